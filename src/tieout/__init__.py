@@ -1,0 +1,1 @@
+"""tieout: fine-tune language models by reinforcement and preference, and prove that it worked."""

@@ -1,0 +1,106 @@
+"""Batch: groups laid flat, without padding. Outputs: what the learner says about each completion token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from .types import Group
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Counts over the whole optimizer step (all micro-batches, all ranks): the only denominators."""
+
+    tokens: int
+    """Trained tokens (mask True)."""
+    completions: int
+    groups: int
+
+    @classmethod
+    def of(cls, groups: Sequence[Group]) -> Totals:
+        """Count the groups of one optimizer step."""
+        completions = [c for g in groups for c in g.completions]
+        return cls(sum(sum(c.mask) for c in completions), len(completions), len(groups))
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What a forward says: entry t is about completion token t, given all before it."""
+
+    logprobs: Tensor
+    """[T] nats, with gradient."""
+    entropies: Tensor
+    """[T] nats of the distribution the token was drawn from, no gradient."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B groups, N completions, T completion tokens, in the order of the groups."""
+
+    groups: Sequence[Group]
+    totals: Totals
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """[N] tokens per completion."""
+        return torch.tensor([len(c.tokens) for g in self.groups for c in g.completions], device=self.device)
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """[T] bool, True for trained tokens."""
+        return torch.tensor([m for g in self.groups for c in g.completions for m in c.mask], device=self.device)
+
+    @cached_property
+    def _owner(self) -> Tensor:
+        """[T] which of the N completions a token belongs to."""
+        return torch.arange(len(self.lengths), device=self.device).repeat_interleave(self.lengths)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """A column: [N] if annotated per completion, [T] if per token. `logprobs` are the sampler's own."""
+        values: list
+        if name == "logprobs":
+            values = [c.logprobs for g in self.groups for c in g.completions]
+            if any(v is None for v in values):
+                raise ValueError("these completions carry no log-probabilities: they were not sampled by a policy")
+        else:
+            values = list(chain.from_iterable(g.columns[name] for g in self.groups))
+        if isinstance(values[0], list):
+            values = list(chain.from_iterable(values))
+        return torch.tensor(values, device=self.device, dtype=torch.float32)
+
+    def per_token(self, per_completion: Tensor) -> Tensor:
+        """[N] -> [T]."""
+        return per_completion[self._owner]
+
+    def sum_tokens(self, per_token: Tensor) -> Tensor:
+        """[T] -> [N], over trained tokens."""
+        result = torch.zeros(len(self.lengths), device=self.device, dtype=per_token.dtype)
+        return result.index_add(0, self._owner, per_token * self.mask)
+
+    def token_mean(self, per_token: Tensor) -> Tensor:
+        """[T] -> []: every trained token of the step weighs the same (DAPO, eq. 8 of https://arxiv.org/abs/2503.14476)."""
+        return (per_token * self.mask).sum() / self.totals.tokens
+
+    def sequence_mean(self, per_token: Tensor) -> Tensor:
+        """[T] -> []: every completion of the step weighs the same (GRPO, eq. 3 of https://arxiv.org/abs/2402.03300)."""
+        trained = self.sum_tokens(torch.ones_like(per_token)).clamp(min=1)
+        return (self.sum_tokens(per_token) / trained).sum() / self.totals.completions
+
+    def best_and_worst(self) -> tuple[Tensor, Tensor]:
+        """[B], [B]: which of the N completions is each group's best, and which its worst; ties go to the first."""
+        best, worst, start = [], [], 0
+        for group in self.groups:
+            if not group.scores or len(group.scores) < 2:
+                raise ValueError("best and worst need groups of at least two scored completions")
+            order = sorted(range(len(group.scores)), key=group.scores.__getitem__)
+            best.append(start + order[-1])
+            worst.append(start + order[0])
+            start += len(order)
+        return torch.tensor(best, device=self.device), torch.tensor(worst, device=self.device)

@@ -1,0 +1,108 @@
+"""How groups become one forward: `pack` computes each prompt once, `repeat` once per completion (plain; the oracle).
+
+Both give the same `Layout`: what to feed, and which hidden state predicts which completion token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..types import Group
+from .attention import SKIP_MASK, SharedPrefix, Span
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One forward of B groups, N completions, T completion tokens."""
+
+    inputs: dict[str, Any]
+    """Keyword arguments of the decoder. input_ids are [rows, columns]."""
+    predictors: Tensor
+    """[T] index into the flattened hidden states: the one that predicts each completion token."""
+    targets: Tensor
+    """[T] the completion tokens."""
+    fed: int
+    """Tokens computed, padding included."""
+
+    def to(self, device: torch.device) -> Layout:
+        """The same layout on another device."""
+        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in self.inputs.items()}
+        return Layout(moved, self.predictors.to(device), self.targets.to(device), self.fed)
+
+
+def pack(groups: Sequence[Group], path: Literal["dense", "merge"]) -> Layout:
+    """One row, no padding: [P1 | c11 .. c1K | P2 | c21 ..]; positions of a completion continue its prompt's."""
+    ids: list[int] = []
+    positions: list[int] = []
+    predictors: list[int] = []
+    targets: list[int] = []
+    spans: list[Span] = []
+    for group in groups:
+        start, length = len(ids), len(group.prompt)
+        spans.append(Span(start, length, tuple(len(c.tokens) for c in group.completions)))
+        ids += group.prompt
+        positions += range(length)
+        for completion in group.completions:
+            first = len(ids)
+            ids += completion.tokens
+            positions += range(length, length + len(completion.tokens))
+            if completion.tokens:
+                predictors += [start + length - 1, *range(first, len(ids) - 1)]
+                targets += completion.tokens
+    inputs = {
+        "input_ids": torch.tensor([ids]),
+        "position_ids": torch.tensor([positions]),
+        "attention_mask": SKIP_MASK,
+        "plan": SharedPrefix(tuple(spans), path),
+    }
+    return Layout(inputs, torch.tensor(predictors), torch.tensor(targets), len(ids))
+
+
+def repeat(groups: Sequence[Group], pad: int) -> Layout:
+    """One row per completion, prompt repeated, padded on the right."""
+    sequences = [group.prompt + c.tokens for group in groups for c in group.completions]
+    width = max(map(len, sequences))
+    ids = torch.full((len(sequences), width), pad)
+    mask = torch.zeros(len(sequences), width, dtype=torch.long)
+    predictors: list[int] = []
+    targets: list[int] = []
+    row = 0
+    for group in groups:
+        for completion in group.completions:
+            length = len(sequences[row])
+            ids[row, :length] = torch.tensor(sequences[row])
+            mask[row, :length] = 1
+            first = row * width + len(group.prompt) - 1
+            predictors += range(first, first + len(completion.tokens))
+            targets += completion.tokens
+            row += 1
+    positions = torch.arange(width).expand(len(sequences), -1)
+    inputs = {"input_ids": ids, "position_ids": positions, "attention_mask": mask}
+    return Layout(inputs, torch.tensor(predictors), torch.tensor(targets), ids.numel())
+
+
+def plan(sizes: Sequence[int], budget: int) -> list[list[int]]:
+    """Best fit, longest first: which items share a micro-batch of at most `budget` tokens.
+
+    An item larger than the budget gets a micro-batch of its own. Every item appears once; bins keep input order.
+
+    >>> plan([5, 3, 9, 2], budget=8)
+    [[0, 1], [2], [3]]
+    """
+    bins: list[list[int]] = []
+    room: list[int] = []
+    for item in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        fits = [b for b in range(len(bins)) if room[b] >= sizes[item]]
+        if fits:
+            best = min(fits, key=room.__getitem__)
+            bins[best].append(item)
+            room[best] -= sizes[item]
+        else:
+            bins.append([item])
+            room.append(budget - sizes[item])
+    return sorted(sorted(b) for b in bins)

@@ -1,0 +1,280 @@
+"""Load a causal language model, give it an adapter, and know what its architecture allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from .. import embedded
+from .attention import NAME
+from .head import Head
+
+POLICY = "default"
+REFERENCE = "reference"
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """What is trained."""
+
+    method: Literal["lora", "dora", "full"] = "lora"
+    """lora: https://arxiv.org/abs/2106.09685; dora: https://arxiv.org/abs/2402.09353; full: every weight."""
+    rank: int = 16
+    """Width of the low-rank update."""
+    alpha: float = 32.0
+    """The update is scaled by alpha / rank."""
+    dropout: float = 0.0
+    """Dropout before the adapter; above 0 no prompt can be shared between completions."""
+    targets: str = "all-linear"
+    """`all-linear` (every linear layer but the output head), or module names separated by commas."""
+
+
+@dataclass
+class Model:
+    """A network, its tokenizer, and how to reach its frozen reference."""
+
+    network: Any
+    """The transformers model, or PEFT's wrapper around it."""
+    tokenizer: Any
+    name: str
+    """Hub id or folder of the base."""
+    reference_network: Any = None
+    """Full fine-tuning only: a frozen copy of the network at step 0."""
+
+    @property
+    def causal(self) -> PreTrainedModel:
+        """The transformers model, without PEFT's wrapper."""
+        return self.network.get_base_model() if isinstance(self.network, PeftModel) else self.network
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    @property
+    def context(self) -> int:
+        """The longest sequence the model was built for, in tokens."""
+        return int(getattr(_text_config(self.causal), "max_position_embeddings", 0) or 1 << 30)
+
+    @property
+    def head(self) -> Head:
+        """The output layer."""
+        return head_of(self.causal)
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Name -> every parameter that takes a gradient."""
+        return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+
+    @contextmanager
+    def as_reference(self) -> Iterator[PreTrainedModel]:
+        """The policy at step 0: the adapter off, the frozen copy of the adapter it started from, or a frozen copy."""
+        if self.reference_network is not None:
+            yield self.reference_network
+        elif not isinstance(self.network, PeftModel):
+            raise ValueError(
+                "full fine-tuning keeps no reference unless asked: load the model with keep_reference=True"
+            )
+        elif REFERENCE in self.network.peft_config:
+            with _using(self.network, REFERENCE):
+                yield self.causal
+        else:
+            with self.network.disable_adapter():
+                yield self.causal
+
+    @contextmanager
+    def merged(self) -> Iterator[PreTrainedModel]:
+        """The policy with its adapter folded into a copy of the weights; the originals come back untouched.
+
+        An adapter on something other than a linear layer (a mixture's experts) stays beside the weights.
+        """
+        layers = [m for m in self.network.modules() if isinstance(m, BaseTunerLayer)]
+        if not all(isinstance(layer.get_base_layer(), nn.Linear) for layer in layers):
+            layers = []
+        originals = [(layer, layer.get_base_layer(), layer.get_base_layer().weight.data) for layer in layers]
+        try:
+            with torch.no_grad():
+                for layer, base, weight in originals:
+                    base.weight.data = weight.clone()
+                    layer.merge(adapter_names=[POLICY])
+            yield self.causal
+        finally:
+            for layer, base, weight in originals:
+                base.weight.data = weight
+                layer.merged_adapters.clear()
+
+
+@contextmanager
+def _using(network: PeftModel, adapter: str) -> Iterator[None]:
+    """Switch the active adapter without touching requires_grad (PEFT's own set_adapter would)."""
+    layers = [m for m in network.modules() if isinstance(m, BaseTunerLayer)]
+    before = [layer._active_adapter for layer in layers]
+    try:
+        for layer in layers:
+            layer._active_adapter = [adapter]
+        yield
+    finally:
+        for layer, names in zip(layers, before, strict=True):
+            layer._active_adapter = names
+
+
+def load(
+    name: str,
+    adapter: AdapterConfig | None = None,
+    *,
+    start: Path | None = None,
+    seed: int = 0,
+    dtype: torch.dtype | None = None,
+    device: str | None = None,
+    keep_reference: bool = False,
+) -> Model:
+    """Load a base by hub id, local folder or `tieout-base`, and put an adapter on it.
+
+    Args:
+        name: hub id, folder of a causal model, folder of a PEFT adapter (its base is loaded, and it becomes the
+            start), or the name of an embedded model.
+        adapter: what to train; None loads for inference only.
+        start: folder of a PEFT adapter to start from. The reference is then a frozen copy of it.
+        seed: of the new adapter's weights.
+        dtype: of the base; fp32 on CPU and bf16 on CUDA if None.
+        device: cuda if there is one, else cpu, if None.
+        keep_reference: full fine-tuning only: keep a frozen copy of the network.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
+    folder = Path(embedded.path(name)) if embedded.exists(name) else Path(name)
+    if (folder / "adapter_config.json").exists():
+        if start is not None:
+            raise ValueError(f"{folder} is an adapter, and start={start} names another: give one of the two")
+        start = folder
+        name = str(LoraConfig.from_pretrained(str(folder)).base_model_name_or_path)
+        folder = Path(embedded.path(name)) if embedded.exists(name) else Path(name)
+    source = str(folder) if folder.exists() else name
+    if folder.exists() and not (folder / "config.json").exists():
+        raise ValueError(f"{folder} holds no model: expected config.json and *.safetensors there")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        network = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, use_safetensors=True, attn_implementation=_attention_for(source)
+        ).to(device)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"model {name!r} could not be loaded: expected the folder of a causal language model with "
+            f"config.json, tokenizer and *.safetensors, or a hub id that is reachable or cached ({error})"
+        ) from error
+    network.eval().requires_grad_(False)
+    if adapter is None and start is None:
+        return Model(network, tokenizer, name)
+    if adapter is not None and adapter.method == "full":
+        if start is not None:
+            raise ValueError("full fine-tuning cannot start from an adapter: merge it first (`tieout ship`)")
+        frozen = _copy(network) if keep_reference else None
+        return Model(network.requires_grad_(True), tokenizer, name, frozen)
+    if start is not None:
+        return Model(_start_from(network, Path(start), trainable=adapter is not None), tokenizer, name)
+    assert adapter is not None
+    torch.manual_seed(seed)
+    return Model(get_peft_model(network, _lora(adapter, network, name)).eval(), tokenizer, name)
+
+
+def _start_from(network: PreTrainedModel, folder: Path, trainable: bool) -> PeftModel:
+    if not (folder / "adapter_model.safetensors").exists():
+        raise ValueError(f"{folder} holds no adapter: expected adapter_config.json and adapter_model.safetensors")
+    config = LoraConfig.from_pretrained(str(folder))
+    config.inference_mode = not trainable
+    options: dict[str, Any] = {"config": config, "torch_device": str(network.device)}
+    peft = PeftModel.from_pretrained(network, str(folder), is_trainable=trainable, **options)
+    if trainable:
+        frozen = LoraConfig.from_pretrained(str(folder))
+        frozen.inference_mode = True
+        peft.load_adapter(str(folder), adapter_name=REFERENCE, is_trainable=False, peft_config=frozen)
+    return peft.eval()
+
+
+def _lora(adapter: AdapterConfig, network: PreTrainedModel, name: str) -> LoraConfig:
+    targets: str | list[str] = adapter.targets
+    if targets != "all-linear":
+        targets = [t.strip() for t in adapter.targets.split(",")]
+    return LoraConfig(
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,  # type: ignore[arg-type]
+        lora_dropout=adapter.dropout,
+        target_modules=targets,
+        use_dora=adapter.method == "dora",
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=name,
+    )
+
+
+def _copy(network: PreTrainedModel) -> PreTrainedModel:
+    copy = type(network)(network.config).to(network.device, network.dtype)
+    copy.load_state_dict(network.state_dict())
+    return copy.eval().requires_grad_(False)
+
+
+def _attention_for(source: str) -> str:
+    """Ours where it is exact; `eager` for models whose attention has a soft cap, which SDPA cannot do."""
+    config = AutoConfig.from_pretrained(source).get_text_config()
+    return "eager" if getattr(config, "attn_logit_softcapping", None) else NAME
+
+
+def _text_config(network: PreTrainedModel) -> Any:
+    return network.config.get_text_config()
+
+
+def decoder_of(network: PreTrainedModel) -> nn.Module:
+    """The stack of layers that gives hidden states, without the output head."""
+    return network.get_decoder()
+
+
+def head_of(network: PreTrainedModel) -> Head:
+    """The output layer with what the architecture does to its logits."""
+    config = _text_config(network)
+    scale = float(getattr(config, "logit_scale", None) or 1.0)
+    if getattr(config, "logits_scaling", None):
+        scale /= float(config.logits_scaling)
+    return Head(network.get_output_embeddings(), scale, getattr(config, "final_logit_softcapping", None))
+
+
+FULL_ATTENTION = {"full_attention", "sliding_attention"}
+
+
+def why_not_packed(model: Model) -> str | None:
+    """None if the completions of a group may share their prompt in this model, else the reason."""
+    config = _text_config(model.causal)
+    if config._attn_implementation != NAME:
+        return f"its attention is {config._attn_implementation!r} (a soft cap on attention scores)"
+    other = {kind for kind in getattr(config, "layer_types", None) or [] if kind not in FULL_ATTENTION}
+    if other:
+        return f"it has layers of type {', '.join(sorted(other))}, which carry state across the row"
+    state = [n for n, m in model.causal.named_modules() if isinstance(m, (nn.Conv1d, nn.RNNBase)) or _is_mamba(m)]
+    if state:
+        return f"it has recurrent or convolution layers ({state[0]}), which carry state across the row"
+    if getattr(config, "alibi", False) or config.model_type in {"bloom", "mpt", "falcon_h1"}:
+        return "its positions are distances along the row (ALiBi)"
+    if _dropout(model):
+        return "LoRA or attention dropout is above 0: copies of a prompt would differ"
+    return None
+
+
+def _is_mamba(module: nn.Module) -> bool:
+    return "mamba" in type(module).__name__.lower()
+
+
+def _dropout(model: Model) -> bool:
+    if not isinstance(model.network, PeftModel):
+        return False
+    return any(config.lora_dropout > 0 for config in model.network.peft_config.values())
+
+
+def adapter_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a PEFT adapter folder."""
+    return load_file(folder / "adapter_model.safetensors")

@@ -1,0 +1,53 @@
+"""What a method is: collect -> annotate -> loss. One file each; the table below is all there is to register."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from torch import Tensor
+
+from ..batch import Batch, Outputs
+from ..learner import Learner
+from ..source import Source
+from ..types import Group
+from .dpo import DPO
+from .grpo import GRPO
+from .sft import SFT
+
+
+class Method(Protocol):
+    """A frozen dataclass: its fields are the configuration, the docstring under each is its help."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Peak learning rate."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Groups per optimizer step."""
+        ...
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the rows."""
+        ...
+
+    def collect(self, source: Source) -> Iterator[list[Group]]:
+        """Which groups the method wants from the source, one batch per optimizer step."""
+        ...
+
+    def annotate(self, groups: list[Group], learner: Learner) -> list[Group]:
+        """Add columns, without gradient. Whatever couples completions to each other happens here."""
+        ...
+
+    def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The batch's share of the step's loss and of its metrics; denominators come from `batch.totals`."""
+        ...
+
+
+METHODS: dict[str, type[Method]] = {"sft": SFT, "dpo": DPO, "grpo": GRPO}
+"""Name -> class: what `tieout train NAME` and recipes accept."""
+
+__all__ = ["DPO", "GRPO", "METHODS", "SFT", "Method"]

@@ -1,0 +1,56 @@
+"""What generates: a Sampler gives text; a PolicySampler gives tokens with log-probabilities and takes weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from ..types import Completion, Prompt
+
+if TYPE_CHECKING:
+    from ..learner import Learner
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to draw completions."""
+
+    max_new_tokens: int = 256
+    """Completions are cut off after this many tokens."""
+    temperature: float = 1.0
+    """Logits are divided by it; 0 is greedy."""
+    top_p: float = 1.0
+    """Sample from the smallest set of tokens with this much probability. Must be 1 to train on the samples."""
+    seed: int = 0
+    """Request i of a call draws from the stream (seed, i), however requests are batched."""
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens is {self.max_new_tokens}; it must be at least 1")
+        if self.temperature < 0:
+            raise ValueError(f"temperature is {self.temperature}; it must be 0 (greedy) or more")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
+
+
+class Sampler(Protocol):
+    """Anything that answers: a local model, a server, an API, a list of canned answers."""
+
+    def complete(self, prompts: Sequence[Prompt], params: SamplingParams) -> list[str]:
+        """One completion per prompt."""
+        ...
+
+
+class PolicySampler(Protocol):
+    """A sampler whose output can be trained on."""
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], num_completions: int, params: SamplingParams
+    ) -> list[list[Completion]]:
+        """[prompt][completion]: `num_completions` draws for each prompt, given as token ids."""
+        ...
+
+    def load(self, learner: Learner) -> None:
+        """Take the learner's current weights."""
+        ...

@@ -1,0 +1,203 @@
+"""Source: a task seen through a tokenizer and, to train online, a sampler. It yields batches of Groups.
+
+Its whole state is `position`, the number of rows consumed: which rows come next, and every random draw of a rollout,
+follow from (seed, position). A run resumed at the same position sees the same data.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from .chat import Chat
+from .rewards.runner import score
+from .samplers import PolicySampler, SamplingParams
+from .tasks import Environment, Task
+from .types import Completion, Group, Message, Row
+
+
+class TooManyErrors(RuntimeError):
+    """A reward failed so often that training on the rest would be training on luck."""
+
+
+@dataclass
+class Source:
+    """Batches of groups from a task's rows."""
+
+    task: Task
+    chat: Chat
+    sampler: PolicySampler | None = None
+    """Needed for rollouts only."""
+    seed: int = 0
+    split: str = "train"
+    error_limit: float = 0.2
+    """Share of completions whose reward may fail within one batch before the run stops."""
+    position: int = 0
+    """Rows consumed so far."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """Of the last batch: completions, errored, abstained."""
+
+    def __post_init__(self) -> None:
+        self.rows = self.task.rows(self.split)
+        if not self.rows:
+            raise ValueError(f"task {self.task.name!r} has no rows in split {self.split!r}")
+
+    def demonstrations(self, batch_size: int) -> Iterator[list[Group]]:
+        """K = 1, no scores: rows with prompt and completion."""
+        while True:
+            yield [self.given(row, [row["completion"]], None) for row in self.take(batch_size)]
+
+    def preferences(self, batch_size: int) -> Iterator[list[Group]]:
+        """K = 2, scores 1 and 0: rows with prompt, chosen and rejected."""
+        while True:
+            yield [
+                self.given(row, [row["chosen"], row["rejected"]], [1.0, 0.0]) for row in self.take(batch_size)
+            ]
+
+    def rollouts(
+        self,
+        batch_size: int,
+        group_size: int,
+        temperature: float = 1.0,
+        max_new_tokens: int = 256,
+        keep: Callable[[Group], bool] = lambda group: True,
+    ) -> Iterator[list[Group]]:
+        """Groups sampled now, with the sampler's current weights; those not kept are replaced by later rows."""
+        while True:
+            batch: list[Group] = []
+            self.counts = Counter()
+            for _ in range(1 + len(self.rows) // batch_size):
+                params = SamplingParams(max_new_tokens, temperature, seed=self.seed * 1_000_003 + self.position)
+                groups = self.rollout(self.take(batch_size - len(batch)), group_size, params)
+                batch += filter(keep, groups)
+                if len(batch) >= batch_size:
+                    break
+            if not batch:
+                raise ValueError(f"task {self.task.name!r}: a pass over all rows gave no group worth keeping")
+            yield batch
+
+    def take(self, count: int) -> list[Row]:
+        """The next rows; every pass over them has its own order."""
+        result = []
+        for _ in range(count):
+            epoch, index = divmod(self.position, len(self.rows))
+            result.append(self.rows[self._order(epoch)[index]])
+            self.position += 1
+        return result
+
+    def _order(self, epoch: int) -> list[int]:
+        if getattr(self, "_cached", (None,))[0] != epoch:
+            order = list(range(len(self.rows)))
+            random.Random(f"{self.seed}/{epoch}").shuffle(order)
+            self._cached = (epoch, order)
+        return self._cached[1]
+
+    def given(self, row: Row, texts: Sequence[str], scores: list[float] | None) -> Group:
+        """A group of completions that the data holds."""
+        prompt = self.task.prompt(row)
+        tokens = [self.chat.completion(prompt, text) for text in texts]
+        completions = [Completion(t, [True] * len(t), text=x) for t, x in zip(tokens, texts, strict=True)]
+        return Group(self.chat.prompt(prompt), completions, scores, row)
+
+    def rollout(self, rows: Sequence[Row], group_size: int, params: SamplingParams) -> list[Group]:
+        """Sample `group_size` completions of each row, and score them.
+
+        Completions whose reward failed leave their group; groups with fewer than two left are dropped.
+        """
+        if self.sampler is None:
+            raise ValueError("rollouts need a sampler")
+        if self.task.environment is not None:
+            return self._episodes(rows, group_size, params, self.task.environment)
+        if self.task.reward is None:
+            raise ValueError(f"task {self.task.name!r} has neither a reward nor an environment that scores")
+        prompts = [self.chat.prompt(self.task.prompt(row)) for row in rows]
+        sampled = self.sampler.sample(prompts, group_size, params)
+        groups = []
+        for row, prompt, completions in zip(rows, prompts, sampled, strict=True):
+            texts = [c.text for c in completions]
+            outcomes = score(self.task.reward, texts, [self.task.prompt(row)] * len(texts), row)
+            self.counts.update(o.status for o in outcomes)
+            self.counts["completions"] += len(outcomes)
+            for o in outcomes:
+                if o.status == "errored":
+                    self._refuse_errors(o.reason)
+            kept = [(c, o.score) for c, o in zip(completions, outcomes, strict=True) if o.score is not None]
+            if len(kept) > 1:
+                groups.append(Group(prompt, [c for c, _ in kept], [s for _, s in kept], row))
+        return groups
+
+    def _refuse_errors(self, reason: str) -> None:
+        """Stop where the share of failures is past the limit, judged once enough completions were seen."""
+        seen, errored = self.counts["completions"], self.counts["errored"]
+        if seen >= 16 and errored > self.error_limit * seen:
+            raise TooManyErrors(
+                f"the reward of task {self.task.name!r} failed on {errored} of {seen} completions; "
+                f"the limit is {self.error_limit:.0%}. Last: {reason}"
+            )
+
+    def _episodes(
+        self, rows: Sequence[Row], group_size: int, params: SamplingParams, environment: Environment
+    ) -> list[Group]:
+        """Play all episodes in lockstep: one call of the sampler a turn."""
+        assert self.sampler is not None
+        episodes = [Episode(self.chat, environment, row) for row in rows for _ in range(group_size)]
+        turn = 0
+        while active := [e for e in episodes if not e.done]:
+            turn_params = replace(params, seed=params.seed + 7_919 * turn)
+            for episode, (completion,) in zip(
+                active, self.sampler.sample([e.tokens for e in active], 1, turn_params), strict=True
+            ):
+                episode.take(completion)
+            turn += 1
+        groups = []
+        for i, row in enumerate(rows):
+            played = [e for e in episodes[i * group_size : (i + 1) * group_size] if e.score is not None]
+            self.counts["completions"] += group_size
+            self.counts["abstained"] += group_size - len(played)
+            if len(played) > 1:
+                scores = [float(e.score) for e in played if e.score is not None]
+                groups.append(Group(played[0].prompt, [e.completion() for e in played], scores, row))
+        return groups
+
+
+class Episode:
+    """One play of an environment: sampled tokens are kept verbatim, the environment's replies are not trained."""
+
+    def __init__(self, chat: Chat, environment: Environment, row: Row) -> None:
+        self.chat, self.game = chat, environment(row)
+        self.messages: list[Message] = [{"role": "user", "content": next(self.game)}]
+        self.prompt = chat.prompt(self.messages)
+        self.tokens, self.mask, self.logprobs = list(self.prompt), list[bool](), list[float]()
+        self.score: float | None = None
+        self.done = False
+        self.finish_reason = "stop"
+
+    def take(self, turn: Completion) -> None:
+        """Append what the policy wrote, and the environment's reply to it."""
+        self.tokens += turn.tokens
+        self.mask += [True] * len(turn.tokens)
+        self.logprobs += turn.logprobs or [0.0] * len(turn.tokens)
+        self.messages.append({"role": "assistant", "content": turn.text})
+        self.finish_reason = turn.finish_reason
+        try:
+            reply = {"role": "user", "content": self.game.send(turn.text)}
+        except StopIteration as stop:
+            self.score, self.done = stop.value, True
+            return
+        suffix = self.chat.suffix(self.messages, reply)
+        self.tokens += suffix
+        self.mask += [False] * len(suffix)
+        self.logprobs += [0.0] * len(suffix)
+        self.messages.append(reply)
+
+    def completion(self) -> Completion:
+        """The whole play as one completion; its text is the policy's last turn."""
+        return Completion(
+            self.tokens[len(self.prompt) :],
+            self.mask,
+            self.logprobs,
+            self.messages[-1]["content"],
+            self.finish_reason,
+        )

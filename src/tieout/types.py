@@ -1,0 +1,57 @@
+"""The words everything is said in: a Group is a prompt, K completions and K scores. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+Message = Mapping[str, str]
+"""One turn of a conversation: `role` (system, user or assistant) and `content`."""
+
+Prompt = str | Sequence[Message]
+"""Plain text, continued as it stands; or messages, rendered by the model's chat template."""
+
+Row = Mapping[str, Any]
+"""One row of a dataset, with TRL's column names: prompt, completion, chosen, rejected, label, messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """Everything after the prompt, in tokens: what the policy wrote, and what tools or users replied."""
+
+    tokens: list[int]
+    """[C] token ids, kept verbatim as sampled."""
+    mask: list[bool]
+    """[C] True where the policy wrote the token (these are trained); False for tool and user tokens."""
+    logprobs: list[float] | None = None
+    """[C] log-probability in nats under the policy that sampled it; 0.0 where mask is False."""
+    text: str = ""
+    """The decoded completion, as rewards see it."""
+    finish_reason: str = "stop"
+    """`stop`: the policy ended its turn. `length`: it was cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One prompt, K completions, and how good each is."""
+
+    prompt: list[int]
+    """[P] the longest token prefix that all completions share; never trained on."""
+    completions: list[Completion]
+    """K >= 1."""
+    scores: list[float] | None = None
+    """[K] higher is better: rewards, 1/0 labels, or 1/0 for chosen/rejected. None: a demonstration."""
+    row: Row = field(default_factory=dict)
+    """The dataset row it came from, as rewards see it."""
+    columns: Mapping[str, list[Any]] = field(default_factory=dict)
+    """What `annotate` added for the loss: name -> [K] floats, or [K][C] floats."""
+
+    def with_columns(self, **columns: list[Any]) -> Group:
+        """The same group with further columns."""
+        return replace(self, columns={**self.columns, **columns})
+
+    @property
+    def unique_tokens(self) -> int:
+        """P + sum of C: what a forward costs when the prompt is computed once."""
+        return len(self.prompt) + sum(len(c.tokens) for c in self.completions)
