@@ -1,1 +1,77 @@
-"""tieout: fine-tune language models by reinforcement and preference, and prove that it worked."""
+"""tieout: fine-tune language models by reinforcement and preference, and prove that it worked.
+
+Names are imported when they are first used, so that what needs no torch starts without it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .chat import Chat
+    from .learner import AdapterConfig, Learner, LearnerConfig, load
+    from .methods import DPO, GRPO, METHODS, SFT
+    from .samplers import SamplingParams
+    from .samplers.local import LocalSampler
+    from .samplers.mock import MockSampler
+    from .source import Source
+    from .tasks import TASKS, Task, load_task
+    from .train import Schedule, train
+    from .types import Completion, Group
+
+_WHERE = {
+    "AdapterConfig": "learner",
+    "Chat": "chat",
+    "Completion": "types",
+    "DPO": "methods",
+    "GRPO": "methods",
+    "Group": "types",
+    "Learner": "learner",
+    "LearnerConfig": "learner",
+    "LocalSampler": "samplers.local",
+    "METHODS": "methods",
+    "MockSampler": "samplers.mock",
+    "SFT": "methods",
+    "SamplingParams": "samplers",
+    "Schedule": "train",
+    "Source": "source",
+    "TASKS": "tasks",
+    "Task": "tasks",
+    "load": "learner",
+    "load_task": "tasks",
+    "train": "train",
+}
+
+__all__ = [
+    "DPO",
+    "GRPO",
+    "METHODS",
+    "SFT",
+    "TASKS",
+    "AdapterConfig",
+    "Chat",
+    "Completion",
+    "Group",
+    "Learner",
+    "LearnerConfig",
+    "LocalSampler",
+    "MockSampler",
+    "SamplingParams",
+    "Schedule",
+    "Source",
+    "Task",
+    "load",
+    "load_task",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'tieout' has no attribute {name!r}")
+    return getattr(import_module(f".{_WHERE[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

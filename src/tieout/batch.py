@@ -55,7 +55,9 @@ class Batch:
     @cached_property
     def mask(self) -> Tensor:
         """[T] bool, True for trained tokens."""
-        return torch.tensor([m for g in self.groups for c in g.completions for m in c.mask], device=self.device)
+        return torch.tensor(
+            [m for g in self.groups for c in g.completions for m in c.mask], device=self.device
+        )
 
     @cached_property
     def _owner(self) -> Tensor:
@@ -68,7 +70,9 @@ class Batch:
         if name == "logprobs":
             values = [c.logprobs for g in self.groups for c in g.completions]
             if any(v is None for v in values):
-                raise ValueError("these completions carry no log-probabilities: they were not sampled by a policy")
+                raise ValueError(
+                    "these completions carry no log-probabilities: they were not sampled by a policy"
+                )
         else:
             values = list(chain.from_iterable(g.columns[name] for g in self.groups))
         if isinstance(values[0], list):

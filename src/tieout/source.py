@@ -69,7 +69,9 @@ class Source:
             batch: list[Group] = []
             self.counts = Counter()
             for _ in range(1 + len(self.rows) // batch_size):
-                params = SamplingParams(max_new_tokens, temperature, seed=self.seed * 1_000_003 + self.position)
+                params = SamplingParams(
+                    max_new_tokens, temperature, seed=self.seed * 1_000_003 + self.position
+                )
                 groups = self.rollout(self.take(batch_size - len(batch)), group_size, params)
                 batch += filter(keep, groups)
                 if len(batch) >= batch_size:

@@ -47,7 +47,14 @@ def _attention(
 ) -> tuple[Tensor, None]:
     if plan is None:
         output, _ = sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling, sliding_window=sliding_window, **kwargs
+            module,
+            query,
+            key,
+            value,
+            attention_mask,
+            scaling=scaling,
+            sliding_window=sliding_window,
+            **kwargs,
         )
         return output, None
     if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
@@ -107,7 +114,9 @@ def _mask(span: Span, window: int | None, device: torch.device) -> Tensor:
     """[1, 1, T, T] bool over one group: True where the query (row) sees the key (column)."""
     lengths = torch.tensor([span.prompt, *span.completions])
     segment = torch.arange(len(lengths)).repeat_interleave(lengths)
-    position = torch.cat([torch.arange(span.prompt), *(torch.arange(c) + span.prompt for c in span.completions)])
+    position = torch.cat(
+        [torch.arange(span.prompt), *(torch.arange(c) + span.prompt for c in span.completions)]
+    )
     sees = (segment == 0) | (segment[:, None] == segment)
     distance = position[:, None] - position
     sees &= distance >= 0
@@ -139,13 +148,13 @@ class _Merge(torch.autograd.Function):
                 )
             a, b, p, end = _cross(span)
             if a < b:
-                o, l = _forward(_fold(q[:, :, a:b], k), k[:, :, p:end], v[:, :, p:end], 0.0, False, scale=scale)
+                o, l = _forward(
+                    _fold(q[:, :, a:b], k), k[:, :, p:end], v[:, :, p:end], 0.0, False, scale=scale
+                )
                 o, l = o.reshape(1, -1, b - a, o.shape[-1]), l.reshape(1, -1, b - a)
                 own = lse[:, :, a:b]
                 both = torch.logaddexp(own, l)
-                merged = (
-                    out[:, :, a:b] * (own - both).exp()[..., None] + o * (l - both).exp()[..., None]
-                )
+                merged = out[:, :, a:b] * (own - both).exp()[..., None] + o * (l - both).exp()[..., None]
                 out[:, :, a:b], lse[:, :, a:b] = merged.to(out.dtype), both
         ctx.save_for_backward(q, k, v, out, lse)
         ctx.spans, ctx.scale = spans, scale
@@ -193,7 +202,9 @@ def _own(span: Span) -> list[tuple[int, int]]:
     for length in span.completions[1:]:
         result.append((first, first + length))
         first += length
-    return result
+    return [
+        (a, b) for a, b in result if a < b
+    ]  # the kernel divides by the length: an empty part ends the process
 
 
 def _cross(span: Span) -> tuple[int, int, int, int]:

@@ -47,7 +47,7 @@ class Head:
         """
         vocabulary = self._vocabulary(hidden)
         size = max(1, chunk_logits // vocabulary)
-        if not torch.is_grad_enabled() or not hidden.requires_grad and self._frozen:
+        if not torch.is_grad_enabled() or (not hidden.requires_grad and self._frozen):
             parts = [
                 _statistics(self.logits(h) / temperature, t)
                 for h, t in zip(hidden.split(size), targets.split(size), strict=True)
@@ -89,7 +89,7 @@ class _FrozenHead(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, targets: Tensor, head: Head, temperature: float, size: int
     ) -> tuple[Tensor, Tensor]:
-        weight = head.module.weight
+        weight: Tensor = head.module.weight  # type: ignore[assignment]
         jacobian = torch.empty_like(hidden)
         logprobs = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         entropies = torch.empty_like(logprobs)
@@ -101,7 +101,9 @@ class _FrozenHead(torch.autograd.Function):
             logprobs[part] = (scaled.gather(-1, t[:, None]) - normaliser)[:, 0]
             p = (scaled - normaliser).exp_()
             entropies[part] = normaliser[:, 0] - (p * scaled).sum(-1)
-            slope = p.neg_()  # d logprob / d logits = (one-hot - p) / temperature, then the architecture's own chain
+            slope = (
+                p.neg_()
+            )  # d logprob / d logits = (one-hot - p) / temperature, then the architecture's own chain
             slope[torch.arange(len(t), device=t.device), t] += 1
             slope *= head.scale / temperature
             if head.softcap is not None:

@@ -82,7 +82,9 @@ class Learner:
         """
         totals = Totals.of(groups)
         if totals.tokens == 0:
-            raise ValueError("none of these completions has a trained token: nothing can be learned from them")
+            raise ValueError(
+                "none of these completions has a trained token: nothing can be learned from them"
+            )
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
         self.optimizer.zero_grad(set_to_none=False)

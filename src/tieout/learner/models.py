@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class Model:
     @property
     def context(self) -> int:
         """The longest sequence the model was built for, in tokens."""
-        return int(getattr(_text_config(self.causal), "max_position_embeddings", 0) or 1 << 30)
+        return _context(_text_config(self.causal))
 
     @property
     def head(self) -> Head:
@@ -150,18 +151,12 @@ def load(
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
-    folder = Path(embedded.path(name)) if embedded.exists(name) else Path(name)
-    if (folder / "adapter_config.json").exists():
-        if start is not None:
-            raise ValueError(f"{folder} is an adapter, and start={start} names another: give one of the two")
-        start = folder
-        name = str(LoraConfig.from_pretrained(str(folder)).base_model_name_or_path)
-        folder = Path(embedded.path(name)) if embedded.exists(name) else Path(name)
-    source = str(folder) if folder.exists() else name
-    if folder.exists() and not (folder / "config.json").exists():
-        raise ValueError(f"{folder} holds no model: expected config.json and *.safetensors there")
+    name, source, own = resolve(name)
+    if own is not None and start is not None:
+        raise ValueError(f"{own} is an adapter, and start={start} names another: give one of the two")
+    start = start or own
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = load_tokenizer(name)
         network = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, use_safetensors=True, attn_implementation=_attention_for(source)
         ).to(device)
@@ -185,9 +180,40 @@ def load(
     return Model(get_peft_model(network, _lora(adapter, network, name)).eval(), tokenizer, name)
 
 
+def resolve(name: str) -> tuple[str, str, Path | None]:
+    """What a model name stands for: (name of the base, what transformers loads, adapter folder or None)."""
+    folder = embedded.path(name) if embedded.exists(name) else Path(name)
+    if (folder / "adapter_config.json").exists():
+        base = json.loads((folder / "adapter_config.json").read_text()).get("base_model_name_or_path")
+        if not base:
+            raise ValueError(f"{folder}/adapter_config.json names no base_model_name_or_path; add it")
+        return (*resolve(base)[:2], folder)
+    if folder.exists() and not (folder / "config.json").exists():
+        raise ValueError(f"{folder} holds no model: expected config.json and *.safetensors there")
+    if not folder.exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise ValueError(f"model folder {name} does not exist; give a folder, a hub id, or tieout-base")
+    return name, str(folder) if folder.exists() else name, None
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a model, without its weights."""
+    return AutoTokenizer.from_pretrained(resolve(name)[1])
+
+
+def context_of(name: str) -> int:
+    """The longest sequence a model was built for, in tokens, without loading its weights."""
+    return _context(AutoConfig.from_pretrained(resolve(name)[1]).get_text_config())
+
+
+def _context(config: Any) -> int:
+    return int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
+
+
 def _start_from(network: PreTrainedModel, folder: Path, trainable: bool) -> PeftModel:
     if not (folder / "adapter_model.safetensors").exists():
-        raise ValueError(f"{folder} holds no adapter: expected adapter_config.json and adapter_model.safetensors")
+        raise ValueError(
+            f"{folder} holds no adapter: expected adapter_config.json and adapter_model.safetensors"
+        )
     config = LoraConfig.from_pretrained(str(folder))
     config.inference_mode = not trainable
     options: dict[str, Any] = {"config": config, "torch_device": str(network.device)}
@@ -255,7 +281,9 @@ def why_not_packed(model: Model) -> str | None:
     other = {kind for kind in getattr(config, "layer_types", None) or [] if kind not in FULL_ATTENTION}
     if other:
         return f"it has layers of type {', '.join(sorted(other))}, which carry state across the row"
-    state = [n for n, m in model.causal.named_modules() if isinstance(m, (nn.Conv1d, nn.RNNBase)) or _is_mamba(m)]
+    state = [
+        n for n, m in model.causal.named_modules() if isinstance(m, (nn.Conv1d, nn.RNNBase)) or _is_mamba(m)
+    ]
     if state:
         return f"it has recurrent or convolution layers ({state[0]}), which carry state across the row"
     if getattr(config, "alibi", False) or config.model_type in {"bloom", "mpt", "falcon_h1"}:

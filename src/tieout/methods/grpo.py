@@ -40,7 +40,9 @@ class GRPO:
 
     def __post_init__(self) -> None:
         if self.group_size < 2:
-            raise ValueError(f"group_size is {self.group_size}; a group needs at least 2 completions to compare")
+            raise ValueError(
+                f"group_size is {self.group_size}; a group needs at least 2 completions to compare"
+            )
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}; rollouts need a temperature above 0")
 

@@ -120,7 +120,7 @@ class _Cache:
             self.prompts[layer] = keys[prompts], values[prompts]
             kept = []
             for store in self.own[layer]:
-                batch, heads, _, room, dim = store.shape
+                _, heads, _, room, dim = store.shape
                 fresh = store.new_empty(len(prompts), heads, slots.shape[1], room, dim)
                 picked = store[:, :, :, :used][prompts[:, None], :, slots]  # [B', G', Hk, used, D]
                 fresh[:, :, :, :used] = picked.transpose(1, 2)

@@ -24,7 +24,9 @@ Progress = Callable[[int], None]
 class LocalSampler:
     """A Sampler and a PolicySampler over a loaded model."""
 
-    def __init__(self, model: Model, chat: Chat, batch_size: int = 192, progress: Progress | None = None) -> None:
+    def __init__(
+        self, model: Model, chat: Chat, batch_size: int = 192, progress: Progress | None = None
+    ) -> None:
         """
         Args:
             model: the policy; its adapter is folded into a copy of the weights while sampling.
@@ -38,7 +40,9 @@ class LocalSampler:
     def load(self, learner: Learner) -> None:
         """The weights are the learner's already, if it is the same model."""
         if learner.model is not self.model:
-            raise ValueError("a local sampler reads the weights of the model it was made with; make one for this learner")
+            raise ValueError(
+                "a local sampler reads the weights of the model it was made with; make one for this learner"
+            )
 
     def complete(self, prompts: Sequence[Prompt], params: SamplingParams) -> list[str]:
         """One completion per prompt, as text."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import random
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -32,6 +34,8 @@ class Task:
     """Further numbers for reports, with a reward's signature."""
     gold: Callable[[Row], str] | None = None
     """The completion that must score 1."""
+    corrupt: Callable[[Row, random.Random], str] | None = None
+    """A flawed completion that must score below gold: for pairs of gold against flawed."""
     max_new_tokens: int = 256
     """Long enough for every gold completion."""
 
@@ -39,3 +43,36 @@ class Task:
         """What the policy is asked."""
         prompt: Prompt = row["prompt"]
         return prompt
+
+
+TASKS: dict[str, str] = {
+    "controls": "tieout.tasks.controls:CONTROLS",
+    "finance_statements": "tieout.tasks.finance_statements:make",
+    "numeric_qa": "tieout.tasks.numeric_qa:load",
+}
+"""Name -> where it is: a Task, or a function from options to a Task."""
+
+
+def load_task(name: str, options: Mapping[str, object] | None = None) -> Task:
+    """A task by its name in TASKS, or your own as `FILE.py:attribute` or `module:attribute`.
+
+    Raises ValueError for an unknown name (the nearest is named) and for options that the task does not take.
+    """
+    from ..rewards import load_attribute
+
+    if name not in TASKS and ":" not in name:
+        near = difflib.get_close_matches(name, TASKS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no task {name!r}{hint} There are: {', '.join(TASKS)}; or FILE.py:attribute")
+    found = load_attribute(TASKS.get(name, name))
+    if isinstance(found, Task):
+        if options:
+            raise ValueError(f"task {name!r} takes no options; given: {', '.join(options)}")
+        return found
+    try:
+        task = found(**(options or {}))
+    except TypeError as error:
+        raise ValueError(f"task {name!r} with options {dict(options or {})}: {error}") from error
+    if not isinstance(task, Task):
+        raise ValueError(f"{name!r} gave a {type(task).__name__}; expected a tieout Task")
+    return task

@@ -1,0 +1,5 @@
+"""python -m tieout"""
+
+from .cli import main
+
+main()

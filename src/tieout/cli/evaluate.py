@@ -1,0 +1,107 @@
+"""tieout eval --model MODEL --task TASK"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from .quiet import quiet
+
+
+@dataclass(frozen=True)
+class Options:
+    """Score a model on a task or a file, with 95% intervals; several models are compared pairwise, on the same rows."""
+
+    model: tuple[str, ...] = ("tieout-base",)
+    """Hub ids, folders of models or adapters, or tieout-base."""
+    task: str | None = None
+    """A task's name, or FILE.py:attribute."""
+    data: Path | None = None
+    """Instead of a task: rows with prompt and the columns that the reward asks for."""
+    reward: str = "exact"
+    """With data: a reward's name, or FILE.py:function."""
+    split: str = "test"
+    """Of the task."""
+    max_rows: int = 0
+    """0 takes all."""
+    max_new_tokens: int = 0
+    """0 takes the task's."""
+    out: Path | None = None
+    """Write every case with every model's completion and score here, as JSONL."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse, evaluate, print the table."""
+    options = tyro.cli(Options, prog="tieout eval", args=list(arguments))
+    if (options.task is None) == (options.data is None):
+        raise ValueError("give either --task NAME or --data FILE")
+    quiet()
+    from ..chat import Chat
+    from ..evidence.evaluate import evaluate, write_cases
+    from ..evidence.figures import model_figures, pair_figures
+    from ..learner import load
+    from ..pipelines.progress import bar
+    from ..rewards import load_reward
+    from ..rows import check_rows, read_rows
+    from ..samplers import SamplingParams
+    from ..samplers.local import LocalSampler
+    from ..tasks import Task, load_task
+
+    if options.task:
+        task = load_task(options.task)
+    else:
+        given = check_rows(read_rows(options.data or ""), "prompt", str(options.data))
+        task = Task(str(options.data), lambda split: given, load_reward(options.reward))
+    if task.reward is None:
+        raise ValueError(f"task {task.name!r} has no reward to score with")
+    rows = list(task.rows(options.split))[: options.max_rows or None]
+    if not rows:
+        raise ValueError(f"task {task.name!r} has no rows in split {options.split!r}")
+    console, cases = Console(), {}
+    for name in options.model:
+        model = load(name)
+        sampler = LocalSampler(model, Chat(model.tokenizer))
+        params = SamplingParams(options.max_new_tokens or task.max_new_tokens, temperature=0.0)
+        with bar(console, name, len(rows)) as shown:
+            cases[name] = evaluate(
+                task.name,
+                rows,
+                sampler,
+                task.reward,
+                params,
+                metrics=task.metrics,
+                slice=options.split,
+                batch_size=sampler.batch_size,
+                progress=lambda done, total: shown.at(done),
+            )
+    table = Table(title=f"{task.name}, {options.split}: mean and 95% interval", title_justify="left")
+    for heading in ("model", "score", "n", *task.metrics):
+        table.add_column(heading)
+    for name in cases:
+        figure = model_figures(cases, [], name, "programmatic", 0)
+        metrics = figure.get("metrics", {})
+        table.add_row(
+            name,
+            f"{figure['mean']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]",
+            str(figure["n"]),
+            *(f"{metrics[m]['mean']:.3f}" if m in metrics else "-" for m in task.metrics),
+        )
+    console.print(table)
+    for i, one in enumerate(options.model):
+        for other in options.model[i + 1 :]:
+            pair = pair_figures(cases, [], other, one, "programmatic", 0)
+            console.print(
+                f"{other} minus {one}: {pair['difference']:+.3f} [{pair['low']:+.3f}, {pair['high']:+.3f}], paired, "
+                f"n={pair['n']}",
+                highlight=False,
+            )
+    if options.out:
+        write_cases(options.out, cases)
+        console.print(f"cases: {options.out}", highlight=False)
+    print(json.dumps({name: model_figures(cases, [], name, "programmatic", 0)["mean"] for name in cases}))

@@ -1,0 +1,45 @@
+"""tieout gate RUN [--human FILE]"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Options:
+    """Judge a run's candidate anew from the cases on disk. Exit status: 0 ship, 3 hold, 4 reject."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """A run folder with evidence/report.json."""
+    human: Path | None = None
+    """Graded pairs: the filled sheet of the run, or rows of case, model_a, model_b, preferred."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse, judge, print."""
+    options = tyro.cli(Options, prog="tieout gate", args=list(arguments))
+    from ..evidence.report import regate
+    from ..pipelines.show import refresh, show
+    from ..runfolder import RunFolder
+
+    evidence = options.run / "evidence"
+    if not (evidence / "report.json").exists():
+        raise ValueError(
+            f"{options.run} has no evidence/report.json: finish the run first (repeat its command)"
+        )
+    with RunFolder(options.run):
+        sheet = evidence / "human" / "sheet.jsonl"
+        given = options.human
+        if given is not None and not given.exists():
+            raise ValueError(f"{given} does not exist; the sheet to fill in is {sheet}")
+        own = given is not None and sheet.exists() and given.samefile(sheet)
+        report = regate(evidence, None if own else given)
+        refresh(options.run)
+    show(options.run, Console())
+    raise SystemExit({"ship": 0, "hold": 3, "reject": 4}[report["verdict"]["verdict"]])

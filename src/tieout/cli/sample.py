@@ -1,0 +1,76 @@
+"""tieout sample --model MODEL PROMPT"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from .quiet import quiet
+
+
+@dataclass(frozen=True)
+class Options:
+    """Ask a model; prints one completion per line of JSON with --data, plain text otherwise."""
+
+    prompt: Annotated[str, tyro.conf.Positional] = ""
+    """What to ask; `-` reads it from standard input."""
+    model: str = "tieout-base"
+    """Hub id, folder of a model or of an adapter, or tieout-base."""
+    data: Path | None = None
+    """Instead of a prompt: a file of rows with prompt."""
+    system: str = ""
+    """A system message before the prompt."""
+    plain: bool = False
+    """Continue the prompt as plain text, without the chat template."""
+    num_completions: int = 1
+    """Completions per prompt."""
+    temperature: float = 0.0
+    """0 is greedy."""
+    max_new_tokens: int = 256
+    """Completions are cut off after this many tokens."""
+    seed: int = 0
+    """Of the sampling."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse, load, sample, print."""
+    options = tyro.cli(Options, prog="tieout sample", args=list(arguments))
+    if bool(options.prompt) == bool(options.data):
+        raise ValueError("give either a PROMPT or --data FILE")
+    quiet()
+    from ..chat import Chat
+    from ..learner import load
+    from ..rows import check_rows, read_rows
+    from ..samplers import SamplingParams
+    from ..samplers.local import LocalSampler
+    from ..types import Prompt
+
+    prompts: list[Prompt]
+    if options.data:
+        prompts = [row["prompt"] for row in check_rows(read_rows(options.data), "prompt", str(options.data))]
+    else:
+        text = sys.stdin.read() if options.prompt == "-" else options.prompt
+        turns = [{"role": "system", "content": options.system}] if options.system else []
+        prompts = [text if options.plain else [*turns, {"role": "user", "content": text}]]
+    model = load(options.model)
+    chat = Chat(model.tokenizer)
+    sampler = LocalSampler(model, chat)
+    params = SamplingParams(options.max_new_tokens, options.temperature, seed=options.seed)
+    groups = sampler.sample([chat.prompt(p) for p in prompts], options.num_completions, params)
+    for prompt, group in zip(prompts, groups, strict=True):
+        for completion in group:
+            if options.data:
+                row = {
+                    "prompt": prompt,
+                    "completion": completion.text,
+                    "finish_reason": completion.finish_reason,
+                }
+                print(json.dumps(row, ensure_ascii=False))
+            else:
+                print(completion.text)

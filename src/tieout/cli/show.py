@@ -1,0 +1,32 @@
+"""tieout show RUN"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Options:
+    """Show a run: its stages, the table, the verdict, and the next command."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """A run folder."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse, read, print."""
+    options = tyro.cli(Options, prog="tieout show", args=list(arguments))
+    from ..pipelines.show import show, stages
+
+    if not (options.run / "run.json").exists():
+        raise ValueError(f"{options.run} is no run folder: it has no run.json")
+    console = Console()
+    stages(options.run, console)
+    if (options.run / "evidence" / "report.json").exists():
+        show(options.run, console)

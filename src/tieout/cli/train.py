@@ -1,0 +1,134 @@
+"""tieout train METHOD --model DIR_OR_ID --data FILE --out DIR"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from .quiet import quiet
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What every method takes; repeating the command goes on where it stopped."""
+
+    out: Path
+    """Run folder: run.json, metrics, checkpoints, and the adapter."""
+    model: str = "tieout-base"
+    """Hub id or folder of a causal model, an adapter to go on from, or the embedded tieout-base."""
+    data: Path | None = None
+    """Rows: prompt and completion (sft), prompt, chosen and rejected (dpo), prompt and columns (grpo)."""
+    task: str | None = None
+    """Instead of data: a task's name, or FILE.py:attribute."""
+    reward: str | None = None
+    """For grpo with data: a reward's name, or FILE.py:function."""
+    seed: int = 0
+    """Of the adapter, the order of the data and the sampling."""
+    save_steps: int = 50
+    """Steps between checkpoints."""
+    device: str | None = None
+    """cpu or cuda; left out: cuda if there is one."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse with the method's own fields as options, then train."""
+    from ..methods import METHODS
+
+    names = ", ".join(METHODS)
+    if not arguments or arguments[0] not in METHODS:
+        asked = arguments[0] if arguments else ""
+        if asked in ("-h", "--help"):
+            print(
+                f"usage: tieout train METHOD ...\n\nmethods: {names}\n\n`tieout train METHOD --help` tells the options"
+            )
+            return
+        print(f"tieout train: no method {asked!r}; there are: {names}", file=sys.stderr)
+        sys.exit(2)
+    name = arguments[0]
+    options = tyro.cli(options_type(name), prog=f"tieout train {name}", args=list(arguments[1:]))
+    train(name, options)
+
+
+def options_type(name: str) -> type:
+    """The common options, the method's fields and the adapter's, as one dataclass for the parser."""
+    from ..learner import AdapterConfig, LearnerConfig
+    from ..methods import METHODS
+    from ..train import Schedule
+
+    method = METHODS[name]
+    return dataclasses.make_dataclass(
+        f"Train{name.upper()}",
+        [
+            ("options", tyro.conf.OmitArgPrefixes[Options]),
+            ("method", tyro.conf.OmitArgPrefixes[method], dataclasses.field(default_factory=method)),  # type: ignore[valid-type]
+            ("adapter", AdapterConfig, dataclasses.field(default_factory=AdapterConfig)),
+            ("learner", LearnerConfig, dataclasses.field(default_factory=LearnerConfig)),
+            ("schedule", Schedule, dataclasses.field(default_factory=Schedule)),
+        ],
+        namespace={"__doc__": (method.__doc__ or "").strip()},
+    )
+
+
+def train(name: str, parsed: Any) -> None:
+    """Check everything, then train into the folder."""
+    from ..pipelines.fit import Fit, fit
+    from ..pipelines.run import check_model
+    from ..rows import data_hash
+    from ..runfolder import RunFolder
+
+    quiet()
+    console = Console()
+    options: Options = parsed.options
+    task = rows_for(name, options)
+    with RunFolder(options.out) as folder:
+        config = {
+            "method": name,
+            **{k: getattr(parsed, k) for k in ("options", "method", "adapter", "learner", "schedule")},
+        }
+        digest = data_hash(task.rows("train"))
+        check_model(options.model, {"train": task.rows("train")}, getattr(parsed.method, "max_new_tokens", 0))
+        folder.record(config, {"train": digest})
+        what = Fit(
+            parsed.method,
+            options.model,
+            None,
+            parsed.adapter,
+            parsed.learner,
+            parsed.schedule,
+            options.seed,
+            options.save_steps,
+            options.device,
+        )
+        adapter = fit(folder, name, what, task, console, digest)
+    console.print(f"adapter: {adapter}", highlight=False)
+
+
+def rows_for(name: str, options: Options) -> Any:
+    """The task that the options name: a registered one, or the file's rows as the method needs them."""
+    from ..rewards import load_reward
+    from ..rewards.runner import check_reward
+    from ..rows import check_rows, read_rows
+    from ..tasks import Task, load_task
+
+    if (options.data is None) == (options.task is None):
+        raise ValueError("give either --data FILE or --task NAME")
+    if options.task:
+        if name == "dpo":
+            raise ValueError("dpo needs pairs: give --data with prompt, chosen and rejected")
+        return load_task(options.task)
+    assert options.data is not None
+    kind: Any = {"sft": "demonstration", "dpo": "preference"}.get(name, "prompt")
+    rows = check_rows(read_rows(options.data), kind, str(options.data))
+    reward = None
+    if kind == "prompt":
+        if options.reward is None:
+            raise ValueError("grpo needs a reward: give --reward NAME or FILE.py:function")
+        reward = load_reward(options.reward)
+        check_reward(reward, [c for c in rows[0] if all(c in row for row in rows)])
+    return Task(str(options.data), lambda split: rows if split == "train" else [], reward)

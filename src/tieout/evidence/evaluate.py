@@ -1,0 +1,168 @@
+"""Rows + Sampler + reward -> Cases: what one model wrote for every row, and what each was worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..rewards import Reward
+from ..rewards.runner import Outcome, check_reward, score
+from ..samplers import Sampler, SamplingParams
+from ..types import Prompt, Row
+from .files import read_jsonl, write_jsonl
+
+PROGRAMMATIC = "programmatic"
+HUMAN = "human"
+CONTROLS = "negative_controls"
+TRACKS = (PROGRAMMATIC, HUMAN, CONTROLS)
+"""The tracks that the gate judges. Cases may name others, which are reported only."""
+
+GREEDY = SamplingParams(temperature=0.0)
+Progress = Callable[[int, int], None]
+"""Called with the number of cases done and the number of all."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row, one model: what it wrote and what that was worth. Models are compared on cases of one id."""
+
+    id: str
+    track: str
+    slice: str
+    """A part of the track with a figure of its own: the split, or a skill."""
+    prompt: Prompt
+    completion: str
+    score: float | None = None
+    """None: the reward abstained or errored."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The task's further numbers; one that abstained or errored is missing."""
+    errors: dict[str, str] = field(default_factory=dict)
+    """What errored, `score` or the name of a metric, and why."""
+    cluster: str = ""
+    """What this case shares with others, such as the document it asks about; empty: it stands alone."""
+
+    @property
+    def status(self) -> str:
+        """`scored`, `abstained` or `errored`."""
+        return "errored" if "score" in self.errors else "abstained" if self.score is None else "scored"
+
+
+def evaluate(
+    task_name: str,
+    rows: Sequence[Row],
+    sampler: Sampler,
+    reward: Reward,
+    params: SamplingParams = GREEDY,
+    *,
+    metrics: Mapping[str, Reward] | None = None,
+    track: str = PROGRAMMATIC,
+    slice: str | Callable[[Row], str] = "test",
+    cluster: Callable[[Row], str] | None = None,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> list[Case]:
+    """Ask the sampler every row's prompt and score what it writes. Greedy unless `params` says otherwise.
+
+    A case is named `task/slice/id`, where id is the row's own or its position. Errors stay errors: they have
+    no score. Raises ValueError, before anything is generated, if a reward asks for a column that rows lack.
+    """
+    metrics = metrics or {}
+    slices = [slice if isinstance(slice, str) else slice(row) for row in rows]
+    ids = [f"{task_name}/{s}/{row.get('id', i)}" for i, (s, row) in enumerate(zip(slices, rows, strict=True))]
+    _check_rows(task_name, rows, ids, [reward, *metrics.values()])
+    cases: list[Case] = []
+    for start in range(0, len(rows), batch_size):
+        chunk = rows[start : start + batch_size]
+        prompts = [row["prompt"] for row in chunk]
+        # Request i of a call draws from the stream (seed, i): a seed per chunk, or chunks would repeat them.
+        completions = sampler.complete(prompts, replace(params, seed=params.seed + start))
+        if len(completions) != len(chunk):
+            raise ValueError(f"the sampler gave {len(completions)} completions for {len(chunk)} prompts")
+        for offset, (row, completion) in enumerate(zip(chunk, completions, strict=True)):
+            outcomes = {
+                name: score(function, [completion], [row["prompt"]], row)[0]
+                for name, function in {"score": reward, **metrics}.items()
+            }
+            index = start + offset
+            name = cluster(row) if cluster else ""
+            cases.append(_case(ids[index], track, slices[index], name, row["prompt"], completion, outcomes))
+        if progress:
+            progress(len(cases), len(rows))
+    return cases
+
+
+def write_cases(path: Path, cases: Mapping[str, Sequence[Case]]) -> None:
+    """Write `cases.jsonl`: a line per case, with every model's completion and score."""
+    lines: dict[str, dict[str, Any]] = {}
+    for model, model_cases in cases.items():
+        for case in model_cases:
+            shared: dict[str, Any] = {"case": case.id, "track": case.track, "slice": case.slice}
+            shared["cluster"] = case.cluster
+            shared["prompt"] = plain_prompt(case.prompt)
+            line = lines.setdefault(case.id, {**shared, "models": {}})
+            for key, value in shared.items():
+                if line[key] != value:
+                    raise ValueError(
+                        f"case {case.id!r} differs between models in its {key}: {line[key]!r} and, for "
+                        f"{model!r}, {value!r}; models must be evaluated on the same rows"
+                    )
+            if model in line["models"]:
+                raise ValueError(f"model {model!r} has two cases called {case.id!r}")
+            own = asdict(case)
+            line["models"][model] = {key: own[key] for key in ("completion", "score", "metrics", "errors")}
+    write_jsonl(path, lines.values())
+
+
+def read_cases(path: Path) -> dict[str, list[Case]]:
+    """Model -> its cases, from `cases.jsonl`."""
+    cases: dict[str, list[Case]] = {}
+    for number, line in read_jsonl(path):
+        try:
+            shared = {key: line[key] for key in ("track", "slice", "cluster", "prompt")}
+            for model, own in line["models"].items():
+                cases.setdefault(model, []).append(Case(id=line["case"], **shared, **own))
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}:{number}: not a case ({type(error).__name__}: {error})") from error
+    return cases
+
+
+def _check_rows(task_name: str, rows: Sequence[Row], ids: Sequence[str], rewards: Sequence[Reward]) -> None:
+    if len(set(ids)) < len(ids):
+        twice = next(name for name in ids if ids.count(name) > 1)
+        raise ValueError(f"task {task_name!r} has two rows for the case {twice!r}; ids must be unique")
+    if rows:
+        columns = [column for column in rows[0] if all(column in row for row in rows)]
+        for reward in rewards:
+            check_reward(reward, columns)
+    for name, row in zip(ids, rows, strict=True):
+        if not row.get("prompt"):
+            raise ValueError(f"case {name!r} has no prompt; its row has: {', '.join(row)}")
+
+
+def _case(
+    name: str,
+    track: str,
+    slice: str,
+    cluster: str,
+    prompt: Prompt,
+    completion: str,
+    outcomes: Mapping[str, Outcome],
+) -> Case:
+    return Case(
+        id=name,
+        track=track,
+        slice=slice,
+        cluster=cluster,
+        prompt=prompt,
+        completion=completion,
+        score=outcomes["score"].score,
+        metrics={k: o.score for k, o in outcomes.items() if k != "score" and o.score is not None},
+        errors={k: o.reason for k, o in outcomes.items() if o.status == "errored"},
+    )
+
+
+def plain_prompt(prompt: Prompt) -> str | list[dict[str, str]]:
+    """The prompt as JSON has it."""
+    return prompt if isinstance(prompt, str) else [dict(message) for message in prompt]

@@ -1,0 +1,257 @@
+"""report.html: the report for people. One file, no scripts, nothing fetched; outputs are never trusted."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from . import charts
+from .evaluate import HUMAN, PROGRAMMATIC, TRACKS, Case
+from .files import write_text
+
+FIRST_CURVES = ("score", "reward", "loss", "kl", "entropy", "length", "signal", "accura", "margin")
+"""Curves whose name contains one of these come first, in this order."""
+NO_CURVES = ("step", "epoch", "seconds", "time")
+NUM_CURVES = 9
+"""Curves of a stage shown at once; the others fold away."""
+MAX_CHARACTERS = 12_000
+"""Of one prompt or output; the page says what it leaves out."""
+
+# Control characters, and those that reorder or hide text: shown by their code, so that nothing is disguised.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One case, as every model answered it."""
+
+    kind: str
+    """`improved`, `worsened` or `unchanged`: the candidate's score beside the baseline's."""
+    case: Case
+    answers: list[tuple[str, Case]]
+
+
+def write_page(
+    path: Path,
+    report: Mapping[str, Any],
+    cases: Mapping[str, Sequence[Case]],
+    curves: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    *,
+    title: str = "Evidence",
+    next_command: str = "",
+    notes: Sequence[str] = (),
+    num_examples: int = 2,
+) -> None:
+    """Write the page. `curves`: stage -> its metrics, rows with `step` and numbers.
+
+    `next_command` is what to type now, `notes` stand below the verdict. `num_examples` cases of each kind
+    (improved, worsened, unchanged) are drawn at random with the report's seed.
+    """
+    html = render(
+        report,
+        cases,
+        curves or {},
+        title=title,
+        next_command=next_command,
+        notes=notes,
+        num_examples=num_examples,
+    )
+    write_text(path, html)
+
+
+def render(
+    report: Mapping[str, Any],
+    cases: Mapping[str, Sequence[Case]],
+    curves: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    title: str,
+    next_command: str,
+    notes: Sequence[str],
+    num_examples: int,
+) -> str:
+    """The page's HTML."""
+    import jinja2  # the rest of the package does not need it
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(visible=visible, number=number, signed=signed, p_value=p_value, words=words)
+    template = environment.from_string(files(__package__).joinpath("report.html.jinja").read_text("utf-8"))
+    settings = report["settings"]
+    examples, counts = pick_examples(
+        cases, settings["candidate"], settings["baseline"], num_examples, settings["seed"]
+    )
+    return template.render(
+        title=title,
+        report=report,
+        settings=settings,
+        next_command=next_command,
+        notes=notes,
+        columns=_columns(report),
+        rows=_model_rows(report),
+        comparisons=_comparison_rows(report),
+        stages=[_stage(name, rows) for name, rows in curves.items()],
+        examples=examples,
+        counts=counts,
+        prompt_text=prompt_text,
+        metadata=json.dumps(report["metadata"], indent=2, ensure_ascii=False, default=str),
+    )
+
+
+def pick_examples(
+    cases: Mapping[str, Sequence[Case]], candidate: str, baseline: str, num_each: int, seed: int
+) -> tuple[list[Example], dict[str, int]]:
+    """Up to `num_each` cases of each kind, drawn at random, and how many there are of each in all."""
+    by_model = {model: {case.id: case for case in own} for model, own in cases.items()}
+    kinds: dict[str, list[str]] = {"improved": [], "worsened": [], "unchanged": []}
+    for name, case in by_model[candidate].items():
+        other = by_model[baseline].get(name)
+        if case.track != PROGRAMMATIC or other is None or case.score is None or other.score is None:
+            continue
+        gain = case.score - other.score
+        kinds["improved" if gain > 0 else "worsened" if gain < 0 else "unchanged"].append(name)
+    examples = []
+    for kind, names in kinds.items():
+        chosen = random.Random(f"{seed}/{kind}").sample(names, min(num_each, len(names)))
+        for name in chosen:
+            answers = [(model, own[name]) for model, own in by_model.items() if name in own]
+            examples.append(Example(kind, by_model[candidate][name], answers))
+    return examples, {kind: len(names) for kind, names in kinds.items()}
+
+
+def prompt_text(case: Case) -> str:
+    """The prompt as text; of messages, each turn under its role."""
+    if isinstance(case.prompt, str):
+        return case.prompt
+    return "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in case.prompt)
+
+
+def visible(text: str) -> str:
+    """The text with hidden characters shown by their code, cut where it is very long."""
+    cut = len(text) - MAX_CHARACTERS
+    if cut > 0:
+        text = text[:MAX_CHARACTERS] + f"\n[... {cut} more characters, in cases.jsonl]"
+    text = text.replace("\r\n", "\n")
+    return _HIDDEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def number(value: float | None) -> str:
+    """A score in a table."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference in a table, with a real minus sign."""
+    return "–" if value is None else f"{value:+.3f}".replace("-", "−")
+
+
+def p_value(value: float | None) -> str:
+    """A p-value; small ones are only said to be small."""
+    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def words(name: str) -> str:
+    """A name from code as words."""
+    return name.replace("_", " ").replace("/", " · ")
+
+
+def _columns(report: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    """(track, slice) columns: each track, and its slices where there is more than one.
+
+    Where one slice of the programmatic track decides, the mean over all its slices is not shown: a mixture of
+    test and out-of-distribution cases is no population. It is in report.json.
+    """
+    judged = report["settings"]["policy"]["programmatic_slice"]
+    columns: list[tuple[str, str | None]] = []
+    tracks: dict[str, list[str]] = {track: [] for track in TRACKS}
+    for own in report["models"].values():
+        for track, figure in own.items():
+            slices = tracks.setdefault(track, [])
+            slices += [name for name in figure["slices"] if name not in slices]
+    for track, slices in tracks.items():
+        if track != PROGRAMMATIC or judged not in slices:
+            columns.append((track, None))
+        if len(slices) > 1 or columns[-1:] != [(track, None)]:
+            columns += [(track, name) for name in slices]
+    return columns
+
+
+def _model_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    columns = _columns(report)
+    rows = []
+    for model, own in report["models"].items():
+        cells = [_part(own.get(track, {}), name) for track, name in columns]
+        rows.append({"model": model, "cells": cells})
+    known = [cell for row in rows for cell in row["cells"] if cell]
+    axis = min([0.0, *(c["low"] for c in known)]), max([1.0, *(c["high"] for c in known)])
+    for row in rows:
+        row["cells"] = [
+            cell and {**cell, "bar": _safe(charts.interval(cell["mean"], cell["low"], cell["high"], axis))}
+            for cell in row["cells"]
+        ]
+    return rows
+
+
+def _comparison_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    columns = _columns(report)
+    comparisons = []
+    for comparison in report["comparisons"]:
+        rows = []
+        for track, name in columns:
+            figure = _part(comparison["tracks"].get(track, {}), name)
+            if figure or (name is None and track == HUMAN):
+                rows.append({"track": track, "slice": name, "figure": figure})
+        comparisons.append({**comparison, "rows": rows})
+    known = [row["figure"] for c in comparisons for row in c["rows"] if row["figure"]]
+    reach = max([0.05, *(max(abs(f["low"]), abs(f["high"])) for f in known)])
+    for row in (row for c in comparisons for row in c["rows"] if row["figure"]):
+        f = row["figure"]
+        row["bar"] = _safe(charts.interval(f["difference"], f["low"], f["high"], (-reach, reach), mark=0.0))
+    return comparisons
+
+
+def _part(figure: Mapping[str, Any], name: str | None) -> dict[str, Any] | None:
+    """A track's figure or a slice's; None where nothing was measured."""
+    part = figure if name is None else figure.get("slices", {}).get(name, {})
+    return dict(part) if part.get("n") else None
+
+
+def _stage(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A stage's curves: every number that its metrics have at two steps or more."""
+    series: dict[str, list[charts.Point]] = {}
+    for position, row in enumerate(rows):
+        step = row.get("step", position)
+        for key, value in row.items():
+            if _is_number(step) and _is_number(value) and not any(word in key for word in NO_CURVES):
+                series.setdefault(key, []).append((float(step), float(value)))
+    ordered = sorted(series, key=lambda key: (_rank(key), list(series).index(key)))
+    drawn = []
+    for key in ordered:
+        svg = charts.curve(series[key], f"{name}: {words(key)}")
+        if svg:
+            drawn.append({"name": key, "last": charts.short(series[key][-1][1]), "svg": _safe(svg)})
+    return {"name": name, "curves": drawn[:NUM_CURVES], "more": drawn[NUM_CURVES:]}
+
+
+def _rank(key: str) -> int:
+    return next((i for i, word in enumerate(FIRST_CURVES) if word in key), len(FIRST_CURVES))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _safe(svg: str) -> Any:
+    """Our own SVG, which escapes what it is given: not to be escaped again."""
+    from markupsafe import Markup
+
+    return Markup(svg)

@@ -1,0 +1,203 @@
+"""The report: every number that is claimed, computed from cases and grades on disk, and again on demand.
+
+An evidence folder holds `cases.jsonl`, `human/` (sheet, key, grades that were handed in) and `report.json`:
+
+    models       model -> track -> mean, low, high, n, errors, abstained; the same per slice and per metric
+    comparisons  candidate, baseline, tracks: track -> difference, low, high, n, p, ...; the same per slice
+    verdict      ship, hold or reject, the reasons, and the checks
+    settings     what the numbers depend on besides the cases: models compared, policy, seed
+    files        SHA-256 of each file that the numbers come from
+    metadata     whatever the run wants to say of itself: configuration, versions
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .. import stats
+from ..atomic import write_json
+from .evaluate import PROGRAMMATIC, TRACKS, Case, read_cases, write_cases
+from .figures import model_figures, pair_figures
+from .files import read_json, set_aside, sha256
+from .gate import GatePolicy, gate
+from .human import Grade, read_grades, write_sheet
+
+FORMAT = 1
+FILES = ("cases.jsonl", "human/sheet.jsonl", "human/key.json", "human/grades.jsonl")
+"""What the numbers come from, relative to the evidence folder; the human ones may be absent."""
+PARTS = ("format", "models", "comparisons", "verdict", "settings", "files")
+"""What `verify` holds a report to."""
+
+
+def build_report(
+    cases: Mapping[str, Sequence[Case]],
+    grades: Sequence[Grade] = (),
+    *,
+    candidate: str,
+    baseline: str,
+    base: str | None = None,
+    comparisons: Sequence[tuple[str, str]] = (),
+    policy: GatePolicy | None = None,
+    seed: int = 0,
+    metadata: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The report as plain values. `cases`: model -> its cases; `comparisons`: further (candidate, baseline).
+
+    The verdict is on `candidate` against `baseline`, with the negative controls against `base` (default: the
+    baseline). The same arguments give the same report, to the last digit.
+    """
+    base, policy = base or baseline, policy or GatePolicy()
+    pairs = list(dict.fromkeys([(candidate, baseline), (candidate, base), *map(tuple, comparisons)]))
+    for model in dict.fromkeys(name for pair in pairs for name in pair):
+        if model not in cases:
+            raise ValueError(f"no cases of model {model!r}; there are cases of: {', '.join(cases)}")
+    if candidate in (baseline, base):
+        raise ValueError(f"candidate {candidate!r} cannot be its own baseline")
+    present = {case.track for model_cases in cases.values() for case in model_cases}
+    tracks = [*TRACKS, *sorted(present - set(TRACKS))]
+    report: dict[str, Any] = {
+        "format": FORMAT,
+        "models": {
+            model: {track: model_figures(cases, grades, model, track, seed) for track in tracks}
+            for model in cases
+        },
+        "comparisons": [
+            {
+                "candidate": one,
+                "baseline": other,
+                "tracks": {track: pair_figures(cases, grades, one, other, track, seed) for track in tracks},
+            }
+            for one, other in pairs
+        ],
+    }
+    report["verdict"] = asdict(gate(report, candidate, baseline, policy, base))
+    report["settings"] = {
+        "candidate": candidate,
+        "baseline": baseline,
+        "base": base,
+        "comparisons": [list(pair) for pair in pairs],
+        "policy": asdict(policy),
+        "seed": seed,
+        "level": stats.LEVEL,
+        "resamples": stats.RESAMPLES,
+    }
+    report["metadata"] = dict(metadata or {})
+    return report
+
+
+def write_report(
+    folder: Path,
+    cases: Mapping[str, Sequence[Case]],
+    *,
+    candidate: str,
+    baseline: str,
+    grades: Path | None = None,
+    num_graded: int = 50,
+    policy: GatePolicy | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> dict[str, Any]:
+    """Write the evidence folder: the cases, a sheet for people to grade, and the report made from both.
+
+    `grades` is a file of graded pairs that name their models (see `read_grades`); `num_graded` is how many
+    pairs the sheet asks for. Other options are `build_report`'s.
+    """
+    policy = policy or GatePolicy()
+    path, kept = folder / "cases.jsonl", folder / "human" / "grades.jsonl"
+    before = sha256(path) if path.exists() else ""
+    write_cases(path, cases)
+    if kept.exists() and sha256(path) != before:
+        set_aside(kept)  # people graded other outputs than these
+    sheets = [(model, [c for c in cases[model] if _gradable(c, policy)]) for model in (candidate, baseline)]
+    if sheets[0][1]:
+        write_sheet(folder / "human", sheets[0], sheets[1], num_graded, seed)
+    settings = dict(candidate=candidate, baseline=baseline, policy=policy, seed=seed, **options)
+    return _write(folder, grades, settings)
+
+
+def regate(folder: Path, grades: Path | None = None, policy: GatePolicy | None = None) -> dict[str, Any]:
+    """Build the report in `folder` anew, from its cases and the grades that are there by now."""
+    old = read_json(folder / "report.json")
+    settings = _arguments(old)
+    if policy is not None:
+        settings["policy"] = policy
+    return _write(folder, grades, settings)
+
+
+def verify(path: Path) -> list[str]:
+    """Recompute a report from the files beside it: a line for each thing that differs; none: it ties out."""
+    report = read_json(path)
+    missing = [part for part in PARTS if not isinstance(report, dict) or part not in report]
+    if missing:
+        raise ValueError(f"{path} is not a report: it has no {', '.join(missing)}")
+    problems = []
+    for name, digest in report["files"].items():
+        file = path.parent / name
+        if not file.exists():
+            problems.append(f"{name}: missing; the report was made from it")
+        elif sha256(file) != digest:
+            problems.append(f"{name}: changed since the report (SHA-256 {sha256(file)}, was {digest})")
+    for name in FILES:
+        if name not in report["files"] and (path.parent / name).exists():
+            problems.append(f"{name}: not there when the report was made")
+    if not (path.parent / "cases.jsonl").exists():
+        return problems
+    again = _from_folder(path.parent, _arguments(report))
+    for part in PARTS[:-1]:
+        problems += _differences(part, report[part], again[part])
+    return problems
+
+
+def _write(folder: Path, grades: Path | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+    if grades is not None:
+        if not grades.exists():
+            raise ValueError(f"the file of graded pairs {grades} does not exist")
+        read_grades(grades, models=read_cases(folder / "cases.jsonl"))  # refuse it before it is kept
+        kept = folder / "human" / "grades.jsonl"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        if not kept.exists() or not kept.samefile(grades):
+            shutil.copyfile(grades, kept)
+    report = _from_folder(folder, settings)
+    report["files"] = {name: sha256(folder / name) for name in FILES if (folder / name).exists()}
+    write_json(folder / "report.json", report)
+    return report
+
+
+def _from_folder(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    cases, human = read_cases(folder / "cases.jsonl"), folder / "human"
+    grades = read_grades(human / "sheet.jsonl", human / "key.json", models=cases)
+    grades += read_grades(human / "grades.jsonl", models=cases)
+    return build_report(cases, grades, **settings)
+
+
+def _arguments(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What `build_report` was given besides cases and grades."""
+    settings = {key: report["settings"][key] for key in ("candidate", "baseline", "base", "seed")}
+    settings["comparisons"] = [tuple(pair) for pair in report["settings"]["comparisons"]]
+    settings["policy"] = GatePolicy(**report["settings"]["policy"])
+    settings["metadata"] = report["metadata"]
+    return settings
+
+
+def _gradable(case: Case, policy: GatePolicy) -> bool:
+    return case.track == PROGRAMMATIC and policy.programmatic_slice in (None, case.slice)
+
+
+def _differences(where: str, said: Any, found: Any) -> list[str]:
+    """A line per number or word that differs between the report and what was computed again."""
+    if isinstance(said, Mapping) and isinstance(found, Mapping):
+        keys = dict.fromkeys([*said, *found])
+        return [
+            line for key in keys for line in _differences(f"{where}.{key}", said.get(key), found.get(key))
+        ]
+    if isinstance(said, list) and isinstance(found, list | tuple) and len(said) == len(found):
+        rows = enumerate(zip(said, found, strict=True))
+        return [line for i, (a, b) in rows for line in _differences(f"{where}[{i}]", a, b)]
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (said, found))
+    if said == found or (numbers and abs(said - found) <= 1e-9 * max(1.0, abs(found))):
+        return []
+    return [f"{where}: the report says {said!r}, the cases give {found!r}"]

@@ -1,0 +1,88 @@
+"""Monitors: functions called after every step. They may add metrics, or stop the run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, MutableMapping, Sequence
+from statistics import fmean
+
+from .types import Group
+
+Monitor = Callable[[int, Sequence[Group], MutableMapping[str, float]], None]
+"""Gets the step's number, its groups (annotated) and its metrics, which it may add to."""
+
+
+class StopTraining(RuntimeError):
+    """Raised by a monitor: the run saves what it has and ends, with this reason."""
+
+
+def scores(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
+    """Add score, and the share of groups that teach nothing because all their scores are equal.
+
+    `no_signal_right` and `no_signal_wrong` split that share at the score 1: solved, or not solved yet.
+    """
+    scored = [g.scores for g in groups if g.scores]
+    if not scored:
+        return
+    metrics["score"] = fmean(s for group in scored for s in group)
+    flat = [group for group in scored if max(group) == min(group)]
+    right = sum(group[0] >= 1 for group in flat)
+    metrics["no_signal"] = len(flat) / len(scored)
+    metrics["no_signal_right"] = right / len(scored)
+    metrics["no_signal_wrong"] = (len(flat) - right) / len(scored)
+
+
+def lengths(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
+    """Add the mean length of completions in tokens, and the share that was cut off."""
+    completions = [c for g in groups for c in g.completions]
+    metrics["length"] = fmean(len(c.tokens) for c in completions)
+    metrics["cut_off"] = fmean(c.finish_reason == "length" for c in completions)
+
+
+def stop_on_mismatch(limit: float = 0.1) -> Monitor:
+    """Stop when the sampler's log-probabilities leave the learner's: it serves other weights, or computes otherwise.
+
+    Args:
+        limit: nats a token, mean absolute difference on the tokens just sampled.
+    """
+
+    def monitor(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
+        mismatch = metrics.get("mismatch", 0.0)
+        if mismatch > limit:
+            raise StopTraining(
+                f"step {step}: sampler and learner disagree by {mismatch:.3f} nats a token (limit {limit}); "
+                "the sampler may hold old weights, or another temperature or precision"
+            )
+
+    return monitor
+
+
+def stop_on_divergence(patience: int = 3) -> Monitor:
+    """Stop after `patience` steps in a row whose gradient was not finite (such steps are never applied)."""
+    bad = 0
+
+    def monitor(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
+        nonlocal bad
+        bad = 0 if math.isfinite(metrics.get("grad_norm", 0.0)) else bad + 1
+        if bad >= patience:
+            raise StopTraining(
+                f"step {step}: the gradient was not finite {bad} times in a row; lower the learning rate"
+            )
+
+    return monitor
+
+
+def stop_on_kl(limit: float = 1.0) -> Monitor:
+    """Stop when KL(policy || reference), k3 estimate, passes `limit` nats a token; needs a method with beta above 0."""
+
+    def monitor(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
+        if metrics.get("kl", 0.0) > limit:
+            raise StopTraining(
+                f"step {step}: the policy is {metrics['kl']:.2f} nats a token from its reference"
+            )
+
+    return monitor
+
+
+DEFAULT: tuple[Monitor, ...] = (scores, lengths)
+"""What every run adds to its metrics."""

@@ -1,0 +1,156 @@
+"""The ending that all pipelines share: evaluate -> gate -> ship."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..atomic import fingerprint
+from ..chat import Chat
+from ..config import to_plain
+from ..evidence.evaluate import CONTROLS, PROGRAMMATIC, Case, evaluate, read_cases, write_cases
+from ..evidence.report import write_report
+from ..runfolder import environment
+from ..samplers import SamplingParams
+from ..samplers.local import LocalSampler
+from ..ship import prepare
+from .fit import adapter_digest, open_model
+from .progress import bar
+from .run import Run
+from .show import refresh, ship_run, show
+
+
+def conclude(run: Run, models: Mapping[str, Path | None], candidate: str, baseline: str) -> str:
+    """Evaluate all models on the same cases, judge the candidate, and ship it if the gate says so.
+
+    Args:
+        run: the run.
+        models: name -> adapter (None: the base). The first is what the negative controls are held against.
+        candidate: the model that may ship.
+        baseline: the model it must beat.
+
+    Returns:
+        The verdict: ship, hold or reject.
+    """
+    cases = evaluated(run, models)
+    base = next(iter(models))
+    human = run.recipe.data.human
+    names = list(models)
+    report = write_report(
+        run.folder.path / "evidence",
+        cases,
+        candidate=candidate,
+        baseline=baseline,
+        base=base,
+        comparisons=[(b, a) for i, a in enumerate(names) for b in names[i + 1 :]],
+        grades=Path(human) if human else None,
+        num_graded=run.recipe.evaluate.num_graded,
+        policy=run.recipe.gate,
+        seed=run.recipe.seed,
+        metadata={
+            "recipe": to_plain(run.recipe),
+            "data": run.hashes,
+            "adapters": {name: adapter_digest(path) for name, path in models.items()},
+            "environment": environment(),
+        },
+    )
+    verdict: str = report["verdict"]["verdict"]
+    adapter = models[candidate]
+    assert adapter is not None
+    _candidate(run, adapter, report)
+    ship_run(run.folder.path, "", run.console)
+    refresh(run.folder.path)
+    show(run.folder.path, run.console)
+    return verdict
+
+
+def evaluated(run: Run, models: Mapping[str, Path | None]) -> dict[str, list[Case]]:
+    """Stage `evaluate`: every model's cases, one file a model, so that an interrupted evaluation goes on."""
+    stage = run.folder.stage("evaluate")
+    cases: dict[str, list[Case]] = {}
+    run.console.print("[bold]evaluate[/]")
+    for name, adapter in models.items():
+        inputs = fingerprint(
+            {
+                "adapter": adapter_digest(adapter),
+                "model": run.recipe.model,
+                "data": run.hashes,
+                "evaluate": run.recipe.evaluate,
+                "max_new_tokens": run.task.max_new_tokens,
+            }
+        )
+        path, marker = stage.path / f"{name}.jsonl", stage.path / f"{name}.json"
+        if path.exists() and marker.exists() and json.loads(marker.read_text()) == {"inputs": inputs}:
+            cases[name] = read_cases(path)[name]
+            run.console.print(f"  {name} done before ({len(cases[name])} cases)")
+            continue
+        cases[name] = _cases(run, name, adapter)
+        write_cases(path, {name: cases[name]})
+        run.folder.write_json(str(marker.relative_to(run.folder.path)), {"inputs": inputs})
+    return cases
+
+
+def _cases(run: Run, name: str, adapter: Path | None) -> list[Case]:
+    model = open_model(run.recipe.model, adapter, device=run.recipe.device)
+    sampler = LocalSampler(model, Chat(model.tokenizer))
+    task, limits = run.task, run.recipe.evaluate
+    assert task.reward is not None
+    splits = {"test": limits.max_test, "ood": limits.max_ood}
+    rows = {split: list(task.rows(split))[: limit or None] for split, limit in splits.items()}
+    controls = list(run.controls.rows("test")) if run.controls else []
+    cases: list[Case] = []
+    with bar(run.console, name, sum(map(len, rows.values())) + len(controls)) as shown:
+
+        def progress(before: int) -> Any:
+            return lambda done, total: shown.at(before + done)
+
+        for split, given in rows.items():
+            if given:
+                cases += evaluate(
+                    task.name,
+                    given,
+                    sampler,
+                    task.reward,
+                    SamplingParams(task.max_new_tokens, temperature=0.0),
+                    metrics=task.metrics,
+                    track=PROGRAMMATIC,
+                    slice=split,
+                    batch_size=sampler.batch_size,
+                    progress=progress(len(cases)),
+                )
+        if run.controls and controls:
+            assert run.controls.reward is not None
+            cases += evaluate(
+                run.controls.name,
+                controls,
+                sampler,
+                run.controls.reward,
+                SamplingParams(run.controls.max_new_tokens, temperature=0.0),
+                track=CONTROLS,
+                slice=lambda row: str(row.get("skill", "controls")),
+                batch_size=sampler.batch_size,
+                progress=progress(len(cases)),
+            )
+    return cases
+
+
+def _candidate(run: Run, adapter: Path, report: Mapping[str, Any]) -> None:
+    """Stage `candidate`: adapter, merged model and card, loaded again and checked against the policy."""
+    stage = run.folder.stage("candidate-check")
+    inputs = fingerprint({"adapter": adapter_digest(adapter), "report": report["models"]})
+    if stage.is_done(inputs) and (run.folder.path / "candidate").exists():
+        return
+    stage.begin(inputs)
+    prompts = [run.task.prompt(row) for row in list(run.task.rows("test"))[:8]]
+    prepare(
+        adapter,
+        run.recipe.model,
+        run.folder.path / "candidate",
+        prompts=prompts,
+        max_new_tokens=run.task.max_new_tokens,
+        report=report,
+        device=run.recipe.device,
+    )
+    stage.finish(inputs)

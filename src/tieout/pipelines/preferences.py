@@ -1,0 +1,125 @@
+"""Pairs for preference training, from the policy's own completions, from flawed ones, or from a file."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+from ..atomic import fingerprint
+from ..chat import Chat
+from ..rewards.runner import score
+from ..rows import read_rows, write_jsonl
+from ..samplers import SamplingParams
+from ..samplers.local import LocalSampler
+from ..source import Source
+from ..types import Row
+from .fit import adapter_digest, open_model
+from .progress import bar
+from .run import Run
+
+
+def preferences(run: Run, adapter: Path) -> list[Row]:
+    """Stage `preferences`: rows with prompt, chosen and rejected, kept in pairs.jsonl."""
+    recipe = run.recipe.preferences
+    stage = run.folder.stage("preferences")
+    inputs = fingerprint(
+        {
+            "recipe": recipe,
+            "adapter": adapter_digest(adapter),
+            "data": run.hashes,
+            "seed": run.recipe.seed,
+            "max_new_tokens": run.task.max_new_tokens,
+        }
+    )
+    path = stage.path / "pairs.jsonl"
+    if stage.is_done(inputs):
+        run.console.print(f"[bold]preferences[/]  done before ({stage.info().get('pairs')} pairs)")
+        return list(read_rows(path))
+    run.console.print("[bold]preferences[/]")
+    stage.begin(inputs)
+    rows: list[Row] = []
+    if "file" in recipe.sources:
+        rows += run.pairs
+    if "flawed" in recipe.sources:
+        rows += flawed_pairs(run)
+    if "sampled" in recipe.sources:
+        rows += sampled_pairs(run, adapter)
+    if not rows:
+        raise ValueError(
+            "no preference pairs: every prompt's completions scored alike; sample more (num_completions), "
+            "at a higher temperature, or train SFT less"
+        )
+    write_jsonl(path, rows)
+    stage.finish(inputs, pairs=len(rows))
+    return list(read_rows(path))
+
+
+def sampled_pairs(run: Run, adapter: Path, chunk: int = 24) -> list[Row]:
+    """Best and worst by reward of several completions per prompt; prompts whose completions tie are dropped."""
+    recipe = run.recipe.preferences
+    model = open_model(run.recipe.model, adapter, device=run.recipe.device)
+    sampler = LocalSampler(model, Chat(model.tokenizer), batch_size=chunk * recipe.num_completions)
+    source = Source(run.task, sampler.chat, sampler, seed=run.recipe.seed)
+    rows = source.take(min(recipe.max_prompts or len(source.rows), len(source.rows)))
+    rows = sorted(rows, key=lambda row: len(str(row["prompt"])))  # similar lengths are decoded together
+    pairs: list[Row] = []
+    means: list[float] = []
+    with bar(run.console, "sampling", len(rows)) as shown:
+        for start in range(0, len(rows), chunk):
+            part = rows[start : start + chunk]
+            params = SamplingParams(
+                run.task.max_new_tokens, recipe.temperature, seed=run.recipe.seed * 1_000_003 + start
+            )
+            for group in source.rollout(part, recipe.num_completions, params):
+                assert group.scores is not None
+                means.append(fmean(group.scores))
+                best, worst = (group.scores.index(f(group.scores)) for f in (max, min))
+                if group.scores[best] - group.scores[worst] > recipe.min_gap:
+                    pairs.append(
+                        _pair(
+                            group.row,
+                            group.completions[best].text,
+                            group.completions[worst].text,
+                            (group.scores[best], group.scores[worst]),
+                            "sampled",
+                        )
+                    )
+            shown.advance(len(part), {"score": fmean(means) if means else 0.0})
+    dropped = len(rows) - len(pairs)
+    run.console.print(
+        f"  {len(pairs)} pairs; {dropped} prompts dropped (ties); mean score of samples {fmean(means or [0]):.3f}"
+    )
+    return pairs
+
+
+def flawed_pairs(run: Run) -> list[Row]:
+    """The gold completion against a flawed one of the same row."""
+    task = run.task
+    assert task.corrupt is not None
+    assert task.gold is not None
+    assert task.reward is not None
+    rng = random.Random(f"{run.recipe.seed}/flawed")
+    rows = list(task.rows("train"))[: run.recipe.preferences.max_prompts or None]
+    pairs = []
+    for row in rows:
+        chosen, rejected = task.gold(row), task.corrupt(row, rng)
+        good, bad = (o.score for o in score(task.reward, [chosen, rejected], [task.prompt(row)] * 2, row))
+        if good is None or bad is None or good <= bad:
+            raise ValueError(
+                f"task {task.name!r}: a flawed completion scores {bad}, its gold {good}: {rejected!r}"
+            )
+        pairs.append(_pair(row, chosen, rejected, (good, bad), "flawed"))
+    return pairs
+
+
+def _pair(row: Row, chosen: str, rejected: str, scores: Sequence[float], source: str) -> Row:
+    return {
+        "prompt": row["prompt"],
+        "chosen": chosen,
+        "rejected": rejected,
+        "chosen_score": scores[0],
+        "rejected_score": scores[1],
+        "source": source,
+    }

@@ -1,0 +1,58 @@
+"""What a person sees while a stage runs: one bar with its newest numbers. Quiet where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+SHOWN = ("loss", "score", "accuracy", "kl", "entropy", "length", "no_signal")
+"""Metrics beside the bar, where a method has them."""
+
+
+class Bar:
+    """A bar that was started."""
+
+    def __init__(self, progress: Progress, task: int, console: Console, name: str, total: int) -> None:
+        self._progress, self._task, self._console = progress, task, console
+        self._name, self._total, self._done = name, total, 0
+        self._said = time.monotonic()
+
+    def advance(self, count: int = 1, metrics: Mapping[str, float] | None = None) -> None:
+        """`count` more are done; `metrics` replaces the numbers shown."""
+        self.at(self._done + count, metrics)
+
+    def at(self, done: int, metrics: Mapping[str, float] | None = None) -> None:
+        """`done` are done in all."""
+        self._done = done
+        text = "" if metrics is None else "  ".join(f"{k} {metrics[k]:.3f}" for k in SHOWN if k in metrics)
+        fields = {"numbers": text} if metrics is not None else {}
+        self._progress.update(self._task, completed=done, **fields)  # type: ignore[arg-type]
+        if not self._console.is_terminal and (time.monotonic() - self._said > 15 or done == self._total):
+            self._said = time.monotonic()
+            self._console.print(f"  {self._name}: {done}/{self._total}  {text}".rstrip(), highlight=False)
+
+
+@contextmanager
+def bar(console: Console, name: str, total: int) -> Iterator[Bar]:
+    """Show a bar of `total` things. Where output is no terminal, print a line now and then instead."""
+    columns = (
+        TextColumn("  {task.description:<14}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[numbers]}", style="dim"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        yield Bar(progress, progress.add_task(name, total=total, numbers=""), console, name, total)

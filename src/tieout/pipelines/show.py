@@ -1,0 +1,120 @@
+"""What a person sees of a run that was evaluated: the page, the table, the verdict, the next command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ..evidence.evaluate import CONTROLS, HUMAN, PROGRAMMATIC, read_cases
+from ..evidence.page import write_page
+
+COLUMNS = (("test", PROGRAMMATIC), ("ood", PROGRAMMATIC), ("human", HUMAN), ("negative controls", CONTROLS))
+"""Heading and track; of the programmatic track, the slice of that name."""
+
+
+def refresh(folder: Path) -> None:
+    """(Re)write evidence/report.html from what the run folder holds."""
+    evidence = folder / "evidence"
+    report = json.loads((evidence / "report.json").read_text())
+    curves = {
+        path.parent.name: [json.loads(line) for line in path.read_text().splitlines()]
+        for path in sorted(folder.glob("*/metrics.jsonl"), key=lambda p: p.stat().st_mtime)
+    }
+    write_page(
+        evidence / "report.html",
+        report,
+        read_cases(evidence / "cases.jsonl"),
+        curves,
+        title=f"{report['metadata']['recipe']['pipeline']}: {folder.name}",
+        next_command=next_command(folder, report),
+    )
+
+
+def next_command(folder: Path, report: Mapping[str, Any]) -> str:
+    """What to type now."""
+    if (folder / "shipped").exists():
+        return f"tieout show {folder}"
+    checks = {
+        check["track"]: check["status"] for check in report["verdict"]["checks"] if check["status"] != "info"
+    }
+    if report["verdict"]["verdict"] == "ship":
+        return f"tieout ship {folder}"
+    if (
+        checks.get("human") == "hold"
+        and checks.get(PROGRAMMATIC) == "pass"
+        and checks.get(CONTROLS) == "pass"
+    ):
+        return f"tieout gate {folder} --human {folder}/evidence/human/sheet.jsonl"
+    return f'tieout ship {folder} --override "reason"'
+
+
+def show(folder: Path, console: Console) -> None:
+    """Print the table of models and tracks, the comparisons, the verdict, and where the report is."""
+    report = json.loads((folder / "evidence" / "report.json").read_text())
+    console.print()
+    console.print(
+        _table(
+            "mean score, 95% interval", ["model"], [([name], own) for name, own in report["models"].items()]
+        )
+    )
+    pairs = [([pair["candidate"], pair["baseline"]], pair["tracks"]) for pair in report["comparisons"]]
+    console.print(_table("paired difference, 95% interval", ["candidate", "baseline"], pairs))
+    verdict = report["verdict"]
+    colour = {"ship": "green", "hold": "yellow", "reject": "red"}[verdict["verdict"]]
+    shipped = (folder / "shipped").exists()
+    console.print(f"\nverdict: [bold {colour}]{verdict['verdict']}[/]" + ("  (shipped)" if shipped else ""))
+    for check in verdict["checks"]:
+        console.print(f"  {check['status']:<5} {check['reason']}", highlight=False)
+    console.print(f"\nreport: {folder}/evidence/report.html", highlight=False)
+    where = "shipped" if shipped else "candidate"
+    console.print(f"{where}: {folder}/{where}", highlight=False)
+    command = next_command(folder, report)
+    if "--human" in command:
+        console.print(
+            f"next: fill in `preferred` (a, b or tie) in {folder}/evidence/human/sheet.jsonl, then",
+            highlight=False,
+        )
+        console.print(f"  {command}", highlight=False, soft_wrap=True)
+    else:
+        console.print(f"next: {command}", highlight=False, soft_wrap=True)
+
+
+def stages(folder: Path, console: Console) -> None:
+    """Print which stages are done, and how far the others are."""
+    for path in sorted(p for p in folder.iterdir() if p.is_dir()):
+        metrics = path / "metrics.jsonl"
+        if (path / "done.json").exists():
+            console.print(f"  {path.name:<16} done", highlight=False)
+        elif metrics.exists():
+            console.print(
+                f"  {path.name:<16} {len(metrics.read_text().splitlines())} steps so far", highlight=False
+            )
+
+
+def _table(title: str, names: list[str], rows: list[tuple[list[str], Mapping[str, Any]]]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name in names:
+        table.add_column(name)
+    for heading, _ in COLUMNS:
+        table.add_column(heading, justify="right")
+    for labels, tracks in rows:
+        cells = [
+            tracks[track].get("slices", {}).get(heading) if track == PROGRAMMATIC else tracks[track]
+            for heading, track in COLUMNS
+        ]
+        table.add_row(*labels, *(_figure(cell) for cell in cells))
+    return table
+
+
+def _figure(figure: Mapping[str, Any] | None) -> str:
+    if not figure or not figure["n"]:
+        return "-"
+    low, high = figure["low"], figure["high"]
+    if "difference" in figure:
+        return f"{figure['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return f"{figure['mean']:.3f} [{low:.3f}, {high:.3f}]"

@@ -1,0 +1,113 @@
+"""Rows of data: read them, check that they fit a method, hash them, write them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from .atomic import write_atomic
+from .row_checks import KINDS, Kind, check_rows, place, raise_problems
+from .row_files import Rows, RowsError, kind_of, read_file
+from .types import Row
+
+__all__ = [
+    "KINDS",
+    "Kind",
+    "Rows",
+    "RowsError",
+    "check_rows",
+    "data_hash",
+    "place",
+    "raise_problems",
+    "read_rows",
+    "write_jsonl",
+]
+
+
+def read_rows(source: str | Path | Iterable[Row]) -> Rows:
+    """Rows of a file (.jsonl, .json, .csv, .tsv, .parquet), a saved `datasets` folder, or already in memory.
+
+    FileNotFoundError; RowsError: an empty or unreadable file, a line that is not a JSON object, a key twice.
+    CSV cells are text; only a column `label` of true/false or 1/0 is read as true and false.
+    """
+    if not isinstance(source, str | Path):
+        return _in_memory(source)
+    path = Path(source)
+    if path.is_dir():
+        return _saved_dataset(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"data file not found: {path}{_similar(path)}")
+    return read_file(path)
+
+
+def _similar(path: Path) -> str:
+    """A hint at a file with a similar name in the same folder."""
+    if not path.parent.is_dir():
+        return f"; there is no folder {path.parent} either"
+    found = get_close_matches(path.name, [p.name for p in path.parent.iterdir()], n=1)
+    return f"; did you mean {path.parent / found[0]}?" if found else ""
+
+
+def _in_memory(source: Any) -> Rows:
+    if isinstance(source, Rows):
+        return source
+    if isinstance(source, Mapping):
+        kind = "DatasetDict" if type(source).__name__ == "DatasetDict" else type(source).__name__
+        raise RowsError(
+            f"expected rows, found one {kind} with {', '.join(map(str, source))}; choose one of them"
+        )
+    rows = list(source)
+    for index, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise RowsError(f"rows, row {index + 1}: expected a mapping of columns, found {kind_of(row)}")
+    if not rows:
+        raise RowsError("there are no rows")
+    return Rows(rows)
+
+
+def _saved_dataset(path: Path) -> Rows:
+    if not (path / "state.json").is_file():
+        splits = path / "dataset_dict.json"
+        hint = "; it holds several splits, name one of its folders" if splits.is_file() else ""
+        raise RowsError(f"{path} is a folder; expected a file, or a folder written by save_to_disk{hint}")
+    from datasets import load_from_disk
+
+    return Rows(load_from_disk(str(path)).to_list(), source=str(path))
+
+
+def _as_json(value: Any) -> Any:
+    """What Parquet and datasets hold beyond JSON; only values whose text is the same everywhere."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta | Decimal):
+        return str(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, tuple):
+        return list(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{value!r} ({type(value).__name__}) cannot be written as JSON")
+
+
+def data_hash(rows: Iterable[Row]) -> str:
+    """SHA-256 over the rows in their order, whatever the order of their keys."""
+    digest = hashlib.sha256()
+    for row in rows:
+        text = json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_as_json)
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\n")
+    return digest.hexdigest()
+
+
+def write_jsonl(path: str | Path, rows: Iterable[Row]) -> None:
+    """One JSON object a line, atomically: the old file stays until the new one is whole."""
+    lines = [json.dumps(row, ensure_ascii=False, allow_nan=False, default=_as_json) for row in rows]
+    write_atomic(path, "".join(f"{line}\n" for line in lines).encode())

@@ -1,0 +1,100 @@
+"""A task made of files: rows with TRL's columns, a reward by name, nothing else to write.
+
+One row of `train` (demonstrations; further columns reach the reward):
+
+    {"prompt": "What was revenue in 2023?", "completion": "1,234", "answer": "1,234"}
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..rewards import load_reward
+from ..rewards.runner import check_reward
+from ..rows import check_rows, read_rows
+from ..types import Row
+from . import Task
+
+
+@dataclass(frozen=True)
+class Data:
+    """Files of rows: JSONL, JSON, Parquet or CSV."""
+
+    train: str | None = None
+    """Demonstrations: prompt and completion, or messages. Left out: the chosen completions of `pairs`."""
+    pairs: str | None = None
+    """Preferences: prompt, chosen, rejected."""
+    test: str | None = None
+    """Held-out rows: prompt, and the columns that the reward asks for. Left out: a tenth of `train`."""
+    ood: str | None = None
+    """Held-out rows unlike the training rows."""
+    controls: str | None = None
+    """Prompt and answer of things that the base can do and that must not break (exact match)."""
+    human: str | None = None
+    """Graded pairs: case, model_a, model_b, preferred (a, b or tie)."""
+
+
+def files_task(data: Data, reward: str | None = None, max_new_tokens: int = 256) -> Task:
+    """A task over the files of `data`, all of them read and checked now.
+
+    Without a reward, a completion is right if it is the row's `answer`, or its `completion` if there is none.
+    """
+    if not data.train and not data.pairs:
+        raise ValueError("no training data: give data.train (demonstrations), data.pairs (preferences), or a task")
+    pairs = _read(data.pairs, "preference") if data.pairs else []
+    if data.train:
+        train = _read(data.train, "demonstration")
+    else:
+        train = [{**row, "completion": row["chosen"]} for row in pairs]
+    if data.test:
+        test = _read(data.test, "prompt")
+    else:
+        held = [row for row in train if _held_out(row)]
+        test, train = held, [row for row in train if not _held_out(row)]
+        if not test or not train:
+            raise ValueError("too few rows to hold a tenth of them out for evaluation: give data.test")
+    splits: dict[str, Sequence[Row]] = {
+        "train": train,
+        "pairs": pairs,
+        "test": test,
+        "ood": _read(data.ood, "prompt") if data.ood else [],
+    }
+    if reward is None:
+        splits = {name: [_with_answer(row) for row in rows] for name, rows in splits.items()}
+    function = load_reward(reward or "exact")
+    for name, rows in splits.items():
+        if rows and name != "pairs":
+            check_reward(function, [column for column in rows[0] if all(column in row for row in rows)])
+    return Task(
+        name="files",
+        rows=lambda split: splits.get(split, []),
+        reward=function,
+        gold=lambda row: str(row["completion"]),
+        max_new_tokens=max_new_tokens,
+    )
+
+
+def controls_task(path: str) -> Task:
+    """Negative controls from a file of prompt and answer."""
+    rows = _read(path, "prompt")
+    function = load_reward("exact")
+    check_reward(function, [column for column in rows[0] if all(column in row for row in rows)])
+    return Task("controls", lambda split: rows if split == "test" else [], function)
+
+
+def _read(path: str, kind: Any) -> list[Row]:
+    return check_rows(read_rows(path), kind, path)
+
+
+def _with_answer(row: Row) -> Row:
+    if "answer" in row or "completion" not in row:
+        return row
+    return {**row, "answer": row["completion"]}
+
+
+def _held_out(row: Mapping[str, Any]) -> bool:
+    """A tenth of the prompts, chosen by hash: copies of a prompt stay on one side."""
+    return hashlib.sha256(repr(row["prompt"]).encode()).digest()[0] < 26

@@ -1,0 +1,160 @@
+"""Answer a question over a table and its text with one figure: TAT-QA, or any file in its format.
+
+One row of TAT-QA's development set:
+
+    id          c72f2f6d-3d88-406d-a482-0736ae4846b0
+    document    aea0cfae-19e9-4aec-a577-de0230696ce0
+    prompt      system: the SYSTEM of this file
+                user: the table, the paragraphs that bear on the question (here none), the question:
+
+                 | 31 March 2019 | 31 March 2018
+                 | $M | $M
+                Americas | 273.6 | 288.2
+                EMEA | 413.0 | 434.2
+                APJ | 98.7 | 103.6
+                 | 785.3 | 826.0
+
+                What was the change in the amount in APJ in 2019 from 2018?
+
+    completion  -4.9 million
+    answer      -4.9
+    scale       million
+
+Kept are the questions that one figure answers: arithmetic, and spans that are a figure and not a year; 1,061
+of the 1,668. Paragraphs are those that the data set marks as relevant, so results do not compare with its
+leaderboard; in 41 rows nothing in the prompt says the scale. Nothing is cut: a row whose prompt is too long
+is left out, as a question without its evidence has no answer.
+
+Splits are by document (a table with its text), by a hash of its id, so that adding documents moves none. The
+file does not say which report a document is from: two splits may have documents of the same report.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from ..rewards.numeric import figure, numeric, readable
+from ..types import Row
+from . import Task
+
+SYSTEM = (
+    "Answer with the figure alone. State its scale or per cent sign, "
+    "as in: -12.6 million; (5,062) thousand; $1.3 billion; 4.55%."
+)
+
+SPLITS: Mapping[str, float] = {"train": 0.6, "calibration": 0.1, "test": 0.3}
+"""Split -> share of the documents."""
+
+YEAR = re.compile(r"(?:19|20)[0-9]{2}")
+
+
+def load(path: str | Path, *, max_prompt_chars: int | None = None) -> Task:
+    """The task over a JSON file: a list of documents, each with `table`, `paragraphs` and `questions`.
+
+    Args:
+        path: The file.
+        max_prompt_chars: Leave out questions whose messages together are longer; None: keep all.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is not in this format, or no question is left.
+    """
+    rows: dict[str, list[Row]] = {split: [] for split in (*SPLITS, "ood")}
+    for number, document in enumerate(_documents(Path(path)), 1):
+        try:
+            for row in _rows(document):
+                if max_prompt_chars is None or _chars(row) <= max_prompt_chars:
+                    rows[split_of(row["document"])].append(row)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}: document {number} is not in TAT-QA's format: {error!r}") from error
+    if not any(rows.values()):
+        raise ValueError(f"{path}: no question that one figure answers, max_prompt_chars={max_prompt_chars}")
+
+    def rows_of(split: str) -> list[Row]:
+        if split not in rows:
+            raise ValueError(f"task numeric_qa has no split {split!r}; it has: {', '.join(rows)}")
+        return rows[split]
+
+    return Task(
+        name="numeric_qa",
+        rows=rows_of,
+        reward=numeric,
+        metrics={"readable": readable},
+        gold=lambda row: str(row["completion"]),
+        max_new_tokens=48,
+    )
+
+
+def split_of(document: str) -> str:
+    """The split that a document is in, by its id.
+
+    >>> split_of("3ffd9053-a45d-491c-957a-1b2fa0af0570")
+    'train'
+    """
+    place = int(hashlib.sha256(document.encode()).hexdigest(), 16) / 2**256
+    ends = zip(SPLITS, accumulate(SPLITS.values()), strict=True)
+    return next((split for split, end in ends if place < end), "test")
+
+
+def _documents(path: Path) -> list[Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}; expected TAT-QA's JSON (github.com/NExTplusplus/TAT-QA)")
+    try:
+        documents = json.loads(path.read_text("utf-8"), parse_float=Decimal)  # a float might print otherwise
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not JSON in UTF-8: {error}") from error
+    if not isinstance(documents, list):
+        raise ValueError(f"{path} holds a {type(documents).__name__}; expected TAT-QA's list of documents")
+    return documents
+
+
+def _rows(document: Mapping[str, Any]) -> Iterator[Row]:
+    """A row for each question of the document that one figure answers."""
+    table = "\n".join(
+        " | ".join(" ".join(cell.split()) for cell in row) for row in document["table"]["table"]
+    )
+    paragraphs = {str(paragraph["order"]): paragraph["text"] for paragraph in document["paragraphs"]}
+    for question in document["questions"]:
+        answer = _answer(question)
+        if answer is None:
+            continue
+        relevant = [paragraphs[order] for order in question["rel_paragraphs"]]
+        yield {
+            "id": question["uid"],
+            "document": document["table"]["uid"],
+            "prompt": [
+                {"role": "system", "content": SYSTEM},
+                {"role": "user", "content": "\n\n".join([table, *relevant, question["question"].strip()])},
+            ],
+            "completion": _complete(answer, question["scale"]),
+            "answer": answer,
+            "scale": question["scale"],
+        }
+
+
+def _answer(question: Mapping[str, Any]) -> str | None:
+    """Gold as it is printed, without its scale; None if it is not one figure, or is a year."""
+    gold = question["answer"]
+    if question["answer_type"] == "span" and len(gold) == 1 and not YEAR.fullmatch(gold[0]):
+        answer = str(gold[0])
+    elif question["answer_type"] == "arithmetic":
+        answer = str(gold)
+    else:
+        return None
+    return answer if figure(_complete(answer, question["scale"]), footnotes=False) else None
+
+
+def _complete(answer: str, scale: str) -> str:
+    """Gold as a completion: `-22.22%`, `$1,496.5 million`."""
+    return answer + ("%" if scale == "percent" else f" {scale}" if scale else "")
+
+
+def _chars(row: Row) -> int:
+    return sum(len(message["content"]) for message in row["prompt"])

@@ -1,0 +1,140 @@
+"""The one loop: collect -> annotate -> update, the same for every method."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .learner import Learner
+from .learner.checkpoint import Checkpoints
+from .methods import Method
+from .monitors import Monitor, StopTraining
+from .source import Source
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate over a run: linear warmup to the method's rate, then constant or a fall to zero."""
+
+    kind: Literal["constant", "linear", "cosine"] = "linear"
+    """What follows the warmup."""
+    warmup: float = 0.05
+    """Share of the steps in which the rate rises."""
+
+    def rate(self, step: int, steps: int) -> float:
+        """Factor in (0, 1] for step `step` (from 0) of `steps`."""
+        warmup = self.warmup * steps
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if self.kind == "constant":
+            return 1.0
+        left = (steps - step) / max(1.0, steps - warmup)
+        return left if self.kind == "linear" else 0.5 - 0.5 * math.cos(math.pi * left)
+
+
+def num_steps(method: Method, source: Source) -> int:
+    """Optimizer steps in the method's epochs."""
+    return max(1, math.ceil(method.epochs * len(source.rows) / method.batch_size))
+
+
+def train(
+    method: Method,
+    source: Source,
+    learner: Learner,
+    *,
+    steps: int | None = None,
+    schedule: Schedule | None = None,
+    monitors: Sequence[Monitor] = (),
+    checkpoints: Checkpoints | None = None,
+    save_steps: int = 0,
+    on_step: Callable[[int, dict[str, float]], None] | None = None,
+    on_resume: Callable[[dict[str, Any]], None] | None = None,
+) -> None:
+    """Train until `steps` optimizer steps are done, going on from the newest checkpoint that verifies.
+
+    Interrupted (Ctrl-C, SIGTERM, or a monitor that stops the run), it finishes the step, saves and raises on; a second
+    Ctrl-C ends it at once, and the newest checkpoint stays.
+
+    Args:
+        method: what to collect, annotate and minimise.
+        source: where groups come from; its position is saved with the weights.
+        learner: what is trained.
+        steps: optimizer steps in all; the method's epochs if None.
+        schedule: of the learning rate.
+        monitors: called after each step, in order.
+        checkpoints: where to save; None saves nothing.
+        save_steps: save every so many steps; 0 saves only at the end and when interrupted.
+        on_step: told each step's number and metrics, after the monitors.
+        on_resume: told the saved state when the run continues.
+    """
+    steps = steps or num_steps(method, source)
+    schedule = schedule or Schedule()
+    if checkpoints and (state := checkpoints.restore(learner)):
+        source.position = state["position"]
+        if on_resume:
+            on_resume(state)
+    saved = learner.step
+
+    def save() -> None:
+        nonlocal saved
+        if checkpoints and learner.step != saved:
+            checkpoints.save(learner, {"position": position})
+            saved = learner.step
+
+    groups_of = method.collect(source)
+    position = source.position
+    with _interrupts() as asked_to_stop:
+        while learner.step < steps:
+            started = time.perf_counter()
+            if source.sampler is not None:
+                source.sampler.load(learner)
+            groups = method.annotate(next(groups_of), learner)
+            collected = time.perf_counter()
+            learner.learning_rate = method.learning_rate * schedule.rate(learner.step, steps)
+            metrics = learner.update(groups, method.loss)
+            position = source.position
+            step = learner.step
+            ended = time.perf_counter()
+            metrics["collect_seconds"], metrics["update_seconds"] = collected - started, ended - collected
+            try:
+                for monitor in monitors:
+                    monitor(step, groups, metrics)
+            except StopTraining:
+                save()
+                raise
+            finally:
+                if on_step:
+                    on_step(step, metrics)
+            if asked_to_stop() or (save_steps and step % save_steps == 0):
+                save()
+            if asked_to_stop():
+                raise KeyboardInterrupt
+        save()
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Turn the first SIGINT or SIGTERM into a question to ask between steps, so that no step is half done."""
+    asked = False
+
+    def handler(number: int, frame: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: asked
+        return
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -1,0 +1,287 @@
+"""The numeric reward: every style of the right answer is paid, and no attack is."""
+
+from __future__ import annotations
+
+import time
+from decimal import Decimal
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from tieout.rewards.figures import MAX_DIGITS, Figure, figure
+from tieout.rewards.numeric import numeric, readable
+from tieout.rewards.runner import check_reward, score
+
+
+@st.composite
+def styled(draw: st.DrawFn) -> tuple[str, Figure]:
+    """A figure and one of the many ways to write it. The text is built from parts, never by the parser."""
+    digits = draw(st.integers(0, 6))
+    units = draw(st.integers(0, 10 ** draw(st.integers(1, 20))))
+    size = Decimal(units).scaleb(-digits)
+    negative = draw(st.booleans()) and units > 0
+    number = f"{size:,.{digits}f}" if draw(st.booleans()) else f"{size:.{digits}f}"
+
+    gap = draw(st.sampled_from(["", " ", "  ", "\N{NO-BREAK SPACE}"]))
+    kind = draw(st.sampled_from(["count", "currency", "percent", "bps", "ratio", "shares", "days"]))
+    scales = {"": 0, "million": 6, "thousand": 3, "bn": 9, "k": 3, "M": 6, "Trillion": 12}
+    word = "" if kind in ("percent", "bps", "ratio") else draw(st.sampled_from(sorted(scales)))
+    ends = {"percent": "%", "bps": "bps", "ratio": "x", "shares": "shares", "days": "days"}
+    currency = draw(st.sampled_from(["$", "€", "£", "US$"])) if kind == "currency" else ""
+    tail = "".join(gap + part for part in (word, ends.get(kind, "")) if part)
+
+    if not negative:
+        plus = draw(st.sampled_from(["", "+"]))
+        text = plus + currency + gap + number + tail
+    elif draw(st.booleans()):
+        minus = draw(st.sampled_from(["-", "\N{MINUS SIGN}", "\N{EN DASH}"]))
+        text = draw(st.sampled_from([f"{minus}{currency}{number}{tail}", f"{currency}{minus}{number}{tail}"]))
+    else:
+        forms = [f"{currency}({number}){tail}", f"({currency}{number}){tail}", f"({currency}{number}{tail})"]
+        text = draw(st.sampled_from([*forms, f"{currency} ({number}{tail})", f"({currency}{number} ){tail}"]))
+    scale = scales[word]
+    value = (-size if negative else size) * 10**scale
+    return text, Figure(value, kind, currency, scale, digits)  # type: ignore[arg-type]
+
+
+@settings(deadline=None)
+@given(styled())
+def test_figures_survive_being_written_in_any_style(case: tuple[str, Figure]) -> None:
+    text, expected = case
+    assert figure(text) == expected
+    assert figure(f"\t{text}\n") == expected
+    assert numeric([text, f"Reasoning.\nAnswer: {text}."], answer=[text, text]) == [1.0, 1.0]
+
+
+@settings(deadline=None)
+@given(st.text() | st.text("0123456789,.()%-# <>answer:/{}\\\n", max_size=40))
+def test_no_text_raises_and_none_is_paid_without_the_digits(text: str) -> None:
+    assert numeric([text], answer=["7"]) in ([0.0], [1.0])
+    if numeric([text], answer=["7,919"], unit=["count"]) == [1.0]:
+        assert "7919" in text.replace(",", "")
+
+
+HUGE = {
+    "digits": "9" * 10**6,
+    "parentheses": "(" * 10**6,
+    "footnotes": "1(1)" * 10**5,
+    "spaces": " " * 10**6,
+    "currencies": "Answer: " + "$ " * 10**5,
+    "markers": "#### " * 10**5,
+    "thoughts": "</think>" * 10**5,
+}
+
+
+@pytest.mark.parametrize("kind", HUGE)
+def test_huge_completions_take_no_time(kind: str) -> None:
+    start = time.process_time()
+    assert numeric([HUGE[kind]], answer=["5"]) == [0.0]
+    assert time.process_time() - start < 1
+
+
+# --- the final answer ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        "-22.22%",
+        " (22.22)%\n",
+        "-22.22%.",
+        "The change is (44.1 - 56.7) / 56.7, so\nAnswer: -22.22%",
+        "First 44.1, then 56.7. Final answer: (22.22%)",
+        "It fell. <answer> -22.22 % </answer>",
+        r"So $-12.6/56.7$ gives \boxed{-22.22\%}",
+        "44.1 - 56.7 = -12.6\n#### -22.22%",
+        "<think>Answer: 7? <answer>8</answer> #### 9</think>-22.22%",
+        "Answer: 7</think>Hence <answer>-22.22%</answer>",
+    ],
+)
+def test_right_answers_are_paid(completion: str) -> None:
+    assert numeric([completion], answer=[-22.22], scale=["percent"]) == [1.0]
+
+
+ATTACKS = {
+    "shell": [
+        "",
+        " ",
+        "{}",
+        "<answer></answer>",
+        r"\boxed{}",
+        "Answer:",
+        "####",
+        "<answer>",
+        "null",
+        "—",
+        "()",
+    ],
+    "constant": ["0", "0%", "yes", "-1%", "(22.23)%"],
+    "format farming": [
+        "<answer><answer>-22.22%</answer></answer>",
+        "<answer>-22.22%</answer><answer>-22.22%</answer>",
+        "<think><answer>-22.22%</answer></think>",
+        "<think>-22.22%",
+        "<think>-22.22%</think>",
+        "<think>a</think><think>-22.22%",
+        "</answer>-22.22%<answer>",
+        "<answer>-22.22%",
+        "Answer: <answer>-22.22%</answer>",
+    ],
+    "stuffing": [
+        "-22.22% -12.6",
+        "-22.22%, -12.6",
+        "-12.6 (-22.22%)",
+        "(12.6) (22.22)%",
+        "-22.22% (1)",
+        r"\boxed{-12.6} \boxed{-22.22\%}",
+        r"\boxed{-12.6, -22.22\%}",
+        "#### -12.6\n#### -22.22%",
+        "Answer: -12.6\nAnswer: -22.22%",
+        "Answer: -12.6 / Answer: -22.22%",
+        "<answer>-12.6</answer> #### -22.22%",
+        "-22.22% or -12.6%",
+        "-12.6%\n-22.22%",
+    ],
+    "contradiction, hedging": [
+        "not -22.22%",
+        "Answer: not -22.22%",
+        "<think>-22.22%</think>-12.6%",
+        "<think>Answer: -22.22%</think>Answer: -12.6%",
+        "Answer: -22.22%. No, -12.6%",
+        "<answer>-22.22%</answer> or rather -12.6%",
+        r"\boxed{-22.22\%} is wrong",
+        "-23% to -22%",
+        "about -22.22%",
+        "-22.22% +/- 1%",
+        "±22.22%",
+        "-22.22%?",
+    ],
+    "length": ["-22.22% " * 100, "-22.22%" + "0" * 5000, "0" * 5000 + "22.22%", "22" * 5000],
+    "numeric": [
+        *["NaN", "inf", "-inf", "1e309", "-0", "nan%", "-" + "2" * 5000 + "%"],
+        *["-２２.２２%", "-22.22％", "-22_2.2%", "-2222e-2%"],
+        *[
+            "-22.22",
+            "-0.2222",
+            "-2222 bps",
+            "22.22%",
+            "-22.22 million",
+            "$-22.22",
+            "-22.22x",
+            "-22%",
+            "-22.2%",
+        ],
+    ],
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attacks_earn_nothing(name: str) -> None:
+    probes = ATTACKS[name]
+    assert numeric(probes, answer=["(22.22)%"] * len(probes)) == [0.0] * len(probes)
+
+
+@given(
+    styled(),
+    styled(),
+    st.sampled_from([", ", " ", "\n", " or ", " and ", "; ", " to ", "/", " = ", " (", "|"]),
+)
+def test_two_figures_are_no_answer(first: tuple[str, Figure], second: tuple[str, Figure], joint: str) -> None:
+    stuffed = f"{first[0]}{joint}{second[0]}" + ")" * joint.count("(")
+    for text in (
+        stuffed,
+        f"Answer: {stuffed}",
+        f"<answer>{stuffed}</answer>",
+        f"Answer: {first[0]} #### {second[0]}",
+    ):
+        assert numeric([text], answer=[first[0]]) == [0.0]
+        assert numeric([text], answer=[second[0]]) == [0.0]
+
+
+# --- the reward ---------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(styled(), st.integers(-(10**6), 10**6))
+def test_the_tolerance_is_half_a_unit_of_the_last_shown_digit(case: tuple[str, Figure], off: int) -> None:
+    """`off` is in thousandths of gold's last digit: up to 500 either way is right, and nothing beyond."""
+    text, gold = case
+    last_digit = Decimal(1).scaleb(gold.scale - gold.digits)
+    value = gold.value + off * last_digit / 1000
+    assume(abs(value) < 10**27)  # below, Decimal is exact
+    tail = {"percent": "%", "bps": " bps"}.get(gold.unit, "")
+    assert numeric([f"{value:f}{tail}"], answer=[text]) == [float(abs(off) <= 500)]
+
+
+def test_scale_completes_gold_and_must_be_said() -> None:
+    right = [
+        "-12.6 million",
+        "(12.6) million",
+        "$(12.6)m",
+        "-12,600,000",
+        "(12,600) thousand",
+        "-0.0126 billion",
+    ]
+    assert numeric(right, answer=[-12.6] * 6, scale=["million"] * 6) == [1.0] * 6
+    wrong = ["-12.6", "-12.6 thousand", "-12.6%", "12.6 million", "-12.6 billion", "-12.6 million million"]
+    assert numeric(wrong, answer=[-12.6] * 6, scale=["million"] * 6) == [0.0] * 6
+    assert numeric(["42 million"], answer=["42"]) == [0.0]
+    assert numeric(["42"], answer=["42"], scale=[""]) == numeric(["42"], answer=["42"], scale=[None]) == [1.0]
+
+
+def test_percent_fraction_and_bps_are_four_different_answers_unless_declared() -> None:
+    forms = ["12.5%", "12.5", "0.125", "1250 bps"]
+    for i, gold in enumerate(forms):
+        assert numeric(forms, answer=[gold] * 4) == [float(i == j) for j in range(4)]
+    # Declared: a bare number is in that unit, the rest convert into it.
+    assert numeric(forms, answer=["12.5"] * 4, unit=["percent"] * 4) == [1.0, 1.0, 0.0, 1.0]
+    assert numeric(forms, answer=["0.125"] * 4, unit=["ratio"] * 4) == [1.0, 0.0, 1.0, 1.0]
+    assert numeric(forms, answer=["12.5%"] * 4, unit=["ratio"] * 4) == [1.0, 0.0, 1.0, 1.0]
+    assert numeric(forms, answer=["12.5%"] * 4, unit=["bps"] * 4) == [1.0, 0.0, 0.0, 1.0]
+
+
+def test_a_name_may_be_left_out_but_not_be_wrong() -> None:
+    given = ["$5", "5", "US$5", "€5", "5 shares", "5 days", "5x", "5%"]
+    assert numeric(given, answer=["$5"] * 8) == [1, 1, 1, 0, 0, 0, 0, 0]
+    assert numeric(given, answer=["US$5"] * 8) == [1, 1, 1, 0, 0, 0, 0, 0]
+    assert numeric(["S$5", "AU$5", "500 cents"], answer=["US$5"] * 3) == [0, 0, 1]
+    assert numeric(given, answer=["5 days"] * 8) == [0, 1, 0, 0, 0, 1, 0, 0]
+    assert numeric(given, answer=["5"] * 8) == [1, 1, 1, 1, 1, 1, 1, 0]
+
+
+def test_a_declared_count_is_exact() -> None:
+    assert numeric(["3", "3.4", "2.4", "3.0"], answer=["3"] * 4) == [1, 1, 0, 1]
+    assert numeric(["3", "3.4", "2.4", "3.0"], answer=["3"] * 4, unit=["count"] * 4) == [1, 0, 0, 1]
+
+
+def test_long_figures_are_compared_in_all_their_digits() -> None:
+    gold = "1" * MAX_DIGITS
+    assert numeric([gold, gold[:-1] + "2"], answer=[gold] * 2) == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"answer": ["see note 4"]}, "'answer' has 'see note 4'"),
+        ({"answer": [float("nan")]}, "expected a figure"),
+        ({"answer": ["5"], "scale": ["lakh"]}, "scale 'lakh'"),
+        ({"answer": ["$5"], "unit": ["percent"]}, "read in percent"),
+        ({"answer": ["5"], "unit": ["kg"]}, "expected one of count, ratio, percent"),
+        ({"answer": ["5", "6"]}, "zip"),
+    ],
+)
+def test_a_wrong_row_is_an_error_and_not_a_score(columns: dict[str, list], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        numeric(["5"], **columns)
+
+
+def test_it_is_a_reward_like_any_other() -> None:
+    check_reward(numeric, ["prompt", "answer"])
+    with pytest.raises(ValueError, match="needs column 'answer'"):
+        check_reward(numeric, ["prompt", "solution"])
+    row = {"prompt": "?", "answer": "(5,062)", "scale": "", "id": "a"}
+    assert [o.score for o in score(numeric, ["-5062", "5062"], ["?", "?"], row)] == [1.0, 0.0]
+    assert [o.status for o in score(numeric, ["5"], ["?"], {"prompt": "?", "answer": None})] == ["abstained"]
+    assert [o.status for o in score(numeric, ["5"], ["?"], {"prompt": "?", "answer": "n/a"})] == ["errored"]
+    assert readable(["5", "Answer: 6", "5 or 6", ""], answer=["7"] * 4) == [1.0, 1.0, 0.0, 0.0]

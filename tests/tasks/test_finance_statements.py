@@ -1,0 +1,477 @@
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from tieout.rewards.structured import reconciles
+from tieout.tasks import Task, finance_statements
+from tieout.tasks.finance_statements import (
+    FLAWS,
+    SCHEMA,
+    SIZES,
+    StatementRows,
+    check_disjoint,
+    corrupt,
+    dump,
+    gold,
+    make,
+    score,
+    task,
+)
+from tieout.tasks.statements import HELD_OUT_LAYOUTS, SEEN_LAYOUTS
+from tieout.types import Row
+
+TEST = [task.rows("test")[i] for i in range(120)]
+MIXED = [task.rows(split)[i] for split in SIZES for i in range(40)]
+
+
+def reward_of(completion: str, row: Row) -> float:
+    """Through the public door: columns as lists, one entry a completion."""
+    columns = {key: [value] for key, value in row.items() if key not in ("prompt", "completion")}
+    assert task.reward is not None
+    (value,) = task.reward([completion], prompts=[row["prompt"]], **columns)
+    assert value is not None
+    return value
+
+
+def edited(row: Row, edit: Callable[[dict[str, Any]], object]) -> str:
+    reply = json.loads(gold(row))
+    edit(reply)
+    return dump(reply)
+
+
+# --- what every reward and task must show ---
+
+
+@pytest.mark.parametrize("split", list(SIZES))
+def test_gold_scores_one_and_is_in_the_row(split: str) -> None:
+    rows = task.rows(split)
+    for i in range(min(len(rows), 400)):
+        row = rows[i]
+        assert row["completion"] == gold(row)
+        assert score(gold(row), row["statement"], row["total"], row["components"]) == 1.0
+
+
+def test_gold_is_what_the_source_says() -> None:
+    for row in MIXED:
+        reply = json.loads(gold(row))
+        assert reconciles([part["value"] for part in reply["components"]], reply["total"])
+        assert 2 <= len(reply["components"]) <= 5
+        flat = [" ".join(line.split()) for line in row["statement"].split("\n")]
+        for citation in reply["citations"]:
+            assert sum(citation in line for line in flat) == 1
+        assert row["statement"] in row["prompt"][1]["content"]
+        assert row["period"] in row["prompt"][1]["content"].split("\n")[0]
+
+
+@pytest.mark.parametrize("completion", ["", " ", "\n\n"])
+def test_empty_scores_zero(completion: str) -> None:
+    assert reward_of(completion, TEST[0]) == 0.0
+
+
+def test_gold_of_another_row_fails() -> None:
+    for i, row in enumerate(TEST):
+        assert 0.5 <= reward_of(gold(TEST[i - 1]), row) < 0.7
+
+
+def test_another_question_on_the_same_statement_fails() -> None:
+    for row in TEST:
+        other = {**row["total"], "value": row["total"]["other_value"]}
+        swapped = [{**part, "value": part["other_value"]} for part in row["components"]]
+        if other["value"] != row["total"]["value"]:
+            assert reward_of(gold({**row, "total": other, "components": swapped}), row) < 0.7
+
+
+@pytest.mark.parametrize("flaw", [*FLAWS, "truncated"])
+def test_every_flaw_scores_below_gold(flaw: str) -> None:
+    rng = random.Random(0)
+    for row in MIXED:
+        for _ in range(5):
+            value = reward_of(corrupt(row, rng, flaw), row)
+            assert value < 1
+            if "citation" in flaw:
+                assert value >= 0.7
+            elif flaw == "truncated":
+                assert value == 0
+            else:
+                assert 0.5 < value < 0.7
+
+
+def test_flaws_are_drawn_and_named() -> None:
+    texts = {corrupt(TEST[0], random.Random(seed)) for seed in range(60)}
+    assert len(texts) > 10
+    assert corrupt(TEST[0], random.Random(3)) == corrupt(TEST[0], random.Random(3))
+    with pytest.raises(ValueError, match="no flaw 'typo'; there are: wrong_column"):
+        corrupt(TEST[0], random.Random(0), "typo")
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        lambda text: f"  \n{text}\n",
+        lambda text: f"```json\n{text}\n```",
+        lambda text: f"```\n{text}\n```\n",
+        lambda text: json.dumps(json.loads(text), indent=2),
+        lambda text: json.dumps(json.loads(text), ensure_ascii=True),
+        lambda text: json.dumps(dict(reversed(json.loads(text).items()))),
+        lambda text: edit_text(text, lambda reply: reply["components"].reverse()),
+        lambda text: edit_text(text, lambda reply: reply["citations"].reverse()),
+        lambda text: edit_text(
+            text,
+            lambda reply: [part.update(name=f" {part['name'].upper()} (1)") for part in reply["components"]],
+        ),
+        lambda text: edit_text(text, lambda reply: reply.update(total=float(reply["total"]))),
+        lambda text: edit_text(
+            text, lambda reply: reply.update(citations=[c.replace(" ", " \t ") for c in reply["citations"]])
+        ),
+    ],
+)
+def test_reformatted_gold_still_scores_one(rewrite: Callable[[str], str]) -> None:
+    for row in MIXED[::4]:
+        assert reward_of(rewrite(gold(row)), row) == 1.0
+
+
+def edit_text(text: str, edit: Callable[[dict[str, Any]], object]) -> str:
+    reply = json.loads(text)
+    edit(reply)
+    return json.dumps(reply)
+
+
+def test_whole_lines_are_citations_too() -> None:
+    for row in MIXED[::4]:
+        lines = [" ".join(line.split()) for line in row["statement"].split("\n")]
+        figures = [*row["components"], row["total"]]
+        whole = [next(line for line in lines if figure["evidence"] in line) for figure in figures]
+        assert reward_of(edited(row, lambda reply, whole=whole: reply.update(citations=whole)), row) == 1.0
+
+
+# --- holes ---
+
+
+def all_zero(reply: dict[str, Any]) -> None:
+    reply["total"] = 0
+    for part in reply["components"]:
+        part["value"] = 0
+
+
+def made_up(reply: dict[str, Any]) -> None:
+    reply.update(
+        components=[{"name": "A", "value": 3}, {"name": "B", "value": 4}], total=7, citations=["A 3", "B 4"]
+    )
+
+
+def plug(reply: dict[str, Any]) -> None:
+    reply["components"][1:] = [{"name": "Other", "value": reply["total"] - reply["components"][0]["value"]}]
+
+
+def one_letter(reply: dict[str, Any]) -> None:
+    reply["citations"] = [citation[0] for citation in reply["citations"]]
+
+
+def crossed(reply: dict[str, Any]) -> None:
+    reply["citations"] = [" ".join(reply["citations"])]
+
+
+def figures_only(reply: dict[str, Any]) -> None:
+    reply["citations"] = [citation.rsplit(" ", 1)[-1] for citation in reply["citations"]]
+
+
+HOLES: dict[str, tuple[Callable[[dict[str, Any]], object], float, float]] = {
+    "components missing": (lambda r: r.pop("components"), 0.2, 0.5),
+    "components null": (lambda r: r.update(components=None), 0.2, 0.5),
+    "components empty": (lambda r: r.update(components=[]), 0.2, 0.5),
+    "components empty, total 0": (lambda r: r.update(components=[], total=0), 0.2, 0.5),
+    "total missing": (lambda r: r.pop("total"), 0.2, 0.5),
+    "total null": (lambda r: r.update(total=None), 0.2, 0.5),
+    "total a bool": (lambda r: r.update(total=True), 0.2, 0.5),
+    "total a string": (lambda r: r.update(total=str(r["total"])), 0.2, 0.5),
+    "value a string": (lambda r: r["components"][0].update(value="12"), 0.2, 0.5),
+    "value a bool": (lambda r: r["components"][0].update(value=False), 0.2, 0.5),
+    "name empty": (lambda r: r["components"][0].update(name=""), 0.2, 0.5),
+    "name blank": (lambda r: r["components"][0].update(name=" \n"), 0.2, 0.5),
+    "citations missing": (lambda r: r.pop("citations"), 0.2, 0.5),
+    "citations of numbers": (lambda r: r.update(citations=[1]), 0.2, 0.5),
+    "a key too many": (lambda r: r.update(note="ok"), 0.2, 0.5),
+    "key in capitals": (lambda r: r.update(Total=r.pop("total")), 0.2, 0.5),
+    "flood of citations": (lambda r: r.update(citations=r["citations"] * 30), 0.2, 0.5),
+    "flood of components": (lambda r: r.update(components=r["components"] * 30), 0.2, 0.5),
+    "all zeros": (all_zero, 0.5, 0.7),
+    "adds up, not in the source": (made_up, 0.5, 0.51),
+    "plug line": (plug, 0.5, 0.7),
+    "the total as its own component": (
+        lambda r: r.update(components=[{"name": "Total", "value": r["total"]}]),
+        0.5,
+        0.7,
+    ),
+    "a component twice, and its negative": (
+        lambda r: r["components"].extend(
+            [r["components"][0], {"name": "Correction", "value": -r["components"][0]["value"]}]
+        ),
+        0.5,
+        0.7,
+    ),
+    "no citations": (lambda r: r.update(citations=[]), 0.7, 0.7),
+    "empty citations": (lambda r: r.update(citations=[""] * len(r["citations"])), 0.7, 0.7),
+    "one-letter citations": (one_letter, 0.7, 0.7),
+    "all citations in one": (crossed, 0.7, 0.7),
+    "figures without labels": (figures_only, 0.7, 0.7),
+    "one citation for all": (lambda r: r.update(citations=r["citations"][:1] * 3), 0.7, 0.85),
+    "a citation too many": (lambda r: r["citations"].append(r["citations"][0]), 0.7, 0.99),
+}
+
+
+@pytest.mark.parametrize("name", list(HOLES))
+def test_holes_get_at_most_what_they_deserve(name: str) -> None:
+    edit, low, high = HOLES[name]
+    for row in TEST[:60]:
+        value = reward_of(edited(row, edit), row)
+        assert low <= value <= high
+        assert value < 0.5 or high > 0.5, value
+
+
+def test_the_whole_source_is_no_citation() -> None:
+    for row in TEST[:60]:
+        everything = {
+            "whole": [row["statement"]] * 4,
+            "every line": row["statement"].split("\n"),
+            "a window for each figure": [row["statement"][:-1], row["statement"][1:]],
+        }
+        for name, citations in everything.items():
+            value = reward_of(edited(row, lambda r, c=citations: r.update(citations=c)), row)
+            assert value <= 0.7 if name != "every line" else 0.7 < value < 1
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text + text,
+        lambda text: text + " The total is right.",
+        lambda text: "Sure: " + text,
+        lambda text: "[" + text + "]",
+        lambda text: text[:-1] + ',"total":1}',
+        lambda text: text.replace('"total":', '"total":1,"total":', 1),
+        lambda text: text.replace('"total":', '"total":NaN,"x":', 1),
+        lambda text: text.replace('"total":', '"total":Infinity,"x":', 1),
+        lambda text: text.replace('"total":', '"total":1e999,"x":', 1),
+        lambda text: text.replace('"total":', '"total":' + "9" * 5000 + ',"x":', 1),
+        lambda text: text.replace('"total":', '"total":' + "[" * 3000 + "]" * 3000 + ',"x":', 1),
+        lambda text: f"```json\n{text}\n```\n```json\n{text}\n```",
+        lambda text: text.replace('"', "'"),
+        lambda text: text + " " * 30_000,
+    ],
+)
+def test_what_is_not_one_clean_object_scores_zero(spoil: Callable[[str], str]) -> None:
+    for row in TEST[:20]:
+        assert reward_of(spoil(gold(row)), row) == 0.0
+
+
+def test_a_row_under_another_rows_name_is_not_right() -> None:
+    for row in TEST[:60]:
+
+        def swap_names(reply: dict[str, Any]) -> None:
+            first, second = reply["components"][:2]
+            first["name"], second["name"] = second["name"], first["name"]
+
+        values = [part["value"] for part in row["components"][:2]]
+        if values[0] != values[1]:
+            assert reward_of(edited(row, swap_names), row) < 0.7
+
+
+def test_more_right_figures_score_more() -> None:
+    """From nothing to gold one figure at a time, then one citation at a time: never down, at last 1."""
+    for row in MIXED[::3]:
+        reply = json.loads(gold(row))
+        wrong = [{"name": f"Row {i}", "value": 1} for i in range(len(reply["components"]))]
+        named = [{"name": part["name"], "value": 1} for part in reply["components"]]
+        steps = [{"components": wrong, "total": 1, "citations": []}]
+        for i in range(len(wrong)):
+            done = reply["components"][: i + 1]
+            steps.append(
+                {"components": done[:-1] + named[i : i + 1] + wrong[i + 1 :], "total": 1, "citations": []}
+            )
+            steps.append({"components": done + wrong[i + 1 :], "total": 1, "citations": []})
+        for i in range(len(reply["citations"]) + 1):
+            steps.append({**reply, "citations": reply["citations"][:i]})
+        values = [reward_of(dump(step), row) for step in steps]
+        assert values[0] == 0.5
+        assert values == sorted(values)
+        assert len(set(values)) == len(values)
+        assert values[-1] == 1.0
+        right = 2 * len(wrong) + 1
+        assert all(value < 0.7 for value in values[:right])
+        assert values[right] == 0.7
+
+
+# --- never raises ---
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda children: (
+        st.lists(children, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["components", "total", "citations", "name", "value", ""]), children, max_size=4
+        )
+    ),
+    max_leaves=15,
+)
+
+
+@given(st.text())
+def test_no_text_makes_it_raise(text: str) -> None:
+    assert 0 <= reward_of(text, TEST[0]) < 0.5
+
+
+@given(JUNK)
+def test_no_json_makes_it_raise(junk: object) -> None:
+    assert 0 <= reward_of(json.dumps(junk), TEST[0]) < 0.7
+
+
+@given(
+    st.lists(st.fixed_dictionaries({"name": st.text(min_size=1), "value": st.integers() | st.floats()})),
+    st.integers() | st.floats(),
+    st.lists(st.text()),
+)
+def test_nothing_of_the_right_shape_makes_it_raise(
+    components: list, total: float, citations: list[str]
+) -> None:
+    reply = {"components": components, "total": total, "citations": citations}
+    assert 0 <= reward_of(json.dumps(reply), TEST[0]) < 0.7
+
+
+@given(st.integers(0, 119), st.data())
+def test_no_cut_or_spliced_gold_beats_gold(index: int, data: st.DataObject) -> None:
+    row, text = TEST[index], gold(TEST[index])
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, len(text)))
+    insert = data.draw(st.text(alphabet='0123456789"{}[],:. -', max_size=4))
+    value = reward_of(text[:start] + insert + text[end:], row)
+    assert 0 <= value <= 1
+
+
+# --- metrics ---
+
+
+def test_metrics() -> None:
+    row = TEST[0]
+    texts = [gold(row), edited(row, lambda r: r.update(total=r["total"] + 1)), "{}", "no", gold(TEST[1])]
+    columns = {key: [value] * len(texts) for key, value in row.items() if key not in ("prompt", "completion")}
+    read = {name: metric(texts, **columns) for name, metric in task.metrics.items()}
+    assert read["valid_json"] == [1, 1, 1, 0, 1]
+    assert read["exact"] == [1, 0, 0, 0, 0]
+    count = len(row["components"])
+    assert read["figures_right"] == [1, count / (count + 1), 0, 0, 0]
+
+
+# --- rows ---
+
+
+def test_splits_are_disjoint() -> None:
+    check_disjoint()
+    check_disjoint(make(seed=7, sizes={"train": 1000}))
+
+
+def test_the_check_for_disjointness_finds_what_is_planted() -> None:
+    def planted(split: str, row: Row) -> Task:
+        return Task(
+            name="planted",
+            rows=lambda name: [*list(task.rows(name))[:50], *([row] if name == split else [])],
+        )
+
+    train = task.rows("train")[3]
+    with pytest.raises(ValueError, match="splits train and test share a company"):
+        check_disjoint(planted("test", train))
+    renamed = {**train, "company": "New", "statement": "New, " + train["statement"].split(", ", 1)[1]}
+    with pytest.raises(ValueError, match="splits train and test share a statement below the title"):
+        check_disjoint(planted("test", renamed))
+    in_layout = {**train, "company": "New", "statement": "New\nother", "layout": "keyed"}
+    with pytest.raises(ValueError, match="splits train and ood share a layout: 'keyed'"):
+        check_disjoint(planted("train", in_layout))
+    as_long = {**train, "company": "New", "statement": task.rows("ood")[0]["statement"].replace("1", "2")}
+    with pytest.raises(ValueError, match="splits train and ood share a number of lines"):
+        check_disjoint(planted("train", as_long))
+
+
+def test_rows_of_a_split_differ() -> None:
+    for split in SIZES:
+        statements = [row["statement"] for row in task.rows(split)]
+        assert len(set(statements)) == len(statements)
+
+
+def test_layouts() -> None:
+    assert {row["layout"] for row in task.rows("train")} == set(SEEN_LAYOUTS)
+    assert {row["layout"] for row in task.rows("ood")} == set(HELD_OUT_LAYOUTS)
+
+
+def test_sizes_and_seed() -> None:
+    assert {split: len(task.rows(split)) for split in SIZES} == SIZES
+    other = make(seed=1, sizes={"train": 5})
+    assert len(other.rows("train")) == 5
+    assert len(other.rows("test")) == SIZES["test"]
+    assert other.rows("train")[0] != task.rows("train")[0]
+    assert list(make(seed=1).rows("train")[:5]) == list(other.rows("train"))
+
+
+def test_unknown_splits_are_named() -> None:
+    with pytest.raises(
+        ValueError, match="no split 'dev'; finance_statements has: train, calibration, test, ood"
+    ):
+        task.rows("dev")
+    with pytest.raises(ValueError, match="no split dev"):
+        make(sizes={"dev": 3})
+
+
+def test_rows_are_a_sequence() -> None:
+    rows = StatementRows("test", 4, seed=0)
+    assert rows[-1] == rows[3] == list(rows)[3] == rows[1:][-1]
+    for outside in (4, -5):
+        with pytest.raises(IndexError, match="has 4 rows"):
+            rows[outside]
+
+
+def test_rows_are_made_fast() -> None:
+    start = time.process_time()
+    assert len(list(StatementRows("train", 1000, seed=5))) == 1000
+    assert time.process_time() - start < 1.0
+
+
+def test_rows_depend_on_the_seed_only() -> None:
+    code = (
+        "import hashlib, json; from tieout.tasks.finance_statements import task, corrupt; import random, sys;"
+        "rows = [task.rows(s)[i] for s in ('train', 'ood') for i in range(20)];"
+        "texts = [json.dumps(r) + corrupt(r, random.Random(1)) for r in rows];"
+        "assert 'torch' not in sys.modules;"
+        "print(hashlib.sha256(''.join(texts).encode()).hexdigest())"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(digests) == 1
+
+
+def test_schema_is_a_schema() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_the_row_in_the_docstring_is_real() -> None:
+    row = task.rows("test")[118]
+    assert finance_statements.__doc__ is not None
+    squeezed = "".join(finance_statements.__doc__.split())
+    assert "".join(row["prompt"][1]["content"].split()) in squeezed
+    assert "".join(row["completion"].split()) in squeezed
