@@ -78,15 +78,17 @@ def census(path: Path) -> Census:
     counts = Census()
     for document in json.loads(path.read_text("utf-8"), parse_float=Decimal):
         cells = [cell for row in document["table"]["table"] for cell in row]
-        for cell in cells:
+        read = [figure(cell) for cell in cells]
+        for cell, found in zip(cells, read, strict=True):
             if looks_like_figure(cell, num_words=0):
-                counts.cells_read.add(figure(cell) is not None, cell)
+                counts.cells_read.add(found is not None, cell)
+        values = {found.value for found in read if found}
         for question in document["questions"]:
-            _count(counts, question, [found for found in map(figure, cells) if found])
+            _count(counts, question, values)
     return counts
 
 
-def _count(counts: Census, question: dict[str, Any], cells: list[Figure]) -> None:
+def _count(counts: Census, question: dict[str, Any], cells: set[Decimal]) -> None:
     answer, scale, derivation = question["answer"], question["scale"], question["derivation"]
     if isinstance(answer, list):
         if len(answer) != 1 or not looks_like_figure(answer[0], num_words=3):
@@ -110,12 +112,11 @@ def _count(counts: Census, question: dict[str, Any], cells: list[Figure]) -> Non
     off = min(abs(value - Fraction(answer)) for value in shown)
     counts.golds_derived.add(off <= Fraction(1, 2 * 10**gold.digits), f"{text} = {derivation}")
     if question["answer_from"] == "table":
-        values = {cell.value for cell in cells}
         for operand in operands:
             where = f"{operand} of {derivation}"
-            counts.operands_found.add(operand in values or -operand in values, where)
+            counts.operands_found.add(operand in cells or -operand in cells, where)
             if operand < 0:
-                counts.negatives_found.add(operand in values, where)
+                counts.negatives_found.add(operand in cells, where)
 
 
 def evaluate(derivation: str) -> tuple[Fraction, list[Decimal]]:

@@ -13,7 +13,7 @@ There is no value network and no labelled answer: the other completions of the g
     python examples/rl_loop.py                      a tiny random model learns to repeat a letter, 20 s on a CPU
     python examples/rl_loop.py --model DIR_OR_ID    the same toy with a real model and its tokenizer
 
-Shapes: N sequences (prompts x K), P prompt tokens, C completion tokens (the longest; the rest is padding), V vocabulary.
+Shapes: N sequences (prompts x K), P prompt tokens, C completion tokens (of the longest; the rest is padding).
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ def sample(model: Any, prompt: list[int], num: int, length: int, end: int) -> tu
     """
     tokens, cache = torch.tensor([prompt] * num, device=model.device), None
     running = torch.ones(num, dtype=torch.bool, device=model.device)
-    drawn, logprobs, mask = [], [], []
+    drawn: list[Tensor] = []
+    logprobs: list[Tensor] = []
+    mask: list[Tensor] = []
     while len(drawn) < length and running.any():
         output = model(input_ids=tokens, past_key_values=cache, use_cache=True)
         cache = output.past_key_values  # the keys and values so far, so that only the new token is computed
@@ -187,8 +189,12 @@ def train(
 
 def main(arguments: list[str] | None = None) -> list[float]:
     """Parse the command line, build or load the policy, train it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="folder or hub id of a causal language model; default: a tiny random one")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", help="folder or hub id of a causal language model; default: a tiny random one"
+    )
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--learning-rate", type=float, help="default: 3e-3 for the tiny model, else 1e-5")
     parser.add_argument("--seed", type=int, default=0)

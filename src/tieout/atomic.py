@@ -1,15 +1,16 @@
-"""Files that are whole or not there, and fingerprints of plain values."""
+"""Files that are whole or not there."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from .config import to_plain
+from .plain import fingerprint, to_plain
+
+__all__ = ["fingerprint", "write_atomic", "write_json"]
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:
@@ -40,9 +41,3 @@ def write_json(path: str | Path, value: Any) -> None:
     """Write plain values, atomically. ValueError: NaN or inf, which JSON does not have."""
     text = json.dumps(to_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
     write_atomic(path, f"{text}\n".encode())
-
-
-def fingerprint(value: Any) -> str:
-    """SHA-256 of the canonical JSON of plain values or config dataclasses: the same on every machine."""
-    text = json.dumps(to_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import enum
 import inspect
 import json
 import re
-import textwrap
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -17,6 +15,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+from .field_docs import field_docs
+from .plain import to_plain
+
+__all__ = ["ConfigError", "field_docs", "from_plain", "nearest", "to_plain"]
 
 T = TypeVar("T")
 
@@ -32,9 +35,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?`, or nothing if no known name is close."""
     found = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {found[0]!r}?" if found else ""
-
-
-# ---------------------------------------------------------------- plain values -> dataclasses
 
 
 def from_plain(cls: type[T], values: Mapping[str, Any], where: str) -> T:
@@ -200,70 +200,3 @@ def _describe(annotation: Any) -> str:
     if origin is not None:
         return str(annotation).replace("typing.", "").replace("collections.abc.", "")
     return getattr(annotation, "__name__", str(annotation))
-
-
-# ---------------------------------------------------------------- dataclasses -> plain values
-
-
-def to_plain(value: Any) -> Any:
-    """Dataclasses, mappings, tuples, sets, enums and paths as dicts, lists and strings, for YAML or JSON.
-
-    TypeError: a value that has no plain form, such as a function.
-    """
-    if value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, enum.Enum)):
-        return value
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value) if field.init}
-    if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, list | tuple):
-        return [to_plain(item) for item in value]
-    if isinstance(value, set | frozenset):
-        return sorted(to_plain(item) for item in value)
-    if hasattr(value, "tolist"):  # numpy scalars and arrays
-        return to_plain(value.tolist())
-    raise TypeError(
-        f"{value!r} ({type(value).__name__}) is not a plain value and cannot be written to a file"
-    )
-
-
-# ---------------------------------------------------------------- documentation
-
-
-def field_docs(cls: type) -> dict[str, str]:
-    """The string under each field of a dataclass, bases included; fields without one are left out.
-
-    >>> from tieout.samplers import SamplingParams
-    >>> field_docs(SamplingParams)["max_new_tokens"]
-    'Completions are cut off after this many tokens.'
-    """
-    docs: dict[str, str] = {}
-    for part in reversed(cls.__mro__):
-        if is_dataclass(part):
-            docs.update(_own_docs(part))
-    return docs
-
-
-@cache
-def _own_docs(cls: type) -> dict[str, str]:
-    try:
-        source = textwrap.dedent(inspect.getsource(cls))
-    except (OSError, TypeError):  # defined in a shell: there is no file to read
-        return {}
-    definition = ast.parse(source).body[0]
-    assert isinstance(definition, ast.ClassDef)
-    docs = {}
-    for line, below in zip(definition.body, definition.body[1:], strict=False):
-        if (
-            isinstance(line, ast.AnnAssign)
-            and isinstance(line.target, ast.Name)
-            and isinstance(below, ast.Expr)
-            and isinstance(below.value, ast.Constant)
-            and isinstance(below.value.value, str)
-        ):
-            docs[line.target.id] = inspect.cleandoc(below.value.value)
-    return docs

@@ -13,54 +13,16 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from .atomic import write_json
-from .config import to_plain
-
-PACKAGES = ("tieout", "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "numpy")
-_ABSENT = "(absent)"
+from .environment import environment
+from .plain import changes, to_plain
 
 
 class RunFolderError(ValueError):
     """The run folder cannot be used as asked; the message says why, and what to do."""
-
-
-def environment() -> dict[str, Any]:
-    """What a run's numbers depend on besides its config. Versions are read without importing anything."""
-    versions: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "versions": versions,
-    }
-
-
-def changes(old: Any, new: Any, path: str = "") -> list[str]:
-    """`key: old -> new` for every leaf that differs between two plain values."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        lines = []
-        for key in [*old, *(key for key in new if key not in old)]:
-            below = f"{path}.{key}" if path else str(key)
-            lines += changes(old.get(key, _ABSENT), new.get(key, _ABSENT), below)
-        return lines
-    if old == new and type(old) is type(new):
-        return []
-    return [f"{path}: {_short(old)} -> {_short(new)}"]
-
-
-def _short(value: Any) -> str:
-    text = value if value is _ABSENT else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 120 else f"{text[:117]}..."
 
 
 def _now() -> str:
@@ -140,9 +102,7 @@ class RunFolder:
                 pass
         except OSError as error:
             reason = error.strerror or str(error)
-            raise RunFolderError(
-                f"cannot write to {self.path}: {reason}; give another folder with --out"
-            ) from error
+            raise RunFolderError(f"cannot write to {self.path}: {reason}; use another --out") from error
         if lock:
             self._take_lock()
 

@@ -3,8 +3,8 @@
 Scores live on a scale with two ends (`bounds`, 0 and 1 unless said otherwise). The ends matter for small and
 for perfect samples: five right answers of five are no proof of a model that is always right, yet the plain
 bootstrap says [1, 1]. So every bootstrap here draws from the cases seen plus two imaginary ones, the best and
-the worst that the scale allows. This is the idea of Agresti and Coull (add pseudo-observations, then proceed as
-usual) for any bounded score: it vanishes as 1/n, and says "between 0 and 1" where one case is all there is.
+the worst that the scale allows. This is the idea of Agresti and Coull (add pseudo-observations, then proceed
+as usual) for any bounded score: it vanishes as 1/n, and says "between 0 and 1" where one case is all there is.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def wilson(successes: int, n: int, level: float = LEVEL) -> Estimate:
 def mcnemar_mid_p(candidate_only: int, baseline_only: int) -> float:
     """Two-sided mid-p McNemar test, from the cases that only one of the two models got right.
 
-    Under the null each such case is a fair coin. The mid-p counts tables as lopsided as this one by half, which
-    is less timid than the exact test and holds its level in practice (Fagerland et al. 2013). No such case: 1.
+    Under the null each such case is a fair coin. The mid-p counts tables as lopsided as this one by half: it is
+    less timid than the exact test and holds its level in practice (Fagerland et al. 2013). No such case: 1.
     """
     if candidate_only < 0 or baseline_only < 0:
         raise ValueError(f"counts must be 0 or more; got {candidate_only} and {baseline_only}")

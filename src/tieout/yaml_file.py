@@ -54,9 +54,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}:{line}: not UTF-8 (byte 0x{error.object[error.start]:02x})") from error
-    loader = _Loader(text)
-    loader.name = str(path)
     try:
+        loader = _Loader(text)
+        loader.name = str(path)
         values = loader.get_single_data()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -66,8 +66,6 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    finally:
-        loader.dispose()
     if values is None:
         raise ConfigError(f"{path}: the file is empty")
     if not isinstance(values, dict):

@@ -113,65 +113,33 @@ ATTACKS = {
         "####",
         "<answer>",
         "null",
-        "—",
         "()",
+        "—",
     ],
     "constant": ["0", "0%", "yes", "-1%", "(22.23)%"],
     "format farming": [
-        "<answer><answer>-22.22%</answer></answer>",
-        "<answer>-22.22%</answer><answer>-22.22%</answer>",
-        "<think><answer>-22.22%</answer></think>",
-        "<think>-22.22%",
-        "<think>-22.22%</think>",
-        "<think>a</think><think>-22.22%",
-        "</answer>-22.22%<answer>",
-        "<answer>-22.22%",
-        "Answer: <answer>-22.22%</answer>",
+        *["<answer><answer>-22.22%</answer></answer>", "<answer>-22.22%</answer><answer>-22.22%</answer>"],
+        *["<think><answer>-22.22%</answer></think>", "<think>-22.22%", "<think>-22.22%</think>"],
+        *["<think>Answer: -22.22%", "<think>a</think><think>-22.22%", "<answer>-22.22%"],
+        *["</answer>-22.22%<answer>", "Answer: <answer>-22.22%</answer>"],
     ],
     "stuffing": [
-        "-22.22% -12.6",
-        "-22.22%, -12.6",
-        "-12.6 (-22.22%)",
-        "(12.6) (22.22)%",
-        "-22.22% (1)",
-        r"\boxed{-12.6} \boxed{-22.22\%}",
-        r"\boxed{-12.6, -22.22\%}",
-        "#### -12.6\n#### -22.22%",
-        "Answer: -12.6\nAnswer: -22.22%",
-        "Answer: -12.6 / Answer: -22.22%",
-        "<answer>-12.6</answer> #### -22.22%",
-        "-22.22% or -12.6%",
-        "-12.6%\n-22.22%",
+        *["-22.22% -12.6", "-22.22%, -12.6", "-12.6 (-22.22%)", "(12.6) (22.22)%", "-22.22% (1)"],
+        *[r"\boxed{-12.6} \boxed{-22.22\%}", r"\boxed{-22.22\%} \boxed{-12.6}", r"\boxed{-12.6, -22.22\%}"],
+        *["#### -12.6\n#### -22.22%", "#### -22.22%\n#### -12.6", "<answer>-12.6</answer> #### -22.22%"],
+        *["Answer: -12.6\nAnswer: -22.22%", "Answer: -22.22%\nAnswer: -12.6", "-22.22% or -12.6%"],
     ],
     "contradiction, hedging": [
-        "not -22.22%",
-        "Answer: not -22.22%",
-        "<think>-22.22%</think>-12.6%",
-        "<think>Answer: -22.22%</think>Answer: -12.6%",
-        "Answer: -22.22%. No, -12.6%",
-        "<answer>-22.22%</answer> or rather -12.6%",
-        r"\boxed{-22.22\%} is wrong",
-        "-23% to -22%",
-        "about -22.22%",
-        "-22.22% +/- 1%",
-        "±22.22%",
-        "-22.22%?",
+        *["not -22.22%", "Answer: not -22.22%", "<think>-22.22%</think>-12.6%", "-23% to -22%"],
+        *["<think>Answer: -22.22%</think>Answer: -12.6%", "Answer: -22.22%. No, -12.6%"],
+        *["<answer>-22.22%</answer> or rather -12.6%", r"\boxed{-22.22\%} is wrong", "-22.22%?"],
+        *["about -22.22%", "-22.22% +/- 1%", "±22.22%"],
     ],
     "length": ["-22.22% " * 100, "-22.22%" + "0" * 5000, "0" * 5000 + "22.22%", "22" * 5000],
     "numeric": [
         *["NaN", "inf", "-inf", "1e309", "-0", "nan%", "-" + "2" * 5000 + "%"],
-        *["-２２.２２%", "-22.22％", "-22_2.2%", "-2222e-2%"],
-        *[
-            "-22.22",
-            "-0.2222",
-            "-2222 bps",
-            "22.22%",
-            "-22.22 million",
-            "$-22.22",
-            "-22.22x",
-            "-22%",
-            "-22.2%",
-        ],
+        *["-２２.２２%", "-22.22％", "-22_2.2%", "-2222e-2%", "-22%", "-22.2%", "-22.23%"],
+        *["-22.22", "-0.2222", "-2222 bps", "22.22%", "-22.22 million", "$-22.22", "-22.22x"],
     ],
 }
 
@@ -182,6 +150,7 @@ def test_attacks_earn_nothing(name: str) -> None:
     assert numeric(probes, answer=["(22.22)%"] * len(probes)) == [0.0] * len(probes)
 
 
+@settings(deadline=None)
 @given(
     styled(),
     styled(),
@@ -258,6 +227,8 @@ def test_a_declared_count_is_exact() -> None:
 def test_long_figures_are_compared_in_all_their_digits() -> None:
     gold = "1" * MAX_DIGITS
     assert numeric([gold, gold[:-1] + "2"], answer=[gold] * 2) == [1.0, 0.0]
+    edge = "1500000." + "0" * 32
+    assert numeric([edge + "0", edge + "1"], answer=["1 million"] * 2) == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(

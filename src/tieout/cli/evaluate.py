@@ -42,7 +42,6 @@ def main(arguments: Sequence[str]) -> None:
     if (options.task is None) == (options.data is None):
         raise ValueError("give either --task NAME or --data FILE")
     quiet()
-    from ..chat import Chat
     from ..evidence.evaluate import evaluate, write_cases
     from ..evidence.figures import model_figures, pair_figures
     from ..learner import load
@@ -66,7 +65,7 @@ def main(arguments: Sequence[str]) -> None:
     console, cases = Console(), {}
     for name in options.model:
         model = load(name)
-        sampler = LocalSampler(model, Chat(model.tokenizer))
+        sampler = LocalSampler(model)
         params = SamplingParams(options.max_new_tokens or task.max_new_tokens, temperature=0.0)
         with bar(console, name, len(rows)) as shown:
             cases[name] = evaluate(

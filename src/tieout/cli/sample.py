@@ -44,7 +44,6 @@ def main(arguments: Sequence[str]) -> None:
     if bool(options.prompt) == bool(options.data):
         raise ValueError("give either a PROMPT or --data FILE")
     quiet()
-    from ..chat import Chat
     from ..learner import load
     from ..rows import check_rows, read_rows
     from ..samplers import SamplingParams
@@ -59,10 +58,9 @@ def main(arguments: Sequence[str]) -> None:
         turns = [{"role": "system", "content": options.system}] if options.system else []
         prompts = [text if options.plain else [*turns, {"role": "user", "content": text}]]
     model = load(options.model)
-    chat = Chat(model.tokenizer)
-    sampler = LocalSampler(model, chat)
+    sampler = LocalSampler(model)
     params = SamplingParams(options.max_new_tokens, options.temperature, seed=options.seed)
-    groups = sampler.sample([chat.prompt(p) for p in prompts], options.num_completions, params)
+    groups = sampler.sample([model.chat.prompt(p) for p in prompts], options.num_completions, params)
     for prompt, group in zip(prompts, groups, strict=True):
         for completion in group:
             if options.data:

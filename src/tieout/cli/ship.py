@@ -19,7 +19,7 @@ class Options:
 
     run: Annotated[Path, tyro.conf.Positional]
     """A run folder with a candidate."""
-    override: str = ""
+    override: str | None = None
     """Ship against the verdict, for this reason, which is recorded in the evidence."""
 
 

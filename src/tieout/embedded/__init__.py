@@ -1,19 +1,21 @@
-"""Models that ship inside the package."""
+"""The models that are shipped inside the package: `path("tieout-base")` is a folder that transformers can load."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-_FOLDERS = {"tieout-base": Path(__file__).parent / "tieout_base"}
-
-
-def exists(name: str) -> bool:
-    """Whether `name` is an embedded model."""
-    return name in _FOLDERS
+NAMES = ("tieout-base",)
+"""Names of the shipped models."""
 
 
 def path(name: str = "tieout-base") -> Path:
-    """The folder of an embedded model."""
-    if name not in _FOLDERS:
-        raise ValueError(f"no embedded model {name!r}; there are: {', '.join(_FOLDERS)}")
-    return _FOLDERS[name]
+    """The folder of a shipped model: configuration, safetensors, tokenizer and model card."""
+    if name not in NAMES:
+        raise ValueError(f"no shipped model {name!r}; there are: {', '.join(NAMES)}")
+    folder = Path(__file__).parent / name.replace("-", "_")
+    if not (folder / "model.safetensors").exists():
+        raise FileNotFoundError(
+            f"{folder} has no model.safetensors: the installation is incomplete; reinstall tieout, or in a "
+            "clone run `python scripts/build_base.py --install`"
+        )
+    return folder

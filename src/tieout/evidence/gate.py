@@ -4,7 +4,8 @@ Each track is judged by its paired interval of candidate minus baseline (minus b
 
 | track | passes | fails |
 |---|---|---|
-| programmatic, human | the interval is above `min_improvement` | the interval is below 0 |
+| programmatic | the interval is above `min_improvement` (0) | the interval is below 0 |
+| human | the interval is above 0 | the interval is below 0 |
 | negative controls | its lower end is at or above -`control_margin` | below 0, with a mean below -margin |
 
 A track that does neither holds; so does one with no cases, too few, or too many that could not be scored:
@@ -25,7 +26,8 @@ class GatePolicy:
     """Every threshold of the gate."""
 
     min_improvement: float = 0.0
-    """The paired interval of candidate minus baseline must lie above this, in score."""
+    """Programmatic track: the paired interval of candidate minus baseline must lie above this, in score. In the
+    human track it must lie above 0."""
     control_margin: float = 0.05
     """How much worse than the base the candidate may be on the negative controls, in score."""
     min_cases: int = 20
@@ -107,7 +109,8 @@ def _better(
     if untested:
         return _check(track, slice, baseline, "hold", untested, figure)
     where, numbers = _where(track, slice), _numbers(figure)
-    if figure["low"] > policy.min_improvement:
+    least = policy.min_improvement if track == PROGRAMMATIC else 0.0
+    if figure["low"] > least:
         text = f"{where}: {candidate} is better than {baseline}, {numbers}"
         return _check(track, slice, baseline, "pass", text, figure)
     if figure["high"] < 0:
@@ -115,7 +118,7 @@ def _better(
         return _check(track, slice, baseline, "fail", text, figure)
     text = (
         f"{where}: {candidate} is not shown to be better than {baseline} by more than "
-        f"{policy.min_improvement:g}, {numbers}; this sample would have shown "
+        f"{least:g}, {numbers}; this sample would have shown "
         f"{figure['smallest_detectable']:.3f}"
     )
     return _check(track, slice, baseline, "hold", text, figure)

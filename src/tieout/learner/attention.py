@@ -45,6 +45,8 @@ def _attention(
     plan: Plan | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
+    if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
+        raise ValueError("this attention does no soft cap and no sinks; load the model with attn_implementation='eager'")
     if plan is None:
         output, _ = sdpa_attention_forward(
             module,
@@ -57,8 +59,6 @@ def _attention(
             **kwargs,
         )
         return output, None
-    if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
-        raise ValueError("attention with a soft cap or sinks cannot share prompts; use layout='repeated'")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     output = plan.attend(module.layer_idx, query, key, value, scale, sliding_window)  # type: ignore[arg-type]
     return output.transpose(1, 2).contiguous(), None

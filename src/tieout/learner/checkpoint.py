@@ -43,10 +43,10 @@ class Checkpoints:
         aside.mkdir(parents=True)
         save_file(tensors, aside / "state.safetensors")
         (aside / "state.json").write_text(json.dumps(plain))
-        _seal(aside)
+        seal(aside)
         shutil.rmtree(target, ignore_errors=True)
         aside.rename(target)
-        _sync(self.folder)
+        sync(self.folder)
         for old in self._all()[: -self.keep]:
             shutil.rmtree(old)
         return target
@@ -105,13 +105,13 @@ def save_adapter(learner: Learner, folder: Path) -> None:
     else:
         network.save_pretrained(str(aside))
         learner.model.tokenizer.save_pretrained(str(aside))
-    _seal(aside)
+    seal(aside)
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
-    _sync(folder.parent)
+    sync(folder.parent)
 
 
-def _seal(folder: Path) -> None:
+def seal(folder: Path) -> None:
     """Force every file to disk, then write their hashes."""
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     for name in names:
@@ -122,10 +122,11 @@ def _seal(folder: Path) -> None:
         json.dump({name: _sha256(folder / name) for name in names}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    _sync(folder)
+    sync(folder)
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
+    """Force a folder's own entries, such as a rename in it, to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -37,6 +37,7 @@ class Layout:
 
 def pack(groups: Sequence[Group], path: Literal["dense", "merge"]) -> Layout:
     """One row, no padding: [P1 | c11 .. c1K | P2 | c21 ..]; positions of a completion continue its prompt's."""
+    _refuse_empty_prompts(groups)
     ids: list[int] = []
     positions: list[int] = []
     predictors: list[int] = []
@@ -65,6 +66,7 @@ def pack(groups: Sequence[Group], path: Literal["dense", "merge"]) -> Layout:
 
 def repeat(groups: Sequence[Group], pad: int) -> Layout:
     """One row per completion, prompt repeated, padded on the right."""
+    _refuse_empty_prompts(groups)
     sequences = [group.prompt + c.tokens for group in groups for c in group.completions]
     width = max(map(len, sequences))
     ids = torch.full((len(sequences), width), pad)
@@ -84,6 +86,13 @@ def repeat(groups: Sequence[Group], pad: int) -> Layout:
     positions = torch.arange(width).expand(len(sequences), -1)
     inputs = {"input_ids": ids, "position_ids": positions, "attention_mask": mask}
     return Layout(inputs, torch.tensor(predictors), torch.tensor(targets), ids.numel())
+
+
+def _refuse_empty_prompts(groups: Sequence[Group]) -> None:
+    """Without a prompt nothing predicts the first token: an index before it would read another group's state."""
+    for i, group in enumerate(groups):
+        if not group.prompt:
+            raise ValueError(f"group {i} of {len(groups)}: its prompt has no tokens; give at least one")
 
 
 def plan(sizes: Sequence[int], budget: int) -> list[list[int]]:

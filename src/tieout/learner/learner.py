@@ -124,6 +124,7 @@ class Learner:
 
     def reference_logprobs(self, groups: Sequence[Group]) -> list[list[list[float]]]:
         """[group][completion][token] nats under the reference: the policy at step 0."""
+        self.packs  # noqa: B018  decided with the policy's adapter on: the self-check needs its gradients
         with self.model.as_reference() as network:
             return self._measure(groups, network)
 

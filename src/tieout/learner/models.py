@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from .. import embedded
+from ..chat import Chat
 from .attention import NAME
 from .head import Head
 
@@ -56,6 +58,12 @@ class Model:
     def causal(self) -> PreTrainedModel:
         """The transformers model, without PEFT's wrapper."""
         return self.network.get_base_model() if isinstance(self.network, PeftModel) else self.network
+
+    @cached_property
+    def chat(self) -> Chat:
+        """Tokens to text and back, with the stop tokens that the model's generation config adds."""
+        stops = getattr(self.causal.generation_config, "eos_token_id", None)
+        return Chat(self.tokenizer, tuple(stops) if isinstance(stops, list) else () if stops is None else (stops,))
 
     @property
     def device(self) -> torch.device:
@@ -156,9 +164,10 @@ def load(
         raise ValueError(f"{own} is an adapter, and start={start} names another: give one of the two")
     start = start or own
     try:
-        tokenizer = load_tokenizer(name)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        config = _without_dropout(AutoConfig.from_pretrained(source))
         network = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, use_safetensors=True, attn_implementation=_attention_for(source)
+            source, config=config, dtype=dtype, use_safetensors=True, attn_implementation=_attention_for(config)
         ).to(device)
     except (OSError, ValueError) as error:
         raise ValueError(
@@ -166,6 +175,7 @@ def load(
             f"config.json, tokenizer and *.safetensors, or a hub id that is reachable or cached ({error})"
         ) from error
     network.eval().requires_grad_(False)
+    _check_head(network, name)
     if adapter is None and start is None:
         return Model(network, tokenizer, name)
     if adapter is not None and adapter.method == "full":
@@ -182,7 +192,7 @@ def load(
 
 def resolve(name: str) -> tuple[str, str, Path | None]:
     """What a model name stands for: (name of the base, what transformers loads, adapter folder or None)."""
-    folder = embedded.path(name) if embedded.exists(name) else Path(name)
+    folder = embedded.path(name) if name in embedded.NAMES else Path(name)
     if (folder / "adapter_config.json").exists():
         base = json.loads((folder / "adapter_config.json").read_text()).get("base_model_name_or_path")
         if not base:
@@ -195,9 +205,9 @@ def resolve(name: str) -> tuple[str, str, Path | None]:
     return name, str(folder) if folder.exists() else name, None
 
 
-def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a model, without its weights."""
-    return AutoTokenizer.from_pretrained(resolve(name)[1])
+def load_chat(name: str) -> Chat:
+    """The tokenizer and chat template of a model, without its weights."""
+    return Chat.load(resolve(name)[1])
 
 
 def context_of(name: str) -> int:
@@ -246,10 +256,24 @@ def _copy(network: PreTrainedModel) -> PreTrainedModel:
     return copy.eval().requires_grad_(False)
 
 
-def _attention_for(source: str) -> str:
-    """Ours where it is exact; `eager` for models whose attention has a soft cap, which SDPA cannot do."""
-    config = AutoConfig.from_pretrained(source).get_text_config()
-    return "eager" if getattr(config, "attn_logit_softcapping", None) else NAME
+def _without_dropout(config: Any) -> Any:
+    """The base's own dropout off: it would make two forwards of the same weights differ, and each copy of a prompt."""
+    for part in {id(c): c for c in (config, config.get_text_config())}.values():
+        for name, value in vars(part).items():
+            if isinstance(value, float) and ("drop" in name):
+                setattr(part, name, 0.0)
+    return config
+
+
+def _attention_for(config: Any) -> str:
+    """Ours where the architecture takes any attention; else the best that it knows itself.
+
+    What SDPA cannot do (a soft cap on scores, attention sinks) would be left out without a word.
+    """
+    network = AutoModelForCausalLM._model_mapping.get(type(config), PreTrainedModel)
+    if not network._supports_sdpa:
+        return "eager"
+    return NAME if network._supports_attention_backend else "sdpa"
 
 
 def _text_config(network: PreTrainedModel) -> Any:
@@ -270,14 +294,26 @@ def head_of(network: PreTrainedModel) -> Head:
     return Head(network.get_output_embeddings(), scale, getattr(config, "final_logit_softcapping", None))
 
 
+def _check_head(network: PreTrainedModel, name: str) -> None:
+    """Refuse an architecture that does to its logits what `head_of` does not know: every number would be wrong."""
+    ids = torch.tensor([[1, 2, 3]], device=network.device)
+    with torch.no_grad():
+        own = network(input_ids=ids).logits.float()
+        hidden = decoder_of(network)(input_ids=ids, use_cache=False).last_hidden_state
+        error = (head_of(network).logits(hidden) - own).abs().max().item()
+    if not error <= 0.02 * own.abs().max().item():
+        raise ValueError(
+            f"the logits of {name!r} ({network.config.model_type}) are not its output layer applied to its hidden "
+            f"states: they differ by {error:.2g}. This architecture is not known here; `head_of` must learn it"
+        )
+
+
 FULL_ATTENTION = {"full_attention", "sliding_attention"}
 
 
 def why_not_packed(model: Model) -> str | None:
     """None if the completions of a group may share their prompt in this model, else the reason."""
     config = _text_config(model.causal)
-    if config._attn_implementation != NAME:
-        return f"its attention is {config._attn_implementation!r} (a soft cap on attention scores)"
     other = {kind for kind in getattr(config, "layer_types", None) or [] if kind not in FULL_ATTENTION}
     if other:
         return f"it has layers of type {', '.join(sorted(other))}, which carry state across the row"
@@ -288,8 +324,10 @@ def why_not_packed(model: Model) -> str | None:
         return f"it has recurrent or convolution layers ({state[0]}), which carry state across the row"
     if getattr(config, "alibi", False) or config.model_type in {"bloom", "mpt", "falcon_h1"}:
         return "its positions are distances along the row (ALiBi)"
+    if config._attn_implementation != NAME:
+        return f"its architecture brings its own attention ({config._attn_implementation})"
     if _dropout(model):
-        return "LoRA or attention dropout is above 0: copies of a prompt would differ"
+        return "the adapter's dropout is above 0: copies of a prompt would differ"
     return None
 
 

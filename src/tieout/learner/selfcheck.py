@@ -18,8 +18,18 @@ def disagreement(learner: Learner) -> str | None:
     """None if packed equals repeated, else what differs and by how much.
 
     Three checks on random tokens: isolation (changing one completion moves no other, bitwise), values (within four
-    times the noise between two plain layouts of the same sequences), gradients (cosine above 0.999).
+    times the noise between two plain layouts of the same sequences), gradients (cosine above 0.999). An architecture
+    on which the packed forward does not run at all fails too.
     """
+    try:
+        return _compare(learner)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        return f"the packed forward failed with {type(error).__name__}: {error}"
+
+
+def _compare(learner: Learner) -> str | None:
     groups, changed = _probe(learner.model.causal.config.get_text_config().vocab_size)
     path = learner.attention_path
     with torch.no_grad():

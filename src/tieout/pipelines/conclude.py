@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..atomic import fingerprint
-from ..chat import Chat
-from ..config import to_plain
+from ..behaviour import Behaviour
+from ..config import from_plain, to_plain
 from ..evidence.evaluate import CONTROLS, PROGRAMMATIC, Case, evaluate, read_cases, write_cases
+from ..evidence.files import read_json
 from ..evidence.report import write_report
 from ..runfolder import environment
 from ..samplers import SamplingParams
 from ..samplers.local import LocalSampler
 from ..ship import prepare
-from .fit import adapter_digest, open_model
+from .fit import BEHAVIOUR, adapter_digest, open_model
 from .progress import bar
 from .run import Run
 from .show import refresh, ship_run, show
@@ -60,7 +60,8 @@ def conclude(run: Run, models: Mapping[str, Path | None], candidate: str, baseli
     adapter = models[candidate]
     assert adapter is not None
     _candidate(run, adapter, report)
-    ship_run(run.folder.path, "", run.console)
+    if verdict == "ship":
+        ship_run(run.folder.path, None, run.console)
     refresh(run.folder.path)
     show(run.folder.path, run.console)
     return verdict
@@ -82,7 +83,7 @@ def evaluated(run: Run, models: Mapping[str, Path | None]) -> dict[str, list[Cas
             }
         )
         path, marker = stage.path / f"{name}.jsonl", stage.path / f"{name}.json"
-        if path.exists() and marker.exists() and json.loads(marker.read_text()) == {"inputs": inputs}:
+        if marker.exists() and read_json(marker) == {"inputs": inputs}:
             cases[name] = read_cases(path)[name]
             run.console.print(f"  {name} done before ({len(cases[name])} cases)")
             continue
@@ -94,7 +95,7 @@ def evaluated(run: Run, models: Mapping[str, Path | None]) -> dict[str, list[Cas
 
 def _cases(run: Run, name: str, adapter: Path | None) -> list[Case]:
     model = open_model(run.recipe.model, adapter, device=run.recipe.device)
-    sampler = LocalSampler(model, Chat(model.tokenizer))
+    sampler = LocalSampler(model)
     task, limits = run.task, run.recipe.evaluate
     assert task.reward is not None
     splits = {"test": limits.max_test, "ood": limits.max_ood}
@@ -143,13 +144,13 @@ def _candidate(run: Run, adapter: Path, report: Mapping[str, Any]) -> None:
     if stage.is_done(inputs) and (run.folder.path / "candidate").exists():
         return
     stage.begin(inputs)
-    prompts = [run.task.prompt(row) for row in list(run.task.rows("test"))[:8]]
+    run.console.print("[bold]candidate[/]  loaded again from disk and held against the policy")
+    seen = from_plain(Behaviour, read_json(adapter.parent / BEHAVIOUR), str(adapter.parent / BEHAVIOUR))
     prepare(
         adapter,
         run.recipe.model,
         run.folder.path / "candidate",
-        prompts=prompts,
-        max_new_tokens=run.task.max_new_tokens,
+        policy=seen,
         report=report,
         device=run.recipe.device,
     )

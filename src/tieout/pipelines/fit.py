@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
-from ..atomic import fingerprint
-from ..chat import Chat
+from ..atomic import fingerprint, write_json
+from ..behaviour import observe
 from ..config import to_plain
 from ..learner import AdapterConfig, Learner, LearnerConfig, Model, load
 from ..learner.checkpoint import Checkpoints, save_adapter
@@ -24,6 +24,9 @@ from ..tasks import Task
 from ..train import Schedule, num_steps, train
 from ..types import Group
 from .progress import bar
+
+BEHAVIOUR = "behaviour.json"
+"""What the policy did on a few prompts while it was in memory: whatever is shipped must do the same."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,11 @@ def fit(run: RunFolder, name: str, what: Fit, task: Task, console: Console, data
             on_resume=on_resume,
         )
     save_adapter(learner, adapter)
+    rows = list(task.rows("test"))[:8] or list(task.rows("train"))[:8]
+    prompts = [task.prompt(row) for row in rows]
+    write_json(
+        stage.path / BEHAVIOUR, observe(learner.model, learner.model.chat, prompts, task.max_new_tokens)
+    )
     stage.finish(inputs, steps=steps)
     return adapter
 
@@ -100,12 +108,10 @@ def prepare(what: Fit, task: Task) -> tuple[Learner, Source]:
     model = open_model(
         what.model, what.start, what.adapter, what.seed, what.device, _needs_reference(what.method)
     )
-    chat = Chat(model.tokenizer)
-    chat.check()
     temperature = getattr(what.method, "temperature", 1.0)
     learner = Learner(model, what.method.learning_rate, what.learner, temperature)
-    sampler = LocalSampler(model, chat) if isinstance(what.method, GRPO) else None
-    return learner, Source(task, chat, sampler, seed=what.seed)
+    sampler = LocalSampler(model) if isinstance(what.method, GRPO) else None
+    return learner, Source(task, model.chat, sampler, seed=what.seed)
 
 
 class _Log:
@@ -164,7 +170,7 @@ def open_model(
     device: str | None = None,
     keep_reference: bool = False,
 ) -> Model:
-    """The base with what a stage left (an adapter, or a whole model): to train on, or to sample from if `adapter` is None."""
+    """The base with what a stage left (an adapter, or a whole model); `adapter` None: only to sample from."""
     if start is not None and not (start / "adapter_config.json").exists():
         name, start = str(start), None
     return load(name, adapter, start=start, seed=seed, device=device, keep_reference=keep_reference)

@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import fmean
 
 from ..atomic import fingerprint
-from ..chat import Chat
 from ..rewards.runner import score
 from ..rows import read_rows, write_jsonl
 from ..samplers import SamplingParams
@@ -60,7 +59,7 @@ def sampled_pairs(run: Run, adapter: Path, chunk: int = 24) -> list[Row]:
     """Best and worst by reward of several completions per prompt; prompts whose completions tie are dropped."""
     recipe = run.recipe.preferences
     model = open_model(run.recipe.model, adapter, device=run.recipe.device)
-    sampler = LocalSampler(model, Chat(model.tokenizer), batch_size=chunk * recipe.num_completions)
+    sampler = LocalSampler(model, batch_size=chunk * recipe.num_completions)
     source = Source(run.task, sampler.chat, sampler, seed=run.recipe.seed)
     rows = source.take(min(recipe.max_prompts or len(source.rows), len(source.rows)))
     rows = sorted(rows, key=lambda row: len(str(row["prompt"])))  # similar lengths are decoded together

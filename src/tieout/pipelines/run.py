@@ -8,8 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..chat import Chat
-from ..learner.models import context_of, load_tokenizer
+from ..learner.models import context_of, load_chat
 from ..methods import Method
 from ..rewards.runner import check_reward
 from ..rows import data_hash
@@ -102,7 +101,7 @@ class Run:
 def check_model(name: str, splits: Mapping[str, Sequence[Row]], max_new_tokens: int) -> None:
     """Refuse a tokenizer or template that cannot be trained with, and rows longer than the model's context."""
     try:
-        chat, context = Chat(load_tokenizer(name)), context_of(name)
+        chat, context = load_chat(name), context_of(name)
     except OSError as error:
         raise ValueError(
             f"model {name!r} is neither a folder nor a hub id that is reachable or cached: {error}"

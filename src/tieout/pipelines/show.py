@@ -12,6 +12,7 @@ from rich.table import Table
 
 from ..evidence.evaluate import CONTROLS, HUMAN, PROGRAMMATIC, read_cases
 from ..evidence.page import write_page
+from ..ship import ShippingError, ship
 
 COLUMNS = (("test", PROGRAMMATIC), ("ood", PROGRAMMATIC), ("human", HUMAN), ("negative controls", CONTROLS))
 """Heading and track; of the programmatic track, the slice of that name."""
@@ -82,6 +83,22 @@ def show(folder: Path, console: Console) -> None:
         console.print(f"  {command}", highlight=False, soft_wrap=True)
     else:
         console.print(f"next: {command}", highlight=False, soft_wrap=True)
+
+
+def ship_run(folder: Path, override: str | None, console: Console) -> bool:
+    """Ship the candidate if the verdict allows it or `override` gives a reason; says what happened."""
+    if (folder / "shipped").exists():
+        console.print(f"shipped before: {folder}/shipped", highlight=False)
+        return True
+    try:
+        ship(folder / "candidate", folder / "shipped", folder / "evidence", override=override)
+    except ShippingError as error:
+        report = json.loads((folder / "evidence" / "report.json").read_text())
+        console.print(f"not shipped: {error}", highlight=False)
+        console.print(f"next: {next_command(folder, report)}", highlight=False, soft_wrap=True)
+        return False
+    console.print(f"shipped: {folder}/shipped", highlight=False)
+    return True
 
 
 def stages(folder: Path, console: Console) -> None:

@@ -42,12 +42,12 @@ def final_answer(completion: str) -> Figure | None:
     Decimal('-50')
     """
     said = completion.rpartition("</think>")[2]
-    markers = list(MARKER.finditer(said))
-    if len(markers) > 1 or "<think>" in said:
+    if "<think>" in said:
         return None
-    if markers:
-        said = said[markers[0].end() :].rstrip()
-        closing = CLOSING.get(markers[0][0], "")
+    # From the first marker to the end: a second marker, or anything else after the figure, makes it none.
+    if marker := MARKER.search(said):
+        said = said[marker.end() :].rstrip()
+        closing = CLOSING.get(marker[0], "")
         if not said.endswith(closing):
             return None
         said = said.removesuffix(closing)
@@ -97,7 +97,7 @@ def _score(given: Figure | None, answer: str | int | float, scale: str | None, u
     if given is None or not _same_kind(given, gold):
         return 0.0
     tolerance = 0 if unit == "count" else gold.half_unit
-    return float(abs(EXACT.subtract(given.value, gold.value)) <= tolerance)
+    return float(EXACT.subtract(given.value, gold.value).copy_abs() <= tolerance)
 
 
 def _gold(answer: str | int | float, scale: str | None, unit: Unit | None) -> Figure:

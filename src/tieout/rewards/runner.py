@@ -71,9 +71,7 @@ def check_reward(reward: Reward, columns: Iterable[str]) -> None:
     name, columns = reward_name(reward), list(columns)
     for column in columns:
         if column in GIVEN:
-            raise ValueError(
-                f"rows have a column {column!r}, which is what reward {name!r} is given; rename it"
-            )
+            raise ValueError(f"rows have a column {column!r}, which clashes with what rewards get; rename it")
     for parameter in _parameters(reward):
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue

@@ -25,16 +25,17 @@ class LocalSampler:
     """A Sampler and a PolicySampler over a loaded model."""
 
     def __init__(
-        self, model: Model, chat: Chat, batch_size: int = 192, progress: Progress | None = None
+        self, model: Model, chat: Chat | None = None, batch_size: int = 192, progress: Progress | None = None
     ) -> None:
         """
         Args:
             model: the policy; its adapter is folded into a copy of the weights while sampling.
-            chat: tokens to text and back.
+            chat: tokens to text and back; the model's own if None.
             batch_size: completions decoded at the same time.
             progress: told of completions as they finish.
         """
-        self.model, self.chat, self.batch_size, self.progress = model, chat, batch_size, progress
+        self.model, self.chat = model, chat or model.chat
+        self.batch_size, self.progress = batch_size, progress
         self.shares_prompts = why_not_packed(model) is None
 
     def load(self, learner: Learner) -> None:

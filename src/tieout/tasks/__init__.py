@@ -46,7 +46,7 @@ class Task:
 
 
 TASKS: dict[str, str] = {
-    "controls": "tieout.tasks.controls:CONTROLS",
+    "controls": "tieout.tasks.controls:task",
     "finance_statements": "tieout.tasks.finance_statements:make",
     "numeric_qa": "tieout.tasks.numeric_qa:load",
 }

@@ -1,6 +1,6 @@
 """Negative controls: things the embedded base can do already, and which fine-tuning on a task must not break.
 
-A row, as `CONTROLS.rows("test")` gives it:
+A row, as `task.rows("test")` gives it:
 
     {"prompt": [{"role": "user", "content": "Mara lives in Oslo. ... Where does Mara live?"}],
      "answer": "Oslo", "skill": "facts"}
@@ -26,12 +26,123 @@ from .glossary import GLOSSARY
 NUM_TEST = 180
 """Rows of the test split: an equal number of each skill."""
 
-_NAMES = ["Mara", "Ivo", "Lena", "Otto", "Nina", "Hugo", "Vera", "Karl", "Ada", "Emil", "Rosa", "Finn", "Iris", "Noah", "Clara", "Leon", "Tessa", "Jonas", "Alma", "Felix", "Ruth", "Oscar", "Edith", "Bruno", "Helga", "Simon", "Greta", "Anton", "Maya", "Victor"]
-_CITIES = ["Oslo", "Lima", "Cairo", "Paris", "Delhi", "Quito", "Tunis", "Hanoi", "Milan", "Perth", "Accra", "Bonn", "Dakar", "Seoul", "Turin", "Vienna", "Lagos", "Porto", "Riga", "Doha", "Sofia", "Kyoto", "Tampa", "Leeds"]
-_JOBS = ["auditor", "lawyer", "nurse", "pilot", "baker", "teacher", "engineer", "painter", "farmer", "banker", "driver", "chemist"]
+_NAMES = [
+    "Mara",
+    "Ivo",
+    "Lena",
+    "Otto",
+    "Nina",
+    "Hugo",
+    "Vera",
+    "Karl",
+    "Ada",
+    "Emil",
+    "Rosa",
+    "Finn",
+    "Iris",
+    "Noah",
+    "Clara",
+    "Leon",
+    "Tessa",
+    "Jonas",
+    "Alma",
+    "Felix",
+    "Ruth",
+    "Oscar",
+    "Edith",
+    "Bruno",
+    "Helga",
+    "Simon",
+    "Greta",
+    "Anton",
+    "Maya",
+    "Victor",
+]
+_CITIES = [
+    "Oslo",
+    "Lima",
+    "Cairo",
+    "Paris",
+    "Delhi",
+    "Quito",
+    "Tunis",
+    "Hanoi",
+    "Milan",
+    "Perth",
+    "Accra",
+    "Bonn",
+    "Dakar",
+    "Seoul",
+    "Turin",
+    "Vienna",
+    "Lagos",
+    "Porto",
+    "Riga",
+    "Doha",
+    "Sofia",
+    "Kyoto",
+    "Tampa",
+    "Leeds",
+]
+_JOBS = [
+    "auditor",
+    "lawyer",
+    "nurse",
+    "pilot",
+    "baker",
+    "teacher",
+    "engineer",
+    "painter",
+    "farmer",
+    "banker",
+    "driver",
+    "chemist",
+]
 _COLORS = ["red", "blue", "green", "black", "white", "yellow", "purple", "brown", "orange", "pink"]
-_GOODS = ["copper", "wheat", "cotton", "timber", "coffee", "sugar", "silver", "rice", "barley", "cocoa", "rubber", "salt", "steel", "glass", "paper", "wool", "honey", "tea", "cement", "coal"]
-_KEYS = ["name", "city", "job", "color", "age", "item", "price", "count", "code", "owner", "place", "role", "unit", "amount", "label", "rank", "site", "kind", "score", "level"]
+_GOODS = [
+    "copper",
+    "wheat",
+    "cotton",
+    "timber",
+    "coffee",
+    "sugar",
+    "silver",
+    "rice",
+    "barley",
+    "cocoa",
+    "rubber",
+    "salt",
+    "steel",
+    "glass",
+    "paper",
+    "wool",
+    "honey",
+    "tea",
+    "cement",
+    "coal",
+]
+_KEYS = [
+    "name",
+    "city",
+    "job",
+    "color",
+    "age",
+    "item",
+    "price",
+    "count",
+    "code",
+    "owner",
+    "place",
+    "role",
+    "unit",
+    "amount",
+    "label",
+    "rank",
+    "site",
+    "kind",
+    "score",
+    "level",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +174,14 @@ def arithmetic(rng: Random) -> Exercise:
     kind = rng.randrange(3)
     if kind == 0:
         a, b = rng.randrange(1, 11), rng.randrange(1, 10)
-        return _exercise("arithmetic", rng.choice(["What is {} + {}?", "{} plus {}?"]).format(a, b), str(a + b))
+        return _exercise(
+            "arithmetic", rng.choice(["What is {} + {}?", "{} plus {}?"]).format(a, b), str(a + b)
+        )
     if kind == 1:
         a, b = sorted((rng.randrange(0, 20), rng.randrange(0, 20)), reverse=True)
-        return _exercise("arithmetic", rng.choice(["What is {} - {}?", "{} minus {}?"]).format(a, b), str(a - b))
+        return _exercise(
+            "arithmetic", rng.choice(["What is {} - {}?", "{} minus {}?"]).format(a, b), str(a - b)
+        )
     a, b = rng.sample(range(10, 100), 2)
     return _exercise("arithmetic", f"Which is larger, {a} or {b}?", str(max(a, b)))
 
@@ -105,9 +220,8 @@ def facts(rng: Random) -> Exercise:
     told, asked = [], []
     for name, city, job in zip(people, cities, jobs, strict=True):
         told.append(f"{name} lives in {city}." if rng.random() < 0.5 else f"{name} is from {city}.")
-        told.append(rng.choice(["{} works as a {}.", "{} is a {}."]).format(name, job).replace(" a a", " an a").replace(
-            " a e", " an e"
-        ))
+        article = "an" if job[0] in "ae" else "a"
+        told.append(f"{name} {rng.choice(('works as', 'is'))} {article} {job}.")
         asked += [(f"Where does {name} live?", city), (f"What is the job of {name}?", job)]
         asked += [(f"Who is from {city}?", name), (f"Who works as {job}?", name)]
     rng.shuffle(told)
@@ -173,7 +287,7 @@ def exact_match(completions: list[str], answer: list[str], **_: Any) -> list[flo
     ]
 
 
-CONTROLS = Task(
+task = Task(
     name="controls",
     rows=_rows,
     reward=exact_match,

@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -69,11 +70,12 @@ def load(path: str | Path, *, max_prompt_chars: int | None = None) -> Task:
     rows: dict[str, list[Row]] = {split: [] for split in (*SPLITS, "ood")}
     for number, document in enumerate(_documents(Path(path)), 1):
         try:
-            for row in _rows(document):
-                if max_prompt_chars is None or _chars(row) <= max_prompt_chars:
-                    rows[split_of(row["document"])].append(row)
+            asked = list(_rows(document))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: document {number} is not in TAT-QA's format: {error!r}") from error
+        for row in asked:
+            if max_prompt_chars is None or _chars(row) <= max_prompt_chars:
+                rows[split_of(row["document"])].append(row)
     if not any(rows.values()):
         raise ValueError(f"{path}: no question that one figure answers, max_prompt_chars={max_prompt_chars}")
 
@@ -88,6 +90,7 @@ def load(path: str | Path, *, max_prompt_chars: int | None = None) -> Task:
         reward=numeric,
         metrics={"readable": readable},
         gold=lambda row: str(row["completion"]),
+        corrupt=corrupt,
         max_new_tokens=48,
     )
 
@@ -101,6 +104,22 @@ def split_of(document: str) -> str:
     place = int(hashlib.sha256(document.encode()).hexdigest(), 16) / 2**256
     ends = zip(SPLITS, accumulate(SPLITS.values()), strict=True)
     return next((split for split, end in ends if place < end), "test")
+
+
+def corrupt(row: Row, rng: random.Random) -> str:
+    """Gold with one flaw, so that it scores 0: another digit, the other sign, its scale left out or another."""
+    gold, answer = row["completion"], row["answer"]
+    place = rng.choice([i for i, character in enumerate(gold) if character in "0123456789"])
+    digit = rng.choice([digit for digit in "123456789" if digit != gold[place]])
+    signless = gold.translate(str.maketrans("", "", "-−()"))
+    flawed = [
+        gold[:place] + digit + gold[place + 1 :],
+        signless if signless != gold else f"-{gold}",
+        answer,
+        *(_complete(answer, scale) for scale in ("thousand", "million", "percent")),
+    ]
+    scores = numeric(flawed, [answer] * len(flawed), [row["scale"]] * len(flawed))
+    return rng.choice([text for text, score in zip(flawed, scores, strict=True) if score == 0])
 
 
 def _documents(path: Path) -> list[Any]:

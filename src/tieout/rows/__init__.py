@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from .atomic import write_atomic
-from .row_checks import KINDS, Kind, check_rows, place, raise_problems
-from .row_files import Rows, RowsError, kind_of, read_file
-from .types import Row
+from ..atomic import write_atomic
+from ..types import Row
+from .checks import KINDS, Kind, check_rows
+from .json_files import read_json
+from .places import Rows, RowsError, kind_of, place, raise_problems
+from .table_files import read_csv, read_parquet, read_saved
 
 __all__ = [
     "KINDS",
@@ -29,6 +31,15 @@ __all__ = [
     "write_jsonl",
 ]
 
+_READERS: dict[str, Callable[[Path], Rows]] = {
+    ".jsonl": read_json,
+    ".ndjson": read_json,
+    ".json": read_json,
+    ".csv": read_csv,
+    ".tsv": read_csv,
+    ".parquet": read_parquet,
+}
+
 
 def read_rows(source: str | Path | Iterable[Row]) -> Rows:
     """Rows of a file (.jsonl, .json, .csv, .tsv, .parquet), a saved `datasets` folder, or already in memory.
@@ -40,10 +51,23 @@ def read_rows(source: str | Path | Iterable[Row]) -> Rows:
         return _in_memory(source)
     path = Path(source)
     if path.is_dir():
-        return _saved_dataset(path)
+        return read_saved(path)
     if not path.is_file():
         raise FileNotFoundError(f"data file not found: {path}{_similar(path)}")
-    return read_file(path)
+    return _file(path)
+
+
+def _file(path: Path) -> Rows:
+    """Rows of one file, by its suffix."""
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise RowsError(
+            f"{path}: unknown kind of file {path.suffix!r}; expected one of {', '.join(_READERS)}"
+        )
+    rows = reader(path)
+    if not rows:
+        raise RowsError(f"{path}: the file has no rows")
+    return rows
 
 
 def _similar(path: Path) -> str:
@@ -69,16 +93,6 @@ def _in_memory(source: Any) -> Rows:
     if not rows:
         raise RowsError("there are no rows")
     return Rows(rows)
-
-
-def _saved_dataset(path: Path) -> Rows:
-    if not (path / "state.json").is_file():
-        splits = path / "dataset_dict.json"
-        hint = "; it holds several splits, name one of its folders" if splits.is_file() else ""
-        raise RowsError(f"{path} is a folder; expected a file, or a folder written by save_to_disk{hint}")
-    from datasets import load_from_disk
-
-    return Rows(load_from_disk(str(path)).to_list(), source=str(path))
 
 
 def _as_json(value: Any) -> Any:

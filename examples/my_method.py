@@ -1,0 +1,116 @@
+"""A method in one file: RAFT, or rejection sampling. Sample a group, keep its best completion, imitate it.
+
+A method says three things: which groups it wants (`collect`), what must be known about them before the loss
+(`annotate`), and the loss on one token's log-probability (`loss`). The learner, the sampler, the loop, checkpoints
+and the command line know nothing about it: one line below the class registers it.
+
+    python examples/my_method.py [MODEL_FOLDER_OR_ID]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+
+from torch import Tensor
+
+from tieout.batch import Batch, Outputs
+from tieout.chat import Chat
+from tieout.learner import AdapterConfig, Learner, load
+from tieout.losses import cross_entropy
+from tieout.methods import METHODS
+from tieout.samplers import SamplingParams
+from tieout.samplers.local import LocalSampler
+from tieout.source import Source
+from tieout.tasks import Task
+from tieout.train import train
+from tieout.types import Group, Row
+
+
+@dataclass(frozen=True)
+class RAFT:
+    """Dong et al., 2023, https://arxiv.org/abs/2304.06767."""
+
+    learning_rate: float = 2e-4
+    """For LoRA; a tenth of it for full fine-tuning."""
+    batch_size: int = 8
+    """Prompts per optimizer step."""
+    epochs: float = 1.0
+    """Passes over the prompts."""
+    group_size: int = 8
+    """Completions per prompt, of which one is imitated."""
+    temperature: float = 1.0
+    """Of the rollouts."""
+    max_new_tokens: int = 256
+    """Completions are cut off after this many tokens."""
+
+    def collect(self, source: Source) -> Iterator[list[Group]]:
+        """The best of every group; a group whose completions are all as good as each other has no best."""
+        batches = source.rollouts(
+            self.batch_size, self.group_size, self.temperature, self.max_new_tokens, keep=differ
+        )
+        for groups in batches:
+            yield [best(group) for group in groups]
+
+    def annotate(self, groups: list[Group], learner: Learner) -> list[Group]:
+        """Nothing: once the best is chosen, its score is forgotten and it is a demonstration like any other."""
+        return groups
+
+    def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Cross entropy, averaged over all trained tokens of the step."""
+        return batch.token_mean(cross_entropy(outputs.logprobs)), {}
+
+
+def differ(group: Group) -> bool:
+    """Whether the group has scores that differ."""
+    return len(set(group.scores or [])) > 1
+
+
+def best(group: Group) -> Group:
+    """The completion with the highest score, as a demonstration."""
+    scores = group.scores or []
+    return Group(group.prompt, [group.completions[scores.index(max(scores))]], None, group.row)
+
+
+METHODS["raft"] = RAFT
+
+# ---------------------------------------------------------------- see it work on a toy
+
+
+def vowels(completions: list[str], **_: object) -> list[float | None]:
+    """[K] share of vowels among the characters."""
+    return [sum(c in "aeiou" for c in text.lower()) / max(1, len(text)) for text in completions]
+
+
+def toy_rows(split: str) -> list[Row]:
+    """Eight prompts."""
+    return [
+        {"prompt": [{"role": "user", "content": f"Say {word}."}]}
+        for word in ["ab", "cd", "ef", "gh", "ij", "kl", "mn", "op"]
+    ]
+
+
+def main(model: str = "tieout-base", steps: int = 30, learning_rate: float = 2e-3) -> tuple[float, float]:
+    """Train on the toy; returns the mean reward of samples before and after."""
+    method = RAFT(learning_rate=learning_rate, max_new_tokens=12)
+    policy = load(model, AdapterConfig(rank=8))
+    chat = Chat(policy.tokenizer)
+    source = Source(Task("vowels", toy_rows, reward=vowels), chat, LocalSampler(policy, chat))
+    learner = Learner(policy)
+
+    def mean_reward() -> float:
+        params = SamplingParams(method.max_new_tokens, seed=1)
+        groups = source.rollout(source.rows, 16, params)
+        return fmean(s for group in groups for s in group.scores or [])
+
+    before = mean_reward()
+    train(method, source, learner, steps=steps)
+    after = mean_reward()
+    print(f"{model}: mean reward {before:.3f} before, {after:.3f} after {steps} steps")
+    return before, after
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "tieout-base")

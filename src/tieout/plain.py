@@ -1,0 +1,63 @@
+"""Plain values, as YAML and JSON hold them: made from objects, fingerprinted, compared."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+_ABSENT = "(absent)"
+
+
+def to_plain(value: Any) -> Any:
+    """Dataclasses, mappings, tuples, sets, enums and paths as dicts, lists and strings, for YAML or JSON.
+
+    TypeError: a value that has no plain form, such as a function.
+    """
+    if value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, enum.Enum)):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value) if field.init}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(to_plain(item) for item in value)
+    if hasattr(value, "tolist"):  # numpy scalars and arrays
+        return to_plain(value.tolist())
+    raise TypeError(
+        f"{value!r} ({type(value).__name__}) is not a plain value and cannot be written to a file"
+    )
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 of the canonical JSON of plain values or config dataclasses: the same on every machine."""
+    text = json.dumps(to_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def changes(old: Any, new: Any, path: str = "") -> list[str]:
+    """`key: old -> new` for every leaf that differs between two plain values."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        lines = []
+        for key in [*old, *(key for key in new if key not in old)]:
+            below = f"{path}.{key}" if path else str(key)
+            lines += changes(old.get(key, _ABSENT), new.get(key, _ABSENT), below)
+        return lines
+    if old == new and type(old) is type(new):
+        return []
+    return [f"{path}: {_short(old)} -> {_short(new)}"]
+
+
+def _short(value: Any) -> str:
+    text = value if value is _ABSENT else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -1,0 +1,141 @@
+"""What each method needs of a row, checked before any work and brought to one form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Literal, get_args
+
+from ..types import Row
+from .places import Rows, RowsError, kind_of, place, raise_problems
+from .values import Problem, completion_of, messages_of, prompt_of, split_last
+
+Kind = Literal["demonstration", "preference", "label", "prompt"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+# What other formats call our columns; only used to say so in an error.
+_SYNONYMS = {
+    "prompt": ("question", "instruction", "input", "query", "problem"),
+    "completion": ("response", "answer", "output", "target", "solution", "chosen"),
+    "chosen": ("preferred", "accepted", "winner", "better"),
+    "rejected": ("dispreferred", "refused", "loser", "worse"),
+    "label": ("labels", "score", "desirable", "thumbs_up"),
+}
+
+
+def check_rows(rows: Sequence[Row], kind: Kind, source: str = "rows") -> Rows:
+    """The rows in one form, or a RowsError that lists what is wrong with them, with file and line.
+
+    demonstration   prompt, completion            (also: `messages` that end with the assistant's turn)
+    preference      prompt, chosen, rejected      (also: whole conversations that differ in the last turn)
+    label           prompt, completion, label     (label: true or false)
+    prompt          prompt
+
+    In the result `prompt` is text or a list of messages that ends with the user's turn; completion, chosen
+    and rejected are text, also where they were given as one assistant message. Other columns stay.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}")
+    if isinstance(rows, Rows):
+        source = rows.source
+    if not rows:
+        raise RowsError(f"{source}: there are no rows")
+    check = {
+        "demonstration": _demonstration,
+        "preference": _preference,
+        "label": _label,
+        "prompt": _prompt_only,
+    }
+    checked, problems = [], []
+    for index, row in enumerate(rows):
+        try:
+            given = {name: value for name, value in row.items() if value is not None}
+            checked.append(check[kind](given))
+        except Problem as problem:
+            problems.append(f"{place(rows, index, source)}: {problem}")
+    raise_problems(problems, source)
+    return Rows(checked, source=source, lines=rows.lines if isinstance(rows, Rows) else None)
+
+
+def _demonstration(row: Row) -> Row:
+    if "messages" in row and not ("prompt" in row and "completion" in row):
+        messages = messages_of(row["messages"], "messages")
+        prompt, completion = split_last(messages, "messages")
+        rest = {name: value for name, value in row.items() if name != "messages"}
+        return {**rest, "prompt": prompt_of(prompt), "completion": completion}
+    if "text" in row and not ("prompt" in row or "completion" in row):
+        raise Problem(
+            "only a column 'text': what is asked and what is to be learnt cannot be told apart; "
+            "split it into 'prompt' and 'completion' (all but the completion is context, never trained on)"
+        )
+    _require(row, "prompt", "completion")
+    return {**row, "prompt": prompt_of(row["prompt"]), "completion": completion_of(row, "completion")}
+
+
+def _preference(row: Row) -> Row:
+    _require(row, "chosen", "rejected")
+    chosen, rejected = row["chosen"], row["rejected"]
+    if all(isinstance(turns, list | tuple) and len(turns) > 1 for turns in (chosen, rejected)):
+        row = _conversations(row)
+    elif "prompt" not in row and isinstance(chosen, str):
+        raise Problem(
+            f"missing column 'prompt'; this row has: {', '.join(row)}; "
+            "move what 'chosen' and 'rejected' begin with into 'prompt'"
+        )
+    _require(row, "prompt")
+    pair = {name: completion_of(row, name) for name in ("chosen", "rejected")}
+    if pair["chosen"].strip() == pair["rejected"].strip():
+        raise Problem("'chosen' and 'rejected' are the same; a pair without a preference teaches nothing")
+    return {**row, "prompt": prompt_of(row["prompt"]), **pair}
+
+
+def _conversations(row: Row) -> Row:
+    """Chosen and rejected given as whole conversations: what they share is the prompt."""
+    chosen, rejected = messages_of(row["chosen"], "chosen"), messages_of(row["rejected"], "rejected")
+    shared = 0
+    while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:
+        shared += 1
+    if shared == len(chosen) == len(rejected):
+        raise Problem("'chosen' and 'rejected' are the same; a pair without a preference teaches nothing")
+    if (len(chosen), len(rejected)) != (shared + 1, shared + 1):
+        raise Problem(
+            f"'chosen' and 'rejected' share {shared} messages, then differ in {len(chosen) - shared} and "
+            f"{len(rejected) - shared}; they may differ in one last assistant message only"
+        )
+    prompt, chosen_text = split_last(chosen, "chosen")
+    _, rejected_text = split_last(rejected, "rejected")
+    given = row.get("prompt")
+    if isinstance(given, str) and given.strip() != prompt[-1]["content"].strip():
+        raise Problem("'prompt' differs from the last user message of 'chosen'; leave one of them out")
+    if isinstance(given, list | tuple) and messages_of(given, "prompt") != prompt:
+        raise Problem("'prompt' differs from what 'chosen' and 'rejected' begin with; leave one of them out")
+    return {**row, "prompt": prompt, "chosen": chosen_text, "rejected": rejected_text}
+
+
+def _label(row: Row) -> Row:
+    _require(row, "prompt", "completion", "label")
+    label = row["label"]
+    if not isinstance(label, bool):
+        raise Problem(f"'label' is {label!r}, {kind_of(label)}; expected true (good) or false (bad)")
+    return {**row, "prompt": prompt_of(row["prompt"]), "completion": completion_of(row, "completion")}
+
+
+def _prompt_only(row: Row) -> Row:
+    _require(row, "prompt")
+    return {**row, "prompt": prompt_of(row["prompt"])}
+
+
+def _require(row: Row, *names: str) -> None:
+    missing = [name for name in names if name not in row]
+    if not missing:
+        return
+    hints = []
+    for name in missing:
+        free = [column for column in row if column not in names]
+        close = [column for column in free if column in _SYNONYMS[name]] or get_close_matches(name, free, n=1)
+        if close:
+            hints.append(f"rename {close[0]!r} to {name!r}")
+    columns = "column" if len(missing) == 1 else "columns"
+    hint = f"; {' and '.join(hints)}?" if hints else ""
+    listed, present = ", ".join(map(repr, missing)), ", ".join(map(str, row)) or "nothing"
+    raise Problem(f"missing {columns} {listed}; this row has: {present}{hint}")

@@ -1,0 +1,71 @@
+"""CSV, Parquet and saved `datasets` folders as rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+from .places import Rows, RowsError
+from .text import decode
+
+_LABELS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def read_csv(path: Path) -> Rows:
+    text = decode(path.read_bytes(), path, 1)
+    old_limit = csv.field_size_limit(sys.maxsize)  # the default of 128 KiB is less than a long prompt
+    try:
+        return _csv_rows(path, text)
+    finally:
+        csv.field_size_limit(old_limit)
+
+
+def _csv_rows(path: Path, text: str) -> Rows:
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    names: list[str] = []
+    rows, lines = [], []
+    line = 1
+    try:
+        for cells in reader:
+            start, line = line, reader.line_num + 1
+            if not names:
+                names = cells
+                if len(set(names)) < len(names):
+                    raise RowsError(f"{path}:{start}: the header names a column twice: {', '.join(names)}")
+            elif cells:
+                if len(cells) != len(names):
+                    raise RowsError(f"{path}:{start}: {len(cells)} cells; the header has {len(names)}")
+                row: dict[str, Any] = dict(zip(names, cells, strict=True))
+                label = row.get("label")
+                if isinstance(label, str):
+                    row["label"] = _LABELS.get(label.lower(), label)
+                rows.append(row)
+                lines.append(start)
+    except csv.Error as error:
+        raise RowsError(f"{path}:{line}: not CSV: {error}") from error
+    return Rows(rows, source=str(path), lines=lines)
+
+
+def read_parquet(path: Path) -> Rows:
+    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise RowsError(f"{path}: not readable as Parquet: {str(error).splitlines()[0]}") from error
+    return Rows(table.to_pylist(), source=str(path))
+
+
+def read_saved(path: Path) -> Rows:
+    if not (path / "state.json").is_file():
+        splits = path / "dataset_dict.json"
+        hint = "; it holds several splits, name one of its folders" if splits.is_file() else ""
+        raise RowsError(f"{path} is a folder; expected a file, or a folder written by save_to_disk{hint}")
+    from datasets import load_from_disk
+
+    return Rows(load_from_disk(str(path)).to_list(), source=str(path))

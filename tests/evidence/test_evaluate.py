@@ -1,0 +1,137 @@
+"""Cases keep what was asked, written and scored; errors stay errors; a file gives back what was put in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tieout.evidence.evaluate import CONTROLS, Case, evaluate, read_cases, write_cases
+from tieout.rewards.exact import exact
+from tieout.samplers import SamplingParams
+from tieout.samplers.mock import MockSampler
+
+ROWS = [{"prompt": f"{i} + {i} =", "answer": str(2 * i)} for i in range(5)]
+
+
+def fragile(completions: list[str], **_: Any) -> list[float | None]:
+    return [None if text == "skip" else float(text) for text in completions]
+
+
+def test_every_row_becomes_a_case() -> None:
+    sampler = MockSampler({"0 + 0 =": "0", "1 + 1 =": "3", "2 + 2 =": " 4 ", "3 + 3 =": "6", "4 + 4 =": ""})
+    done: list[tuple[int, int]] = []
+    cases = evaluate("sums", ROWS, sampler, exact, batch_size=2, progress=lambda i, n: done.append((i, n)))
+    assert [case.score for case in cases] == [1.0, 0.0, 1.0, 1.0, 0.0]
+    assert cases[1] == Case("sums/test/1", "programmatic", "test", "1 + 1 =", "3", 0.0)
+    assert done == [(2, 5), (4, 5), (5, 5)]
+    assert all(params.temperature == 0 for _, params in sampler.calls)
+
+
+def test_chunks_do_not_repeat_each_others_random_streams() -> None:
+    sampler = MockSampler(["x"] * 5)
+    evaluate("sums", ROWS, sampler, exact, SamplingParams(seed=10), batch_size=2)
+    streams = [params.seed + i for prompts, params in sampler.calls for i in range(len(prompts))]
+    assert len(set(streams)) == 5
+
+
+def test_errors_and_abstentions_have_no_score() -> None:
+    cases = evaluate(
+        "sums",
+        ROWS,
+        MockSampler(["1", "junk", "skip", "nan", "0.5"]),
+        fragile,
+        metrics={"half": lambda completions, **_: [float(c) / 2 for c in completions]},
+    )
+    assert [case.status for case in cases] == ["scored", "errored", "abstained", "errored", "scored"]
+    assert [case.score for case in cases] == [1.0, None, None, None, 0.5]
+    assert "could not convert" in cases[1].errors["score"]
+    assert cases[0].metrics == {"half": 0.5}
+    assert cases[2].metrics == {}
+    assert set(cases[2].errors) == {"half"}
+
+
+def test_names_slices_and_clusters_come_from_the_rows() -> None:
+    rows = [{"prompt": "p", "answer": "a", "id": "q7", "skill": "copy", "doc": "d1"}]
+    (case,) = evaluate(
+        "qa",
+        rows,
+        MockSampler(["a"]),
+        exact,
+        track=CONTROLS,
+        slice=lambda row: row["skill"],
+        cluster=lambda row: row["doc"],
+    )
+    assert (case.id, case.track, case.slice, case.cluster) == ("qa/copy/q7", CONTROLS, "copy", "d1")
+
+
+def test_bad_rows_are_refused_before_anything_is_generated() -> None:
+    sampler = MockSampler([])
+    with pytest.raises(ValueError, match="reward 'exact' needs column 'answer'; rows have: question"):
+        evaluate("t", [{"prompt": "p", "question": "q"}], sampler, exact)
+    with pytest.raises(ValueError, match="needs column 'answer'"):  # one row has it, one does not
+        evaluate("t", [ROWS[0], {"prompt": "p"}], sampler, exact)
+    with pytest.raises(ValueError, match="case 't/test/1' has no prompt"):
+        evaluate("t", [ROWS[0], {"prompt": "", "answer": ""}], sampler, exact)
+    with pytest.raises(ValueError, match="two rows for the case 't/test/a'"):
+        evaluate("t", [{**ROWS[0], "id": "a"}, {**ROWS[1], "id": "a"}], sampler, exact)
+    assert sampler.calls == []
+
+
+def test_no_rows_give_no_cases() -> None:
+    assert evaluate("t", [], MockSampler([]), exact) == []
+
+
+def test_a_sampler_that_loses_completions_is_caught() -> None:
+    class Lossy:
+        def complete(self, prompts: Any, params: Any) -> list[str]:
+            return ["x"]
+
+    with pytest.raises(ValueError, match="1 completions for 5 prompts"):
+        evaluate("t", ROWS, Lossy(), exact)
+
+
+ANY_TEXT = st.text(alphabet=st.characters(exclude_categories=()), max_size=20)
+MESSAGES = st.lists(st.fixed_dictionaries({"role": ANY_TEXT, "content": ANY_TEXT}), min_size=1, max_size=2)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.one_of(ANY_TEXT, MESSAGES),
+    st.lists(st.tuples(ANY_TEXT, st.none() | st.floats(-1, 1)), min_size=1, max_size=3),
+)
+def test_cases_come_back_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory, prompt: Any, answers: list[tuple[str, float | None]]
+) -> None:
+    cases = {
+        f"model {i}": [Case("id", "programmatic", "test", prompt, text, value, {"exact": 1.0}, {"m": text})]
+        for i, (text, value) in enumerate(answers)
+    }
+    path = tmp_path_factory.mktemp("cases") / "cases.jsonl"
+    write_cases(path, cases)
+    assert read_cases(path) == cases
+    assert path.read_bytes().count(b"\n") == 1
+
+
+def test_models_evaluated_on_different_rows_are_refused(tmp_path: Path) -> None:
+    case = Case("id", "programmatic", "test", "p", "c", 1.0)
+    with pytest.raises(
+        ValueError, match="case 'id' differs between models in its prompt: 'p' and, for 'b', 'q'"
+    ):
+        write_cases(tmp_path / "cases.jsonl", {"a": [case], "b": [replace(case, prompt="q")]})
+    with pytest.raises(ValueError, match="model 'a' has two cases called 'id'"):
+        write_cases(tmp_path / "cases.jsonl", {"a": [case, case]})
+    assert not (tmp_path / "cases.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "line", ['{"case": "x"}', '{"case":"x","track":"","slice":"","cluster":"","prompt":"","models":[]}']
+)
+def test_a_line_that_is_no_case_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "cases.jsonl").write_text(line + "\n")
+    with pytest.raises(ValueError, match=r"cases.jsonl:1: not a case"):
+        read_cases(tmp_path / "cases.jsonl")

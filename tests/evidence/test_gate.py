@@ -1,0 +1,199 @@
+"""Ship only what was shown; reject what is clearly worse; hold everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import pytest
+from made_cases import make_cases
+
+from tieout import stats
+from tieout.evidence.evaluate import CONTROLS, HUMAN, PROGRAMMATIC
+from tieout.evidence.gate import GatePolicy, Verdict, gate
+from tieout.evidence.human import Grade
+from tieout.evidence.report import build_report
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stats, "RESAMPLES", 2000)
+
+
+LOW, HIGH = [0.2] * 30 + [0.5] * 30, [0.5] * 30 + [1.0] * 30
+SAME = [1.0] * 100
+
+
+def grades(wins: int, ties: int, losses: int) -> list[Grade]:
+    marks = ["a"] * wins + ["tie"] * ties + ["b"] * losses
+    return [Grade(f"case {i}", "new", "old", mark) for i, mark in enumerate(marks)]
+
+
+WON = grades(30, 10, 10)
+
+
+def judge(
+    new: Sequence[float | None] = HIGH,
+    old: Sequence[float | None] = LOW,
+    new_controls: Sequence[float | None] = SAME,
+    old_controls: Sequence[float | None] = SAME,
+    graded: Sequence[Grade] = WON,
+    policy: GatePolicy | None = None,
+    **ood: Sequence[float],
+) -> Verdict:
+    cases = {
+        "new": make_cases(new, new_controls, ood.get("new_ood", [])),
+        "old": make_cases(old, old_controls, ood.get("old_ood", [])),
+    }
+    report = build_report(cases, graded, candidate="new", baseline="old", policy=policy)
+    verdict = gate(report, "new", "old", policy)
+    assert report["verdict"]["verdict"] == verdict.verdict
+    assert verdict.reasons == [check.reason for check in verdict.checks]
+    return verdict
+
+
+def status(verdict: Verdict, track: str) -> str:
+    (check,) = (c for c in verdict.checks if c.track == track and c.status != "info")
+    return check.status
+
+
+def test_all_three_tracks_passing_ships() -> None:
+    verdict = judge()
+    assert verdict.verdict == "ship"
+    assert [check.status for check in verdict.checks] == ["pass", "pass", "pass"]
+
+
+# What each track shows, and the arguments that make it so.
+PROGRAMMATIC_SHOWS: dict[str, dict[str, Any]] = {
+    "pass": {"new": HIGH, "old": LOW},
+    "hold": {"new": LOW, "old": LOW},
+    "fail": {"new": LOW, "old": HIGH},
+    "empty": {"new": [], "old": []},
+}
+HUMAN_SHOWS: dict[str, dict[str, Any]] = {
+    "pass": {"graded": WON},
+    "hold": {"graded": grades(20, 10, 19)},
+    "fail": {"graded": grades(5, 10, 35)},
+    "empty": {"graded": []},
+}
+CONTROLS_SHOW: dict[str, dict[str, Any]] = {
+    "pass": {"new_controls": SAME, "old_controls": SAME},
+    "hold": {"new_controls": [0.0] * 3 + [1.0] * 97, "old_controls": SAME},
+    "fail": {"new_controls": [0.0] * 30 + [1.0] * 70, "old_controls": SAME},
+    "empty": {"new_controls": [], "old_controls": []},
+}
+
+
+@pytest.mark.parametrize(
+    ("programmatic", "human", "controls"), list(product(PROGRAMMATIC_SHOWS, HUMAN_SHOWS, CONTROLS_SHOW))
+)
+def test_every_combination_of_tracks(programmatic: str, human: str, controls: str) -> None:
+    verdict = judge(**PROGRAMMATIC_SHOWS[programmatic], **HUMAN_SHOWS[human], **CONTROLS_SHOW[controls])
+    shown = {PROGRAMMATIC: programmatic, HUMAN: human, CONTROLS: controls}
+    for track, expected in shown.items():
+        assert status(verdict, track) == ("hold" if expected == "empty" else expected)
+    if "fail" in shown.values():
+        assert verdict.verdict == "reject"
+    elif set(shown.values()) == {"pass"}:
+        assert verdict.verdict == "ship"
+    else:
+        assert verdict.verdict == "hold"
+
+
+def test_an_empty_track_says_that_it_is_empty() -> None:
+    assert "no graded pairs of new and old; an empty track is not a pass" in judge(graded=[]).reasons[1]
+    assert "no scored cases" in judge(new_controls=[], old_controls=[]).reasons[2]
+
+
+def test_a_better_mean_is_not_enough() -> None:
+    verdict = judge(new=[0.5] * 33 + [0.4] * 27, old=[0.5] * 30 + [0.4] * 30)
+    assert status(verdict, PROGRAMMATIC) == "hold"
+    assert "not shown to be better than old" in verdict.reasons[0]
+
+
+def test_few_cases_hold_however_good_they_look() -> None:
+    assert status(judge(new=[1.0] * 19, old=[0.0] * 19), PROGRAMMATIC) == "hold"
+    assert status(judge(new=[1.0] * 20, old=[0.0] * 20), PROGRAMMATIC) == "pass"
+    assert status(judge(graded=grades(19, 0, 0)), HUMAN) == "hold"
+
+
+def test_one_case_graded_by_many_is_one_case() -> None:
+    crowd = [Grade("the same case", "new", "old", "a") for _ in range(50)]
+    assert status(judge(graded=crowd), HUMAN) == "hold"
+
+
+def test_breaking_the_scorer_is_no_way_to_skip_hard_cases() -> None:
+    hard_skipped: list[float | None] = [None] * 30 + [0.8] * 30
+    verdict = judge(new=hard_skipped, old=[0.0] * 30 + [0.5] * 30)
+    assert status(verdict, PROGRAMMATIC) == "hold"
+    assert "30 cases lack a score of new or old (50.0%" in verdict.reasons[0]
+    lenient = GatePolicy(max_unpaired_share=0.6)
+    assert (
+        status(judge(new=hard_skipped, old=[0.0] * 30 + [0.5] * 30, policy=lenient), PROGRAMMATIC) == "pass"
+    )
+
+
+def test_cases_that_were_not_asked_are_missed() -> None:
+    assert status(judge(new=HIGH[:40], old=LOW), PROGRAMMATIC) == "hold"
+
+
+def test_perfect_controls_need_enough_cases_to_show_the_margin() -> None:
+    assert status(judge(new_controls=[1.0] * 25, old_controls=[1.0] * 25), CONTROLS) == "hold"
+    assert status(judge(new_controls=[1.0] * 80, old_controls=[1.0] * 80), CONTROLS) == "pass"
+
+
+def test_controls_that_got_a_little_worse_for_certain_are_within_the_margin() -> None:
+    old, new = [0.9] * 400, [0.88] * 400
+    assert status(judge(new_controls=new, old_controls=old), CONTROLS) == "pass"
+    strict = GatePolicy(control_margin=0.01)
+    assert status(judge(new_controls=new, old_controls=old, policy=strict), CONTROLS) == "fail"
+
+
+def test_controls_that_are_worse_but_perhaps_within_the_margin_hold() -> None:
+    verdict = judge(new_controls=[0.0] * 16 + [1.0] * 384, old_controls=[1.0] * 400)
+    assert status(verdict, CONTROLS) == "hold"
+    check = verdict.checks[2]
+    assert check.low is not None
+    assert check.high is not None
+    assert check.low < -0.05 < -0.04 < check.high < 0
+
+
+def test_controls_are_held_against_the_base() -> None:
+    # sft lost the controls; dpo lost nothing more. Against sft that looks harmless, against base it is not.
+    lost = [0.0] * 50 + [1.0] * 50
+    cases = {
+        "base": make_cases(LOW, SAME),
+        "sft": make_cases(LOW, lost),
+        "dpo": make_cases(HIGH, lost),
+    }
+    report = build_report(cases, candidate="dpo", baseline="sft", base="base")
+    assert status(gate(report, "dpo", "sft"), CONTROLS) == "pass"
+    assert status(gate(report, "dpo", "sft", base="base"), CONTROLS) == "fail"
+    assert report["verdict"]["verdict"] == "reject"
+
+
+def test_other_slices_are_reported_and_do_not_decide() -> None:
+    verdict = judge(new_ood=[0.0] * 40, old_ood=[1.0] * 40)
+    assert verdict.verdict == "ship"
+    (ood,) = (check for check in verdict.checks if check.status == "info")
+    assert ood.slice == "ood"
+    assert ": worse, -1.000" in ood.reason
+    whole = judge(new_ood=[0.0] * 400, old_ood=[1.0] * 400, policy=GatePolicy(programmatic_slice=None))
+    assert whole.verdict == "reject"
+
+
+def test_a_slice_that_does_not_exist_is_empty() -> None:
+    assert status(judge(policy=GatePolicy(programmatic_slice="dev")), PROGRAMMATIC) == "hold"
+
+
+def test_a_minimal_improvement_can_be_asked_for() -> None:
+    assert judge(policy=GatePolicy(min_improvement=0.2)).verdict == "ship"
+    assert judge(policy=GatePolicy(min_improvement=0.6)).verdict == "hold"
+
+
+def test_models_that_were_not_compared_are_named() -> None:
+    cases = {name: make_cases(LOW) for name in ("a", "b", "c")}
+    report = build_report(cases, candidate="a", baseline="b")
+    with pytest.raises(ValueError, match="does not compare 'a' with 'c'; it compares: a and b"):
+        gate(report, "a", "c")

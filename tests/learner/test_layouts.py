@@ -1,0 +1,115 @@
+"""Both layouts against the model's own forward, one sequence at a time; and the planner against its promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from random_groups import MIXED, make_learner, random_groups
+
+from tieout.learner import Learner
+from tieout.learner.layouts import pack, plan, repeat
+from tieout.types import Completion, Group
+
+FAMILIES = ["llama", "qwen2", "qwen3", "mistral", "gemma3"]
+PLAIN_ONLY = ["gemma2", "qwen3_next"]
+
+
+def own_logprobs(learner: Learner, groups: list[Group]) -> torch.Tensor:
+    """[T] from the network's own logits: no layout, no head, no padding."""
+    parts = []
+    with torch.no_grad():
+        for group in groups:
+            for completion in group.completions:
+                ids = torch.tensor([group.prompt + completion.tokens])
+                logprobs = learner.model.network(ids).logits[0].float().log_softmax(-1)
+                before = logprobs[len(group.prompt) - 1 : -1]
+                parts.append(before.gather(-1, torch.tensor(completion.tokens)[:, None])[:, 0])
+    return torch.cat(parts)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("path", ["dense", "merge"])
+def test_packed_says_what_the_model_itself_says(
+    tiny_model: Callable[[str], Path], family: str, path: str
+) -> None:
+    learner, groups = make_learner(tiny_model(family)), random_groups()
+    with torch.no_grad():
+        found, _ = learner.forward(pack(groups, path))  # type: ignore[arg-type]
+    expected = own_logprobs(learner, groups)
+    assert expected.std() > 0.5  # a model that says something
+    assert (found - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *PLAIN_ONLY])
+def test_repeated_says_what_the_model_itself_says(tiny_model: Callable[[str], Path], family: str) -> None:
+    learner, groups = make_learner(tiny_model(family)), random_groups()
+    with torch.no_grad():
+        found, _ = learner.forward(repeat(groups, 0))
+    assert (found - own_logprobs(learner, groups)).abs().max() < 1e-5
+
+
+def test_packed_feeds_each_prompt_once() -> None:
+    groups = random_groups()
+    layout = pack(groups, "merge")
+    assert layout.fed == sum(p + sum(cs) for p, cs in MIXED) == layout.inputs["input_ids"].numel()
+    assert repeat(groups, 0).fed >= sum(p + c for p, cs in MIXED for c in cs)
+
+
+def test_both_layouts_ask_for_the_same_targets_in_the_order_of_the_groups() -> None:
+    groups = random_groups()
+    written = [t for g in groups for c in g.completions for t in c.tokens]
+    assert pack(groups, "dense").targets.tolist() == repeat(groups, 0).targets.tolist() == written
+
+
+def test_a_predictor_is_the_token_before() -> None:
+    """In either layout the state that predicts a token belongs to its predecessor, at the position before it."""
+    groups = random_groups()
+    before = [
+        (token, len(g.prompt) - 1 + i)
+        for g in groups
+        for c in g.completions
+        for i, token in enumerate([g.prompt[-1], *c.tokens[:-1]])
+    ]
+    for layout in (pack(groups, "dense"), repeat(groups, 0)):
+        ids = layout.inputs["input_ids"].flatten()[layout.predictors].tolist()
+        positions = layout.inputs["position_ids"].flatten()[layout.predictors].tolist()
+        assert list(zip(ids, positions, strict=True)) == before
+
+
+@pytest.mark.parametrize("path", ["dense", "merge"])
+def test_an_empty_completion_changes_no_other(tiny_model: Callable[[str], Path], path: str) -> None:
+    learner = make_learner(tiny_model("llama"))
+    (group,) = random_groups([(6, [4, 5, 3])])
+    first, *rest = group.completions
+    with_empty = [Group(group.prompt, [first, Completion([], []), *rest, Completion([], [])])]
+    with torch.no_grad():
+        expected, _ = learner.forward(repeat([group], 0))
+        for layout in (pack(with_empty, path), repeat(with_empty, 0)):  # type: ignore[arg-type]
+            assert torch.allclose(learner.forward(layout)[0], expected, atol=1e-5)
+
+
+def test_an_empty_prompt_is_refused_because_nothing_predicts_the_first_token() -> None:
+    groups = [random_groups([(4, [2])])[0], Group([], [Completion([1, 2], [True, True])])]
+    for layout in (lambda: pack(groups, "dense"), lambda: repeat(groups, 0)):
+        with pytest.raises(ValueError, match="prompt has no tokens"):
+            layout()
+
+
+@given(st.lists(st.integers(1, 60), max_size=40), st.integers(1, 100))
+def test_every_group_is_in_one_micro_batch_and_none_is_over_budget(sizes: list[int], budget: int) -> None:
+    bins = plan(sizes, budget)
+    assert sorted(i for b in bins for i in b) == list(range(len(sizes)))
+    for part in bins:
+        assert part == sorted(part)
+        assert len(part) == 1 or sum(sizes[i] for i in part) <= budget
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(60, 100))
+def test_no_two_micro_batches_could_be_one(sizes: list[int], budget: int) -> None:
+    loads = sorted(sum(sizes[i] for i in b) for b in plan(sizes, budget))
+    assert len(loads) < 2 or loads[0] + loads[1] > budget
