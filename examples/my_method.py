@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import fmean
+from string import ascii_uppercase
 
 from torch import Tensor
 
@@ -79,9 +80,9 @@ METHODS["raft"] = RAFT
 # ---------------------------------------------------------------- see it work on a toy
 
 
-def vowels(completions: list[str], **_: object) -> list[float | None]:
-    """[K] share of vowels among the characters."""
-    return [sum(c in "aeiou" for c in text.lower()) / max(1, len(text)) for text in completions]
+def capitals(completions: list[str], **_: object) -> list[float | None]:
+    """[K] share of capital letters among the characters."""
+    return [sum(c in ascii_uppercase for c in text) / max(1, len(text)) for text in completions]
 
 
 def toy_rows(split: str) -> list[Row]:
@@ -97,7 +98,7 @@ def main(model: str = "tieout-base", steps: int = 30, learning_rate: float = 2e-
     method = RAFT(learning_rate=learning_rate, max_new_tokens=12)
     policy = load(model, AdapterConfig(rank=8))
     chat = Chat(policy.tokenizer)
-    source = Source(Task("vowels", toy_rows, reward=vowels), chat, LocalSampler(policy, chat))
+    source = Source(Task("capitals", toy_rows, reward=capitals), chat, LocalSampler(policy, chat))
     learner = Learner(policy)
 
     def mean_reward() -> float:

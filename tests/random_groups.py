@@ -79,6 +79,18 @@ def gradient(learner: Learner, groups: Sequence[Group], loss: Any) -> tuple[torc
     return torch.cat([g.flatten().clone() for g in gradients]), metrics
 
 
+def own_logprobs(learner: Learner, groups: Sequence[Group]) -> torch.Tensor:
+    """[T] from the network's own logits, sequence by sequence, with gradient: no layout, no head, no padding."""
+    parts = []
+    for group in groups:
+        for completion in group.completions:
+            ids = torch.tensor([group.prompt + completion.tokens])
+            logits = learner.model.network(input_ids=ids).logits[0].float() / learner.temperature
+            before = logits.log_softmax(-1)[len(group.prompt) - 1 : -1]
+            parts.append(before.gather(-1, torch.tensor(completion.tokens)[:, None])[:, 0])
+    return torch.cat(parts)
+
+
 def relative(a: torch.Tensor, b: torch.Tensor) -> float:
     """How far a is from b, as a share of b's norm."""
     return ((a - b).norm() / b.norm()).item()

@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+
 from tieout.tasks import controls, finance_statements
 from tieout.tasks.statement_forms import COMPANIES
 from tieout.tasks.statements import HELD_OUT_LAYOUTS, make_statement
@@ -22,7 +23,7 @@ from base_corpus.document import Document  # noqa: E402
 from base_corpus.packing import make_batch  # noqa: E402
 from base_corpus.vocabulary import Encoder, train_tokenizer  # noqa: E402
 
-COUNT = 1500
+COUNT = 400
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from random_groups import MIXED, random_groups, with_own_logprobs
 from tieout.chat import Chat
 from tieout.evidence.evaluate import evaluate
@@ -193,7 +194,7 @@ def test_my_reward_pays_for_nothing_else() -> None:
         "-1200",
         "0",
         "１２００",
-    ]  # noqa: RUF001
+    ]
     row = {"prompt": "?", "answer": 1200}
     assert [o.score for o in score(close, hacks, ["?"] * len(hacks), row)] == [0.0] * len(hacks)
     assert [o.score for o in score(close, ["1,200.00"], ["?"], row)] == [1.0]
@@ -235,7 +236,7 @@ def test_my_task_is_sound(example: Callable[[str], ModuleType], tiny_model: Tiny
 def test_my_method_is_registered_and_learns(
     example: Callable[[str], ModuleType], tiny_model: TinyModel
 ) -> None:
-    before, after = example("my_method").main(str(tiny_model("llama")), steps=12, learning_rate=1e-2)
+    before, after = example("my_method").main(str(tiny_model("llama")), steps=8, learning_rate=1e-2)
     assert after > before + 0.05
     assert METHODS["raft"].__name__ == "RAFT"
 

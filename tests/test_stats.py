@@ -251,6 +251,7 @@ def test_mcnemar_without_evidence() -> None:
 # ---- Holm
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([0.001, 0.01, 0.012, 0.024, 0.026, 0.04, 0.05, 0.3]), max_size=6),
     st.sampled_from([0.01, 0.05, 0.2]),

@@ -66,7 +66,7 @@ def _dataclass(cls: Any, values: Any, where: str, path: str) -> Any:
     if missing:
         names, listed = ", ".join(map(repr, missing)), ", ".join(values) or "nothing"
         raise ConfigError(f"{where}: missing {names}{place}; given: {listed}")
-    hints = _hints(cls)
+    hints = get_type_hints(cls)
     given = {
         name: _value(hints[name], value, where, f"{path}.{name}" if path else name)
         for name, value in values.items()
@@ -81,11 +81,6 @@ def _dataclass(cls: Any, values: Any, where: str, path: str) -> Any:
 
 def _required(field: Field[Any]) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
-
-
-@cache
-def _hints(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls)
 
 
 def _has_dataclass(annotation: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tieout.evidence.charts import (
@@ -22,6 +22,7 @@ from tieout.evidence.charts import (
 VALUES = st.floats(-1e9, 1e9)
 
 
+@settings(deadline=None)
 @given(VALUES, VALUES)
 def test_ticks_span_the_data_and_are_few(low: float, high: float) -> None:
     low, high = min(low, high), max(low, high)
@@ -33,6 +34,7 @@ def test_ticks_span_the_data_and_are_few(low: float, high: float) -> None:
     assert all(b > a for a, b in pairwise(ticks))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 1000), VALUES), min_size=2, max_size=60))
 def test_a_curve_stays_in_its_frame(points: list[tuple[int, float]]) -> None:
     svg = curve([(float(x), y) for x, y in sorted(points)], 'a "label" & <more>')
@@ -49,6 +51,7 @@ def test_values_that_are_not_finite_are_left_out() -> None:
     assert "nan" not in curve([(0.0, float("inf")), (1.0, 1.0), (2.0, 2.0)], "loss")
 
 
+@settings(deadline=None)
 @given(st.lists(VALUES, min_size=1, max_size=3000))
 def test_thinning_keeps_ends_and_extremes(values: list[float]) -> None:
     points = [(float(i), y) for i, y in enumerate(values)]
@@ -68,6 +71,7 @@ def test_a_running_mean_keeps_a_line_straight_and_a_level_level() -> None:
     assert running_mean(line, 0) == line
 
 
+@settings(deadline=None)
 @given(st.floats(-1, 1), st.floats(-1, 1), st.floats(-1, 1))
 def test_an_interval_is_coloured_by_its_side_of_the_mark(a: float, b: float, c: float) -> None:
     low, value, high = sorted((a, b, c))

@@ -9,27 +9,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from random_groups import MIXED, make_learner, random_groups
+from random_groups import MIXED, make_learner, own_logprobs, random_groups
 
-from tieout.learner import Learner
 from tieout.learner.layouts import pack, plan, repeat
 from tieout.types import Completion, Group
 
 FAMILIES = ["llama", "qwen2", "qwen3", "mistral", "gemma3"]
 PLAIN_ONLY = ["gemma2", "qwen3_next"]
-
-
-def own_logprobs(learner: Learner, groups: list[Group]) -> torch.Tensor:
-    """[T] from the network's own logits: no layout, no head, no padding."""
-    parts = []
-    with torch.no_grad():
-        for group in groups:
-            for completion in group.completions:
-                ids = torch.tensor([group.prompt + completion.tokens])
-                logprobs = learner.model.network(ids).logits[0].float().log_softmax(-1)
-                before = logprobs[len(group.prompt) - 1 : -1]
-                parts.append(before.gather(-1, torch.tensor(completion.tokens)[:, None])[:, 0])
-    return torch.cat(parts)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -40,7 +26,7 @@ def test_packed_says_what_the_model_itself_says(
     learner, groups = make_learner(tiny_model(family)), random_groups()
     with torch.no_grad():
         found, _ = learner.forward(pack(groups, path))  # type: ignore[arg-type]
-    expected = own_logprobs(learner, groups)
+        expected = own_logprobs(learner, groups)
     assert expected.std() > 0.5  # a model that says something
     assert (found - expected).abs().max() < 1e-5
 
@@ -50,7 +36,7 @@ def test_repeated_says_what_the_model_itself_says(tiny_model: Callable[[str], Pa
     learner, groups = make_learner(tiny_model(family)), random_groups()
     with torch.no_grad():
         found, _ = learner.forward(repeat(groups, 0))
-    assert (found - own_logprobs(learner, groups)).abs().max() < 1e-5
+        assert (found - own_logprobs(learner, groups)).abs().max() < 1e-5
 
 
 def test_packed_feeds_each_prompt_once() -> None:

@@ -10,6 +10,7 @@ from collections import Counter
 from random import Random
 
 import pytest
+
 from tieout.tasks import controls
 from tieout.tasks.controls import SKILLS, exact_match, task
 from tieout.tasks.glossary import GLOSSARY

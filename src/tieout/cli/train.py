@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> None:
         print(f"tieout train: no method {asked!r}; there are: {names}", file=sys.stderr)
         sys.exit(2)
     name = arguments[0]
-    options = tyro.cli(options_type(name), prog=f"tieout train {name}", args=list(arguments[1:]))
+    options: Any = tyro.cli(options_type(name), prog=f"tieout train {name}", args=list(arguments[1:]))
     train(name, options)
 
 
@@ -61,12 +61,13 @@ def options_type(name: str) -> type:
     from ..methods import METHODS
     from ..train import Schedule
 
-    method = METHODS[name]
+    method: Any = METHODS[name]
+    flat: Any = tyro.conf.OmitArgPrefixes
     return dataclasses.make_dataclass(
         f"Train{name.upper()}",
         [
-            ("options", tyro.conf.OmitArgPrefixes[Options]),
-            ("method", tyro.conf.OmitArgPrefixes[method], dataclasses.field(default_factory=method)),  # type: ignore[valid-type]
+            ("options", flat[Options]),
+            ("method", flat[method], dataclasses.field(default_factory=method)),
             ("adapter", AdapterConfig, dataclasses.field(default_factory=AdapterConfig)),
             ("learner", LearnerConfig, dataclasses.field(default_factory=LearnerConfig)),
             ("schedule", Schedule, dataclasses.field(default_factory=Schedule)),

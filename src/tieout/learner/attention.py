@@ -46,7 +46,7 @@ def _attention(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
-        raise ValueError("this attention does no soft cap and no sinks; load the model with attn_implementation='eager'")
+        raise ValueError("this attention has no soft cap and no sinks: load with attn_implementation='eager'")
     if plan is None:
         output, _ = sdpa_attention_forward(
             module,
@@ -161,7 +161,7 @@ class _Merge(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, lse = ctx.saved_tensors
         heads = q.shape[1] // k.shape[1]
         grad = grad.contiguous()

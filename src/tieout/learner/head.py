@@ -114,6 +114,6 @@ class _FrozenHead(torch.autograd.Function):
         return logprobs, entropies
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         (jacobian,) = ctx.saved_tensors
         return (grad[:, None] * jacobian).to(jacobian.dtype), None, None, None, None

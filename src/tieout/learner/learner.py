@@ -134,9 +134,9 @@ class Learner:
         """[T] log-probabilities and [T] entropies of the completion tokens of a layout."""
         causal = network if network is not None else self.model.causal
         layout = layout.to(self.model.device)
-        hidden = decoder_of(causal)(**layout.inputs, use_cache=False).last_hidden_state  # type: ignore[arg-type]
+        hidden = decoder_of(causal)(**layout.inputs, use_cache=False).last_hidden_state
         picked = hidden.reshape(-1, hidden.shape[-1])[layout.predictors]
-        return head_of(causal).score(picked, layout.targets, self.temperature)  # type: ignore[arg-type]
+        return head_of(causal).score(picked, layout.targets, self.temperature)
 
     @property
     def attention_path(self) -> Literal["dense", "merge"]:

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
@@ -63,7 +62,9 @@ class Model:
     def chat(self) -> Chat:
         """Tokens to text and back, with the stop tokens that the model's generation config adds."""
         stops = getattr(self.causal.generation_config, "eos_token_id", None)
-        return Chat(self.tokenizer, tuple(stops) if isinstance(stops, list) else () if stops is None else (stops,))
+        return Chat(
+            self.tokenizer, tuple(stops) if isinstance(stops, list) else () if stops is None else (stops,)
+        )
 
     @property
     def device(self) -> torch.device:
@@ -167,7 +168,11 @@ def load(
         tokenizer = AutoTokenizer.from_pretrained(source)
         config = _without_dropout(AutoConfig.from_pretrained(source))
         network = AutoModelForCausalLM.from_pretrained(
-            source, config=config, dtype=dtype, use_safetensors=True, attn_implementation=_attention_for(config)
+            source,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            attn_implementation=_attention_for(config),
         ).to(device)
     except (OSError, ValueError) as error:
         raise ValueError(
@@ -241,7 +246,7 @@ def _lora(adapter: AdapterConfig, network: PreTrainedModel, name: str) -> LoraCo
         targets = [t.strip() for t in adapter.targets.split(",")]
     return LoraConfig(
         r=adapter.rank,
-        lora_alpha=adapter.alpha,  # type: ignore[arg-type]
+        lora_alpha=adapter.alpha,
         lora_dropout=adapter.dropout,
         target_modules=targets,
         use_dora=adapter.method == "dora",
@@ -339,8 +344,3 @@ def _dropout(model: Model) -> bool:
     if not isinstance(model.network, PeftModel):
         return False
     return any(config.lora_dropout > 0 for config in model.network.peft_config.values())
-
-
-def adapter_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a PEFT adapter folder."""
-    return load_file(folder / "adapter_model.safetensors")

@@ -82,7 +82,7 @@ class _Cache:
     def update(self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Store one new token of every slot: [B * G, Hk, 1, D]."""
         for store, new in zip(self.own[layer], (key, value), strict=True):
-            batch, heads, slots, _, dim = store.shape
+            batch, heads, slots, dim = *store.shape[:3], store.shape[-1]
             store[:, :, :, self.column] = new.view(batch, slots, heads, dim).transpose(1, 2)
         return key, value
 

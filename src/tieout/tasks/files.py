@@ -43,7 +43,9 @@ def files_task(data: Data, reward: str | None = None, max_new_tokens: int = 256)
     Without a reward, a completion is right if it is the row's `answer`, or its `completion` if there is none.
     """
     if not data.train and not data.pairs:
-        raise ValueError("no training data: give data.train (demonstrations), data.pairs (preferences), or a task")
+        raise ValueError(
+            "no training data: give data.train (demonstrations), data.pairs (preferences), or a task"
+        )
     pairs = _read(data.pairs, "preference") if data.pairs else []
     if data.train:
         train = _read(data.train, "demonstration")

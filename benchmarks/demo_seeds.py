@@ -1,0 +1,106 @@
+"""Both demos with several seeds: what each stage gains, with paired intervals, wall time and peak memory.
+
+python benchmarks/demo_seeds.py                # three seeds of each, into benchmarks/results/demo_seeds.{json,md}
+python benchmarks/demo_seeds.py --seeds 0 --pipelines align
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results" / "demo_seeds.json"
+
+
+def run(pipeline: str, seed: int, folder: Path) -> dict[str, Any]:
+    """One demo in a process of its own. Raises CalledProcessError if it fails."""
+    out = folder / f"{pipeline}-{seed}"
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "tieout", "demo", pipeline, "--out", str(out), "--seed", str(seed)]
+    process = subprocess.Popen(command)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise subprocess.CalledProcessError(status, command)
+    seconds = time.perf_counter() - started
+    report = json.loads((out / "evidence" / "report.json").read_text())
+    return {
+        "pipeline": pipeline,
+        "seed": seed,
+        "seconds": round(seconds, 1),
+        "peak_gigabytes": round(usage.ru_maxrss / 2**20, 2),
+        "verdict": report["verdict"]["verdict"],
+        "models": {name: figures(tracks, "mean") for name, tracks in report["models"].items()},
+        "comparisons": {
+            f"{c['candidate']} - {c['baseline']}": figures(c["tracks"], "difference")
+            for c in report["comparisons"]
+        },
+    }
+
+
+def figures(tracks: dict[str, Any], key: str) -> dict[str, list[float]]:
+    """Track or slice -> [mean or difference, low, high, n]."""
+    slices = tracks["programmatic"]["slices"]
+    named = {"test": slices["test"], "ood": slices["ood"], "negative controls": tracks["negative_controls"]}
+    return {name: [f[key], f["low"], f["high"], f["n"]] for name, f in named.items()}
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Markdown."""
+    lines = [
+        "# The demos, several seeds",
+        "",
+        f"`python benchmarks/demo_seeds.py` on {os.cpu_count()} cores ({platform.machine()}).",
+        "Mean score on held-out cases, and paired differences, with 95% intervals.",
+        "",
+    ]
+    for pipeline in dict.fromkeys(r["pipeline"] for r in runs):
+        own = [r for r in runs if r["pipeline"] == pipeline]
+        lines += [
+            f"## {pipeline}",
+            "",
+            "| seed | seconds | peak GB | what | test | ood | negative controls |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for r in own:
+            for name, tracks in r["models"].items():
+                cells = " | ".join(f"{m:.3f} [{a:.3f}, {b:.3f}]" for m, a, b, _ in tracks.values())
+                lines.append(
+                    f"| {r['seed']} | {r['seconds']:.0f} | {r['peak_gigabytes']} | {name} | {cells} |"
+                )
+            for name, tracks in r["comparisons"].items():
+                cells = " | ".join(f"{m:+.3f} [{a:+.3f}, {b:+.3f}]" for m, a, b, _ in tracks.values())
+                lines.append(f"| {r['seed']} | | | {name} | {cells} |")
+        n = {name: values[3] for name, values in own[0]["models"]["base"].items()}
+        lines += ["", f"Cases: {n}. Verdict of every run: {', '.join(r['verdict'] for r in own)}.", ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--pipelines", nargs="+", default=["align", "reason"], choices=["align", "reason"])
+    parser.add_argument("--folder", type=Path, default=Path("runs/seeds"))
+    arguments = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    runs: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    for pipeline in arguments.pipelines:
+        for seed in arguments.seeds:
+            done = run(pipeline, seed, arguments.folder)
+            runs = [r for r in runs if (r["pipeline"], r["seed"]) != (pipeline, seed)] + [done]
+            runs.sort(key=lambda r: (r["pipeline"], r["seed"]))
+            RESULTS.write_text(json.dumps(runs, indent=1) + "\n")
+            RESULTS.with_suffix(".md").write_text(table(runs))
+
+
+if __name__ == "__main__":
+    main()

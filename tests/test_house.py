@@ -1,0 +1,280 @@
+"""The house: layers, what imports without torch, sizes and names of files, exported names."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tieout
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "tieout"
+
+# A module may import from its own layer and those before it. The first part of a name decides, the docs say why.
+LAYERS = [
+    ["types"],
+    [
+        "losses",
+        "advantages",
+        "stats",
+        "rows",
+        "chat",
+        "encoder",
+        "rewards",
+        "config",
+        "field_docs",
+        "plain",
+        "yaml_file",
+        "atomic",
+        "environment",
+        "runfolder",
+        "embedded",
+    ],
+    ["batch"],
+    ["learner", "samplers", "tasks"],
+    ["source", "search", "evidence"],
+    ["methods"],
+    ["train", "monitors", "behaviour", "card", "ship"],
+    ["pipelines"],
+    ["cli", "trl", "__main__"],
+]
+LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
+
+# These start on a laptop without torch; folders with all that is in them.
+NO_TORCH = [
+    "types",
+    "advantages",
+    "stats",
+    "rows",
+    "chat",
+    "encoder",
+    "rewards",
+    "config",
+    "field_docs",
+    "plain",
+    "yaml_file",
+    "atomic",
+    "environment",
+    "runfolder",
+    "embedded",
+    "tasks",
+    "evidence",
+    "search",
+    "samplers",
+    "samplers.api",
+    "samplers.mock",
+    "samplers.vllm",
+    "cli",
+]
+NOT_ITS_FILES = {"samplers", "embedded"}  # for these, the folder itself only
+
+FORBIDDEN = {"utils", "helpers", "common", "base", "core", "manager", "misc"}
+FORBIDDEN_PARTS = {"utils", "util", "helpers", "helper", "misc"}
+MAX_LINES, MANY_LINES, SHARE_OF_LONG_FILES = 400, 200, 0.2
+
+EXPORTED = [
+    "DPO",
+    "GRPO",
+    "METHODS",
+    "SFT",
+    "TASKS",
+    "AdapterConfig",
+    "Chat",
+    "Completion",
+    "Group",
+    "Learner",
+    "LearnerConfig",
+    "LocalSampler",
+    "MockSampler",
+    "SamplingParams",
+    "Schedule",
+    "Source",
+    "Task",
+    "load",
+    "load_task",
+    "train",
+]
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name below `tieout` -> file; `""` is the package itself."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(name: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """(line, module of tieout that is imported) for each import, also inside functions and for types only."""
+    folder = name.split(".") if MODULES[name].name == "__init__.py" else name.split(".")[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "tieout":
+                    yield node.lineno, alias.name.partition(".")[2]
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                start = folder[: len(folder) - (node.level - 1)]
+                origin = ".".join([*filter(None, start), *(node.module or "").split(".")]).strip(".")
+            elif (node.module or "").split(".")[0] == "tieout":
+                origin = (node.module or "").partition(".")[2]
+            else:
+                continue
+            for alias in node.names:
+                below = f"{origin}.{alias.name}".strip(".")
+                yield node.lineno, below if below in MODULES else origin
+
+
+def upward(name: str, tree: ast.Module) -> list[str]:
+    """Imports of this module that point up."""
+    own = LAYER[name.split(".")[0]]
+    return [
+        f"{name}:{line} (layer {own}) imports {target or 'the package itself'}"
+        for line, target in imports(name, tree)
+        if target == "" or LAYER.get(target.split(".")[0], len(LAYERS)) > own
+    ]
+
+
+def test_every_module_has_a_layer() -> None:
+    unknown = {name.split(".")[0] for name in MODULES if name} - set(LAYER)
+    assert not unknown, f"put these into LAYERS of {Path(__file__).name}: {sorted(unknown)}"
+    assert len(LAYER) == sum(map(len, LAYERS)), "a name stands in two layers"
+
+
+def test_imports_point_down_only() -> None:
+    bad = []
+    for name, path in MODULES.items():
+        if name and LAYER.get(name.split(".")[0]) is not None:
+            bad += upward(name, ast.parse(path.read_text(encoding="utf-8")))
+    assert not bad, "\n".join(bad)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from .learner import Learner",
+        "from . import learner",
+        "from .learner.models import load",
+        "import tieout.learner",
+        "from tieout import learner",
+        "from tieout.learner import Learner",
+        "from tieout import Learner",
+        "def f():\n    from .pipelines import align",
+        "if TYPE_CHECKING:\n    from .train import train",
+    ],
+)
+def test_an_upward_import_in_whatever_form_is_found(code: str) -> None:
+    assert len(upward("stats", ast.parse(code))) == 1
+    assert (
+        upward("cli.demo", ast.parse("from ..learner import Learner\nfrom .run import run\nimport torch"))
+        == []
+    )
+    assert upward("rows.checks", ast.parse("from ..types import Row\nfrom .places import Rows")) == []
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Imports at module level (those that run on import) form no circle."""
+    graph: dict[str, set[str]] = {}
+    for name, path in MODULES.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree.body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        graph[name] = {target for _, target in imports(name, tree)} & set(MODULES) - {name}
+    # Repeatedly take away what imports nothing that is left; what remains is in, or leads to, a circle.
+    while ready := [name for name, targets in graph.items() if not targets & set(graph)]:
+        for name in ready:
+            del graph[name]
+    assert not graph, f"circular imports among {sorted(graph)}"
+
+
+def without_torch() -> list[str]:
+    """The modules of NO_TORCH that exist, with those inside their folders."""
+    names = [""]
+    for wanted in NO_TORCH:
+        inside = wanted not in NOT_ITS_FILES | {"cli"}
+        names += [n for n in MODULES if n == wanted or (inside and n.startswith(f"{wanted}."))]
+    return names
+
+
+def test_what_needs_no_torch_imports_without_it() -> None:
+    names = [f"tieout.{name}".rstrip(".") for name in without_torch()]
+    assert "tieout.chat" in names
+    assert "tieout.rows.checks" in names
+    code = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    importlib.import_module(name)\n"
+        "    if 'torch' in sys.modules:\n"
+        "        sys.exit(f'{name} imports torch')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_files_are_short() -> None:
+    lines = {
+        name or "__init__": len(p.read_text(encoding="utf-8").splitlines()) for name, p in MODULES.items()
+    }
+    assert not {name: size for name, size in lines.items() if size > MAX_LINES}
+    long = {name: size for name, size in lines.items() if size > MANY_LINES}
+    assert len(long) <= SHARE_OF_LONG_FILES * len(lines), (
+        f"{len(long)} of {len(lines)} files are long: {long}"
+    )
+
+
+def tracked_files() -> list[Path]:
+    """Files that git has or would take."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    return [path for name in done.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def test_nothing_is_named_after_what_it_is_not() -> None:
+    bad = []
+    for path in tracked_files():
+        for part in path.relative_to(ROOT).with_suffix("").parts:
+            if part in FORBIDDEN or FORBIDDEN_PARTS & set(re.split(r"[_\-.]", part)):
+                bad.append(str(path.relative_to(ROOT)))
+    assert not bad
+
+
+def test_no_path_of_one_machine_stands_in_a_file() -> None:
+    # Built from parts, so that this file does not hold what it looks for.
+    places = "|".join(["work", "root"])
+    pattern = re.compile(rf"(?<![\w.\-/{{}}])/(?:{places})/".encode())
+    assert pattern.search(b"see /" + b"work/main")
+    assert not pattern.search(b"https://example.org/" + b"work/a and ../" + b"work/b")
+    bad = []
+    for path in tracked_files():
+        data = path.read_bytes()
+        if b"\0" not in data[:8192] and (found := pattern.search(data)):
+            line = data.count(b"\n", 0, found.start()) + 1
+            bad.append(f"{path.relative_to(ROOT)}:{line}: {found.group().decode()}")
+    assert not bad
+
+
+def test_exported_names() -> None:
+    """A name that goes away breaks someone's program: change this list knowingly."""
+    assert sorted(tieout.__all__) == sorted(EXPORTED)
+    assert set(dir(tieout)) >= set(EXPORTED)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = tieout.nothing
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="some of them need torch")
+@pytest.mark.parametrize("name", EXPORTED)
+def test_an_exported_name_is_there(name: str) -> None:
+    assert getattr(tieout, name) is not None
