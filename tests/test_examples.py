@@ -5,7 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,20 +33,23 @@ TinyModel = Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
-def example() -> Callable[[str], ModuleType]:
+def example() -> Iterator[Callable[[str], ModuleType]]:
     """`example("my_task")`: the file as a module, as `python examples/my_task.py` would have it."""
+    modules: dict[str, ModuleType] = {}
 
     def module(name: str) -> ModuleType:
-        full = f"examples_{name}"
-        if full not in sys.modules:
-            spec = importlib.util.spec_from_file_location(full, EXAMPLES / f"{name}.py")
+        if name not in modules:
+            spec = importlib.util.spec_from_file_location(f"examples_{name}", EXAMPLES / f"{name}.py")
             assert spec
             assert spec.loader
-            sys.modules[full] = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(sys.modules[full])
-        return sys.modules[full]
+            modules[name] = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(modules[name])
+        return modules[name]
 
-    return module
+    yield module
+    for name in modules:
+        del sys.modules[f"examples_{name}"]
+    METHODS.pop("raft", None)  # other tests count the library's own
 
 
 @pytest.mark.parametrize("name", ["rl_loop", "my_reward", "my_task", "my_method", "my_sampler"])

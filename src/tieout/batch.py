@@ -98,7 +98,7 @@ class Batch:
         return (self.sum_tokens(per_token) / trained).sum() / self.totals.completions
 
     def best_and_worst(self) -> tuple[Tensor, Tensor]:
-        """[B], [B]: which of the N completions is each group's best, and which its worst; ties go to the first."""
+        """[B], [B]: which of the N completions is each group's best, and which its worst; two of them even in a tie."""
         best, worst, start = [], [], 0
         for group in self.groups:
             if not group.scores or len(group.scores) < 2:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from .chat import Chat
-from .rewards.runner import score
+from .rewards.runner import Outcome, score
 from .samplers import PolicySampler, SamplingParams
 from .tasks import Environment, Task
 from .types import Completion, Group, Message, Row
@@ -40,6 +40,7 @@ class Source:
     """Of the last batch: completions, errored, abstained."""
 
     def __post_init__(self) -> None:
+        self._reason = ""
         self.rows = self.task.rows(self.split)
         if not self.rows:
             raise ValueError(f"task {self.task.name!r} has no rows in split {self.split!r}")
@@ -120,23 +121,27 @@ class Source:
         for row, prompt, completions in zip(rows, prompts, sampled, strict=True):
             texts = [c.text for c in completions]
             outcomes = score(self.task.reward, texts, [self.task.prompt(row)] * len(texts), row)
-            self.counts.update(o.status for o in outcomes)
-            self.counts["completions"] += len(outcomes)
-            for o in outcomes:
-                if o.status == "errored":
-                    self._refuse_errors(o.reason)
-            kept = [(c, o.score) for c, o in zip(completions, outcomes, strict=True) if o.score is not None]
-            if len(kept) > 1:
-                groups.append(Group(prompt, [c for c, _ in kept], [s for _, s in kept], row))
+            groups += self._scored(prompt, completions, outcomes, row)
+        self._refuse_errors()
         return groups
 
-    def _refuse_errors(self, reason: str) -> None:
+    def _scored(
+        self, prompt: list[int], completions: Sequence[Completion], outcomes: Sequence[Outcome], row: Row
+    ) -> list[Group]:
+        """The group of the completions that have a score; none if fewer than two have."""
+        self.counts.update(o.status for o in outcomes)
+        self.counts["completions"] += len(outcomes)
+        self._reason = next((o.reason for o in outcomes if o.status == "errored"), self._reason)
+        kept = [(c, o.score) for c, o in zip(completions, outcomes, strict=True) if o.score is not None]
+        return [Group(prompt, [c for c, _ in kept], [s for _, s in kept], row)] if len(kept) > 1 else []
+
+    def _refuse_errors(self) -> None:
         """Stop where the share of failures is past the limit, judged once enough completions were seen."""
         seen, errored = self.counts["completions"], self.counts["errored"]
         if seen >= 16 and errored > self.error_limit * seen:
             raise TooManyErrors(
                 f"the reward of task {self.task.name!r} failed on {errored} of {seen} completions; "
-                f"the limit is {self.error_limit:.0%}. Last: {reason}"
+                f"the limit is {self.error_limit:.0%}. Last: {self._reason}"
             )
 
     def _episodes(
@@ -155,12 +160,16 @@ class Source:
             turn += 1
         groups = []
         for i, row in enumerate(rows):
-            played = [e for e in episodes[i * group_size : (i + 1) * group_size] if e.score is not None]
-            self.counts["completions"] += group_size
-            self.counts["abstained"] += group_size - len(played)
-            if len(played) > 1:
-                scores = [float(e.score) for e in played if e.score is not None]
-                groups.append(Group(played[0].prompt, [e.completion() for e in played], scores, row))
+            played = episodes[i * group_size : (i + 1) * group_size]
+            if any(e.prompt != played[0].prompt for e in played):
+                raise ValueError(
+                    f"task {self.task.name!r}: the environment opened two plays of one row differently; the first "
+                    "observation must follow from the row, since a group has one prompt"
+                )
+            groups += self._scored(
+                played[0].prompt, [e.completion() for e in played], [e.outcome() for e in played], row
+            )
+        self._refuse_errors()
         return groups
 
 
@@ -173,14 +182,17 @@ class Episode:
         self.prompt = chat.prompt(self.messages)
         self.tokens, self.mask, self.logprobs = list(self.prompt), list[bool](), list[float]()
         self.score: float | None = None
+        self.error = ""
         self.done = False
         self.finish_reason = "stop"
 
     def take(self, turn: Completion) -> None:
-        """Append what the policy wrote, and the environment's reply to it."""
+        """Append what the policy wrote, and the environment's reply to it. An environment that raises ends the play."""
+        if turn.logprobs is None:
+            raise ValueError("the sampler gave no log-probabilities; episodes need a sampler that records them")
         self.tokens += turn.tokens
         self.mask += [True] * len(turn.tokens)
-        self.logprobs += turn.logprobs or [0.0] * len(turn.tokens)
+        self.logprobs += turn.logprobs
         self.messages.append({"role": "assistant", "content": turn.text})
         self.finish_reason = turn.finish_reason
         try:
@@ -188,11 +200,17 @@ class Episode:
         except StopIteration as stop:
             self.score, self.done = stop.value, True
             return
-        suffix = self.chat.suffix(self.messages, reply)
+        suffix = self.chat.suffix(self.messages, reply, ended=turn.finish_reason == "stop")
         self.tokens += suffix
         self.mask += [False] * len(suffix)
         self.logprobs += [0.0] * len(suffix)
         self.messages.append(reply)
+
+    def outcome(self) -> Outcome:
+        """What the environment returned, judged as a reward's value is."""
+        if self.error:
+            return Outcome("errored", None, self.error)
+        return score(lambda completions: [self.score], [""], [""], {})[0]
 
     def completion(self) -> Completion:
         """The whole play as one completion; its text is the policy's last turn."""

@@ -111,9 +111,10 @@ def train(
             finally:
                 if on_step:
                     on_step(step, metrics)
-            if asked_to_stop() or (save_steps and step % save_steps == 0):
+            stop = asked_to_stop()  # asked once: a signal between two questions must not skip the save
+            if stop or (save_steps and step % save_steps == 0):
                 save()
-            if asked_to_stop():
+            if stop:
                 raise KeyboardInterrupt
         save()
 

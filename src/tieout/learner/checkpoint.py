@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,8 @@ class Checkpoints:
         plain = {"step": learner.step, "skipped_updates": learner.skipped_updates, **state}
         target = self.folder / f"step-{learner.step:06d}"
         aside = self.folder / f".{target.name}.{os.getpid()}"
-        shutil.rmtree(aside, ignore_errors=True)
+        for dead in self.folder.glob(".step-*"):  # of a process that was killed inside a save
+            shutil.rmtree(dead, ignore_errors=True)
         aside.mkdir(parents=True)
         save_file(tensors, aside / "state.safetensors")
         (aside / "state.json").write_text(json.dumps(plain))
@@ -55,6 +57,7 @@ class Checkpoints:
         """Put the newest checkpoint that verifies into the learner; returns its plain state, None if there is none."""
         for folder in reversed(self._all()):
             if not verifies(folder):
+                warnings.warn(f"checkpoint {folder} is damaged, and skipped", stacklevel=2)
                 continue
             tensors = load_file(folder / "state.safetensors")
             state: dict[str, Any] = json.loads((folder / "state.json").read_text())
@@ -74,9 +77,8 @@ class Checkpoints:
                 kind, _, rest = full.partition("/")
                 if kind == "optimizer":
                     key, _, name = rest.partition("/")
-                    parameter = trained[name]
-                    where = parameter.device if value.ndim else value.device
-                    learner.optimizer.state[parameter][key] = value.to(where)
+                    parameter = trained[name]  # fused AdamW keeps its step count beside the parameter, too
+                    learner.optimizer.state[parameter][key] = value.to(parameter.device)
             learner.step, learner.skipped_updates = state["step"], state["skipped_updates"]
             return state
         return None

@@ -109,16 +109,16 @@ class Model:
         layers = [m for m in self.network.modules() if isinstance(m, BaseTunerLayer)]
         if not all(isinstance(layer.get_base_layer(), nn.Linear) for layer in layers):
             layers = []
-        originals = [(layer, layer.get_base_layer(), layer.get_base_layer().weight.data) for layer in layers]
+        originals = [(layer, layer.get_base_layer(), layer.get_base_layer().weight) for layer in layers]
         try:
             with torch.no_grad():
-                for layer, base, weight in originals:
-                    base.weight.data = weight.clone()
+                for layer, base, weight in originals:  # a new parameter: an embedding tied to this one keeps its own
+                    base.weight = nn.Parameter(weight.clone(), requires_grad=False)
                     layer.merge(adapter_names=[POLICY])
             yield self.causal
         finally:
             for layer, base, weight in originals:
-                base.weight.data = weight
+                base.weight = weight
                 layer.merged_adapters.clear()
 
 

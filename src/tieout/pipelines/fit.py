@@ -16,7 +16,7 @@ from ..config import to_plain
 from ..learner import AdapterConfig, Learner, LearnerConfig, Model, load
 from ..learner.checkpoint import Checkpoints, save_adapter
 from ..methods import GRPO, Method
-from ..monitors import DEFAULT, stop_on_divergence, stop_on_mismatch
+from ..monitors import DEFAULT, kl_to_reference, stop_on_divergence, stop_on_mismatch
 from ..runfolder import RunFolder, Stage
 from ..samplers.local import LocalSampler
 from ..source import Source
@@ -68,7 +68,7 @@ def fit(run: RunFolder, name: str, what: Fit, task: Task, console: Console, data
     steps = num_steps(what.method, source)
     monitors = [*DEFAULT, stop_on_divergence()]
     if source.sampler is not None:
-        monitors.append(stop_on_mismatch())
+        monitors += [stop_on_mismatch(), kl_to_reference(learner)]
     log = _Log(run, stage)
     with bar(console, name, steps) as shown:
 

@@ -1,0 +1,95 @@
+"""The base's trainer, on a model a tenth as large: it resumes where it stopped, and learns."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+
+import build_base  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+
+SMALL = build_base.Settings(
+    tokens=60_000, vocab_size=600, width=96, intermediate=64, layers=2, heads=2, kv_heads=1, warmup=4
+)
+
+
+def build(settings: build_base.Settings, out: Path) -> dict[str, torch.Tensor]:
+    return load_file(build_base.build(settings, out, max_seconds=1e9, save_seconds=0.0) / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, torch.Tensor]]:
+    out = tmp_path_factory.mktemp("whole")
+    return out, build(SMALL, out)
+
+
+def test_a_run_that_was_broken_off_ends_the_same(
+    whole: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, calls = build_base._train_step, 0
+
+    def break_off(*args: Any) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == 12:
+            raise KeyboardInterrupt
+        return step(*args)
+
+    monkeypatch.setattr(build_base, "_train_step", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        build(SMALL, tmp_path)
+    assert [folder.name for folder in tmp_path.glob("step-*")] == ["step-8"]
+    monkeypatch.setattr(build_base, "_train_step", step)
+    resumed = build(SMALL, tmp_path)
+    assert set(resumed) == set(whole[1])
+    for name, weight in resumed.items():
+        assert torch.equal(weight, whole[1][name]), name
+
+
+def test_another_seed_gives_another_model(
+    whole: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path
+) -> None:
+    other = build(replace(SMALL, seed=1), tmp_path)
+    assert any(not torch.equal(weight, whole[1][name]) for name, weight in other.items())
+
+
+def test_a_folder_of_other_settings_is_refused(whole: tuple[Path, dict[str, torch.Tensor]]) -> None:
+    with pytest.raises(SystemExit, match="learning_rate"):
+        build(replace(SMALL, learning_rate=1e-4), whole[0])
+
+
+def test_one_checkpoint_is_left_and_it_holds_no_pickle(whole: tuple[Path, dict[str, torch.Tensor]]) -> None:
+    folders = [path for path in whole[0].glob("step-*")]
+    assert len(folders) == 1
+    assert {file.suffix for file in folders[0].iterdir()} <= {".json", ".safetensors", ".jinja"}
+    state = json.loads((folders[0] / "state.json").read_text(encoding="utf-8"))
+    assert state["tokens"] >= SMALL.tokens
+
+
+def test_the_sketched_heads_look_back_and_find_what_came_before() -> None:
+    """In a run that is repeated, the sketched head looks at what followed the token the first time."""
+    torch.manual_seed(0)
+    config = build_base.LlamaConfig(
+        vocab_size=1024, hidden_size=160, intermediate_size=448, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=32, tie_word_embeddings=True, initializer_range=0.05,
+    )  # fmt: skip
+    config._attn_implementation = "eager"
+    model = build_base.LlamaForCausalLM(config).eval()
+    build_base._sketch_induction(model, build_base.Settings())
+    run = torch.randint(5, 1000, (4, 20))
+    with torch.inference_mode():
+        first, second, *_ = model(torch.cat([run, run], 1), output_attentions=True).attentions
+    for head, distance in enumerate((1, 2)):
+        back = first[:, head].diagonal(-distance, dim1=1, dim2=2)
+        assert back.mean() > 0.95
+    found = second[:, 0].diagonal(-19, dim1=1, dim2=2)[:, 1:]
+    chance = 1 / 30
+    assert found.mean() > 5 * chance
