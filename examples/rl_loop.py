@@ -5,8 +5,8 @@ Group Relative Policy Optimization (Shao et al., 2024, https://arxiv.org/abs/240
     1. ask the policy each prompt K times: a *group* of K completions;
     2. score every completion with a reward function;
     3. a completion's *advantage* is how far its score lies above its group's mean, in standard deviations;
-    4. make the tokens of completions above the mean likelier and of those below less likely, but move no
-       token's probability by more than a fifth in one go.
+    4. make the tokens of completions above the mean likelier and of those below less likely, but earn nothing
+       by moving a token's probability more than a fifth away from where it was sampled.
 
 There is no value network and no labelled answer: the other completions of the group are the baseline.
 

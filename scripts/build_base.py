@@ -52,6 +52,8 @@ class Settings:
     learning_rate: float = 2.0e-3
     warmup: int = 60
     vocab_size: int = 1024
+    tokenizer_texts: int = 8000
+    """Documents that the tokenizer is learnt from."""
     initial_std: float = 0.05
     width: int = 160
     intermediate: int = 448
@@ -225,7 +227,7 @@ def _train_step(
             sums[name][0] += float(losses[mine].sum())
             sums[name][1] += float(hits[mine].sum())
             sums[name][2] += float(mine.sum())
-    return float(loss)
+    return loss.item()
 
 
 def _averages(sums: dict[str, list[float]]) -> dict[str, dict[str, float]]:
@@ -282,7 +284,7 @@ class _Batches:
 
 def _tokenizer(settings: Settings, folder: Path) -> PreTrainedTokenizerFast:
     if not (folder / "tokenizer.json").exists():
-        made = train_tokenizer(sample_texts(settings.seed, 8000), settings.vocab_size)
+        made = train_tokenizer(sample_texts(settings.seed, settings.tokenizer_texts), settings.vocab_size)
         part = folder.with_suffix(".part")
         made.save_pretrained(part)
         os.replace(part, folder)

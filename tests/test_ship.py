@@ -29,8 +29,9 @@ from tieout.evidence.report import write_report
 from tieout.learner import AdapterConfig, Learner, load
 from tieout.learner.checkpoint import save_adapter, verifies
 from tieout.ship import ShippingError, altered, check, portable, prepare, ship
+from tieout.types import Prompt
 
-PROMPTS = [
+PROMPTS: list[Prompt] = [
     [{"role": "user", "content": "What was revenue?"}],
     [{"role": "system", "content": "Answer in JSON."}, {"role": "user", "content": "Total assets?"}],
     "Net income was",
@@ -266,52 +267,57 @@ def not_a_number(tensors: dict[str, torch.Tensor]) -> None:
     tensors["model.layers.0.self_attn.v_proj.weight"][0, 0] = float("nan")
 
 
-FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "one weight": (lambda c: edit_weights(c / "merged", one_weight), r"merged/, prompt \d, token \d+ \("),
-    "a NaN": (lambda c: edit_weights(c / "merged", not_a_number), r"merged/.*\bnan\b"),
+FAULTS: dict[str, tuple[Callable[[Path, Path], object], str]] = {
+    "one weight": (
+        lambda c, base: edit_weights(c / "merged", one_weight),
+        r"merged/, prompt \d, token \d+ \(",
+    ),
+    "a NaN": (lambda c, base: edit_weights(c / "merged", not_a_number), r"merged/.*\bnan\b"),
     "the base unmerged": (
-        lambda c: shutil.copy(BASE / "model.safetensors", c / "merged"),
+        lambda c, base: shutil.copy(base / "model.safetensors", c / "merged"),
         "merged/, prompt 0",
     ),
-    "scale": (lambda c: edit_json(c / "adapter/adapter_config.json", lora_alpha=8.8), "adapter/, prompt"),
-    "no chat template": (lambda c: (c / "merged/chat_template.jinja").unlink(), "merged/: the chat template"),
+    "scale": (
+        lambda c, base: edit_json(c / "adapter/adapter_config.json", lora_alpha=8.8),
+        "adapter/, prompt",
+    ),
+    "no chat template": (
+        lambda c, base: (c / "merged/chat_template.jinja").unlink(),
+        "merged/: the chat template",
+    ),
     "other chat template": (
-        lambda c: (c / "merged/chat_template.jinja").write_text("{{ messages }}"),
+        lambda c, base: (c / "merged/chat_template.jinja").write_text("{{ messages }}"),
         "merged/: the chat template",
     ),
     "no generation config": (
-        lambda c: (c / "merged/generation_config.json").unlink(),
+        lambda c, base: (c / "merged/generation_config.json").unlink(),
         "merged/generation_config.json is missing",
     ),
     "other stop token": (
-        lambda c: edit_json(c / "merged/generation_config.json", eos_token_id=[7]),
+        lambda c, base: edit_json(c / "merged/generation_config.json", eos_token_id=[7]),
         r"eos_token_id is \[7\]; the policy stops at \[1\]",
     ),
-    "no tokenizer": (lambda c: (c / "merged/tokenizer.json").unlink(), "merged/"),
-    "no weights": (lambda c: (c / "merged/model.safetensors").unlink(), "merged/ cannot be loaded"),
+    "no tokenizer": (lambda c, base: (c / "merged/tokenizer.json").unlink(), "merged/"),
+    "no weights": (lambda c, base: (c / "merged/model.safetensors").unlink(), "merged/ cannot be loaded"),
     "torn weights": (
-        lambda c: os.truncate(c / "merged/model.safetensors", 5000),
+        lambda c, base: os.truncate(c / "merged/model.safetensors", 5000),
         "merged/ cannot be loaded",
     ),
     "no adapter weights": (
-        lambda c: (c / "adapter/adapter_model.safetensors").unlink(),
+        lambda c, base: (c / "adapter/adapter_model.safetensors").unlink(),
         "adapter/ cannot be loaded",
     ),
     "another base": (
-        lambda c: edit_json(c / "adapter/adapter_config.json", base_model_name_or_path="no/such-model"),
+        lambda c, base: edit_json(c / "adapter/adapter_config.json", base_model_name_or_path="no/such-model"),
         "adapter/ cannot be loaded",
     ),
 }
-BASE = Path()
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_named(
-    policy: tuple[Path, Path, Behaviour], candidate: Path, monkeypatch: pytest.MonkeyPatch, fault: str
-) -> None:
-    monkeypatch.setitem(globals(), "BASE", policy[0])
+def test_a_fault_is_named(policy: tuple[Path, Path, Behaviour], candidate: Path, fault: str) -> None:
     break_it, message = FAULTS[fault]
-    break_it(candidate)
+    break_it(candidate, policy[0])
     with pytest.raises(ShippingError, match=message):
         check(candidate, policy[2], device="cpu")
 

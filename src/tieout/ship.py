@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -35,6 +34,7 @@ from .evidence.files import read_json, sha256
 from .evidence.report import verify as verify_report
 from .learner import load
 from .learner.checkpoint import MANIFEST, seal, sync
+from .learner.models import portable
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 MERGED_FILES = ("config.json", "generation_config.json", "tokenizer_config.json")
@@ -142,23 +142,6 @@ def _build(adapter: Path, base: str, folder: Path, policy: Behaviour, device: st
     generation._from_model_config = False  # or generate() may derive it from config.json again
     network.save_pretrained(str(folder / "merged"))
     model.tokenizer.save_pretrained(str(folder / "merged"))
-
-
-def portable(base: str) -> str:
-    """The name under which a base is found elsewhere: embedded name or hub id; else the folder's full path.
-
-    >>> portable("/home/me/.cache/huggingface/hub/models--Qwen--Qwen3-0.6B/snapshots/c1899de")
-    'Qwen/Qwen3-0.6B'
-    """
-    if base in embedded.NAMES:
-        return base
-    if cached := re.search(r"models--([^/]+?)--([^/]+)/snapshots/", f"{base}/"):
-        return f"{cached[1]}/{cached[2]}"
-    if not Path(base).exists():
-        return base
-    folder = Path(base).resolve()
-    inside = folder.parent == Path(embedded.__file__).resolve().parent
-    return folder.name.replace("_", "-") if inside else str(folder)
 
 
 def _hub_id(base: str) -> str | None:

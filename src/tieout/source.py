@@ -189,7 +189,9 @@ class Episode:
     def take(self, turn: Completion) -> None:
         """Append what the policy wrote, and the environment's reply to it. An environment that raises ends the play."""
         if turn.logprobs is None:
-            raise ValueError("the sampler gave no log-probabilities; episodes need a sampler that records them")
+            raise ValueError(
+                "the sampler gave no log-probabilities; episodes need a sampler that records them"
+            )
         self.tokens += turn.tokens
         self.mask += [True] * len(turn.tokens)
         self.logprobs += turn.logprobs
@@ -210,7 +212,11 @@ class Episode:
         """What the environment returned, judged as a reward's value is."""
         if self.error:
             return Outcome("errored", None, self.error)
-        return score(lambda completions: [self.score], [""], [""], {})[0]
+
+        def environment(completions: list[str]) -> list[float | None]:
+            return [self.score]
+
+        return score(environment, [""], [""], {})[0]
 
     def completion(self) -> Completion:
         """The whole play as one completion; its text is the policy's last turn."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from .learner import Learner
 from .learner.checkpoint import Checkpoints
@@ -54,7 +54,7 @@ def train(
     checkpoints: Checkpoints | None = None,
     save_steps: int = 0,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
-    on_resume: Callable[[dict[str, Any]], None] | None = None,
+    on_start: Callable[[int], None] | None = None,
 ) -> None:
     """Train until `steps` optimizer steps are done, going on from the newest checkpoint that verifies.
 
@@ -71,14 +71,14 @@ def train(
         checkpoints: where to save; None saves nothing.
         save_steps: save every so many steps; 0 saves only at the end and when interrupted.
         on_step: told each step's number and metrics, after the monitors.
-        on_resume: told the saved state when the run continues.
+        on_start: told how many steps are done already: 0, or where the run goes on.
     """
     steps = steps or num_steps(method, source)
     schedule = schedule or Schedule()
     if checkpoints and (state := checkpoints.restore(learner)):
         source.position = state["position"]
-        if on_resume:
-            on_resume(state)
+    if on_start:
+        on_start(learner.step)
     saved = learner.step
 
     def save() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,7 +113,11 @@ class Model:
         originals = [(layer, layer.get_base_layer(), layer.get_base_layer().weight) for layer in layers]
         try:
             with torch.no_grad():
-                for layer, base, weight in originals:  # a new parameter: an embedding tied to this one keeps its own
+                for (
+                    layer,
+                    base,
+                    weight,
+                ) in originals:  # a new parameter: an embedding tied to this one keeps its own
                     base.weight = nn.Parameter(weight.clone(), requires_grad=False)
                     layer.merge(adapter_names=[POLICY])
             yield self.causal
@@ -189,10 +194,15 @@ def load(
         frozen = _copy(network) if keep_reference else None
         return Model(network.requires_grad_(True), tokenizer, name, frozen)
     if start is not None:
-        return Model(_start_from(network, Path(start), trainable=adapter is not None), tokenizer, name)
-    assert adapter is not None
-    torch.manual_seed(seed)
-    return Model(get_peft_model(network, _lora(adapter, network, name)).eval(), tokenizer, name)
+        peft = _start_from(network, Path(start), trainable=adapter is not None)
+    else:
+        assert adapter is not None
+        torch.manual_seed(seed)
+        peft = get_peft_model(network, _lora(adapter)).eval()
+    peft.peft_config[POLICY].base_model_name_or_path = portable(
+        name
+    )  # PEFT writes the folder it was loaded from
+    return Model(peft, tokenizer, name)
 
 
 def resolve(name: str) -> tuple[str, str, Path | None]:
@@ -208,6 +218,23 @@ def resolve(name: str) -> tuple[str, str, Path | None]:
     if not folder.exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise ValueError(f"model folder {name} does not exist; give a folder, a hub id, or tieout-base")
     return name, str(folder) if folder.exists() else name, None
+
+
+def portable(base: str) -> str:
+    """The name under which a base is found elsewhere: embedded name or hub id; else the folder's full path.
+
+    >>> portable("/home/me/.cache/huggingface/hub/models--Qwen--Qwen3-0.6B/snapshots/c1899de")
+    'Qwen/Qwen3-0.6B'
+    """
+    if base in embedded.NAMES:
+        return base
+    if cached := re.search(r"models--([^/]+?)--([^/]+)/snapshots/", f"{base}/"):
+        return f"{cached[1]}/{cached[2]}"
+    if not Path(base).exists():
+        return base
+    folder = Path(base).resolve()
+    inside = folder.parent == Path(embedded.__file__).resolve().parent
+    return folder.name.replace("_", "-") if inside else str(folder)
 
 
 def load_chat(name: str) -> Chat:
@@ -240,7 +267,7 @@ def _start_from(network: PreTrainedModel, folder: Path, trainable: bool) -> Peft
     return peft.eval()
 
 
-def _lora(adapter: AdapterConfig, network: PreTrainedModel, name: str) -> LoraConfig:
+def _lora(adapter: AdapterConfig) -> LoraConfig:
     targets: str | list[str] = adapter.targets
     if targets != "all-linear":
         targets = [t.strip() for t in adapter.targets.split(",")]
@@ -251,7 +278,6 @@ def _lora(adapter: AdapterConfig, network: PreTrainedModel, name: str) -> LoraCo
         target_modules=targets,
         use_dora=adapter.method == "dora",
         task_type="CAUSAL_LM",
-        base_model_name_or_path=name,
     )
 
 
@@ -329,6 +355,8 @@ def why_not_packed(model: Model) -> str | None:
         return f"it has recurrent or convolution layers ({state[0]}), which carry state across the row"
     if getattr(config, "alibi", False) or config.model_type in {"bloom", "mpt", "falcon_h1"}:
         return "its positions are distances along the row (ALiBi)"
+    if getattr(config, "kv_lora_rank", None):
+        return "its keys and values have heads of different sizes (multi-head latent attention)"
     if config._attn_implementation != NAME:
         return f"its architecture brings its own attention ({config._attn_implementation})"
     if _dropout(model):

@@ -141,7 +141,7 @@ def _candidate(run: Run, adapter: Path, report: Mapping[str, Any]) -> None:
     """Stage `candidate`: adapter, merged model and card, loaded again and checked against the policy."""
     stage = run.folder.stage("candidate-check")
     inputs = fingerprint({"adapter": adapter_digest(adapter), "report": report["models"]})
-    if stage.is_done(inputs) and (run.folder.path / "candidate").exists():
+    if stage.is_done(inputs) and any((run.folder.path / name).exists() for name in ("candidate", "shipped")):
         return
     stage.begin(inputs)
     run.console.print("[bold]candidate[/]  loaded again from disk and held against the policy")

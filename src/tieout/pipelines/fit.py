@@ -72,10 +72,11 @@ def fit(run: RunFolder, name: str, what: Fit, task: Task, console: Console, data
     log = _Log(run, stage)
     with bar(console, name, steps) as shown:
 
-        def on_resume(state: dict[str, Any]) -> None:
-            log.cut(state["step"])
-            shown.at(state["step"])
-            console.print(f"  continued at step {state['step']} of {steps}")
+        def on_start(step: int) -> None:
+            log.cut(step)
+            if step:
+                shown.at(step)
+                console.print(f"  continued at step {step} of {steps}")
 
         def on_step(step: int, metrics: dict[str, float]) -> None:
             log.metrics(step, metrics)
@@ -91,7 +92,7 @@ def fit(run: RunFolder, name: str, what: Fit, task: Task, console: Console, data
             checkpoints=Checkpoints(stage.path / "checkpoints"),
             save_steps=what.save_steps,
             on_step=on_step,
-            on_resume=on_resume,
+            on_start=on_start,
         )
     save_adapter(learner, adapter)
     rows = list(task.rows("test"))[:8] or list(task.rows("train"))[:8]
@@ -119,8 +120,6 @@ class _Log:
 
     def __init__(self, run: RunFolder, stage: Stage) -> None:
         self.run, self.folder = run, stage.path.relative_to(run.path)
-        if not (stage.path / "checkpoints").exists():
-            self.cut(0)
 
     def metrics(self, step: int, metrics: dict[str, float]) -> None:
         self.run.append_jsonl(str(self.folder / "metrics.jsonl"), {"step": step, **metrics})
