@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import shutil
 import sys
@@ -29,8 +28,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from base_corpus.batches import Batch, make_batch
 from base_corpus.mixture import Mixture, sample_texts
-from base_corpus.packing import Batch, make_batch
 from base_corpus.vocabulary import Encoder, train_tokenizer
 
 INSTALLED = Path(__file__).parent.parent / "src" / "tieout" / "embedded" / "tieout_base"
@@ -43,11 +42,11 @@ class Settings:
     """What decides the result, beside the code."""
 
     seed: int = 0
-    tokens: int = 18_000_000
+    tokens: int = 14_000_000
     """Trained on in all, unless the time runs out."""
     early_batch: int = 2048
     """Tokens of a step while random tokens are taught."""
-    late_batch: int = 4096
+    late_batch: int = 3072
     """Tokens of a step after that."""
     learning_rate: float = 2.0e-3
     warmup: int = 60
@@ -113,7 +112,7 @@ def build(settings: Settings, out: Path, max_seconds: float, save_seconds: float
             for group in optimizer.param_groups:
                 group["lr"] = rate
             loss = _train_step(model, optimizer, batch, sums)
-            step, seen = step + 1, seen + batch.tokens.size
+            step, seen = step + 1, seen + batch.num_tokens
             elapsed = before + time.monotonic() - started
             progress = max(seen / settings.tokens, elapsed / max_seconds)
             bar.update(shown, completed=min(1000, int(1000 * progress)), loss=f"step {step} loss {loss:.3f}")
@@ -196,38 +195,36 @@ def _decayed(model: torch.nn.Module) -> list[dict]:
 
 
 def _rate(settings: Settings, step: int, progress: float) -> float:
-    """Warmup by steps, then flat, then from 40% of the training on a cosine to zero."""
-    fall = max(0.0, (progress - 0.4) / 0.6)
-    return (
-        settings.learning_rate
-        * min(1.0, (step + 1) / settings.warmup)
-        * (0.01 + 0.495 * (1 + math.cos(math.pi * fall)))
-    )
+    """Warmup by steps, then flat, then from 30% of the training linearly to (almost) zero."""
+    return settings.learning_rate * min(1.0, (step + 1) / settings.warmup, 0.01 + (1 - progress) / 0.7)
 
 
 def _train_step(
     model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, batch: Batch, sums: dict[str, list[float]]
 ) -> float:
     """One update on the trained tokens; adds [loss, hits, count] of every skill to `sums`."""
-    tokens, skill = torch.from_numpy(batch.tokens), torch.from_numpy(batch.skill)
-    # Rows are causal and padding is at their end: no attention mask is needed. Logits only where trained.
-    hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1]
-    trained = skill[:, 1:] >= 0
-    logits, gold = model.lm_head(hidden[trained]), tokens[:, 1:][trained]
-    losses = torch.nn.functional.cross_entropy(logits, gold, reduction="none")
-    loss = losses.mean()
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    count = sum(int((part.skill >= 0).sum()) for part in batch.parts)
+    done: list[torch.Tensor] = []
+    for part in batch.parts:
+        tokens, skill = torch.from_numpy(part.tokens), torch.from_numpy(part.skill)[:, 1:]
+        # Rows are causal and padding is at their end: no attention mask is needed. Logits only where trained.
+        hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1]
+        trained = skill >= 0
+        logits, gold = model.lm_head(hidden[trained]), tokens[:, 1:][trained]
+        losses = torch.nn.functional.cross_entropy(logits, gold, reduction="none")
+        (losses.sum() / count).backward()
+        with torch.no_grad():
+            hits = (logits.argmax(-1) == gold).float()
+            done.append(torch.stack([skill[trained].float(), losses.detach(), hits]))
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
-    with torch.no_grad():
-        owner, hits = skill[:, 1:][trained], (logits.argmax(-1) == gold).float()
-        for index, name in enumerate(batch.skills):
-            mine = owner == index
-            sums[name][0] += float(losses[mine].sum())
-            sums[name][1] += float(hits[mine].sum())
-            sums[name][2] += float(mine.sum())
-    return loss.item()
+    owner, losses, hits = torch.cat(done, 1).unbind()
+    for index, name in enumerate(batch.skills):
+        mine = (owner == index).float()
+        for at, value in enumerate((losses, hits, torch.ones_like(hits))):
+            sums[name][at] += (mine * value).sum().item()
+    return losses.mean().item()
 
 
 def _averages(sums: dict[str, list[float]]) -> dict[str, dict[str, float]]:
@@ -360,7 +357,10 @@ def install(folder: Path) -> None:
     INSTALLED.mkdir(parents=True, exist_ok=True)
     for file in folder.iterdir():
         if file.name not in ("optimizer.safetensors", "state.json"):
-            shutil.copy2(file, INSTALLED / file.name)
+            # Renamed into place: another process may have the old weights mapped.
+            part = INSTALLED / f"{file.name}.part"
+            shutil.copyfile(file, part)
+            os.replace(part, INSTALLED / file.name)
 
 
 if __name__ == "__main__":

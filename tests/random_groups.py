@@ -53,7 +53,12 @@ def with_own_logprobs(groups: Sequence[Group], learner: Learner, noise: float = 
 
 
 def make_learner(
-    folder: Path, *, adapter: AdapterConfig | None = None, start: Path | None = None, stir: bool = True, **config: Any
+    folder: Path,
+    *,
+    adapter: AdapterConfig | None = None,
+    start: Path | None = None,
+    stir: bool = True,
+    **config: Any,
 ) -> Learner:
     """A learner over a tiny model; `stir` moves a fresh adapter away from zero, so that all of it has a gradient."""
     model = load(str(folder), adapter or AdapterConfig(rank=4, alpha=8.0), start=start, device="cpu")

@@ -19,8 +19,8 @@ SCRIPTS = Path(__file__).parent.parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from base_corpus import figures, mixture, random_tokens, schemas, statement_questions  # noqa: E402
+from base_corpus.batches import make_batch  # noqa: E402
 from base_corpus.document import Document  # noqa: E402
-from base_corpus.packing import make_batch  # noqa: E402
 from base_corpus.vocabulary import Encoder, train_tokenizer  # noqa: E402
 
 COUNT = 400
@@ -213,19 +213,42 @@ def test_random_documents_can_be_answered(encoder: Encoder) -> None:
 
 def test_batches_depend_on_seed_and_step_alone(encoder: Encoder) -> None:
     mixed = mixture.Mixture(encoder)
-    first, again = (make_batch(mixed, 0, 7, 0.5, 2048) for _ in range(2))
-    other = make_batch(mixed, 0, 8, 0.5, 2048)
-    assert (first.tokens == again.tokens).all()
-    assert (first.skill == again.skill).all()
-    assert (first.tokens != other.tokens).any()
+    first, again, other = (make_batch(mixed, 0, step, 0.5, 2048) for step in (7, 7, 8))
+    for part, same in zip(first.parts, again.parts, strict=True):
+        assert (part.tokens == same.tokens).all()
+        assert (part.skill == same.skill).all()
+    assert first.num_tokens != other.num_tokens or first.skills != other.skills
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.1, 0.2, 0.5])
-def test_rows_are_full_and_trained_tokens_are_marked(encoder: Encoder, progress: float) -> None:
-    batches = [make_batch(mixture.Mixture(encoder), 0, step, progress, 2048) for step in range(6)]
-    filled = sum(int((batch.tokens != 0).sum()) for batch in batches) / sum(b.tokens.size for b in batches)
-    assert filled > 0.8
-    assert all(batch.tokens.size == 2048 for batch in batches)
+def test_a_row_is_one_document_and_hardly_padded(encoder: Encoder, progress: float) -> None:
+    batches = [make_batch(mixture.Mixture(encoder), 0, step, progress, 2048) for step in range(8)]
+    roles, end = set(encoder.role.values()), encoder.end
     for batch in batches:
-        assert batch.skill.max() < len(batch.skills)
-        assert ((batch.skill >= 0) <= (batch.tokens != 0)).all()
+        assert batch.num_tokens >= 2048
+        assert batch.num_tokens == sum(int((part.tokens != 0).sum()) for part in batch.parts)
+        for part in batch.parts:
+            assert part.skill.max() < len(batch.skills)
+            assert ((part.skill >= 0) <= (part.tokens != 0)).all()
+            for row in part.tokens.tolist():
+                body = row[: len(row) - row[::-1].index(end)]
+                assert 0 not in body
+                assert set(row[len(body) :]) <= {0}
+                assert body[0] in roles
+    filled = sum(b.num_tokens for b in batches) / sum(part.tokens.size for b in batches for part in b.parts)
+    assert filled > 0.8
+
+
+def test_documents_are_short_at_first_and_all_lengths_at_last(encoder: Encoder) -> None:
+    mixed = mixture.Mixture(encoder)
+    widths = {
+        progress: [
+            part.tokens.shape[1]
+            for step in range(20)
+            for part in make_batch(mixed, 0, step, progress, 2048).parts
+        ]
+        for progress in (0.0, 0.3)
+    }
+    assert max(widths[0.0]) <= 32
+    assert max(widths[0.3]) > 300
+    assert min(widths[0.3]) < 32

@@ -4,8 +4,8 @@ import random
 
 import pytest
 import torch
-from random_groups import MIXED, random_groups
 
+from random_groups import MIXED, random_groups
 from tieout.batch import Batch, Totals
 from tieout.types import Completion, Group
 
@@ -21,7 +21,7 @@ def per_token(groups: list[Group]) -> torch.Tensor:
 
 def test_totals_count_trained_tokens_only() -> None:
     completions = [c for g in GROUPS for c in g.completions]
-    assert TOTALS == Totals(sum(m for c in completions for m in c.mask), len(completions), len(GROUPS))
+    assert Totals(sum(m for c in completions for m in c.mask), len(completions), len(GROUPS)) == TOTALS
     assert TOTALS.tokens < sum(len(c.tokens) for c in completions)
 
 
@@ -73,7 +73,9 @@ def test_columns_arrive_at_their_completion_and_their_token() -> None:
     owner = batch.per_token(torch.arange(len(batch.lengths)))
     assert owner.tolist() == [n for n, length in enumerate(batch.lengths.tolist()) for _ in range(length)]
     tokens = [g.with_columns(own=[[float(t) for t in c.tokens] for c in g.completions]) for g in GROUPS]
-    assert Batch(tokens, TOTALS)["own"].tolist() == [t for g in GROUPS for c in g.completions for t in c.tokens]
+    assert Batch(tokens, TOTALS)["own"].tolist() == [
+        t for g in GROUPS for c in g.completions for t in c.tokens
+    ]
     sampled = [x for g in GROUPS for c in g.completions for x in c.logprobs or []]
     assert batch["logprobs"].tolist() == pytest.approx(sampled)
 

@@ -22,7 +22,21 @@ def test_kl_estimate_is_exact_in_expectation_under_the_policy_and_never_negative
     assert (estimate > 0).all()
     assert not losses.kl_from_policy(POLICY.log(), POLICY.log()).any()
     # The reverse estimator (r = policy - reference inside the exponent) would be something else.
-    assert (POLICY * losses.kl_from_policy(REFERENCE.log(), POLICY.log())).sum().item() != pytest.approx(exact, rel=0.1)
+    assert (POLICY * losses.kl_from_policy(REFERENCE.log(), POLICY.log())).sum().item() != pytest.approx(
+        exact, rel=0.1
+    )
+
+
+def test_the_gradient_of_the_kl_estimate_is_that_of_the_other_kl() -> None:
+    """Worth knowing, and so pinned down: as a penalty it pulls along the gradient of KL(reference || policy)."""
+    theta = POLICY.log().clone().requires_grad_()
+    logprobs = theta.log_softmax(0)
+    (found,) = torch.autograd.grad((POLICY * losses.kl_from_policy(logprobs, REFERENCE.log())).sum(), theta)
+    other = (REFERENCE * (REFERENCE.log() - theta.log_softmax(0))).sum()
+    (expected,) = torch.autograd.grad(other, theta)
+    assert torch.allclose(found, expected, atol=1e-12)
+    exact = (theta.softmax(0) * (theta.log_softmax(0) - REFERENCE.log())).sum()
+    assert not torch.allclose(found, torch.autograd.grad(exact, theta)[0], atol=0.01)
 
 
 def test_kl_estimate_stays_exact_for_close_policies_in_single_precision() -> None:
@@ -95,7 +109,9 @@ def test_dpo_is_ln_2_where_policy_and_reference_agree_and_falls_as_the_chosen_ga
     curve = losses.dpo(margins, torch.zeros(21), beta=1.0)
     assert (curve.diff() < 0).all()
     assert curve.isfinite().all()
-    assert torch.allclose(curve - curve.flip(0), -margins, atol=1e-4)  # preference and its opposite sum to one
+    assert torch.allclose(
+        curve - curve.flip(0), -margins, atol=1e-4
+    )  # preference and its opposite sum to one
 
 
 def test_dpo_is_the_bradley_terry_likelihood_of_the_implied_reward() -> None:
@@ -109,4 +125,6 @@ def test_dpo_is_the_bradley_terry_likelihood_of_the_implied_reward() -> None:
 
 
 def test_cross_entropy_of_certain_and_uniform_tokens() -> None:
-    assert losses.cross_entropy(torch.tensor([0.0, -math.log(7)])).tolist() == pytest.approx([0.0, math.log(7)])
+    assert losses.cross_entropy(torch.tensor([0.0, -math.log(7)])).tolist() == pytest.approx(
+        [0.0, math.log(7)]
+    )

@@ -47,13 +47,13 @@ class Mixture:
     """Draws documents; what it draws depends on the progress of the training, 0 to 1."""
 
     encoder: Encoder
-    first: float = 0.16
+    first: float = 0.09
     """Share of the training that is random copying and look-up."""
-    blend: float = 0.06
+    blend: float = 0.05
     """Share of the training over which the one turns into the other."""
 
     def draw(self, rng: Random, progress: float, length: int) -> Document:
-        """One document, for a row of `length` tokens, in which it need not fit."""
+        """One document, meant for `length` tokens, which it may exceed."""
         late = min(1.0, max(0.0, (progress - self.first) / self.blend))
         weights = _LATE if rng.random() < late else _EARLY
         kind = rng.choices(list(weights), weights=list(weights.values()))[0]
@@ -65,12 +65,11 @@ class Mixture:
             return random_tokens.look_up(rng, self.encoder.plain, self.newline, min(10, 2 + length // 32))
         return DRAWS[kind](rng)
 
-    def row_length(self, rng: Random, progress: float) -> int:
-        """Length of a step's rows: 32 at the start, then one of more and more lengths, 1024 after the blend.
+    def longest(self, rng: Random, progress: float) -> int:
+        """No document of a step is longer: 32 at the start, then drawn from more and more, 1024 after the blend.
 
-        In rows of 32 there are one or two documents and little to look at: copying emerges within half a
-        million tokens, where rows of 128 took more than two. Going from one length to the next at once undid
-        what was learnt; drawing among them does not.
+        Where there is little to look at copying emerges within half a million tokens; in rows of 128 it took
+        more than two. Going from one length to the next at once undid what was learnt; drawing does not.
         """
         share = progress / (self.first + self.blend)
         return 1024 if share >= 1 else int(32 * 2 ** int(rng.random() * (1 + 5 * share)))

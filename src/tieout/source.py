@@ -65,18 +65,20 @@ class Source:
         max_new_tokens: int = 256,
         keep: Callable[[Group], bool] = lambda group: True,
     ) -> Iterator[list[Group]]:
-        """Groups sampled now, with the sampler's current weights; those not kept are replaced by later rows."""
+        """Groups sampled now, with the sampler's current weights; those not kept are replaced by later rows.
+
+        A batch may be smaller where a pass over all rows did not fill it.
+        """
         while True:
             batch: list[Group] = []
             self.counts = Counter()
-            for _ in range(1 + len(self.rows) // batch_size):
+            last = self.position + max(len(self.rows), batch_size)
+            while len(batch) < batch_size and self.position < last:
                 params = SamplingParams(
                     max_new_tokens, temperature, seed=self.seed * 1_000_003 + self.position
                 )
-                groups = self.rollout(self.take(batch_size - len(batch)), group_size, params)
-                batch += filter(keep, groups)
-                if len(batch) >= batch_size:
-                    break
+                rows = self.take(min(batch_size - len(batch), last - self.position))
+                batch += filter(keep, self.rollout(rows, group_size, params))
             if not batch:
                 raise ValueError(f"task {self.task.name!r}: a pass over all rows gave no group worth keeping")
             yield batch
@@ -201,6 +203,9 @@ class Episode:
             reply = {"role": "user", "content": self.game.send(turn.text)}
         except StopIteration as stop:
             self.score, self.done = stop.value, True
+            return
+        except Exception as error:
+            self.error, self.done = f"the environment raised {type(error).__name__}: {error}", True
             return
         suffix = self.chat.suffix(self.messages, reply, ended=turn.finish_reason == "stop")
         self.tokens += suffix

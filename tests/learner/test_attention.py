@@ -49,7 +49,9 @@ def qkv(length: int, heads: int = 4, key_heads: int = 2, dim: int = 8, seed: int
     return tuple(torch.randn(s, generator=generator) * 2 for s in shapes)
 
 
-def attend(path: Any, spans: tuple[Span, ...], inputs: tuple[Tensor, ...], window: int | None = None) -> Tensor:
+def attend(
+    path: Any, spans: tuple[Span, ...], inputs: tuple[Tensor, ...], window: int | None = None
+) -> Tensor:
     return SharedPrefix(spans, path).attend(0, *inputs, 0.3, window)
 
 

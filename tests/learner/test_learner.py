@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
 from random_groups import (
     MIXED,
     VOCABULARY,
@@ -22,8 +24,6 @@ from random_groups import (
     relative,
     stir_weights,
 )
-from torch import Tensor
-
 from tieout.batch import Batch, Outputs, Totals
 from tieout.learner import AdapterConfig, Learner, LearnerConfig, load
 from tieout.types import Completion, Group
@@ -76,7 +76,9 @@ def test_checkpointing_changes_what_is_kept_and_nothing_else(tiny_model: ModelFo
     for checkpointing in (False, True):
         learner = make_learner(tiny_model("llama"), activation_checkpointing=checkpointing)
         sizes: list[int] = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda x, s=sizes: s.append(x.numel()) or x, lambda x: x):
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x, s=sizes: s.append(x.numel()) or x, lambda x: x
+        ):
             gradients.append(gradient(learner, groups, weigh)[0])
         kept.append(sum(sizes))
         assert not learner.model.network.training
@@ -175,13 +177,20 @@ def test_only_adapter_dropout_is_switched_on(tiny_model: ModelFolder, tmp_path: 
     from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
 
     torch.manual_seed(0)
-    config = GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=256, eos_token_id=1)
+    config = GPT2Config(
+        vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=256, eos_token_id=1
+    )
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(tiny_model("llama")).save_pretrained(tmp_path)
     assert config.resid_pdrop > 0
     assert config.attn_pdrop > 0
     groups, found = random_groups(), []
-    for layout, checkpointing in (("packed", False), ("packed", True), ("repeated", False), ("repeated", True)):
+    for layout, checkpointing in (
+        ("packed", False),
+        ("packed", True),
+        ("repeated", False),
+        ("repeated", True),
+    ):
         learner = make_learner(tmp_path, layout=layout, activation_checkpointing=checkpointing)
         found.append(gradient(learner, groups, weigh)[0])
     for other in found[1:]:
@@ -192,7 +201,9 @@ def test_only_adapter_dropout_is_switched_on(tiny_model: ModelFolder, tmp_path: 
 
 
 @pytest.mark.parametrize("layout", ["packed", "repeated"])
-def test_the_gradient_is_the_same_for_one_and_for_many_micro_batches(tiny_model: ModelFolder, layout: str) -> None:
+def test_the_gradient_is_the_same_for_one_and_for_many_micro_batches(
+    tiny_model: ModelFolder, layout: str
+) -> None:
     groups = random_groups()
     whole, metrics = gradient(
         make_learner(tiny_model("llama"), layout=layout, micro_batch_tokens=1 << 30), groups, weigh

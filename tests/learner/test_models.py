@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from random_groups import VOCABULARY, flat, make_learner, random_groups
 from torch import nn
 
+from random_groups import VOCABULARY, flat, make_learner, random_groups
 from tieout.learner import AdapterConfig, Learner, load
 from tieout.learner.checkpoint import save_adapter
 from tieout.learner.models import REFERENCE, Model, decoder_of, head_of, why_not_packed
@@ -91,7 +91,9 @@ def test_further_architectures_say_what_they_say_in_transformers(
             vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4, pad_token_id=0, eos_token_id=1
         ),
         "deepseek_v3": lambda: hf.DeepseekV3Config(
-            **shape(num_key_value_heads=4, n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=16),
+            **shape(
+                num_key_value_heads=4, n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=16
+            ),
             q_lora_rank=None,
             kv_lora_rank=8,
             qk_rope_head_dim=4,
@@ -111,7 +113,9 @@ def test_further_architectures_say_what_they_say_in_transformers(
         for c in group.completions:
             with torch.no_grad():
                 rows = plain(torch.tensor([group.prompt + c.tokens])).logits[0].log_softmax(-1)
-            expected.append(rows[len(group.prompt) - 1 : -1].gather(-1, torch.tensor(c.tokens)[:, None])[:, 0])
+            expected.append(
+                rows[len(group.prompt) - 1 : -1].gather(-1, torch.tensor(c.tokens)[:, None])[:, 0]
+            )
     if family in ("granite", "cohere"):
         found = learner.logprobs(groups)
         assert learner.packs
@@ -154,7 +158,9 @@ def test_a_fresh_adapter_changes_nothing_and_its_seed_decides_it(tiny_model: Mod
 
 def test_lora_trains_every_linear_layer_but_the_output_head(tiny_model: ModelFolder) -> None:
     model = load(str(tiny_model("llama")), AdapterConfig(rank=4))
-    linear = [n for n, m in load(str(tiny_model("llama"))).network.named_modules() if isinstance(m, nn.Linear)]
+    linear = [
+        n for n, m in load(str(tiny_model("llama"))).network.named_modules() if isinstance(m, nn.Linear)
+    ]
     assert len(model.trained()) == 2 * (len(linear) - 1)
     assert not any("lm_head" in name for name in model.trained())
     only = load(str(tiny_model("llama")), AdapterConfig(rank=4, targets="q_proj, v_proj"))
@@ -175,7 +181,9 @@ def test_starting_from_an_adapter_gives_its_policy_and_a_frozen_copy_as_referenc
     trained = load(str(tiny_model("llama")), AdapterConfig(), start=tmp_path / "sft")
     assert torch.equal(logits(trained.network), policy)
     assert trained.trained().keys() == first.model.trained().keys()
-    frozen = [n for n, p in trained.network.named_parameters() if f".{REFERENCE}." in n and not p.requires_grad]
+    frozen = [
+        n for n, p in trained.network.named_parameters() if f".{REFERENCE}." in n and not p.requires_grad
+    ]
     assert len(frozen) == len(trained.trained())
     for_sampling = load(str(tiny_model("llama")), start=tmp_path / "sft")
     assert torch.equal(logits(for_sampling.network), policy)
@@ -190,7 +198,9 @@ def test_the_original_adapter_folder_keeps_no_reference(tiny_model: ModelFolder,
     from transformers import AutoModelForCausalLM
 
     save_adapter(make_learner(tiny_model("llama")), tmp_path / "sft")
-    learner = Learner(load(str(tiny_model("llama")), AdapterConfig(), start=tmp_path / "sft"), learning_rate=1e-2)
+    learner = Learner(
+        load(str(tiny_model("llama")), AdapterConfig(), start=tmp_path / "sft"), learning_rate=1e-2
+    )
     learner.update(random_groups(), lambda outputs, batch: (batch.token_mean(-outputs.logprobs), {}))
     save_adapter(learner, tmp_path / "dpo")
     assert not list((tmp_path / "dpo").rglob(f"*{REFERENCE}*"))
@@ -231,7 +241,9 @@ def test_merging_is_undone_after_an_error(tiny_model: ModelFolder) -> None:
 
 def test_merging_ignores_the_reference(tiny_model: ModelFolder, tmp_path: Path) -> None:
     save_adapter(make_learner(tiny_model("llama")), tmp_path / "sft")
-    learner = Learner(load(str(tiny_model("llama")), AdapterConfig(), start=tmp_path / "sft"), learning_rate=1e-2)
+    learner = Learner(
+        load(str(tiny_model("llama")), AdapterConfig(), start=tmp_path / "sft"), learning_rate=1e-2
+    )
     learner.update(random_groups(), lambda outputs, batch: (batch.token_mean(-outputs.logprobs), {}))
     policy = logits(learner.model.network)
     with learner.model.as_reference() as network:
@@ -255,9 +267,9 @@ def test_full_fine_tuning_has_nothing_to_merge(tiny_model: ModelFolder) -> None:
 def test_what_cannot_be_loaded_says_what_was_expected(tiny_model: ModelFolder, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no model: expected config\.json"):
         load(str(tmp_path))
-    with pytest.raises(ValueError, match="could not be loaded|does not exist"):
+    with pytest.raises(ValueError, match=r"could not be loaded|does not exist"):
         load(str(tmp_path / "nowhere"))
-    with pytest.raises(ValueError, match="holds no adapter: expected adapter_config.json"):
+    with pytest.raises(ValueError, match=r"holds no adapter: expected adapter_config\.json"):
         load(str(tiny_model("llama")), AdapterConfig(), start=tmp_path)
     save_adapter(make_learner(tiny_model("llama")), tmp_path / "sft")
     with pytest.raises(ValueError, match="names another"):
@@ -282,7 +294,13 @@ def test_the_context_is_that_of_the_configuration(tiny_model: ModelFolder) -> No
 
 @pytest.mark.parametrize(
     ("family", "reason"),
-    [("llama", None), ("mistral", None), ("gemma3", None), ("gemma2", "own attention"), ("qwen3_next", "linear")],
+    [
+        ("llama", None),
+        ("mistral", None),
+        ("gemma3", None),
+        ("gemma2", "own attention"),
+        ("qwen3_next", "linear"),
+    ],
 )
 def test_what_architectures_allow(tiny_model: ModelFolder, family: str, reason: str | None) -> None:
     model: Model = load(str(tiny_model(family)))

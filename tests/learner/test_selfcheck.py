@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from random_groups import flat, make_learner, random_groups
 from torch import Tensor
 
+from random_groups import flat, make_learner, random_groups
 from tieout.learner import Learner, attention
 from tieout.learner.attention import SharedPrefix, Span
 from tieout.learner.selfcheck import disagreement
@@ -21,7 +21,9 @@ ModelFolder = Callable[[str], Path]
 
 def wrong_scale(patch: pytest.MonkeyPatch) -> None:
     attend = SharedPrefix.attend
-    patch.setattr(SharedPrefix, "attend", lambda self, i, q, k, v, s, w: attend(self, i, q, k, v, s * 1.01, w))
+    patch.setattr(
+        SharedPrefix, "attend", lambda self, i, q, k, v, s, w: attend(self, i, q, k, v, s * 1.01, w)
+    )
 
 
 def forgotten_token(patch: pytest.MonkeyPatch) -> None:

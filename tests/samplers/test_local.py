@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from random_groups import VOCABULARY, flat, make_learner, own_logprobs, random_groups, stir_weights
 from scipy.stats import chisquare
 
+from random_groups import VOCABULARY, flat, make_learner, own_logprobs, random_groups, stir_weights
 from tieout.learner import AdapterConfig, Learner, Model, load
 from tieout.samplers import SamplingParams, decoder
 from tieout.samplers.decoder import Wave, draw
@@ -75,7 +75,9 @@ def five_words(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return Model(network, None, "five words")
 
 
-def enumerate_sequences(model: Model, prompt: list[int], length: int, temperature: float) -> dict[tuple[int, ...], float]:
+def enumerate_sequences(
+    model: Model, prompt: list[int], length: int, temperature: float
+) -> dict[tuple[int, ...], float]:
     """Every completion of at most `length` tokens that token 1 ends, with its probability."""
     result: dict[tuple[int, ...], float] = {}
     for tokens in itertools.product(range(5), repeat=length):
@@ -83,7 +85,9 @@ def enumerate_sequences(model: Model, prompt: list[int], length: int, temperatur
         if tokens[:end] in result:
             continue
         with torch.no_grad():
-            logits = model.network(torch.tensor([prompt + list(tokens[:end])])).logits[0].double() / temperature
+            logits = (
+                model.network(torch.tensor([prompt + list(tokens[:end])])).logits[0].double() / temperature
+            )
         rows = logits.log_softmax(-1)[len(prompt) - 1 : -1]
         result[tokens[:end]] = rows.gather(-1, torch.tensor(tokens[:end])[:, None]).sum().exp().item()
     assert sum(result.values()) == pytest.approx(1)
@@ -146,7 +150,9 @@ def test_a_nucleus_holds_the_likeliest_tokens_and_no_more() -> None:
     assert set(tokens.tolist()) == {0, 2}
     for token, probability in ((0, 4 / 7), (2, 3 / 7)):
         assert (tokens == token).float().mean().item() == pytest.approx(probability, abs=2e-3)
-        assert logprobs[tokens == token].exp().tolist() == pytest.approx([probability] * int((tokens == token).sum()))
+        assert logprobs[tokens == token].exp().tolist() == pytest.approx(
+            [probability] * int((tokens == token).sum())
+        )
 
 
 @pytest.mark.parametrize("uniform", [0.0, 1 - 2**-53])
@@ -175,7 +181,9 @@ def test_the_learner_agrees_with_every_log_probability(
     with torch.no_grad():
         exact = own_logprobs(learner, groups)
     sampled = flat([c.logprobs for g in groups for c in g.completions])
-    assert (sampled - exact).abs().max() < (5e-5 if family == "qwen3_next" else 1e-5)  # a recurrence rounds more
+    assert (sampled - exact).abs().max() < (
+        5e-5 if family == "qwen3_next" else 1e-5
+    )  # a recurrence rounds more
     if family not in PLAIN:
         assert (flat(learner.logprobs(groups)) - sampled).abs().max() < 1e-5
     assert {len(c.tokens) for g in groups for c in g.completions} > {24}
@@ -253,7 +261,9 @@ def test_batching_decides_nothing(tiny_model: ModelFolder, family: str) -> None:
         sampler(learner.model, tuple(range(12)), size).sample(PROMPTS, 4, params) for size in (1, 64)
     )
     assert [[c.tokens for c in g] for g in one] == [[c.tokens for c in g] for g in many]
-    assert torch.allclose(flat([c.logprobs for g in one for c in g]), flat([c.logprobs for g in many for c in g]), atol=1e-5)
+    assert torch.allclose(
+        flat([c.logprobs for g in one for c in g]), flat([c.logprobs for g in many for c in g]), atol=1e-5
+    )
     again = sampler(learner.model, tuple(range(12)), 64).sample(PROMPTS, 4, params)
     assert again == many
     other = sampler(learner.model, tuple(range(12)), 64).sample(PROMPTS, 4, replace(params, seed=4))
@@ -296,7 +306,9 @@ def test_dropping_finished_completions_changes_no_other(
     monkeypatch.setattr(decoder._Cache, "keep", spy)
     compacted = sampler(learner.model, stops).sample(PROMPTS, 8, params)
     assert len(kept) >= 3
-    assert {prompts for prompts, _ in kept} > {len(PROMPTS)}  # whole prompts were dropped, and slots of others
+    assert {prompts for prompts, _ in kept} > {
+        len(PROMPTS)
+    }  # whole prompts were dropped, and slots of others
     assert len({slots for _, slots in kept}) > 1
     monkeypatch.setattr(Wave, "_compact", lambda self, cache, tokens: tokens)
     whole = sampler(learner.model, stops).sample(PROMPTS, 8, params)
@@ -340,7 +352,9 @@ def test_text_in_text_out(tiny_model: ModelFolder) -> None:
 
 def test_what_does_not_fit_is_refused_before_any_work(tiny_model: ModelFolder) -> None:
     drawing = sampler(load(str(tiny_model("llama"))))
-    with pytest.raises(ValueError, match=r"prompt of 2000 tokens and max_new_tokens=49 exceed .* context of 2048"):
+    with pytest.raises(
+        ValueError, match=r"prompt of 2000 tokens and max_new_tokens=49 exceed .* context of 2048"
+    ):
         drawing.sample([[5], [5] * 2000], 1, SamplingParams(max_new_tokens=49))
     with pytest.raises(ValueError, match="prompt has no tokens"):
         drawing.sample([[5], []], 1, SamplingParams(max_new_tokens=1))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 import tyro
 
 from .run import run_recipe
@@ -29,5 +30,7 @@ class Options:
 def main(arguments: Sequence[str]) -> None:
     """Parse, then run."""
     options = tyro.cli(Options, prog="tieout demo", args=list(arguments))
+    # Matrices this narrow gain little from a second thread, and lose tenfold when another program has its core.
+    torch.set_num_threads(1)
     default = Path("runs") / ("demo" if options.pipeline == "align" else "demo-reason")
     run_recipe(RECIPES / f"{options.pipeline}.yaml", options.out or default, {"seed": options.seed})

@@ -113,11 +113,8 @@ class Model:
         originals = [(layer, layer.get_base_layer(), layer.get_base_layer().weight) for layer in layers]
         try:
             with torch.no_grad():
-                for (
-                    layer,
-                    base,
-                    weight,
-                ) in originals:  # a new parameter: an embedding tied to this one keeps its own
+                for layer, base, weight in originals:
+                    # A new parameter, not new data: an embedding tied to this one keeps its own.
                     base.weight = nn.Parameter(weight.clone(), requires_grad=False)
                     layer.merge(adapter_names=[POLICY])
             yield self.causal
@@ -199,9 +196,8 @@ def load(
         assert adapter is not None
         torch.manual_seed(seed)
         peft = get_peft_model(network, _lora(adapter)).eval()
-    peft.peft_config[POLICY].base_model_name_or_path = portable(
-        name
-    )  # PEFT writes the folder it was loaded from
+    # PEFT would write the folder it was loaded from.
+    peft.peft_config[POLICY].base_model_name_or_path = portable(name)
     return Model(peft, tokenizer, name)
 
 
