@@ -16,7 +16,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_python_blocks_run_in_the_order_of_the_page(page: Path) -> None:
-    names: dict[str, object] = {"__name__": "docs"}
+    names: dict[str, object] = {"__name__": "__main__"}
     for number, code in enumerate(BLOCK.findall(page.read_text(encoding="utf-8"))):
         exec(compile(code, f"{page.name} block {number}", "exec"), names)
 

@@ -19,7 +19,10 @@ def test_the_recipe_runs_on_real_questions(
 ) -> None:
     changes = {
         "model": str(tiny_model("llama")),
-        "task_options": {"path": str(shared_data / "tatqa" / "tatqa_dataset_dev.json"), "max_prompt_chars": 600},
+        "task_options": {
+            "path": str(shared_data / "tatqa" / "tatqa_dataset_dev.json"),
+            "max_prompt_chars": 600,
+        },
         "max_train": 16,
         "max_new_tokens": 12,
         "sft": {"batch_size": 8, "learning_rate": 0.01},

@@ -76,7 +76,9 @@ def test_a_row_can_be_answered_from_its_prompt(skill: str) -> None:
             assert int(exercise.answer) == next(value for word, value in words.items() if word in asked)
         elif skill == "json":
             told = dict(re.findall(r"(\w+) is (\w+)", asked))
-            assert {key: str(value) for key, value in json.loads(exercise.answer).items()}.items() <= told.items()
+            assert {
+                key: str(value) for key, value in json.loads(exercise.answer).items()
+            }.items() <= told.items()
         else:
             assert exercise.answer in asked
 
