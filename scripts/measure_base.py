@@ -1,6 +1,6 @@
 """What a model can do: accuracy per skill of the base's own mixture and controls, and its score on the demo's task.
 
-    python scripts/measure_base.py                       # the shipped base -> benchmarks/results/base.json, .md
+    python scripts/measure_base.py                       # the shipped base -> benchmarks/results/tieout_base.json, .md
     python scripts/measure_base.py --model DIR --count 50 --out /tmp/x
 
 Greedy decoding, rows that the training never saw (seeds of their own). Numbers carry 95% intervals.
@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=None, help="a model folder; default: the shipped base")
     parser.add_argument("--count", type=int, default=200, help="rows of each skill and split")
     parser.add_argument(
-        "--out", type=Path, default=RESULTS / "base", help="path of the results, without suffix"
+        "--out", type=Path, default=RESULTS / "tieout_base", help="path of the results, without suffix"
     )
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()

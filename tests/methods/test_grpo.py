@@ -68,7 +68,7 @@ def test_groups_without_signal_move_nothing(tiny_model: ModelFolder) -> None:
 
 def test_long_and_short_completions_weigh_the_same(tiny_model: ModelFolder) -> None:
     """The paper's mean: each completion's tokens are averaged first."""
-    learner = make_learner(tiny_model("llama"), stir=False)
+    learner = make_learner(tiny_model("llama"), stir=False, layout="repeated")
     with torch.no_grad():
         learner.model.head.module.weight.zero_()  # every token is as likely as any other
     long, short = Completion([7] * 30, [True] * 30), Completion([9], [True])

@@ -32,7 +32,7 @@ def test_the_loss_is_the_mean_over_the_trained_tokens_of_the_step(tiny_model: Mo
 
 
 def test_a_model_that_knows_nothing_has_the_loss_of_a_uniform_guess(tiny_model: ModelFolder) -> None:
-    learner = make_learner(tiny_model("llama"))
+    learner = make_learner(tiny_model("llama"), layout="repeated")
     with torch.no_grad():
         learner.model.head.module.weight.zero_()
     _, metrics = gradient(learner, random_groups(), SFT().loss)
