@@ -44,6 +44,8 @@ def run_recipe(recipe: Path, out: Path, overrides: Mapping[str, Any] | None = No
 
     quiet()
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)  # a log file: tables need not fold
     resolved = read_recipe(recipe, overrides)
     with RunFolder(out) as folder:
         run = Run(resolved, folder, console)
