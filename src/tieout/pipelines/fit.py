@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ..atomic import fingerprint, write_json
+from ..atomic import fingerprint, write_atomic, write_json
 from ..behaviour import observe
 from ..config import to_plain
 from ..learner import AdapterConfig, Learner, LearnerConfig, Model, load
@@ -142,9 +142,10 @@ class _Log:
         for name in ("metrics.jsonl", "groups.jsonl"):
             path = self.run.path / self.folder / name
             if path.exists():
-                lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-                kept = [x for x in lines if x.endswith("\n") and json.loads(x)["step"] <= step]
-                path.write_text("".join(kept), encoding="utf-8")
+                # Only "\n" ends a line (splitlines would also break inside a completion); a torn last one is dropped.
+                lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+                kept = [line + "\n" for line in lines if json.loads(line)["step"] <= step]
+                write_atomic(path, "".join(kept).encode())
 
 
 def adapter_digest(folder: Path | None) -> str | None:
