@@ -9,9 +9,12 @@ from tieout.monitors import StopTraining
 from tieout.types import Completion, Group
 
 
-def group(*scores: float, lengths: tuple[int, ...] = (), reason: str = "stop") -> Group:
+def group(
+    *scores: float, lengths: tuple[int, ...] = (), reason: str = "stop", sampled: bool = True
+) -> Group:
     completions = [
-        Completion([1] * n, [True] * n, finish_reason=reason) for n in lengths or [1] * len(scores)
+        Completion([1] * n, [True] * n, [0.0] * n if sampled else None, finish_reason=reason)
+        for n in lengths or [1] * len(scores)
     ]
     return Group([0], completions, list(scores) or None)
 
@@ -29,8 +32,9 @@ def test_groups_without_signal_are_split_into_solved_and_unsolved() -> None:
     )
 
 
-def test_demonstrations_have_no_score() -> None:
-    assert told(monitors.scores, [group(lengths=(3,))]) == {}
+def test_given_rows_have_no_score() -> None:
+    assert told(monitors.scores, [group(lengths=(3,), sampled=False)]) == {}
+    assert told(monitors.scores, [group(1.0, 0.0, sampled=False)]) == {}  # a pair: its 1 and 0 are an order
 
 
 def test_lengths_are_per_completion_not_per_group() -> None:

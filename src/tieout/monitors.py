@@ -23,9 +23,10 @@ class StopTraining(RuntimeError):
 def scores(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
     """Add score, and the share of groups that teach nothing because all their scores are equal.
 
-    `no_signal_right` and `no_signal_wrong` split that share at the score 1: solved, or not solved yet.
+    `no_signal_right` and `no_signal_wrong` split that share at the score 1: solved, or not solved yet. Of rollouts
+    only: the scores of given pairs and labels say which is better, not how good.
     """
-    scored = [g.scores for g in groups if g.scores]
+    scored = [g.scores for g in groups if g.scores and g.completions[0].logprobs is not None]
     if not scored:
         return
     metrics["score"] = fmean(s for group in scored for s in group)

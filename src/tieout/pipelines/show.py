@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..evidence.evaluate import CONTROLS, HUMAN, PROGRAMMATIC, read_cases
+from ..evidence.files import read_json
 from ..evidence.page import write_page
 from ..ship import ShippingError, ship
 
@@ -21,7 +22,7 @@ COLUMNS = (("test", PROGRAMMATIC), ("ood", PROGRAMMATIC), ("human", HUMAN), ("ne
 def refresh(folder: Path) -> None:
     """(Re)write evidence/report.html from what the run folder holds."""
     evidence = folder / "evidence"
-    report = json.loads((evidence / "report.json").read_text())
+    report = read_json(evidence / "report.json")
     curves = {
         path.parent.name: [json.loads(line) for line in path.read_text().splitlines()]
         for path in sorted(folder.glob("*/metrics.jsonl"), key=lambda p: p.stat().st_mtime)
@@ -56,7 +57,7 @@ def next_command(folder: Path, report: Mapping[str, Any]) -> str:
 
 def show(folder: Path, console: Console) -> None:
     """Print the table of models and tracks, the comparisons, the verdict, and where the report is."""
-    report = json.loads((folder / "evidence" / "report.json").read_text())
+    report = read_json(folder / "evidence" / "report.json")
     console.print()
     console.print(
         _table(
@@ -93,7 +94,7 @@ def ship_run(folder: Path, override: str | None, console: Console) -> bool:
     try:
         ship(folder / "candidate", folder / "shipped", folder / "evidence", override=override)
     except ShippingError as error:
-        report = json.loads((folder / "evidence" / "report.json").read_text())
+        report = read_json(folder / "evidence" / "report.json")
         console.print(f"not shipped: {error}", highlight=False)
         console.print(f"next: {next_command(folder, report)}", highlight=False, soft_wrap=True)
         return False
