@@ -1,69 +1,128 @@
-"""Calls a reward, and makes every completion end scored, abstained or errored. An error is never a number."""
+"""Calls rewards, and makes every completion end scored, abstained or errored. An error is never a number.
+
+Here rewards run inside this process; give `Workers` to run them in others, under a deadline that kills.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import inspect
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from decimal import Decimal
-from math import isfinite
-from numbers import Real
-from typing import Any, Literal
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ..types import Prompt, Row
 from . import Reward
+from .blame import CONTROLS, Call, Limits, Settling, settle
+from .combine import Combined, combine
+from .outcomes import (
+    Outcome,
+    RewardUnavailable,
+    attempt,
+    attempt_async,
+    call_columns,
+    parameters,
+    ranged,
+    reward_name,
+    reward_range,
+    run_loop,
+)
+from .workers import Workers
+
+__all__ = [
+    "Call",
+    "Combined",
+    "Limits",
+    "Outcome",
+    "RewardUnavailable",
+    "Workers",
+    "call_columns",
+    "check_call",
+    "check_reward",
+    "combine",
+    "from_trl",
+    "ranged",
+    "reward_name",
+    "reward_range",
+    "score",
+    "score_groups",
+]
 
 GIVEN = ("completions", "prompts")
 """What every reward may ask for besides the columns of the row."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a reward said of one completion."""
-
-    status: Literal["scored", "abstained", "errored"]
-    score: float | None = None
-    """A finite number if scored, else None."""
-    reason: str = ""
-    """If errored: what happened."""
-
-
-ABSTAINED = Outcome("abstained")
+def score(
+    reward: Reward,
+    completions: Sequence[str],
+    prompts: Sequence[Prompt],
+    row: Row,
+    workers: Workers | None = None,
+) -> list[Outcome]:
+    """[K] outcomes for K completions of one row; never raises for what the reward does."""
+    return score_groups(reward, [Call(completions, prompts, row)], workers)[0]
 
 
-def score(reward: Reward, completions: Sequence[str], prompts: Sequence[Prompt], row: Row) -> list[Outcome]:
-    """[K] outcomes for K completions of one row; never raises for what the reward does.
+def score_groups(
+    reward: Reward, calls: Sequence[Call], workers: Workers | None = None, limits: Limits | None = None
+) -> list[list[Outcome]]:
+    """[call][K] outcomes of many groups, at the same time where that is possible.
 
-    A call that raises, or returns other than K values, makes all K errored; a value that is NaN, infinite or
-    not a number, that one. None abstains. True and False are 1 and 0, as in TRL; NumPy scalars and tensors
-    of one element are numbers.
+    A group is one call of the reward, repeated where a service failed, and taken apart where it raised, hung or gave
+    no number, to find out why: see `blame`. An `async def` waits in this process, all groups at once, under its
+    deadline. Anything else runs in the workers, or one after the other in this process, where nothing can stop it.
     """
-    # This call is the one place to put a worker process and a deadline around.
-    name = reward_name(reward)
-    if len(prompts) != len(completions):
-        raise ValueError(
-            f"{len(completions)} completions, but {len(prompts)} prompts: expected one prompt each"
-        )
-    columns = call_columns(row, len(completions))
-    columns.update(completions=list(completions), prompts=list(prompts))
+    if isinstance(reward, Combined):
+        said = {name: score_groups(part, calls, workers, limits) for name, part in reward.parts.items()}
+        return [
+            [reward.merge({name: said[name][i][k] for name in said}) for k in range(len(call.completions))]
+            for i, call in enumerate(calls)
+        ]
+    limits = limits or (workers.limits if workers else Limits())
+    if inspect.iscoroutinefunction(reward):
+        return _all_at_once(reward, calls, limits)
+    if workers is not None:
+        return workers.run(reward, calls)
+    return [_in_turn(reward, settle(call, limits, reward_range(reward)), limits) for call in calls]
+
+
+def _in_turn(reward: Reward, settling: Settling, limits: Limits) -> list[Outcome]:
     try:
-        returned = reward(**_accepted(reward, columns))
-        if inspect.isawaitable(returned):
-            returned = _wait_for(returned)
-        values = _as_list(returned)
-    except (Exception, asyncio.CancelledError) as error:
-        return [_errored(f"reward {name!r} raised {type(error).__name__}: {error}")] * len(completions)
-    if values is None:
-        reason = f"reward {name!r} returned {_shown(returned)}; expected a list of {len(completions)} numbers"
-        return [_errored(reason)] * len(completions)
-    if len(values) != len(completions):
-        reason = f"reward {name!r} returned {len(values)} values for {len(completions)} completions"
-        return [_errored(reason)] * len(completions)
-    return [_outcome(name, value) for value in values]
+        tries = next(settling)
+        while True:
+            time.sleep(tries.wait_seconds)
+            tries = settling.send([attempt(reward, c.completions, c.prompts, c.row) for c in tries.calls])
+    except StopIteration as stop:
+        outcomes: list[Outcome] = stop.value
+        return outcomes
+
+
+def _all_at_once(reward: Reward, calls: Sequence[Call], limits: Limits) -> list[list[Outcome]]:
+    async def one(call: Call) -> list[Outcome]:
+        settling, ends = (
+            settle(call, limits, reward_range(reward)),
+            time.monotonic() + limits.deadline_seconds,
+        )
+        try:
+            tries = next(settling)
+            while True:
+                await asyncio.sleep(tries.wait_seconds)
+                seconds = max(0.0, ends - time.monotonic()) * tries.share
+                tried = (attempt_async(reward, c.completions, c.prompts, c.row, seconds) for c in tries.calls)
+                tries = settling.send(list(await asyncio.gather(*tried)))
+        except StopIteration as stop:
+            outcomes: list[Outcome] = stop.value
+            return outcomes
+
+    async def all_of_them() -> list[list[Outcome]]:
+        return list(await asyncio.gather(*map(one, calls)))
+
+    outcomes: list[list[Outcome]] = run_loop(all_of_them)
+    return outcomes
+
+
+# --- before the first step ----------------------------------------------------------------------------------
 
 
 def check_reward(reward: Reward, columns: Iterable[str]) -> None:
@@ -72,7 +131,11 @@ def check_reward(reward: Reward, columns: Iterable[str]) -> None:
     for column in columns:
         if column in GIVEN:
             raise ValueError(f"rows have a column {column!r}, which clashes with what rewards get; rename it")
-    for parameter in _parameters(reward):
+    if isinstance(reward, Combined):
+        for part in reward.parts.values():
+            check_reward(part, columns)
+        return
+    for parameter in parameters(reward):
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
         if parameter.kind is parameter.POSITIONAL_ONLY:
@@ -85,99 +148,46 @@ def check_reward(reward: Reward, columns: Iterable[str]) -> None:
             raise ValueError(f"reward {name!r} needs column {parameter.name!r}; rows have: {shown}")
 
 
-def call_columns(row: Row, num_completions: int) -> dict[str, list[Any]]:
-    """Every column of the row except the prompt, repeated for each completion: TRL's way."""
-    return {name: [value] * num_completions for name, value in row.items() if name != "prompt"}
+def check_call(
+    reward: Reward, rows: Sequence[Row], workers: Workers | None = None, num_rows: int = 2
+) -> None:
+    """Refuse, before any work, a reward that fails whatever it is given: it raises, hangs, gives the wrong length,
+    no numbers, or numbers outside its range. The first rows are tried, with harmless completions.
+
+    A service that is down is refused too: a run that cannot score should not start.
+    """
+    for number, row in enumerate(rows[:num_rows], 1):
+        own = row.get("completion")
+        texts = [*CONTROLS, *([own] if isinstance(own, str) else [])]
+        outcomes = score(reward, texts, [row.get("prompt", "")] * len(texts), row, workers)
+        if all(o.status == "errored" for o in outcomes):
+            columns = ", ".join(name for name in row if name != "prompt") or "no columns"
+            raise ValueError(
+                f"{outcomes[0].reason}. This is row {number}, with harmless completions; rows have: {columns}"
+            )
 
 
 def from_trl(function: Reward) -> Reward:
     """Adapt a reward written for conversations: each completion a list of messages, each prompt too."""
 
-    @functools.wraps(function)  # keeps the signature, by which check_reward judges
-    def adapted(completions: Sequence[str], **columns: Any) -> Any:
+    def given(completions: Sequence[str], columns: dict[str, Any]) -> dict[str, Any]:
         if "prompts" in columns:
             columns["prompts"] = [
                 [{"role": "user", "content": p}] if isinstance(p, str) else p for p in columns["prompts"]
             ]
-        messages = [[{"role": "assistant", "content": text}] for text in completions]
-        return function(completions=messages, **columns)
+        return {**columns, "completions": [[{"role": "assistant", "content": text}] for text in completions]}
 
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def adapted_async(completions: Sequence[str], **columns: Any) -> Any:
+            return await function(**given(completions, columns))
+
+        return adapted_async
+
+    @functools.wraps(function)  # keeps the signature, by which check_reward judges
+    def adapted(completions: Sequence[str], **columns: Any) -> Any:
+        return function(**given(completions, columns))
+
+    adapted.__from_trl__ = True  # type: ignore[attr-defined]  # by which workers know to adapt it there too
     return adapted
-
-
-def reward_name(reward: Reward) -> str:
-    """What messages call it: the function's name, or the class's."""
-    while isinstance(reward, functools.partial):
-        reward = reward.func
-    return getattr(reward, "__name__", type(reward).__name__)
-
-
-def _accepted(reward: Reward, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns that the function takes: all if it has **kwargs, else those that it names."""
-    parameters = _parameters(reward)
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return dict(columns)
-    return {p.name: columns[p.name] for p in parameters if p.name in columns}
-
-
-def _parameters(reward: Reward) -> list[inspect.Parameter]:
-    try:
-        return list(inspect.signature(reward).parameters.values())
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"cannot read which columns reward {reward_name(reward)!r} asks for ({error}); "
-            "wrap it: def reward(completions, **columns): ..."
-        ) from error
-
-
-def _wait_for(awaitable: Awaitable[Any]) -> Any:
-    async def wait() -> Any:
-        return await awaitable
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(wait())
-    # A loop runs already (a notebook): asyncio.run refuses to nest, so wait in another thread.
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, wait()).result()
-
-
-def _as_list(returned: Any) -> list[Any] | None:
-    """The values of a list, tuple, array or tensor of one dimension; None for anything else."""
-    if isinstance(returned, list | tuple):
-        return list(returned)
-    if getattr(returned, "ndim", None) == 1 and hasattr(returned, "tolist"):
-        return list(returned.tolist())
-    return None
-
-
-def _outcome(name: str, value: Any) -> Outcome:
-    if value is None:
-        return ABSTAINED
-    number = value
-    if getattr(value, "shape", None) is not None and hasattr(value, "item"):
-        with contextlib.suppress(RuntimeError, ValueError):  # more than one element: no number
-            number = value.item()
-    if not isinstance(number, Real | Decimal):
-        return _errored(f"reward {name!r} returned {_shown(value)}; expected a number or None")
-    try:
-        number = float(number)
-    except (OverflowError, ValueError):
-        return _errored(f"reward {name!r} returned {_shown(value)}, which is no finite number")
-    if not isfinite(number):
-        return _errored(f"reward {name!r} returned {number}; expected a finite number or None")
-    return Outcome("scored", number)
-
-
-def _errored(reason: str) -> Outcome:
-    return Outcome("errored", None, reason)
-
-
-def _shown(value: Any) -> str:
-    """A value in a message: its type, and as much of it as fits."""
-    try:
-        text = repr(value)
-    except Exception:
-        text = "?"
-    return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"

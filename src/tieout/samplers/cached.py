@@ -1,0 +1,75 @@
+"""Ask once: completions kept in a file by what was asked, for judges and for evaluations that are repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ..atomic import fingerprint
+from ..types import Prompt
+from . import Sampler, SamplingParams
+from .api import IncompleteError
+
+
+class CachedSampler:
+    """A Sampler that remembers. What arrives is written at once, also when other requests of the call fail."""
+
+    def __init__(self, sampler: Sampler, path: Path, name: str) -> None:
+        """
+        Args:
+            sampler: asked what the file does not know.
+            path: JSON lines of {"key", "completion"}; made if it is not there. A torn last line is dropped.
+            name: of the model; another name is another question.
+        """
+        self.sampler, self.path, self.name = sampler, path, name
+        self.hits = self.misses = 0
+        self._known: dict[str, str] = {}
+        if path.exists():
+            text = path.read_text(encoding="utf-8")
+            for line in text.split("\n")[:-1]:
+                row = json.loads(line)
+                self._known[row["key"]] = row["completion"]
+            if not text.endswith("\n"):
+                path.write_text("".join(line + "\n" for line in text.split("\n")[:-1]), encoding="utf-8")
+
+    def complete(self, prompts: Sequence[Prompt], params: SamplingParams) -> list[str]:
+        """One completion per prompt. A prompt asked twice in one call is answered once unless it is sampled."""
+        keys = [self._key(prompt, params, i) for i, prompt in enumerate(prompts)]
+        missing: dict[str, int] = {}
+        for i, key in enumerate(keys):
+            if key not in self._known:
+                missing.setdefault(key, i)
+        self.hits, self.misses = self.hits + len(keys) - len(missing), self.misses + len(missing)
+        reasons: dict[str, str] = {}
+        if missing:
+            asked = [prompts[i] for i in missing.values()]
+            try:
+                answers: Sequence[str | None] = self.sampler.complete(asked, params)
+            except IncompleteError as error:
+                answers = error.completions
+                reasons = {key: error.reasons[n] for n, key in enumerate(missing) if n in error.reasons}
+            self._keep({key: text for key, text in zip(missing, answers, strict=True) if text is not None})
+        if reasons:
+            raise IncompleteError(
+                [self._known.get(key) for key in keys],
+                {i: reasons[key] for i, key in enumerate(keys) if key in reasons},
+            )
+        return [self._known[key] for key in keys]
+
+    def _keep(self, answers: dict[str, str]) -> None:
+        self._known.update(answers)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a", encoding="utf-8") as file:
+            for key, text in answers.items():
+                file.write(json.dumps({"key": key, "completion": text}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _key(self, prompt: Prompt, params: SamplingParams, index: int) -> str:
+        """At temperature 0 the place in the call does not matter; above it, draw i is a question of its own."""
+        plain = prompt if isinstance(prompt, str) else [dict(message) for message in prompt]
+        place = index if params.temperature else None
+        return fingerprint({"model": self.name, "prompt": plain, "params": asdict(params), "place": place})
