@@ -11,6 +11,7 @@ COMMANDS: dict[str, str] = {
     "train": "Train with one method: sft, dpo or grpo",
     "sample": "Ask a model",
     "eval": "Score a model on a task or a file",
+    "calibrate": "Hold a reward against the marks of people",
     "gate": "Judge a run's candidate anew, with the grades of people",
     "ship": "Ship a run's candidate, or say what is missing",
     "show": "Show a run's table, verdict and next command",

@@ -1,0 +1,85 @@
+"""tieout calibrate REWARD --data FILE"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Options:
+    """Hold a reward against people. Exit status: 0 pass, 3 hold (not shown to be enough), 4 fail.
+
+    Rows: prompt, completion and label (true or false; labels for several people's), or prompt, chosen and rejected;
+    and the columns that the reward asks for.
+    """
+
+    reward: Annotated[str, tyro.conf.Positional]
+    """A registered name, FILE.py:FUNCTION, or `scores`: rows carry `score` (or chosen_score, rejected_score)."""
+    data: Path
+    """Rows with the marks of people."""
+    out: Path = Path("calibration")
+    """Folder for calibration.json, calibration.png and rows.jsonl."""
+    floor: float = 0.70
+    """The interval of the agreement must lie above this."""
+    threshold: float = 0.5
+    """Rows with labels: a completion that scores at least this counts as called right."""
+    min_rows: int = 50
+    """Fewer judged rows show nothing."""
+    fresh: Path | None = None
+    """Rows of prompt and completion that the policy wrote lately: has it left the calibrated range?"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse, calibrate, print, write."""
+    options = tyro.cli(Options, prog="tieout calibrate", args=list(arguments))
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from ..atomic import write_json
+    from ..evidence.calibrate import CalibrationPolicy, calibrate
+    from ..evidence.calibration_plot import plot
+    from ..evidence.files import write_jsonl
+    from ..rewards import load_reward
+    from ..rows import read_rows
+
+    rows = list(read_rows(options.data))
+    fresh = list(read_rows(options.fresh)) if options.fresh else []
+    reward = None if options.reward == "scores" else load_reward(options.reward)
+    policy = CalibrationPolicy(options.floor, options.threshold, options.min_rows)
+    console = Console()
+    with Progress(console=console, transient=True) as shown:
+        bar = shown.add_task("calibrate", total=len(rows))
+        result = calibrate(
+            options.reward, reward, rows, policy, fresh=fresh, progress=lambda done: shown.advance(bar, done)
+        )
+    write_json(options.out / "calibration.json", result.to_plain())
+    write_jsonl(options.out / "rows.jsonl", result.rows)
+    plot(result, options.out / "calibration.png")
+    lines = {"agreement": result.agreement, "between people": result.people}
+    for name, figure in lines.items():
+        if figure.value is not None:
+            console.print(
+                f"{name:<18} {figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]  n={figure.n}",
+                highlight=False,
+            )
+    extra = {"kappa": result.kappa, "separation (AUC)": result.separation, "ECE": result.calibration_error}
+    for name, value in extra.items():
+        if value is not None:
+            console.print(f"{name:<18} {value:.3f}", highlight=False)
+    if result.drift:
+        console.print(
+            f"{'drift':<18} distance {result.drift.distance:.3f}, p {result.drift.p_value:.2g}, "
+            f"{result.drift.outside:.1%} outside, n={result.drift.n}",
+            highlight=False,
+        )
+    colour = {"pass": "green", "hold": "yellow", "fail": "red"}[result.verdict]
+    console.print(f"verdict: [bold {colour}]{result.verdict}[/]")
+    for reason in result.reasons:
+        console.print(f"  {reason}", highlight=False)
+    console.print(f"written: {options.out}", highlight=False)
+    raise SystemExit({"pass": 0, "hold": 3, "fail": 4}[result.verdict])

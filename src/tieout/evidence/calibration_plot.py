@@ -1,0 +1,58 @@
+"""The picture of a calibration: how often each range of scores is right, and how scores are spread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .calibrate import Calibration
+
+
+def plot(calibration: Calibration, path: Path, fresh: Sequence[float] = ()) -> None:
+    """Write a PNG: reliability (labels) or the lead of the preferred one (pairs), and the scores of each kind."""
+    from matplotlib.figure import Figure  # not pyplot: no window system, no state between calls
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    scored = [row for row in calibration.rows if row["status"] == "scored"]
+    if calibration.kind == "labels":
+        _reliability(left, calibration)
+        kinds = {
+            "right": [r["score"] for r in scored if r["label"] > 0.5],
+            "wrong": [r["score"] for r in scored if r["label"] <= 0.5],
+        }
+    else:
+        leads = [r["chosen_score"] - r["rejected_score"] for r in scored]
+        left.hist(leads, bins=24, color="#4a6fa5")
+        left.axvline(0, color="black", linewidth=0.8)
+        left.set(xlabel="score of the preferred minus the other", ylabel="pairs")
+        kinds = {
+            "preferred": [r["chosen_score"] for r in scored],
+            "not preferred": [r["rejected_score"] for r in scored],
+        }
+    if fresh:
+        kinds["fresh samples"] = list(fresh)
+    everything = [s for values in kinds.values() for s in values]
+    span = (min(everything, default=0.0), max(everything, default=1.0))
+    for (name, values), colour in zip(kinds.items(), ("#2f7d4f", "#b3403a", "#8a8a8a"), strict=False):
+        right.hist(values, bins=20, range=span, histtype="step", linewidth=1.6, color=colour, label=name)
+    right.set(xlabel="score", ylabel="completions")
+    right.legend(frameon=False)
+    a = calibration.agreement
+    if a.value is not None:
+        figure.suptitle(f"{calibration.reward}: agreement {a.value:.3f} [{a.low:.3f}, {a.high:.3f}], n={a.n}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def _reliability(axes: Any, calibration: Calibration) -> None:
+    bins = calibration.bins
+    x, y = [b.mean_score for b in bins], [b.right for b in bins]
+    below = [max(0.0, b.right - b.right_low) for b in bins]
+    above = [max(0.0, b.right_high - b.right) for b in bins]
+    axes.errorbar(x, y, yerr=[below, above], fmt="o-", color="#4a6fa5", capsize=3)
+    if calibration.calibration_error is not None:
+        axes.plot([0, 1], [0, 1], color="#8a8a8a", linestyle=":")
+        axes.set_title(f"ECE {calibration.calibration_error:.3f}", fontsize=9)
+    axes.set(xlabel="score", ylabel="share that people call right", ylim=(-0.03, 1.03))
