@@ -6,16 +6,22 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
+from .batch import Totals
 from .learner import Learner
 from .learner.checkpoint import Checkpoints
 from .methods import Method
 from .monitors import Monitor, StopTraining
 from .source import Source
+from .types import Group
+
+Updates = Generator[list[Group], Mapping[str, float], None]
+"""What `updates` of a method gives: the groups of each optimizer update, told the metrics of the one before."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ def train(
             groups = method.annotate(next(groups_of), learner)
             collected = time.perf_counter()
             learner.learning_rate = method.learning_rate * schedule.rate(learner.step, steps)
-            metrics = learner.update(groups, method.loss)
+            metrics = learn(method, groups, learner)
             position = source.position
             step = learner.step
             ended = time.perf_counter()
@@ -117,6 +123,41 @@ def train(
             if stop:
                 raise KeyboardInterrupt
         save()
+
+
+def learn(method: Method, groups: list[Group], learner: Learner) -> dict[str, float]:
+    """All optimizer updates that one batch of annotated groups is worth; together they are one step.
+
+    A method with `updates` says which groups each of them takes, and is sent the metrics of the one before. An update
+    in which no token would be trained is skipped, and counted.
+
+    Returns:
+        the means of the updates' metrics, but `mismatch` of the first (later ones measure the updates themselves, not
+        the sampler), and `updates` and `empty_updates`, which are counts.
+    """
+    step, results, empty = learner.step, list[dict[str, float]](), 0
+    plan: Updates = getattr(method, "updates", _once)(groups)
+    part = next(plan, None)
+    while part is not None:
+        if Totals.of(part).tokens:
+            results.append(learner.update(part, method.loss))
+        else:
+            empty += 1
+        try:
+            part = plan.send(results[-1] if results else {})
+        except StopIteration:
+            part = None
+    learner.step = step + 1
+    names = dict.fromkeys(name for result in results for name in result)
+    metrics = {name: fmean(r[name] for r in results) for name in names}
+    metrics |= {"updates": float(len(results)), "empty_updates": float(empty)}
+    if "mismatch" in metrics:
+        metrics["mismatch"] = results[0]["mismatch"]
+    return metrics
+
+
+def _once(groups: list[Group]) -> Updates:
+    yield groups
 
 
 @contextmanager

@@ -13,11 +13,16 @@ from ..source import Source
 from ..types import Group
 from .dpo import DPO
 from .grpo import GRPO
+from .grpo_family import CISPO, DAPO, GSPO, RLOO, DrGRPO
 from .sft import SFT
 
 
 class Method(Protocol):
-    """A frozen dataclass: its fields are the configuration, the docstring under each is its help."""
+    """A frozen dataclass: its fields are the configuration, the docstring under each is its help.
+
+    A method that learns more than once from a batch also has `updates(groups)`, a generator of the groups of each
+    optimizer update, which is sent the metrics of the one before; see `tieout.train.learn`.
+    """
 
     @property
     def learning_rate(self) -> float:
@@ -47,7 +52,16 @@ class Method(Protocol):
         ...
 
 
-METHODS: dict[str, type[Method]] = {"sft": SFT, "dpo": DPO, "grpo": GRPO}
+METHODS: dict[str, type[Method]] = {
+    "sft": SFT,
+    "dpo": DPO,
+    "grpo": GRPO,
+    "dr_grpo": DrGRPO,
+    "dapo": DAPO,
+    "gspo": GSPO,
+    "cispo": CISPO,
+    "rloo": RLOO,
+}
 """Name -> class: what `tieout train NAME` and recipes accept."""
 
-__all__ = ["DPO", "GRPO", "METHODS", "SFT", "Method"]
+__all__ = ["CISPO", "DAPO", "DPO", "GRPO", "GSPO", "METHODS", "RLOO", "SFT", "DrGRPO", "Method"]
