@@ -1,0 +1,108 @@
+"""What is done when a detector is alarmed: warn, turn a dial, stop, or go back to a good checkpoint."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+
+from ..monitors import Monitor, StopTraining
+from ..types import Group
+
+Detector = Callable[[int, Sequence[Group], Mapping[str, float]], str | None]
+"""(step, groups, metrics) -> why it is alarmed, or None. It may remember earlier steps."""
+
+Action = Callable[[int, str], None]
+"""Called with the step and the reason."""
+
+
+@dataclass
+class Dials:
+    """What alarms may turn while a run goes on; `train` reads it before every step and saves it with the weights."""
+
+    rate: float = 1.0
+    """The learning rate is multiplied by it."""
+    beta: float = 1.0
+    """The method's KL coefficient is multiplied by it."""
+
+
+class RollBack(Exception):
+    """Raised by an alarm: go back to a checkpoint, and on from there with other data."""
+
+    def __init__(self, reason: str, before: int) -> None:
+        super().__init__(reason)
+        self.before = before
+        """Checkpoints of this step and later are not good."""
+
+
+def alarm(detector: Detector, action: Action, log: list[tuple[int, str]] | None = None) -> Monitor:
+    """A monitor that counts `alarms` in the metrics, and acts when the detector is alarmed."""
+
+    def monitor(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
+        metrics.setdefault("alarms", 0.0)
+        reason = detector(step, groups, metrics)
+        if reason is None:
+            return
+        metrics["alarms"] += 1
+        if log is not None:
+            log.append((step, reason))
+        action(step, reason)
+
+    return monitor
+
+
+def warn() -> Action:
+    """Say so, and go on."""
+    return lambda step, reason: warnings.warn(f"step {step}: {reason}", stacklevel=2)
+
+
+def stop() -> Action:
+    """Save, and end the run with the reason."""
+
+    def act(step: int, reason: str) -> None:
+        raise StopTraining(f"step {step}: {reason}")
+
+    return act
+
+
+def lower_rate(dials: Dials, factor: float = 0.5) -> Action:
+    """Multiply the learning rate by `factor` from the next step on, and warn."""
+
+    def act(step: int, reason: str) -> None:
+        dials.rate *= factor
+        warnings.warn(
+            f"step {step}: {reason}; the learning rate is now {dials.rate:g} of its schedule", stacklevel=2
+        )
+
+    return act
+
+
+def raise_beta(dials: Dials, factor: float = 2.0) -> Action:
+    """Multiply the KL coefficient by `factor` from the next step on, and warn. For methods whose `beta` is not 0."""
+
+    def act(step: int, reason: str) -> None:
+        dials.beta *= factor
+        warnings.warn(
+            f"step {step}: {reason}; the KL coefficient is now {dials.beta:g} times its own", stacklevel=2
+        )
+
+    return act
+
+
+def roll_back(dials: Dials | None = None, factor: float = 0.5, lag: int = 8, times: int = 2) -> Action:
+    """Return to the newest checkpoint at least `lag` steps old, with a lower rate; after `times` of it, stop.
+
+    `lag` is what the detector took to notice: weights younger than that are part of the trouble.
+    """
+    done = 0
+
+    def act(step: int, reason: str) -> None:
+        nonlocal done
+        done += 1
+        if done > times:
+            raise StopTraining(f"step {step}: {reason}, again after {times} returns to an earlier checkpoint")
+        if dials is not None:
+            dials.rate *= factor
+        raise RollBack(f"step {step}: {reason}", step - lag)
+
+    return act
