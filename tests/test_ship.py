@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import re
 import shutil
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 import tieout.behaviour
 import tieout.ship
 from random_groups import stir_weights
+from tieout.atomic import verifies
 from tieout.behaviour import Behaviour, BehaviourError, compare, observe
 from tieout.card import Card, card_of
 from tieout.chat import Chat
@@ -27,7 +29,7 @@ from tieout.evidence.evaluate import CONTROLS, PROGRAMMATIC, Case
 from tieout.evidence.human import Grade
 from tieout.evidence.report import write_report
 from tieout.learner import AdapterConfig, Learner, load
-from tieout.learner.checkpoint import save_adapter, verifies
+from tieout.learner.checkpoint import save_adapter
 from tieout.ship import ShippingError, altered, check, portable, prepare, ship
 from tieout.types import Prompt
 
@@ -660,12 +662,13 @@ def test_a_candidate_changed_after_its_check_does_not_ship(run: Callable[[str], 
 
 
 @pytest.fixture
-def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[], object]], None]:
-    """`killed("seal", action)`: run the action in a process that dies, without cleaning up, when it gets there."""
+def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Run an action in a process that dies, without cleaning up, when it gets to a function such as `atomic:seal`."""
 
-    def run_and_die(where: str, action: Callable[[], object]) -> None:
+    def run_and_die(where: str, action: Callable[[], object], when: Callable[..., bool]) -> None:
+        name, real = where.replace(":", "."), pkgutil.resolve_name(f"tieout.{where}")
         with monkeypatch.context() as patch:
-            patch.setattr(f"tieout.ship.{where}", lambda *_, **__: os._exit(9))
+            patch.setattr(f"tieout.{name}", lambda *a, **k: os._exit(9) if when(*a) else real(*a, **k))
             child = os.fork()
             if child == 0:
                 try:
@@ -677,15 +680,21 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[], objec
     return run_and_die
 
 
-@pytest.mark.parametrize("where", ["shutil.copytree", "seal", "render", "Path.rename", "sync"])
+@pytest.mark.parametrize(
+    "where", ["ship:shutil.copytree", "atomic:seal", "ship:render", "atomic:Path.rename", "atomic:sync"]
+)
 def test_killed_half_way_it_ships_all_or_nothing(
-    run: Callable[[str], Path], killed: Callable[[str, Callable[[], object]], None], where: str
+    run: Callable[[str], Path], killed: Callable[..., None], where: str
 ) -> None:
     folder = run("ship")
     candidate, shipped, evidence = (folder / name for name in ("candidate", "shipped", "evidence"))
-    killed(where, lambda: ship(candidate, shipped, evidence))
+    killed(
+        where,
+        lambda: ship(candidate, shipped, evidence),
+        lambda *a: where != "atomic:sync" or shipped.exists(),
+    )
     assert altered(candidate) == []
-    if where == "sync":  # the rename was done
+    if where == "atomic:sync":  # the rename was done
         assert verifies(shipped)
     else:
         assert not shipped.exists()

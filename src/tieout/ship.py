@@ -15,8 +15,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,14 +25,13 @@ import torch
 from transformers import GenerationConfig
 
 from . import embedded
-from .atomic import write_json
+from .atomic import MANIFEST, appearing, sha256, write_json
 from .behaviour import TOLERANCES, Behaviour, BehaviourError, compare
 from .card import Card, card_of, render
 from .config import from_plain, to_plain
-from .evidence.files import read_json, sha256
+from .evidence.files import read_json
 from .evidence.report import verify as verify_report
 from .learner import load
-from .learner.checkpoint import MANIFEST, seal, sync
 from .learner.models import portable
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -96,7 +94,7 @@ def prepare(
         ShippingError: part, prompt, token and difference. Nothing is left behind.
     """
     shutil.rmtree(folder, ignore_errors=True)  # never ship an older candidate by mistake
-    with _appearing(folder) as aside:
+    with appearing(folder) as aside:
         _build(adapter, base, aside, policy, device)
         found = check(aside, policy, device)
         parts = parts_of(aside)
@@ -210,7 +208,7 @@ def ship(candidate: Path, shipped: Path, evidence: Path, *, override: str | None
         _record(evidence, reason, verdict, candidate)
     made_from = read_json(candidate / "card.json")
     words = from_plain(Card, made_from["card"], str(candidate / "card.json"))
-    with _appearing(shipped) as aside:
+    with appearing(shipped) as aside:
         shutil.copytree(candidate, aside, copy_function=_link_or_copy, dirs_exist_ok=True)
         for name in (MANIFEST, "README.md"):  # unlinked, not overwritten: the candidate has the same files
             (aside / name).unlink()
@@ -247,35 +245,6 @@ def _record(evidence: Path, reason: str, verdict: Mapping[str, Any], candidate: 
         "candidate": sha256(candidate / MANIFEST),
     }
     write_json(path, [*(read_json(path) if path.exists() else []), entry])
-
-
-@contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """A folder to fill; it takes its name, sealed, when the block ends, and vanishes if the block fails."""
-    for left in folder.parent.glob(f".{folder.name}.*"):  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    aside.mkdir(parents=True)
-    try:
-        yield aside
-        _open_to_readers(aside)
-        seal(aside)
-        if folder.exists():
-            folder.rename(folder.with_name(f".{folder.name}.old"))
-        aside.rename(folder)
-        sync(folder.parent)
-    finally:
-        for left in (aside, folder.with_name(f".{folder.name}.old")):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _open_to_readers(folder: Path) -> None:
-    """The user's usual permissions: safetensors makes its files 0600."""
-    umask = os.umask(0)
-    os.umask(umask)
-    for path in folder.rglob("*"):
-        if path.is_file():
-            path.chmod(0o666 & ~umask)
 
 
 def _link_or_copy(source: str, target: str) -> object:

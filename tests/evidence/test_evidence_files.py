@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tieout.evidence.files import read_json, read_jsonl, set_aside, sha256, write_jsonl, write_text
+from tieout.evidence.files import read_json, read_jsonl, set_aside, write_jsonl, write_text
 
 ANY_TEXT = st.text(alphabet=st.characters(exclude_categories=()))
 
@@ -70,8 +70,3 @@ def test_files_are_set_aside_together_under_one_free_number(tmp_path: Path) -> N
     set_aside(tmp_path / "sheet.jsonl", tmp_path / "key.json")
     assert {p.name for p in tmp_path.iterdir()} == {"sheet-2.jsonl", "key-2.json", "key-1.json"}
     assert (tmp_path / "key-2.json").read_text() == "key.json"
-
-
-def test_the_hash_is_of_the_bytes(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"")
-    assert sha256(tmp_path / "a") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

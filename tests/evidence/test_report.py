@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from made_cases import make_cases, two_models
 
+from tieout.atomic import sha256
 from tieout.evidence.evaluate import Case
-from tieout.evidence.files import read_json, read_jsonl, sha256, write_jsonl
+from tieout.evidence.files import read_json, read_jsonl, write_jsonl
 from tieout.evidence.gate import GatePolicy
 from tieout.evidence.human import Grade
 from tieout.evidence.report import build_report, regate, verify, write_report

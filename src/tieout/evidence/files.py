@@ -1,4 +1,4 @@
-"""Evidence on disk: JSON lines with their line numbers, files that are whole or absent, and their hashes."""
+"""Evidence on disk: JSON lines with their line numbers, and files that are whole or absent."""
 
 from __future__ import annotations
 
@@ -51,12 +51,6 @@ def set_aside(*paths: Path) -> None:
         number += 1
     for path in paths:
         path.rename(path.with_stem(f"{path.stem}-{number}"))
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_text(text: str) -> str:

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import stats
-from ..atomic import write_json
+from ..atomic import sha256, write_json
 from .evaluate import PROGRAMMATIC, TRACKS, Case, read_cases, write_cases
 from .figures import model_figures, pair_figures
-from .files import read_json, set_aside, sha256
+from .files import read_json, set_aside
 from .gate import GatePolicy, gate
 from .human import Grade, read_grades, write_sheet
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -13,129 +13,177 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ..atomic import MANIFEST, appearing, verifies
+from . import randomness
 from .learner import Learner
-from .models import POLICY
-
-MANIFEST = "manifest.json"
-"""Written last: name -> SHA-256 of every other file."""
+from .models import POLICY, VALUE
+from .scalar import save_classifier, save_score, save_value
 
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of one run."""
+    """The checkpoints of one run. With several processes all ranks call, the first one writes, and all restore."""
 
     folder: Path
     keep: int = 2
     """Older ones are deleted."""
 
     def save(self, learner: Learner, state: Mapping[str, Any]) -> Path:
-        """Weights, optimizer, random state and `state` (plain values), atomically."""
-        tensors: dict[str, torch.Tensor] = {"rng": torch.random.get_rng_state()}
-        for name, parameter in learner.model.trained().items():
-            tensors[f"weight/{name}"] = parameter.detach().contiguous()
-            for key, value in learner.optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer/{key}/{name}"] = value.detach().contiguous()
-        plain = {"step": learner.step, "skipped_updates": learner.skipped_updates, **state}
+        """Weights, optimizer, random state of every rank and `state` (plain values), atomically.
+
+        OSError: it could not be written, for a full disk or whatever else; the earlier ones are as they were.
+        """
+        processes = learner.processes
+        processes.agree(_digest(learner), f"the weights after step {learner.step}")
+        plain = {
+            "step": learner.step,
+            "skipped_updates": learner.skipped_updates,
+            **state,
+            "random": processes.gather(randomness.state(learner.model.device)),
+        }
         target = self.folder / f"step-{learner.step:06d}"
-        aside = self.folder / f".{target.name}.{os.getpid()}"
+        processes.first(lambda: self._write(target, _tensors(learner), plain))
+        return target
+
+    def _write(self, target: Path, tensors: Mapping[str, torch.Tensor], plain: Mapping[str, Any]) -> None:
         for dead in self.folder.glob(".step-*"):  # of a process that was killed inside a save
             shutil.rmtree(dead, ignore_errors=True)
-        aside.mkdir(parents=True)
-        save_file(tensors, aside / "state.safetensors")
-        (aside / "state.json").write_text(json.dumps(plain))
-        seal(aside)
-        shutil.rmtree(target, ignore_errors=True)
-        aside.rename(target)
-        sync(self.folder)
+        with _complaining(self.folder), appearing(target) as aside:
+            save_file(dict(tensors), aside / "state.safetensors")
+            (aside / "state.json").write_text(json.dumps(plain), encoding="utf-8")
         for old in self._all()[: -self.keep]:
             shutil.rmtree(old)
-        return target
+
+    def newest(self) -> Path | None:
+        """The newest checkpoint that verifies; damaged ones are passed over with a warning."""
+        for folder in reversed(self._all()):
+            if verifies(folder):
+                return folder
+            warnings.warn(f"checkpoint {folder} is damaged, and skipped", stacklevel=2)
+        return None
 
     def restore(self, learner: Learner) -> dict[str, Any] | None:
         """Put the newest checkpoint that verifies into the learner; returns its plain state, None if there is none."""
-        for folder in reversed(self._all()):
-            if not verifies(folder):
-                warnings.warn(f"checkpoint {folder} is damaged, and skipped", stacklevel=2)
-                continue
-            tensors = load_file(folder / "state.safetensors")
-            state: dict[str, Any] = json.loads((folder / "state.json").read_text())
-            trained = learner.model.trained()
-            saved = {n.removeprefix("weight/") for n in tensors if n.startswith("weight/")}
-            if saved != set(trained):
-                differing = sorted(saved ^ set(trained))[:3]
-                raise ValueError(
-                    f"{folder} holds other parameters than the model trains, such as {differing}"
-                )
-            torch.random.set_rng_state(tensors["rng"])
-            learner.optimizer.state.clear()
-            with torch.no_grad():
-                for name, parameter in trained.items():
-                    parameter.copy_(tensors[f"weight/{name}"])
-            for full, value in tensors.items():
-                kind, _, rest = full.partition("/")
-                if kind == "optimizer":
-                    key, _, name = rest.partition("/")
-                    parameter = trained[name]  # fused AdamW keeps its step count beside the parameter, too
-                    learner.optimizer.state[parameter][key] = value.to(parameter.device)
-            learner.step, learner.skipped_updates = state["step"], state["skipped_updates"]
-            return state
-        return None
+        if (state := self.peek(learner)) is not None:
+            self.load(learner, state)
+        return state
+
+    def peek(self, learner: Learner) -> dict[str, Any] | None:
+        """The plain state of the newest checkpoint that verifies, the same one on all ranks; None if there is none."""
+        name = learner.processes.first(lambda: folder.name if (folder := self.newest()) else None)
+        if name is None:
+            return None
+        state: dict[str, Any] = json.loads((self.folder / name / "state.json").read_text(encoding="utf-8"))
+        return state
+
+    def load(self, learner: Learner, state: Mapping[str, Any]) -> None:
+        """Put the checkpoint with this plain state into the learner. ValueError: it is of another model."""
+        folder = self.folder / f"step-{state['step']:06d}"
+        tensors = load_file(folder / "state.safetensors")
+        trained = learner.model.trained()
+        saved = {name.removeprefix("weight/"): x for name, x in tensors.items() if name.startswith("weight/")}
+        if saved.keys() != trained.keys():
+            differing = sorted(saved.keys() ^ trained.keys())[:3]
+            raise ValueError(f"{folder} holds other parameters than the model trains, such as {differing}")
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                if parameter.shape != saved[name].shape:
+                    shapes = f"was {list(saved[name].shape)}, is {list(parameter.shape)}"
+                    raise ValueError(f"{folder} holds {name} in another shape: {shapes}")
+                parameter.copy_(saved[name])
+        _load_optimizer(learner, tensors, folder)
+        learner.step, learner.skipped_updates = state["step"], state["skipped_updates"]
+        known = state["random"]
+        if len(known) != learner.processes.count:
+            warnings.warn(
+                f"{folder} was saved by {len(known)} processes, and goes on with {learner.processes.count}: the same "
+                "data and the same steps, but not bit for bit the same numbers",
+                stacklevel=2,
+            )
+        randomness.restore(known[min(learner.processes.rank, len(known) - 1)], learner.model.device)
 
     def _all(self) -> list[Path]:
         return sorted(p for p in self.folder.glob("step-*") if (p / MANIFEST).exists())
 
 
-def verifies(folder: Path) -> bool:
-    """Whether every file is there and has the hash that the manifest names."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        return all(_sha256(folder / name) == digest for name, digest in manifest.items())
-    except (OSError, ValueError):
-        return False
-
-
 def save_adapter(learner: Learner, folder: Path) -> None:
-    """Export the policy in PEFT's format (or the whole model in transformers', for full fine-tuning), atomically."""
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
-    network = learner.model.network
-    if hasattr(network, "peft_config"):
-        network.save_pretrained(str(aside), selected_adapters=[POLICY], save_embedding_layers=False)
-        (aside / "README.md").unlink(missing_ok=True)  # PEFT's template; shipping writes a real card
-    else:
-        network.save_pretrained(str(aside))
-        learner.model.tokenizer.save_pretrained(str(aside))
-    seal(aside)
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
-    sync(folder.parent)
+    """Export the policy in PEFT's format (or the whole model in transformers', for full fine-tuning), atomically.
+
+    A reward model is saved as a sequence classifier of either kind; a value head lies beside its policy.
+    """
+    model, network = learner.model, learner.model.network
+    with _complaining(folder), appearing(folder) as aside:
+        if hasattr(network, "peft_config"):
+            own = [VALUE] if model.value is not None and model.value.adapter else []
+            network.save_pretrained(str(aside), selected_adapters=[POLICY, *own], save_embedding_layers=False)
+            (aside / "README.md").unlink(missing_ok=True)  # PEFT's template; shipping writes a real card
+            if model.only_scores:
+                save_score(aside, model.score)
+        else:
+            if model.only_scores:
+                save_classifier(network, model.score, aside)
+            else:
+                network.save_pretrained(str(aside))
+            model.tokenizer.save_pretrained(str(aside))
+        if model.value is not None:
+            save_value(aside, model.value)
 
 
-def seal(folder: Path) -> None:
-    """Force every file to disk, then write their hashes."""
-    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    for name in names:
-        with open(folder / name, "rb") as file:
-            os.fsync(file.fileno())
-    manifest = folder / MANIFEST
-    with open(manifest, "w") as file:
-        json.dump({name: _sha256(folder / name) for name in names}, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    sync(folder)
+class _complaining:
+    """Turn a failure of safetensors, which is often a full disk, into an OSError that names the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if isinstance(error, SafetensorError):
+            raise OSError(errno.EIO, f"could not be written ({error})", str(self.folder)) from error
 
 
-def sync(folder: Path) -> None:
-    """Force a folder's own entries, such as a rename in it, to disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+# Optimizer state is kept by the place of its parameter, not by a name: parameters may be views of one flat buffer.
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _optimized(learner: Learner) -> list[torch.Tensor]:
+    return [p for group in learner.optimizer.param_groups for p in group["params"]]
+
+
+def _tensors(learner: Learner) -> dict[str, torch.Tensor]:
+    """What a checkpoint holds. Copies: safetensors refuses tensors that share memory."""
+    tensors = {
+        f"weight/{name}": parameter.detach().clone().contiguous()
+        for name, parameter in learner.model.trained().items()
+    }
+    for place, parameter in enumerate(_optimized(learner)):
+        for key, value in learner.optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer/{place}/{key}"] = value.detach().clone().contiguous()
+    return tensors
+
+
+def _load_optimizer(learner: Learner, tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
+    learner.optimizer.state.clear()
+    parameters = _optimized(learner)
+    for full, value in tensors.items():
+        if full.startswith("optimizer/"):
+            _, place, key = full.split("/")
+            if int(place) >= len(parameters) or value.numel() not in (1, parameters[int(place)].numel()):
+                raise ValueError(
+                    f"{folder} holds the state of another optimizer: {full} has no parameter here"
+                )
+            parameter = parameters[int(place)]  # fused AdamW keeps its step count beside the parameter, too
+            learner.optimizer.state[parameter][key] = value.to(parameter.device)
+
+
+def _digest(learner: Learner) -> str:
+    """SHA-256 of the trained weights, to hold ranks against each other; empty for one process."""
+    if learner.processes.count == 1:
+        return ""
+    digest = hashlib.sha256()
+    for parameter in learner.model.trained().values():
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
