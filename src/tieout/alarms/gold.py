@@ -13,13 +13,13 @@ from .actions import Detector
 
 
 def gold_against_proxy(
-    gold: Reward, *, window: int = 6, fall: float = 0.05, confidence: float = 3.0, name: str = "gold"
+    gold: Reward, *, window: int = 6, fall: float = 0.05, confidence: float = 4.0, name: str = "gold"
 ) -> Detector:
     """The gold score of what was just sampled falls while the reward that is trained on does not.
 
     `gold` is a verifier that is not trained on. Each window of steps is compared with the best window before it: the
     alarm goes off where gold has fallen by more than `fall`, and the gap to the proxy has grown, both beyond chance
-    (`confidence` standard errors over groups). Adds nothing to the gradient. The gold means are kept as `history`.
+    (`confidence` standard errors over groups; 4, because every pair of windows is one more chance to be unlucky). Adds nothing to the gradient. The gold means are kept as `history`.
     """
     golds: list[list[float]] = []
     proxies: list[list[float]] = []
