@@ -18,8 +18,9 @@ def gold_against_proxy(
     """The gold score of what was just sampled falls while the reward that is trained on does not.
 
     `gold` is a verifier that is not trained on. Each window of steps is compared with the best window before it: the
-    alarm goes off where gold has fallen by more than `fall`, and the gap to the proxy has grown, both beyond chance
-    (`confidence` standard errors over groups; 4, because every pair of windows is one more chance to be unlucky). Adds nothing to the gradient. The gold means are kept as `history`.
+    alarm goes off where gold has fallen by more than `fall`, and the gap to the proxy has grown, both beyond chance:
+    by `confidence` standard errors over groups, 4 because every pair of windows is one more chance to be unlucky.
+    Adds the mean gold score of each step to the metrics as `name`, and nothing to the gradient.
     """
     golds: list[list[float]] = []
     proxies: list[list[float]] = []
