@@ -14,9 +14,9 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from .rewards.runner import Outcome
+from .rewards.outcomes import Outcome, errored
 from .samplers import Sampler, SamplingParams
 from .samplers.api import IncompleteError
 from .types import Message, Prompt
@@ -87,6 +87,8 @@ class Judge:
                 "their own; take a judge of another family, or say allow_same_family=True"
             )
 
+    __reward_range__: ClassVar[tuple[float, float]] = (0.0, 1.0)
+
     @property
     def __name__(self) -> str:
         return "judge"
@@ -110,10 +112,10 @@ class Judge:
     def _outcome(self, verdict: Verdict) -> Outcome:
         grade = verdict.value
         if verdict.reason:
-            return Outcome("errored", None, verdict.reason)
+            return errored(verdict.reason, "infrastructure")
         if isinstance(grade, bool) or not isinstance(grade, int) or not self.low <= grade <= self.high:
             reason = f"the judge's score is {grade!r}; expected a whole number from {self.low} to {self.high}"
-            return Outcome("errored", None, reason)
+            return errored(reason, "infrastructure")
         return Outcome("scored", (grade - self.low) / (self.high - self.low))
 
 

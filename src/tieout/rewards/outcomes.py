@@ -57,8 +57,10 @@ class Outcome:
 ABSTAINED = Outcome("abstained")
 
 
-def ranged(low: float, high: float) -> Callable[[F], F]:
+def ranged(low: float, high: float, *, form: bool = False) -> Callable[[F], F]:
     """Declare that a reward's scores lie in [low, high]: one outside is an error, and a wrong answer gets `low`.
+
+    `form`: it judges the form only, so any well-formed completion is as good as gold.
 
     >>> @ranged(-1, 1)
     ... def signed(completions, **_):
@@ -71,6 +73,7 @@ def ranged(low: float, high: float) -> Callable[[F], F]:
 
     def declare(reward: F) -> F:
         reward.__reward_range__ = (float(low), float(high))  # type: ignore[attr-defined]
+        reward.__judges_form__ = form  # type: ignore[attr-defined]
         return reward
 
     return declare
@@ -239,6 +242,10 @@ def _as_list(returned: Any) -> list[Any] | None:
 def _outcome(name: str, value: Any, bounds: tuple[float, float] | None) -> Outcome:
     if value is None:
         return ABSTAINED
+    if isinstance(value, Outcome):  # a judge knows which of its calls failed, and why
+        if value.status != "scored":
+            return value
+        value = value.score
     number = value
     if getattr(value, "shape", None) is not None and hasattr(value, "item"):
         with contextlib.suppress(RuntimeError, ValueError):  # more than one element: no number
