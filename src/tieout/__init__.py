@@ -9,12 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .canary import Canary
     from .chat import Chat
     from .learner import AdapterConfig, Learner, LearnerConfig, load
     from .methods import DPO, GRPO, METHODS, SFT
     from .samplers import SamplingParams
     from .samplers.local import LocalSampler
     from .samplers.mock import MockSampler
+    from .samplers.vllm import VLLMSampler
     from .source import Source
     from .tasks import TASKS, Task, load_task
     from .train import Schedule, train
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "AdapterConfig": "learner",
+    "Canary": "canary",
     "Chat": "chat",
     "Completion": "types",
     "DPO": "methods",
@@ -38,6 +41,7 @@ _WHERE = {
     "Source": "source",
     "TASKS": "tasks",
     "Task": "tasks",
+    "VLLMSampler": "samplers.vllm",
     "load": "learner",
     "load_task": "tasks",
     "train": "train",
@@ -50,6 +54,7 @@ __all__ = [
     "SFT",
     "TASKS",
     "AdapterConfig",
+    "Canary",
     "Chat",
     "Completion",
     "Group",
@@ -61,6 +66,7 @@ __all__ = [
     "Schedule",
     "Source",
     "Task",
+    "VLLMSampler",
     "load",
     "load_task",
     "train",
