@@ -37,6 +37,10 @@ class Outputs:
     """[T] nats, with gradient."""
     entropies: Tensor
     """[T] nats of the distribution the token was drawn from, no gradient."""
+    values: Tensor | None = None
+    """[T] what the value head says BEFORE each token, with gradient; None without one."""
+    scores: Tensor | None = None
+    """[N] what a reward model says AFTER the last token, with gradient; None for a policy."""
 
 
 @dataclass(frozen=True)

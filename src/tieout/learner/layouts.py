@@ -26,13 +26,15 @@ class Layout:
     """[T] index into the flattened hidden states: the one that predicts each completion token."""
     targets: Tensor
     """[T] the completion tokens."""
+    finals: Tensor
+    """[N] index into the flattened hidden states: the one after each completion's last token."""
     fed: int
     """Tokens computed, padding included."""
 
     def to(self, device: torch.device) -> Layout:
         """The same layout on another device."""
         moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in self.inputs.items()}
-        return Layout(moved, self.predictors.to(device), self.targets.to(device), self.fed)
+        return Layout(moved, self.predictors.to(device), self.targets.to(device), self.finals.to(device), self.fed)
 
 
 def pack(groups: Sequence[Group], path: Literal["dense", "merge"]) -> Layout:
@@ -42,6 +44,7 @@ def pack(groups: Sequence[Group], path: Literal["dense", "merge"]) -> Layout:
     positions: list[int] = []
     predictors: list[int] = []
     targets: list[int] = []
+    finals: list[int] = []
     spans: list[Span] = []
     for group in groups:
         start, length = len(ids), len(group.prompt)
@@ -55,13 +58,14 @@ def pack(groups: Sequence[Group], path: Literal["dense", "merge"]) -> Layout:
             if completion.tokens:
                 predictors += [start + length - 1, *range(first, len(ids) - 1)]
                 targets += completion.tokens
+            finals.append(len(ids) - 1 if completion.tokens else start + length - 1)
     inputs = {
         "input_ids": torch.tensor([ids]),
         "position_ids": torch.tensor([positions]),
         "attention_mask": SKIP_MASK,
         "plan": SharedPrefix(tuple(spans), path),
     }
-    return Layout(inputs, torch.tensor(predictors), torch.tensor(targets), len(ids))
+    return Layout(inputs, torch.tensor(predictors), torch.tensor(targets), torch.tensor(finals), len(ids))
 
 
 def repeat(groups: Sequence[Group], pad: int) -> Layout:
@@ -73,6 +77,7 @@ def repeat(groups: Sequence[Group], pad: int) -> Layout:
     mask = torch.zeros(len(sequences), width, dtype=torch.long)
     predictors: list[int] = []
     targets: list[int] = []
+    finals: list[int] = []
     row = 0
     for group in groups:
         for completion in group.completions:
@@ -82,10 +87,11 @@ def repeat(groups: Sequence[Group], pad: int) -> Layout:
             first = row * width + len(group.prompt) - 1
             predictors += range(first, first + len(completion.tokens))
             targets += completion.tokens
+            finals.append(row * width + length - 1)
             row += 1
     positions = torch.arange(width).expand(len(sequences), -1)
     inputs = {"input_ids": ids, "position_ids": positions, "attention_mask": mask}
-    return Layout(inputs, torch.tensor(predictors), torch.tensor(targets), ids.numel())
+    return Layout(inputs, torch.tensor(predictors), torch.tensor(targets), torch.tensor(finals), ids.numel())
 
 
 def _refuse_empty_prompts(groups: Sequence[Group]) -> None:

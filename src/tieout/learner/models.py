@@ -6,40 +6,58 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft import PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from .. import embedded
 from ..chat import Chat
-from .attention import NAME
+from .adapters import (
+    POLICY,
+    REFERENCE,
+    REWARD,
+    VALUE,
+    AdapterConfig,
+    add_frozen,
+    four_bits,
+    lora_config,
+    start_from,
+    tuner_layers,
+    using,
+)
+from .architecture import (
+    attention_for,
+    check_head,
+    decoder_of,
+    head_of,
+    text_config,
+    why_not_packed,
+    without_dropout,
+)
 from .head import Head
+from .scalar import ScalarHead, ScalarKind, adapter_score, checkpoint_score, load_value
 
-POLICY = "default"
-REFERENCE = "reference"
-
-
-@dataclass(frozen=True)
-class AdapterConfig:
-    """What is trained."""
-
-    method: Literal["lora", "dora", "full"] = "lora"
-    """lora: https://arxiv.org/abs/2106.09685; dora: https://arxiv.org/abs/2402.09353; full: every weight."""
-    rank: int = 16
-    """Width of the low-rank update."""
-    alpha: float = 32.0
-    """The update is scaled by alpha / rank."""
-    dropout: float = 0.0
-    """Dropout before the adapter; above 0 no prompt can be shared between completions."""
-    targets: str = "all-linear"
-    """`all-linear` (every linear layer but the output head), or module names separated by commas."""
+__all__ = [
+    "POLICY",
+    "REFERENCE",
+    "VALUE",
+    "AdapterConfig",
+    "Model",
+    "context_of",
+    "decoder_of",
+    "head_of",
+    "load",
+    "load_chat",
+    "portable",
+    "resolve",
+    "why_not_packed",
+]
 
 
 @dataclass
@@ -53,6 +71,12 @@ class Model:
     """Hub id or folder of the base."""
     reference_network: Any = None
     """Full fine-tuning only: a frozen copy of the network at step 0."""
+    reference_moved: bool = False
+    """Whether the reference was refreshed: it is then no longer what the model was loaded with."""
+    score: ScalarHead | None = None
+    """One number a sequence: the network is a reward model, or has one's frozen adapter beside its own."""
+    value: ScalarHead | None = None
+    """One number a token: PPO's expected return."""
 
     @property
     def causal(self) -> PreTrainedModel:
@@ -74,7 +98,7 @@ class Model:
     @property
     def context(self) -> int:
         """The longest sequence the model was built for, in tokens."""
-        return _context(_text_config(self.causal))
+        return _context(text_config(self.causal))
 
     @property
     def head(self) -> Head:
@@ -83,7 +107,39 @@ class Model:
 
     def trained(self) -> dict[str, nn.Parameter]:
         """Name -> every parameter that takes a gradient."""
-        return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+        heads = {"score_head": self.score, "value_head": self.value}
+        named = dict(self.network.named_parameters())
+        for name, head in heads.items():
+            named |= {f"{name}.{n}": p for n, p in head.linear.named_parameters()} if head else {}
+        return {name: p for name, p in named.items() if p.requires_grad}
+
+    @property
+    def only_scores(self) -> bool:
+        """Whether the network is a reward model: what its output layer says of tokens means nothing."""
+        return self.score is not None and self.score.adapter is None
+
+    def add_reward(self, folder: Path) -> None:
+        """Put a reward model's adapter beside the policy's, frozen: one base serves both.
+
+        ValueError: the folder holds no adapter with a score head, or one of another base.
+        """
+        if not isinstance(self.network, PeftModel):
+            raise ValueError(
+                "full fine-tuning changes the base that the reward model needs: train an adapter"
+            )
+        base, _, own = resolve(str(folder))
+        if own is None or portable(base) != portable(self.name):
+            raise ValueError(
+                f"{folder} is no adapter of {portable(self.name)}, but of {portable(base)}; "
+                "use it as a reward function: tieout.rewards.preference.reward_model"
+            )
+        tensors = adapter_score(own)
+        if tensors is None:
+            raise ValueError(
+                f"the adapter in {folder} has no score head; train it with `tieout train reward_model`"
+            )
+        add_frozen(self.network, own, REWARD)
+        self.score = ScalarHead.of(tensors, self.device, REWARD)
 
     @contextmanager
     def as_reference(self) -> Iterator[PreTrainedModel]:
@@ -95,7 +151,7 @@ class Model:
                 "full fine-tuning keeps no reference unless asked: load the model with keep_reference=True"
             )
         elif REFERENCE in self.network.peft_config:
-            with _using(self.network, REFERENCE):
+            with using(self.network, REFERENCE):
                 yield self.causal
         else:
             with self.network.disable_adapter():
@@ -105,10 +161,10 @@ class Model:
     def merged(self) -> Iterator[PreTrainedModel]:
         """The policy with its adapter folded into a copy of the weights; the originals come back untouched.
 
-        An adapter on something other than a linear layer (a mixture's experts) stays beside the weights.
+        An adapter on anything but a plain linear layer (a mixture's experts, 4-bit weights) stays beside it.
         """
-        layers = [m for m in self.network.modules() if isinstance(m, BaseTunerLayer)]
-        if not all(isinstance(layer.get_base_layer(), nn.Linear) for layer in layers):
+        layers = tuner_layers(self.network)
+        if not all(type(layer.get_base_layer()) is nn.Linear for layer in layers):
             layers = []
         originals = [(layer, layer.get_base_layer(), layer.get_base_layer().weight) for layer in layers]
         try:
@@ -124,20 +180,6 @@ class Model:
                 layer.merged_adapters.clear()
 
 
-@contextmanager
-def _using(network: PeftModel, adapter: str) -> Iterator[None]:
-    """Switch the active adapter without touching requires_grad (PEFT's own set_adapter would)."""
-    layers = [m for m in network.modules() if isinstance(m, BaseTunerLayer)]
-    before = [layer._active_adapter for layer in layers]
-    try:
-        for layer in layers:
-            layer._active_adapter = [adapter]
-        yield
-    finally:
-        for layer, names in zip(layers, before, strict=True):
-            layer._active_adapter = names
-
-
 def load(
     name: str,
     adapter: AdapterConfig | None = None,
@@ -147,6 +189,8 @@ def load(
     dtype: torch.dtype | None = None,
     device: str | None = None,
     keep_reference: bool = False,
+    head: ScalarKind | None = None,
+    value_adapter: bool = False,
 ) -> Model:
     """Load a base by hub id, local folder or `tieout-base`, and put an adapter on it.
 
@@ -159,6 +203,9 @@ def load(
         dtype: of the base; fp32 on CPU and bf16 on CUDA if None.
         device: cuda if there is one, else cpu, if None.
         keep_reference: full fine-tuning only: keep a frozen copy of the network.
+        head: a scalar head to add: `score` makes a reward model, `value` is for PPO. A head that was saved with the
+            checkpoint or adapter is taken up; what was a reward model is one again without being asked.
+        value_adapter: the value head reads an adapter of its own instead of the policy's.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
@@ -166,39 +213,103 @@ def load(
     if own is not None and start is not None:
         raise ValueError(f"{own} is an adapter, and start={start} names another: give one of the two")
     start = start or own
+    tokenizer, network, tensors = _load_base(name, source, dtype, device, adapter)
+    if start is not None and (Path(start) / "adapter_config.json").exists():
+        tensors = adapter_score(Path(start)) or tensors
+    model = _with_adapter(Model(network, tokenizer, name), adapter, start, seed, keep_reference)
+    if tensors is not None:
+        model.score = ScalarHead.of(tensors, model.device)
+    elif head == "score":
+        torch.manual_seed(seed)
+        model.score = ScalarHead.new("score", text_config(network).hidden_size, model.device)
+    if head == "value":
+        _add_value(model, adapter, start or Path(source), seed, value_adapter)
+    for scalar in filter(None, (model.score, model.value)):
+        scalar.linear.requires_grad_(adapter is not None)
+    return model
+
+
+def _load_base(
+    name: str, source: str, dtype: torch.dtype, device: str, adapter: AdapterConfig | None
+) -> tuple[Any, PreTrainedModel, dict[str, torch.Tensor] | None]:
+    """Tokenizer, frozen network, and the score head if the checkpoint is a sequence classifier."""
+    options: dict[str, Any] = {}
+    if adapter is not None and adapter.method == "qlora":
+        options = {"quantization_config": four_bits(dtype, device), "device_map": {"": device}}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        config = _without_dropout(AutoConfig.from_pretrained(source))
+        config = without_dropout(AutoConfig.from_pretrained(source))
+        classifier = any(a.endswith("ForSequenceClassification") for a in config.architectures or [])
+        if classifier:  # it has no output layer; tied to the embedding, the unused one costs nothing
+            config.get_text_config().tie_word_embeddings = config.tie_word_embeddings = True
         network = AutoModelForCausalLM.from_pretrained(
             source,
             config=config,
             dtype=dtype,
             use_safetensors=True,
-            attn_implementation=_attention_for(config),
-        ).to(device)
+            attn_implementation=attention_for(config),
+            **options,
+        )
     except (OSError, ValueError) as error:
         raise ValueError(
             f"model {name!r} could not be loaded: expected the folder of a causal language model with "
             f"config.json, tokenizer and *.safetensors, or a hub id that is reachable or cached ({error})"
         ) from error
+    if not options:
+        network = network.to(device)
     network.eval().requires_grad_(False)
-    _check_head(network, name)
+    check_head(network, name)
+    return tokenizer, network, checkpoint_score(source) if classifier else None
+
+
+def _with_adapter(
+    model: Model, adapter: AdapterConfig | None, start: Path | None, seed: int, keep_reference: bool
+) -> Model:
+    """The model with what is to be trained: an adapter, fresh or started from, or all of it."""
     if adapter is None and start is None:
-        return Model(network, tokenizer, name)
+        return model
     if adapter is not None and adapter.method == "full":
         if start is not None:
             raise ValueError("full fine-tuning cannot start from an adapter: merge it first (`tieout ship`)")
-        frozen = _copy(network) if keep_reference else None
-        return Model(network.requires_grad_(True), tokenizer, name, frozen)
+        model.reference_network = _copy(model.network) if keep_reference else None
+        model.network.requires_grad_(True)
+        return model
     if start is not None:
-        peft = _start_from(network, Path(start), trainable=adapter is not None)
+        model.network = start_from(model.network, Path(start), adapter)
     else:
         assert adapter is not None
         torch.manual_seed(seed)
-        peft = get_peft_model(network, _lora(adapter)).eval()
+        model.network = get_peft_model(model.network, lora_config(adapter)).eval()
     # PEFT would write the folder it was loaded from.
-    peft.peft_config[POLICY].base_model_name_or_path = portable(name)
-    return Model(peft, tokenizer, name)
+    model.network.peft_config[POLICY].base_model_name_or_path = portable(model.name)
+    return model
+
+
+def _add_value(model: Model, adapter: AdapterConfig | None, saved: Path, seed: int, own: bool) -> None:
+    """The value head that lies in `saved`, or a new one; on an adapter of its own if asked."""
+    if model.only_scores:
+        raise ValueError(f"{model.name} is a reward model: it has no policy that a value head could serve")
+    tensors, width = load_value(saved), text_config(model.causal).hidden_size
+    if own:
+        if adapter is None or not isinstance(model.network, PeftModel):
+            raise ValueError(
+                "a value head on an adapter of its own needs an adapter to train: not method 'full'"
+            )
+        torch.manual_seed(seed)
+        if (saved / VALUE / "adapter_config.json").exists():
+            add_frozen(model.network, saved / VALUE, VALUE)
+        else:
+            config = replace(model.network.peft_config[POLICY], inference_mode=False)
+            model.network.add_adapter(VALUE, config)
+        for name, parameter in model.network.named_parameters():
+            if f".{VALUE}." in name:
+                parameter.requires_grad_(True)
+        model.network.eval()
+    where = VALUE if own else None
+    if tensors is not None:
+        model.value = ScalarHead.of(tensors, model.device, where)
+    else:
+        model.value = ScalarHead.new("value", width, model.device, where)
 
 
 def resolve(name: str) -> tuple[str, str, Path | None]:
@@ -247,124 +358,7 @@ def _context(config: Any) -> int:
     return int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
 
 
-def _start_from(network: PreTrainedModel, folder: Path, trainable: bool) -> PeftModel:
-    if not (folder / "adapter_model.safetensors").exists():
-        raise ValueError(
-            f"{folder} holds no adapter: expected adapter_config.json and adapter_model.safetensors"
-        )
-    config = LoraConfig.from_pretrained(str(folder))
-    config.inference_mode = not trainable
-    options: dict[str, Any] = {"config": config, "torch_device": str(network.device)}
-    peft = PeftModel.from_pretrained(network, str(folder), is_trainable=trainable, **options)
-    if trainable:
-        frozen = LoraConfig.from_pretrained(str(folder))
-        frozen.inference_mode = True
-        peft.load_adapter(str(folder), adapter_name=REFERENCE, is_trainable=False, peft_config=frozen)
-    return peft.eval()
-
-
-def _lora(adapter: AdapterConfig) -> LoraConfig:
-    targets: str | list[str] = adapter.targets
-    if targets != "all-linear":
-        targets = [t.strip() for t in adapter.targets.split(",")]
-    return LoraConfig(
-        r=adapter.rank,
-        lora_alpha=adapter.alpha,
-        lora_dropout=adapter.dropout,
-        target_modules=targets,
-        use_dora=adapter.method == "dora",
-        task_type="CAUSAL_LM",
-    )
-
-
 def _copy(network: PreTrainedModel) -> PreTrainedModel:
     copy = type(network)(network.config).to(network.device, network.dtype)
     copy.load_state_dict(network.state_dict())
     return copy.eval().requires_grad_(False)
-
-
-def _without_dropout(config: Any) -> Any:
-    """The base's own dropout off: it would make two forwards of the same weights differ, and each copy of a prompt."""
-    for part in {id(c): c for c in (config, config.get_text_config())}.values():
-        for name, value in vars(part).items():
-            if isinstance(value, float) and ("drop" in name):
-                setattr(part, name, 0.0)
-    return config
-
-
-def _attention_for(config: Any) -> str:
-    """Ours where the architecture takes any attention; else the best that it knows itself.
-
-    What SDPA cannot do (a soft cap on scores, attention sinks) would be left out without a word.
-    """
-    network = AutoModelForCausalLM._model_mapping.get(type(config), PreTrainedModel)
-    if not network._supports_sdpa:
-        return "eager"
-    return NAME if network._supports_attention_backend else "sdpa"
-
-
-def _text_config(network: PreTrainedModel) -> Any:
-    return network.config.get_text_config()
-
-
-def decoder_of(network: PreTrainedModel) -> nn.Module:
-    """The stack of layers that gives hidden states, without the output head."""
-    return network.get_decoder()
-
-
-def head_of(network: PreTrainedModel) -> Head:
-    """The output layer with what the architecture does to its logits."""
-    config = _text_config(network)
-    scale = float(getattr(config, "logit_scale", None) or 1.0)
-    if getattr(config, "logits_scaling", None):
-        scale /= float(config.logits_scaling)
-    return Head(network.get_output_embeddings(), scale, getattr(config, "final_logit_softcapping", None))
-
-
-def _check_head(network: PreTrainedModel, name: str) -> None:
-    """Refuse an architecture that does to its logits what `head_of` does not know: every number would be wrong."""
-    ids = torch.tensor([[1, 2, 3]], device=network.device)
-    with torch.no_grad():
-        own = network(input_ids=ids).logits.float()
-        hidden = decoder_of(network)(input_ids=ids, use_cache=False).last_hidden_state
-        error = (head_of(network).logits(hidden) - own).abs().max().item()
-    if not error <= 0.02 * own.abs().max().item():
-        raise ValueError(
-            f"the logits of {name!r} ({network.config.model_type}) are not its output layer applied to its hidden "
-            f"states: they differ by {error:.2g}. This architecture is not known here; `head_of` must learn it"
-        )
-
-
-FULL_ATTENTION = {"full_attention", "sliding_attention"}
-
-
-def why_not_packed(model: Model) -> str | None:
-    """None if the completions of a group may share their prompt in this model, else the reason."""
-    config = _text_config(model.causal)
-    other = {kind for kind in getattr(config, "layer_types", None) or [] if kind not in FULL_ATTENTION}
-    if other:
-        return f"it has layers of type {', '.join(sorted(other))}, which carry state across the row"
-    state = [
-        n for n, m in model.causal.named_modules() if isinstance(m, (nn.Conv1d, nn.RNNBase)) or _is_mamba(m)
-    ]
-    if state:
-        return f"it has recurrent or convolution layers ({state[0]}), which carry state across the row"
-    if getattr(config, "alibi", False) or config.model_type in {"bloom", "mpt", "falcon_h1"}:
-        return "its positions are distances along the row (ALiBi)"
-    if getattr(config, "kv_lora_rank", None):
-        return "its keys and values have heads of different sizes (multi-head latent attention)"
-    if config._attn_implementation != NAME:
-        return f"its architecture brings its own attention ({config._attn_implementation})"
-    if _dropout(model):
-        return "the adapter's dropout is above 0: copies of a prompt would differ"
-    return None
-
-
-def _is_mamba(module: nn.Module) -> bool:
-    return "mamba" in type(module).__name__.lower()
-
-
-def _dropout(model: Model) -> bool:
-    if not isinstance(model.network, PeftModel):
-        return False
-    return any(config.lora_dropout > 0 for config in model.network.peft_config.values())
