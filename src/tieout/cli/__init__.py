@@ -12,6 +12,7 @@ COMMANDS: dict[str, str] = {
     "sample": "Ask a model",
     "eval": "Score a model on a task or a file",
     "calibrate": "Hold a reward against the marks of people",
+    "reward": "Have a reward prove itself on rows with gold, or list those of the library",
     "gate": "Judge a run's candidate anew, with the grades of people",
     "ship": "Ship a run's candidate, or say what is missing",
     "show": "Show a run's table, verdict and next command",

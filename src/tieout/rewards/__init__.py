@@ -20,9 +20,23 @@ Reward = Callable[..., Any]
 """`(completions, prompts=..., **columns) -> list[float | None]`, or the same as an `async def`."""
 
 REWARDS: dict[str, str] = {
+    "citation_accuracy": "tieout.rewards.rag:citation_accuracy",
+    "code": "tieout.rewards.code:code",
     "exact": "tieout.rewards.exact:exact",
+    "faithfulness": "tieout.rewards.rag:faithfulness",
     "finance_statements": "tieout.tasks.finance_statements:reward",
+    "groundedness": "tieout.rewards.rag:groundedness",
+    "language": "tieout.rewards.format:language",
+    "length": "tieout.rewards.format:length",
     "numeric": "tieout.rewards.numeric:numeric",
+    "overlong": "tieout.rewards.format:overlong",
+    "quiz_score": "tieout.rewards.summary:quiz_score",
+    "rag": "tieout.rewards.rag:rag",
+    "reconciled": "tieout.rewards.reconcile:reconciled",
+    "relevance": "tieout.rewards.rag:relevance",
+    "repetition": "tieout.rewards.format:repetition",
+    "summary": "tieout.rewards.summary:summary",
+    "tags": "tieout.rewards.format:tags",
 }
 """Registered name -> `module:attribute`, imported when it is asked for."""
 

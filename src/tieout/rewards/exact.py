@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .outcomes import ranged
 
+
+@ranged(0, 1)
 def exact(completions: Sequence[str], answer: Sequence[Any], **_: Any) -> list[float | None]:
     """[K] 1.0 where the completion is the answer, else 0.0; None where the row has no answer.
 

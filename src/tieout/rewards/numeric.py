@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .figures import EXACT, UNITS, Figure, Unit, figure
+from .outcomes import ranged
 
 __all__ = ["Figure", "figure", "final_answer", "numeric", "readable"]
 
@@ -55,6 +56,7 @@ def final_answer(completion: str) -> Figure | None:
     return figure(said, footnotes=False)
 
 
+@ranged(0, 1)
 def numeric(
     completions: Sequence[str],
     answer: Sequence[str | int | float | None],

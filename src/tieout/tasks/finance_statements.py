@@ -39,6 +39,7 @@ from functools import lru_cache
 from itertools import combinations
 from typing import Any, overload
 
+from ..rewards.outcomes import ranged
 from ..rewards.structured import (
     cited_share,
     holds,
@@ -130,6 +131,7 @@ def _count_figures(
     return right + (reply["total"] == total["value"]), names_only, max(len(given), len(asked)) + 1
 
 
+@ranged(0, 1)
 def reward(
     completions: Sequence[str],
     statement: Sequence[str],
