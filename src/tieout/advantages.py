@@ -142,16 +142,20 @@ def gae(
 
 
 def whiten(values: Nested, mask: Sequence[Sequence[bool]], shift: bool = True, eps: float = 1e-8) -> Nested:
-    """[N][C] divided by the std of all trained tokens; with `shift` their mean is taken off first. 0 elsewhere.
+    """[N][C] at standard deviation 1 over all trained tokens, and at mean 0; without `shift` the mean stays what it
+    was, which is how PPO for language whitens rewards (the code of https://arxiv.org/abs/1909.08593).
 
-    >>> [[round(x, 2) for x in row] for row in whiten([[3.0, 7.0], [1.0]], [[True, False], [True]])]
-    [[1.0, 0.0], [-1.0]]
+    Tokens that are not trained do not count, and become 0.
+
+    >>> [[round(x, 2) for x in row] for row in whiten([[3.0, 7.0, 1.0], [2.0]], [[True, False, True], [True]])]
+    [[1.0, 0.0, -1.0], [0.0]]
     """
     trained = [x for row, trains in zip(values, mask, strict=True) for x in compress(row, trains)]
     if not trained:
         return values
-    mean, std = fmean(trained) if shift else 0.0, pstdev(trained)
+    mean, std = fmean(trained), sample_std(trained)
+    added = 0.0 if shift else mean
     return [
-        [(x - mean) / (std + eps) if trains else 0.0 for x, trains in zip(row, flags, strict=True)]
+        [(x - mean) / (std + eps) + added if trains else 0.0 for x, trains in zip(row, flags, strict=True)]
         for row, flags in zip(values, mask, strict=True)
     ]

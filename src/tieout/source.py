@@ -9,9 +9,11 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from .chat import Chat
+from .learner.processes import Processes, join
 from .rewards.runner import Outcome, score
 from .samplers import PolicySampler, SamplingParams
 from .tasks import Environment, Task
@@ -37,7 +39,9 @@ class Source:
     position: int = 0
     """Rows consumed so far."""
     counts: Counter[str] = field(default_factory=Counter)
-    """Of the last batch: completions, errored, abstained."""
+    """Of the last batch: completions, scored, errored, abstained; groups dropped for too few scores, or not kept."""
+    processes: Processes = field(default_factory=join)
+    """The ranks that share rollouts: each plays and scores a stretch of the rows, and all get all groups."""
 
     def __post_init__(self) -> None:
         self._reason = ""
@@ -78,7 +82,10 @@ class Source:
                     max_new_tokens, temperature, seed=self.seed * 1_000_003 + self.position
                 )
                 rows = self.take(min(batch_size - len(batch), last - self.position))
-                batch += filter(keep, self.rollout(rows, group_size, params))
+                sampled = self.rollout(rows, group_size, params)
+                kept = list(filter(keep, sampled))
+                self.counts["unkept_groups"] += len(sampled) - len(kept)
+                batch += kept
             if not batch:
                 raise ValueError(f"task {self.task.name!r}: a pass over all rows gave no group worth keeping")
             yield batch
@@ -111,8 +118,31 @@ class Source:
 
         Completions whose reward failed leave their group; groups with fewer than two left are dropped.
         """
+        counted, self.counts = self.counts, Counter()
+        start, end = self.processes.stretch(len(rows))
+        own = replace(params, first_prompt=params.first_prompt + start)
+
+        def play() -> list[Any]:
+            groups = self._played(rows[start:end], group_size, own)
+            if self.processes.alone:
+                return [groups, self.counts, self._reason]
+            place = {id(row): i for i, row in enumerate(rows)}
+            return [[_to_plain(g, place[id(g.row)]) for g in groups], self.counts, self._reason]
+
+        parts = self.processes.together(play)
+        self.counts = sum((Counter(part[1]) for part in parts), counted)
+        self._reason = next((part[2] for part in parts if part[2]), "")
+        self._refuse_errors()
+        if self.processes.alone:
+            return parts[0][0]
+        return [_from_plain(plain, rows) for groups, _, _ in parts for plain in groups]
+
+    def _played(self, rows: Sequence[Row], group_size: int, params: SamplingParams) -> list[Group]:
+        """The groups of these rows; what was counted is in `counts`."""
         if self.sampler is None:
             raise ValueError("rollouts need a sampler")
+        if not rows:
+            return []
         if self.task.environment is not None:
             return self._episodes(rows, group_size, params, self.task.environment)
         if self.task.reward is None:
@@ -124,18 +154,20 @@ class Source:
             texts = [c.text for c in completions]
             outcomes = score(self.task.reward, texts, [self.task.prompt(row)] * len(texts), row)
             groups += self._scored(prompt, completions, outcomes, row)
-        self._refuse_errors()
         return groups
 
     def _scored(
         self, prompt: list[int], completions: Sequence[Completion], outcomes: Sequence[Outcome], row: Row
     ) -> list[Group]:
-        """The group of the completions that have a score; none if fewer than two have."""
+        """The group of the completions that have a score; none if fewer than two have (of one: if it has none)."""
         self.counts.update(o.status for o in outcomes)
         self.counts["completions"] += len(outcomes)
         self._reason = next((o.reason for o in outcomes if o.status == "errored"), self._reason)
         kept = [(c, o.score) for c, o in zip(completions, outcomes, strict=True) if o.score is not None]
-        return [Group(prompt, [c for c, _ in kept], [s for _, s in kept], row)] if len(kept) > 1 else []
+        if len(kept) < min(2, len(completions)):
+            self.counts["dropped_groups"] += 1
+            return []
+        return [Group(prompt, [c for c, _ in kept], [s for _, s in kept], row)]
 
     def _refuse_errors(self) -> None:
         """Stop where the share of failures is past the limit, judged once enough completions were seen."""
@@ -171,8 +203,16 @@ class Source:
             groups += self._scored(
                 played[0].prompt, [e.completion() for e in played], [e.outcome() for e in played], row
             )
-        self._refuse_errors()
         return groups
+
+
+def _to_plain(group: Group, place: int) -> list[Any]:
+    return [place, group.prompt, [asdict(c) for c in group.completions], group.scores, dict(group.columns)]
+
+
+def _from_plain(plain: Sequence[Any], rows: Sequence[Row]) -> Group:
+    place, prompt, completions, scores, columns = plain
+    return Group(prompt, [Completion(**c) for c in completions], scores, rows[place], columns)
 
 
 class Episode:

@@ -9,14 +9,17 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Literal
 
 from .batch import Totals
 from .learner import Learner
 from .learner.checkpoint import Checkpoints
+from .learner.processes import Processes
 from .methods import Method
 from .monitors import Monitor, StopTraining
+from .provenance import provenance, refuse_changes
 from .source import Source
 from .types import Group
 
@@ -65,7 +68,8 @@ def train(
     """Train until `steps` optimizer steps are done, going on from the newest checkpoint that verifies.
 
     Interrupted (Ctrl-C, SIGTERM, or a monitor that stops the run), it finishes the step, saves and raises on; a second
-    Ctrl-C ends it at once, and the newest checkpoint stays.
+    Ctrl-C ends it at once, and the newest checkpoint stays. With several processes, every rank calls this with the
+    same arguments; `on_start` and `on_step` are told on the first one.
 
     Args:
         method: what to collect, annotate and minimise.
@@ -78,19 +82,27 @@ def train(
         save_steps: save every so many steps; 0 saves only at the end and when interrupted.
         on_step: told each step's number and metrics, after the monitors.
         on_start: told how many steps are done already: 0, or where the run goes on.
+
+    Raises:
+        ValueError: the checkpoint is of another method, other settings or other data; the message lists what was and
+            what is. `steps` may change: a finished run can be made longer.
     """
     steps = steps or num_steps(method, source)
     schedule = schedule or Schedule()
-    if checkpoints and (state := checkpoints.restore(learner)):
+    ranks = learner.processes
+    made_of = provenance(method, source, learner, schedule) if checkpoints else {}
+    if checkpoints and (state := checkpoints.peek(learner)) is not None:
+        refuse_changes(state.get("made_of", made_of), made_of, checkpoints.folder)
+        checkpoints.load(learner, state)
         source.position = state["position"]
     if on_start:
-        on_start(learner.step)
+        ranks.first(lambda: on_start(learner.step))
     saved = learner.step
 
     def save() -> None:
         nonlocal saved
         if checkpoints and learner.step != saved:
-            checkpoints.save(learner, {"position": position})
+            checkpoints.save(learner, {"position": position, "made_of": made_of})
             saved = learner.step
 
     groups_of = method.collect(source)
@@ -107,17 +119,20 @@ def train(
             position = source.position
             step = learner.step
             ended = time.perf_counter()
+            metrics |= {name: float(count) for name, count in source.counts.items()}
             metrics["collect_seconds"], metrics["update_seconds"] = collected - started, ended - collected
             try:
                 for monitor in monitors:
-                    monitor(step, groups, metrics)
+                    _watch(monitor, step, groups, metrics, ranks)
             except StopTraining:
                 save()
                 raise
             finally:
                 if on_step:
-                    on_step(step, metrics)
-            stop = asked_to_stop()  # asked once: a signal between two questions must not skip the save
+                    ranks.first(partial(on_step, step, metrics))
+            stop = ranks.any(
+                asked_to_stop()
+            )  # asked once: a signal between two questions must not skip the save
             if stop or (save_steps and step % save_steps == 0):
                 save()
             if stop:
@@ -158,6 +173,21 @@ def learn(method: Method, groups: list[Group], learner: Learner) -> dict[str, fl
 
 def _once(groups: list[Group]) -> Updates:
     yield groups
+
+
+def _watch(
+    monitor: Monitor, step: int, groups: list[Group], metrics: dict[str, float], ranks: Processes
+) -> None:
+    """Ask a monitor on every rank; if it stops the run on one, it does so on all."""
+    reason = None
+    try:
+        monitor(step, groups, metrics)
+    except StopTraining as stop:
+        if ranks.alone:
+            raise
+        reason = str(stop)
+    if reasons := [r for r in ranks.gather(reason) if r is not None]:
+        raise StopTraining(reasons[0])
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
+import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
 
@@ -36,3 +38,11 @@ def reference_weights(model: Model) -> dict[str, Tensor]:
     if model.reference_network is not None:
         return dict(model.reference_network.named_parameters())
     return {n: p for n, p in model.network.named_parameters() if f".{REFERENCE}." in n}
+
+
+def set_reference(model: Model, weights: Mapping[str, Tensor]) -> None:
+    """Put back the weights that `reference_weights` gave, into a model that was loaded anew."""
+    refresh_reference(model)
+    with torch.no_grad():
+        for name, parameter in reference_weights(model).items():
+            parameter.copy_(weights[name])

@@ -14,6 +14,7 @@ from ..types import Group
 from .dpo import DPO
 from .grpo import GRPO
 from .grpo_family import CISPO, DAPO, GSPO, RLOO, DrGRPO
+from .ppo import PPO
 from .sft import SFT
 
 
@@ -61,7 +62,8 @@ METHODS: dict[str, type[Method]] = {
     "gspo": GSPO,
     "cispo": CISPO,
     "rloo": RLOO,
+    "ppo": PPO,
 }
 """Name -> class: what `tieout train NAME` and recipes accept."""
 
-__all__ = ["CISPO", "DAPO", "DPO", "GRPO", "GSPO", "METHODS", "RLOO", "SFT", "DrGRPO", "Method"]
+__all__ = ["CISPO", "DAPO", "DPO", "GRPO", "GSPO", "METHODS", "PPO", "RLOO", "SFT", "DrGRPO", "Method"]
