@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from .text import amounts, content, negations, sentences
+from .text import amounts, content, opposed, sentences
 
 Supports = Callable[[str, Sequence[str]], bool]
 """(claim, passages) -> whether one of the passages says it. A judge raises where it fails; it never guesses."""
@@ -25,7 +25,7 @@ def supports(claim: str, passages: Sequence[str]) -> bool:
     """Whether one sentence of one passage says the claim.
 
     It must have every figure of the claim in value and unit, every name (a capital inside a sentence), at least
-    MIN_SHARE of its content words, and deny as often as the claim does, counted as odd or even.
+    MIN_SHARE of its content words, and not be opposed to it: a denial, or down for up.
 
     >>> source = ["Revenue was $1.2 million in 2019. Costs did not rise."]
     >>> [supports(c, source) for c in ("In 2019, revenue was 1,200,000.", "Revenue was $1.3 million.", "Costs rose.")]
@@ -42,13 +42,9 @@ def supports(claim: str, passages: Sequence[str]) -> bool:
         for said in sentences(passage):
             have, there = content(said), amounts(said)
             share = sum((wanted & have).values()) / max(1, wanted.total())
-            if share >= MIN_SHARE and all(f in there for f in figures) and _same_stance(bare, said):
+            if share >= MIN_SHARE and all(f in there for f in figures) and not opposed(bare, said):
                 return True
     return False
-
-
-def _same_stance(claim: str, said: str) -> bool:
-    return negations(claim) % 2 == negations(said) % 2
 
 
 def claims(text: str) -> list[str]:

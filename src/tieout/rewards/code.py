@@ -27,7 +27,7 @@ from ..sandbox.isolation import Backend
 from ..sandbox.pool import Call, Limits, Ran, Sandbox
 from ..sandbox.values import encode, same
 
-__all__ = ["Limits", "Tested", "code", "code_reward", "extract_program", "run_tests"]
+__all__ = ["Limits", "CodeResult", "code", "code_reward", "extract_program", "run_tests"]
 
 FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
 KEYS = {"args", "kwargs", "expected"}
@@ -37,7 +37,7 @@ _making = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class CodeResult:
     """What tests said of a program."""
 
     passed: int
@@ -58,7 +58,7 @@ def run_tests(
     *,
     at_least: Backend | None = None,
     limits: Limits = Limits(),  # noqa: B008
-) -> Tested:
+) -> CodeResult:
     """Run a program's function on hidden tests in the sandbox.
 
     Args:
@@ -71,18 +71,18 @@ def run_tests(
         limits: of time, memory and so on.
 
     Returns:
-        Tested; with no tests its `error` says so, and nothing passed.
+        CodeResult; with no tests its `error` says so, and nothing passed.
 
     Raises:
         ValueError: a test is not in this form. Then the row is wrong, not the program.
         SandboxError: the sandbox is not to be had, or broke. It says nothing about the program.
 
     >>> run_tests("def double(x):\\n    return 2 * x", [{"args": [2], "expected": 4}], "double")
-    Tested(passed=1, total=1, error='')
+    CodeResult(passed=1, total=1, error='')
     """
     calls = _calls(tests, entry)
     if not calls:
-        return Tested(0, 0, "there are no tests: nothing was executed")
+        return CodeResult(0, 0, "there are no tests: nothing was executed")
     return _tested(_sandbox(at_least, limits).run(program, entry, calls), tests)
 
 
@@ -174,7 +174,7 @@ def _calls(tests: Any, entry: str) -> list[Call]:
     return calls
 
 
-def _tested(ran: Ran, tests: Sequence[Mapping[str, Any]]) -> Tested:
+def _tested(ran: Ran, tests: Sequence[Mapping[str, Any]]) -> CodeResult:
     passed, error = 0, ran.error
     for number, (answer, test) in enumerate(zip(ran.answers, tests, strict=True), 1):
         if not answer.error and same(answer.value, test["expected"]):
@@ -182,7 +182,7 @@ def _tested(ran: Ran, tests: Sequence[Mapping[str, Any]]) -> Tested:
         elif not error:
             # The expected value stays out of messages: they may end up where a policy reads them.
             error = f"test {number}: {answer.error or 'another value or type than expected'}"
-    return Tested(passed, len(tests), error)
+    return CodeResult(passed, len(tests), error)
 
 
 def _sandbox(at_least: Backend | None, limits: Limits) -> Sandbox:

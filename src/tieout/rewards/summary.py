@@ -1,7 +1,7 @@
 """Summaries by quiz: questions made from a reference, answered from the summary. Minus length, minus copying.
 
 A question is a sentence of the reference with one figure or name left out: `Revenue rose to ____ in 2019.` It is
-answered if a sentence of the summary that is about the same fills the gap, and says nothing that contradicts. No
+answered if the summary's sentence nearest to it fills the gap, with no figure that the question's sentence lacks. No
 model is needed; a judge that answers may be plugged in: `functools.partial(summary, answer=judge)`.
 
 | reward | range | what it is | what it does not catch |
@@ -22,7 +22,7 @@ from typing import Any
 
 from .outcomes import ranged
 from .structured import contains_whole
-from .text import amounts, content, copied, negations, sentences, words
+from .text import amounts, content, copied, figure_spans, opposed, sentences, words
 
 GAP = "____"
 MAX_QUESTIONS = 20
@@ -34,9 +34,6 @@ LONGER = 1.25
 Answer = Callable[[str, str], str]
 """(question with a gap, summary) -> what fills the gap; empty if it does not say. A judge raises where it fails."""
 
-_FIGURE = re.compile(
-    r"[-−(]?[$€£¥]?\s?[0-9][0-9,.]*[0-9)%]*(?:\s?(?:%|percent|bps|thousand|million|billion|trillion)\b)?"
-)
 _NAME = re.compile(r"(?<=[\w,;:] )[A-Z][\w&'’-]+(?: [A-Z][\w&'’-]+)*")
 
 
@@ -48,13 +45,10 @@ def quiz(reference: str, max_questions: int = MAX_QUESTIONS) -> list[dict[str, s
     """
     asked = []
     for sentence in sentences(reference):
-        gaps = [
-            (m.start(), m[0].rstrip(".,")) for pattern in (_FIGURE, _NAME) for m in pattern.finditer(sentence)
-        ]
-        for start, text in sorted(gaps):
-            if amounts(text) or text[0].isupper():
-                question = sentence[:start] + GAP + sentence[start + len(text) :]
-                asked.append({"question": question, "answer": text.strip(), "sentence": sentence})
+        names = [(match.start(), match[0]) for match in _NAME.finditer(sentence)]
+        for start, gap in sorted([*figure_spans(sentence), *names]):
+            question = sentence[:start] + GAP + sentence[start + len(gap) :]
+            asked.append({"question": question, "answer": gap, "sentence": sentence})
     return asked[:max_questions]
 
 
@@ -130,23 +124,22 @@ def _made(reference: str) -> tuple[Mapping[str, str], ...]:
 
 
 def _fills(item: Mapping[str, str], said: Sequence[str]) -> bool:
-    """Whether a sentence about the question gives the answer, and none of its figures is foreign to the question."""
+    """Whether the sentences nearest to the question give the answer, and none of them says something else."""
     question, answer = item["question"], item["answer"]
     whole = question.replace(GAP, answer)
     about = content(question)
-    known, wanted = set(amounts(whole)), amounts(answer)
-    found = False
-    for sentence in said:
-        share = sum((about & content(sentence)).values()) / max(1, about.total())
-        if share < MIN_SHARE:
-            continue
-        given = amounts(sentence)
-        gives = all(a in given for a in wanted) if wanted else contains_whole(sentence, answer)
-        if gives and set(given) <= known and negations(sentence) % 2 == negations(whole) % 2:
-            found = True
-        elif wanted and given and not set(given) & set(wanted) and set(given) - known:
-            return False  # the same matter with another figure: a contradiction, or a guess beside the answer
-    return found
+    shares = [sum((about & content(sentence)).values()) / max(1, about.total()) for sentence in said]
+    nearest = max(shares, default=0.0)
+    if nearest < MIN_SHARE:
+        return False
+    known, wanted = set(amounts(whole)), set(amounts(answer))
+    for sentence, share in zip(said, shares, strict=True):
+        if share == nearest:
+            given = set(amounts(sentence))
+            there = wanted <= given if wanted else contains_whole(sentence, answer)
+            if not there or not given <= known or opposed(sentence, whole):
+                return False
+    return True
 
 
 def _same(given: str, gold: str) -> bool:

@@ -21,13 +21,16 @@ _FIGURE = re.compile(
     rf"""
     (?<![\w.,])
     (?: [$€£¥]? \( [$€£¥]? [0-9][0-9,]*[.,]?[0-9]*%? \) (?=[^\w]|$)      # $(9.8), (1,234), (5%)
-      | [-−]? [$€£¥]? \s? -? [0-9][0-9,]*(?:\.[0-9]+)? (?![\w.]*[0-9]) )
+      | [-−]? (?: [$€£¥] \s? -? )? [0-9][0-9,]*(?:\.[0-9]+)? (?![\w.]*[0-9]) )
     (?: \s? (?:{_MEASURE}) (?![\w%]) )?
     """,
     re.VERBOSE | re.IGNORECASE | re.ASCII,
 )
 _NOTE = re.compile(r"\(\d{1,2}\)")
 _NEGATION = re.compile(r"\b(?:not|no|never|none|nor|neither|without|cannot|\w+n['’]t)\b", re.IGNORECASE)
+_UP = "rose rise rises rising risen increase increases increased grew grow grows grown growth gained higher up above"
+_DOWN = "fell fall falls falling fallen decrease decreases decreased decline declines declined dropped lower down below"
+_DIRECTIONS = {"up": frozenset(_UP.split()), "down": frozenset(_DOWN.split())}
 _UNKNOWN = re.compile(
     r"\b(?:i\s+(?:do\s+not|don['’]t)\s+know|(?:the\s+)?(?:context|passages?|documents?|sources?|text)\s+"
     r"(?:do(?:es)?\s+not|doesn['’]t|don['’]t)\s+(?:say|state|tell|contain|mention|give|provide)|"
@@ -73,19 +76,35 @@ def amounts(text: str) -> list[Amount]:
     [(Decimal('4.5'), 'percent'), (Decimal('1200000'), 'count'), (Decimal('2019'), 'count')]
     """
     found: list[Amount] = []
-    for match in _FIGURE.finditer(text[:MAX_CHARS]):
-        if _NOTE.fullmatch(match[0].strip()):
-            continue
-        read = figure(match[0].strip().rstrip(",."), footnotes=False)
+    for _, shown in figure_spans(text):
+        read = figure(shown, footnotes=False)
         if read is not None:
             unit: Unit = read.unit if read.unit in ("percent", "bps") else "count"
             found.append((read.value, unit))
     return found
 
 
+def figure_spans(text: str) -> list[tuple[int, str]]:
+    """(where it starts, how it is written) of what looks like a figure in running text; `(1)` is a footnote."""
+    spans = ((m.start(), m[0].rstrip().rstrip(",.")) for m in _FIGURE.finditer(text[:MAX_CHARS]))
+    return [(start, shown) for start, shown in spans if not _NOTE.fullmatch(shown)]
+
+
 def negations(text: str) -> int:
     """How many words of the text deny something."""
     return len(_NEGATION.findall(text[:MAX_CHARS]))
+
+
+def opposed(one: str, other: str) -> bool:
+    """Whether one text denies what the other says: an odd number of negations, or only up where it says only down.
+
+    >>> opposed("Costs rose.", "Costs did not rise."), opposed("Costs rose.", "Costs fell."), opposed("a", "b")
+    (True, True, False)
+    """
+    if negations(one) % 2 != negations(other) % 2:
+        return True
+    ways = [{way for way, said in _DIRECTIONS.items() if said & set(words(text))} for text in (one, other)]
+    return len(ways[0]) == len(ways[1]) == 1 and ways[0] != ways[1]
 
 
 def says_unknown(text: str) -> bool:

@@ -49,6 +49,9 @@ TASKS: dict[str, str] = {
     "controls": "tieout.tasks.controls:task",
     "finance_statements": "tieout.tasks.finance_statements:make",
     "numeric_qa": "tieout.tasks.numeric_qa:load",
+    "rag": "tieout.tasks.rag:make",
+    "summaries": "tieout.tasks.summaries:make",
+    "wordle": "tieout.tasks.wordle:task",
 }
 """Name -> where it is: a Task, or a function from options to a Task."""
 

@@ -1,0 +1,147 @@
+"""Answer a question from retrieved passages and cite them, or say that they lack the answer.
+
+One row (`task.rows("test")[0]`): what the user says, after the system message SYSTEM, and the completion.
+
+    [1] Cobalt Rail reported revenue of $412 million in 2021. Its headcount was 1,204.
+    [2] Cobalt Rail reported revenue of $398 million in 2020. Its headcount was 1,198.
+    [3] Fenwick Paper reported capital expenditure of $75 million in 2021. Its chief executive was Ada Holm.
+
+    What was the revenue of Cobalt Rail in 2021?
+
+    Cobalt Rail reported revenue of $412 million in 2021 [1].
+
+A quarter of the questions cannot be answered from the passages: the completion is "I do not know." Rows are drawn by
+seed; splits share no company. Files of your own: `load("rows.jsonl")`, with prompt, question, context (a list of
+passages), answer (None: not in them) and, for gold, completion. The reward is `rewards.rag`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..rewards.rag import citation_accuracy, faithfulness, groundedness, rag, relevance
+from ..rewards.runner import check_reward
+from ..rows import check_rows, read_rows
+from ..types import Row
+from . import Task
+
+SYSTEM = (
+    "Answer in one sentence from the passages, and cite the passage that says it, like [2]. "
+    "If no passage says it, answer: I do not know."
+)
+UNKNOWN = "I do not know."
+SIZES: Mapping[str, int] = {"train": 2000, "calibration": 100, "test": 200, "ood": 100}
+"""Split -> number of rows."""
+
+_FIRST = {
+    "train": [
+        "Alder",
+        "Cobalt",
+        "Dunmore",
+        "Elgin",
+        "Harrow",
+        "Ivory",
+        "Kestrel",
+        "Linden",
+        "Marlow",
+        "Orchard",
+    ],
+    "calibration": ["Quarry", "Raven", "Sable"],
+    "test": ["Birch", "Fenwick", "Granite", "Juniper", "Norwood"],
+    "ood": ["Thistle", "Umber", "Vesper", "Willow"],
+}
+_SECOND = ["Foods", "Rail", "Paper", "Energy", "Mining", "Textiles", "Software", "Shipping"]
+_MEASURES = ["revenue", "operating income", "capital expenditure", "research expense", "net debt"]
+_PEOPLE = ["Ada Holm", "Otto Brandt", "Nina Castell", "Hugo Lind", "Vera Okafor", "Emil Sato", "Rosa Quint"]
+
+
+def _row(split: str, index: int, seed: int) -> Row:
+    rng = random.Random(f"rag/{seed}/{split}/{index}")
+    companies = [
+        f"{a} {b}" for a, b in zip(rng.sample(_FIRST[split], 2), rng.sample(_SECOND, 2), strict=True)
+    ]
+    passages, facts = [], []
+    for company, year in [(companies[0], 2021), (companies[0], 2020), (companies[1], 2021)]:
+        measure = rng.choice(_MEASURES)
+        value, heads, boss = (
+            f"${rng.randrange(20, 990)} million",
+            f"{rng.randrange(1001, 9999):,}",
+            rng.choice(_PEOPLE),
+        )
+        stated = f"{company} reported {measure} of {value} in {year}."
+        aside = rng.choice([f"Its headcount was {heads}.", f"Its chief executive was {boss}."])
+        facts.append((company, measure, year, value, stated))
+        passages.append(f"{stated} {aside}")
+    order = rng.sample(range(3), 3)
+    at = rng.randrange(3)
+    company, measure, year, value, stated = facts[at]
+    known = rng.random() < 0.75
+    if not known:
+        measure = rng.choice([m for m in _MEASURES if all(m != fact[1] for fact in facts)])
+    question = f"What was the {measure} of {company} in {year}?"
+    context = [passages[i] for i in order]
+    listed = "\n".join(f"[{i}] {passage}" for i, passage in enumerate(context, 1))
+    return {
+        "prompt": [
+            {"role": "system", "content": SYSTEM},
+            {"role": "user", "content": f"{listed}\n\n{question}"},
+        ],
+        "question": question,
+        "context": context,
+        "answer": value if known else None,
+        "completion": f"{stated[:-1]} [{order.index(at) + 1}]." if known else UNKNOWN,
+    }
+
+
+def corrupt(row: Row, rng: random.Random) -> str:
+    """Gold with one flaw: another figure, another citation, none, or an answer where there is none."""
+    gold: str = row["completion"]
+    if row["answer"] is None:
+        return f"It was ${rng.randrange(20, 990)} million [{rng.randrange(1, 4)}]."
+    number = next(n for n in (1, 2, 3) if f"[{n}]" in gold)
+    wrong = rng.choice([n for n in (1, 2, 3) if n != number])
+    off = f"${int(row['answer'][1:].split()[0]) + rng.randrange(1, 9)} million"
+    return rng.choice(
+        [
+            gold.replace(row["answer"], off),
+            gold.replace(f"[{number}]", f"[{wrong}]"),
+            gold.replace(f" [{number}]", ""),
+            UNKNOWN,
+        ]
+    )
+
+
+def make(seed: int = 0, sizes: Mapping[str, int] = SIZES) -> Task:
+    """The task; `sizes` says how many rows each split has."""
+    unknown = sorted(set(sizes) - set(SIZES))
+    if unknown:
+        raise ValueError(f"no split {', '.join(unknown)}; rag has: {', '.join(SIZES)}")
+
+    @cache
+    def rows(split: str) -> Sequence[Row]:
+        return [_row(split, i, seed) for i in range({**SIZES, **sizes}.get(split, 0))]
+
+    return _task(rows)
+
+
+def load(path: str | Path) -> Task:
+    """The task over a file of rows, all in the split `test`. ValueError: a column is missing."""
+    given = check_rows(read_rows(path), "prompt", str(path))
+    check_reward(rag, [column for column in given[0] if all(column in row for row in given)])
+    return _task(lambda split: given if split == "test" else [])
+
+
+def _task(rows: Any) -> Task:
+    return Task(
+        name="rag",
+        rows=rows,
+        reward=rag,
+        metrics={f.__name__: f for f in (relevance, faithfulness, citation_accuracy, groundedness)},
+        gold=lambda row: str(row["completion"]),
+        corrupt=corrupt,
+        max_new_tokens=64,
+    )

@@ -1,0 +1,114 @@
+"""Summarise a short report: every figure and name of the reference, in fewer words than the report.
+
+One row (`task.rows("test")[0]`): what the user says, after the system message SYSTEM, and the completion.
+
+    Birch Foods held its annual meeting on a Tuesday, in the hall beside its first plant. Revenue of Birch Foods rose
+    to $412 million in 2021. The weather was mild and the hall was full. Shareholders asked about parking. Costs fell by
+    5%. Before lunch the board said that Ada Holm becomes chief executive. Nobody voted against the accounts.
+
+    Revenue of Birch Foods rose to $412 million in 2021. Costs fell by 5%. The board said that Ada Holm becomes chief
+    executive.
+
+Rows are drawn by seed; splits share no company. Files of your own: `load("rows.jsonl")`, with prompt, document,
+reference and, if you have them, your own questions in `quiz`. The reward is `rewards.summary`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..rewards.runner import check_reward
+from ..rewards.summary import quiz_score, summary
+from ..rows import check_rows, read_rows
+from ..types import Row
+from . import Task
+from .rag import _FIRST as FIRST_NAMES
+from .rag import _PEOPLE as PEOPLE
+from .rag import _SECOND as SECOND_NAMES
+
+SYSTEM = (
+    "Summarise the report in at most four short sentences. Keep every figure and every name that matters."
+)
+SIZES: Mapping[str, int] = {"train": 2000, "calibration": 100, "test": 200, "ood": 100}
+"""Split -> number of rows."""
+
+_MEASURES = ["Revenue", "Gross profit", "Operating income", "Cash flow"]
+_FILLER = [
+    "The weather was mild and the hall was full.",
+    "Shareholders asked about parking.",
+    "Nobody voted against the accounts.",
+    "Coffee was served in the garden.",
+    "The minutes of the last meeting were read aloud.",
+    "A choir sang before the speeches.",
+    "Some visitors came by train.",
+    "The next meeting will be announced in writing.",
+]
+
+
+def _row(split: str, index: int, seed: int) -> Row:
+    rng = random.Random(f"summaries/{seed}/{split}/{index}")
+    company = f"{rng.choice(FIRST_NAMES[split])} {rng.choice(SECOND_NAMES)}"
+    measure, verb = rng.choice(_MEASURES), rng.choice(["rose", "fell"])
+    year = rng.randrange(2015, 2025)
+    facts = [
+        (f"{measure} of {company} {verb} to ${rng.randrange(20, 990)} million in {year}.", ""),
+        (f"Costs {rng.choice(['rose', 'fell'])} by {rng.randrange(2, 30)}%.", ""),
+        (f"The board said that {rng.choice(PEOPLE)} becomes chief executive.", "Before lunch t"),
+    ]
+    filler = rng.sample(_FILLER, 4)
+    document = [f"{company} held its annual meeting on a Tuesday, in the hall beside its first plant."]
+    for (fact, opening), aside in zip(facts, filler, strict=False):
+        document += [opening + fact[1:] if opening else fact, aside]
+    document.append(filler[-1])
+    text, reference = " ".join(document), " ".join(fact for fact, _ in facts)
+    return {
+        "prompt": [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}],
+        "document": text,
+        "reference": reference,
+        "completion": reference,
+    }
+
+
+def corrupt(row: Row, rng: random.Random) -> str:
+    """A flawed summary: the report itself, one fact dropped, or one figure changed."""
+    facts: list[str] = row["reference"].split(". ")
+    dropped = ". ".join(facts[1:])
+    digit = next(i for i, character in enumerate(row["reference"]) if character in "123456789")
+    changed = row["reference"][:digit] + rng.choice("123456789".replace(row["reference"][digit], ""))
+    return rng.choice([row["document"], dropped, changed + row["reference"][digit + 1 :]])
+
+
+def make(seed: int = 0, sizes: Mapping[str, int] = SIZES) -> Task:
+    """The task; `sizes` says how many rows each split has."""
+    unknown = sorted(set(sizes) - set(SIZES))
+    if unknown:
+        raise ValueError(f"no split {', '.join(unknown)}; summaries has: {', '.join(SIZES)}")
+
+    @cache
+    def rows(split: str) -> Sequence[Row]:
+        return [_row(split, i, seed) for i in range({**SIZES, **sizes}.get(split, 0))]
+
+    return _task(rows)
+
+
+def load(path: str | Path) -> Task:
+    """The task over a file of rows, all in the split `test`. ValueError: a column is missing."""
+    given = check_rows(read_rows(path), "prompt", str(path))
+    check_reward(summary, [column for column in given[0] if all(column in row for row in given)])
+    return _task(lambda split: given if split == "test" else [])
+
+
+def _task(rows: Any) -> Task:
+    return Task(
+        name="summaries",
+        rows=rows,
+        reward=summary,
+        metrics={"quiz_score": quiz_score},
+        gold=lambda row: str(row.get("completion", row["reference"])),
+        corrupt=corrupt,
+        max_new_tokens=96,
+    )
