@@ -170,3 +170,25 @@ def test_flawed_pairs_need_a_task_that_makes_them(tmp_path: Path, recipe: Callab
         pytest.raises(ValueError, match="makes no flawed completions"),
     ):
         Run(recipe("align", preferences={"sources": ["flawed"]}), folder, Console())
+
+
+def test_a_reward_that_people_do_not_share_is_not_trained_against(
+    tmp_path: Path, recipe: Callable[..., Recipe]
+) -> None:
+    words = ["aeiou", "bcdfg", "ae", "xyz"] * 20
+    data = tmp_path / "labels.jsonl"
+    rows = [
+        {"prompt": f"say {i}", "completion": w, "label": w[0] == "b", "answer": w}
+        for i, w in enumerate(words)
+    ]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match=r"reward 'vowels' is not calibrated \(fail\): .*override"):
+        run(reason, recipe("reason", calibration={"data": str(data)}), tmp_path / "refused")
+    assert not (tmp_path / "refused" / "sft").exists()
+    report = json.loads((tmp_path / "refused" / "calibrate" / "calibration.json").read_text())
+    assert report["verdict"] == "fail"
+    good = [{**row, "label": row["completion"][0] in "aeiou"} for row in rows]
+    data.write_text("".join(json.dumps(row) + "\n" for row in good))
+    changes = {"calibration": {"data": str(data)}, "grpo": {"batch_size": 5, "group_size": 2, "epochs": 0.25}}
+    _, text = run(reason, recipe("reason", **changes), tmp_path / "accepted")
+    assert "calibrate  agreement 1.000" in text

@@ -34,6 +34,22 @@ class Preferences:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """What the reward must show before anything is trained."""
+
+    data: str | None = None
+    """Rows with the marks of people: prompt, completion and label, or prompt, chosen and rejected. None: not asked."""
+    floor: float = 0.70
+    """The interval of the agreement with people must lie above this."""
+    threshold: float = 0.5
+    """Rows with labels: a completion that scores at least this counts as called right."""
+    min_rows: int = 50
+    """Fewer judged rows show nothing."""
+    override: str = ""
+    """A reason to train against the reward all the same; it is written down."""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What the models are asked at the end."""
 
@@ -79,6 +95,8 @@ class Recipe:
     """The optimizer and the layout."""
     schedule: Schedule = field(default_factory=Schedule)
     """Of the learning rate."""
+    calibration: Calibration = field(default_factory=Calibration)
+    """The reward against people, before training."""
     sft: SFT = field(default_factory=SFT)
     """Supervised fine-tuning."""
     preferences: Preferences = field(default_factory=Preferences)
