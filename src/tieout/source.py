@@ -14,7 +14,7 @@ from typing import Any
 
 from .chat import Chat
 from .learner.processes import Processes, join
-from .rewards.runner import Outcome, score
+from .rewards.runner import Call, Outcome, Workers, score, score_groups
 from .samplers import PolicySampler, SamplingParams
 from .tasks import Environment, Task
 from .types import Completion, Group, Message, Row
@@ -42,6 +42,8 @@ class Source:
     """Of the last batch: completions, scored, errored, abstained; groups dropped for too few scores, or not kept."""
     processes: Processes = field(default_factory=join)
     """The ranks that share rollouts: each plays and scores a stretch of the rows, and all get all groups."""
+    workers: Workers | None = None
+    """Processes that call the reward under a deadline; None: this one calls it, and nothing can stop it."""
 
     def __post_init__(self) -> None:
         self._reason = ""
@@ -149,25 +151,34 @@ class Source:
             raise ValueError(f"task {self.task.name!r} has neither a reward nor an environment that scores")
         prompts = [self.chat.prompt(self.task.prompt(row)) for row in rows]
         sampled = self.sampler.sample(prompts, group_size, params)
+        calls = [
+            Call([c.text for c in completions], [self.task.prompt(row)] * len(completions), row)
+            for row, completions in zip(rows, sampled, strict=True)
+        ]
+        outcomes = score_groups(self.task.reward, calls, self.workers)
         groups = []
-        for row, prompt, completions in zip(rows, prompts, sampled, strict=True):
-            texts = [c.text for c in completions]
-            outcomes = score(self.task.reward, texts, [self.task.prompt(row)] * len(texts), row)
-            groups += self._scored(prompt, completions, outcomes, row)
+        for row, prompt, completions, said in zip(rows, prompts, sampled, outcomes, strict=True):
+            groups += self._scored(prompt, completions, said, row)
         return groups
 
     def _scored(
         self, prompt: list[int], completions: Sequence[Completion], outcomes: Sequence[Outcome], row: Row
     ) -> list[Group]:
-        """The group of the completions that have a score; none if fewer than two have (of one: if it has none)."""
-        self.counts.update(o.status for o in outcomes)
+        """The group of the completions that have a score; none if fewer than two have (of one: if it has none).
+
+        One that made the reward fail (counted as `crashed`) is a wrong answer; where the reward failed, it leaves.
+        """
+        self.counts.update("crashed" if o.cause == "completion" else o.status for o in outcomes)
         self.counts["completions"] += len(outcomes)
-        self._reason = next((o.reason for o in outcomes if o.status == "errored"), self._reason)
-        kept = [(c, o.score) for c, o in zip(completions, outcomes, strict=True) if o.score is not None]
+        errors = [o.reason for o in outcomes if o.status == "errored" and o.cause != "completion"]
+        self._reason = errors[0] if errors else self._reason
+        judged = [(c, o) for c, o in zip(completions, outcomes, strict=True) if o.worth is not None]
+        kept = [(c, o.worth) for c, o in judged if o.worth is not None]
         if len(kept) < min(2, len(completions)):
             self.counts["dropped_groups"] += 1
             return []
-        return [Group(prompt, [c for c, _ in kept], [s for _, s in kept], row)]
+        parts = {f"reward/{name}": [o.parts.get(name) for _, o in judged] for name in judged[0][1].parts}
+        return [Group(prompt, [c for c, _ in kept], [s for _, s in kept], row, parts)]
 
     def _refuse_errors(self) -> None:
         """Stop where the share of failures is past the limit, judged once enough completions were seen."""

@@ -47,6 +47,11 @@ class Processes:
         return 1 if self._by_itself else self._count
 
     @property
+    def alone(self) -> bool:
+        """Whether the run has one process only."""
+        return self._count == 1
+
+    @property
     def leads(self) -> bool:
         """Whether this is the rank that writes and speaks."""
         return self.rank == 0

@@ -24,6 +24,8 @@ class SamplingParams:
     """Sample from the smallest set of tokens with this much probability. Must be 1 to train on the samples."""
     seed: int = 0
     """Request i of a call draws from the stream (seed, i), however requests are batched."""
+    first_prompt: int = 0
+    """Prompt i of a call draws as prompt first_prompt + i: parts of a batch draw what the whole batch would."""
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:

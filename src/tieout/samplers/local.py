@@ -64,7 +64,7 @@ class LocalSampler:
                 )
         requests = [
             [Request.make(params, i * num_completions + k) for k in range(num_completions)]
-            for i in range(len(prompts))
+            for i in range(params.first_prompt, params.first_prompt + len(prompts))
         ]
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         size = max(1, self.batch_size // num_completions)
