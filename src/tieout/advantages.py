@@ -151,9 +151,7 @@ def whiten(values: Nested, mask: Sequence[Sequence[bool]], shift: bool = True, e
     [[1.0, 0.0, -1.0], [0.0]]
     """
     trained = [x for row, trains in zip(values, mask, strict=True) for x in compress(row, trains)]
-    if not trained:
-        return values
-    mean, std = fmean(trained), sample_std(trained)
+    mean, std = fmean(trained) if trained else 0.0, sample_std(trained)
     added = 0.0 if shift else mean
     return [
         [(x - mean) / (std + eps) + added if trains else 0.0 for x, trains in zip(row, flags, strict=True)]
