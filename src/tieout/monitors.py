@@ -30,6 +30,10 @@ def scores(step: int, groups: Sequence[Group], metrics: MutableMapping[str, floa
     if not scored:
         return
     metrics["score"] = fmean(s for group in scored for s in group)
+    for name in {name for g in groups for name in g.columns if name.startswith("reward/")}:
+        parts = [s for g in groups for s in g.columns.get(name, []) if s is not None]
+        if parts:  # a part of a combined reward; where it abstained it has no score, not 0
+            metrics[name] = fmean(parts)
     flat = [group for group in scored if max(group) == min(group)]
     right = sum(group[0] >= 1 for group in flat)
     metrics["no_signal"] = len(flat) / len(scored)

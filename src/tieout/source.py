@@ -47,6 +47,7 @@ class Source:
 
     def __post_init__(self) -> None:
         self._reason = ""
+        self._before = Counter[str]()  # of some batches before this: a small one alone says little
         self.rows = self.task.rows(self.split)
         if not self.rows:
             raise ValueError(f"task {self.task.name!r} has no rows in split {self.split!r}")
@@ -77,6 +78,7 @@ class Source:
         """
         while True:
             batch: list[Group] = []
+            self._before = self.counts + (self._before if self._before["completions"] < 64 else Counter())
             self.counts = Counter()
             last = self.position + max(len(self.rows), batch_size)
             while len(batch) < batch_size and self.position < last:
@@ -182,7 +184,7 @@ class Source:
 
     def _refuse_errors(self) -> None:
         """Stop where the share of failures is past the limit, judged once enough completions were seen."""
-        seen, errored = self.counts["completions"], self.counts["errored"]
+        seen, errored = ((self.counts + self._before)[name] for name in ("completions", "errored"))
         if seen >= 16 and errored > self.error_limit * seen:
             raise TooManyErrors(
                 f"the reward of task {self.task.name!r} failed on {errored} of {seen} completions; "

@@ -1,9 +1,9 @@
 """Whose fault an error is: that of a service, of the reward on this row, or of the completion.
 
-A service that fails is asked again. Otherwise each completion whose score is missing is tried alone, and beside them
-a few harmless controls. If the reward works on this row for any of the others, a completion that failed twice made it
-fail: a wrong answer, or crashing the verifier would be a way to skip hard prompts. If it works for none, nobody can
-say that a completion was wrong: all of them leave the group.
+A service that fails is asked again. A reward that returns what is no score is wrong. Where it raises, hangs or dies,
+each completion is tried alone, and beside them a few harmless controls. If the reward works on this row for any of the
+others, a completion that failed twice made it fail: a wrong answer, or crashing the verifier would be a way to skip
+hard prompts. If it works for none, nobody can say that a completion was wrong: all of them leave the group.
 """
 
 from __future__ import annotations

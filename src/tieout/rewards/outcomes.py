@@ -19,7 +19,8 @@ from ..types import Prompt, Row
 from . import Reward
 
 Cause = Literal["", "infrastructure", "reward", "completion"]
-"""Of an error: a service was down; the reward fails on this row whatever the completion; this completion did it."""
+"""Of an error: a service was down; the reward gave no score, or fails on this row whatever the completion; this
+completion made it crash or hang."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -251,15 +252,16 @@ def _outcome(name: str, value: Any, bounds: tuple[float, float] | None) -> Outco
         with contextlib.suppress(RuntimeError, ValueError):  # more than one element: no number
             number = value.item()
     if not isinstance(number, Real | Decimal):
-        return errored(f"reward {name!r} returned {_shown(value)}; expected a number or None")
+        return errored(f"reward {name!r} returned {_shown(value)}; expected a number or None", "reward")
     try:
         number = float(number)
     except (OverflowError, ValueError):
-        return errored(f"reward {name!r} returned {_shown(value)}, which is no finite number")
+        return errored(f"reward {name!r} returned {_shown(value)}, which is no finite number", "reward")
     if not isfinite(number):
-        return errored(f"reward {name!r} returned {number}; expected a finite number or None")
+        return errored(f"reward {name!r} returned {number}; expected a finite number or None", "reward")
     if bounds and not bounds[0] <= number <= bounds[1]:
-        return errored(f"reward {name!r} returned {number}; its range is {bounds[0]:g} to {bounds[1]:g}")
+        wrong = f"returned {number}; its range is {bounds[0]:g} to {bounds[1]:g}"
+        return errored(f"reward {name!r} {wrong}", "reward")
     return Outcome("scored", number)
 
 
