@@ -64,6 +64,23 @@ class Source:
                 self.given(row, [row["chosen"], row["rejected"]], [1.0, 0.0]) for row in self.take(batch_size)
             ]
 
+    def labels(self, batch_size: int) -> Iterator[list[Group]]:
+        """K = 1, score 1 or 0: rows with prompt, completion and label."""
+        while True:
+            yield [
+                self.given(row, [row["completion"]], [float(row["label"])]) for row in self.take(batch_size)
+            ]
+
+    def rankings(self, batch_size: int) -> Iterator[list[Group]]:
+        """K >= 2 in an order: rows with prompt, completions and scores, or pairs with chosen and rejected."""
+        while True:
+            yield [
+                self.given(row, row["completions"], [float(score) for score in row["scores"]])
+                if "completions" in row
+                else self.given(row, [row["chosen"], row["rejected"]], [1.0, 0.0])
+                for row in self.take(batch_size)
+            ]
+
     def rollouts(
         self,
         batch_size: int,
@@ -188,7 +205,8 @@ class Source:
         if seen >= 16 and errored > self.error_limit * seen:
             raise TooManyErrors(
                 f"the reward of task {self.task.name!r} failed on {errored} of {seen} completions; "
-                f"the limit is {self.error_limit:.0%}. Last: {self._reason}"
+                f"the limit is {self.error_limit:.0%}. Last: {self._reason}. The run pauses: mend the reward, or "
+                "what it needs, and repeat the command to go on"
             )
 
     def _episodes(

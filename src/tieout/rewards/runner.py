@@ -47,6 +47,7 @@ __all__ = [
     "reward_range",
     "score",
     "score_groups",
+    "start_workers",
 ]
 
 GIVEN = ("completions", "prompts")
@@ -120,6 +121,26 @@ def _all_at_once(reward: Reward, calls: Sequence[Call], limits: Limits) -> list[
 
     outcomes: list[list[Outcome]] = run_loop(all_of_them)
     return outcomes
+
+
+def start_workers(reward: Reward, num_workers: int = 2, limits: Limits | None = None) -> Workers | None:
+    """Warm workers that have the reward loaded; None for no workers, or where no part of it would run there.
+
+    Raises:
+        ValueError: another process cannot import the reward, and what to do.
+    """
+    parts = list(reward.parts.values()) if isinstance(reward, Combined) else [reward]
+    parts = [part for part in parts if not inspect.iscoroutinefunction(part)]
+    if not num_workers or not parts:
+        return None
+    workers = Workers(num_workers, limits)
+    try:
+        for part in parts:
+            workers.load(part)
+    except ValueError:
+        workers.close()
+        raise
+    return workers
 
 
 # --- before the first step ----------------------------------------------------------------------------------
