@@ -1,0 +1,107 @@
+"""The flat AdamW against torch's own over separate parameters; and what must survive being moved into a buffer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tieout.learner.optimizer import LARGE, FlatAdamW
+
+
+def parameters(dtypes: tuple[torch.dtype, ...] = (torch.float32,)) -> list[nn.Parameter]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(5, 7), (3,), (), (2, 3, 4)]
+    return [nn.Parameter(torch.randn(s, generator=generator).to(d)) for d in dtypes for s in shapes]
+
+
+def fill(given: list[nn.Parameter], seed: int) -> None:
+    """Gradients by autograd, which adds into what is there."""
+    generator = torch.Generator().manual_seed(seed)
+    sum((p * torch.randn(p.shape, generator=generator)).sum().float() for p in given).backward()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize("dtypes", [(torch.float32,), (torch.float32, torch.bfloat16)])
+def test_steps_are_those_of_separate_parameters(decay: float, dtypes: tuple[torch.dtype, ...]) -> None:
+    ours, theirs = parameters(dtypes), parameters(dtypes)
+    flat = FlatAdamW(ours, 1e-2, decay)
+    assert len(flat.buffers) == len(dtypes)
+    plain = torch.optim.AdamW(theirs, lr=1e-2, weight_decay=decay, fused=True)
+    for seed in range(4):
+        flat.zero()
+        plain.zero_grad(set_to_none=False)
+        fill(ours, seed)
+        fill(theirs, seed)
+        norm = flat.apply(1e-2 / (seed + 1), max_norm=3.0)
+        plain.param_groups[0]["lr"] = 1e-2 / (seed + 1)
+        assert norm.item() == pytest.approx(nn.utils.clip_grad_norm_(theirs, 3.0).item(), rel=1e-3)
+        plain.step()
+    for a, b in zip(ours, theirs, strict=True):
+        rtol, atol = (2e-2, 2e-3) if a.dtype == torch.bfloat16 else (1e-5, 1e-6)
+        assert torch.allclose(a, b, rtol=rtol, atol=atol)
+
+
+def test_values_and_shapes_stay_and_memory_is_one_piece() -> None:
+    given = parameters()
+    before = [p.detach().clone() for p in given]
+    flat = FlatAdamW(given, 1e-2, 0.0)
+    assert all(torch.equal(a, b) for a, b in zip(given, before, strict=True))
+    assert len({p.untyped_storage().data_ptr() for p in given}) == 1
+    flat.buffers[0].data.zero_()
+    assert not any(p.any() for p in given)
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing() -> None:
+    given = parameters()
+    flat = FlatAdamW(given, 1e-2, 0.0)
+    flat.zero()
+    fill(given, 0)
+    flat.apply(1e-2, 1.0)
+    state = flat.state[flat.buffers[0]]
+    before = [flat.buffers[0].detach().clone(), *(v.clone() for v in state.values())]
+    for poison in (float("nan"), float("inf")):
+        flat.zero()
+        fill(given, 1)
+        given[0].grad[0, 0] = poison  # type: ignore[index]
+        assert not flat.apply(1e-2, 1.0).isfinite()
+        for a, b in zip([flat.buffers[0], *state.values()], before, strict=True):
+            assert torch.equal(a, b)
+
+
+def test_what_was_moved_out_or_lost_its_gradient_is_put_back() -> None:
+    """`module.to`, a loader or `zero_grad(set_to_none=True)` rebind: the next step must still reach the parameter."""
+    given = parameters()
+    flat = FlatAdamW(given, 1e-2, 0.0)
+    given[0].data = torch.ones_like(given[0])
+    given[1].grad = None
+    flat.zero()
+    assert (given[0] == 1).all()
+    fill(given, 0)
+    flat.apply(1e-2, 1e9)
+    assert (given[0] != 1).all()
+    assert flat.buffers[0].grad is not None
+    assert flat.buffers[0].grad.norm() > 0
+
+
+def test_two_optimizers_in_turn_both_move_the_same_parameters() -> None:
+    given = parameters()
+    for optimizer in (first := FlatAdamW(given, 1e-2, 0.0), FlatAdamW(given, 1e-2, 0.0), first):
+        before = [p.detach().clone() for p in given]
+        optimizer.zero()
+        fill(given, 0)
+        optimizer.apply(1e-2, 1e9)
+        assert all((a != b).all() for a, b in zip(given, before, strict=True))
+
+
+def test_a_large_parameter_is_not_copied() -> None:
+    large, small = nn.Parameter(torch.zeros(LARGE + 1)), nn.Parameter(torch.zeros(3))
+    place = large.data_ptr()
+    flat = FlatAdamW([large, small], 1e-2, 0.0)
+    assert large.data_ptr() == place
+    assert len(flat.buffers) == 2
+    flat.zero()
+    (large.sum() + small.sum()).backward()
+    assert flat.apply(1e-2, 1e9).item() == pytest.approx((LARGE + 4) ** 0.5, rel=1e-5)
+    assert large.all()
+    assert small.all()
