@@ -47,6 +47,7 @@ def main(arguments: Sequence[str]) -> None:
     from ..learner import load
     from ..pipelines.progress import bar
     from ..rewards import load_reward
+    from ..rewards.runner import start_workers
     from ..rows import check_rows, read_rows
     from ..samplers import SamplingParams
     from ..samplers.local import LocalSampler
@@ -57,12 +58,21 @@ def main(arguments: Sequence[str]) -> None:
     else:
         given = check_rows(read_rows(options.data or ""), "prompt", str(options.data))
         task = Task(str(options.data), lambda split: given, load_reward(options.reward))
-    if task.reward is None:
-        raise ValueError(f"task {task.name!r} has no reward to score with")
+    if task.reward is None and task.environment is None:
+        raise ValueError(f"task {task.name!r} has neither a reward nor an environment to score with")
     rows = list(task.rows(options.split))[: options.max_rows or None]
     if not rows:
         raise ValueError(f"task {task.name!r} has no rows in split {options.split!r}")
     console, cases = Console(), {}
+    workers = None
+    if task.reward:
+        try:
+            workers = start_workers(task.reward)
+            for metric in task.metrics.values() if workers else ():
+                workers.load(metric)
+        except ValueError as error:
+            workers = None
+            console.print(f"no deadline for rewards: {error}", markup=False, highlight=False)
     for name in options.model:
         model = load(name)
         sampler = LocalSampler(model)
@@ -74,9 +84,11 @@ def main(arguments: Sequence[str]) -> None:
                 sampler,
                 task.reward,
                 params,
+                environment=None if task.reward else task.environment,
                 metrics=task.metrics,
                 slice=options.split,
                 batch_size=sampler.batch_size,
+                workers=workers,
                 progress=lambda done, total: shown.at(done),
             )
     table = Table(title=f"{task.name}, {options.split}: mean and 95% interval", title_justify="left")

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..rewards import Reward
-from ..rewards.runner import Outcome, check_reward, score
+from ..rewards.runner import Call, Outcome, Workers, check_reward, score_groups
 from ..samplers import Sampler, SamplingParams
+from ..tasks import Environment
 from ..types import Prompt, Row
+from .episodes import play
 from .files import read_jsonl, write_jsonl
 
 PROGRAMMATIC = "programmatic"
@@ -53,38 +55,48 @@ def evaluate(
     task_name: str,
     rows: Sequence[Row],
     sampler: Sampler,
-    reward: Reward,
+    reward: Reward | None,
     params: SamplingParams = GREEDY,
     *,
+    environment: Environment | None = None,
     metrics: Mapping[str, Reward] | None = None,
     track: str = PROGRAMMATIC,
     slice: str | Callable[[Row], str] = "test",
     cluster: Callable[[Row], str] | None = None,
     batch_size: int = 64,
+    workers: Workers | None = None,
     progress: Progress | None = None,
 ) -> list[Case]:
     """Ask the sampler every row's prompt and score what it writes. Greedy unless `params` says otherwise.
 
+    With an environment, every row is played to its end, and the score is what the environment returns; metrics see
+    everything that the model said. Only `workers` can stop a reward that hangs.
     A case is named `task/slice/id`, where id is the row's own or its position. Errors stay errors: they have
     no score. Raises ValueError, before anything is generated, if a reward asks for a column that rows lack.
     """
     metrics = metrics or {}
+    if (reward is None) == (environment is None):
+        raise ValueError(f"task {task_name!r}: give either a reward or an environment that scores")
+    rewards = {"score": reward, **metrics} if reward else dict(metrics)
     slices = [slice if isinstance(slice, str) else slice(row) for row in rows]
     ids = [f"{task_name}/{s}/{row.get('id', i)}" for i, (s, row) in enumerate(zip(slices, rows, strict=True))]
-    _check_rows(task_name, rows, ids, [reward, *metrics.values()])
+    _check_rows(task_name, rows, ids, [*rewards.values()])
     cases: list[Case] = []
     for start in range(0, len(rows), batch_size):
         chunk = rows[start : start + batch_size]
         prompts = [row["prompt"] for row in chunk]
         # Request i of a call draws from the stream (seed, i): a seed per chunk, or chunks would repeat them.
-        completions = sampler.complete(prompts, replace(params, seed=params.seed + start))
+        drawn = replace(params, seed=params.seed + start)
+        played = play(environment, chunk, sampler, drawn) if environment else []
+        completions = [text for text, _ in played] if environment else sampler.complete(prompts, drawn)
         if len(completions) != len(chunk):
             raise ValueError(f"the sampler gave {len(completions)} completions for {len(chunk)} prompts")
+        calls = [Call([c], [row["prompt"]], row) for row, c in zip(chunk, completions, strict=True)]
+        said = {name: score_groups(function, calls, workers) for name, function in rewards.items()}
+        if environment:
+            said["score"] = [[outcome] for _, outcome in played]
         for offset, (row, completion) in enumerate(zip(chunk, completions, strict=True)):
-            outcomes = {
-                name: score(function, [completion], [row["prompt"]], row)[0]
-                for name, function in {"score": reward, **metrics}.items()
-            }
+            outcomes = {name: said[name][offset][0] for name in said}
             index = start + offset
             name = cluster(row) if cluster else ""
             cases.append(_case(ids[index], track, slices[index], name, row["prompt"], completion, outcomes))
