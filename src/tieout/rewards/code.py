@@ -26,6 +26,7 @@ from typing import Any
 from ..sandbox.isolation import Backend
 from ..sandbox.pool import Call, Limits, Ran, Sandbox
 from ..sandbox.values import encode, same
+from .outcomes import ranged
 
 __all__ = ["Limits", "CodeResult", "code", "code_reward", "extract_program", "run_tests"]
 
@@ -86,6 +87,7 @@ def run_tests(
     return _tested(_sandbox(at_least, limits).run(program, entry, calls), tests)
 
 
+@ranged(0, 1)
 def code(
     completions: Sequence[str],
     tests: Sequence[Sequence[Mapping[str, Any]] | str],

@@ -1,0 +1,186 @@
+"""A process that waits, confined already, with Python loaded: it forks once for every program.
+
+`python -c BOOT` runs `main`: it takes requests from a socket, each with two descriptors, and says how each ended.
+It reads nothing that a program or its author wrote.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import time
+from typing import Any, NoReturn
+
+from . import harness, landlock, namespaces, seccomp, syscalls
+
+STATUS = 5
+"""Descriptor on which a child says that it is confined, or why not."""
+
+PRELOADED = (
+    *(
+        "bisect",
+        "cmath",
+        "collections.abc",
+        "copy",
+        "dataclasses",
+        "datetime",
+        "decimal",
+        "enum",
+        "fractions",
+    ),
+    *("functools", "hashlib", "heapq", "io", "itertools", "math", "operator", "queue", "random", "re"),
+    *("statistics", "string", "threading", "typing"),
+)
+"""What programs often import, so that each need not read it again."""
+
+
+def main(descriptor: int, level: str) -> None:
+    """Confine this process, say so (or why not), then serve until the socket closes."""
+    control = socket.socket(fileno=descriptor)
+    os.setsid()
+    try:
+        proc, kept = prepare(level)
+    except OSError as error:
+        control.send(json.dumps({"error": str(error)}).encode())
+        return
+    control.send(json.dumps({"ready": True, "uid": os.geteuid()}).encode())
+    for name in PRELOADED:
+        __import__(name)
+    gc.freeze()  # collections in the children need not touch, and so copy, what is here already
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, 65536, 2)
+        if not message:
+            return
+        if not descriptors:  # told to stop a program that had ended by itself
+            continue
+        control.send(
+            json.dumps(_serve(control, json.loads(message), descriptors, (level, proc, kept))).encode()
+        )
+
+
+def prepare(level: str) -> tuple[int, int]:
+    """What is done once: the view of files, the user. OSError: forbidden here.
+
+    Returns a descriptor of /proc (-1: none is needed) and the capabilities that a program keeps: none, or with
+    Landlock as root the one to read Python's library where only root may.
+    """
+    if level == "namespaces":
+        proc = namespaces.build_view()
+        child = os.fork()  # a trial: may a program have namespaces, and a filter?
+        if child == 0:
+            try:
+                namespaces.enter(proc)
+                seccomp.install(seccomp.program(namespaces=True))
+                os._exit(0)
+            except OSError as error:
+                os._exit(error.errno or 1)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code:
+            raise OSError(code, f"namespaces for a program: {os.strerror(code)}")
+        return proc, 0
+    if not landlock.version():
+        raise OSError("the kernel has no Landlock")
+    kept = 0
+    if os.geteuid() == 0:
+        if not namespaces.readable_for_all():
+            kept = syscalls.DAC_READ_SEARCH
+            syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
+        namespaces.become_nobody()
+        syscalls.set_capabilities(kept)
+    return -1, kept
+
+
+def _serve(
+    control: socket.socket, limits: dict[str, Any], descriptors: list[int], how: tuple[str, int, int]
+) -> dict[str, Any]:
+    """Run one program in a child, and wait until it ends, is told to, or is out of time."""
+    began = time.monotonic()
+    status, said = os.pipe()
+    child = os.fork()
+    if child == 0:
+        confine_and_run(limits, [*descriptors, said], *how)
+    for descriptor in (*descriptors, said):
+        os.close(descriptor)
+    watched = os.pidfd_open(child)
+    ready, _, _ = select.select([watched, control.fileno()], [], [], limits["seconds"])
+    ended = "exited" if watched in ready else "stopped" if ready else "timed out"
+    if control.fileno() in ready:
+        control.recv(1)  # the one byte that means stop, or nothing at the end
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
+    os.close(watched)
+    os.waitpid(child, 0)
+    # Its other end closes before the program starts, so this does not wait and the program cannot write it.
+    setup = os.read(status, 1000).decode()
+    os.close(status)
+    return {"ended": ended, "setup": setup, "seconds": time.monotonic() - began}
+
+
+def confine_and_run(
+    limits: dict[str, Any], descriptors: list[int], level: str, proc: int = -1, kept: int = 0
+) -> NoReturn:
+    """In the child: descriptors, namespaces, limits, filter, and then the program. Never returns.
+
+    Args:
+        limits: plain values, see `pool.Limits`.
+        descriptors: inputs, answers, and where to say that all is set up.
+        level: namespaces, bubblewrap (then namespaces, capabilities and filter are its work) or landlock.
+        proc: descriptor of /proc, for namespaces.
+        kept: capabilities to keep, as bits.
+    """
+    try:
+        proc = _place_descriptors(descriptors, proc)
+        if level != "bubblewrap":
+            syscalls.die_with_parent()
+            os.environ.clear()
+            os.environ.update(PATH="/usr/bin:/bin", HOME="/tmp", LANG="C.UTF-8")
+        if level == "namespaces":
+            _into_namespaces(limits, proc)
+        elif level == "landlock":
+            landlock.restrict(namespaces.readable_paths(), ["/dev/null"])
+        harness.limit(limits["resources"])
+        if level != "bubblewrap":
+            syscalls.drop_capabilities(kept)
+            seccomp.install(seccomp.program(namespaces=level == "namespaces", own_pid=os.getpid()))
+        os.write(STATUS, b"confined")
+        os.close(STATUS)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.write(STATUS, f"{type(error).__name__}: {error}".encode()[:1000])
+        os._exit(70)
+    harness.main()
+    os._exit(70)
+
+
+def _place_descriptors(descriptors: list[int], proc: int) -> int:
+    """Nothing for 0 to 2, the given ones from 3 on, and no other; returns where `proc` went."""
+    null = os.open("/dev/null", os.O_RDWR)
+    wanted = [null, null, null, *descriptors, *([proc] if proc >= 0 else [])]
+    high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 100) for descriptor in wanted]  # out of each other's way
+    for target, source in enumerate(high):
+        os.dup2(source, target)
+    os.closerange(len(wanted), 65536)
+    return len(wanted) - 1 if proc >= 0 else -1
+
+
+def _into_namespaces(limits: dict[str, Any], proc: int) -> None:
+    """Become the first process of new namespaces; the process before it waits, and ends them by ending."""
+    namespaces.enter(proc)
+    os.close(proc)
+    alive, held = os.pipe()
+    child = os.fork()
+    if child:
+        os.closerange(3, held)  # answers end when the program does, not when this process does
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0xFF)
+    os.close(held)
+    syscalls.die_with_parent()
+    if select.select([alive], [], [], 0)[0]:  # it ended before we asked to end with it
+        os._exit(70)
+    os.close(alive)
+    namespaces.mount_tmp(limits["tmp_bytes"])

@@ -1,0 +1,203 @@
+"""The code reward: hidden tests, and every way around them that pays no more than a wrong program."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tieout.rewards import load_reward
+from tieout.rewards.code import CodeResult, Limits, code, code_reward, extract_program, run_tests
+from tieout.sandbox.isolation import SandboxError, available
+from tieout.sandbox.pool import Sandbox
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _sandbox_there() -> None:
+    if not any(found.works and found.backend != "landlock" for found in available()):
+        pytest.skip("no namespaces here: " + "; ".join(f"{i.backend}: {i.reason}" for i in available()))
+
+
+TESTS = [{"args": [n], "expected": n * n} for n in (3, -4, 0, 12, 1_000_003)]
+GOLD = "def square(n):\n    return n * n\n"
+WRONG = "def square(n):\n    return n + 1\n"
+
+ATTACKS = {
+    "equals everything": "class Any:\n    def __eq__(self, other): return True\n    __hash__ = object.__hash__\n"
+    "def square(n): return Any()",
+    "an int that equals everything": "class I(int):\n    def __eq__(self, other): return True\n"
+    "    __hash__ = int.__hash__\ndef square(n): return I(7)",
+    "exit while loading": "import sys\nsys.exit(0)",
+    "exit in a call": "import sys\ndef square(n): sys.exit(0)",
+    "_exit while loading": "import os\nos._exit(0)",
+    "_exit in a call": "import os\ndef square(n): os._exit(0)",
+    "exit at the end": "import atexit, os\natexit.register(lambda: os._exit(0))\ndef square(n): return 1",
+    "frame walk": """
+import sys
+def square(n):
+    frame = sys._getframe()
+    while frame:
+        for value in list(frame.f_locals.values()) + list(frame.f_globals.values()):
+            if isinstance(value, dict) and "expected" in value:
+                return value["expected"]
+            if isinstance(value, list):
+                for test in value:
+                    if isinstance(test, dict) and "expected" in test and test["args"] == [n]:
+                        return test["expected"]
+        frame = frame.f_back
+""",
+    "search of memory": """
+import gc
+def square(n):
+    for found in gc.get_objects():
+        if isinstance(found, dict) and "expected" in found and found.get("args") == [n]:
+            return found["expected"]
+""",
+    "forged output": "print('5 passed')\nprint('{\"passed\": 5, \"total\": 5}')\ndef square(n): return 1",
+    "forged answers": """
+import json, os, sys
+frame = sys._getframe()
+while frame and "nonce" not in frame.f_locals:
+    frame = frame.f_back
+nonce = frame.f_locals["nonce"]
+for index in range(5):
+    os.write(4, json.dumps({"nonce": nonce, "index": index, "passed": True, "value": True}).encode() + b"\\n")
+os._exit(0)
+""",
+    "forged values": """
+import json, os, sys
+frame = sys._getframe()
+while frame and "nonce" not in frame.f_locals:
+    frame = frame.f_back
+for index in range(5):
+    line = {"nonce": frame.f_locals["nonce"], "index": index, "value": True}
+    os.write(4, json.dumps(line).encode() + b"\\n")
+os._exit(0)
+""",
+    "patched harness": """
+import sys
+for module in list(sys.modules.values()):
+    for name in ("encode", "_called", "same", "_in_child"):
+        if hasattr(module, name):
+            setattr(module, name, lambda *a: {"value": True})
+def square(n): return None
+""",
+    "patched json": "import json\njson.dumps = lambda *a, **k: 'true'\ndef square(n): return 1",
+    "patched builtins": "import builtins\nbuiltins.isinstance = lambda *a: True\nbuiltins.type = lambda *a: int\n"
+    "def square(n): return 1",
+    "hard-coded visible tests": "def square(n): return {2: 4, 5: 25}.get(n)",
+    "daemon": """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        while True:
+            os.write(4, b"true\\n")
+    os._exit(0)
+def square(n): return 1
+""",
+    "raises what looks like a pass": "class passed(Exception): pass\ndef square(n): raise passed('5 of 5')",
+    "empty": "",
+    "a comment": "# square",
+    "assert True": "assert True",
+    "string instead of a number": "def square(n): return str(n * n)",
+    "float instead of an int": "def square(n): return float(n * n)",
+}
+
+
+def test_gold_passes_and_wrong_does_not() -> None:
+    assert run_tests(GOLD, TESTS, "square") == CodeResult(5, 5)
+    wrong = run_tests(WRONG, TESTS, "square")
+    assert (wrong.passed, wrong.total) == (0, 5)
+    assert "test 1" in wrong.error
+    assert run_tests("def square(n): return n * abs(n)", TESTS, "square").share == 0.8
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_gets_at_most_what_wrong_code_gets(name: str) -> None:
+    tested = run_tests(ATTACKS[name], TESTS, "square")
+    assert tested.passed == 0
+    assert tested.total == 5
+    assert tested.error
+
+
+def test_errors_do_not_tell_what_was_expected() -> None:
+    tests = [{"args": [1], "expected": "tulip-4711"}]
+    for program in (
+        WRONG.replace("square", "f"),
+        "def f(n): raise ValueError(n)",
+        "def f(n): return 'tulip'",
+    ):
+        assert "4711" not in run_tests(program, tests, "f").error
+
+
+def test_no_test_executed_is_an_error_and_no_pass() -> None:
+    tested = run_tests(GOLD, [], "square")
+    assert (tested.passed, tested.total, tested.share) == (0, 0, 0.0)
+    assert "no tests" in tested.error
+    with pytest.raises(ValueError, match="has no tests"):
+        code([GOLD], tests=[[]], entry=["square"])
+
+
+@pytest.mark.parametrize(
+    ("tests", "entry", "message"),
+    [
+        ([{"args": [1]}], "f", "expected the keys args, expected"),
+        ([{"args": 1, "expected": 1}], "f", "expected a list"),
+        ([{"input": [1], "expected": 1}], "f", "has input, expected"),
+        ([{"args": [object()], "expected": 1}], "f", "no plain value"),
+        ("[]", "f", "expected a list"),
+        ([{"args": [1], "expected": 1}], "f()", "expected the name of a function"),
+    ],
+)
+def test_a_wrong_row_is_said_to_be_wrong(tests: list, entry: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run_tests(GOLD, tests, entry)
+
+
+@pytest.mark.parametrize(
+    ("completion", "program"),
+    [
+        ("x = 1", "x = 1"),
+        ("```python\nx = 1\n```", "x = 1\n"),
+        ("Sure:\n\n```py\nx = '''\n`'''\n```\nDone.", "x = '''\n`'''\n"),
+        ("<think>```python\ny\n```</think>\n```\nx = 1\n```", "x = 1\n"),
+        ("```python\nx = 1\n```\n```python\nx = 2\n```", None),
+        ("```python\nx = 1", None),
+        ("<think>x = 1", None),
+        ("", None),
+    ],
+)
+def test_one_program_is_read_from_a_completion(completion: str, program: str | None) -> None:
+    assert extract_program(completion) == program
+
+
+def test_the_reward_scores_a_group_and_takes_tests_as_json() -> None:
+    reward = load_reward("code")
+    completions = [GOLD, f"```python\n{GOLD}```", WRONG, "", "I cannot.", "def square(n): return n * abs(n)"]
+    columns = {"tests": [TESTS] * 6, "entry": ["square"] * 6}
+    assert reward(completions, **columns, prompts=[""] * 6) == [1.0, 1.0, 0.0, 0.0, 0.0, 0.8]
+    text = '[{"args": [3], "expected": 9}]'
+    assert code([GOLD], tests=[text], entry=["square"]) == [1.0]
+
+
+def test_a_completion_that_crashes_is_wrong_and_a_sandbox_that_breaks_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert code(["import os; os.kill(os.getpid(), 9)"], [TESTS], ["square"]) == [0.0]
+
+    def broken(self: Sandbox) -> None:
+        raise SandboxError("no more processes")
+
+    monkeypatch.setattr(Sandbox, "_start", broken)
+    with pytest.raises(SandboxError, match="no more processes"):
+        code_reward(limits=Limits(seconds=1.0))([GOLD], tests=[TESTS], entry=["square"])
+
+
+def test_a_hundred_short_programs_do_not_take_long() -> None:
+    """Measured on two idle cores: more than 100 a second; here only that it is no start of Python for each."""
+    run_tests(GOLD, TESTS, "square")
+    began = time.process_time()
+    scores = code([GOLD] * 40, [TESTS[:1]] * 40, ["square"] * 40)
+    assert scores == [1.0] * 40
+    assert time.process_time() - began < 1.0

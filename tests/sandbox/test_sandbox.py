@@ -1,0 +1,246 @@
+"""What a confined program can do, what it cannot, and what refuses to run when isolation is too weak."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tieout.sandbox import isolation
+from tieout.sandbox.isolation import BACKENDS, Backend, Isolation, SandboxError, available, choose
+from tieout.sandbox.pool import Limits, Sandbox
+from tieout.sandbox.probes import PROBES, run_probes
+
+QUICK = Limits(seconds=5.0, call_seconds=4.0, memory_bytes=256 << 20)
+
+
+def works(backend: Backend) -> Isolation:
+    return next(found for found in available() if found.backend == backend)
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    found = works(request.param)
+    if not found.works:
+        pytest.skip(f"{found.backend} cannot be had here: {found.reason}")
+    with Sandbox(backend=request.param, limits=QUICK, size=1) as made:
+        yield made
+
+
+def test_no_probe_escapes(sandbox: Sandbox) -> None:
+    """Each in its own process: files, network, processes, kernel interfaces, limits, daemons, expected values."""
+    few = [name for name in PROBES if "bomb" in name or "outside" in name or "TCP" in name or "root" in name]
+    names = few if sandbox.backend == "bubblewrap" else list(PROBES)  # a start of Python for each
+    escaped = [found for found in run_probes(sandbox, names) if not found.held]
+    assert not escaped
+
+
+def test_the_probes_find_a_sandbox_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted fault: without confinement the same probes get what they are after."""
+
+    class Open:
+        def run(self, program: str, entry: str, calls: list) -> object:
+            from tieout.sandbox.answers import Answer
+            from tieout.sandbox.pool import Ran
+
+            scope: dict = {}
+            exec(program, scope)
+            try:
+                return Ran([Answer(scope[entry](*calls[0][0]))])
+            except OSError as error:
+                return Ran([Answer(error=str(error))])
+
+    names = [
+        "read a file outside",
+        "write a file outside",
+        "make a file outside",
+        "remove a file outside",
+        "change the rights of a file outside",
+        "see the environment of the trainer",
+        "connect by TCP",
+        "connect to a Unix socket",
+        "signal the trainer",
+        "find an expected value",
+    ]
+    found = {e.probe: e.held for e in run_probes(Open(), names)}  # type: ignore[arg-type]
+    del found["find an expected value"]  # there is none in this process either: its halves come apart
+    assert not any(found.values()), found
+
+
+def test_values_come_back_with_their_types(sandbox: Sandbox) -> None:
+    program = (
+        "def f(a, *, b=0):\n    return {'sum': a + b, 1: (a, [True, None, 1.5]), 's': {b}, 'i': float('inf')}"
+    )
+    (answer,) = sandbox.run(program, "f", [((2,), {"b": 3})]).answers
+    assert answer.value == {"sum": 5, 1: (2, [True, None, 1.5]), "s": {3}, "i": float("inf")}
+    assert type(answer.value[1]) is tuple
+    assert type(answer.value[1][1][0]) is bool
+
+
+def test_one_bad_call_costs_itself_only(sandbox: Sandbox) -> None:
+    program = """
+import os, sys, ctypes
+state = []
+def f(x):
+    state.append(x)
+    if x == 1: sys.exit(0)
+    if x == 2: os._exit(0)
+    if x == 3: ctypes.string_at(0)
+    if x == 4: return f
+    return len(state)
+"""
+    answers = sandbox.run(program, "f", [((x,), {}) for x in range(7)]).answers
+    assert [a.value for a in answers] == [1, None, None, None, None, 1, 1]
+    assert [bool(a.error) for a in answers] == [False, True, True, True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("program", "error"),
+    [
+        ("def f(x): return (", "SyntaxError"),
+        ("x = 1", "defines no function 'f'"),
+        ("f = 1", "defines no function 'f'"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("import sys; sys.exit(0)", "SystemExit"),
+        ("import os; os._exit(0)", "ended before any call"),
+        ("import numpy\ndef f(x): return x", "ModuleNotFoundError"),
+        ("import os\nos.write(4, b'{}\\n')\ndef f(x): return x", "something other"),
+        ("import os\nos.close(4)\ndef f(x): return x", ""),
+        ("import os\nwhile True: os.write(4, b'x' * 65536)", "more than its answers"),
+    ],
+)
+def test_a_program_that_fails_as_a_whole_says_why(sandbox: Sandbox, program: str, error: str) -> None:
+    ran = sandbox.run(program, "f", [((1,), {})])
+    assert error in ran.error
+    assert ran.error
+    assert ran.answers[0].error
+
+
+def test_output_is_thrown_away_and_cannot_fill_anything(sandbox: Sandbox) -> None:
+    program = "def f(x):\n    for _ in range(200): print('x' * 100_000)\n    return x"
+    assert sandbox.run(program, "f", [((7,), {})]).answers[0].value == 7
+
+
+def test_a_value_too_large_is_an_error() -> None:
+    with Sandbox(size=1, limits=Limits(answer_bytes=1000)) as sandbox:
+        answers = sandbox.run(
+            "def f(n): return 'x' * n", "f", [((10,), {}), ((5000,), {}), ((3,), {})]
+        ).answers
+    assert answers[0].value == "x" * 10
+    assert "more than 1000 bytes" in answers[1].error
+    assert answers[2].value == "xxx"
+
+
+def test_a_program_that_hangs_costs_its_time_and_nothing_else() -> None:
+    with Sandbox(size=1, limits=Limits(seconds=2.0, call_seconds=0.5)) as sandbox:
+        sandbox.run("def f(x): return x", "f", [((1,), {})])
+        began = time.monotonic()
+        ran = sandbox.run("import time\ndef f(x): time.sleep(x); return x", "f", [((60,), {}), ((0,), {})])
+        assert [a.value for a in ran.answers] == [None, 0]
+        ran = sandbox.run("while True: pass", "f", [((1,), {})])
+        assert "timed out" in ran.error
+        assert sandbox.run("def f(x): return x", "f", [((1,), {})]).answers[0].value == 1
+        assert time.monotonic() - began < 6.0
+
+
+def test_nothing_stays_behind_when_a_sandbox_closes() -> None:
+    sandbox = Sandbox(size=1)
+    sandbox.run("def f(x): return x", "f", [((1,), {})])
+    zygote = sandbox._free.get_nowait()
+    sandbox._free.put(zygote)
+    threading.Thread(target=sandbox.run, args=("import time; time.sleep(60)", "f", [((1,), {})])).start()
+    time.sleep(0.5)
+    group = zygote.process.pid  # type: ignore[union-attr]
+    zygote.process.kill()  # type: ignore[union-attr]
+    zygote.process.wait()  # type: ignore[union-attr]
+    deadline = time.monotonic() + 5.0
+    while _of_session(group) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = _of_session(group)
+    sandbox.close()
+    assert not left
+
+
+def _of_session(session: int) -> list[int]:
+    """Processes of a session that run still."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def test_a_zygote_that_died_is_replaced() -> None:
+    with Sandbox(size=1) as sandbox:
+        sandbox.run("def f(x): return x", "f", [((1,), {})])
+        zygote = sandbox._free.get_nowait()
+        zygote.process.kill()  # type: ignore[union-attr]
+        sandbox._free.put(zygote)
+        assert sandbox.run("def f(x): return x", "f", [((1,), {})]).answers[0].value == 1
+
+
+def test_sets_have_one_order_in_every_run() -> None:
+    program = "def f(): return list({'alpha', 'beta', 'gamma', 'delta', 'epsilon'})"
+    seen = set()
+    for _ in range(2):
+        with Sandbox(size=1) as sandbox:
+            seen.add(tuple(sandbox.run(program, "f", [((), {})]).answers[0].value))
+    assert len(seen) == 1
+
+
+def test_weaker_isolation_is_refused_until_it_is_accepted_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    forbidden = (
+        Isolation("namespaces", False, "unshare: Operation not permitted"),
+        Isolation("bubblewrap", False, "bwrap is not installed"),
+        Isolation("landlock", True),
+    )
+    monkeypatch.setattr(isolation, "available", lambda: forbidden)
+    monkeypatch.delenv(isolation.ACCEPT, raising=False)
+    with pytest.raises(
+        SandboxError, match=r"no sandbox here is as strong as 'namespaces' .*TIEOUT_SANDBOX=landlock"
+    ):
+        choose()
+    with pytest.raises(SandboxError, match="Operation not permitted"):
+        Sandbox()
+    assert choose("landlock") == "landlock"
+    monkeypatch.setenv(isolation.ACCEPT, "landlock")
+    assert choose() == "landlock"
+    with pytest.raises(SandboxError):
+        choose("namespaces")
+    monkeypatch.setenv(isolation.ACCEPT, "none")
+    with pytest.raises(SandboxError, match="expected one of namespaces, bubblewrap, landlock"):
+        choose()
+
+
+def test_the_strongest_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        isolation,
+        "available",
+        lambda: (
+            Isolation("namespaces", False, "no"),
+            Isolation("bubblewrap", True),
+            Isolation("landlock", True),
+        ),
+    )
+    monkeypatch.delenv(isolation.ACCEPT, raising=False)
+    assert choose() == "bubblewrap"
+
+
+def test_a_sandbox_does_not_survive_a_fork() -> None:
+    with Sandbox(size=1) as sandbox:
+        child = os.fork()
+        if child == 0:
+            try:
+                sandbox.run("def f(): pass", "f", [((), {})])
+            except SandboxError:
+                os._exit(7)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
