@@ -28,7 +28,7 @@ from ..sandbox.pool import Call, Limits, Ran, Sandbox
 from ..sandbox.values import encode, same
 from .outcomes import ranged
 
-__all__ = ["Limits", "CodeResult", "code", "code_reward", "extract_program", "run_tests"]
+__all__ = ["CodeResult", "Limits", "code", "code_reward", "extract_program", "run_tests"]
 
 FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
 KEYS = {"args", "kwargs", "expected"}
