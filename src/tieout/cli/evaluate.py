@@ -68,8 +68,9 @@ def main(arguments: Sequence[str]) -> None:
     if task.reward:
         try:
             workers = start_workers(task.reward)
-            for metric in task.metrics.values() if workers else ():
-                workers.load(metric)
+            if workers:
+                for metric in task.metrics.values():
+                    workers.load(metric)
         except ValueError as error:
             workers = None
             console.print(f"no deadline for rewards: {error}", markup=False, highlight=False)

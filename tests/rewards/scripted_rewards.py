@@ -1,0 +1,96 @@
+"""Rewards that do as their completions say, in a module of its own: worker processes import it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Sequence
+from typing import Any
+
+
+def obedient(completions: Sequence[str], **_: Any) -> list[Any]:
+    """1 for a harmless completion; otherwise what the completion says."""
+    for completion in completions:
+        match completion:
+            case "hang":
+                while True:
+                    pass
+            case "raise":
+                raise ValueError("told to")
+            case "exit":
+                os._exit(3)
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "print":
+                print('["scored", 1e9]', flush=True)
+            case "fork":
+                if os.fork() == 0:
+                    time.sleep(60)
+                    os._exit(0)
+                time.sleep(60)
+    return [float(completion != "wrong") for completion in completions]
+
+
+def slow(completions: Sequence[str], **_: Any) -> list[float]:
+    """Takes 5 ms a completion."""
+    time.sleep(0.005 * len(completions))
+    return [float(len(completion)) for completion in completions]
+
+
+def hangs(completions: Sequence[str], **_: Any) -> list[float]:
+    """Never answers."""
+    while True:
+        pass
+
+
+def raises(completions: Sequence[str], **_: Any) -> list[float]:
+    """Always."""
+    raise KeyError("no such thing")
+
+
+def not_a_number(completions: Sequence[str], **_: Any) -> list[Any]:
+    """NaN."""
+    return [float("nan")] * len(completions)
+
+
+def infinite(completions: Sequence[str], **_: Any) -> list[Any]:
+    """Infinity."""
+    return [float("inf")] * len(completions)
+
+
+def strings(completions: Sequence[str], **_: Any) -> list[Any]:
+    """Numbers as text."""
+    return ["1.0"] * len(completions)
+
+
+def one_too_few(completions: Sequence[str], **_: Any) -> list[float]:
+    """The wrong length."""
+    return [1.0] * (len(completions) - 1)
+
+
+def nothing(completions: Sequence[str], **_: Any) -> Any:
+    """No list at all."""
+    return None
+
+
+def down(completions: Sequence[str], **_: Any) -> list[float]:
+    """A service that does not answer."""
+    raise ConnectionError("connection refused")
+
+
+async def never(completions: Sequence[str], **_: Any) -> list[float]:
+    """Waits for ever."""
+    await asyncio.sleep(3600)
+    return [1.0] * len(completions)
+
+
+def scaled(completions: Sequence[str], factor: float = 1.0, **_: Any) -> list[float]:
+    """The length, times an option."""
+    return [factor * len(completion) for completion in completions]
+
+
+def by_message(completions: Sequence[list[dict[str, str]]], answer: Sequence[str], **_: Any) -> list[float]:
+    """Written for conversations."""
+    return [float(c[-1]["content"] == a) for c, a in zip(completions, answer, strict=True)]
