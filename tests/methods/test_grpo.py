@@ -3,13 +3,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from bandit import PROMPT, Words, make_bandit, probabilities
 from random_groups import (
     flat,
     gradient,
@@ -20,7 +21,7 @@ from random_groups import (
     stir_weights,
     with_own_logprobs,
 )
-from tieout.learner import Learner, LearnerConfig, Model
+from tieout.learner import Learner
 from tieout.methods import GRPO
 from tieout.monitors import StopTraining, stop_on_mismatch
 from tieout.samplers import SamplingParams
@@ -127,46 +128,9 @@ def test_the_kl_is_zero_at_the_start_and_pulls_back_after(tiny_model: ModelFolde
 # ---------------------------------------------------------------- against enumeration
 
 
-@dataclass
-class Words:
-    """What a sampler needs of a chat, for a vocabulary without text."""
-
-    stop_tokens: tuple[int, ...] = ()
-
-    def text(self, tokens: Any) -> str:
-        return " ".join(map(str, tokens))
-
-
 @pytest.fixture
 def bandit() -> Learner:
-    """A Llama over three words, all of it trained; one-token completions of one prompt are a bandit."""
-    from transformers import AutoModelForCausalLM, LlamaConfig
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=3,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=32,
-        pad_token_id=None,
-        bos_token_id=None,
-        eos_token_id=None,
-        initializer_range=0.3,
-        attn_implementation="tieout",
-    )
-    network = AutoModelForCausalLM.from_config(config).eval()
-    tokenizer = type("Tokenizer", (), {"pad_token_id": 0})()
-    return Learner(Model(network, tokenizer, "bandit"), config=LearnerConfig(max_grad_norm=float("inf")))
-
-
-PROMPT = [2, 0, 1]
-
-
-def probabilities(learner: Learner) -> torch.Tensor:
-    """[3] of the next word, with gradient."""
-    return learner.model.network(torch.tensor([PROMPT])).logits[0, -1].softmax(-1)
+    return make_bandit()
 
 
 def test_the_expected_update_is_the_gradient_of_expected_reward(bandit: Learner) -> None:

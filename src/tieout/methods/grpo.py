@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..advantages import ADVANTAGES, batch_zscore, overlong_penalty
 from ..batch import Batch, Outputs
+from ..groups import decided
 from ..learner import Learner
 from ..learner.reference import refresh_reference
 from ..losses import clipped_policy
@@ -188,7 +189,7 @@ class GRPO:
         return batch.sum_tokens(loss).sum() / (batch.totals.completions * self.max_new_tokens)
 
     def _teaches(self, group: Group) -> bool:
-        return not self.dynamic_sampling or len(set(group.scores or [])) > 1
+        return not self.dynamic_sampling or decided(group)
 
     def _shaped(self, group: Group) -> list[float]:
         """[K] scores with what is taken off them."""

@@ -10,7 +10,7 @@ import random
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -31,6 +31,8 @@ KL_COEF = "kl_coef"
 class PPO:
     """Schulman et al., 2017, https://arxiv.org/abs/1707.06347; for language, https://arxiv.org/abs/1909.08593."""
 
+    head: ClassVar[str] = "value"
+    """The model needs a value head."""
     learning_rate: float = 1e-6
     """For LoRA; a tenth of it for full fine-tuning."""
     batch_size: int = 16
