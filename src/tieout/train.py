@@ -6,13 +6,14 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from statistics import fmean
 from typing import Literal
 
+from .alarms.actions import Dials, RollBack
 from .batch import Totals
 from .learner import Learner
 from .learner.checkpoint import Checkpoints
@@ -20,7 +21,7 @@ from .learner.processes import Processes
 from .methods import Method
 from .monitors import Monitor, StopTraining
 from .provenance import provenance, refuse_changes
-from .source import Source
+from .source import Source, TooManyErrors
 from .types import Group
 
 Updates = Generator[list[Group], Mapping[str, float], None]
@@ -64,12 +65,16 @@ def train(
     save_steps: int = 0,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
     on_start: Callable[[int], None] | None = None,
+    dials: Dials | None = None,
 ) -> None:
     """Train until `steps` optimizer steps are done, going on from the newest checkpoint that verifies.
 
     Interrupted (Ctrl-C, SIGTERM, or a monitor that stops the run), it finishes the step, saves and raises on; a second
     Ctrl-C ends it at once, and the newest checkpoint stays. With several processes, every rank calls this with the
     same arguments; `on_start` and `on_step` are told on the first one.
+
+    An alarm that rolls back puts the weights and the optimizer of an earlier checkpoint into the learner; steps and
+    data go on, the checkpoints since then are deleted, and the step's metrics say `rolled_back_to`.
 
     Args:
         method: what to collect, annotate and minimise.
@@ -80,21 +85,24 @@ def train(
         monitors: called after each step, in order.
         checkpoints: where to save; None saves nothing.
         save_steps: save every so many steps; 0 saves only at the end and when interrupted.
-        on_step: told each step's number and metrics, after the monitors.
+        on_step: told each step's number and metrics, after the monitors. If it fails, that is a warning: a service
+            for metrics that is down ends no run.
         on_start: told how many steps are done already: 0, or where the run goes on.
+        dials: what alarms may turn; saved with the weights.
 
     Raises:
         ValueError: the checkpoint is of another method, other settings or other data; the message lists what was and
             what is. `steps` may change: a finished run can be made longer.
     """
     steps = steps or num_steps(method, source)
-    schedule = schedule or Schedule()
+    schedule, dials = schedule or Schedule(), dials or Dials()
     ranks = learner.processes
     made_of = provenance(method, source, learner, schedule) if checkpoints else {}
     if checkpoints and (state := checkpoints.peek(learner)) is not None:
         refuse_changes(state.get("made_of", made_of), made_of, checkpoints.folder)
         checkpoints.load(learner, state)
         source.position = state["position"]
+        dials.rate, dials.beta = state.get("dials", (1.0, 1.0))
     if on_start:
         ranks.first(lambda: on_start(learner.step))
     saved = learner.step
@@ -102,7 +110,8 @@ def train(
     def save() -> None:
         nonlocal saved
         if checkpoints and learner.step != saved:
-            checkpoints.save(learner, {"position": position, "made_of": made_of})
+            turned = {"dials": [dials.rate, dials.beta]}
+            checkpoints.save(learner, {"position": position, "made_of": made_of, **turned})
             saved = learner.step
 
     groups_of = method.collect(source)
@@ -112,10 +121,15 @@ def train(
             started = time.perf_counter()
             if source.sampler is not None:
                 source.sampler.load(learner)
-            groups = method.annotate(next(groups_of), learner)
+            current = dials.turned(method)
+            try:
+                groups = current.annotate(next(groups_of), learner)
+            except TooManyErrors:
+                save()  # a pause: once the reward works again, the run goes on from here
+                raise
             collected = time.perf_counter()
-            learner.learning_rate = method.learning_rate * schedule.rate(learner.step, steps)
-            metrics = learn(method, groups, learner)
+            learner.learning_rate = current.learning_rate * schedule.rate(learner.step, steps)
+            metrics = learn(current, groups, learner)
             position = source.position
             step = learner.step
             ended = time.perf_counter()
@@ -127,12 +141,17 @@ def train(
             except StopTraining:
                 save()
                 raise
+            except RollBack as alarmed:
+                metrics["rolled_back_to"] = _roll_back(learner, checkpoints, alarmed)
+                saved = (
+                    0  # and save at once, or an interrupted run would go on from weights that were given up
+                )
+                save()
             finally:
                 if on_step:
-                    ranks.first(partial(on_step, step, metrics))
-            stop = ranks.any(
-                asked_to_stop()
-            )  # asked once: a signal between two questions must not skip the save
+                    _tell(on_step, step, metrics, ranks)
+            # Asked once: a signal between two questions must not skip the save.
+            stop = ranks.any(asked_to_stop())
             if stop or (save_steps and step % save_steps == 0):
                 save()
             if stop:
@@ -178,16 +197,47 @@ def _once(groups: list[Group]) -> Updates:
 def _watch(
     monitor: Monitor, step: int, groups: list[Group], metrics: dict[str, float], ranks: Processes
 ) -> None:
-    """Ask a monitor on every rank; if it stops the run on one, it does so on all."""
-    reason = None
+    """Ask a monitor on every rank; if it stops the run or rolls it back on one, it does so on all."""
+    said: list[str | int] | None = None
     try:
         monitor(step, groups, metrics)
     except StopTraining as stop:
         if ranks.alone:
             raise
-        reason = str(stop)
-    if reasons := [r for r in ranks.gather(reason) if r is not None]:
-        raise StopTraining(reasons[0])
+        said = [str(stop)]
+    except RollBack as alarmed:
+        if ranks.alone:
+            raise
+        said = [str(alarmed), alarmed.before]
+    if found := [x for x in ranks.gather(said) if x is not None]:
+        reason, *before = next((x for x in found if len(x) == 1), found[0])
+        raise RollBack(reason, *before) if before else StopTraining(reason)
+
+
+def _roll_back(learner: Learner, checkpoints: Checkpoints | None, alarmed: RollBack) -> float:
+    """Put the newest checkpoint from before the trouble into the learner, which keeps counting; returns its step."""
+    step = learner.step
+    state = checkpoints.peek(learner, before=alarmed.before) if checkpoints else None
+    if checkpoints is None or state is None:
+        raise StopTraining(
+            f"{alarmed}; there is no checkpoint from before step {alarmed.before} to return to"
+        )
+    checkpoints.load(learner, state)
+    learner.processes.first(lambda: checkpoints.discard(after=state["step"]))
+    learner.step = step
+    warnings.warn(f"{alarmed}; went back to the weights of step {state['step']}", stacklevel=2)
+    return float(state["step"])
+
+
+def _tell(
+    on_step: Callable[[int, dict[str, float]], None], step: int, metrics: dict[str, float], ranks: Processes
+) -> None:
+    try:
+        ranks.first(lambda: on_step(step, metrics))
+    except Exception as error:
+        warnings.warn(
+            f"on_step failed at step {step} ({type(error).__name__}: {error}); training goes on", stacklevel=3
+        )
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ..monitors import Monitor, StopTraining
 from ..types import Group
@@ -24,6 +25,14 @@ class Dials:
     """The learning rate is multiplied by it."""
     beta: float = 1.0
     """The method's KL coefficient is multiplied by it."""
+
+    def turned(self, method: Any) -> Any:
+        """The method, a dataclass, with these dials; itself where they are as they were."""
+        changes = {"learning_rate": self.rate, "beta": self.beta}
+        changes = {name: factor for name, factor in changes.items() if factor != 1 and hasattr(method, name)}
+        return (
+            replace(method, **{n: getattr(method, n) * f for n, f in changes.items()}) if changes else method
+        )
 
 
 class RollBack(Exception):

@@ -20,6 +20,7 @@ from ..atomic import MANIFEST, appearing, verifies
 from . import randomness
 from .learner import Learner
 from .models import POLICY, VALUE
+from .reference import reference_weights, set_reference
 from .scalar import save_classifier, save_score, save_value
 
 
@@ -37,10 +38,12 @@ class Checkpoints:
         OSError: it could not be written, for a full disk or whatever else; the earlier ones are as they were.
         """
         processes = learner.processes
-        processes.agree(_digest(learner), f"the weights after step {learner.step}")
+        if processes.count > 1:
+            processes.agree(digest(learner.model.trained()), f"the weights after step {learner.step}")
         plain = {
             "step": learner.step,
             "skipped_updates": learner.skipped_updates,
+            "memory": learner.memory,
             **state,
             "random": processes.gather(randomness.state(learner.model.device)),
         }
@@ -57,9 +60,11 @@ class Checkpoints:
         for old in self._all()[: -self.keep]:
             shutil.rmtree(old)
 
-    def newest(self) -> Path | None:
-        """The newest checkpoint that verifies; damaged ones are passed over with a warning."""
+    def newest(self, before: int | None = None) -> Path | None:
+        """The newest checkpoint (of a step before that one) that verifies; damaged ones are skipped with a warning."""
         for folder in reversed(self._all()):
+            if before is not None and _step(folder) >= before:
+                continue
             if verifies(folder):
                 return folder
             warnings.warn(f"checkpoint {folder} is damaged, and skipped", stacklevel=2)
@@ -71,9 +76,9 @@ class Checkpoints:
             self.load(learner, state)
         return state
 
-    def peek(self, learner: Learner) -> dict[str, Any] | None:
-        """The plain state of the newest checkpoint that verifies, the same one on all ranks; None if there is none."""
-        name = learner.processes.first(lambda: folder.name if (folder := self.newest()) else None)
+    def peek(self, learner: Learner, before: int | None = None) -> dict[str, Any] | None:
+        """The plain state of the `newest` checkpoint, the same one on all ranks; None if there is none."""
+        name = learner.processes.first(lambda: folder.name if (folder := self.newest(before)) else None)
         if name is None:
             return None
         state: dict[str, Any] = json.loads((self.folder / name / "state.json").read_text(encoding="utf-8"))
@@ -95,7 +100,12 @@ class Checkpoints:
                     raise ValueError(f"{folder} holds {name} in another shape: {shapes}")
                 parameter.copy_(saved[name])
         _load_optimizer(learner, tensors, folder)
+        if moved := {
+            n.removeprefix("reference/"): x for n, x in tensors.items() if n.startswith("reference/")
+        }:
+            set_reference(learner.model, moved)
         learner.step, learner.skipped_updates = state["step"], state["skipped_updates"]
+        learner.memory = dict(state.get("memory", {}))
         known = state["random"]
         if len(known) != learner.processes.count:
             warnings.warn(
@@ -105,8 +115,18 @@ class Checkpoints:
             )
         randomness.restore(known[min(learner.processes.rank, len(known) - 1)], learner.model.device)
 
+    def discard(self, after: int) -> None:
+        """Delete the checkpoints of later steps."""
+        for folder in self._all():
+            if _step(folder) > after:
+                shutil.rmtree(folder)
+
     def _all(self) -> list[Path]:
         return sorted(p for p in self.folder.glob("step-*") if (p / MANIFEST).exists())
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
 
 
 def save_adapter(learner: Learner, folder: Path) -> None:
@@ -162,6 +182,9 @@ def _tensors(learner: Learner) -> dict[str, torch.Tensor]:
     for place, parameter in enumerate(_optimized(learner)):
         for key, value in learner.optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer/{place}/{key}"] = value.detach().clone().contiguous()
+    if learner.model.reference_moved:
+        for name, parameter in reference_weights(learner.model).items():
+            tensors[f"reference/{name}"] = parameter.detach().clone().contiguous()
     return tensors
 
 
@@ -179,11 +202,10 @@ def _load_optimizer(learner: Learner, tensors: Mapping[str, torch.Tensor], folde
             learner.optimizer.state[parameter][key] = value.to(parameter.device)
 
 
-def _digest(learner: Learner) -> str:
-    """SHA-256 of the trained weights, to hold ranks against each other; empty for one process."""
-    if learner.processes.count == 1:
-        return ""
-    digest = hashlib.sha256()
-    for parameter in learner.model.trained().values():
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()
+def digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of names and bytes."""
+    result = hashlib.sha256()
+    for name in sorted(tensors):
+        result.update(name.encode())
+        result.update(tensors[name].detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return result.hexdigest()
