@@ -21,7 +21,9 @@ def per_token(groups: list[Group]) -> torch.Tensor:
 
 def test_totals_count_trained_tokens_only() -> None:
     completions = [c for g in GROUPS for c in g.completions]
-    assert Totals(sum(m for c in completions for m in c.mask), len(completions), len(GROUPS)) == TOTALS
+    best = [max(zip(g.scores or [], g.completions, strict=True), key=lambda pair: pair[0])[1] for g in GROUPS]
+    trained = [sum(m for c in some for m in c.mask) for some in (completions, best)]
+    assert Totals(trained[0], len(completions), len(GROUPS), trained[1]) == TOTALS
     assert TOTALS.tokens < sum(len(c.tokens) for c in completions)
 
 

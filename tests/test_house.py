@@ -21,6 +21,8 @@ PACKAGE = ROOT / "src" / "tieout"
 LAYERS = [
     ["types"],
     [
+        "groups",
+        "preference_losses",
         "losses",
         "policy_losses",
         "advantages",
@@ -43,7 +45,7 @@ LAYERS = [
     ["learner", "samplers", "tasks"],
     ["source", "search", "evidence", "judge"],
     ["methods"],
-    ["train", "monitors", "alarms", "canary", "behaviour", "card", "ship"],
+    ["train", "provenance", "monitors", "alarms", "canary", "behaviour", "card", "ship"],
     ["pipelines"],
     ["cli", "trl", "__main__"],
 ]
@@ -52,6 +54,7 @@ LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 # These start on a laptop without torch; folders with all that is in them.
 NO_TORCH = [
     "types",
+    "groups",
     "advantages",
     "stats",
     "rows",

@@ -10,7 +10,21 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from .groups import extremes, ranked_pairs
 from .types import Group
+
+
+def send(values: Tensor, device: torch.device) -> Tensor:
+    """To the device, without waiting for it."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
+def send_together(parts: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Tensors of one dtype to the device in one copy, without waiting for it."""
+    flat = send(torch.cat([part.flatten() for part in parts]), device)
+    return [
+        x.view(part.shape) for x, part in zip(flat.split([p.numel() for p in parts]), parts, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +35,20 @@ class Totals:
     """Trained tokens (mask True)."""
     completions: int
     groups: int
+    best_tokens: int = 0
+    """Trained tokens of each group's best completion; groups without scores have none."""
 
     @classmethod
     def of(cls, groups: Sequence[Group]) -> Totals:
         """Count the groups of one optimizer step."""
         completions = [c for g in groups for c in g.completions]
-        return cls(sum(sum(c.mask) for c in completions), len(completions), len(groups))
+        best = [g.completions[extremes(g.scores)[0]] for g in groups if g.scores]
+        return cls(
+            sum(sum(c.mask) for c in completions),
+            len(completions),
+            len(groups),
+            sum(sum(c.mask) for c in best),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +76,18 @@ class Batch:
     @cached_property
     def lengths(self) -> Tensor:
         """[N] tokens per completion."""
-        return torch.tensor([len(c.tokens) for g in self.groups for c in g.completions], device=self.device)
+        return self._send([len(c.tokens) for g in self.groups for c in g.completions])
 
     @cached_property
     def mask(self) -> Tensor:
         """[T] bool, True for trained tokens."""
-        return torch.tensor(
-            [m for g in self.groups for c in g.completions for m in c.mask], device=self.device
-        )
+        return self._send([m for g in self.groups for c in g.completions for m in c.mask], torch.bool)
 
     @cached_property
     def _owner(self) -> Tensor:
         """[T] which of the N completions a token belongs to."""
-        return torch.arange(len(self.lengths), device=self.device).repeat_interleave(self.lengths)
+        completions = (c for g in self.groups for c in g.completions)
+        return self._send([i for i, c in enumerate(completions) for _ in c.tokens])
 
     def __getitem__(self, name: str) -> Tensor:
         """A column: [N] if annotated per completion, [T] if per token. `logprobs` are the sampler's own."""
@@ -81,7 +102,10 @@ class Batch:
             values = list(chain.from_iterable(g.columns[name] for g in self.groups))
         if isinstance(values[0], list):
             values = list(chain.from_iterable(values))
-        return torch.tensor(values, device=self.device, dtype=torch.float32)
+        return self._send(values, torch.float32)
+
+    def _send(self, values: list, dtype: torch.dtype = torch.long) -> Tensor:
+        return send(torch.tensor(values, dtype=dtype), self.device)
 
     def per_token(self, per_completion: Tensor) -> Tensor:
         """[N] -> [T]."""
@@ -96,6 +120,22 @@ class Batch:
         """[T] -> []: every trained token of the step weighs the same (DAPO, eq. 8 of https://arxiv.org/abs/2503.14476)."""
         return (per_token * self.mask).sum() / self.totals.tokens
 
+    def best_token_mean(self, per_token: Tensor) -> Tensor:
+        """[T] -> []: every trained token of the groups' best completions weighs the same, no other counts."""
+        best, _ = self.best_and_worst()
+        return self.sum_tokens(per_token)[best].sum() / self.totals.best_tokens
+
+    def ranked(self) -> tuple[Tensor, Tensor, Tensor]:
+        """[P], [P]: better and worse of every decided pair within the groups; [P] weights, of sum 1 a group."""
+        pairs: list[tuple[int, int, float]] = []
+        start = 0
+        for group in self.groups:
+            own = ranked_pairs(group.scores or [])
+            pairs += [(start + i, start + j, 1 / len(own)) for i, j in own]
+            start += len(group.completions)
+        places = self._send([p[:2] for p in pairs]).reshape(-1, 2)
+        return places[:, 0], places[:, 1], self._send([p[2] for p in pairs], torch.float32)
+
     def sequence_mean(self, per_token: Tensor) -> Tensor:
         """[T] -> []: every completion of the step weighs the same (GRPO, eq. 3 of https://arxiv.org/abs/2402.03300)."""
         trained = self.sum_tokens(torch.ones_like(per_token)).clamp(min=1)
@@ -103,12 +143,13 @@ class Batch:
 
     def best_and_worst(self) -> tuple[Tensor, Tensor]:
         """[B], [B]: which of the N completions is each group's best, and which its worst; two of them even in a tie."""
-        best, worst, start = [], [], 0
+        best: list[int] = []
+        worst: list[int] = []
+        start = 0
         for group in self.groups:
             if not group.scores or len(group.scores) < 2:
                 raise ValueError("best and worst need groups of at least two scored completions")
-            order = sorted(range(len(group.scores)), key=group.scores.__getitem__)
-            best.append(start + order[-1])
-            worst.append(start + order[0])
-            start += len(order)
-        return torch.tensor(best, device=self.device), torch.tensor(worst, device=self.device)
+            for places, place in zip((best, worst), extremes(group.scores), strict=True):
+                places.append(start + place)
+            start += len(group.scores)
+        return self._send(best), self._send(worst)

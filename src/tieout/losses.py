@@ -8,26 +8,15 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+
+from .preference_losses import dpo
+
+__all__ = ["clipped_policy", "cross_entropy", "dpo", "kl_from_policy"]
 
 
 def cross_entropy(logprobs: Tensor) -> Tensor:
     """[T] nats: minus the log-probability of the tokens that were written."""
     return -logprobs
-
-
-def dpo(chosen_logratio: Tensor, rejected_logratio: Tensor, beta: float) -> Tensor:
-    """Direct Preference Optimization, eq. 7 of https://arxiv.org/abs/2305.18290.
-
-    Args:
-        chosen_logratio: [P] log policy(y|x) - log reference(y|x) of the better completion.
-        rejected_logratio: [P] the same for the worse completion.
-        beta: strength of the pull to the reference, > 0.
-
-    Returns:
-        [P] -log sigmoid(beta * (chosen_logratio - rejected_logratio)); ln 2 where policy and reference agree.
-    """
-    return -logsigmoid(beta * (chosen_logratio - rejected_logratio))
 
 
 def clipped_policy(

@@ -109,6 +109,7 @@ def _weight_files(source: str) -> Iterator[str]:
 
 def save_score(folder: Path, head: ScalarHead | None) -> None:
     """Turn a saved adapter into one for sequence classification, as PEFT itself would have written it."""
+    assert head is not None
     tensors = load_file(folder / ADAPTER_WEIGHTS)
     for name, value in head.linear.state_dict().items():
         tensors[f"base_model.model.score.{name}"] = value.detach().cpu().contiguous()
@@ -130,8 +131,9 @@ def load_value(folder: Path) -> dict[str, Tensor] | None:
     return load_file(path) if path.exists() else None
 
 
-def save_classifier(network: Any, head: ScalarHead, folder: Path) -> None:
+def save_classifier(network: Any, head: ScalarHead | None, folder: Path) -> None:
     """Write a fully trained reward model as transformers' sequence-classification checkpoint."""
+    assert head is not None
     from transformers import AutoModelForSequenceClassification
 
     config = type(network.config).from_dict(network.config.to_dict())

@@ -11,10 +11,15 @@ from ..batch import Batch, Outputs
 from ..learner import Learner
 from ..source import Source
 from ..types import Group
+from .cpo import CPO, SimPO
 from .dpo import DPO
 from .grpo import GRPO
 from .grpo_family import CISPO, DAPO, GSPO, RLOO, DrGRPO
+from .kto import KTO
+from .online import OnlineDPO, RejectionSampling
+from .orpo import ORPO
 from .ppo import PPO
+from .reward_model import RewardModel
 from .sft import SFT
 
 
@@ -55,7 +60,14 @@ class Method(Protocol):
 
 METHODS: dict[str, type[Method]] = {
     "sft": SFT,
+    "rejection_sampling": RejectionSampling,
+    "reward_model": RewardModel,
     "dpo": DPO,
+    "online_dpo": OnlineDPO,
+    "kto": KTO,
+    "orpo": ORPO,
+    "cpo": CPO,
+    "simpo": SimPO,
     "grpo": GRPO,
     "dr_grpo": DrGRPO,
     "dapo": DAPO,
@@ -66,4 +78,23 @@ METHODS: dict[str, type[Method]] = {
 }
 """Name -> class: what `tieout train NAME` and recipes accept."""
 
-__all__ = ["CISPO", "DAPO", "DPO", "GRPO", "GSPO", "METHODS", "PPO", "RLOO", "SFT", "DrGRPO", "Method"]
+__all__ = [
+    "CISPO",
+    "CPO",
+    "DAPO",
+    "DPO",
+    "GRPO",
+    "GSPO",
+    "KTO",
+    "METHODS",
+    "ORPO",
+    "PPO",
+    "RLOO",
+    "SFT",
+    "DrGRPO",
+    "Method",
+    "OnlineDPO",
+    "RejectionSampling",
+    "RewardModel",
+    "SimPO",
+]

@@ -1,15 +1,19 @@
-"""Direct Preference Optimization: prefer the better completion of each pair, stay near the reference."""
+"""Direct Preference Optimization and its variants: prefer the better completion of each pair, near the reference."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from torch import Tensor
 
-from .. import losses
 from ..batch import Batch, Outputs
+from ..groups import tail_weights
 from ..learner import Learner
+from ..losses import cross_entropy
+from ..preference_losses import DIVERGENCES, PAIR_LOSSES, check_preference
 from ..source import Source
 from ..types import Group
 
@@ -26,24 +30,67 @@ class DPO:
     """Passes over the pairs."""
     beta: float = 0.1
     """Strength of the pull to the reference."""
+    loss_type: Literal[
+        "sigmoid", "sigmoid_norm", "ipo", "hinge", "robust", "exo_pair",
+        "discopop", "nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down",
+    ] = "sigmoid"  # fmt: skip
+    """What is done with the two log-ratios; each is a function in `tieout.preference_losses` that names its paper."""
+    label_smoothing: float = 0.0
+    """Share of pairs believed to be the wrong way round: of sigmoid, sigmoid_norm, robust and exo_pair."""
+    discopop_tau: float = 0.05
+    """Temperature of discopop's mixture."""
+    divergence: Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"] = "reverse_kl"
+    """What holds the policy near the reference (f-DPO, https://arxiv.org/abs/2309.16240)."""
+    divergence_alpha: float = 0.5
+    """Of the alpha divergence: towards 0 the reverse KL, 1 the forward KL."""
+    ld_alpha: float = 1.0
+    """Weight of a completion's tokens past the length of the other (LD-DPO, https://arxiv.org/abs/2409.06411)."""
+    rpo_alpha: float = 0.0
+    """Weight of the cross entropy of the chosen completions (RPO, https://arxiv.org/abs/2404.19733)."""
+
+    def __post_init__(self) -> None:
+        spec = PAIR_LOSSES[self.loss_type]
+        smooths, has_tau = self.label_smoothing != 0, self.discopop_tau != DPO.discopop_tau
+        spec.refuse_unused(self.loss_type, label_smoothing=smooths, discopop_tau=has_tau)
+        if self.divergence != "reverse_kl" and not spec.of_margin:
+            raise ValueError(f"loss_type {self.loss_type!r} takes no divergence but reverse_kl")
+        if self.divergence_alpha != 0.5 and self.divergence != "alpha_divergence":
+            raise ValueError(
+                f"divergence_alpha is for divergence 'alpha_divergence', not {self.divergence!r}"
+            )
+        if self.loss_type == "exo_pair" and self.label_smoothing == 0:
+            raise ValueError("loss_type 'exo_pair' needs a label_smoothing above 0, such as 0.001")
+        check_preference(self.beta, self.label_smoothing)
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """Rows with prompt, chosen and rejected."""
         return source.preferences(self.batch_size)
 
     def annotate(self, groups: list[Group], learner: Learner) -> list[Group]:
-        """Add the log-probabilities under the reference."""
+        """Add the log-probabilities under the reference, and with ld_alpha the weights of the tokens."""
         reference = learner.reference_logprobs(groups)
-        return [g.with_columns(reference_logprobs=r) for g, r in zip(groups, reference, strict=True)]
+        groups = [g.with_columns(reference_logprobs=r) for g, r in zip(groups, reference, strict=True)]
+        if self.ld_alpha != 1:
+            groups = [g.with_columns(weights=tail_weights(g, self.ld_alpha)) for g in groups]
+        return groups
 
     def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Mean over the pairs of the step."""
-        logratio = batch.sum_tokens(outputs.logprobs - batch["reference_logprobs"])
+        per_token = outputs.logprobs - batch["reference_logprobs"]
+        logratio = batch.sum_tokens(per_token * batch["weights"] if self.ld_alpha != 1 else per_token)
+        spec = PAIR_LOSSES[self.loss_type]
+        divided = DIVERGENCES[self.divergence](logratio, self.divergence_alpha)
+        if spec.per_token:
+            divided = divided / batch.sum_tokens(torch.ones_like(per_token)).clamp(min=1)
         best, worst = batch.best_and_worst()
-        loss = losses.dpo(logratio[best], logratio[worst], self.beta)
-        reward = self.beta * logratio.detach()
-        pairs = batch.totals.groups
-        return loss.sum() / pairs, {
+        loss = spec.function(
+            divided[best], divided[worst], self.beta, **{o: getattr(self, o) for o in spec.options}
+        )
+        reward, pairs = self.beta * logratio.detach(), batch.totals.groups
+        total = loss.sum() / pairs
+        if self.rpo_alpha:
+            total = total + self.rpo_alpha * batch.best_token_mean(cross_entropy(outputs.logprobs))
+        return total, {
             "reward_chosen": reward[best].sum() / pairs,
             "reward_rejected": reward[worst].sum() / pairs,
             "accuracy": (reward[best] > reward[worst]).sum() / pairs,

@@ -75,6 +75,8 @@ class PPO:
     """Completions in which kl_coef adapts: it changes by at most a fifth of the share that a step is of them."""
     missing_eos_penalty: float = 0.0
     """Taken off the score of a completion that was cut off."""
+    reward_model: str = ""
+    """Folder of a reward model's adapter on the same base, which then scores the completions; empty: the task's reward."""
     whiten_rewards: bool = False
     """Bring the tokens' rewards to standard deviation 1 in the step; their mean stays."""
     whiten_advantages: bool = True

@@ -1,0 +1,120 @@
+"""Forgetting: from rewards to an order, to labels, to a demonstration. Pure functions of a group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+from itertools import accumulate
+from statistics import fmean
+
+from .types import Group
+
+
+def _scored(group: Group, least: int) -> list[float]:
+    if group.scores is None or len(group.scores) < least:
+        given = "none" if group.scores is None else str(len(group.scores))
+        raise ValueError(f"this needs groups of at least {least} scored completions; one has {given}")
+    return group.scores
+
+
+def _take(group: Group, places: Sequence[int]) -> Group:
+    """The completions at these places, with their scores and columns."""
+    scores = group.scores and [group.scores[i] for i in places]
+    columns = {name: [values[i] for i in places] for name, values in group.columns.items()}
+    return replace(group, completions=[group.completions[i] for i in places], scores=scores, columns=columns)
+
+
+def best(group: Group) -> Group:
+    """The best completion alone, as a demonstration: of a tie the first."""
+    return replace(_take(group, extremes(_scored(group, 1))[:1]), scores=None)
+
+
+def best_and_worst(group: Group) -> Group:
+    """A pair, the better one first, its scores as they were."""
+    return _take(group, extremes(_scored(group, 2)))
+
+
+def extremes(scores: Sequence[float]) -> tuple[int, int]:
+    """Places of the best and of the worst: of a tie the first, but two different ones where there are two.
+
+    >>> extremes([1.0, 1.0]), extremes([0.0, 2.0, -1.0])
+    ((0, 1), (1, 2))
+    """
+    best = scores.index(max(scores))
+    rest = [place for place in range(len(scores)) if place != best] or [best]
+    return best, min(rest, key=scores.__getitem__)
+
+
+def ranked_pairs(scores: Sequence[float]) -> list[tuple[int, int]]:
+    """Every (better, worse) pair of places; ties are no pairs.
+
+    >>> ranked_pairs([0.5, 2.0, 0.5])
+    [(1, 0), (1, 2)]
+    """
+    places = range(len(scores))
+    return [(i, j) for i in places for j in places if scores[i] > scores[j]]
+
+
+def decided(group: Group) -> bool:
+    """Whether any completion is better than another."""
+    return group.scores is not None and len(set(group.scores)) > 1
+
+
+def tail_weights(group: Group, weight: float) -> list[list[float]]:
+    """[K][C] 1 for as many trained tokens as the shorter of best and worst has, `weight` for those after.
+
+    LD-DPO, https://arxiv.org/abs/2409.06411: what the longer completion says beyond is length more than quality.
+    """
+    pair = best_and_worst(group)
+    shared = min(sum(c.mask) for c in pair.completions)
+    return [
+        [1.0 if place <= shared else weight for place in accumulate(int(m) for m in c.mask)]
+        for c in group.completions
+    ]
+
+
+def mismatched(groups: Sequence[Group]) -> list[Group]:
+    """Each prompt with the completions of another prompt of these groups; none where all prompts are the same.
+
+    Who gets whose does not depend on the order of the groups, but on their tokens.
+    """
+
+    def key(group: Group) -> bytes:
+        return sha256(repr((group.prompt, sorted(c.tokens for c in group.completions))).encode()).digest()
+
+    ordered = sorted(groups, key=key)
+    result = []
+    for place, group in enumerate(ordered):
+        others = (*ordered[place + 1 :], *ordered[:place])
+        other = next((o for o in others if o.prompt != group.prompt), None)
+        if other is not None:
+            result.append(replace(group, completions=other.completions, scores=None, columns={}))
+    return result
+
+
+def class_weights(labels: Sequence[bool]) -> tuple[float, float]:
+    """Weights of the good and of the bad: the rarer class is raised until both weigh the same in sum.
+
+    >>> class_weights([True, True, True, False])
+    (1.0, 3.0)
+    """
+    good = sum(labels)
+    bad = len(labels) - good
+    if not good or not bad:
+        raise ValueError(
+            f"all {len(labels)} labels are {bool(good)}; KTO needs good and bad completions, or use SFT"
+        )
+    return max(1.0, bad / good), max(1.0, good / bad)
+
+
+def mean_logratio(
+    groups: Sequence[Group], policy: Sequence[list[list[float]]], reference: Sequence[list[list[float]]]
+) -> float:
+    """Nats a completion: policy minus reference, [group][completion][token], over trained tokens; 0 without groups."""
+    ratios = [
+        sum(p - q for p, q, trained in zip(own, other, c.mask, strict=True) if trained)
+        for group, mine, theirs in zip(groups, policy, reference, strict=True)
+        for c, own, other in zip(group.completions, mine, theirs, strict=True)
+    ]
+    return fmean(ratios) if ratios else 0.0

@@ -1,0 +1,84 @@
+"""Contrastive Preference Optimization, and SimPO: preferences without a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from ..batch import Batch, Outputs
+from ..learner import Learner
+from ..losses import cross_entropy
+from ..preference_losses import CPO_LOSSES, check_preference
+from ..source import Source
+from ..types import Group
+
+
+@dataclass(frozen=True)
+class CPO:
+    """Xu et al., 2024, https://arxiv.org/abs/2401.08417."""
+
+    reference_free: ClassVar[bool] = True
+    learning_rate: float = 5e-6
+    """For LoRA; a tenth of it for full fine-tuning."""
+    batch_size: int = 16
+    """Pairs per optimizer step."""
+    epochs: float = 1.0
+    """Passes over the pairs."""
+    beta: float = 0.1
+    """Scale of the log-probabilities in the preference."""
+    loss_type: Literal["sigmoid", "hinge", "ipo", "simpo"] = "sigmoid"
+    """What is done with the two log-probabilities; ipo and simpo take them per token."""
+    label_smoothing: float = 0.0
+    """Share of pairs believed to be the wrong way round: of sigmoid and simpo."""
+    cpo_alpha: float = 1.0
+    """Weight of the cross entropy of the chosen completions, per token."""
+    simpo_gamma: float = 0.5
+    """By how much the chosen must win, in SimPO."""
+
+    def __post_init__(self) -> None:
+        smooths, has_gamma = self.label_smoothing != 0, self.simpo_gamma != CPO.simpo_gamma
+        CPO_LOSSES[self.loss_type].refuse_unused(
+            self.loss_type, label_smoothing=smooths, simpo_gamma=has_gamma
+        )
+        check_preference(self.beta, self.label_smoothing)
+
+    def collect(self, source: Source) -> Iterator[list[Group]]:
+        """Rows with prompt, chosen and rejected."""
+        return source.preferences(self.batch_size)
+
+    def annotate(self, groups: list[Group], learner: Learner) -> list[Group]:
+        """Nothing to add: there is no reference."""
+        return groups
+
+    def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Mean over the pairs of the step, and the cross entropy over its chosen tokens."""
+        spec, logprob = CPO_LOSSES[self.loss_type], batch.sum_tokens(outputs.logprobs)
+        if spec.per_token:
+            logprob = logprob / batch.sum_tokens(torch.ones_like(outputs.logprobs)).clamp(min=1)
+        best, worst = batch.best_and_worst()
+        reward, pairs = self.beta * logprob.detach(), batch.totals.groups
+        options = {option: getattr(self, option) for option in spec.options}
+        total = spec.function(logprob[best], logprob[worst], self.beta, **options).sum() / pairs
+        if self.cpo_alpha:
+            total = total + self.cpo_alpha * batch.best_token_mean(cross_entropy(outputs.logprobs))
+        return total, {
+            "reward_chosen": reward[best].sum() / pairs,
+            "reward_rejected": reward[worst].sum() / pairs,
+            "accuracy": (reward[best] > reward[worst]).sum() / pairs,
+        }
+
+
+@dataclass(frozen=True)
+class SimPO(CPO):
+    """Meng et al., 2024, https://arxiv.org/abs/2405.14734: CPO's loss `simpo`, without the cross entropy."""
+
+    beta: float = 2.0
+    """Scale of the log-probabilities per token; the paper's 2 to 2.5."""
+    loss_type: Literal["sigmoid", "hinge", "ipo", "simpo"] = "simpo"
+    """What is done with the two log-probabilities."""
+    cpo_alpha: float = 0.0
+    """Weight of the cross entropy of the chosen completions; above 0 it is CPO-SimPO."""

@@ -1,0 +1,53 @@
+"""Methods for given data, over rollouts: online DPO takes the best and the worst, rejection sampling the best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..groups import best, best_and_worst, decided
+from ..source import Source
+from ..types import Group
+from .dpo import DPO
+from .sft import SFT
+
+
+@dataclass(frozen=True)
+class OnlineDPO(DPO):
+    """Guo et al., 2024, https://arxiv.org/abs/2402.04792: DPO on pairs that the policy has just written."""
+
+    group_size: int = 4
+    """Completions per prompt, of which the best and the worst are the pair."""
+    temperature: float = 1.0
+    """Of the rollouts, and of the log-probabilities that are trained."""
+    max_new_tokens: int = 256
+    """Completions are cut off after this many tokens."""
+
+    def collect(self, source: Source) -> Iterator[list[Group]]:
+        """Best and worst of groups sampled from the current policy; groups that all tie are replaced by later rows."""
+        options = (self.group_size, self.temperature, self.max_new_tokens)
+        for groups in source.rollouts(self.batch_size, *options, keep=decided):
+            yield [best_and_worst(group) for group in groups]
+
+
+@dataclass(frozen=True)
+class RejectionSampling(SFT):
+    """Section 3.2.3 of https://arxiv.org/abs/2307.09288: supervised fine-tuning on the policy's own best."""
+
+    group_size: int = 8
+    """Completions per prompt, of which the best is the demonstration."""
+    temperature: float = 1.0
+    """Of the rollouts, and of the log-probabilities that are trained."""
+    max_new_tokens: int = 256
+    """Completions are cut off after this many tokens."""
+    min_score: float | None = None
+    """Prompts whose best completion scores less are passed over; left out: none is."""
+
+    def collect(self, source: Source) -> Iterator[list[Group]]:
+        """The best of each group sampled from the current policy; of a tie the first."""
+        options = (self.group_size, self.temperature, self.max_new_tokens)
+        for groups in source.rollouts(self.batch_size, *options, keep=self._keep):
+            yield [best(group) for group in groups]
+
+    def _keep(self, group: Group) -> bool:
+        return self.min_score is None or max(group.scores or []) >= self.min_score

@@ -1,0 +1,54 @@
+"""Odds-Ratio Preference Optimization: SFT and preference in one stage, without a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..batch import Batch, Outputs
+from ..learner import Learner
+from ..losses import cross_entropy
+from ..preference_losses import log_odds, orpo
+from ..source import Source
+from ..types import Group
+
+
+@dataclass(frozen=True)
+class ORPO:
+    """Hong et al., 2024, https://arxiv.org/abs/2403.07691."""
+
+    reference_free: ClassVar[bool] = True
+    learning_rate: float = 8e-6
+    """The paper's for full fine-tuning; LoRA takes more."""
+    batch_size: int = 16
+    """Pairs per optimizer step."""
+    epochs: float = 1.0
+    """Passes over the pairs."""
+    beta: float = 0.1
+    """Weight of the odds ratio beside the cross entropy of the chosen completions (the paper's lambda)."""
+
+    def collect(self, source: Source) -> Iterator[list[Group]]:
+        """Rows with prompt, chosen and rejected."""
+        return source.preferences(self.batch_size)
+
+    def annotate(self, groups: list[Group], learner: Learner) -> list[Group]:
+        """Nothing to add."""
+        return groups
+
+    def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Cross entropy over the chosen tokens of the step, and the odds ratio's mean over its pairs (eq. 6)."""
+        tokens = batch.sum_tokens(torch.ones_like(outputs.logprobs)).clamp(min=1)
+        mean = batch.sum_tokens(outputs.logprobs) / tokens
+        best, worst = batch.best_and_worst()
+        pairs = batch.totals.groups
+        cross = batch.best_token_mean(cross_entropy(outputs.logprobs))
+        odds = log_odds(mean.detach())
+        return cross + self.beta * orpo(mean[best], mean[worst]).sum() / pairs, {
+            "cross_entropy": cross,
+            "log_odds_ratio": (odds[best] - odds[worst]).sum() / pairs,
+            "accuracy": (odds[best] > odds[worst]).sum() / pairs,
+        }
