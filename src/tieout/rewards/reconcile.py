@@ -83,6 +83,8 @@ class Ratio:
         return abs(Fraction(str(value)) - exact) <= Fraction(1, 2 * 10**self.digits)
 
 
+OPTIONAL = ("MinorityInterest", "TemporaryEquityCarryingAmountAttributableToParent")
+"""Parts of a balance sheet that many filers do not have."""
 BALANCE_SHEET = (
     Relation("Assets", {"AssetsCurrent": 1, "AssetsNoncurrent": 1}),
     Relation("Liabilities", {"LiabilitiesCurrent": 1, "LiabilitiesNoncurrent": 1}),
@@ -91,10 +93,11 @@ BALANCE_SHEET = (
         {"StockholdersEquity": 1, "MinorityInterest": 1},
     ),
     Relation("LiabilitiesAndStockholdersEquity", {"Assets": 1}),
-    Relation("Assets", {"Liabilities": 1, "StockholdersEquity": 1, "MinorityInterest": 1}),
+    Relation("Assets", {"Liabilities": 1, "StockholdersEquity": 1, **dict.fromkeys(OPTIONAL, 1)}),
 )
-"""Identities of a balance sheet, in the names of us-gaap. `Assets = Liabilities + StockholdersEquity` is none of them:
-StockholdersEquity is the parent's share, and what others own of its subsidiaries is missing."""
+"""Identities of a balance sheet, in the names of us-gaap. `Assets = Liabilities + StockholdersEquity` alone is none of
+them: StockholdersEquity is the parent's share without what others own of its subsidiaries, and without preferred stock
+that may have to be redeemed."""
 
 INCOME_STATEMENT = (
     Relation("GrossProfit", {"Revenues": 1, "CostOfRevenue": -1}),
@@ -105,16 +108,14 @@ INCOME_STATEMENT = (
 
 
 def identities(names: Sequence[str]) -> list[Relation]:
-    """The identities of which every figure is among `names`; where no minority interest is reported, without it.
+    """The identities of which every figure is among `names`; parts in OPTIONAL that are not reported are left out.
 
     >>> [sorted(i.parts) for i in identities(["Assets", "Liabilities", "StockholdersEquity"])]
     [['Liabilities', 'StockholdersEquity']]
     """
     known, found = set(names), []
     for relation in (*BALANCE_SHEET, *INCOME_STATEMENT):
-        parts = dict(relation.parts)
-        if "MinorityInterest" not in known and len(parts) > 2:
-            parts.pop("MinorityInterest", None)
+        parts = {name: sign for name, sign in relation.parts.items() if name in known or name not in OPTIONAL}
         if {relation.total, *parts} <= known:
             found.append(Relation(relation.total, parts))
     return found
