@@ -10,6 +10,19 @@ from typing import Any
 PACKAGES = ("tieout", "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "numpy")
 
 
+RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+
+
+def launched() -> tuple[int, int]:
+    """(rank, count) of the processes launched together, by `accelerate launch` or by MPI; (0, 1) alone."""
+    rank, count = (
+        next((int(os.environ[name]) for name in names if name in os.environ), default)
+        for names, default in ((RANKS, 0), (COUNTS, 1))
+    )
+    return rank, count
+
+
 def environment() -> dict[str, Any]:
     """Python, machine and package versions. Versions are read without importing anything."""
     versions: dict[str, str | None] = {}

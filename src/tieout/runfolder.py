@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .atomic import write_json
-from .environment import environment
+from .environment import environment, launched
 from .plain import changes, to_plain
 
 
@@ -45,6 +45,8 @@ class Stage:
     """One stage of a run, in a folder of its own; done when its marker names the same inputs."""
 
     path: Path
+    leads: bool = True
+    """Whether this process writes: of several that share the folder, only one does."""
 
     def is_done(self, inputs: str) -> bool:
         """Whether this stage finished with exactly these inputs (a fingerprint)."""
@@ -52,6 +54,8 @@ class Stage:
 
     def begin(self, inputs: str) -> None:
         """Make the folder ready to work in; what an unfinished stage with the same inputs left, stays."""
+        if not self.leads:
+            return
         if _read_object(self.path / "started.json").get("inputs") != inputs:
             self.clear()
         (self.path / "done.json").unlink(missing_ok=True)
@@ -59,7 +63,8 @@ class Stage:
 
     def finish(self, inputs: str, **info: Any) -> None:
         """Write the marker, last of all."""
-        write_json(self.path / "done.json", {"inputs": inputs, "time": _now(), **info})
+        if self.leads:
+            write_json(self.path / "done.json", {"inputs": inputs, "time": _now(), **info})
 
     def info(self) -> dict[str, Any]:
         """What `finish` wrote; empty for a stage that is not done."""
@@ -88,12 +93,13 @@ def _read_object(path: Path) -> dict[str, Any]:
 class RunFolder:
     """Creates or opens a run folder and holds its lock until `close`, the end of `with`, or of the process.
 
-    In a run of several processes only rank 0 takes the lock (`lock=False` elsewhere).
-    RunFolderError: another process holds it, or the folder cannot be written.
+    In a run of several processes only rank 0 takes the lock and writes; on the others all methods that would write do
+    nothing. RunFolderError: another process holds the lock, or the folder cannot be written.
     """
 
     def __init__(self, path: str | Path, *, lock: bool = True) -> None:
         self.path = Path(path)
+        self.leads = launched()[0] == 0
         self._lock: int | None = None
         self._mended: set[Path] = set()
         try:
@@ -103,7 +109,7 @@ class RunFolder:
         except OSError as error:
             reason = error.strerror or str(error)
             raise RunFolderError(f"cannot write to {self.path}: {reason}; use another --out") from error
-        if lock:
+        if lock and self.leads:
             self._take_lock()
 
     def _take_lock(self) -> None:
@@ -143,7 +149,7 @@ class RunFolder:
         """The folder of one stage, made if it is not there."""
         path = self.path / name
         path.mkdir(parents=True, exist_ok=True)
-        return Stage(path)
+        return Stage(path, self.leads)
 
     def record(self, config: Any, data: Mapping[str, str] | None = None) -> None:
         """Write run.json (resolved config, data hashes by name, command, environment), or check against it.
@@ -151,6 +157,8 @@ class RunFolder:
         When the run is continued, the time and environment are added to it.
         RunFolderError: run.json is of another config or other data; the message lists what changed.
         """
+        if not self.leads:
+            return
         path = self.path / "run.json"
         # Through JSON, so that tuples compare equal to the lists that come back from the file.
         given = json.loads(json.dumps({"config": to_plain(config), "data": dict(data or {})}))
@@ -171,18 +179,22 @@ class RunFolder:
 
     def write_json(self, path: str, value: Any) -> None:
         """Write a file of plain values, atomically; `path` is inside the run folder."""
-        write_json(self.path / path, value)
+        if self.leads:
+            write_json(self.path / path, value)
 
     def append_jsonl(self, path: str, row: Mapping[str, Any]) -> None:
-        """Add one line to a log. NaN and inf become null; a line torn by a crash is dropped first."""
+        """Add one line to a log. NaN and inf become null; a line torn by a crash or a full disk is dropped first."""
+        if not self.leads:
+            return
         file_path = self.path / path
         file_path.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps(_finite(to_plain(row)), ensure_ascii=False) + "\n"
         with open(file_path, "ab") as file:
             if file_path not in self._mended:
                 _drop_torn_line(file_path)
-                self._mended.add(file_path)
+            self._mended.discard(file_path)  # until the line is written whole
             file.write(line.encode())
+        self._mended.add(file_path)
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -36,6 +36,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def run_recipe(recipe: Path, out: Path, overrides: Mapping[str, Any] | None = None) -> str:
     """Run a recipe file in a folder; returns the verdict."""
+    from ..environment import launched
     from ..pipelines.align import align
     from ..pipelines.reason import reason
     from ..pipelines.recipe import read_recipe
@@ -43,9 +44,9 @@ def run_recipe(recipe: Path, out: Path, overrides: Mapping[str, Any] | None = No
     from ..runfolder import RunFolder
 
     quiet()
-    console = Console()
+    console = Console(quiet=launched()[0] > 0)
     if not console.is_terminal:
-        console = Console(width=140)  # a log file: tables need not fold
+        console = Console(width=140, quiet=launched()[0] > 0)  # a log file: tables need not fold
     resolved = read_recipe(recipe, overrides)
     with RunFolder(out) as folder:
         run = Run(resolved, folder, console)

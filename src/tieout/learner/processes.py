@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from ..environment import launched
+
 TIMEOUT = timedelta(hours=12)
 """Of one collective: while the first rank evaluates, the others wait."""
 
@@ -173,9 +175,7 @@ def join() -> Processes:
 
     Before anything is put on a device: with several GPUs, this chooses the rank's own.
     """
-    names = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-    count = next((int(os.environ[name]) for name in names if name in os.environ), 1)
-    if count == 1:
+    if launched()[1] == 1:
         if os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_PORT" in os.environ:
             warnings.warn(
                 "several processes were asked for, but `accelerate launch --cpu` starts only one where there is no "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..learner.processes import join
 from .calibrated import calibrated
 from .conclude import conclude
 from .preferences import preferences
@@ -10,8 +11,11 @@ from .run import Run
 
 def align(run: Run) -> str:
     """Run the pipeline, or what is left of it; returns the verdict."""
-    calibrated(run)
+    ranks = join()  # what does not train is done by the first of several processes
+    ranks.first(lambda: calibrated(run))
     sft = run.train("sft", run.recipe.sft, start=None)
-    pairs = preferences(run, sft)
+    pairs = ranks.first(lambda: preferences(run, sft))
     dpo = run.train("dpo", run.recipe.dpo, start=sft, rows=pairs)
-    return conclude(run, {"base": None, "sft": sft, "dpo": dpo}, candidate="dpo", baseline="sft")
+    models = {"base": None, "sft": sft, "dpo": dpo}
+    verdict: str = ranks.first(lambda: conclude(run, models, candidate="dpo", baseline="sft"))
+    return verdict

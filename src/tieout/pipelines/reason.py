@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..learner.processes import join
 from .calibrated import calibrated
 from .conclude import conclude
 from .run import Run
@@ -9,7 +10,10 @@ from .run import Run
 
 def reason(run: Run) -> str:
     """Run the pipeline, or what is left of it; returns the verdict."""
-    calibrated(run)
+    ranks = join()  # what does not train is done by the first of several processes
+    ranks.first(lambda: calibrated(run))
     sft = run.train("sft", run.recipe.sft, start=None)
     grpo = run.train("grpo", run.recipe.grpo, start=sft)
-    return conclude(run, {"base": None, "sft": sft, "grpo": grpo}, candidate="grpo", baseline="sft")
+    models = {"base": None, "sft": sft, "grpo": grpo}
+    verdict: str = ranks.first(lambda: conclude(run, models, candidate="grpo", baseline="sft"))
+    return verdict

@@ -1,0 +1,122 @@
+"""A program that imports everything once and then forks: each child is a process of its own, as a user would start.
+
+Reads jobs as JSON lines, answers each with a JSON line. A job: `argv` of the command line, `log` (a file for what it
+prints), and what befalls it: `die_at` (SIGKILL at its nth event), `signal_at` [event, signal], `seconds` (SIGKILL after
+so long), `file_limit` (bytes: a larger file cannot be written). The answer: `status` (negative: the signal it died of),
+`events` (how many it lived to see).
+
+Events are what a crash may fall between: every change of the file system, every update, every rollout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+EVENTS = ("fsync", "replace", "rename", "mkdir", "unlink", "rmdir", "chmod", "open")
+"""Functions of `os`; `open` is what `shutil.rmtree` and folder syncs use."""
+
+
+def watch(job: dict[str, Any], counter: int) -> None:
+    """Count events into a file descriptor, and die or be signalled at the one that the job names."""
+    from tieout.learner import Learner
+    from tieout.samplers.local import LocalSampler
+
+    count = 0
+
+    def event() -> None:
+        nonlocal count
+        count += 1
+        os.pwrite(counter, struct.pack("q", count), 0)
+        if count == job.get("die_at"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if job.get("signal_at") and count == job["signal_at"][0]:
+            os.kill(os.getpid(), job["signal_at"][1])
+
+    def counted(real: Any) -> Any:
+        def function(*arguments: Any, **options: Any) -> Any:
+            event()
+            return real(*arguments, **options)
+
+        return function
+
+    for name in EVENTS:
+        setattr(os, name, counted(getattr(os, name)))
+    Path.rename = counted(Path.rename)  # type: ignore[method-assign]
+    Path.chmod = counted(Path.chmod)  # type: ignore[method-assign]
+    Learner.update = counted(Learner.update)  # type: ignore[method-assign]
+    LocalSampler.sample = counted(LocalSampler.sample)  # type: ignore[method-assign]
+
+
+def child(job: dict[str, Any], counter: int) -> None:
+    """Become the command line. Never returns."""
+    log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    status = 1
+    try:
+        warnings.simplefilter("ignore", FutureWarning)
+        if "file_limit" in job:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_limit"], resource.RLIM_INFINITY))
+        from tieout.cli import main
+
+        watch(job, counter)
+        sys.argv = ["tieout", *job["argv"]]
+        main()
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def run(job: dict[str, Any]) -> dict[str, int]:
+    """Fork, perhaps kill, and wait."""
+    counter = os.memfd_create("events")
+    os.pwrite(counter, struct.pack("q", 0), 0)
+    pid = os.fork()
+    if pid == 0:
+        child(job, counter)
+    if "seconds" in job:
+        time.sleep(job["seconds"])
+        os.kill(pid, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    (events,) = struct.unpack("q", os.pread(counter, 8, 0))
+    os.close(counter)
+    return {"status": status, "events": events}
+
+
+def main() -> None:
+    """Import, then serve until the input ends."""
+    import torch
+
+    torch.set_num_threads(1)
+    import transformers.models.llama.modeling_llama  # noqa: F401
+
+    import tieout.cli.run
+    import tieout.cli.train
+    import tieout.pipelines.align
+    import tieout.pipelines.fit
+    import tieout.pipelines.reason  # noqa: F401
+
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(json.dumps(run(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
