@@ -12,7 +12,19 @@ if TYPE_CHECKING:
     from .canary import Canary
     from .chat import Chat
     from .learner import AdapterConfig, Learner, LearnerConfig, load
-    from .methods import DPO, GRPO, METHODS, SFT
+    from .methods import (
+        CPO,
+        DPO,
+        GRPO,
+        KTO,
+        METHODS,
+        ORPO,
+        SFT,
+        OnlineDPO,
+        RejectionSampling,
+        RewardModel,
+        SimPO,
+    )
     from .samplers import SamplingParams
     from .samplers.local import LocalSampler
     from .samplers.mock import MockSampler
@@ -24,20 +36,27 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "AdapterConfig": "learner",
+    "CPO": "methods",
     "Canary": "canary",
     "Chat": "chat",
     "Completion": "types",
     "DPO": "methods",
     "GRPO": "methods",
     "Group": "types",
+    "KTO": "methods",
     "Learner": "learner",
     "LearnerConfig": "learner",
     "LocalSampler": "samplers.local",
     "METHODS": "methods",
     "MockSampler": "samplers.mock",
+    "ORPO": "methods",
+    "OnlineDPO": "methods",
+    "RejectionSampling": "methods",
+    "RewardModel": "methods",
     "SFT": "methods",
     "SamplingParams": "samplers",
     "Schedule": "train",
+    "SimPO": "methods",
     "Source": "source",
     "TASKS": "tasks",
     "Task": "tasks",
@@ -48,9 +67,12 @@ _WHERE = {
 }
 
 __all__ = [
+    "CPO",
     "DPO",
     "GRPO",
+    "KTO",
     "METHODS",
+    "ORPO",
     "SFT",
     "TASKS",
     "AdapterConfig",
@@ -62,8 +84,12 @@ __all__ = [
     "LearnerConfig",
     "LocalSampler",
     "MockSampler",
+    "OnlineDPO",
+    "RejectionSampling",
+    "RewardModel",
     "SamplingParams",
     "Schedule",
+    "SimPO",
     "Source",
     "Task",
     "VLLMSampler",

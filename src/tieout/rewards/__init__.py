@@ -42,13 +42,17 @@ REWARDS: dict[str, str] = {
 
 
 def load_reward(spec: str) -> Reward:
-    """The reward that `spec` names: a registered name, `file.py:function` or `package.module:function`."""
+    """What `spec` names: registered, `file.py:function`, `package.module:function`, or `reward_model:FOLDER`."""
+    if spec.startswith("reward_model:"):
+        from .preference import reward_model
+
+        return reward_model(spec.partition(":")[2])
     if spec not in REWARDS and not all(spec.rpartition(":")[::2]):
         near = difflib.get_close_matches(spec, REWARDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(
             f"no reward is called {spec!r}{hint} Registered: {', '.join(sorted(REWARDS))}. "
-            "Your own: file.py:function or package.module:function"
+            "Your own: file.py:function, package.module:function or reward_model:FOLDER"
         )
     reward: Reward = load_attribute(REWARDS.get(spec, spec))
     if not callable(reward):

@@ -10,7 +10,7 @@ from ..types import Row
 from .places import Rows, RowsError, kind_of, place, raise_problems
 from .values import Problem, completion_of, messages_of, prompt_of, split_last
 
-Kind = Literal["demonstration", "preference", "label", "prompt"]
+Kind = Literal["demonstration", "preference", "ranking", "label", "prompt"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # What other formats call our columns; only used to say so in an error.
@@ -20,6 +20,8 @@ _SYNONYMS = {
     "chosen": ("preferred", "accepted", "winner", "better"),
     "rejected": ("dispreferred", "refused", "loser", "worse"),
     "label": ("labels", "score", "desirable", "thumbs_up"),
+    "completions": ("responses", "answers", "outputs"),
+    "scores": ("ranks", "ratings", "rewards"),
 }
 
 
@@ -28,6 +30,7 @@ def check_rows(rows: Sequence[Row], kind: Kind, source: str = "rows") -> Rows:
 
     demonstration   prompt, completion            (also: `messages` that end with the assistant's turn)
     preference      prompt, chosen, rejected      (also: whole conversations that differ in the last turn)
+    ranking         prompt, completions, scores   (also: a preference)
     label           prompt, completion, label     (label: true or false)
     prompt          prompt
 
@@ -43,6 +46,7 @@ def check_rows(rows: Sequence[Row], kind: Kind, source: str = "rows") -> Rows:
     check = {
         "demonstration": _demonstration,
         "preference": _preference,
+        "ranking": _ranking,
         "label": _label,
         "prompt": _prompt_only,
     }
@@ -110,6 +114,26 @@ def _conversations(row: Row) -> Row:
     if isinstance(given, list | tuple) and messages_of(given, "prompt") != prompt:
         raise Problem("'prompt' differs from what 'chosen' and 'rejected' begin with; leave one of them out")
     return {**row, "prompt": prompt, "chosen": chosen_text, "rejected": rejected_text}
+
+
+def _ranking(row: Row) -> Row:
+    if "completions" not in row:
+        return _preference(row)
+    _require(row, "prompt", "completions", "scores")
+    completions, scores = row["completions"], row["scores"]
+    if not isinstance(completions, list | tuple) or len(completions) < 2:
+        raise Problem(f"'completions' is {kind_of(completions)}; expected a list of at least 2")
+    if not isinstance(scores, list | tuple) or not all(isinstance(s, int | float) for s in scores):
+        raise Problem("'scores' holds what is no number; expected one number a completion, higher is better")
+    if len(scores) != len(completions):
+        raise Problem(f"{len(completions)} completions, but {len(scores)} scores; expected one each")
+    texts = [completion_of({"completion": c}, "completion") for c in completions]
+    return {
+        **row,
+        "prompt": prompt_of(row["prompt"]),
+        "completions": texts,
+        "scores": list(map(float, scores)),
+    }
 
 
 def _label(row: Row) -> Row:

@@ -54,8 +54,7 @@ def files_task(data: Data, reward: str | None = None, max_new_tokens: int = 256)
     if data.test:
         test = _read(data.test, "prompt")
     else:
-        held = [row for row in train if _held_out(row)]
-        test, train = held, [row for row in train if not _held_out(row)]
+        train, test = hold_out(train)
         if not test or not train:
             raise ValueError("too few rows to hold a tenth of them out for evaluation: give data.test")
     splits: dict[str, Sequence[Row]] = {
@@ -95,6 +94,11 @@ def _with_answer(row: Row) -> Row:
     if "answer" in row or "completion" not in row:
         return row
     return {**row, "answer": row["completion"]}
+
+
+def hold_out(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """(what is trained on, what is held out of it): about a tenth of the prompts."""
+    return [row for row in rows if not _held_out(row)], [row for row in rows if _held_out(row)]
 
 
 def _held_out(row: Mapping[str, Any]) -> bool:
