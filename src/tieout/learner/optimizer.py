@@ -28,7 +28,7 @@ class FlatAdamW(torch.optim.AdamW):
         self.views: list[tuple[nn.Parameter, Tensor, Tensor]] = []
         """(parameter, its place in a buffer, its gradient's place)."""
         flat = list(_flatten(list(parameters), self.views))
-        super().__init__(flat, lr=lr, weight_decay=weight_decay, fused=True)
+        super().__init__(flat or [nn.Parameter(torch.zeros(0))], lr=lr, weight_decay=weight_decay, fused=True)
 
     @property
     def buffers(self) -> list[nn.Parameter]:
