@@ -76,7 +76,7 @@ class PPO:
     missing_eos_penalty: float = 0.0
     """Taken off the score of a completion that was cut off."""
     reward_model: str = ""
-    """Folder of a reward model's adapter on the same base, which then scores the completions; empty: the task's reward."""
+    """Folder of a reward model's adapter on the same base, which then scores completions; empty: the task's reward."""
     whiten_rewards: bool = False
     """Bring the tokens' rewards to standard deviation 1 in the step; their mean stays."""
     whiten_advantages: bool = True
