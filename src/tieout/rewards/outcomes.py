@@ -82,17 +82,26 @@ def ranged(low: float, high: float, *, form: bool = False) -> Callable[[F], F]:
 
 def reward_range(reward: Reward) -> tuple[float, float] | None:
     """The declared range of a reward's scores; None if it declares none."""
-    while isinstance(reward, functools.partial):
-        reward = reward.func
-    found: tuple[float, float] | None = getattr(reward, "__reward_range__", None)
+    found: tuple[float, float] | None = getattr(_bare(reward), "__reward_range__", None)
     return found
+
+
+def judges_form(reward: Reward) -> bool:
+    """Whether a reward says of itself that it judges the form only."""
+    return bool(getattr(_bare(reward), "__judges_form__", False))
 
 
 def reward_name(reward: Reward) -> str:
     """What messages call it: the function's name, or the class's."""
+    bare = _bare(reward)
+    return getattr(bare, "__name__", type(bare).__name__)
+
+
+def _bare(reward: Reward) -> Reward:
+    """Without the options that `functools.partial` fixes."""
     while isinstance(reward, functools.partial):
         reward = reward.func
-    return getattr(reward, "__name__", type(reward).__name__)
+    return reward
 
 
 def parameters(reward: Reward) -> list[inspect.Parameter]:

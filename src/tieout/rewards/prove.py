@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from ..types import Row
 from . import Reward
 from .blame import Call
-from .outcomes import Outcome, reward_name, reward_range
+from .outcomes import Outcome, judges_form, reward_name, reward_range
 from .runner import check_reward, score_groups
 from .workers import Workers
 
@@ -94,7 +94,7 @@ def prove(reward: Reward, rows: Sequence[Row], workers: Workers | None = None, s
     for number, row in enumerate(rows, 1):
         if not isinstance(row.get("completion"), str) or not row["completion"].strip():
             raise ValueError(f"row {number} has no gold in column 'completion'; it has: {', '.join(row)}")
-    form = getattr(reward, "__judges_form__", False)
+    form = judges_form(reward)
     low, high = reward_range(reward) or (0.0, 1.0)
     rng = random.Random(seed)
     tries = [one for i in range(len(rows)) for one in _tries(i, rows, form, high <= 0, rng)]
@@ -174,7 +174,7 @@ def perturbed(gold: str, rng: random.Random) -> list[str]:
     """Gold with one digit changed, or one word where it has no digit; and its first half.
 
     >>> perturbed("7", random.Random(0))
-    ['9', '']
+    ['8', '']
     """
     digits = [i for i, character in enumerate(gold) if character in "0123456789"]
     # The first digit of a number, which no tolerance forgives.

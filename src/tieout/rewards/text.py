@@ -12,7 +12,7 @@ from .figures import MEASURES, SCALES, Unit, figure
 MAX_CHARS = 100_000
 """Longer texts are read up to here, so that no completion can make a reward slow."""
 
-_SENTENCE = re.compile(r"(?<=[.!?])(?:[\"')\]]*(?:\[[0-9, ]+\])*)\s+(?=[^a-z])|\n+")
+_SENTENCE = re.compile(r"(?<=[.!?])(?:[\"')\]]*(?:\[[0-9, ]+\])*)\s+(?=[^a-z\[])|\n+")
 _WORD = re.compile(r"[^\W_]+(?:['’.,-][^\W_]+)*")
 _MEASURE = "|".join(
     re.escape(m) for m in sorted([*SCALES, *MEASURES], key=len, reverse=True) if len(m) > 1 or m == "%"
@@ -28,9 +28,16 @@ _FIGURE = re.compile(
 )
 _NOTE = re.compile(r"\(\d{1,2}\)")
 _NEGATION = re.compile(r"\b(?:not|no|never|none|nor|neither|without|cannot|\w+n['’]t)\b", re.IGNORECASE)
+_STOPWORDS = (
+    "a an and are as at be been but by did do does for from had has have how i if in into is it its of on or our "
+    "that the their there these they this those to was we were what when where which who will with would you your "
+    "than then so such also about all any can could may more most much"
+)
+STOPWORDS = frozenset(_STOPWORDS.split())
 _UP = "rose rise rises rising risen increase increases increased grew grow grows grown growth gained higher up above"
 _DOWN = "fell fall falls falling fallen decrease decreases decreased decline declines declined dropped lower down below"
 _DIRECTIONS = {"up": frozenset(_UP.split()), "down": frozenset(_DOWN.split())}
+_ELSEWHERE = STOPWORDS | SCALES.keys() | MEASURES.keys() | _DIRECTIONS["up"] | _DIRECTIONS["down"]
 _UNKNOWN = re.compile(
     r"\b(?:i\s+(?:do\s+not|don['’]t)\s+know|(?:the\s+)?(?:context|passages?|documents?|sources?|text)\s+"
     r"(?:do(?:es)?\s+not|doesn['’]t|don['’]t)\s+(?:say|state|tell|contain|mention|give|provide)|"
@@ -38,13 +45,6 @@ _UNKNOWN = re.compile(
     r"not\s+(?:stated|given|mentioned|available|provided)\s+in\s+the)\b",
     re.IGNORECASE,
 )
-_STOPWORDS = (
-    "a an and are as at be been but by did do does for from had has have how i if in into is it its of on or our "
-    "that the their there these they this those to was we were what when where which who will with would you your "
-    "than then so such also about all any can could may more most much"
-)
-STOPWORDS = frozenset(_STOPWORDS.split())
-
 Amount = tuple[Decimal, Unit]
 """A figure's value with its scale applied, and its unit: count where none is said."""
 
@@ -57,16 +57,19 @@ def sentences(text: str) -> list[str]:
 
 def words(text: str) -> list[str]:
     """The words and numbers, in lower case."""
-    return [word.casefold() for word in _WORD.findall(text[:MAX_CHARS])]
+    found = (word.casefold().replace("’", "'") for word in _WORD.findall(text[:MAX_CHARS]))
+    return [word.removesuffix("'s") for word in found]
 
 
 def content(text: str) -> Counter[str]:
-    """Words that carry content, cut to their first six letters, so that `reported` meets `report`; no figures.
+    """Words that carry content, cut to their first six letters, so that `reported` meets `report`.
+
+    No figures and their scales, no denials, and no up and down: those are compared in other ways.
 
     >>> sorted(content("The company reported losses of 5%"))
     ['compan', 'losses', 'report']
     """
-    return Counter(w[:6] for w in words(text) if w not in STOPWORDS and not w[0].isdigit())
+    return Counter(w[:6] for w in words(text) if w not in _ELSEWHERE and not w[0].isdigit())
 
 
 def amounts(text: str) -> list[Amount]:

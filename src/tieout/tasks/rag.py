@@ -1,18 +1,19 @@
 """Answer a question from retrieved passages and cite them, or say that they lack the answer.
 
-One row (`task.rows("test")[0]`): what the user says, after the system message SYSTEM, and the completion.
+One row (`task.rows("test")[2]`): what the user says, after the system message SYSTEM, and the completion.
 
-    [1] Cobalt Rail reported revenue of $412 million in 2021. Its headcount was 1,204.
-    [2] Cobalt Rail reported revenue of $398 million in 2020. Its headcount was 1,198.
-    [3] Fenwick Paper reported capital expenditure of $75 million in 2021. Its chief executive was Ada Holm.
+    [1] Birch Shipping reported capital expenditure of $611 million in 2021. Its chief executive was Vera
+    Okafor.
+    [2] Granite Rail reported operating income of $482 million in 2021. Its headcount was 6,642.
+    [3] Granite Rail reported research expense of $929 million in 2020. Its headcount was 2,707.
 
-    What was the revenue of Cobalt Rail in 2021?
+    What was the research expense of Granite Rail in 2020?
 
-    Cobalt Rail reported revenue of $412 million in 2021 [1].
+    Granite Rail reported research expense of $929 million in 2020 [3].
 
 A quarter of the questions cannot be answered from the passages: the completion is "I do not know." Rows are drawn by
 seed; splits share no company. Files of your own: `load("rows.jsonl")`, with prompt, question, context (a list of
-passages), answer (None: not in them) and, for gold, completion. The reward is `rewards.rag`.
+passages), answer (empty: not in them) and, for gold, completion. The reward is `rewards.rag`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ UNKNOWN = "I do not know."
 SIZES: Mapping[str, int] = {"train": 2000, "calibration": 100, "test": 200, "ood": 100}
 """Split -> number of rows."""
 
-_FIRST = {
+FIRST_NAMES = {
     "train": [
         "Alder",
         "Cobalt",
@@ -54,15 +55,16 @@ _FIRST = {
     "test": ["Birch", "Fenwick", "Granite", "Juniper", "Norwood"],
     "ood": ["Thistle", "Umber", "Vesper", "Willow"],
 }
-_SECOND = ["Foods", "Rail", "Paper", "Energy", "Mining", "Textiles", "Software", "Shipping"]
+SECOND_NAMES = ["Foods", "Rail", "Paper", "Energy", "Mining", "Textiles", "Software", "Shipping"]
 _MEASURES = ["revenue", "operating income", "capital expenditure", "research expense", "net debt"]
-_PEOPLE = ["Ada Holm", "Otto Brandt", "Nina Castell", "Hugo Lind", "Vera Okafor", "Emil Sato", "Rosa Quint"]
+PEOPLE = ["Ada Holm", "Otto Brandt", "Nina Castell", "Hugo Lind", "Vera Okafor", "Emil Sato", "Rosa Quint"]
 
 
 def _row(split: str, index: int, seed: int) -> Row:
     rng = random.Random(f"rag/{seed}/{split}/{index}")
     companies = [
-        f"{a} {b}" for a, b in zip(rng.sample(_FIRST[split], 2), rng.sample(_SECOND, 2), strict=True)
+        f"{a} {b}"
+        for a, b in zip(rng.sample(FIRST_NAMES[split], 2), rng.sample(SECOND_NAMES, 2), strict=True)
     ]
     passages, facts = [], []
     for company, year in [(companies[0], 2021), (companies[0], 2020), (companies[1], 2021)]:
@@ -70,7 +72,7 @@ def _row(split: str, index: int, seed: int) -> Row:
         value, heads, boss = (
             f"${rng.randrange(20, 990)} million",
             f"{rng.randrange(1001, 9999):,}",
-            rng.choice(_PEOPLE),
+            rng.choice(PEOPLE),
         )
         stated = f"{company} reported {measure} of {value} in {year}."
         aside = rng.choice([f"Its headcount was {heads}.", f"Its chief executive was {boss}."])
@@ -92,7 +94,7 @@ def _row(split: str, index: int, seed: int) -> Row:
         ],
         "question": question,
         "context": context,
-        "answer": value if known else None,
+        "answer": value if known else "",
         "completion": f"{stated[:-1]} [{order.index(at) + 1}]." if known else UNKNOWN,
     }
 
@@ -100,7 +102,7 @@ def _row(split: str, index: int, seed: int) -> Row:
 def corrupt(row: Row, rng: random.Random) -> str:
     """Gold with one flaw: another figure, another citation, none, or an answer where there is none."""
     gold: str = row["completion"]
-    if row["answer"] is None:
+    if not row["answer"]:
         return f"It was ${rng.randrange(20, 990)} million [{rng.randrange(1, 4)}]."
     number = next(n for n in (1, 2, 3) if f"[{n}]" in gold)
     wrong = rng.choice([n for n in (1, 2, 3) if n != number])

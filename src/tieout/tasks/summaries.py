@@ -2,12 +2,13 @@
 
 One row (`task.rows("test")[0]`): what the user says, after the system message SYSTEM, and the completion.
 
-    Birch Foods held its annual meeting on a Tuesday, in the hall beside its first plant. Revenue of Birch Foods rose
-    to $412 million in 2021. The weather was mild and the hall was full. Shareholders asked about parking. Costs fell by
-    5%. Before lunch the board said that Ada Holm becomes chief executive. Nobody voted against the accounts.
+    Birch Software held its annual meeting on a Tuesday, in the hall beside its first plant. Operating income of
+    Birch Software fell to $774 million in 2018. Some visitors came by train. Costs rose by 21%. A choir sang
+    before the speeches. Before lunch the board said that Hugo Lind becomes chief executive. The minutes of the
+    last meeting were read aloud. The next meeting will be announced in writing.
 
-    Revenue of Birch Foods rose to $412 million in 2021. Costs fell by 5%. The board said that Ada Holm becomes chief
-    executive.
+    Operating income of Birch Software fell to $774 million in 2018. Costs rose by 21%. The board said that Hugo
+    Lind becomes chief executive.
 
 Rows are drawn by seed; splits share no company. Files of your own: `load("rows.jsonl")`, with prompt, document,
 reference and, if you have them, your own questions in `quiz`. The reward is `rewards.summary`.
@@ -26,9 +27,7 @@ from ..rewards.summary import quiz_score, summary
 from ..rows import check_rows, read_rows
 from ..types import Row
 from . import Task
-from .rag import _FIRST as FIRST_NAMES
-from .rag import _PEOPLE as PEOPLE
-from .rag import _SECOND as SECOND_NAMES
+from .rag import FIRST_NAMES, PEOPLE, SECOND_NAMES
 
 SYSTEM = (
     "Summarise the report in at most four short sentences. Keep every figure and every name that matters."

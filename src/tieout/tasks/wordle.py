@@ -4,7 +4,7 @@ One play of the row `{"word": "asset"}` (`task.rows("train")[0]` has another), w
 
     user        Guess a word of five letters. ... Guess 1 of 6:
     policy      yield
-    user        yield: .Y... / is wrong place, capital: right place ... Guess 2 of 6:
+    user        yield: ..e.. Guess 2 of 6:
     policy      asset
                 score 0.9
 
@@ -71,7 +71,7 @@ def mark(guess: str, word: str) -> str:
     """Feedback: capital for the right place, small for another place, dot for not in the word.
 
     >>> mark("eerie", "beige"), mark("asset", "asset")
-    ('eE..e', 'ASSET')
+    ('.E.iE', 'ASSET')
     """
     exact = [g == w for g, w in zip(guess, word, strict=True)]
     left = Counter(w for w, right in zip(word, exact, strict=True) if not right)

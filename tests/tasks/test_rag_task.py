@@ -1,0 +1,58 @@
+"""Retrieval with citations: seeded rows, gold that scores 1, flaws that do not."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from tieout.rewards.runner import score
+from tieout.tasks import load_task
+from tieout.tasks.rag import SIZES, UNKNOWN, corrupt, load, make
+
+TASK = load_task("rag")
+
+
+def test_rows_follow_from_the_seed_and_splits_share_no_company() -> None:
+    sizes = {"train": 40, "test": 20}
+    assert list(make(3, sizes).rows("test")) == list(make(3, sizes).rows("test"))
+    assert make(3, sizes).rows("test")[0] != make(4, sizes).rows("test")[0]
+    assert [len(TASK.rows(split)) for split in SIZES] == list(SIZES.values())
+    assert TASK.rows("nothing") == []
+    first_words = {s: {r["question"].split(" of ")[1].split()[0] for r in TASK.rows(s)} for s in SIZES}
+    assert sum(map(len, first_words.values())) == len(set.union(*first_words.values()))
+    with pytest.raises(ValueError, match="no split extra"):
+        make(0, {"extra": 1})
+
+
+def test_gold_scores_one_and_every_flaw_less() -> None:
+    rng = random.Random(0)
+    for row in TASK.rows("test"):
+        assert TASK.reward is not None
+        outcomes = score(TASK.reward, [row["completion"], corrupt(row, rng), ""], ["?"] * 3, row)
+        assert outcomes[0].score == 1.0
+        assert (outcomes[1].score or 0.0) < 0.9
+        assert outcomes[2].score == 0.0
+
+
+def test_a_quarter_cannot_be_answered_and_the_answer_is_in_exactly_one_passage() -> None:
+    rows = TASK.rows("train")
+    unknown = [row for row in rows if not row["answer"]]
+    assert 0.2 < len(unknown) / len(rows) < 0.3
+    assert all(row["completion"] == UNKNOWN for row in unknown)
+    for row in rows:
+        assert row["prompt"][1]["content"].endswith(row["question"])
+        if row["answer"]:
+            cited = int(row["completion"].split("[")[1][0])
+            assert row["answer"] in row["context"][cited - 1]
+
+
+def test_a_file_of_rows(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in TASK.rows("test")[:3]))
+    assert len(load(path).rows("test")) == 3
+    path.write_text(json.dumps({"prompt": "?", "question": "?", "answer": "a"}) + "\n")
+    with pytest.raises(ValueError, match="reward 'rag' needs column 'context'; rows have: question, answer"):
+        load(path)
