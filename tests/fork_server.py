@@ -1,9 +1,9 @@
 """A program that imports everything once and then forks: each child is a process of its own, as a user would start.
 
 Reads jobs as JSON lines, answers each with a JSON line. A job: `argv` of the command line, `log` (a file for what it
-prints), and what befalls it: `die_at` (SIGKILL at its nth event), `signal_at` [event, signal], `seconds` (SIGKILL after
-so long), `file_limit` (bytes: a larger file cannot be written). The answer: `status` (negative: the signal it died of),
-`events` (how many it lived to see).
+prints), and what befalls it: `die_at` (SIGKILL at its nth event), `signal_in` [name, number, signal] (at the nth event
+of this name), `seconds` (SIGKILL after so long), `file_limit` (bytes: a larger file cannot be written). The answer:
+`status` (negative: the signal it died of), `events` (how many it lived to see).
 
 Events are what a crash may fall between: every change of the file system, every update, every rollout.
 """
@@ -18,6 +18,7 @@ import struct
 import sys
 import time
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -27,33 +28,41 @@ EVENTS = ("fsync", "replace", "rename", "mkdir", "unlink", "rmdir", "chmod", "op
 
 def watch(job: dict[str, Any], counter: int) -> None:
     """Count events into a file descriptor, and die or be signalled at the one that the job names."""
+    import tieout.learner.checkpoint
+    import tieout.pipelines.conclude
     from tieout.learner import Learner
     from tieout.samplers.local import LocalSampler
 
-    count = 0
+    seen: Counter[str] = Counter()
 
-    def event() -> None:
-        nonlocal count
-        count += 1
-        os.pwrite(counter, struct.pack("q", count), 0)
-        if count == job.get("die_at"):
+    def event(name: str) -> None:
+        seen[name] += 1
+        os.pwrite(counter, struct.pack("q", seen.total()), 0)
+        if seen.total() == job.get("die_at"):
             os.kill(os.getpid(), signal.SIGKILL)
-        if job.get("signal_at") and count == job["signal_at"][0]:
-            os.kill(os.getpid(), job["signal_at"][1])
+        if [name, seen[name]] == job.get("signal_in", [])[:2]:
+            os.kill(os.getpid(), job["signal_in"][2])
 
-    def counted(real: Any) -> Any:
+    def count(owner: Any, name: str) -> None:
+        real = getattr(owner, name)
+
         def function(*arguments: Any, **options: Any) -> Any:
-            event()
+            event(name)
             return real(*arguments, **options)
 
-        return function
+        setattr(owner, name, function)
 
     for name in EVENTS:
-        setattr(os, name, counted(getattr(os, name)))
-    Path.rename = counted(Path.rename)  # type: ignore[method-assign]
-    Path.chmod = counted(Path.chmod)  # type: ignore[method-assign]
-    Learner.update = counted(Learner.update)  # type: ignore[method-assign]
-    LocalSampler.sample = counted(LocalSampler.sample)  # type: ignore[method-assign]
+        count(os, name)
+    for owner, name in (
+        (Path, "rename"),
+        (Path, "chmod"),
+        (Learner, "update"),
+        (LocalSampler, "sample"),
+        (tieout.learner.checkpoint, "save_file"),
+        (tieout.pipelines.conclude, "evaluate"),
+    ):
+        count(owner, name)
 
 
 def child(job: dict[str, Any], counter: int) -> None:
