@@ -20,6 +20,7 @@ ROWS = [
         "chosen": f"It is {i + i * i}.",
         "rejected": f"{i}{i}?" * (1 + i % 3),
         "answer": f"{i + i * i}",
+        "label": i % 3 > 0,
     }
     for i in range(11)
 ]

@@ -116,7 +116,8 @@ def behaviour(learner: Learner, method: Any, rollouts: Sequence[Group]) -> tuple
         while True:
             yield list(filter(keep, rollouts))
 
-    source.rollouts = collect  # type: ignore[method-assign, assignment]
+    for kind in ("rollouts", "demonstrations", "preferences", "labels", "rankings"):
+        setattr(source, kind, collect)
     learner.step = 1
     train(method, source, learner, steps=3 if getattr(method, "kl_target", 0) else 2)
     asked.append(num_steps(method, source))
