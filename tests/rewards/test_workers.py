@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import subprocess
 import sys
 import time
@@ -38,14 +37,8 @@ SLACK = 2.5
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Workers]:
-    path = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *([path] if path else [])])
     with Workers(2, Limits(deadline_seconds=DEADLINE, backoff_seconds=0.01)) as pool:
         yield pool
-    if path is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = path
 
 
 def calls(texts: list[str], **row: Any) -> list[Call]:

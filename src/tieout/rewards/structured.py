@@ -108,6 +108,11 @@ def _validator(schema: str) -> Any:
     return Draft202012Validator(json.loads(schema))
 
 
+def warm_up() -> None:
+    """Import now what the first completion would import: workers do, before anybody's deadline."""
+    holds({}, {})
+
+
 def normalise_space(text: str) -> str:
     """Runs of white space become one space; none at the ends."""
     return " ".join(text.split())

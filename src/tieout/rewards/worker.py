@@ -2,7 +2,7 @@
 
     python -m tieout.rewards.worker FD        # FD: a socket to the process that wants rewards called
 
-Lines of JSON both ways. To the nursery: {"load": reference}; {"fork": true} with a socket for the worker;
+Lines of JSON both ways. To the nursery: {"path": [...]}; {"load": reference}; {"fork": true} with a socket for the worker;
 {"kill": pid}. To a worker: {"reward", "completions", "prompts", "row"}. It imports no torch, so that forking is safe
 and takes a millisecond: whoever hangs is killed and replaced at once.
 """
@@ -38,7 +38,10 @@ def main() -> None:
                 data += line.recv(1 << 16)
             _reap(workers)
             message = json.loads(data)
-            if "load" in message:
+            if "path" in message:
+                sys.path[:] = message["path"]
+                answer: dict[str, Any] = {}
+            elif "load" in message:
                 answer = _load(message["load"])
             elif "fork" in message:
                 pid = os.fork()
@@ -60,6 +63,9 @@ def main() -> None:
 def _load(reference: Reference) -> dict[str, Any]:
     try:
         _reward(reference)
+        for name, module in list(sys.modules.items()):
+            if name.startswith("tieout.rewards.") and hasattr(module, "warm_up"):
+                module.warm_up()
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
     return {}

@@ -9,27 +9,22 @@ JSON over sockets: a reward is sent as the name to import it by, never as code.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import selectors
-import socket
-import subprocess
-import sys
 import time
-import weakref
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..plain import to_plain
 from . import Reward
 from .blame import Call, Limits, Settling, settle
+from .nursery import Nursery, Worker
 from .outcomes import Outcome, errored, late, reward_name, reward_range
 from .reference import Reference, refer
 
-START_SECONDS = 60.0
-"""For the nursery to start, and for a reward's imports."""
+SHORT_SECONDS = 0.05
+"""Calls that take less are handed out ahead."""
 
 
 class Workers:
@@ -41,8 +36,9 @@ class Workers:
         self.num_workers, self.limits = num_workers, limits or Limits()
         self.kills = 0
         """Workers killed so far for taking too long."""
-        self._nursery: _Nursery | None = None
-        self._idle: list[_Worker] = []
+        self._nursery: Nursery | None = None
+        self._idle: list[Worker] = []
+        self._took = SHORT_SECONDS
         self._references: dict[int, tuple[Reward, Reference]] = {}
 
     def __enter__(self) -> Workers:
@@ -67,7 +63,7 @@ class Workers:
             return known[1]
         reference = refer(reward)
         if self._nursery is None:
-            self._nursery = _Nursery()
+            self._nursery = Nursery()
         answer = self._nursery.ask({"load": reference})
         if "error" in answer:
             raise ValueError(
@@ -87,30 +83,25 @@ class Workers:
         for group in groups:
             group.go_on(None, todo)
         with selectors.DefaultSelector() as selector:
-            busy: dict[_Worker, _Job] = {}
+            busy: dict[Worker, deque[_Job]] = {}
             while todo or busy:
                 self._hand_out(reward, reference, todo, busy, selector)
-                ready = selector.select(_patience(todo, busy, self.num_workers))
-                for key, _ in ready:
-                    worker: _Worker = key.data
-                    said = worker.receive(len(busy[worker].call.completions))
-                    if said is not None:
+                for key, _ in selector.select(_patience(todo, busy, self.num_workers)):
+                    worker: Worker = key.data
+                    answers = worker.receive()
+                    for said in answers or []:
+                        self._answered(worker, said, busy, todo)
+                    if answers is None:
+                        reason = f"reward {reward_name(reward)!r} ended its worker process"
+                        self._lose(worker, errored(reason), busy, todo, selector)
+                    elif not busy[worker]:
                         selector.unregister(worker.line)
-                        job = busy.pop(worker)
-                        if isinstance(said, str):
-                            self._bury(worker)
-                            reason = f"reward {reward_name(reward)!r} ended its worker process: {said}"
-                            said = [errored(reason)] * len(job.call.completions)
-                        else:
-                            self._idle.append(worker)
-                        job.done(said, todo)
+                        del busy[worker]
+                        self._idle.append(worker)
                 now = time.monotonic()
-                for worker in [worker for worker, job in busy.items() if now >= job.ends]:
-                    selector.unregister(worker.line)
-                    job = busy.pop(worker)
-                    self._bury(worker)
+                for worker in [worker for worker, jobs in busy.items() if now >= jobs[0].ends]:
                     self.kills += 1
-                    job.done([late(reward, job.seconds)] * len(job.call.completions), todo)
+                    self._lose(worker, late(reward, busy[worker][0].seconds), busy, todo, selector)
         return [group.outcomes for group in groups]
 
     def _hand_out(
@@ -118,31 +109,62 @@ class Workers:
         reward: Reward,
         reference: Reference,
         todo: deque[_Job],
-        busy: dict[_Worker, _Job],
+        busy: dict[Worker, deque[_Job]],
         selector: selectors.DefaultSelector,
     ) -> None:
-        """Give the calls that are due to workers that are free, forking as many as are missing."""
+        """Give the calls that are due to workers that are free, forking as many as are missing.
+
+        Where calls are short, a worker has the next one at hand while it does one: it need not wait to be given it.
+        """
         for _ in range(len(todo)):
-            if len(busy) >= self.num_workers:
+            ahead = [w for w, jobs in busy.items() if len(jobs) < 2] if self._took < SHORT_SECONDS else []
+            if len(busy) >= self.num_workers and not ahead:
                 return
             job = todo.popleft()
             now = time.monotonic()
             if now < job.starts:
                 todo.append(job)
                 continue
-            worker = self._idle.pop() if self._idle else self._fork()
-            job.begin(now, self.limits.deadline_seconds, self.num_workers)
-            busy[worker] = job
-            selector.register(worker.line, selectors.EVENT_READ, worker)
+            if len(busy) < self.num_workers:
+                worker = self._idle.pop() if self._idle else self._fork()
+                selector.register(worker.line, selectors.EVENT_READ, worker)
+                busy[worker] = deque()
+                job.begin(now, self.limits.deadline_seconds, self.num_workers)
+            else:
+                worker = ahead[0]
+            busy[worker].append(job)
             worker.send(_message(reward, reference, job.call))
 
-    def _fork(self) -> _Worker:
-        assert self._nursery is not None
-        return self._nursery.fork()
+    def _answered(
+        self, worker: Worker, said: list[Outcome], busy: dict[Worker, deque[_Job]], todo: deque[_Job]
+    ) -> None:
+        """A worker is done with its call, and has begun the next one, if it has one."""
+        job, now = busy[worker].popleft(), time.monotonic()
+        self._took = now - job.began
+        if busy[worker]:
+            busy[worker][0].begin(now, self.limits.deadline_seconds, self.num_workers)
+        job.done(said, todo)
 
-    def _bury(self, worker: _Worker) -> None:
+    def _lose(
+        self,
+        worker: Worker,
+        why: Outcome,
+        busy: dict[Worker, deque[_Job]],
+        todo: deque[_Job],
+        selector: selectors.DefaultSelector,
+    ) -> None:
+        """A worker is dead, or is killed now; the call it had not begun goes to another one."""
+        selector.unregister(worker.line)
+        job, *waiting = busy.pop(worker)
         assert self._nursery is not None
         self._nursery.kill(worker)
+        self._took = SHORT_SECONDS
+        todo.extendleft(waiting)
+        job.done([why] * len(job.call.completions), todo)
+
+    def _fork(self) -> Worker:
+        assert self._nursery is not None
+        return self._nursery.fork()
 
 
 @dataclass
@@ -177,6 +199,7 @@ class _Job:
     call: Call
     share: float
     starts: float
+    began: float = 0.0
     ends: float = 0.0
     seconds: float = 0.0
 
@@ -186,7 +209,7 @@ class _Job:
         waiting = sum(said is None for said in self.group.said)
         rounds = -(-waiting // num_workers)
         self.seconds = max(0.0, self.group.ends - now) * self.share / rounds
-        self.ends = now + self.seconds
+        self.began, self.ends = now, now + self.seconds
 
     def done(self, said: list[Outcome], todo: deque[_Job]) -> None:
         self.group.said[self.index] = said
@@ -194,92 +217,9 @@ class _Job:
             self.group.go_on([one for one in self.group.said if one is not None], todo)
 
 
-@dataclass(eq=False)
-class _Worker:
-    pid: int
-    line: socket.socket
-    data: bytearray = field(default_factory=bytearray)
-
-    def send(self, message: bytes) -> None:
-        with contextlib.suppress(OSError):  # it is gone: reading tells
-            self.line.sendall(message)
-
-    def receive(self, count: int) -> list[Outcome] | str | None:
-        """What it answered; None: not yet all; a string: nothing will come, and why."""
-        try:
-            data = self.line.recv(1 << 20)
-        except OSError as error:
-            return str(error)
-        if not data:
-            return "it was killed or it exited"
-        self.data += data
-        if not self.data.endswith(b"\n"):
-            return None
-        said = json.loads(self.data)
-        self.data.clear()
-        outcomes = [Outcome(*one) for one in said]
-        return outcomes if len(outcomes) == count else f"{len(outcomes)} outcomes for {count} completions"
-
-
-class _Nursery:
-    """The process that forks; it answers in the order of the questions."""
-
-    def __init__(self) -> None:
-        self.line, other = socket.socketpair()
-        with other:
-            command = [sys.executable, "-m", f"{__package__}.worker", str(other.fileno())]
-            self.process = subprocess.Popen(
-                command, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
-            )
-        self.line.settimeout(START_SECONDS)
-        self._finalizer = weakref.finalize(self, _end, self.line, self.process)
-
-    def close(self) -> None:
-        self._finalizer()
-
-    def fork(self) -> _Worker:
-        own, other = socket.socketpair()
-        with other:
-            socket.send_fds(self.line, [b'{"fork": true}\n'], [other.fileno()])
-        return _Worker(self._answer()["pid"], own)
-
-    def kill(self, worker: _Worker) -> None:
-        worker.line.close()
-        self.ask({"kill": worker.pid})
-
-    def ask(self, message: dict[str, Any]) -> dict[str, Any]:
-        self.line.sendall(json.dumps(message).encode() + b"\n")
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        data = b""
-        try:
-            while not data.endswith(b"\n"):
-                part = self.line.recv(1 << 16)
-                if not part:
-                    raise RuntimeError(f"the reward workers ended (exit status {self.process.wait()})")
-                data += part
-        except TimeoutError:
-            self.close()
-            raise ValueError(
-                f"the reward's file took more than {START_SECONDS:g} seconds to import"
-            ) from None
-        answer: dict[str, Any] = json.loads(data)
-        return answer
-
-
-def _end(line: socket.socket, process: subprocess.Popen[bytes]) -> None:
-    line.close()  # at which the nursery kills its workers and ends
-    try:
-        process.wait(2.0)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _patience(todo: deque[_Job], busy: dict[_Worker, _Job], num_workers: int) -> float:
+def _patience(todo: deque[_Job], busy: dict[Worker, deque[_Job]], num_workers: int) -> float:
     """Seconds until a deadline, or until a call that waits may start."""
-    moments = [job.ends for job in busy.values()]
+    moments = [jobs[0].ends for jobs in busy.values()]
     if len(busy) < num_workers:
         moments += [job.starts for job in todo]
     return max(0.0, min(moments) - time.monotonic())
