@@ -23,17 +23,22 @@ class Options:
     model: str = "tieout-base"
     """Hub id or folder of a causal model, an adapter to go on from, or the embedded tieout-base."""
     data: Path | None = None
-    """Rows: prompt and completion (sft), prompt, chosen and rejected (dpo), prompt and columns (grpo)."""
+    """Rows: prompt and completion (sft), prompt, chosen and rejected (dpo, orpo, cpo, simpo, reward_model), prompt,
+    completions and scores (reward_model), prompt, completion and label (kto), prompt and columns (what samples)."""
+    held_out: Path | None = None
+    """Rows that a reward model is measured on; left out: a tenth of the data, which is then not trained on."""
     task: str | None = None
     """Instead of data: a task's name, or FILE.py:attribute."""
     reward: str | None = None
-    """For grpo with data: a reward's name, or FILE.py:function."""
+    """For what samples, with data: a reward's name, FILE.py:function, or reward_model:FOLDER."""
     seed: int = 0
     """Of the adapter, the order of the data and the sampling."""
     save_steps: int = 50
     """Steps between checkpoints."""
     device: str | None = None
     """cpu or cuda; left out: cuda if there is one."""
+    vllm: str = ""
+    """For methods that sample: addresses of vLLM servers to draw on, separated by commas; left out: in process."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -78,13 +83,14 @@ def options_type(name: str) -> type:
 
 def train(name: str, parsed: Any) -> None:
     """Check everything, then train into the folder."""
+    from ..environment import launched
     from ..pipelines.fit import Fit, fit
     from ..pipelines.run import check_model
     from ..rows import data_hash
     from ..runfolder import RunFolder
 
     quiet()
-    console = Console()
+    console = Console(quiet=launched()[0] > 0)
     options: Options = parsed.options
     task = rows_for(name, options)
     with RunFolder(options.out) as folder:
@@ -105,9 +111,24 @@ def train(name: str, parsed: Any) -> None:
             options.seed,
             options.save_steps,
             options.device,
+            options.vllm,
         )
         adapter = fit(folder, name, what, task, console, digest)
     console.print(f"adapter: {adapter}", highlight=False)
+
+
+KINDS = {
+    "sft": "demonstration",
+    "reward_model": "ranking",
+    "kto": "label",
+    **dict.fromkeys(("dpo", "orpo", "cpo", "simpo"), "preference"),
+}
+"""Method -> what its rows are; methods that are not here sample, and need prompts and a reward."""
+COLUMNS = {
+    "preference": "prompt, chosen and rejected",
+    "ranking": "prompt, chosen and rejected, or prompt, completions and scores",
+    "label": "prompt, completion and label",
+}
 
 
 def rows_for(name: str, options: Options) -> Any:
@@ -116,20 +137,31 @@ def rows_for(name: str, options: Options) -> Any:
     from ..rewards.runner import check_reward
     from ..rows import check_rows, read_rows
     from ..tasks import Task, load_task
+    from ..tasks.files import hold_out
 
     if (options.data is None) == (options.task is None):
         raise ValueError("give either --data FILE or --task NAME")
     if options.task:
-        if name == "dpo":
-            raise ValueError("dpo needs pairs: give --data with prompt, chosen and rejected")
+        if KINDS.get(name, "prompt") not in ("prompt", "demonstration"):
+            raise ValueError(
+                f"{name} needs rows that tasks do not have: give --data with {COLUMNS[KINDS[name]]}"
+            )
         return load_task(options.task)
     assert options.data is not None
-    kind: Any = {"sft": "demonstration", "dpo": "preference"}.get(name, "prompt")
-    rows = check_rows(read_rows(options.data), kind, str(options.data))
+    kind: Any = KINDS.get(name, "prompt")
+    rows: Sequence[Any] = check_rows(read_rows(options.data), kind, str(options.data))
+    if options.held_out is not None and kind != "ranking":
+        raise ValueError(f"--held-out is for reward_model; {name} is measured by `tieout eval`")
+    if kind == "ranking":
+        if options.held_out is not None:
+            test: Sequence[Any] = check_rows(read_rows(options.held_out), kind, str(options.held_out))
+        else:
+            rows, test = hold_out(rows)
+        return Task(str(options.data), lambda split: {"train": rows, "test": test}.get(split, []))
     reward = None
     if kind == "prompt":
         if options.reward is None:
-            raise ValueError("grpo needs a reward: give --reward NAME or FILE.py:function")
+            raise ValueError(f"{name} needs a reward: give --reward NAME or FILE.py:function")
         reward = load_reward(options.reward)
         check_reward(reward, [c for c in rows[0] if all(c in row for row in rows)])
     return Task(str(options.data), lambda split: rows if split == "train" else [], reward)

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from ..atomic import fingerprint, write_atomic, write_json
+from ..atomic import fingerprint, sha256, write_atomic, write_json
 from ..behaviour import observe
+from ..canary import Canary
 from ..config import to_plain
 from ..learner import AdapterConfig, Learner, LearnerConfig, Model, load
 from ..learner.checkpoint import Checkpoints, save_adapter
-from ..methods import GRPO, Method
+from ..learner.processes import join
+from ..learner.shared_reward import SharedReward
+from ..methods import Method
 from ..monitors import DEFAULT, kl_to_reference, stop_on_divergence, stop_on_mismatch
+from ..rewards.runner import Limits, Workers, check_call, start_workers
 from ..runfolder import RunFolder, Stage
+from ..samplers import PolicySampler
 from ..samplers.local import LocalSampler
+from ..samplers.vllm import VLLMSampler
 from ..source import Source
 from ..tasks import Task
 from ..train import Schedule, num_steps, train
 from ..types import Group
 from .progress import bar
+from .reward_check import check_reward_model
 
 BEHAVIOUR = "behaviour.json"
 """What the policy did on a few prompts while it was in memory: whatever is shipped must do the same."""
@@ -43,6 +52,12 @@ class Fit:
     seed: int = 0
     save_steps: int = 20
     device: str | None = None
+    vllm: str = ""
+    """Addresses of vLLM servers that rollouts are drawn on; empty: in process."""
+    reward_workers: int = 2
+    """Processes that call the reward of rollouts; 0 calls it in this one, where nothing can stop it."""
+    reward_seconds: float = 10.0
+    """A reward that takes longer for one group has failed."""
 
 
 def fit(run: RunFolder, name: str, what: Fit, task: Task, console: Console, data: str = "") -> Path:
@@ -56,17 +71,21 @@ def fit(run: RunFolder, name: str, what: Fit, task: Task, console: Console, data
         console: where progress is shown.
         data: fingerprint of the rows.
     """
+    ranks = join()
     stage = run.stage(name)
     inputs = fingerprint({"what": _plain(what), "task": task.name, "data": data})
     adapter = stage.path / "adapter"
-    if stage.is_done(inputs):
+    if ranks.first(lambda: stage.is_done(inputs)):
         console.print(f"[bold]{name}[/]  done before ({stage.info().get('steps')} steps)")
         return adapter
     console.print(f"[bold]{name}[/]")
-    stage.begin(inputs)
+    ranks.first(lambda: stage.begin(inputs))
     learner, source = prepare(what, task)
+    source.workers = _workers(what, source, console)
     steps = num_steps(what.method, source)
     monitors = [*DEFAULT, stop_on_divergence()]
+    if isinstance(source.sampler, Canary):
+        monitors.append(source.sampler.monitor)
     if source.sampler is not None:
         monitors += [stop_on_mismatch(), kl_to_reference(learner)]
     log = _Log(run, stage)
@@ -94,25 +113,59 @@ def fit(run: RunFolder, name: str, what: Fit, task: Task, console: Console, data
             on_step=on_step,
             on_start=on_start,
         )
-    save_adapter(learner, adapter)
-    rows = list(task.rows("test"))[:8] or list(task.rows("train"))[:8]
-    prompts = [task.prompt(row) for row in rows]
-    write_json(
-        stage.path / BEHAVIOUR, observe(learner.model, learner.model.chat, prompts, task.max_new_tokens)
-    )
-    stage.finish(inputs, steps=steps)
+    if isinstance(source.sampler, Canary):
+        source.sampler.close()
+
+    def finish() -> None:
+        save_adapter(learner, adapter)
+        if learner.model.only_scores:
+            check_reward_model(learner, source, task.rows("test"), stage.path, console)
+        else:
+            rows = list(task.rows("test"))[:8] or list(task.rows("train"))[:8]
+            prompts = [task.prompt(row) for row in rows]
+            seen = observe(learner.model, learner.model.chat, prompts, task.max_new_tokens)
+            write_json(stage.path / BEHAVIOUR, seen)
+        lost = log.flush()
+        stage.finish(inputs, steps=steps, **({"lost_log_lines": lost} if lost else {}))
+
+    ranks.first(finish)
     return adapter
 
 
 def prepare(what: Fit, task: Task) -> tuple[Learner, Source]:
     """Load the model and make the learner and the source; whatever is wrong with them is said here."""
+    method = what.method
+    options = {
+        "head": getattr(method, "head", None),
+        "value_adapter": getattr(method, "value_adapter", False),
+    }
     model = open_model(
-        what.model, what.start, what.adapter, what.seed, what.device, _needs_reference(what.method)
+        what.model, what.start, what.adapter, what.seed, what.device, _needs_reference(method), **options
     )
-    temperature = getattr(what.method, "temperature", 1.0)
-    learner = Learner(model, what.method.learning_rate, what.learner, temperature)
-    sampler = LocalSampler(model) if isinstance(what.method, GRPO) else None
+    learner = Learner(model, method.learning_rate, what.learner, getattr(method, "temperature", 1.0))
+    sampler = _sampler(what, model) if hasattr(method, "max_new_tokens") else None
+    if folder := getattr(method, "reward_model", ""):
+        model.add_reward(Path(folder))
+        task = replace(task, reward=SharedReward(learner), environment=None)
     return learner, Source(task, model.chat, sampler, seed=what.seed)
+
+
+def _sampler(what: Fit, model: Model) -> PolicySampler:
+    """In process, or on vLLM servers, watched: those may go on with old weights."""
+    return Canary(VLLMSampler(what.vllm, model.chat)) if what.vllm else LocalSampler(model)
+
+
+def _workers(what: Fit, source: Source, console: Console) -> Workers | None:
+    """Where the reward of rollouts runs; a reward that no other process can import runs here, and that is said."""
+    if source.sampler is None or source.task.reward is None or source.task.environment is not None:
+        return None
+    try:
+        workers = start_workers(source.task.reward, what.reward_workers, Limits(what.reward_seconds))
+    except ValueError as error:
+        console.print(f"  no deadline for rewards: {error}", markup=False, highlight=False)
+        workers = None
+    check_call(source.task.reward, source.rows, workers)
+    return workers
 
 
 class _Log:
@@ -120,9 +173,32 @@ class _Log:
 
     def __init__(self, run: RunFolder, stage: Stage) -> None:
         self.run, self.folder = run, stage.path.relative_to(run.path)
+        self._waiting: deque[tuple[str, dict[str, Any]]] = deque()
 
     def metrics(self, step: int, metrics: dict[str, float]) -> None:
-        self.run.append_jsonl(str(self.folder / "metrics.jsonl"), {"step": step, **metrics})
+        self._append("metrics.jsonl", {"step": step, **metrics})
+
+    def _append(self, name: str, row: dict[str, Any]) -> None:
+        """A log that cannot be written ends no run: its lines wait, and go before the next ones."""
+        self._waiting.append((name, row))
+        before = len(self._waiting)
+        if self.flush() and before == 1:
+            warnings.warn(
+                f"{self.run.path / self.folder / name} cannot be written ({self._why}); its lines are kept in memory, "
+                "and written once it can be",
+                stacklevel=2,
+            )
+
+    def flush(self) -> int:
+        """Write what waits; how many lines still do."""
+        try:
+            while self._waiting:
+                name, row = self._waiting[0]
+                self.run.append_jsonl(str(self.folder / name), row)
+                self._waiting.popleft()
+        except OSError as error:
+            self._why = error
+        return len(self._waiting)
 
     def groups(self, step: int, groups: Sequence[Group], metrics: Any) -> None:
         """A monitor: rollouts are kept in full, rows of given data are in the data."""
@@ -135,7 +211,7 @@ class _Log:
                 "completions": [c.text for c in group.completions],
                 "scores": group.scores,
             }
-            self.run.append_jsonl(str(self.folder / "groups.jsonl"), row)
+            self._append("groups.jsonl", row)
 
     def cut(self, step: int) -> None:
         """Drop what was logged after `step`: it will be done again."""
@@ -153,12 +229,12 @@ def adapter_digest(folder: Path | None) -> str | None:
     if folder is None:
         return None
     manifest = folder / "manifest.json"
-    source = manifest if manifest.exists() else folder / "adapter_model.safetensors"
-    return fingerprint(source.read_bytes().hex())
+    return sha256(manifest if manifest.exists() else folder / "adapter_model.safetensors")
 
 
 def _plain(what: Fit) -> dict[str, Any]:
     plain: dict[str, Any] = to_plain(what)
+    del plain["vllm"]  # where is not what
     return {**plain, "method_name": type(what.method).__name__, "start": adapter_digest(what.start)}
 
 
@@ -169,12 +245,17 @@ def open_model(
     seed: int = 0,
     device: str | None = None,
     keep_reference: bool = False,
+    **options: Any,
 ) -> Model:
     """The base with what a stage left (an adapter, or a whole model); `adapter` None: only to sample from."""
     if start is not None and not (start / "adapter_config.json").exists():
         name, start = str(start), None
-    return load(name, adapter, start=start, seed=seed, device=device, keep_reference=keep_reference)
+    return load(
+        name, adapter, start=start, seed=seed, device=device, keep_reference=keep_reference, **options
+    )
 
 
 def _needs_reference(method: Method) -> bool:
-    return getattr(method, "beta", 0.0) != 0.0
+    if getattr(method, "reference_free", False):
+        return False
+    return any(getattr(method, name, 0.0) != 0.0 for name in ("beta", "kl_coef"))
