@@ -2,9 +2,9 @@
 
     python -m tieout.rewards.worker FD        # FD: a socket to the process that wants rewards called
 
-Lines of JSON both ways. To the nursery: {"path": [...]}; {"load": reference}; {"fork": true} with a socket for the worker;
-{"kill": pid}. To a worker: {"reward", "completions", "prompts", "row"}. It imports no torch, so that forking is safe
-and takes a millisecond: whoever hangs is killed and replaced at once.
+Lines of JSON both ways. To the nursery: {"path": [...]}; {"load": reference}; {"fork": true} with a socket for the
+worker; {"kill": pid}. To a worker: {"reward", "completions", "prompts", "row"}. It imports no torch, so that forking is
+safe and takes a millisecond: whoever hangs is killed and replaced at once.
 """
 
 from __future__ import annotations
