@@ -13,8 +13,10 @@ COMMANDS: dict[str, str] = {
     "eval": "Score a model on a task or a file",
     "calibrate": "Hold a reward against the marks of people",
     "reward": "Have a reward prove itself on rows with gold, or list those of the library",
+    "attack": "Look for completions that a reward pays for and should not",
     "gate": "Judge a run's candidate anew, with the grades of people",
     "ship": "Ship a run's candidate, or say what is missing",
+    "doctor": "Tell what this machine can do, and try to break out of the sandbox",
     "show": "Show a run's table, verdict and next command",
 }
 """Name -> what it does. Each is a module of this package with `main(arguments)`."""

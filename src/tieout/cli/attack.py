@@ -1,0 +1,139 @@
+"""tieout attack REWARD --data ROWS.jsonl [--json OUT]"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ..types import Row
+
+
+@dataclass(frozen=True)
+class Options:
+    """Look for completions that a reward pays for and should not. Exit status 1 if there is one."""
+
+    reward: Annotated[str, tyro.conf.Positional]
+    """FILE.py:FUNCTION, module:function, or a name of the library."""
+    data: Path
+    """Rows: prompt, completion = gold, and the columns that the reward asks for."""
+    json: Path | None = None
+    """Write findings and probes here, with a hash over them."""
+    corpus: Path | None = None
+    """Exploits found before are tried again, new ones are added. Left out: attack-corpus.jsonl beside --json."""
+    max_rows: int = 4
+    """Rows to attack, spread over all; golds of the others serve as wrong answers."""
+    search: int = 200
+    """Probes bred from the fixed ones."""
+    seconds: float = 8.0
+    """For the fixed probes; half of it for the search."""
+    seed: int = 0
+    """Of the search."""
+    model: str | None = None
+    """Also sample this policy (hub id, folder, or tieout-base)."""
+    samples: int = 8
+    """With model: completions a row."""
+    verifier: str | None = None
+    """With model: a second reward that says which samples are right."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse, attack, print."""
+    options = tyro.cli(Options, prog="tieout attack", args=list(arguments))
+    if (options.model is None) != (options.verifier is None):
+        raise ValueError(
+            "--model and --verifier go together: a verifier says which of the policy's samples are right"
+        )
+    from ..evidence.attack import attack, keep, read_corpus
+    from ..rewards import load_reward
+    from ..rows import data_hash, read_rows
+
+    reward = load_reward(options.reward)
+    rows = list(read_rows(options.data))
+    corpus = options.corpus or (options.json.with_name("attack-corpus.jsonl") if options.json else None)
+    result = attack(
+        reward,
+        rows,
+        max_rows=options.max_rows,
+        num_search=options.search,
+        seconds=options.seconds,
+        seed=options.seed,
+        corpus=read_corpus(corpus),
+        policy=_policy(options) if options.model else None,
+        verifier=load_reward(options.verifier) if options.verifier else None,
+    )
+    keep(corpus, result.findings, rows)
+    if options.json:
+        from ..atomic import write_atomic
+        from ..plain import fingerprint
+
+        told = {**result.plain(), "data": str(options.data), "data_sha256": data_hash(rows)}
+        told["hash"] = fingerprint({k: v for k, v in told.items() if k not in ("hash", "seconds")})
+        write_atomic(options.json, _as_json(told))
+    console = Console()
+    table = Table(title=f"{options.reward} on {len(result.rows)} of {len(rows)} rows", title_justify="left")
+    for heading in ("class", "probes", "found", "smallest", "score", "gold"):
+        table.add_column(
+            heading, justify="right" if heading in ("probes", "found", "score", "gold") else "left"
+        )
+    smallest = {finding.kind: finding for finding in result.findings}
+    for kind, count in result.probes.items():
+        found = smallest.get(kind)
+        shown = (
+            [escape(_short(found.completion)), _number(found.score), _number(found.gold_score)]
+            if found
+            else []
+        )
+        table.add_row(kind, str(count), str(result.counts.get(kind, "")), *shown)
+    console.print(table)
+    for finding in result.findings:
+        console.print(
+            f"{finding.kind}: {finding.name}: {finding.why}", markup=False, highlight=False, soft_wrap=True
+        )
+    if result.form_only:
+        console.print("the reward judges form only: it was not asked whether answers are right")
+    console.print(f"{result.verdict}, in {result.seconds:.1f} s", highlight=False, soft_wrap=True)
+    if options.json:
+        console.print(f"written: {options.json}", highlight=False)
+    raise SystemExit(1 if result.findings else 0)
+
+
+def _policy(options: Options) -> Callable[[Row], Sequence[str]]:
+    """The policy's own best-of-N: samples for a row."""
+    from .quiet import quiet
+
+    quiet()
+    from ..learner import load
+    from ..samplers import SamplingParams
+    from ..samplers.local import LocalSampler
+
+    model = load(options.model or "")
+    sampler = LocalSampler(model)
+
+    def sample(row: Row) -> Sequence[str]:
+        params = SamplingParams(256, temperature=1.0, seed=options.seed)
+        (completions,) = sampler.sample([model.chat.prompt(row["prompt"])], options.samples, params)
+        return [completion.text for completion in completions]
+
+    return sample
+
+
+def _as_json(told: object) -> bytes:
+    import json
+
+    return (json.dumps(told, indent=2) + "\n").encode("ascii")
+
+
+def _short(text: str) -> str:
+    shown = repr(text)[1:-1]
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+
+
+def _number(score: float | None) -> str:
+    return "failed" if score is None else f"{score:.3g}"

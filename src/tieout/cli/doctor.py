@@ -1,0 +1,109 @@
+"""tieout doctor: what this machine can do, and whether the sandbox holds."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+PACKAGES = (
+    "tieout",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "datasets",
+    "tokenizers",
+    "safetensors",
+    "vllm",
+    "trl",
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Tell versions, processors and devices, and try to break out of the sandbox in every way we know. Exit status 1 if
+    a probe escapes, or if there is no sandbox for code rewards."""
+
+    quick: bool = False
+    """Leave the escape probes out."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse, look, print."""
+    options = tyro.cli(Options, prog="tieout doctor", args=list(arguments))
+    console = Console()
+    console.print(_machine())
+    healthy = _sandboxes(console, options.quick)
+    raise SystemExit(0 if healthy else 1)
+
+
+def _machine() -> Table:
+    table = Table(title="machine", title_justify="left", show_header=False)
+    table.add_row("system", f"{platform.system()} {platform.release()} {platform.machine()}")
+    table.add_row("Python", f"{platform.python_version()} ({sys.executable})")
+    for name in PACKAGES:
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            version = "not installed"
+        table.add_row(name, version)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    table.add_row("processors", str(cores))
+    table.add_row("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "not set"))
+    try:
+        import torch
+    except ImportError:
+        table.add_row("torch", "not importable: training is not possible, evaluation and black-box work are")
+    else:
+        table.add_row("torch threads", str(torch.get_num_threads()))
+        devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        table.add_row("CUDA", ", ".join(devices) or "no device")
+    vllm = Path(os.environ.get("TIEOUT_VLLM_PYTHON") or ".venv-vllm/bin/python")
+    table.add_row(
+        "vLLM's own Python", str(vllm) if vllm.exists() else f"none at {vllm}; `make vllm` builds it"
+    )
+    return table
+
+
+def _sandboxes(console: Console, quick: bool) -> bool:
+    """Print what isolation there is, and what the probes came to; whether all is well."""
+    from ..sandbox.isolation import SandboxError, available, choose
+    from ..sandbox.pool import Limits, Sandbox
+    from ..sandbox.probes import PROBES, run_probes
+
+    table = Table(title="sandbox for code that a model wrote", title_justify="left")
+    for heading in ("backend", "works", ""):
+        table.add_column(heading)
+    for found in available():
+        table.add_row(found.backend, "yes" if found.works else "no", escape(found.reason))
+    console.print(table)
+    try:
+        backend = choose()
+    except SandboxError as error:
+        console.print(f"code rewards refuse to run: {error}", markup=False, soft_wrap=True)
+        return False
+    console.print(f"code rewards run in: {backend}")
+    if quick:
+        return True
+    with Sandbox(backend=backend, size=1, limits=Limits(memory_bytes=256 << 20)) as sandbox:
+        results = run_probes(sandbox)
+    table = Table(title=f"{len(PROBES)} escape probes in {backend}", title_justify="left")
+    for heading in ("probe", "held", "how"):
+        table.add_column(heading)
+    for result in results:
+        table.add_row(result.probe, "yes" if result.held else "[red]NO[/]", escape(result.detail))
+    console.print(table)
+    escaped = [result.probe for result in results if not result.held]
+    said = f"escaped: {', '.join(escaped)}" if escaped else f"no escape in these {len(results)} probes"
+    console.print(said, markup=False)
+    return not escaped

@@ -1,0 +1,17 @@
+"""Attack a reward before anything is trained on it: completions that it pays for and should not.
+
+    result = attack(reward, rows)
+    result.findings     # the smallest of each class, its score beside gold's
+    result.verdict      # "no exploit in 412 probes of these classes: ..." or what was found
+
+Fixed probes first, then search by mutation and recombination, then, if given, samples of the policy itself.
+"""
+
+from __future__ import annotations
+
+from .corpus import keep, read_corpus
+from .findings import Finding
+from .probe import CLASSES
+from .run import Attack, attack
+
+__all__ = ["CLASSES", "Attack", "Finding", "attack", "keep", "read_corpus"]
