@@ -16,9 +16,11 @@ from scipy.stats import chisquare
 
 from random_groups import VOCABULARY, flat, make_learner, own_logprobs, random_groups, stir_weights
 from tieout.learner import AdapterConfig, Learner, Model, load
-from tieout.samplers import SamplingParams, decoder
-from tieout.samplers.decoder import Wave, draw
+from tieout.samplers import SamplingParams
+from tieout.samplers.draws import Request, draw
+from tieout.samplers.kv_cache import KVCache
 from tieout.samplers.local import LocalSampler
+from tieout.samplers.paths import PATHS, PathName, Work
 from tieout.types import Completion, Group
 
 ModelFolder = Callable[[str], Path]
@@ -42,6 +44,25 @@ class Stops:
 
 def sampler(model: Model, stops: tuple[int, ...] = (1,), batch_size: int = 192) -> LocalSampler:
     return LocalSampler(model, Stops(stops), batch_size)  # type: ignore[arg-type]
+
+
+def forced(
+    model: Model,
+    path: PathName,
+    prompts: list[list[int]],
+    group: int,
+    params: SamplingParams,
+    stops: tuple[int, ...],
+    max_rows: int = 192,
+    first: int = 0,
+) -> list[list[Request]]:
+    """By this path, whatever the sampler would choose."""
+    requests = [
+        [Request.make(params, (first + i) * group + k) for k in range(group)] for i in range(len(prompts))
+    ]
+    with torch.no_grad(), model.merged() as network:
+        PATHS[path](network, Work(prompts, requests, params, stops, max_rows))
+    return requests
 
 
 def policy(folder: Path, **adapter: Any) -> Learner:
@@ -136,7 +157,9 @@ def test_evenly_spread_uniforms_give_each_token_its_exact_share() -> None:
     logits = torch.randn(1, 50, generator=generator) * 3
     uniforms = (torch.arange(10_000, dtype=torch.float64) + 0.5) / 10_000
     for temperature in (1.0, 0.5):
-        tokens, logprobs = draw(logits.expand(10_000, -1), uniforms, SamplingParams(temperature=temperature))
+        tokens, logprobs, _ = draw(
+            logits.expand(10_000, -1), uniforms, SamplingParams(temperature=temperature)
+        )
         exact = (logits[0].double() / temperature).softmax(-1)
         share = torch.bincount(tokens, minlength=50) / 10_000
         assert (share - exact).abs().max() <= 1.01e-4
@@ -146,7 +169,7 @@ def test_evenly_spread_uniforms_give_each_token_its_exact_share() -> None:
 def test_a_nucleus_holds_the_likeliest_tokens_and_no_more() -> None:
     logits = torch.tensor([[0.4, 0.05, 0.3, 0.05, 0.2]]).log()
     uniforms = (torch.arange(1_000, dtype=torch.float64) + 0.5) / 1_000
-    tokens, logprobs = draw(logits.expand(1_000, -1), uniforms, SamplingParams(top_p=0.6))
+    tokens, logprobs, _ = draw(logits.expand(1_000, -1), uniforms, SamplingParams(top_p=0.6))
     assert set(tokens.tolist()) == {0, 2}
     for token, probability in ((0, 4 / 7), (2, 3 / 7)):
         assert (tokens == token).float().mean().item() == pytest.approx(probability, abs=2e-3)
@@ -159,7 +182,7 @@ def test_a_nucleus_holds_the_likeliest_tokens_and_no_more() -> None:
 def test_impossible_tokens_are_never_drawn(uniform: float) -> None:
     impossible = -float("inf")
     logits = torch.tensor([[impossible, 1.0, impossible, 0.5, impossible]])
-    tokens, logprobs = draw(logits, torch.tensor([uniform], dtype=torch.float64), SamplingParams())
+    tokens, logprobs, _ = draw(logits, torch.tensor([uniform], dtype=torch.float64), SamplingParams())
     assert tokens.item() in (1, 3)
     assert logprobs.isfinite().all()
 
@@ -182,10 +205,10 @@ def test_the_learner_agrees_with_every_log_probability(
         exact = own_logprobs(learner, groups)
     sampled = flat([c.logprobs for g in groups for c in g.completions])
     assert (sampled - exact).abs().max() < (
-        5e-5 if family == "qwen3_next" else 1e-5
+        5e-5 if family == "qwen3_next" else 2e-5
     )  # a recurrence rounds more
     if family not in PLAIN:
-        assert (flat(learner.logprobs(groups)) - sampled).abs().max() < 1e-5
+        assert (flat(learner.logprobs(groups)) - sampled).abs().max() < 2e-5
     assert {len(c.tokens) for g in groups for c in g.completions} > {24}
 
 
@@ -231,7 +254,7 @@ def test_the_weights_are_the_current_ones(tiny_model: ModelFolder) -> None:
         drawing.load(learner)
         groups = [Group(p, c) for p, c in zip(PROMPTS, drawing.sample(PROMPTS, 2, params), strict=True)]
         sampled = flat([c.logprobs for g in groups for c in g.completions])
-        assert (flat(learner.logprobs(groups)) - sampled).abs().max() < 1e-5
+        assert (flat(learner.logprobs(groups)) - sampled).abs().max() < 2e-5
     with pytest.raises(ValueError, match="weights of the model it was made with"):
         drawing.load(policy(tiny_model("llama")))
 
@@ -245,7 +268,7 @@ def test_the_reference_does_not_reach_the_sampler(tiny_model: ModelFolder, tmp_p
     (drawn,) = sampler(learner.model).sample(PROMPTS[:1], 2, SamplingParams(max_new_tokens=12))
     group = Group(PROMPTS[0], drawn)
     sampled = flat([c.logprobs for c in drawn])
-    assert (flat(learner.logprobs([group])) - sampled).abs().max() < 1e-5
+    assert (flat(learner.logprobs([group])) - sampled).abs().max() < 2e-5
     assert (flat(learner.reference_logprobs([group])) - sampled).abs().max() > 0.1
 
 
@@ -290,44 +313,82 @@ def test_completions_end_with_their_first_stop_token(tiny_model: ModelFolder, fa
     assert min(reasons["stop"], reasons["length"]) > 0
 
 
+@pytest.mark.parametrize("path", ["lean", "shared"])
 @pytest.mark.parametrize("family", ["llama", "mistral", "gemma3"])
-def test_dropping_finished_completions_changes_no_other(
-    tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch, family: str
+def test_rows_that_come_and_go_change_no_other(
+    tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch, family: str, path: PathName
 ) -> None:
+    """Prompts wait, take the rows of those that ended, and the batch shrinks at the end; nobody notices."""
     learner = policy(tiny_model(family))
-    stops, params = tuple(range(0, VOCABULARY, 6)), SamplingParams(max_new_tokens=24, seed=1)
-    kept: list[tuple[int, ...]] = []
-    keep = decoder._Cache.keep
+    stops, params = tuple(range(0, VOCABULARY, 14)), SamplingParams(max_new_tokens=24, seed=1)
+    prompts = [*PROMPTS, *PROMPTS[::-1], *PROMPTS]
+    filled, kept = list[int](), list[int]()
+    fill, keep = KVCache.fill, KVCache.keep
 
-    def spy(self: Any, prompts: torch.Tensor, slots: torch.Tensor) -> None:
-        kept.append(tuple(slots.shape))
-        keep(self, prompts, slots)
+    def spy_on_fill(self: KVCache, place: int, prompt: torch.Tensor, rows: list[int]) -> None:
+        filled.append(self.step)
+        fill(self, place, prompt, rows)
 
-    monkeypatch.setattr(decoder._Cache, "keep", spy)
-    compacted = sampler(learner.model, stops).sample(PROMPTS, 8, params)
-    assert len(kept) >= 3
-    assert {prompts for prompts, _ in kept} > {
-        len(PROMPTS)
-    }  # whole prompts were dropped, and slots of others
-    assert len({slots for _, slots in kept}) > 1
-    monkeypatch.setattr(Wave, "_compact", lambda self, cache, tokens: tokens)
-    whole = sampler(learner.model, stops).sample(PROMPTS, 8, params)
-    assert [[c.tokens for c in g] for g in compacted] == [[c.tokens for c in g] for g in whole]
-    groups = [Group(p, c) for p, c in zip(PROMPTS, compacted, strict=True)]
-    sampled = flat([c.logprobs for g in groups for c in g.completions])
-    assert (flat(learner.logprobs(groups)) - sampled).abs().max() < 1e-5
+    def spy_on_keep(self: KVCache, rows: list[int]) -> None:
+        kept.append(len(rows))
+        keep(self, rows)
+
+    monkeypatch.setattr(KVCache, "fill", spy_on_fill)
+    monkeypatch.setattr(KVCache, "keep", spy_on_keep)
+    drawn = forced(learner.model, path, prompts, 4, params, stops, max_rows=16)
+    assert len(filled) == len(prompts)
+    assert len(set(filled)) >= 4  # prompts began at many moments, some past the room of 24 columns
+    assert max(filled) > 24
+    assert len(kept) >= 2
+    alone = [
+        forced(learner.model, path, [prompt], 4, params, stops, max_rows=4, first=i)[0]
+        for i, prompt in enumerate(prompts)
+    ]
+    assert [[r.tokens for r in g] for g in drawn] == [[r.tokens for r in g] for g in alone]
+    groups = [
+        Group(p, [Completion(r.tokens, [True] * len(r.tokens)) for r in g])
+        for p, g in zip(prompts, drawn, strict=True)
+    ]
+    sampled = flat([r.logprobs for g in drawn for r in g])
+    assert (flat(learner.logprobs(groups)) - sampled).abs().max() < 2e-5
 
 
-def test_a_prompt_is_computed_once_for_all_its_completions(
-    tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_prompt_is_computed_once_for_all_its_completions(tiny_model: ModelFolder) -> None:
     learner = policy(tiny_model("llama"))
     fed: list[int] = []
+    drawing = sampler(learner.model, ())
+    drawing.sample(PROMPTS, 8, SamplingParams(max_new_tokens=5))  # checks itself
     learner.model.causal.get_decoder().register_forward_pre_hook(
         lambda module, args, kwargs: fed.append(kwargs["input_ids"].numel()), with_kwargs=True
     )
-    sampler(learner.model, ()).sample(PROMPTS, 8, SamplingParams(max_new_tokens=5))
+    drawing.sample(PROMPTS, 8, SamplingParams(max_new_tokens=5))
+    assert drawing.choice is not None
+    assert drawing.choice.path == "lean"
+    assert fed == [sum(map(len, PROMPTS))]
+    fed.clear()
+    forced(learner.model, "shared", PROMPTS, 8, SamplingParams(max_new_tokens=5), ())
     assert fed == [sum(map(len, PROMPTS)), *[len(PROMPTS) * 8] * 4]
+
+
+def test_memory_bounds_the_rows(tiny_model: ModelFolder) -> None:
+    """Fewer rows at the same time, the same completions."""
+    learner, params = policy(tiny_model("llama")), SamplingParams(max_new_tokens=16)
+    whole = sampler(learner.model)
+    small = LocalSampler(learner.model, Stops(), cache_gigabytes=1e-4)  # type: ignore[arg-type]
+    sizes: list[int] = []
+    init = KVCache.__init__
+
+    def spy(self: KVCache, *arguments: Any) -> None:
+        init(self, *arguments)
+        sizes.append(self.prompts.nbytes + self.own.nbytes)
+
+    with pytest.MonkeyPatch.context() as patch:
+        small.sample(PROMPTS[:1], 1, params)
+        patch.setattr(KVCache, "__init__", spy)
+        few = small.sample(PROMPTS * 4, 2, params)
+        many = whole.sample(PROMPTS * 4, 2, params)
+    assert [[c.tokens for c in g] for g in few] == [[c.tokens for c in g] for g in many]
+    assert sizes[0] < 1.5e-4 * 2**30 < sizes[1]
 
 
 def test_one_token_is_enough_and_progress_counts_to_the_end(tiny_model: ModelFolder) -> None:
@@ -335,8 +396,7 @@ def test_one_token_is_enough_and_progress_counts_to_the_end(tiny_model: ModelFol
     drawing = LocalSampler(learner.model, Stops(), 6, told.append)  # type: ignore[arg-type]
     drawn = drawing.sample(PROMPTS, 3, SamplingParams(max_new_tokens=1))
     assert all(len(c.tokens) == 1 for g in drawn for c in g)
-    assert sum(told) == len(PROMPTS) * 3
-    assert len(told) == 3
+    assert told == [6, 6, 3]
 
 
 def test_text_in_text_out(tiny_model: ModelFolder) -> None:

@@ -73,6 +73,15 @@ FULL_ATTENTION = {"full_attention", "sliding_attention"}
 
 def why_not_packed(model: Model) -> str | None:
     """None if the completions of a group may share their prompt in this model, else the reason."""
+    if reason := why_not_shared(model):
+        return reason
+    if _dropout(model):
+        return "the adapter's dropout is above 0: copies of a prompt would differ"
+    return None
+
+
+def why_not_shared(model: Model) -> str | None:
+    """The same without dropout, as in sampling: what the architecture itself says."""
     config = text_config(model.causal)
     other = {kind for kind in getattr(config, "layer_types", None) or [] if kind not in FULL_ATTENTION}
     if other:
@@ -88,8 +97,6 @@ def why_not_packed(model: Model) -> str | None:
         return "its keys and values have heads of different sizes (multi-head latent attention)"
     if config._attn_implementation != NAME:
         return f"its architecture brings its own attention ({config._attn_implementation})"
-    if _dropout(model):
-        return "the adapter's dropout is above 0: copies of a prompt would differ"
     return None
 
 

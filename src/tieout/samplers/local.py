@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..chat import Chat
-from ..learner.models import Model, why_not_packed
+from ..learner.models import Model
 from ..types import Completion, Prompt
 from . import SamplingParams
-from .decoder import Request, Wave
-from .plain import generate_plainly
+from .draws import Request
+from .paths import PATHS, Choice, Work, choose
 
 if TYPE_CHECKING:
     from ..learner import Learner
@@ -25,18 +25,26 @@ class LocalSampler:
     """A Sampler and a PolicySampler over a loaded model."""
 
     def __init__(
-        self, model: Model, chat: Chat | None = None, batch_size: int = 192, progress: Progress | None = None
+        self,
+        model: Model,
+        chat: Chat | None = None,
+        batch_size: int = 192,
+        progress: Progress | None = None,
+        cache_gigabytes: float | None = None,
     ) -> None:
         """
         Args:
             model: the policy; its adapter is folded into a copy of the weights while sampling.
             chat: tokens to text and back; the model's own if None.
-            batch_size: completions decoded at the same time.
+            batch_size: completions decoded at the same time, at most; those that end make room for others.
             progress: told of completions as they finish.
+            cache_gigabytes: keys and values at the same time, at most, but always those of one prompt's completions;
+                1 on a CPU and a third of the free memory of a GPU if None.
         """
         self.model, self.chat = model, chat or model.chat
         self.batch_size, self.progress = batch_size, progress
-        self.shares_prompts = why_not_packed(model) is None
+        self.cache_gigabytes = cache_gigabytes
+        self.choice: Choice | None = None
 
     def load(self, learner: Learner) -> None:
         """The weights are the learner's already, if it is the same model."""
@@ -66,19 +74,22 @@ class LocalSampler:
             [Request.make(params, i * num_completions + k) for k in range(num_completions)]
             for i in range(params.first_prompt, params.first_prompt + len(prompts))
         ]
-        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-        size = max(1, self.batch_size // num_completions)
+        if not any(requests):
+            return requests  # type: ignore[return-value]
+        limits = self.batch_size, self._cache_bytes, self.progress or (lambda count: None)
+        work = Work([list(p) for p in prompts], requests, params, self.chat.stop_tokens, *limits)
         with torch.no_grad(), self.model.merged() as network:
-            for start in range(0, len(order), size):
-                part = order[start : start + size]
-                tokens, drawn = [list(prompts[i]) for i in part], [requests[i] for i in part]
-                if self.shares_prompts:
-                    Wave(network, tokens, drawn, params, self.chat.stop_tokens).run()
-                else:
-                    generate_plainly(network, tokens, drawn, params, self.chat.stop_tokens)
-                if self.progress:
-                    self.progress(len(part) * num_completions)
+            self.choice = choose(self.model, network)
+            PATHS[self.choice.path](network, work)
         return [[self._completion(r) for r in group] for group in requests]
+
+    @property
+    def _cache_bytes(self) -> float:
+        if self.cache_gigabytes is not None:
+            return self.cache_gigabytes * 2**30
+        if self.model.device.type != "cuda":
+            return 2**30
+        return torch.cuda.mem_get_info(self.model.device)[0] / 3
 
     def _completion(self, request: Request) -> Completion:
         stopped = bool(request.tokens) and request.tokens[-1] in self.chat.stop_tokens

@@ -1,0 +1,182 @@
+"""The ways to decode, fastest first. The first that agrees with the model's own forward is used, and said aloud.
+
+| path | for | each prompt | draws depend on the batch |
+|---|---|---|---|
+| lean | the families that `lean.py` knows | once | no |
+| shared | every architecture whose prompts may be shared | once | no |
+| batched | others: transformers' continuous batching | once | yes |
+| plain | the rest: transformers' cache | once a completion | no |
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from ..learner.architecture import why_not_shared
+from ..learner.models import Model
+from . import SamplingParams
+from .batched import generate_batched
+from .decoder import Decoder, Ended, SharedStep
+from .draws import Request
+from .lean import LeanStep, NotLean
+from .plain import generate_plainly
+
+PathName = Literal["lean", "shared", "batched", "plain"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be drawn."""
+
+    prompts: Sequence[list[int]]
+    requests: Sequence[list[Request]]
+    """[prompt][completion], as many for each prompt."""
+    params: SamplingParams
+    stop_tokens: Sequence[int]
+    max_rows: int
+    """Completions decoded at the same time."""
+    cache_bytes: float = float("inf")
+    ended: Ended = lambda count: None
+    """Told of completions as they end."""
+
+
+def _lean(network: Any, work: Work) -> None:
+    _decoder(network, LeanStep(network), work).run(work.prompts, work.requests)
+
+
+def _shared(network: Any, work: Work) -> None:
+    _decoder(network, SharedStep(network), work).run(work.prompts, work.requests)
+
+
+def _decoder(network: Any, step: LeanStep | SharedStep, work: Work) -> Decoder:
+    limits = work.max_rows, work.cache_bytes, work.ended
+    return Decoder(network, step, work.params, work.stop_tokens, *limits)
+
+
+def _batched(network: Any, work: Work) -> None:
+    generate_batched(network, work.prompts, work.requests, work.params, work.stop_tokens, work.max_rows)
+    work.ended(sum(map(len, work.requests)))
+
+
+def _plain(network: Any, work: Work) -> None:
+    order = sorted(range(len(work.prompts)), key=lambda i: len(work.prompts[i]))
+    size = max(1, work.max_rows // len(work.requests[0]))
+    for start in range(0, len(order), size):
+        part = order[start : start + size]
+        prompts, requests = [work.prompts[i] for i in part], [work.requests[i] for i in part]
+        generate_plainly(network, prompts, requests, work.params, work.stop_tokens)
+        work.ended(sum(map(len, requests)))
+
+
+PATHS: dict[PathName, Callable[[Any, Work], None]] = {
+    "lean": _lean,
+    "shared": _shared,
+    "batched": _batched,
+    "plain": _plain,
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a model is decoded, and why not faster."""
+
+    path: PathName
+    reason: str = ""
+
+
+_chosen: WeakKeyDictionary[Any, Choice] = WeakKeyDictionary()
+
+
+def choose(model: Model, network: Any) -> Choice:
+    """The fastest path that gives this network's own log-probabilities; found out once, on first use.
+
+    Args:
+        model: what is decoded, for its name and architecture.
+        network: the same with its adapter folded in.
+    """
+    if network not in _chosen:
+        _chosen[network] = _choose(model, network)
+    return _chosen[network]
+
+
+def _choose(model: Model, network: Any) -> Choice:
+    reasons: list[str] = []
+    unexpected = False
+    unshared = why_not_shared(model)
+    if unshared:
+        reasons.append(f"its prompts cannot be shared: {unshared}")
+    names: list[PathName] = ["batched"] if unshared else ["lean", "shared", "batched"]
+    for name in names:
+        try:
+            problem = disagreement(network, PATHS[name])
+        except NotLean as error:
+            reasons.append(f"{name}: {error}")
+            continue
+        if problem is None:
+            break
+        reasons.append(f"{name}: {problem}")
+        unexpected = True
+    else:
+        name = "plain"
+    choice = Choice(name, "; ".join(reasons))
+    if unexpected or unshared:
+        warnings.warn(
+            f"the sampler decodes {model.name} by its {name!r} path, not the fastest: {choice.reason}",
+            stacklevel=4,
+        )
+    return choice
+
+
+# ---------------------------------------------------------------------- the self-check
+
+
+def disagreement(network: Any, decode: Callable[[Any, Work], None]) -> str | None:
+    """None if the log-probabilities of a path are those of the network's own forward, else how far apart they are.
+
+    On random prompts of several lengths, more than there are rows for, so that rows are filled anew. The bound is four
+    times the difference between two plain forwards of the same tokens. A path that does not run at all fails too.
+    """
+    generator = torch.Generator().manual_seed(0)
+    vocabulary = network.config.get_text_config().vocab_size
+    prompts = [torch.randint(0, vocabulary, (n,), generator=generator).tolist() for n in (12, 5, 9)]
+    params = SamplingParams(max_new_tokens=8)
+    requests = [[Request.make(params, 2 * i + k) for k in range(2)] for i in range(len(prompts))]
+    stop_tokens = range(0, vocabulary, 8)
+    try:
+        decode(network, Work(prompts, requests, params, stop_tokens, max_rows=4))
+        sequences = [(p, r.tokens) for p, group in zip(prompts, requests, strict=True) for r in group]
+        with torch.no_grad():
+            together, alone = _logprobs(network, sequences), _logprobs(network, sequences[:1])
+    except (torch.OutOfMemoryError, NotLean):
+        raise
+    except Exception as error:
+        return f"it failed with {type(error).__name__}: {error}"
+    sampled = torch.tensor([x for group in requests for r in group for x in r.logprobs])
+    noise = (together[: len(alone)] - alone).abs().max().item()
+    noise = max(noise, 32 * torch.finfo(network.dtype).eps)
+    error_ = (sampled - together).abs().max().item()
+    if not error_ <= 4 * noise:
+        return (
+            f"log-probabilities differ by {error_:.1e} nats, where two plain forwards differ by {noise:.1e}"
+        )
+    return None
+
+
+def _logprobs(network: Any, sequences: Sequence[tuple[list[int], list[int]]]) -> Tensor:
+    """Of all completions' tokens, by a plain forward; padded at the end, which no token sees."""
+    width = max(len(p) + len(c) for p, c in sequences)
+    rows = [[*p, *c, *[0] * (width - len(p) - len(c))] for p, c in sequences]
+    logits = network(input_ids=torch.tensor(rows, device=network.device), use_cache=False).logits
+    logprobs = logits.float().log_softmax(-1).cpu()
+    parts = [
+        logprobs[i, len(p) - 1 : len(p) + len(c) - 1].gather(-1, torch.tensor(c)[:, None])[:, 0]
+        for i, (p, c) in enumerate(sequences)
+    ]
+    return torch.cat(parts)
