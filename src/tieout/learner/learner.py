@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -16,13 +16,19 @@ from torch import Tensor
 
 from ..batch import Batch, Outputs, Totals
 from ..types import Group
+from . import sharding
 from .adapters import using
+from .attention import Path as AttentionPath
+from .attention import best_path
+from .cost import Cost, cheaper_repeated
+from .kept import Kept, digest
 from .layouts import Layout, pack, plan, repeat
+from .memory import USABLE, free_bytes, kept_bytes, training_mode
 from .models import Model, decoder_of, head_of, why_not_packed
 from .optimizer import FlatAdamW
 from .processes import Processes, join
 from .scalar import ScalarHead
-from .selfcheck import disagreement
+from .selfcheck import disagreement, probe
 
 Loss = Callable[[Outputs, Batch], "tuple[Tensor, Mapping[str, Tensor]]"]
 """(outputs, batch) -> the batch's share of the step's loss, and its shares of the metrics. Shares add up."""
@@ -40,8 +46,9 @@ class LearnerConfig:
     """Tokens of one forward. Smaller needs less memory; the gradient is the same."""
     layout: Literal["auto", "packed", "repeated"] = "auto"
     """auto: each prompt once where the model allows it; packed: that, or an error; repeated: plain."""
-    activation_checkpointing: bool = False
-    """Recompute activations in backward: less memory, about half as much work again."""
+    activation_checkpointing: bool | None = None
+    """Recompute activations in backward: less memory, about half as much work again. None: only in micro-batches whose
+    activations would not fit into the memory that is free."""
 
 
 class Learner:
@@ -54,6 +61,7 @@ class Learner:
         config: LearnerConfig | None = None,
         temperature: float = 1.0,
         processes: Processes | None = None,
+        frozen: bool = False,
     ) -> None:
         """
         Args:
@@ -62,21 +70,26 @@ class Learner:
             config: the rest of the optimizer's settings, and the layout.
             temperature: logits are divided by it, as when the completions were sampled.
             processes: the ranks that share the work; those this one was launched with if None.
+            frozen: only measures; else a model in which nothing is trained is refused.
         """
         self.processes = processes or join()
         self.model, self.config, self.temperature = model, config or LearnerConfig(), temperature
         self.learning_rate = learning_rate
         self.step = 0
         parameters = list(model.trained().values())
-        if not parameters:
+        if not parameters and not frozen:
             raise ValueError(f"{model.name} has nothing to train: load it with an adapter")
         self.optimizer = FlatAdamW(parameters, learning_rate, self.config.weight_decay)
+        self.sharded = self.processes.count > 1 and sharding.wanted()
+        if self.sharded:
+            sharding.shard(model, self.processes)
         self.skipped_updates = 0
         self.memory: dict[str, float] = {}
         """What a method must remember between steps, such as a coefficient that adapts; saved with the weights."""
-        if self.config.activation_checkpointing:
-            model.causal.gradient_checkpointing_enable({"use_reentrant": False})
-            model.causal.enable_input_require_grads()
+        self.kept = Kept()
+        """The reference's log-probabilities of completions that the data holds."""
+        self.reference_folder: Path | None = None
+        """Where they are kept for epochs after a restart, and for other runs with the same reference."""
 
     # ------------------------------------------------------------------ the three things a method asks for
 
@@ -86,8 +99,9 @@ class Learner:
         A gradient that is not finite is not applied: the step is counted in `skipped_updates`.
 
         Returns:
-            loss, entropy (nats a trained token; not of a reward model), grad_norm, tokens, shared_prefix (0 or 1),
-            token_ratio (tokens of the plain layout over tokens fed), and the metrics of the loss.
+            loss, entropy (nats a trained token; not of a reward model), grad_norm, tokens, shared_prefix (share of the
+            groups whose prompt was computed once), token_ratio (tokens of the plain layout over tokens fed), recomputed
+            (share of the tokens fed whose activations were computed twice), and the metrics of the loss.
         """
         totals = Totals.of(groups)
         if totals.tokens == 0:
@@ -97,10 +111,14 @@ class Learner:
         self.optimizer.zero()
         sums: dict[str, Tensor] = {}
         mine = [groups[i] for i in self.processes.share([g.unique_tokens for g in groups])]
-        fed = 0
-        with self._training():
-            for part in self._micro_batches(mine):
-                layout = self._layout(part)
+        fed = shared = recomputed = 0
+        for part in self._micro_batches(mine):
+            layout = self._layout(part)
+            recompute = self._recomputes(layout.fed)
+            fed += layout.fed
+            shared += len(part) * layout.packed
+            recomputed += layout.fed * recompute
+            with training_mode(self.model, recompute):
                 outputs = self.outputs(layout)
                 batch = Batch(part, totals, self.model.device)
                 value, metrics = loss(outputs, batch)
@@ -114,13 +132,15 @@ class Learner:
                     metrics = {"entropy": batch.token_mean(outputs.entropies), **metrics}
                 for name, x in {"loss": value.detach(), **metrics}.items():
                     sums[name] = sums.get(name, 0.0) + x.detach()
-                fed += layout.fed
+        for part in self._idle(groups):
+            outputs = self.outputs(self._layout(part))
+            (0.0 * (outputs.logprobs if outputs.scores is None else outputs.scores).sum()).backward()
         self.processes.sum_gradients(self.optimizer.buffers)
         norm = self.optimizer.apply(self.learning_rate, self.config.max_grad_norm)
         # The device is waited for once a step, here: one copy of all that the step has to say.
         *values, grad_norm = torch.stack([x.float() for x in (*sums.values(), norm)]).tolist()
-        shares = dict(zip(sums, values, strict=True)) | {"fed": float(fed)}
-        result = self.processes.sum_metrics(shares) | {"grad_norm": grad_norm}
+        counts = {"fed": float(fed), "shared_prefix": shared / len(groups), "recomputed": float(recomputed)}
+        result = self.processes.sum_metrics({**dict(zip(sums, values, strict=True)), **counts})
         all_fed = result.pop("fed")
         if not math.isfinite(grad_norm):
             self.skipped_updates += 1
@@ -128,11 +148,24 @@ class Learner:
         plain = sum(len(g.prompt) + len(c.tokens) for g in groups for c in g.completions)
         return result | {
             "learning_rate": self.learning_rate,
+            "grad_norm": grad_norm,
             "tokens": float(totals.tokens),
-            "shared_prefix": float(self.packs),
             "token_ratio": plain / all_fed,
+            "recomputed": result["recomputed"] / all_fed,
             "skipped_updates": float(self.skipped_updates),
         }
+
+    @torch.no_grad()
+    def assess(self, groups: Sequence[Group], loss: Loss) -> dict[str, float]:
+        """The loss and its metrics on these groups, and no step: what an evaluation on held-out rows needs."""
+        totals, sums = Totals.of(groups), dict[str, float]()
+        for part in self._micro_batches(
+            [groups[i] for i in self.processes.share([g.unique_tokens for g in groups])]
+        ):
+            value, metrics = loss(self.outputs(self._layout(part)), Batch(part, totals, self.model.device))
+            for name, x in {"loss": value, **metrics}.items():
+                sums[name] = sums.get(name, 0.0) + float(x)
+        return self.processes.sum_metrics(sums)
 
     def logprobs(self, groups: Sequence[Group]) -> list[list[list[float]]]:
         """[group][completion][token] nats under the current weights."""
@@ -141,8 +174,24 @@ class Learner:
     def reference_logprobs(self, groups: Sequence[Group]) -> list[list[list[float]]]:
         """[group][completion][token] nats under the reference: the policy at step 0."""
         self.packs  # noqa: B018  decided with the policy's adapter on: the self-check needs its gradients
+        given = all(
+            c.logprobs is None for g in groups for c in g.completions
+        )  # not sampled: they will come again
+        if given and not self.model.reference_moved:
+            if self.reference_folder is not None:
+                self.kept.open(self.reference_folder, self._reference_digest, self.processes.leads)
+            return self.kept.get(groups, self._measure_reference)
+        return self._measure_reference(groups)
+
+    def _measure_reference(self, groups: Sequence[Group]) -> list[list[list[float]]]:
         with self.model.as_reference() as network:
             return self._measure(groups, network)
+
+    @cached_property
+    def _reference_digest(self) -> str:
+        own = self.model.reference_network or self.model.network
+        frozen = {n: p for n, p in own.named_parameters() if not p.requires_grad}
+        return digest(frozen, self.model.name, self.temperature)
 
     def values(self, groups: Sequence[Group]) -> list[list[list[float]]]:
         """[group][completion][token] what the value head says before each token. ValueError without one."""
@@ -150,7 +199,9 @@ class Learner:
             raise ValueError(f"{self.model.name} has no value head: load it with head='value'")
         head = self.model.value
         answers = self._ask(groups, lambda layout: self._scalar(layout, head, layout.predictors))
-        return [_split(a, [len(c.tokens) for c in g.completions]) for g, a in zip(groups, answers, strict=True)]
+        return [
+            _split(a, [len(c.tokens) for c in g.completions]) for g, a in zip(groups, answers, strict=True)
+        ]
 
     def scores(self, groups: Sequence[Group]) -> list[list[float]]:
         """[group][completion] what the reward model says after the last token. ValueError without one."""
@@ -206,9 +257,11 @@ class Learner:
         return head(hidden[places])
 
     @property
-    def attention_path(self) -> Literal["dense", "merge"]:
+    def attention_path(self) -> AttentionPath:
         """How packed rows are attended on this device."""
-        return "merge" if self.model.device.type == "cpu" else "dense"
+        config = self.model.causal.config.get_text_config()
+        head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return best_path(self.model.device, self.model.causal.dtype, head_size)
 
     @cached_property
     def packs(self) -> bool:
@@ -225,9 +278,30 @@ class Learner:
         return False
 
     def _layout(self, groups: Sequence[Group]) -> Layout:
-        if self.packs:
+        budget, chosen = self.config.micro_batch_tokens, self.config.layout == "packed"
+        if self.packs and (chosen or not cheaper_repeated(self._cost, groups, budget)):
             return pack(groups, self.attention_path)
         return repeat(groups, self.model.tokenizer.pad_token_id or 0)
+
+    @cached_property
+    def _cost(self) -> Cost:
+        return Cost.of(self.model, self.attention_path)
+
+    def _recomputes(self, fed: int) -> bool:
+        """Whether a micro-batch of so many tokens is computed again in backward, because it would not fit."""
+        if self.config.activation_checkpointing is not None or self.sharded:  # all ranks alike
+            return bool(self.config.activation_checkpointing)
+        free = free_bytes(self.model.device)
+        sharing = self.processes.count if self.model.device.type == "cpu" else 1
+        return free is not None and fed * self._bytes_per_token > USABLE * free / sharing
+
+    @cached_property
+    def _bytes_per_token(self) -> float:
+        """What a token keeps for backward, measured on a few."""
+        layout = self._layout(probe(self.model.causal.config.get_text_config().vocab_size)[0])
+        weights = list(self.model.network.parameters())
+        with training_mode(self.model, False):
+            return kept_bytes(lambda: self.outputs(layout), weights) / layout.fed
 
     def _micro_batches(self, groups: Sequence[Group]) -> Iterator[list[Group]]:
         for indices in self._plan(groups):
@@ -246,6 +320,8 @@ class Learner:
     ) -> list[list[list[float]]]:
         mine = self.processes.share([g.unique_tokens for g in groups])
         measured = self._measure_alone([groups[i] for i in mine], network)
+        for part in self._idle(groups):
+            self.forward(self._layout(part), network)
         return self.processes.place(measured, mine, len(groups))
 
     def _measure_alone(
@@ -276,26 +352,19 @@ class Learner:
             sizes = [sum(len(c.tokens) if per_token else 1 for c in g.completions) for g in part]
             for i, values in zip(indices, _split(answers, sizes), strict=True):
                 result[i] = values
+        for part in self._idle(groups):
+            question(self._layout(part).to(self.model.device))
         return self.processes.place(result, mine, len(groups))
 
-    def _training(self) -> _Mode | nullcontext[None]:
-        """Train mode only where it changes something on purpose: dropout in the adapter, or checkpointing."""
-        network = self.model.network
-        dropout = any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in network.modules())
-        return _Mode(network) if dropout or self.config.activation_checkpointing else nullcontext()
+    def _idle(self, groups: Sequence[Group]) -> list[list[Group]]:
+        """Micro-batches whose results nobody needs: cut layers are gathered as often on this rank as on any other."""
+        if not self.sharded:
+            return []
+        shares = self.processes.shares([g.unique_tokens for g in groups])
+        counts = [len(self._plan([groups[i] for i in share])) for share in shares]
+        return [list(groups[:1])] * (max(counts) - counts[self.processes.rank])
 
 
 def _split(values: Sequence[float], sizes: Sequence[int]) -> list[list[float]]:
     rest = iter(values)
     return [list(islice(rest, size)) for size in sizes]
-
-
-class _Mode:
-    def __init__(self, network: torch.nn.Module) -> None:
-        self.network = network
-
-    def __enter__(self) -> None:
-        self.network.train()
-
-    def __exit__(self, *_: object) -> None:
-        self.network.eval()

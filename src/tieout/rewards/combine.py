@@ -13,7 +13,7 @@ from typing import Any, Literal
 from . import Reward, load_reward
 from .outcomes import ABSTAINED, Outcome, attempt, parameters, reward_name, reward_range
 
-Missing = Literal["abstain", "rescale"]
+Missing = Literal["abstain", "rescale", "leave_out"]
 
 
 class Combined:
@@ -77,7 +77,7 @@ class Combined:
         if len(given) < len(scores) and (self.missing == "abstain" or not given):
             return None
         total = fsum(self.weights[name] * score for name, score in given.items())
-        if len(given) < len(scores):
+        if len(given) < len(scores) and self.missing == "rescale":
             total *= fsum(map(abs, self.weights.values())) / fsum(abs(self.weights[name]) for name in given)
         return total
 
@@ -87,7 +87,8 @@ def combine(weights: Mapping[Reward | str, float], missing: Missing = "abstain")
 
     Args:
         weights: reward -> weight: finite, not 0, negative for a penalty.
-        missing: where a part abstains, the sum `abstain`s, or the others are `rescale`d to the full weight.
+        missing: where a part abstains, the sum `abstain`s, or the others are `rescale`d to the full weight, or summed as
+            they are (`leave_out`, as in TRL: rows where a part abstains then score less).
 
     Raises:
         ValueError: no parts, two parts of one name, a weight of 0 or that is not finite.

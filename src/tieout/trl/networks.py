@@ -1,0 +1,157 @@
+"""Models as TRL's users give them (a name, a transformers model, a PEFT model) -> Model."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from transformers import AutoTokenizer, PreTrainedModel
+
+from ..learner.adapters import POLICY, REFERENCE, add_frozen
+from ..learner.architecture import attention_for, check_head, text_config
+from ..learner.models import Model, load, portable
+from ..learner.scalar import ScalarHead, ScalarKind
+
+Given = Any
+"""A name, a transformers model or a PEFT model."""
+
+
+def adopt(
+    given: Given,
+    tokenizer: Any,
+    peft_config: PeftConfig | None,
+    *,
+    reference: Given | None = None,
+    needs_reference: bool = False,
+    head: ScalarKind | None = None,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+    seed: int = 0,
+) -> Model:
+    """The model that is trained, with its reference.
+
+    A PEFT model, or one with `peft_config`, trains its adapter; any other model all its weights, as in TRL. The object
+    that was given is the one that is trained.
+
+    Args:
+        given: name, transformers model or PEFT model.
+        tokenizer: None takes the one that lies with the model.
+        peft_config: LoRA settings for a fresh adapter.
+        reference: another model as reference; None: the policy at step 0.
+        needs_reference: full fine-tuning only: keep a frozen copy.
+        head: a scalar head to add.
+        device: where to; where the model lies already if None.
+        dtype: of a model given by name.
+        seed: of the adapter and the head.
+    """
+    if isinstance(given, str):
+        bare = load(given, device=device, dtype=dtype)
+        network, tokenizer, name = bare.network, tokenizer or bare.tokenizer, bare.name
+        score = bare.score
+    else:
+        base = given.get_base_model() if isinstance(given, PeftModel) else given
+        name = str(getattr(base.config, "_name_or_path", "") or "model")
+        tokenizer = tokenizer if tokenizer is not None else AutoTokenizer.from_pretrained(name)
+        network, score = given, None
+        base.set_attn_implementation(attention_for(base.config))
+        check_head(base, name)
+        if device is not None:
+            network.to(device)
+    model = Model(network, tokenizer, name, score=score)
+    _refuse_vocabulary(model)
+    if peft_config is not None:
+        _refuse_foreign(peft_config)
+        if isinstance(network, PeftModel):
+            raise ValueError("the model has an adapter already: leave peft_config out, or merge it first")
+        network.requires_grad_(False)
+        torch.manual_seed(seed)
+        model.network = get_peft_model(network, _causal(peft_config))
+    if isinstance(model.network, PeftModel):
+        model.network.peft_config[POLICY].base_model_name_or_path = portable(name)
+        if isinstance(given, PeftModel) and needs_reference and reference is None:
+            _freeze_copy(model.network)
+    else:
+        model.network.requires_grad_(True)
+        if needs_reference and reference is None:
+            model.reference_network = _frozen(_copied(model.network))
+    if reference is not None:
+        model.reference_network = _frozen(
+            load(reference, device=str(model.device), dtype=dtype).causal
+            if isinstance(reference, str)
+            else reference
+        )
+        model.reference_network.set_attn_implementation(attention_for(model.reference_network.config))
+        _refuse_other_vocabulary(model)
+    model.network.eval()
+    if head is not None and model.score is None:
+        torch.manual_seed(seed)
+        made = ScalarHead.new(head, text_config(model.causal).hidden_size, model.device)
+        made.linear.requires_grad_(True)
+        model.score, model.value = (made, None) if head == "score" else (None, made)
+    elif model.score is not None:
+        model.score.linear.requires_grad_(True)
+    return model
+
+
+def _freeze_copy(network: PeftModel) -> None:
+    """The adapter that training starts from stays as the reference."""
+    with tempfile.TemporaryDirectory() as folder:
+        network.save_pretrained(folder, selected_adapters=[POLICY], save_embedding_layers=False)
+        add_frozen(network, Path(folder), REFERENCE)
+
+
+def _copied(network: PreTrainedModel) -> PreTrainedModel:
+    copy = type(network)(network.config).to(network.device, network.dtype)
+    copy.load_state_dict(network.state_dict())
+    return copy
+
+
+def _frozen(network: Any) -> Any:
+    return network.eval().requires_grad_(False)
+
+
+def _causal(config: PeftConfig) -> LoraConfig:
+    """PEFT's task type is for its own wrappers; a scalar head is ours."""
+    assert isinstance(config, LoraConfig)
+    if config.task_type not in (None, "CAUSAL_LM"):
+        config.task_type = "CAUSAL_LM"
+    config.modules_to_save = [
+        m for m in config.modules_to_save or [] if m not in ("score", "classifier")
+    ] or None
+    if config.modules_to_save:
+        raise ValueError(
+            f"peft_config.modules_to_save={config.modules_to_save}: whole modules cannot be switched off to give the "
+            "reference; leave it out, or fine-tune all weights without peft_config"
+        )
+    if config.target_modules is None:
+        config.target_modules = "all-linear"
+        warnings.warn(
+            "peft_config names no target_modules: all linear layers but the output head", stacklevel=4
+        )
+    return config
+
+
+def _refuse_foreign(config: PeftConfig) -> None:
+    if not isinstance(config, LoraConfig):
+        raise ValueError(
+            f"peft_config is a {type(config).__name__}; LoRA and DoRA (LoraConfig) are known here"
+        )
+
+
+def _refuse_vocabulary(model: Model) -> None:
+    size = text_config(model.causal).vocab_size
+    if len(model.tokenizer) > size:
+        raise ValueError(
+            f"the tokenizer has {len(model.tokenizer)} tokens and the model {size}: call "
+            "model.resize_token_embeddings(len(tokenizer)) first, or give the model's own tokenizer"
+        )
+
+
+def _refuse_other_vocabulary(model: Model) -> None:
+    own, other = (text_config(network).vocab_size for network in (model.causal, model.reference_network))
+    if own != other:
+        raise ValueError(f"ref_model has {other} tokens and the model {own}: they must share one vocabulary")

@@ -1,0 +1,166 @@
+"""TRL's trainers over the one loop: what each one's rows are, and what it needs beside the policy."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ..learner.scalar import ScalarKind
+from ..samplers import PolicySampler
+from ..samplers.local import LocalSampler
+from ..source import Source
+from ..tasks import Task
+from ..types import Row
+from .configs import Config, CPOConfig, DPOConfig, KTOConfig, ORPOConfig, RewardConfig, SFTConfig
+from .data import listed
+from .functions import rewards
+from .online_configs import GRPOConfig, RLOOConfig
+from .trainer import Trainer
+
+
+class SFTTrainer(Trainer):
+    """Rows of prompt and completion, of messages, or of text; `formatting_func` makes text of anything else."""
+
+    config_class: ClassVar[type[Config]] = SFTConfig
+
+    def _rows(self, dataset: Any, count: int | None) -> list[Row]:
+        return self.reader.demonstrations(dataset, count)
+
+
+class RewardTrainer(Trainer):
+    """Rows of chosen and rejected (with prompt, or pre-tokenised as input_ids_chosen and input_ids_rejected)."""
+
+    config_class: ClassVar[type[Config]] = RewardConfig
+    head: ClassVar[ScalarKind | None] = "score"
+
+    def _rows(self, dataset: Any, count: int | None) -> list[Row]:
+        return self.reader.pairs(dataset, count)
+
+
+class _Referenced(Trainer):
+    needs_reference: ClassVar[bool] = True
+
+    def __init__(
+        self, model: Any = None, ref_model: Any = None, args: Any = None, *given: Any, **more: Any
+    ) -> None:
+        super().__init__(model, args, *given, ref_model=ref_model, **more)
+
+
+class DPOTrainer(_Referenced):
+    """Rows of prompt, chosen and rejected. The reference is `ref_model`, or the policy as it was given."""
+
+    config_class: ClassVar[type[Config]] = DPOConfig
+
+    def _rows(self, dataset: Any, count: int | None) -> list[Row]:
+        return self.reader.pairs(dataset, count)
+
+
+class KTOTrainer(_Referenced):
+    """Rows of prompt, completion and label. The reference is `ref_model`, or the policy as it was given."""
+
+    config_class: ClassVar[type[Config]] = KTOConfig
+
+    def _rows(self, dataset: Any, count: int | None) -> list[Row]:
+        return self.reader.labelled(dataset, count)
+
+
+class ORPOTrainer(Trainer):
+    """Rows of prompt, chosen and rejected; no reference."""
+
+    config_class: ClassVar[type[Config]] = ORPOConfig
+
+    def _rows(self, dataset: Any, count: int | None) -> list[Row]:
+        return self.reader.pairs(dataset, count)
+
+
+class CPOTrainer(ORPOTrainer):
+    """Rows of prompt, chosen and rejected; no reference. loss_type='simpo' is SimPO."""
+
+    config_class: ClassVar[type[Config]] = CPOConfig
+
+
+class GRPOTrainer(Trainer):
+    """Rows of prompt and the columns that the reward functions ask for."""
+
+    config_class: ClassVar[type[Config]] = GRPOConfig
+
+    def __init__(
+        self,
+        model: Any = None,
+        reward_funcs: Any = None,
+        args: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        reward_processing_classes: Any = None,
+        **more: Any,
+    ) -> None:
+        for name in ("tools", "rollout_func", "environment_factory"):
+            if more.pop(name, None) is not None:
+                raise ValueError(
+                    f"{name}: several turns are an environment of a task here (docs: writing a task)"
+                )
+        if reward_funcs is None:
+            raise ValueError("reward_funcs is missing; give a function of completions, or a list of them")
+        self.reward_funcs, self._reward_tokenizers = reward_funcs, reward_processing_classes
+        super().__init__(model, args, train_dataset, eval_dataset, processing_class, **more)
+
+    def _wants_reference(self) -> bool:
+        return bool(getattr(self.plan.method, "beta", 0.0))
+
+    def _source(self) -> Source:
+        task = self._task(self.train_dataset)
+        source = Ordered(task, self.chat, self._sampler(), seed=self.plan.data_seed)
+        source.shuffle = self.plan.shuffle
+        return source
+
+    def _task(self, dataset: Any) -> Task:
+        count = self.plan.max_steps * self.plan.groups_per_step if self.plan.max_steps > 0 else None
+        rows = listed(dataset, count)
+        if missing := next((i for i, row in enumerate(rows) if not row.get("prompt")), None):
+            raise ValueError(f"row {missing} has no prompt; it has: {', '.join(rows[missing])}")
+        weights, clip, _ = self.plan.rewards
+        tokenizer = self._model.tokenizer
+        reward = rewards(
+            self.reward_funcs, weights, clip, tokenizer, self._reward_tokenizers, lambda: self.state
+        )
+        return Task("trl", lambda split: rows, reward)
+
+    def _sampler(self) -> PolicySampler:
+        if self.plan.vllm is None:
+            return LocalSampler(self._model, self.chat)
+        from ..samplers.vllm import VLLMSampler
+
+        return VLLMSampler([self.plan.vllm], self.chat)
+
+    def _evaluated(self, dataset: Any) -> dict[str, float]:
+        """The mean reward of one greedy completion a prompt."""
+        from ..evidence.evaluate import evaluate
+        from ..samplers import SamplingParams
+
+        task = self._task(dataset)
+        rows = [{**row, "id": i} for i, row in enumerate(task.rows("test"))]
+        length = int(getattr(self.plan.method, "max_new_tokens", 512))
+        assert task.reward is not None
+        sampler = LocalSampler(self._model, self.chat)
+        cases = evaluate("trl", rows, sampler, task.reward, SamplingParams(length, temperature=0.0))
+        scored = [case.score for case in cases if case.score is not None]
+        return (
+            {"reward": sum(scored) / len(scored), "scored": len(scored) / len(cases)}
+            if scored
+            else {"scored": 0.0}
+        )
+
+
+class RLOOTrainer(GRPOTrainer):
+    """Like GRPO, with the mean of the other completions as baseline."""
+
+    config_class: ClassVar[type[Config]] = RLOOConfig
+
+
+class Ordered(Source):
+    """A source that can leave its rows in order."""
+
+    shuffle: bool = True
+
+    def _order(self, epoch: int) -> list[int]:
+        return super()._order(epoch) if self.shuffle else list(range(len(self.rows)))

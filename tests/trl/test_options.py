@@ -1,0 +1,216 @@
+"""Every option of TRL's configurations is honoured, without effect and said so, or refused. Nothing is silent."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import warnings
+from typing import Any
+
+import pytest
+
+from tieout import trl
+from tieout.trl import plan as plan_module
+from tieout.trl.configs import CONFIGS, RENAMED
+from tieout.trl.options import HONOURED, REFUSED, SAME, table
+
+os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+peer = pytest.importorskip("trl")
+
+THEIRS = {
+    **dict.fromkeys(
+        ("SFTConfig", "DPOConfig", "KTOConfig", "RewardConfig", "GRPOConfig", "RLOOConfig"), "trl"
+    ),
+    "ORPOConfig": "trl.experimental.orpo",
+    "CPOConfig": "trl.experimental.cpo",
+}
+
+
+def theirs(name: str) -> Any:
+    return getattr(importlib.import_module(THEIRS[name]), name)
+
+
+def made(name: str, **options: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return CONFIGS[name](**{"output_dir": "out", "use_cpu": True, **options})
+
+
+def defaults(config: Any) -> dict[str, Any]:
+    return {
+        f.name: f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        for f in dataclasses.fields(config)
+    }
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_every_option_of_trl_exists_with_its_default_and_a_disposition(name: str) -> None:
+    ours, other = defaults(CONFIGS[name]), defaults(theirs(name))
+    assert not set(other) - set(ours), "options of TRL that are not here"
+    differing = {
+        n: (ours[n], other[n])
+        for n in other
+        if ours[n] != other[n] and n not in ("bf16", "pad_to_multiple_of")
+    }
+    assert not differing
+    undecided = [n for n in ours if n not in table(name)]
+    assert not undecided, "options that options.yaml does not name"
+    for what in table(name).values():
+        assert what == HONOURED or what.startswith((SAME, REFUSED)), what
+
+
+CHANGED: dict[str, Any] = {
+    "output_dir": "elsewhere", "lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"num_cycles": 2},
+    "logging_strategy": "epoch", "eval_strategy": "epoch", "save_strategy": "epoch", "eval_steps": 7,
+    "save_total_limit": 3, "report_to": ["tensorboard"], "train_sampling_strategy": "sequential",
+    "resume_from_checkpoint": "some/checkpoint-1", "disable_tqdm": True, "bf16": False, "max_length": 77,
+    "max_prompt_length": 33, "max_completion_length": 44, "truncation_mode": "keep_end", "eos_token": "<end>",
+    "pad_token": "<pad>", "chat_template_path": "template.jinja", "model_init_kwargs": {"dtype": "float32"},
+    "completion_only_loss": True, "dataset_text_field": "content", "f_divergence_type": "js_divergence",
+    "ld_alpha": 0.5,
+    "rpo_alpha": 1.0, "center_rewards_coefficient": 0.01, "epsilon_high": 0.28, "reward_weights": [0.5],
+    "scale_rewards": "none", "importance_sampling_level": "sequence", "reward_clip_range": (-1.0, 1.0),
+    "missing_eos_penalty": 1.0, "target_kl": 0.2, "batch_size": 16, "mini_batch_size": 4, "init_kl_coef": 0.3,
+    "reward_model_path": "reward", "kl_estimator": "k3", "vllm_server_base_url": "http://127.0.0.1:9",
+    "vllm_mode": "server", "vllm_server_host": "elsewhere", "vllm_importance_sampling_mode": "token_truncate",
+    "vllm_importance_sampling_cap": 1.5, "warmup_steps": 3, "data_seed": 5, "num_generations": 4,
+}  # fmt: skip
+"""Another value than the default, where adding one or negating makes none."""
+LOSSES = {"DPOConfig": "ipo", "KTOConfig": "apo_zero_unpaired", "CPOConfig": "hinge", "GRPOConfig": "grpo"}
+WITH: dict[str, dict[str, Any]] = {
+    "label_smoothing": {}, "discopop_tau": {"loss_type": "discopop"},
+    "f_alpha_divergence_coef": {"f_divergence_type": "alpha_divergence"},
+    "sapo_temperature_neg": {"loss_type": "sapo"}, "sapo_temperature_pos": {"loss_type": "sapo"},
+    "simpo_gamma": {"loss_type": "simpo"}, "use_bias_correction_kl": {"beta": 0.1},
+    "vllm_mode": {"use_vllm": True, "vllm_server_base_url": None, "other": "colocate"},
+    **{n: {"use_vllm": True, "vllm_mode": "server"} for n in (
+        "vllm_server_host", "vllm_server_port", "vllm_importance_sampling_correction",
+        "vllm_importance_sampling_clip_max", "vllm_importance_sampling_cap")},
+    "vllm_server_base_url": {"use_vllm": True, "vllm_server_base_url": "http://127.0.0.1:1"},
+    "target": {"adap_kl_ctrl": True}, "horizon": {"adap_kl_ctrl": True},
+}  # fmt: skip
+"""What an option needs beside it to matter."""
+ELSEWHERE = {
+    "model_name": "which model is loaded", "sft_model_path": "which model is loaded", "total_episodes": "",
+    "vllm_server_timeout": "how long a server is waited for", "generation_batch_size": "checked against the batch",
+    "steps_per_generation": "checked against the batch", "loss_type": "only nll for SFT: checked",
+    "vllm_importance_sampling_mode": "named in a warning", "use_vllm": "asks for the server", "assistant_only_loss": "",
+}  # fmt: skip
+"""Honoured outside the plan: tested beside it."""
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_honoured_option_changes_the_plan(name: str) -> None:
+    def planned(**options: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return plan_module.plan(made(name, **{"per_device_train_batch_size": 8, **options}))
+
+    without_effect = []
+    for option, default in defaults(CONFIGS[name]).items():
+        if table(name)[option] != HONOURED or option in ELSEWHERE or option in ("use_cpu",):
+            continue
+        beside = {k: v for k, v in WITH.get(option, {}).items() if k in table(name)}
+        value = (
+            LOSSES[name]
+            if option == "loss_type"
+            else CHANGED[option]
+            if option in CHANGED
+            else changed(default, option)
+        )
+        if option == "vllm_mode":
+            beside = {"use_vllm": True}
+            with pytest.raises(ValueError, match="no engine in this process"):
+                planned(**beside)
+            assert planned(**beside, vllm_mode="server").vllm == "http://0.0.0.0:8000"
+            continue
+        if option == "train_sampling_strategy":
+            value = {"random": "sequential", "sequential": "random"}[default]
+        if option == "per_device_train_batch_size":
+            value = 16
+        if planned(**beside) == planned(**{**beside, option: value}):
+            without_effect.append(option)
+    assert not without_effect
+
+
+def changed(default: Any, option: str = "") -> Any:
+    if isinstance(default, bool):
+        return not default
+    if isinstance(default, int):
+        return default + 1
+    if isinstance(default, float):
+        return default + 0.125
+    raise AssertionError(f"no other value is known for {option}={default!r}: add one to CHANGED")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_cannot_be_honoured_is_an_error_and_what_has_no_effect_a_warning(name: str) -> None:
+    for option, default in defaults(CONFIGS[name]).items():
+        what = table(name)[option]
+        value = CHANGED.get(option, "something else" if default is None else None)
+        if value is None:
+            value = changed(default) if isinstance(default, bool | int | float) else "something else"
+        if what.startswith(REFUSED):
+            with pytest.raises(ValueError, match=option):
+                CONFIGS[name](output_dir="out", use_cpu=True, **{option: value})
+        elif what.startswith(SAME) and isinstance(default, bool) and not option.startswith("fp16"):
+            with pytest.warns(UserWarning, match=option):
+                CONFIGS[name](output_dir="out", use_cpu=True, **{option: value})
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_older_names_are_taken_once_and_typing_errors_are_found(name: str) -> None:
+    for older, new in (RENAMED[""] | RENAMED.get(name, {})).items():
+        value = {"evaluation_strategy": "no", "report_to": [], "warmup_ratio": 0.1}.get(older, 3)
+        value = (
+            [] if new == "report_to" else True if new == "use_cpu" else "x" if new == "run_name" else value
+        )
+        options = {"output_dir": "out", older: value, **({} if new == "use_cpu" else {"use_cpu": True})}
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            config = CONFIGS[name](**options)
+        said = [str(w.message) for w in caught if issubclass(w.category, FutureWarning)]
+        assert any(f"{older} (now {new})" in s if new else f"{older} (gone)" in s for s in said), (
+            older,
+            said,
+        )
+        if new and new != "report_to":
+            assert getattr(config, new) == value
+    with pytest.raises(TypeError, match="no option 'learning_rat'; did you mean 'learning_rate'"):
+        CONFIGS[name](output_dir="out", learning_rat=1.0)
+    with pytest.raises(TypeError, match="give one of the two"):
+        CONFIGS[name](output_dir="out", no_cuda=True, use_cpu=True)
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "constant_with_warmup", "polynomial", "inverse_sqrt"])
+def test_schedules_are_those_of_transformers(kind: str) -> None:
+    import torch
+    from transformers import get_scheduler
+
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule = get_scheduler(kind, optimizer, 3, 12)
+    planned = plan_module.plan(made("SFTConfig", lr_scheduler_type=kind, warmup_steps=3)).schedule
+    for step in range(12):
+        assert planned.rate(step, 12) == pytest.approx(optimizer.param_groups[0]["lr"]), step
+        optimizer.step()
+        schedule.step()
+
+
+def test_batches_are_counted_as_trl_counts_them() -> None:
+    plan = plan_module.plan(
+        made("DPOConfig", per_device_train_batch_size=2, gradient_accumulation_steps=3), world=2
+    )
+    assert plan.groups_per_step == 12
+    assert plan.steps(25) == 3 * 3
+    grpo = made("GRPOConfig", per_device_train_batch_size=8, gradient_accumulation_steps=2, num_generations=4)
+    assert plan_module.plan(grpo).groups_per_step == 4
+    for wrong in ({"steps_per_generation": 7}, {"generation_batch_size": 64}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            plan_module.plan(made("GRPOConfig", num_generations=4, **wrong))
+
+
+def test_exported_names() -> None:
+    assert {n for n in trl.__all__ if n.endswith("Config")} == set(CONFIGS)
+    for name in trl.__all__:
+        assert getattr(trl, name) is not None
