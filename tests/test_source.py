@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ import pytest
 from random_groups import flat, make_learner
 from tieout.chat import Chat, ChatError
 from tieout.learner import Learner
+from tieout.monitors import scores
+from tieout.rewards.exact import exact
+from tieout.rewards.runner import Workers, combine, start_workers
 from tieout.samplers import SamplingParams
 from tieout.samplers.local import LocalSampler
 from tieout.source import Source, TooManyErrors
@@ -190,6 +194,38 @@ def test_groups_with_fewer_than_two_scores_are_dropped_and_replaced(chat: Chat) 
     assert [g.row["answer"] for g in groups] == [a for a in asked if int(a) % 4 == 0][:3]
 
 
+def test_a_completion_that_crashes_the_reward_is_a_wrong_answer_and_does_not_leave(chat: Chat) -> None:
+    def reward(completions: list[str], **_: Any) -> list[float]:
+        return [1.0 / (int(c.split()[1]) % 4) for c in completions]  # crashes on every fourth
+
+    source = scripted(chat, reward)
+    groups = first(source.rollouts(4, 4))
+    assert [g.scores for g in groups] == [[0.0, 1.0, 1 / 2, 1 / 3]] * 4
+    assert source.counts == Counter(completions=16, scored=12, crashed=4)
+
+
+def test_parts_of_a_combined_reward_are_logged_each(chat: Chat) -> None:
+    def right(completions: list[str], **_: Any) -> list[float]:
+        return [float(int(c.split()[1]) % 2) for c in completions]
+
+    def short(completions: list[str], **_: Any) -> list[float | None]:
+        return [0.5 if int(c.split()[1]) % 4 else None for c in completions]
+
+    groups = first(scripted(chat, combine({right: 1.0, short: 0.2}, missing="rescale")).rollouts(2, 4))
+    assert groups[0].columns == {"reward/right": [0.0, 1.0, 0.0, 1.0], "reward/short": [None, 0.5, 0.5, 0.5]}
+    metrics: dict[str, float] = {}
+    scores(1, groups, metrics)
+    assert (metrics["reward/right"], metrics["reward/short"]) == (0.5, 0.5)
+
+
+def test_groups_are_scored_in_worker_processes(chat: Chat) -> None:
+    with start_workers(exact) or Workers() as workers:
+        groups = first(
+            scripted(chat, exact, workers=workers, says=lambda p, r: "2" if r % 2 else "x").rollouts(3, 2)
+        )
+    assert all(g.scores == [0.0, float(g.row["answer"] == "2")] for g in groups)
+
+
 def test_keep_chooses_groups(chat: Chat) -> None:
     source = scripted(chat)
     groups = first(source.rollouts(3, 2, keep=lambda group: int(group.row["answer"]) > 20))
@@ -349,6 +385,12 @@ def test_an_environment_that_fails_is_an_error_not_a_score(chat: Chat) -> None:
 
     with pytest.raises(TooManyErrors, match="no reply from the exchange"):
         first(scripted(chat, task={"reward": None, "environment": down}).rollouts(4, 4))
+
+
+def test_small_batches_are_judged_together(chat: Chat) -> None:
+    batches = scripted(chat, failing(0.5)).rollouts(1, 4)
+    with pytest.raises(TooManyErrors, match=r"failed on \d+ of \d+ completions.*repeat the command to go on"):
+        list(islice(batches, 16))
 
 
 def test_plays_of_one_row_must_open_alike(chat: Chat) -> None:

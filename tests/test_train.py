@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from tieout.learner.checkpoint import Checkpoints
 from tieout.monitors import StopTraining
+from tieout.source import TooManyErrors
 from tieout.train import Schedule, num_steps, train
 from tiny_task import ROWS, Run, make_run
 
@@ -116,6 +117,33 @@ def test_a_monitor_that_stops_the_run_loses_nothing(tiny_model: ModelFolder, tmp
         )
     assert told == [1, 2]  # the step that stopped it is on record
     assert names(tmp_path) == ["step-000002"]
+
+
+def test_a_run_that_pauses_for_its_reward_goes_on_once_it_works(
+    tiny_model: ModelFolder, tmp_path: Path
+) -> None:
+    broken = False
+
+    def reward(completions: list[str], **_: Any) -> list[float]:
+        return [float("nan") if broken else float(len(c)) for c in completions]
+
+    def go(run: Any) -> list[int]:
+        nonlocal broken
+        seen: list[int] = []
+
+        def on_step(step: int, metrics: dict[str, float]) -> None:
+            nonlocal broken
+            seen.append(step)
+            broken = step == 2
+
+        checkpoints = Checkpoints(tmp_path)
+        train(run.method, run.source, run.learner, steps=4, checkpoints=checkpoints, on_step=on_step)
+        return seen
+
+    with pytest.raises(TooManyErrors, match="The run pauses"):
+        go(make_run("grpo", tiny_model("llama"), reward=reward))
+    broken = False
+    assert go(make_run("grpo", tiny_model("llama"), reward=reward)) == [3, 4]
 
 
 def test_saves_come_every_so_many_steps_and_at_the_end(tiny_model: ModelFolder, tmp_path: Path) -> None:

@@ -256,3 +256,15 @@ def test_it_is_a_reward_like_any_other() -> None:
     assert [o.status for o in score(numeric, ["5"], ["?"], {"prompt": "?", "answer": None})] == ["abstained"]
     assert [o.status for o in score(numeric, ["5"], ["?"], {"prompt": "?", "answer": "n/a"})] == ["errored"]
     assert readable(["5", "Answer: 6", "5 or 6", ""], answer=["7"] * 4) == [1.0, 1.0, 0.0, 0.0]
+
+
+def test_the_names_that_users_rely_on() -> None:
+    from tieout.rewards import numeric as module
+
+    found = module.figure("(8.4%)")
+    assert isinstance(found, module.Figure)
+    assert (found.value, found.unit, found.digits) == (Decimal("-8.4"), "percent", 1)
+    assert isinstance(found.value, Decimal)
+    assert module.figure("about 8.4%") is None
+    assert module.numeric(completions=["-8.4%"], answer=["(8.4%)"], prompts=["?"], other=[1]) == [1.0]
+    assert set(module.__all__) >= {"Figure", "figure", "numeric"}
