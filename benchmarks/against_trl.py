@@ -270,8 +270,8 @@ class Ours:
         self.learner = Learner(load(str(model), adapter, device="cpu"), learning_rate=0.0)
         stir(self.learner.model.trained())
         self.sampler = LocalSampler(self.learner.model, Endless(self.learner.model.tokenizer))
-        methods = {"dpo": DPO(beta=work.beta), "sft": SFT(), "grpo": GRPO(beta=work.beta)}
-        self.method: Any = methods[work.method]
+        options = {} if work.method == "sft" else {"beta": work.beta}
+        self.method: Any = {"dpo": DPO, "sft": SFT, "grpo": GRPO}[work.method](**options)
         self.learner.packs  # noqa: B018  the check of the attention is made once in a run, not in a step
 
     def groups(self, rows: Sequence[tuple[list[int], list[list[int]]]], logprobs: bool) -> list[Any]:
@@ -300,7 +300,10 @@ class Ours:
         return [(p, [c.tokens for c in group]) for p, group in zip(prompts, sampled, strict=True)]
 
     def update(self, groups: list[Any]) -> dict[str, float]:
-        """Reference and update."""
+        """Reference and update. What is known of the reference is forgotten: TRL computes it in each step, too."""
+        from tieout.learner.kept import Kept
+
+        self.learner.kept = Kept()
         return self.learner.update(self.method.annotate(groups, self.learner), self.method.loss)
 
 

@@ -105,6 +105,8 @@ def train(
         dials.rate, dials.beta = state.get("dials", (1.0, 1.0))
     if on_start:
         ranks.first(lambda: on_start(learner.step))
+    if checkpoints:  # a resumed run reads what the unbroken one remembers
+        learner.reference_folder = checkpoints.folder / "reference"
     saved = learner.step
 
     def save() -> None:

@@ -1,4 +1,8 @@
-"""Both paths against attention written out: one query, its visible keys, softmax, in double precision."""
+"""All paths against attention written out: one query, its visible keys, softmax, in double precision.
+
+CUDA's kernels are stood in for by plain arithmetic that keeps their contract: what is tested of `flash` here is which
+sequences it asks for, the merge and the backward; the self-check holds the kernels themselves against the plain layout.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,90 @@ import pytest
 import torch
 from torch import Tensor
 
-from tieout.learner.attention import NAME, SharedPrefix, Span
+from tieout.learner import flash
+from tieout.learner.attention import NAME, SharedPrefix, Span, best_path
 
 SPANS = (Span(0, 5, (7, 1, 3)), Span(16, 1, (4,)), Span(21, 9, (2, 12, 6, 6, 1)))
 LENGTH = SPANS[-1].end
+PATHS = ["dense", "merge", "flash"]
 PROMPTS_ONLY = (Span(0, 6, ()), Span(6, 1, ()), Span(7, 11, ()))
+
+
+def scores(q: Tensor, k: Tensor, scale: float, left: int | None, right: int | None) -> Tensor:
+    """[T, H, D], [S, H, D] -> [H, T, S]; a query sees keys from `left` before to `right` after its own place, counted
+    from the end of both (the kernels' convention)."""
+    distance = torch.arange(len(k)) - (torch.arange(len(q))[:, None] + len(k) - len(q))
+    hidden = torch.zeros(distance.shape, dtype=torch.bool)
+    if left is not None:
+        hidden |= distance < -left
+    if right is not None:
+        hidden |= distance > right
+    return torch.einsum("thd,shd->hts", q, k).mul(scale).masked_fill(hidden, -torch.inf)
+
+
+def sequences(q_ends: Tensor, k_ends: Tensor, longest: tuple[int, int]) -> list[tuple[slice, slice]]:
+    assert q_ends.dtype == k_ends.dtype == torch.int32
+    result = []
+    for ends in zip(
+        q_ends[:-1].tolist(), q_ends[1:].tolist(), k_ends[:-1].tolist(), k_ends[1:].tolist(), strict=True
+    ):
+        assert ends[1] - ends[0] <= longest[0]
+        assert ends[3] - ends[2] <= longest[1]
+        result.append((slice(*ends[:2]), slice(*ends[2:])))
+    return result
+
+
+def kernel_forward(
+    q: Tensor, k: Tensor, v: Tensor, q_ends: Tensor, k_ends: Tensor, max_q: int, max_k: int,
+    dropout: float, causal: bool, debug: bool, *, scale: float,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    assert q.is_contiguous()
+    assert (q_ends[-1], k_ends[-1]) == (len(q), len(k))
+    out, lse = torch.empty_like(q), torch.empty(q.shape[1], len(q))
+    k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
+    for a, b in sequences(q_ends, k_ends, (max_q, max_k)):
+        z = scores(q[a], k[b], scale, None, 0 if causal else None)
+        lse[:, a] = z.logsumexp(-1)
+        out[a] = torch.einsum("hts,shd->thd", z.softmax(-1), v[b])
+    return out, lse, torch.zeros(2), torch.zeros(0), torch.zeros(0)
+
+
+def kernel_backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, q_ends: Tensor, k_ends: Tensor,
+    max_q: int, max_k: int, dropout: float, causal: bool, state: Tensor, unused: Tensor, *, scale: float,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Algorithm 4 of https://arxiv.org/abs/2205.14135: from the output and log-sum-exp that it is given."""
+    heads = q.shape[1] // k.shape[1]
+    wide_k, wide_v = (x.repeat_interleave(heads, 1) for x in (k, v))
+    dq, dk, dv = torch.zeros_like(q), torch.zeros_like(wide_k), torch.zeros_like(wide_v)
+    for a, b in sequences(q_ends, k_ends, (max_q, max_k)):
+        p = (scores(q[a], wide_k[b], scale, None, 0 if causal else None) - lse[:, a, None]).exp()
+        dv[b] += torch.einsum("hts,thd->shd", p, grad[a])
+        dp = torch.einsum("thd,shd->hts", grad[a], wide_v[b])
+        ds = p * (dp - (grad[a] * out[a]).sum(-1).T[..., None]) * scale
+        dq[a] += torch.einsum("hts,shd->thd", ds, wide_k[b])
+        dk[b] += torch.einsum("hts,thd->shd", ds, q[a])
+    return dq, *(x.view(len(k), -1, heads, q.shape[-1]).sum(2) for x in (dk, dv))
+
+
+def kernel_window(
+    q: Tensor, k: Tensor, v: Tensor, q_ends: Tensor, k_ends: Tensor, max_q: int, max_k: int,
+    *, scale: float, window_size: tuple[int, int], enable_gqa: bool,
+) -> Tensor:  # fmt: skip
+    assert enable_gqa
+    k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
+    parts = [
+        torch.einsum("hts,shd->thd", scores(q[a], k[b], scale, *window_size).softmax(-1), v[b])
+        for a, b in sequences(q_ends, k_ends, (max_q, max_k))
+    ]
+    return torch.cat(parts)
+
+
+@pytest.fixture(autouse=True)
+def _kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flash, "_forward", kernel_forward)
+    monkeypatch.setattr(flash, "_backward", kernel_backward)
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel_window)
 
 
 def visible(spans: tuple[Span, ...], window: int | None) -> dict[int, list[int]]:
@@ -55,7 +138,7 @@ def attend(
     return SharedPrefix(spans, path).attend(0, *inputs, 0.3, window)
 
 
-@pytest.mark.parametrize("path", ["dense", "merge"])
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("heads", [(4, 2), (4, 4), (4, 1)])
 def test_values_and_gradients_are_those_of_attention_written_out(path: str, heads: tuple[int, int]) -> None:
     inputs = qkv(LENGTH, *heads)
@@ -71,7 +154,7 @@ def test_values_and_gradients_are_those_of_attention_written_out(path: str, head
         assert (a - b).norm() < 1e-5 * b.norm()
 
 
-@pytest.mark.parametrize("path", ["dense", "merge"])
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("window", [1, 4, 8, 13, 100])
 def test_a_sliding_window_counts_positions_not_places_in_the_row(path: str, window: int) -> None:
     inputs = qkv(LENGTH)
@@ -79,14 +162,14 @@ def test_a_sliding_window_counts_positions_not_places_in_the_row(path: str, wind
     assert (attend(path, SPANS, inputs, window) - exact).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("path", ["dense", "merge"])
+@pytest.mark.parametrize("path", PATHS)
 def test_prompts_without_completions_are_plain_causal(path: str) -> None:
     inputs = qkv(PROMPTS_ONLY[-1].end)
     exact = written_out(*(x.double() for x in inputs), visible(PROMPTS_ONLY, None), 0.3)
     assert (attend(path, PROMPTS_ONLY, inputs) - exact).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("path", ["dense", "merge"])
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("completions", [(0,), (3, 0, 2), (0, 4), (0, 0)])
 def test_an_empty_completion_is_no_accident(path: str, completions: tuple[int, ...]) -> None:
     spans = (Span(0, 4, completions),)
@@ -97,7 +180,7 @@ def test_an_empty_completion_is_no_accident(path: str, completions: tuple[int, .
     assert all(g.isfinite().all() for g in torch.autograd.grad(out.sum(), inputs))
 
 
-@pytest.mark.parametrize("path", ["dense", "merge"])
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("window", [None, 6])
 def test_what_a_query_may_not_see_moves_nothing_bitwise(path: str, window: int | None) -> None:
     """Change one completion's queries, keys and values: not one bit of any other segment moves, nor of a gradient."""
@@ -138,6 +221,21 @@ def test_sharing_saves_one_copy_of_the_prompt_for_backward() -> None:
         attend("merge", spans, leaves)
     assert sizes
     assert max(sizes) <= leaves[0].numel()
+
+
+def test_sequences_are_found_once_for_all_layers() -> None:
+    flash.parts_of.cache_clear()
+    for _ in range(3):
+        attend("flash", SPANS, qkv(LENGTH))
+    assert flash.parts_of.cache_info().misses == 1
+
+
+def test_the_path_fits_the_device_and_the_numbers() -> None:
+    cuda = torch.device("cuda", 0)
+    assert best_path(torch.device("cpu"), torch.bfloat16, 64) == "merge"
+    assert best_path(cuda, torch.bfloat16, 128) == "flash"
+    assert best_path(cuda, torch.float32, 128) == "dense"
+    assert best_path(cuda, torch.bfloat16, 512) == "dense"
 
 
 def test_models_are_asked_for_this_attention_by_a_name_that_takes_no_flash_shortcut() -> None:

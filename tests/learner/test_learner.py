@@ -75,6 +75,7 @@ def test_checkpointing_changes_what_is_kept_and_nothing_else(tiny_model: ModelFo
     groups, gradients, kept = random_groups(), [], []
     for checkpointing in (False, True):
         learner = make_learner(tiny_model("llama"), activation_checkpointing=checkpointing)
+        assert learner.packs  # the check, too, keeps activations
         sizes: list[int] = []
         with torch.autograd.graph.saved_tensors_hooks(
             lambda x, s=sizes: s.append(x.numel()) or x, lambda x: x
@@ -95,8 +96,7 @@ def test_a_longer_window_than_any_sequence_takes_the_fast_path(
     calls = []
     merge = attention._Merge.apply
     monkeypatch.setattr(attention._Merge, "apply", lambda *a: calls.append(1) or merge(*a))
-    learner = make_learner(tiny_model("mistral"))
-    assert learner.packs
+    learner = make_learner(tiny_model("mistral"), layout="packed")
     for shapes, fast in ([(6, [9, 10])], True), ([(6, [9, 11])], False):
         calls.clear()
         learner.logprobs(random_groups(shapes))
@@ -273,6 +273,7 @@ def test_a_gradient_that_is_not_finite_is_never_applied(tiny_model: ModelFolder,
     learner.update(groups, lower)
     before = {n: p.clone() for n, p in learner.model.trained().items()}
     moments = [v.clone() for s in learner.optimizer.state.values() for v in s.values()]
+    assert moments
 
     def poisoned(outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         return batch.token_mean(outputs.logprobs * poison), {}

@@ -33,12 +33,12 @@ def test_steps_are_those_of_separate_parameters(decay: float, dtypes: tuple[torc
         plain.zero_grad(set_to_none=False)
         fill(ours, seed)
         fill(theirs, seed)
-        norm = flat.apply(1e-2 / (seed + 1), max_norm=3.0)
+        norm = flat.apply(1e-2 / (seed + 1), max_norm=3.0).item()
         plain.param_groups[0]["lr"] = 1e-2 / (seed + 1)
-        assert norm.item() == pytest.approx(nn.utils.clip_grad_norm_(theirs, 3.0).item(), rel=1e-3)
+        assert norm == pytest.approx(nn.utils.clip_grad_norm_(theirs, 3.0).item(), rel=1e-5 ** (1 / len(dtypes)))
         plain.step()
     for a, b in zip(ours, theirs, strict=True):
-        rtol, atol = (2e-2, 2e-3) if a.dtype == torch.bfloat16 else (1e-5, 1e-6)
+        rtol, atol = (2e-2, 2e-3) if len(dtypes) > 1 else (1e-5, 1e-6)
         assert torch.allclose(a, b, rtol=rtol, atol=atol)
 
 

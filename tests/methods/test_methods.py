@@ -54,7 +54,7 @@ def test_the_gradient_is_the_same_for_one_and_for_many_micro_batches(
     for budget in (1, 50, 100):
         part, counted = gradient(other(learner, micro_batch_tokens=budget), groups, method.loss)
         assert relative(part, whole) < 1e-4
-        for name in metrics.keys() - {"token_ratio"}:
+        for name in metrics.keys() - {"token_ratio", "shared_prefix"}:  # the layout follows the cost
             assert counted[name] == pytest.approx(metrics[name], rel=1e-4, abs=1e-6)
 
 

@@ -1,8 +1,8 @@
 """Attention over rows in which the completions of a group share one copy of their prompt.
 
-Two ways to compute the same thing: `dense` (SDPA with a boolean mask per group; the reference, any device, sliding
-windows) and `merge` (the prompt's keys once, parts merged by log-sum-exp; CPU). Registered with transformers, so that
-no model is patched: a forward that passes `plan=...` comes here, every other forward goes to plain SDPA.
+Three ways to compute the same thing: `dense` (SDPA with a boolean mask per group; the reference, any device), `merge`
+(the prompt's keys once, parts merged by log-sum-exp; CPU) and `flash` (the same on CUDA). Registered with transformers,
+so that no model is patched: a forward that passes `plan=...` comes here, every other forward goes to plain SDPA.
 """
 
 from __future__ import annotations
@@ -17,11 +17,16 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from .flash import DTYPES, MAX_HEAD, flash_attend
+
 NAME = "tieout"
 """The attention implementation that models are loaded with."""
 
 SKIP_MASK = torch.empty(1, 1, 1, 1)
 """A 4D mask is passed through by every model untouched: this one stops transformers from building its own."""
+
+
+Path = Literal["dense", "merge", "flash"]
 
 
 class Plan(Protocol):
@@ -91,13 +96,16 @@ class SharedPrefix:
     """The plan of one packed row: each completion sees its group's prompt and itself."""
 
     spans: tuple[Span, ...]
-    path: Literal["dense", "merge"]
+    path: Path
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None
     ) -> Tensor:
-        active = window is not None and any(span.longest > window for span in self.spans)
-        if self.path == "merge" and not active:
+        if window is not None and all(span.longest <= window for span in self.spans):
+            window = None  # it hides nothing
+        if self.path == "flash":
+            return flash_attend(self.spans, query, key, value, scale, window)
+        if self.path == "merge" and window is None:
             return _Merge.apply(query, key, value, self.spans, scale)
         return torch.cat([self._dense(span, query, key, value, scale, window) for span in self.spans], 2)
 
@@ -108,6 +116,14 @@ class SharedPrefix:
         heads = q.shape[1] // k.shape[1]
         k, v = (x.repeat_interleave(heads, 1) for x in (k, v))
         return scaled_dot_product_attention(q, k, v, attn_mask=_mask(span, window, q.device), scale=scale)
+
+
+def best_path(device: torch.device, dtype: torch.dtype, head_size: int) -> Path:
+    """The fastest of the three there."""
+    if device.type == "cpu":
+        return "merge"
+    flash = device.type == "cuda" and dtype in DTYPES and head_size <= MAX_HEAD
+    return "flash" if flash else "dense"
 
 
 def _mask(span: Span, window: int | None, device: torch.device) -> Tensor:

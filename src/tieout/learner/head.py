@@ -28,8 +28,14 @@ class Head:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[T, d] -> [T, V] in fp32."""
-        z = self.module(hidden).float() * self.scale
+        z = self.module(hidden).float()
+        z = z if self.scale == 1 else z * self.scale
         return z if self.softcap is None else torch.tanh(z / self.softcap) * self.softcap
+
+    def _scaled(self, hidden: Tensor, temperature: float) -> Tensor:
+        """[T, d] -> [T, V] what the softmax sees; each pass over it that can be saved is worth saving."""
+        z = self.logits(hidden)
+        return z if temperature == 1 else z / temperature
 
     def score(
         self, hidden: Tensor, targets: Tensor, temperature: float = 1.0, chunk_logits: int = 1 << 22
@@ -48,22 +54,23 @@ class Head:
         vocabulary = self._vocabulary(hidden)
         size = max(1, chunk_logits // vocabulary)
         if not torch.is_grad_enabled() or (not hidden.requires_grad and self._frozen):
-            parts = [
-                _statistics(self.logits(h) / temperature, t)
-                for h, t in zip(hidden.split(size), targets.split(size), strict=True)
-            ]
+            with torch.no_grad():
+                parts = [
+                    _softmax(self._scaled(h, temperature), t)
+                    for h, t in zip(hidden.split(size), targets.split(size), strict=True)
+                ]
             return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
         if self._frozen and isinstance(self.module, nn.Linear):
             return _FrozenHead.apply(hidden, targets, self, temperature, size)
 
         def recomputed(h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-            return _statistics(self.logits(h) / temperature, t)
+            return _statistics(self._scaled(h, temperature), t)
 
-        parts = [
+        pairs = [
             checkpoint(recomputed, h, t, use_reentrant=False)
             for h, t in zip(hidden.split(size), targets.split(size), strict=True)
         ]
-        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]).detach()
+        return torch.cat([p[0] for p in pairs]), torch.cat([p[1] for p in pairs]).detach()
 
     @property
     def _frozen(self) -> bool:
@@ -84,6 +91,23 @@ def _statistics(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return logprobs, entropies
 
 
+def _softmax(scaled: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """As `_statistics`, without gradient and in few passes; `scaled` [T, V] is overwritten by `scaled - highest`.
+
+    Returns:
+        log-probability [T], entropy [T], weights [T, V] and their total [T, 1], whose ratio are the probabilities, and
+        the highest logit [T, 1].
+    """
+    highest = scaled.amax(-1, keepdim=True)
+    shifted = scaled.sub_(highest)
+    weights = shifted.exp()
+    total = weights.sum(-1, keepdim=True)
+    normaliser = total.log()
+    logprobs = (shifted.gather(-1, targets[:, None]) - normaliser)[:, 0]
+    entropies = normaliser[:, 0] - torch.linalg.vecdot(weights, shifted) / total[:, 0]
+    return logprobs, entropies, weights, total, highest
+
+
 class _FrozenHead(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -95,19 +119,15 @@ class _FrozenHead(torch.autograd.Function):
         entropies = torch.empty_like(logprobs)
         for start in range(0, len(hidden), size):
             part = slice(start, start + size)
-            logits, t = head.logits(hidden[part]), targets[part]
-            scaled = logits / temperature
-            normaliser = scaled.logsumexp(-1, keepdim=True)
-            logprobs[part] = (scaled.gather(-1, t[:, None]) - normaliser)[:, 0]
-            p = (scaled - normaliser).exp_()
-            entropies[part] = normaliser[:, 0] - (p * scaled).sum(-1)
-            slope = (
-                p.neg_()
-            )  # d logprob / d logits = (one-hot - p) / temperature, then the architecture's own chain
-            slope[torch.arange(len(t), device=t.device), t] += 1
-            slope *= head.scale / temperature
+            t = targets[part]
+            shifted = head._scaled(hidden[part], temperature)
+            logprobs[part], entropies[part], weights, total, highest = _softmax(shifted, t)
+            # d logprob / d logits = (one-hot - p) / temperature, then the architecture's own chain
+            factor = head.scale / temperature
+            slope = weights.mul_(-factor / total)
+            slope[torch.arange(len(t), device=t.device), t] += factor
             if head.softcap is not None:
-                slope *= 1 - (logits / head.softcap) ** 2
+                slope *= 1 - ((shifted + highest) * (temperature / head.softcap)) ** 2
             jacobian[part] = slope.to(weight.dtype) @ weight
         ctx.save_for_backward(jacobian)
         ctx.mark_non_differentiable(entropies)

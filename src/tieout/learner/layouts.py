@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..batch import send_together
 from ..types import Group
-from .attention import SKIP_MASK, SharedPrefix, Span
+from .attention import SKIP_MASK, Path, SharedPrefix, Span
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,30 @@ class Layout:
     fed: int
     """Tokens computed, padding included."""
 
+    @property
+    def packed(self) -> bool:
+        """Whether each prompt lies in it once."""
+        return "plan" in self.inputs
+
     def to(self, device: torch.device) -> Layout:
-        """The same layout on another device."""
-        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in self.inputs.items()}
-        return Layout(moved, self.predictors.to(device), self.targets.to(device), self.finals.to(device), self.fed)
+        """The same layout on another device: built on the CPU, and copied once."""
+        if device.type == "cpu":
+            return self
+        names = [name for name, x in self.inputs.items() if isinstance(x, Tensor) and x is not SKIP_MASK]
+        parts = [self.predictors, self.targets, self.finals, *(self.inputs[name] for name in names)]
+        predictors, targets, finals, *others = send_together(parts, device)
+        inputs = {**self.inputs, **dict(zip(names, others, strict=True))}
+        if inputs["attention_mask"] is SKIP_MASK:
+            inputs["attention_mask"] = _skip_mask(device)
+        return Layout(inputs, predictors, targets, finals, self.fed)
 
 
-def pack(groups: Sequence[Group], path: Literal["dense", "merge"]) -> Layout:
+@cache
+def _skip_mask(device: torch.device) -> Tensor:
+    return SKIP_MASK.to(device)
+
+
+def pack(groups: Sequence[Group], path: Path) -> Layout:
     """One row, no padding: [P1 | c11 .. c1K | P2 | c21 ..]; positions of a completion continue its prompt's."""
     _refuse_empty_prompts(groups)
     ids: list[int] = []
@@ -65,7 +84,7 @@ def pack(groups: Sequence[Group], path: Literal["dense", "merge"]) -> Layout:
         "attention_mask": SKIP_MASK,
         "plan": SharedPrefix(tuple(spans), path),
     }
-    return Layout(inputs, torch.tensor(predictors), torch.tensor(targets), torch.tensor(finals), len(ids))
+    return Layout(inputs, _index(predictors), _index(targets), _index(finals), len(ids))
 
 
 def repeat(groups: Sequence[Group], pad: int) -> Layout:
@@ -91,7 +110,11 @@ def repeat(groups: Sequence[Group], pad: int) -> Layout:
             row += 1
     positions = torch.arange(width).expand(len(sequences), -1)
     inputs = {"input_ids": ids, "position_ids": positions, "attention_mask": mask}
-    return Layout(inputs, torch.tensor(predictors), torch.tensor(targets), torch.tensor(finals), ids.numel())
+    return Layout(inputs, _index(predictors), _index(targets), _index(finals), ids.numel())
+
+
+def _index(values: list[int]) -> Tensor:
+    return torch.tensor(values, dtype=torch.long)
 
 
 def _refuse_empty_prompts(groups: Sequence[Group]) -> None:

@@ -360,6 +360,8 @@ class Learner:
         """Micro-batches whose results nobody needs: cut layers are gathered as often on this rank as on any other."""
         if not self.sharded:
             return []
+        if self.processes.count == 1:
+            raise RuntimeError("a model that is cut over the ranks cannot be asked by one of them alone")
         shares = self.processes.shares([g.unique_tokens for g in groups])
         counts = [len(self._plan([groups[i] for i in share])) for share in shares]
         return [list(groups[:1])] * (max(counts) - counts[self.processes.rank])

@@ -30,7 +30,7 @@ def disagreement(learner: Learner) -> str | None:
 
 
 def _compare(learner: Learner) -> str | None:
-    groups, changed = _probe(learner.model.causal.config.get_text_config().vocab_size)
+    groups, changed = probe(learner.model.causal.config.get_text_config().vocab_size)
     path = learner.attention_path
     with torch.no_grad():
         packed = learner.forward(pack(groups, path))[0]
@@ -45,6 +45,8 @@ def _compare(learner: Learner) -> str | None:
     error = (packed - together).abs().max().item()
     if not error <= 4 * noise:
         return f"log-probabilities differ by {error:.1e} nats, where two plain layouts differ by {noise:.1e}"
+    if not learner.model.trained():
+        return None  # frozen: there will be no gradient
     a, b = (_gradient(learner, layout) for layout in (pack(groups, path), repeat(groups, 0)))
     cosine = (a @ b / (a.norm() * b.norm()).clamp(min=1e-30)).item()
     if not cosine > 0.999:
@@ -52,7 +54,8 @@ def _compare(learner: Learner) -> str | None:
     return None
 
 
-def _probe(vocabulary: int) -> tuple[list[Group], list[Group]]:
+def probe(vocabulary: int) -> tuple[list[Group], list[Group]]:
+    """Two groups of random tokens, and the same with one completion changed."""
     generator = torch.Generator().manual_seed(0)
 
     def tokens(length: int) -> list[int]:

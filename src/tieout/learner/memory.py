@@ -1,0 +1,89 @@
+"""What a forward keeps for its backward, measured on the model itself; and doing without where it would not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .models import Model
+
+USABLE = 0.8
+"""Share of the free memory that activations may take: backward needs some beside them."""
+
+
+@contextmanager
+def training_mode(model: Model, recompute: bool) -> Iterator[None]:
+    """Train mode only where it changes something on purpose: dropout in the adapter, or activations computed again.
+
+    Forward and backward belong inside.
+    """
+    network, causal = model.network, model.causal
+    dropout = any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in network.modules())
+    if not dropout and not recompute:
+        yield
+        return
+    try:
+        if recompute:
+            causal.gradient_checkpointing_enable({"use_reentrant": False})
+        network.train()
+        yield
+    finally:
+        network.eval()
+        if recompute:
+            causal.gradient_checkpointing_disable()
+
+
+def kept_bytes(forward: Callable[[], object], weights: list[Tensor]) -> int:
+    """Bytes that a forward keeps for its backward, weights not counted."""
+    own = {w.untyped_storage().data_ptr() for w in weights}
+    seen: dict[int, int] = {}
+
+    def note(x: Tensor) -> Tensor:
+        storage = x.untyped_storage()
+        if storage.data_ptr() not in own:
+            seen[storage.data_ptr()] = storage.nbytes()
+        return x
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+        result = forward()  # held until counted: freed memory would be counted under one address
+    total = sum(seen.values())
+    del result
+    return total
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that this process could still take; None where nobody says."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type != "cpu":
+        return None
+    found = [x for x in (_available(), _container()) if x is not None]
+    return min(found, default=None)
+
+
+def _available() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
+
+
+def _container() -> int | None:
+    """What a control group leaves."""
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit = (folder / "memory.max").read_text(encoding="utf-8").strip()
+        used = int((folder / "memory.current").read_text(encoding="utf-8"))
+        stat = dict(
+            line.split() for line in (folder / "memory.stat").read_text(encoding="utf-8").splitlines()
+        )
+    except OSError:
+        return None
+    # The cache of files counts as used, and is given back when it is needed.
+    return int(limit) - used + int(stat.get("file", 0)) if limit.isdigit() else None

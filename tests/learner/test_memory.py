@@ -1,0 +1,66 @@
+"""Activations are computed again exactly where they would not fit, and the numbers stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from random_groups import gradient, make_learner, random_groups, relative
+from tieout.batch import Batch, Outputs
+from tieout.learner import learner as module
+from tieout.learner.memory import free_bytes, kept_bytes
+
+ModelFolder = Callable[[str], Path]
+
+
+def loss(outputs: Outputs, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    return batch.token_mean(-outputs.logprobs), {}
+
+
+def test_kept_bytes_are_those_that_backward_needs() -> None:
+    weight = torch.ones(10, 20, requires_grad=True)
+    x = torch.ones(5, 10)
+    assert kept_bytes(lambda: x @ weight, [weight]) == 5 * 10 * 4
+    assert kept_bytes(lambda: (x @ weight).exp(), [weight]) == 5 * 10 * 4 + 5 * 20 * 4
+    with torch.no_grad():  # counted as if there were a backward
+        assert kept_bytes(lambda: (x @ weight).exp(), [weight]) == 5 * 10 * 4 + 5 * 20 * 4
+
+
+def test_the_free_memory_of_this_machine_is_known() -> None:
+    free = free_bytes(torch.device("cpu"))
+    if not Path("/proc/meminfo").exists():
+        pytest.skip("only Linux says how much memory is free")
+    assert free is not None
+    assert 1 << 20 < free < 1 << 50
+
+
+def test_only_the_micro_batch_that_does_not_fit_is_computed_again(
+    tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = random_groups(
+        [(5, [4, 4]), (6, [3, 4]), (40, [60, 70])]
+    )  # the last one has a micro-batch of its own
+    expected, metrics = gradient(make_learner(tiny_model("llama"), micro_batch_tokens=60), groups, loss)
+    assert metrics["recomputed"] == 0  # all of this fits
+    learner = make_learner(tiny_model("llama"), micro_batch_tokens=60)
+    free = 100 * learner._bytes_per_token / module.USABLE
+    monkeypatch.setattr(module, "free_bytes", lambda device: int(free))
+    found, metrics = gradient(learner, groups, loss)
+    assert metrics["recomputed"] == pytest.approx(170 / (13 + 13 + 170))
+    assert relative(found, expected) < 1e-6
+    assert not learner.model.network.training
+    monkeypatch.setattr(module, "free_bytes", lambda device: None)
+    assert gradient(learner, groups, loss)[1]["recomputed"] == 0
+    always = make_learner(tiny_model("llama"), activation_checkpointing=True)
+    assert gradient(always, groups, loss)[1]["recomputed"] == 1
+
+
+def test_what_a_token_keeps_is_what_a_larger_forward_keeps(tiny_model: ModelFolder) -> None:
+    """Measured on fifty tokens, it must hold for many."""
+    learner = make_learner(tiny_model("llama"), layout="packed")
+    layout = learner._layout(random_groups([(200, [100, 80, 120])]))
+    whole = kept_bytes(lambda: learner.outputs(layout), list(learner.model.network.parameters()))
+    assert learner._bytes_per_token == pytest.approx(whole / layout.fed, rel=0.1)
