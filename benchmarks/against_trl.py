@@ -163,10 +163,11 @@ def reward_of(tokens: Sequence[int]) -> float:
 def trl_trainer(work: Work, model: Path, out: Path, steps: int, plain: bool, callbacks: list[Any]) -> Any:
     """TRL's trainer with its own defaults, but for fp32 on the CPU, the paper's GRPO loss, and no reports."""
     import torch
-    import trl
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    import trl
 
     options: dict[str, Any] = {
         "output_dir": str(out),
@@ -475,6 +476,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "row": name,
         "plain": arguments.plain,
+        "cpu_time": arguments.cpu_time,
         **asdict(WORKS[name]),
         **found,
         **{f"{side}_gigabytes": peaks[side] for side in SIDES},
@@ -501,11 +503,13 @@ def table(results: list[dict[str, Any]]) -> str:
         "# tieout against TRL",
         "",
         f"`python benchmarks/against_trl.py` on {os.cpu_count()} cores ({platform.machine()}), fp32, LoRA rank 16 on",
-        f"every linear layer, {', '.join(f'{k} {v}' for k, v in versions.items())}. Ratios are TRL's time over",
-        "tieout's in the same round: median (smallest to largest). `update` is the step without its rollouts, with the",
-        "reference where there is one. Seconds are medians. Errors: largest difference of log-probabilities (nats), and",
-        "norm of the difference of gradients as a share of the gradient's. TRL runs as it comes (gradient checkpointing",
-        "on); rows marked `plain` are without it.",
+        f"every linear layer, {', '.join(f'{k} {v}' for k, v in versions.items())}.",
+        "",
+        "Ratios are TRL's time over tieout's in the same round: median (smallest to largest). `update` is the step",
+        "without its rollouts, with the reference where there is one: both sides compute it in every step. Seconds",
+        "are medians; tokens are those of the plain layout. Errors: largest difference of log-probabilities (nats),",
+        "and norm of the difference of gradients as a share of the gradient's. TRL runs as it comes, with gradient",
+        "checkpointing; rows marked `plain` are without it. Each side's peak memory is that of its own process.",
         "",
         "| work | P, R, G | beta | update | goal | whole step | goal | TRL s | tieout s | of matmul peak |"
         " tokens/s TRL, tieout | TRL GB | tieout GB | memory | log-prob error | gradient error |",
@@ -520,7 +524,7 @@ def table(results: list[dict[str, Any]]) -> str:
             middle, low, high = ratios(r, whole)
             cells += [f"{middle:.2f} ({low:.2f} to {high:.2f})", f"{goal:g}"]
         seconds = {side: median(r[f"{side}_update"]) for side in SIDES}
-        name = r["row"] + (" plain" if r["plain"] else "")
+        name = r["row"] + (" plain" if r["plain"] else "") + (" (CPU time)" if r["cpu_time"] else "")
         shape = (
             "50 to 800" if r["method"] == "sft" else f"{r['prompt']}, {r['completion']}, {r['group_size']}"
         )
