@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from ..samplers import SamplingParams
 from ..samplers.local import LocalSampler
 from ..ship import prepare
 from .fit import BEHAVIOUR, adapter_digest, open_model
-from .progress import bar
+from .progress import Bar, bars
 from .run import Run
 from .show import refresh, ship_run, show
+from .side_by_side import Check, num_jobs, side_by_side
 
 
 def conclude(run: Run, models: Mapping[str, Path | None], candidate: str, baseline: str) -> str:
@@ -70,31 +72,51 @@ def conclude(run: Run, models: Mapping[str, Path | None], candidate: str, baseli
 def evaluated(run: Run, models: Mapping[str, Path | None]) -> dict[str, list[Case]]:
     """Stage `evaluate`: every model's cases, one file a model, so that an interrupted evaluation goes on."""
     stage = run.folder.stage("evaluate")
-    cases: dict[str, list[Case]] = {}
     run.console.print("[bold]evaluate[/]")
-    for name, adapter in models.items():
-        inputs = fingerprint(
-            {
-                "adapter": adapter_digest(adapter),
-                "model": run.recipe.model,
-                "data": run.hashes,
-                "evaluate": run.recipe.evaluate,
-                "max_new_tokens": run.task.max_new_tokens,
-            }
-        )
-        path, marker = stage.path / f"{name}.jsonl", stage.path / f"{name}.json"
-        if marker.exists() and read_json(marker) == {"inputs": inputs}:
-            cases[name] = read_cases(path)[name]
-            run.console.print(f"  {name} done before ({len(cases[name])} cases)")
-            continue
-        cases[name] = _cases(run, name, adapter)
-        write_cases(path, {name: cases[name]})
-        run.folder.write_json(str(marker.relative_to(run.folder.path)), {"inputs": inputs})
-    return cases
+    found: dict[str, list[Case]] = {}
+    jobs: list[Callable[[Check], None]] = []
+    with bars(run.console) as add:
+        for name, adapter in models.items():
+            inputs = fingerprint(
+                {
+                    "adapter": adapter_digest(adapter),
+                    "model": run.recipe.model,
+                    "data": run.hashes,
+                    "evaluate": run.recipe.evaluate,
+                    "max_new_tokens": run.task.max_new_tokens,
+                }
+            )
+            path, marker = stage.path / f"{name}.jsonl", stage.path / f"{name}.json"
+            if marker.exists() and read_json(marker) == {"inputs": inputs}:
+                found[name] = read_cases(path)[name]
+                run.console.print(f"  {name} done before ({len(found[name])} cases)")
+                continue
+
+            def job(
+                check: Check,
+                name: str = name,
+                adapter: Path | None = adapter,
+                done: Any = (inputs, path, marker),
+            ) -> None:
+                inputs, path, marker = done
+                cases = _cases(run, name, adapter, add, check)
+                write_cases(path, {name: cases})
+                run.folder.write_json(str(marker.relative_to(run.folder.path)), {"inputs": inputs})
+                found[name] = cases
+
+            jobs.append(job)
+        side_by_side(jobs, num_jobs(run.recipe.device))
+    return {name: found[name] for name in models}
 
 
-def _cases(run: Run, name: str, adapter: Path | None) -> list[Case]:
-    model = open_model(run.recipe.model, adapter, device=run.recipe.device)
+_LOADING = threading.Lock()
+
+
+def _cases(
+    run: Run, name: str, adapter: Path | None, add: Callable[[str, int], Bar], check: Check
+) -> list[Case]:
+    with _LOADING:  # transformers changes global state while it loads
+        model = open_model(run.recipe.model, adapter, device=run.recipe.device)
     sampler = LocalSampler(model)
     task, limits = run.task, run.recipe.evaluate
     assert task.reward is not None
@@ -102,38 +124,42 @@ def _cases(run: Run, name: str, adapter: Path | None) -> list[Case]:
     rows = {split: list(task.rows(split))[: limit or None] for split, limit in splits.items()}
     controls = list(run.controls.rows("test")) if run.controls else []
     cases: list[Case] = []
-    with bar(run.console, name, sum(map(len, rows.values())) + len(controls)) as shown:
+    shown = add(name, sum(map(len, rows.values())) + len(controls))
 
-        def progress(before: int) -> Any:
-            return lambda done, total: shown.at(before + done)
+    def progress(before: int) -> Any:
+        def tell(done: int, total: int) -> None:
+            check()
+            shown.at(before + done)
 
-        for split, given in rows.items():
-            if given:
-                cases += evaluate(
-                    task.name,
-                    given,
-                    sampler,
-                    task.reward,
-                    SamplingParams(task.max_new_tokens, temperature=0.0),
-                    metrics=task.metrics,
-                    track=PROGRAMMATIC,
-                    slice=split,
-                    batch_size=sampler.batch_size,
-                    progress=progress(len(cases)),
-                )
-        if run.controls and controls:
-            assert run.controls.reward is not None
+        return tell
+
+    for split, given in rows.items():
+        if given:
             cases += evaluate(
-                run.controls.name,
-                controls,
+                task.name,
+                given,
                 sampler,
-                run.controls.reward,
-                SamplingParams(run.controls.max_new_tokens, temperature=0.0),
-                track=CONTROLS,
-                slice=lambda row: str(row.get("skill", "controls")),
+                task.reward,
+                SamplingParams(task.max_new_tokens, temperature=0.0),
+                metrics=task.metrics,
+                track=PROGRAMMATIC,
+                slice=split,
                 batch_size=sampler.batch_size,
                 progress=progress(len(cases)),
             )
+    if run.controls and controls:
+        assert run.controls.reward is not None
+        cases += evaluate(
+            run.controls.name,
+            controls,
+            sampler,
+            run.controls.reward,
+            SamplingParams(run.controls.max_new_tokens, temperature=0.0),
+            track=CONTROLS,
+            slice=lambda row: str(row.get("skill", "controls")),
+            batch_size=sampler.batch_size,
+            progress=progress(len(cases)),
+        )
     return cases
 
 

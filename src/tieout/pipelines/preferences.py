@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -13,10 +14,11 @@ from ..rows import read_rows, write_jsonl
 from ..samplers import SamplingParams
 from ..samplers.local import LocalSampler
 from ..source import Source
-from ..types import Row
+from ..types import Group, Row
 from .fit import adapter_digest, open_model
 from .progress import bar
 from .run import Run
+from .side_by_side import Check, num_jobs, side_by_side
 
 
 def preferences(run: Run, adapter: Path) -> list[Row]:
@@ -58,39 +60,51 @@ def preferences(run: Run, adapter: Path) -> list[Row]:
 def sampled_pairs(run: Run, adapter: Path, chunk: int = 24) -> list[Row]:
     """Best and worst by reward of several completions per prompt; prompts whose completions tie are dropped."""
     recipe = run.recipe.preferences
-    model = open_model(run.recipe.model, adapter, device=run.recipe.device)
-    sampler = LocalSampler(model, batch_size=chunk * recipe.num_completions)
-    source = Source(run.task, sampler.chat, sampler, seed=run.recipe.seed)
-    rows = source.take(min(recipe.max_prompts or len(source.rows), len(source.rows)))
+    count = num_jobs(run.recipe.device)
+
+    def a_source() -> Source:
+        model = open_model(run.recipe.model, adapter, device=run.recipe.device)
+        sampler = LocalSampler(model, batch_size=chunk * recipe.num_completions)
+        return Source(run.task, sampler.chat, sampler, seed=run.recipe.seed)
+
+    sources = [
+        a_source() for _ in range(count)
+    ]  # each with weights of its own: sampling folds the adapter in
+    rows = sources[0].take(min(recipe.max_prompts or len(sources[0].rows), len(sources[0].rows)))
     rows = sorted(rows, key=lambda row: len(str(row["prompt"])))  # similar lengths are decoded together
-    pairs: list[Row] = []
-    means: list[float] = []
+    sampled: dict[int, list[Group]] = {}
+    starts = range(0, len(rows), chunk)
     with bar(run.console, "sampling", len(rows)) as shown:
-        for start in range(0, len(rows), chunk):
-            part = rows[start : start + chunk]
-            params = SamplingParams(
-                run.task.max_new_tokens, recipe.temperature, seed=run.recipe.seed * 1_000_003 + start
-            )
-            for group in source.rollout(part, recipe.num_completions, params):
-                assert group.scores is not None
-                means.append(fmean(group.scores))
-                best, worst = (group.scores.index(f(group.scores)) for f in (max, min))
-                if group.scores[best] - group.scores[worst] > recipe.min_gap:
-                    pairs.append(
-                        _pair(
-                            group.row,
-                            group.completions[best].text,
-                            group.completions[worst].text,
-                            (group.scores[best], group.scores[worst]),
-                            "sampled",
-                        )
-                    )
-            shown.advance(len(part), {"score": fmean(means) if means else 0.0})
-    dropped = len(rows) - len(pairs)
+
+        def job(check: Check, own: int = 0) -> None:
+            for start in starts[own::count]:
+                check()
+                part = rows[start : start + chunk]
+                # What is drawn follows from the place of the chunk, whoever draws it.
+                seed = run.recipe.seed * 1_000_003 + start
+                params = SamplingParams(run.task.max_new_tokens, recipe.temperature, seed=seed)
+                sampled[start] = sources[own].rollout(part, recipe.num_completions, params)
+                scores = [s for groups in list(sampled.values()) for g in groups for s in g.scores or []]
+                shown.advance(len(part), {"score": fmean(scores or [0.0])})
+
+        side_by_side([partial(job, own=i) for i in range(count)], count)
+    groups = [group for start in starts for group in sampled[start]]
+    pairs = [pair for group in groups if (pair := _best_and_worst(group, recipe.min_gap))]
+    mean = fmean([s for group in groups for s in group.scores or []] or [0.0])
     run.console.print(
-        f"  {len(pairs)} pairs; {dropped} prompts dropped (ties); mean score of samples {fmean(means or [0]):.3f}"
+        f"  {len(pairs)} pairs; {len(rows) - len(pairs)} prompts dropped (ties); mean score of samples {mean:.3f}"
     )
     return pairs
+
+
+def _best_and_worst(group: Group, min_gap: float) -> Row | None:
+    """The pair of a group; None where its scores lie within `min_gap`."""
+    assert group.scores is not None
+    best, worst = (group.scores.index(f(group.scores)) for f in (max, min))
+    scores = group.scores[best], group.scores[worst]
+    if scores[0] - scores[1] <= min_gap:
+        return None
+    return _pair(group.row, group.completions[best].text, group.completions[worst].text, scores, "sampled")
 
 
 def flawed_pairs(run: Run) -> list[Row]:

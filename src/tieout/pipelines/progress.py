@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -44,8 +44,8 @@ class Bar:
 
 
 @contextmanager
-def bar(console: Console, name: str, total: int) -> Iterator[Bar]:
-    """Show a bar of `total` things. Where output is no terminal, print a line now and then instead."""
+def bars(console: Console) -> Iterator[Callable[[str, int], Bar]]:
+    """Bars that move at the same time: call what this gives with a name and a total."""
     columns = (
         TextColumn("  {task.description:<14}"),
         BarColumn(bar_width=24),
@@ -55,4 +55,13 @@ def bar(console: Console, name: str, total: int) -> Iterator[Bar]:
         TextColumn("{task.fields[numbers]}", style="dim"),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        yield Bar(progress, progress.add_task(name, total=total, numbers=""), console, name, total)
+        yield lambda name, total: Bar(
+            progress, progress.add_task(name, total=total, numbers=""), console, name, total
+        )
+
+
+@contextmanager
+def bar(console: Console, name: str, total: int) -> Iterator[Bar]:
+    """Show a bar of `total` things. Where output is no terminal, print a line now and then instead."""
+    with bars(console) as add:
+        yield add(name, total)
