@@ -3,8 +3,10 @@ VENV   := .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+VLLM_STAMP := .venv-vllm/.installed
+MODEL  ?= tieout-base
 
-.PHONY: demo reason test lint format clean
+.PHONY: demo reason test bench vllm vllm-environment test-vllm lint format clean
 
 demo: $(STAMP)
 	$(BIN)/tieout demo align --out runs/demo
@@ -14,6 +16,17 @@ reason: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2
+
+vllm: $(VLLM_STAMP)
+	$(PYTHON) scripts/serve_vllm.py --model $(MODEL)
+
+vllm-environment: $(VLLM_STAMP)
+
+test-vllm: $(STAMP) $(VLLM_STAMP)
+	TIEOUT_TEST_VLLM=1 $(BIN)/python -m pytest tests/samplers/test_vllm_server.py
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/against_trl.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -31,5 +44,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
 
+$(VLLM_STAMP): constraints-vllm.txt
+	rm -rf .venv-vllm
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r constraints-vllm.txt
+	.venv-vllm/bin/python -c 'import vllm'
+	touch $(VLLM_STAMP)
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-vllm .pytest_cache .mypy_cache .ruff_cache

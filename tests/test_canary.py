@@ -271,12 +271,12 @@ def test_every_server_is_measured_within_the_budget(
 ) -> None:
     groups = [group(p, *lengths) for p, lengths, _ in shapes]
     origins = [origin for *_, origin in shapes]
-    picked = pick(groups, origins, budget)
-    assert set(picked.origins) == set(origins)
+    picked, places = pick(groups, origins, budget)
+    assert set(places) == set(origins)
     share = budget // len(set(origins))
     for origin in set(origins):
-        mine = [g for g, o in zip(picked.groups, picked.origins, strict=True) if o == origin]
+        mine = [g for g, o in zip(picked, places, strict=True) if o == origin]
         longest = max(g.unique_tokens for g in groups)
         assert sum(g.unique_tokens for g in mine) <= max(share, 0) + longest
     if budget >= 3 * sum(g.unique_tokens for g in groups):
-        assert sum(len(g.completions) for g in picked.groups) == sum(len(g.completions) for g in groups)
+        assert sum(len(g.completions) for g in picked) == sum(len(g.completions) for g in groups)

@@ -103,6 +103,10 @@ class Canary:
             self.findings = self._measure(self._learner, groups, origins)
         return drawn
 
+    def close(self) -> None:
+        """Pass it on, if the sampler has something to close."""
+        getattr(self.sampler, "close", lambda: None)()
+
     def monitor(self, step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
         """Add `canary_mismatch` and `staleness` of the worst server; StopTraining names it where it is past a limit."""
         if not self.findings:
@@ -129,19 +133,19 @@ class Canary:
     def _measure(
         self, learner: Learner, groups: Sequence[Group], origins: Sequence[str]
     ) -> dict[str, Finding]:
-        picked = pick(groups, origins, self.num_tokens)
-        sampled = [_flat(group, [c.logprobs or [] for c in group.completions]) for group in picked.groups]
-        now = self._logprobs(learner, picked.groups)
+        picked, places = pick(groups, origins, self.num_tokens)
+        sampled = [_flat(group, [c.logprobs or [] for c in group.completions]) for group in picked]
+        now = self._logprobs(learner, picked)
         before = None
         if self._before:
             try:
                 _put(learner, self._before)
-                before = self._logprobs(learner, picked.groups)
+                before = self._logprobs(learner, picked)
             finally:
                 _put(learner, self._now)
         findings = {}
-        for origin in dict.fromkeys(picked.origins):
-            mine = [i for i, name in enumerate(picked.origins) if name == origin]
+        for origin in dict.fromkeys(places):
+            mine = [i for i, name in enumerate(places) if name == origin]
             columns = [[x for i in mine for x in side[i]] for side in (sampled, now, before or now)]
             findings[origin] = compare(columns[0], columns[1], columns[2] if before else None)
         return findings
@@ -151,21 +155,13 @@ class Canary:
         return [_flat(g, rows) for g, rows in zip(groups, learner.logprobs(groups), strict=True)]
 
 
-@dataclass(frozen=True)
-class Picked:
-    """Groups to measure, and the server of each."""
-
-    groups: list[Group]
-    origins: list[str]
-
-
-def pick(groups: Sequence[Group], origins: Sequence[str], num_tokens: int) -> Picked:
+def pick(groups: Sequence[Group], origins: Sequence[str], num_tokens: int) -> tuple[list[Group], list[str]]:
     """Groups of every server in turn, up to `num_tokens` in all, and at least a completion of each server."""
     queues: dict[str, list[Group]] = {}
     for group, origin in zip(groups, origins, strict=True):
         queues.setdefault(origin, []).append(group)
     share = num_tokens // max(1, len(queues))
-    picked = Picked([], [])
+    picked, places = list[Group](), list[str]()
     for origin, queue in queues.items():
         left = share
         for group in queue:
@@ -177,11 +173,11 @@ def pick(groups: Sequence[Group], origins: Sequence[str], num_tokens: int) -> Pi
                 taken.append(completion)
                 left -= len(completion.tokens)
             if taken:
-                picked.groups.append(Group(group.prompt, taken))
-                picked.origins.append(origin)
+                picked.append(Group(group.prompt, taken))
+                places.append(origin)
             if left <= 0:
                 break
-    return picked
+    return picked, places
 
 
 def _flat(group: Group, rows: Sequence[Sequence[float]]) -> list[float]:

@@ -20,7 +20,8 @@ from random_groups import make_learner
 from tieout.learner import AdapterConfig, Learner, load
 from tieout.samplers import SamplingParams
 from tieout.samplers.fitness import logprobs_mode
-from tieout.samplers.servers import NoServerLeft, Refused
+from tieout.samplers.servers import Refused
+from tieout.samplers.sharing import NoServerLeft
 from tieout.samplers.vllm import VLLMSampler
 from tieout.types import Completion
 

@@ -118,7 +118,9 @@ def fit(run: RunFolder, name: str, what: Fit, task: Task, console: Console, data
 
     def finish() -> None:
         save_adapter(learner, adapter)
-        if learner.model.only_scores:
+        if learner.sharded:
+            console.print(f"  no {BEHAVIOUR}: this process holds only its part of the model")
+        elif learner.model.only_scores:
             check_reward_model(learner, source, task.rows("test"), stage.path, console)
         else:
             rows = list(task.rows("test"))[:8] or list(task.rows("train"))[:8]
@@ -143,6 +145,11 @@ def prepare(what: Fit, task: Task) -> tuple[Learner, Source]:
         what.model, what.start, what.adapter, what.seed, what.device, _needs_reference(method), **options
     )
     learner = Learner(model, method.learning_rate, what.learner, getattr(method, "temperature", 1.0))
+    if learner.sharded and hasattr(method, "max_new_tokens"):
+        raise ValueError(
+            f"{type(method).__name__} samples, and a model that is cut over the ranks cannot: leave FSDP out, or train "
+            "on given completions"
+        )
     sampler = _sampler(what, model) if hasattr(method, "max_new_tokens") else None
     if folder := getattr(method, "reward_model", ""):
         model.add_reward(Path(folder))

@@ -50,6 +50,20 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Attacks:
+    """How the reward is attacked before training; what is found stops the run."""
+
+    accept: list[str] = field(default_factory=list)
+    """Classes of findings to train in spite of, by name."""
+    max_rows: int = 4
+    """Rows to attack; 0: the reward is not attacked."""
+    num_search: int = 200
+    """Probes bred from the fixed ones."""
+    seconds: float = 8.0
+    """For the fixed probes; half of it for the search."""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What the models are asked at the end."""
 
@@ -89,12 +103,16 @@ class Recipe:
     """Steps between checkpoints."""
     device: str | None = None
     """cpu or cuda; left out: cuda if there is one."""
+    vllm: str = ""
+    """Addresses of vLLM servers that rollouts are drawn on, separated by commas; left out: in process."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     """What is trained."""
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     """The optimizer and the layout."""
     schedule: Schedule = field(default_factory=Schedule)
     """Of the learning rate."""
+    attack: Attacks = field(default_factory=Attacks)
+    """The attack on the reward before training."""
     calibration: Calibration = field(default_factory=Calibration)
     """The reward against people, before training."""
     sft: SFT = field(default_factory=SFT)

@@ -51,8 +51,17 @@ class Run:
             recipe.seed,
             recipe.save_steps,
             recipe.device,
+            recipe.vllm,
         )
         return fit(self.folder, name, what, task, self.console, digest)
+
+    def with_gold(self, row: Row) -> Row | None:
+        """The row with gold as its completion: the data's own, else the task's, else the answer; None: it has none."""
+        if row.get("completion") is not None:
+            return row
+        if self.task.gold is not None:
+            return {**row, "completion": self.task.gold(row)}
+        return None if row.get("answer") is None else {**row, "completion": str(row["answer"])}
 
     def _task(self) -> Task:
         recipe = self.recipe

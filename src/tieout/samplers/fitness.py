@@ -1,11 +1,21 @@
-"""Whether a server's draws are fit to train on: what it cuts off, and which log-probabilities it reports."""
+"""Whether draws of a vLLM server training: what is cut off, which log-probabilities come, and what is trained."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+from ..chat import Chat
 from . import SamplingParams
+from .servers import Server
+from .wire import base_of, best_of, request
+
+if TYPE_CHECKING:
+    from ..learner import Learner
+
+PROBES = ("The", "1 + 1 =", "Total assets were")
+"""Texts whose next token is asked for, until one tells; after most of them several are likely."""
 
 
 def refuse_truncation(params: SamplingParams) -> None:
@@ -47,3 +57,34 @@ def logprobs_mode(plain: Mapping[str, float], hot: Mapping[str, float]) -> str:
     moved = abs(mean_hot - mean_plain / 2) > 1e-3
     whole = abs(math.log(math.fsum(math.exp(min(p, 50.0)) for p, _ in shared))) < 0.05
     return "processed_logprobs" if normalised and (moved or whole) else "processed_logits"
+
+
+def probe(server: Server, chat: Chat) -> tuple[str, int]:
+    """(name of the base that a vLLM server holds, its context). ValueError: its draws are not fit to train on."""
+    model, context = server.ask("/v1/models", read=base_of)
+    verdict = "unclear"
+    for text in PROBES:
+        prompt, told = chat.prompt(text), []
+        for temperature in (1.0, 2.0):
+            body = request(model, prompt, 1, SamplingParams(1, temperature), 0, chat.stop_tokens)
+            body |= {"logprobs": 5, "return_tokens_as_token_ids": True}
+            told.append(server.ask("/v1/completions", body, best_of))
+        if (verdict := logprobs_mode(told[0], told[1])) != "unclear":
+            break
+    if verdict != "processed_logprobs":
+        raise ValueError(
+            f"{server.url} reports {verdict}, but training needs the log-probabilities that tokens are drawn "
+            "with: start the server with --logprobs-mode processed_logprobs"
+        )
+    return model, context
+
+
+def refuse_all_but_lora(learner: Learner) -> None:
+    """ValueError where what is trained is more than a LoRA adapter."""
+    configs = getattr(learner.model.network, "peft_config", None)
+    if configs is None:
+        raise ValueError(
+            "full fine-tuning cannot be sampled by vLLM here: only adapters are swapped; train LoRA, or sample locally"
+        )
+    if any(config.use_dora for config in configs.values()):
+        raise ValueError("vLLM serves no DoRA adapters; use adapter.method=lora, or sample locally")

@@ -17,18 +17,27 @@ import tempfile
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..chat import Chat
 from ..types import Completion, Prompt
 from . import SamplingParams
-from .fitness import logprobs_mode, refuse_truncation
-from .servers import Refused, Server, ServerDown, everywhere, share_out
-from .wire import base_of, best_of, completions_of, request, seed_of
+from .fitness import probe, refuse_all_but_lora, refuse_truncation
+from .servers import Refused, Server, ServerDown
+from .sharing import NoServerLeft, everywhere, share_out
+from .wire import completions_of, request, seed_of
 
 if TYPE_CHECKING:
     from ..learner import Learner
+
+
+_NEEDS = (
+    "A server needs --enable-lora, --max-lora-rank of at least the adapter's, VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, "
+    "and to see the folder that adapters are written to under the same path"
+)
 
 
 class VLLMSampler:
@@ -83,11 +92,9 @@ class VLLMSampler:
         self._loads = 0
         if folder is None:
             weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-        served = set(everywhere(self.servers, self._connect))
+        served = set(everywhere(self.servers, lambda server: probe(server, chat)))
         if len(served) > 1:
-            raise ValueError(
-                f"the servers hold different models: {sorted(served)}; start them with the same one"
-            )
+            raise ValueError(f"the servers hold different models: {sorted(served)}; give them the same one")
         ((self.base, self.context),) = served
 
     # ------------------------------------------------------------------ weights
@@ -96,14 +103,16 @@ class VLLMSampler:
         """Write the learner's adapter, and swap it in on every server that answers, also on one given up before."""
         from ..learner.checkpoint import save_adapter
 
-        _check_adapter(learner)
+        refuse_all_but_lora(learner)
         previous, self._loads = self._adapter, self._loads + 1
         self._adapter = self.folder / f"{self.name}-{self._loads:06d}"
         save_adapter(learner, self._adapter)
-        for server in self.servers:
-            if server.down and self._returned(server):
-                server.down = ""
-        everywhere(self.servers, self._swap)
+        for server in filter(self._returned, self.servers):
+            server.down = ""
+        try:
+            everywhere(self.servers, self._swap)
+        except NoServerLeft as error:
+            raise NoServerLeft(f"{error}\nNone took the adapter. {_NEEDS}") from error
         if previous is not None:
             self._forget(previous)
 
@@ -115,33 +124,28 @@ class VLLMSampler:
         except Refused as error:
             if "already" in str(error):  # by another request, or by an attempt whose reply was lost
                 return
-            raise ValueError(
-                f"{error}. Start the server with --enable-lora, --max-lora-rank of at least the adapter's rank, and "
-                f"VLLM_ALLOW_RUNTIME_LORA_UPDATING=True; it must be able to read {self._adapter}"
-            ) from error
+            raise ValueError(f"{error}. {_NEEDS}") from error
 
     def _forget(self, adapter: Path) -> None:
         """Take an adapter off the servers, and delete it."""
-        for server in self.servers:
-            if not server.down:
-                once = Server(server.url, server.api_key, timeout_seconds=10.0, max_retries=0)
-                with suppress(ServerDown, Refused):  # nothing depends on it
-                    once.ask("/v1/unload_lora_adapter", {"lora_name": adapter.name}, as_json=False)
+        for server in (s for s in self.servers if not s.down):
+            once = replace(server, timeout_seconds=5.0, max_retries=0)
+            with suppress(ServerDown, Refused):  # nothing depends on it
+                once.ask("/v1/unload_lora_adapter", {"lora_name": adapter.name}, as_json=False)
         shutil.rmtree(adapter, ignore_errors=True)
 
     def _returned(self, server: Server) -> bool:
-        """Whether a server that was given up answers again."""
-        probe = Server(server.url, server.api_key, timeout_seconds=5.0, max_retries=0)
-        try:
-            return self._connect(probe) == (self.base, self.context)
-        except (ServerDown, ValueError):  # or it is another one now
-            return False
+        """Whether a server that was given up answers again, and is still what it was."""
+        with suppress(ServerDown, ValueError):
+            once = replace(server, timeout_seconds=5.0, max_retries=0)
+            return bool(server.down) and probe(once, self.chat) == (self.base, self.context)
+        return False
 
     def close(self) -> None:
         """Take the adapter off the servers; from then on they draw from the base."""
         if self._adapter:
             self._forget(self._adapter)
-            self._adapter = None
+        self._adapter = None
 
     # ------------------------------------------------------------------ draws
 
@@ -172,8 +176,11 @@ class VLLMSampler:
                     f"server's context of {self.context}; shorten one, or start it with a larger --max-model-len"
                 )
 
+        model = self._adapter.name if self._adapter else self.base
+
         def ask(server: Server, i: int) -> list[Completion]:
-            body = self._request(prompts[i], num_completions, params, seed_of(params.seed, params.first_prompt + i))
+            seed = seed_of(params.seed, params.first_prompt + i)
+            body = request(model, prompts[i], num_completions, params, seed, self.chat.stop_tokens)
 
             def read(reply: Any) -> list[Completion]:
                 return completions_of(reply, num_completions, self.chat.text)
@@ -186,47 +193,7 @@ class VLLMSampler:
                 self._swap(server)  # it was started anew, and has no adapter
                 return server.ask("/v1/completions", body, read)
 
-        progress = self.progress or (lambda count: None)
-        drawn = share_out(
-            self.servers, len(prompts), ask, self.num_workers, lambda: progress(num_completions)
-        )
+        done = partial(self.progress or (lambda count: None), num_completions)
+        drawn = share_out(self.servers, len(prompts), ask, self.num_workers, done)
         self.origins = [server.url for _, server in drawn]
         return [completions for completions, _ in drawn]
-
-    def _request(self, prompt: list[int], count: int, params: SamplingParams, seed: int) -> dict[str, Any]:
-        model = self._adapter.name if self._adapter else self.base
-        return request(model, prompt, count, params, seed, self.chat.stop_tokens)
-
-    # ------------------------------------------------------------------ what a server is
-
-    def _connect(self, server: Server) -> tuple[str, int]:
-        """(name of the base, its context) after the probe. ValueError: not to be trained on."""
-        model, context = server.ask("/v1/models", read=base_of)
-        for text in ("The", "1 + 1 =", "Total assets were"):
-            prompt = self.chat.prompt(text)
-            plain, hot = (self._best(server, model, prompt, temperature) for temperature in (1.0, 2.0))
-            if (verdict := logprobs_mode(plain, hot)) != "unclear":
-                break
-        if verdict != "processed_logprobs":
-            raise ValueError(
-                f"{server.url} reports {verdict}, but training needs the log-probabilities that tokens are drawn "
-                "with: start the server with --logprobs-mode processed_logprobs"
-            )
-        return model, context
-
-    def _best(self, server: Server, model: str, prompt: list[int], temperature: float) -> dict[str, float]:
-        """The five likeliest next tokens."""
-        body = request(model, prompt, 1, SamplingParams(1, temperature), 0, self.chat.stop_tokens)
-        body |= {"logprobs": 5, "return_tokens_as_token_ids": True}
-        return server.ask("/v1/completions", body, best_of)
-
-
-def _check_adapter(learner: Learner) -> None:
-    """ValueError where what is trained is more than a LoRA adapter."""
-    configs = getattr(learner.model.network, "peft_config", None)
-    if configs is None:
-        raise ValueError(
-            "full fine-tuning cannot be sampled by vLLM here: only adapters are swapped; train LoRA, or sample locally"
-        )
-    if any(config.use_dora for config in configs.values()):
-        raise ValueError("vLLM serves no DoRA adapters; use adapter.method=lora, or sample locally")
