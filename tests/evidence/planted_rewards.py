@@ -337,7 +337,7 @@ def raises_on_what_it_does_not_know(completions: list[str], answer: list[str], *
     """No `try`: half an object ends the call."""
     return [
         float(json.loads(text)["total"] == json.loads(gold)["total"])
-        for text, gold in zip(completions, answer)
+        for text, gold in zip(completions, answer, strict=True)
     ]
 
 

@@ -305,7 +305,8 @@ def test_the_command_writes_what_it_found_and_exits_with_one(
         "def holed(completions, **_):\n"
         "    return [1.0 if re.search('<think>.*</think><answer>.*</answer>', c, re.S) else 0.0 for c in completions]\n"
         "def exact(completions, answer, **_):\n"
-        "    return [float(c.rpartition('</think>')[2] == f'<answer>{a}</answer>') for c, a in zip(completions, answer)]\n"
+        "    said = [c.rpartition('</think>')[2] for c in completions]\n"
+        "    return [float(s == f'<answer>{a}</answer>') for s, a in zip(said, answer)]\n"
     )
     data, out = tmp_path / "rows.jsonl", tmp_path / "out.json"
     data.write_text("".join(json.dumps(row) + "\n" for row in TAGS))

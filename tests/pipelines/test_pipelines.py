@@ -52,6 +52,7 @@ model: {tiny_model("llama")}
 data: {{train: {data["train"]}, test: {data["test"]}, controls: {data["controls"]}}}
 reward: {data["reward"]}
 max_new_tokens: 8
+attack: {{max_rows: 0}}
 save_steps: 1
 adapter: {{rank: 4}}
 sft: {{batch_size: 10, learning_rate: 0.01}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..learner.processes import join
+from .attacked import attacked
 from .calibrated import calibrated
 from .conclude import conclude
 from .run import Run
@@ -11,6 +12,7 @@ from .run import Run
 def reason(run: Run) -> str:
     """Run the pipeline, or what is left of it; returns the verdict."""
     ranks = join()  # what does not train is done by the first of several processes
+    ranks.first(lambda: attacked(run))
     ranks.first(lambda: calibrated(run))
     sft = run.train("sft", run.recipe.sft, start=None)
     grpo = run.train("grpo", run.recipe.grpo, start=sft)

@@ -46,6 +46,7 @@ class Task:
 
 
 TASKS: dict[str, str] = {
+    "code": "tieout.tasks.code:make",
     "controls": "tieout.tasks.controls:task",
     "finance_statements": "tieout.tasks.finance_statements:make",
     "numeric_qa": "tieout.tasks.numeric_qa:load",
