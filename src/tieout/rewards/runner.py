@@ -92,7 +92,8 @@ def _in_turn(reward: Reward, settling: Settling, limits: Limits) -> list[Outcome
     try:
         tries = next(settling)
         while True:
-            time.sleep(tries.wait_seconds)
+            if tries.wait_seconds:
+                time.sleep(tries.wait_seconds)
             tries = settling.send([attempt(reward, c.completions, c.prompts, c.row) for c in tries.calls])
     except StopIteration as stop:
         outcomes: list[Outcome] = stop.value

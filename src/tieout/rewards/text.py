@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from functools import lru_cache
 
 from .figures import MEASURES, SCALES, Unit, figure
 
@@ -57,8 +58,13 @@ def sentences(text: str) -> list[str]:
 
 def words(text: str) -> list[str]:
     """The words and numbers, in lower case."""
+    return list(_words(text))
+
+
+@lru_cache(maxsize=256)  # the parts of a reward read the same text, and so do all completions of a group
+def _words(text: str) -> tuple[str, ...]:
     found = (word.casefold().replace("’", "'") for word in _WORD.findall(text[:MAX_CHARS]))
-    return [word.removesuffix("'s") for word in found]
+    return tuple(word.removesuffix("'s") for word in found)
 
 
 def content(text: str) -> Counter[str]:
@@ -78,13 +84,18 @@ def amounts(text: str) -> list[Amount]:
     >>> amounts("Revenue fell 4.5% to $1.2 million in 2019.")
     [(Decimal('4.5'), 'percent'), (Decimal('1200000'), 'count'), (Decimal('2019'), 'count')]
     """
+    return list(_amounts(text))
+
+
+@lru_cache(maxsize=256)
+def _amounts(text: str) -> tuple[Amount, ...]:
     found: list[Amount] = []
     for _, shown in figure_spans(text):
         read = figure(shown, footnotes=False)
         if read is not None:
             unit: Unit = read.unit if read.unit in ("percent", "bps") else "count"
             found.append((read.value, unit))
-    return found
+    return tuple(found)
 
 
 def figure_spans(text: str) -> list[tuple[int, str]]:
@@ -120,12 +131,17 @@ def ngrams(items: Sequence[str], size: int) -> list[tuple[str, ...]]:
     return [tuple(items[i : i + size]) for i in range(len(items) - size + 1)]
 
 
+@lru_cache(maxsize=32)
+def _grams(text: str, size: int) -> frozenset[tuple[str, ...]]:
+    return frozenset(ngrams(_words(text), size))
+
+
 def copied(text: str, sources: Iterable[str], size: int = 8) -> float:
     """Share of the text's words that stand in a run of at least `size` words copied from a source: 0 to 1."""
     own = words(text)
-    there = {gram for source in sources for gram in ngrams(words(source), size)}
+    there = [_grams(source, size) for source in sources]
     inside = [False] * len(own)
     for start, gram in enumerate(ngrams(own, size)):
-        if gram in there:
+        if any(gram in grams for grams in there):
             inside[start : start + size] = [True] * size
     return sum(inside) / len(own) if own else 0.0
