@@ -245,6 +245,7 @@ model: {tiny_model("llama")}
 data: {{train: {tmp_path}/train.jsonl, test: {tmp_path}/test.jsonl}}
 reward: {tmp_path}/my_reward.py:vowels
 max_new_tokens: 6
+attack: {{max_rows: 0}}
 save_steps: 1
 adapter: {{rank: 4}}
 sft: {{batch_size: 4, learning_rate: 0.01}}

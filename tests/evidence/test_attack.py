@@ -21,7 +21,6 @@ from tieout.rewards import load_reward
 from tieout.sandbox.isolation import available
 from tieout.tasks import load_task
 
-SLOW = {planted.code.__name__}
 NEEDS_SANDBOX = {"code", "visible_tests_only"}
 HARDENED = {(plant.hardened.__name__, id(plant.rows)): plant for plant in PLANTS}
 
@@ -39,7 +38,8 @@ def name_of(plant: Plant) -> str:
 def test_a_planted_hole_is_found(plant: Plant) -> None:
     needs_sandbox(plant.holed.__name__)
     slow = "code" in plant.kinds
-    result = attack(plant.holed, plant.rows, num_search=40, max_rows=1 if slow else 2, seconds=30.0)
+    budget = {"num_search": 0, "max_rows": 1, "seconds": 4.0} if slow else {"num_search": 40, "max_rows": 2}
+    result = attack(plant.holed, plant.rows, **budget, deadline_seconds=0.5)
     assert set(plant.kinds) <= set(result.counts), result.verdict
     for finding in result.findings:
         assert finding.completion != finding.gold
@@ -51,12 +51,11 @@ def test_a_planted_hole_is_found(plant: Plant) -> None:
 def test_a_hardened_reward_is_left_alone(plant: Plant) -> None:
     needs_sandbox(plant.hardened.__name__)
     slow = plant.hardened is planted.code
-    result = attack(
-        plant.hardened, plant.rows, num_search=20 if slow else 300, max_rows=1 if slow else 3, seconds=30.0
-    )
+    budget = {"num_search": 0, "max_rows": 1, "seconds": 4.0} if slow else {"num_search": 200, "max_rows": 2}
+    result = attack(plant.hardened, plant.rows, **budget)
     assert result.findings == []
     assert result.verdict.startswith("no exploit in ")
-    assert result.skipped == 0
+    assert slow or result.skipped == 0
     assert {"shell", "constant", "format farming", "length", "judge", "harness", "code"} <= {
         kind for kind, count in result.probes.items() if count
     }
@@ -225,18 +224,20 @@ def test_the_search_finds_what_takes_two_steps() -> None:
                 right = reply == wanted
                 void = all(p["value"] == 0 for p in reply["components"]) and "total" not in reply
                 scores.append(float(right or (void and all(c in source for c in reply["citations"]))))
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, RecursionError):
                 scores.append(0.0)
         return scores
 
     assert attack(two_steps, BREAKDOWN, num_search=0).findings == []
-    result = attack(two_steps, BREAKDOWN, num_search=2000, max_rows=2, seconds=20.0)
+    result = attack(two_steps, BREAKDOWN, num_search=1200, max_rows=1, seconds=20.0)
     assert result.findings
     assert " + " in result.findings[0].name
 
 
 def test_the_same_attack_finds_the_same_and_says_so_by_its_hash() -> None:
-    first, second = (attack(planted.contains_answer, WORDS, seed=3, seconds=30.0).plain() for _ in range(2))
+    first, second = (
+        attack(planted.contains_answer, WORDS, seed=3, max_rows=2, seconds=30.0).plain() for _ in range(2)
+    )
     assert first["hash"] == second["hash"]
     assert first["findings"] == second["findings"]
     assert attack(planted.any_number, SUMS, num_search=0).plain()["hash"] != first["hash"]

@@ -30,12 +30,14 @@ class Paid:
     """It failed because a service did, which says nothing about the completion."""
     parts: dict[str, float | None] | None = None
     """Of a combined reward."""
-    gone: bool = False
-    """It hung, or ended its process."""
+    late: bool = False
+    """It gave nothing in time."""
 
 
-MAX_HANGS = 3
-"""After so many, completions as long as the shortest of them are left out: each costs its deadline."""
+PATIENCE_SECONDS = 8.0
+"""A call that takes longer hangs; one that takes longer than its deadline, which is less, is suspected to."""
+MAX_LONG, LONG = 2, 1000
+"""After so many suspects of so many characters, completions as long are left out: each costs its deadline."""
 
 Ask = tuple[int, str]
 """Which row, and the completion."""
@@ -50,20 +52,23 @@ def pay(
     longer than the deadline, or ends it.
     """
     said: list[Paid | None] = []
-    hung: list[int] = []
+    late: list[int] = []
     while len(said) < len(asks) and time.monotonic() < ends:
-        if len(hung) >= MAX_HANGS and len(asks[len(said)][1]) >= min(hung):
+        long = [len(asks[i][1]) for i in late]
+        if len(long) >= MAX_LONG and len(asks[len(said)][1]) >= min(long) >= LONG:
             said.append(None)
             continue
-        some = _one_child(reward, rows, asks[len(said) :], deadline_seconds, ends)
-        if some and some[-1] is not None and some[-1].gone:
-            # Once more, alone and longer: a busy machine is no hole.
-            ask = asks[len(said) + len(some) - 1]
-            again = _one_child(reward, rows, [ask], 2.5 * deadline_seconds, ends)
-            some[-1] = again[0] if again else None
-            if again and again[0] is not None and again[0].gone:
-                hung.append(len(ask[1]))
-        said += some
+        said += _one_child(reward, rows, asks[len(said) :], deadline_seconds, ends)
+        if said and said[-1] is not None and said[-1].late:
+            late.append(len(said) - 1)
+    if late and deadline_seconds < PATIENCE_SECONDS:
+        # Once more, alone and for longer: to be slow, or called on a busy machine, is no hole.
+        shortest = min(late, key=lambda i: len(asks[i][1]))
+        (again,) = _one_child(reward, rows, [asks[shortest]], PATIENCE_SECONDS, time.monotonic() + 60.0)
+        for i in late:
+            if again is None or not again.late:
+                said[i] = None
+        said[shortest] = again
     return [*said, *[None] * (len(asks) - len(said))]
 
 
@@ -77,12 +82,12 @@ def _one_child(
         _answer(reward, rows, asks, writing)
     os.close(writing)
     said: list[Paid | None] = []
-    buffer, failed = b"", ""
+    buffer, failed, late = b"", "", False
     with selectors.DefaultSelector() as events:
         events.register(reading, selectors.EVENT_READ)
         while len(said) < len(asks) and time.monotonic() < ends:
             if not events.select(deadline_seconds):
-                failed = f"it gave nothing within {deadline_seconds:g} seconds"
+                failed, late = f"it gave nothing within {deadline_seconds:g} seconds", True
                 break
             piece = os.read(reading, 1 << 16)
             if not piece:
@@ -97,7 +102,7 @@ def _one_child(
     with contextlib.suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return [*said, Paid(None, failed, gone=True)] if failed and len(said) < len(asks) else said
+    return [*said, Paid(None, failed, late=late)] if failed and len(said) < len(asks) else said
 
 
 def _answer(reward: Reward, rows: Sequence[Row], asks: Sequence[Ask], writing: int) -> NoReturn:

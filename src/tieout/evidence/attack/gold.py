@@ -16,7 +16,7 @@ TAG = re.compile(r"<([A-Za-z_]\w*)>((?:(?!<[A-Za-z_]\w*>).)*?)</\1>", re.DOTALL)
 MARKER = re.compile(r"(\\boxed\{|####|\b(?:final\s+)?answer(?:\s+is)?\s*[:=])[ \t]*", re.IGNORECASE)
 NUMBER = re.compile(r"(?<![\w.])[0-9][0-9,]*(?:\.[0-9]+)?|(?<![\w.])\.[0-9]+")
 UNIT = re.compile(
-    r"(?:[ \t]?(?:thousand|million|billion|trillion|mn|bn|%|per ?cent|bps|basis points|dollars|euros)\b|%)+\)?",
+    r"\)?(?:[ \t]?(?:thousand|million|billion|trillion|mn|bn|%|per ?cent|bps|basis points|dollars|euros)\b|%)*\)?",
     re.IGNORECASE,
 )
 BEFORE = re.compile(r"[-−–(]?[$€£¥]?[-−–(]?$")

@@ -6,7 +6,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
@@ -95,7 +95,7 @@ def attack(
     max_rows: int = 4,
     num_search: int = 200,
     seconds: float = 8.0,
-    deadline_seconds: float = 2.0,
+    deadline_seconds: float = 1.0,
     seed: int = 0,
     corpus: Sequence[Mapping[str, Any]] = (),
     policy: Callable[[Row], Sequence[str]] | None = None,
@@ -237,19 +237,22 @@ def _shrink(
         return finding
     last = finding
 
-    def still(text: str) -> bool:
+    def still(texts: list[str]) -> list[bool]:
         nonlocal last
-        if not text or time.monotonic() >= until or " ".join(text.split()) == " ".join(finding.gold.split()):
-            return False
-        probe = Probe(finding.kind, finding.name, text, finding.basis)
-        (paid,) = pay(reward, rows, [(finding.row, text)], deadline, until)
-        found = judged([Tried(finding.row, probe, paid)]) if paid is not None else []
-        if found and found[0].kind == finding.kind and found[0].why[:12] == finding.why[:12]:
-            last = replace(found[0], name=finding.name)
-            return True
-        return False
+        probes = [Probe(finding.kind, finding.name, text, finding.basis) for text in texts]
+        paid = pay(reward, rows, [(finding.row, text) for text in texts], deadline, until)
+        holds = []
+        for probe, said in zip(probes, paid, strict=True):
+            gold = " ".join(probe.completion.split()) == " ".join(finding.gold.split())
+            found = [] if said is None or gold else judged([Tried(finding.row, probe, said)])
+            holds.append(
+                bool(found) and (found[0].kind, found[0].why[:12]) == (finding.kind, finding.why[:12])
+            )
+            if holds[-1] and len(probe.completion) < len(last.completion):
+                last = found[0]
+        return holds
 
-    shrunk(finding.completion, still, budget=40)
+    shrunk(finding.completion, still)
     return last
 
 

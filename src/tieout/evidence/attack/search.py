@@ -93,19 +93,19 @@ def _crossed(gold: Gold, pool: Sequence[Probe], rng: random.Random) -> Probe:
     return Probe(kind, f"{first.name} x {second.name}"[:120], rng.choice(ways)()[:MAX_CHARS], "free")
 
 
-def shrunk(text: str, still: Callable[[str], bool], budget: int) -> str:
-    """A shorter text for which `still` holds, by leaving out pieces; at most `budget` calls of it."""
+def shrunk(text: str, still: Callable[[list[str]], list[bool]], rounds: int = 12) -> str:
+    """A shorter text for which `still` holds, by leaving out pieces: half of it, then smaller ones."""
     size = max(1, len(text) // 2)
-    while budget > 0 and text:
-        start, shorter = 0, False
-        while start < len(text) and budget > 0:
-            candidate = text[:start] + text[start + size :]
-            budget -= 1
-            if still(candidate):
-                text, shorter = candidate, True
-            else:
-                start += size
-        if size == 1 and not shorter:
+    for _ in range(rounds):
+        step = max(size, len(text) // 16)  # so many candidates at once at most
+        candidates = [text[:start] + text[start + size :] for start in range(0, len(text), step)]
+        candidates = [*dict.fromkeys(c for c in candidates if c and len(c) < len(text))]
+        holds = [c for c, good in zip(candidates, still(candidates), strict=True) if good]
+        if holds:
+            text = min(holds, key=len)
+            size = min(size, max(1, len(text) // 2))
+        elif size == 1:
             break
-        size = max(1, size // 2) if not shorter else min(size, max(1, len(text) // 2))
+        else:
+            size = max(1, size // 2)
     return text
