@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 import scripted_rewards as scripted
 
+from tieout.evidence.evaluate import evaluate
 from tieout.rewards import load_reward
 from tieout.rewards.exact import exact
 from tieout.rewards.numeric import numeric
+from tieout.rewards.prove import prove
 from tieout.rewards.reference import refer, resolve
 from tieout.rewards.runner import (
     Call,
@@ -29,6 +31,7 @@ from tieout.rewards.runner import (
     score_groups,
     start_workers,
 )
+from tieout.samplers.mock import MockSampler
 
 DEADLINE = 1.2
 SLACK = 2.5
@@ -125,6 +128,18 @@ def test_no_fault_becomes_a_number(workers: Workers, name: str) -> None:
     assert {o.cause for o in outcomes} <= {"reward", "infrastructure"}
     with pytest.raises(ValueError, match=rf"reward '{name}' .*rows have: answer"):
         check_call(getattr(scripted, name), [{"prompt": "p", "answer": "a"}], workers)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_no_fault_becomes_a_number_in_an_evaluation_or_a_proof(workers: Workers, name: str) -> None:
+    reward, row = getattr(scripted, name), {"prompt": "p", "completion": "a"}
+    (case,) = evaluate("t", [row], MockSampler(["a"]), reward, metrics={"same": reward}, workers=workers)
+    assert (case.status, case.score, case.metrics) == ("errored", None, {})
+    assert set(case.errors) == {"score", "same"}
+    if name not in ("hangs", "never"):  # each of a proof's tries would take its deadline
+        proof = prove(reward, [row], workers)
+        assert not proof.holds
+        assert proof.checks[0].passed == 0
 
 
 def test_a_fault_in_one_part_is_a_fault_of_the_sum(workers: Workers) -> None:
