@@ -31,13 +31,22 @@ CASES: dict[str, dict[str, Any]] = {
     "grpo-uneven": {"method": "grpo", "tokens": 1},
     # One group a step: the other rank has none.
     "sft-single": {"method": "sft", "batch_size": 1},
+    # The base cut over the ranks by FSDP2, and one of them idle now and then.
+    "dpo-sharded": {"method": "dpo", "tokens": 1, "batch_size": 3, "sharded": True},
 }
 STEPS = 3
 
 
-def fresh(folder: Path, method: str, tokens: int = 8192, batch_size: int | None = None) -> Run:
+def fresh(
+    folder: Path, method: str, tokens: int = 8192, batch_size: int | None = None, sharded: bool = False
+) -> Run:
     """A run on a tiny model, with the method's own batch unless told."""
-    run = make_run(method, folder)
+    os.environ.update({"ACCELERATE_USE_FSDP": str(sharded).lower(), "FSDP_VERSION": "2"})
+    try:
+        run = make_run(method, folder)
+    finally:
+        del os.environ["ACCELERATE_USE_FSDP"], os.environ["FSDP_VERSION"]
+    assert run.learner.sharded == (sharded and join().count > 1)
     run.learner.config = replace(run.learner.config, micro_batch_tokens=tokens)
     if batch_size is not None:
         run.method = replace(METHODS[method], batch_size=batch_size)  # type: ignore[type-var]
@@ -47,6 +56,8 @@ def fresh(folder: Path, method: str, tokens: int = 8192, batch_size: int | None 
 def outcome(folder: Path, case: str) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
     """`gradient` of the first step and `weight/...` after the last; the metrics of all steps, without times."""
     run = fresh(folder, **CASES[case])
+    if run.learner.sharded:
+        assert any(type(p.data) is not torch.Tensor for p in run.learner.model.network.parameters())
     tensors: dict[str, torch.Tensor] = {}
     steps: list[dict[str, float]] = []
 

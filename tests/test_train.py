@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import os
@@ -256,3 +257,38 @@ def test_outside_the_main_thread_signals_are_left_alone(tiny_model: ModelFolder)
     thread.start()
     thread.join()
     assert len(told) == 2
+
+
+# ---------------------------------------------------------------- what goes wrong around a step
+
+
+def test_a_service_for_metrics_that_is_down_ends_no_run(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    def down(step: int, metrics: dict[str, float]) -> None:
+        raise ConnectionError("no route to the tracker")
+
+    run = make_run("sft", tiny_model("llama"))
+    with pytest.warns(UserWarning, match=r"on_step failed at step \d .*no route to the tracker"):
+        train(run.method, run.source, run.learner, steps=2, on_step=down, checkpoints=Checkpoints(tmp_path))
+    assert names(tmp_path) == ["step-000002"]
+
+
+def test_a_checkpoint_of_other_data_or_settings_is_refused_with_what_was_and_what_is(
+    tiny_model: ModelFolder, tmp_path: Path
+) -> None:
+    options = {"steps": 1, "checkpoints": Checkpoints(tmp_path)}
+    run_sft(make_run("sft", tiny_model("llama")), **options)
+    other_rows = make_run("sft", tiny_model("llama"), rows=lambda split: ROWS[1:])
+    with pytest.raises(ValueError, match=r"data\.rows: 11 -> 10\n  data\.sha256: "):
+        run_sft(other_rows, **options)
+    other_rate = make_run("sft", tiny_model("llama"))
+    other_rate.method = dataclasses.replace(other_rate.method, learning_rate=0.5)  # type: ignore[type-var]
+    other_rate.source.seed = 8
+    before = [p.detach().clone() for p in other_rate.learner.model.trained().values()]
+    with pytest.raises(
+        ValueError, match=r"another run; .*\n  method\.learning_rate: 0\.01 -> 0\.5\n  seed: 7 -> 8\n"
+    ):
+        run_sft(other_rate, **options)
+    for a, b in zip(before, other_rate.learner.model.trained().values(), strict=True):
+        assert torch.equal(a, b)  # refused before anything was loaded
+    with pytest.raises(ValueError, match=r"schedule\.kind: \"linear\" -> \"cosine\""):
+        run_sft(make_run("sft", tiny_model("llama")), schedule=Schedule("cosine"), **options)

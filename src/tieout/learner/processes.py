@@ -62,15 +62,16 @@ class Processes:
 
     def share(self, sizes: Sequence[int]) -> list[int]:
         """Which of these pieces of work are this rank's: the largest first, each to whom has least so far."""
-        if self.count == 1:
-            return list(range(len(sizes)))
-        loads, mine = [0] * self.count, []
+        return self.shares(sizes)[self.rank if self.count > 1 else 0]
+
+    def shares(self, sizes: Sequence[int]) -> list[list[int]]:
+        """What `share` gives each rank."""
+        loads, result = [0] * self.count, [list[int]() for _ in range(self.count)]
         for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
             rank = loads.index(min(loads))
             loads[rank] += sizes[index]
-            if rank == self.rank:
-                mine.append(index)
-        return sorted(mine)
+            result[rank].append(index)
+        return [sorted(part) for part in result]
 
     def stretch(self, count: int) -> tuple[int, int]:
         """[start, end) of this rank's part of `count` things in a row."""
