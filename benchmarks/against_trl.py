@@ -58,9 +58,9 @@ class Work:
 
 WORKS = {
     "dpo-60m-512": Work("dpo", "60m", 512, 128, 2, 4, 3, 0.1, update=3.5),
-    "dpo-60m-1024": Work("dpo", "60m", 1024, 64, 2, 4, 3, 0.1, update=3.5),
+    "dpo-60m-1024": Work("dpo", "60m", 1024, 64, 2, 4, 2, 0.1, update=3.5),
     "grpo-60m": Work("grpo", "60m", 512, 128, 8, 1, 3, update=4, whole=4),
-    "grpo-60m-kl": Work("grpo", "60m", 512, 128, 8, 1, 3, 0.04, update=4, whole=4),
+    "grpo-60m-kl": Work("grpo", "60m", 512, 128, 8, 1, 2, 0.04, update=4, whole=4),
     "grpo-3m": Work("grpo", "3m", 512, 128, 8, 2, 5, update=3, whole=6),
     "grpo-3m-kl": Work("grpo", "3m", 512, 128, 8, 2, 5, 0.04, update=3, whole=6),
     "grpo-3m-1024": Work("grpo", "3m", 1024, 256, 8, 1, 5, update=3, whole=5),
