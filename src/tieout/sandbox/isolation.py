@@ -38,9 +38,15 @@ class Isolation:
 
 
 @functools.cache
+def isolation(backend: Backend) -> Isolation:
+    """Whether a backend works here, tried once a process by running a program in it."""
+    reason = _fault(backend)
+    return Isolation(backend, not reason, reason)
+
+
 def available() -> tuple[Isolation, ...]:
-    """Each backend, strongest first, tried on this machine once a process by running a program in it."""
-    return tuple(Isolation(backend, not (reason := _fault(backend)), reason) for backend in BACKENDS)
+    """Each backend, strongest first."""
+    return tuple(map(isolation, BACKENDS))
 
 
 def choose(asked: Backend | None = None) -> Backend:
@@ -49,9 +55,9 @@ def choose(asked: Backend | None = None) -> Backend:
     SandboxError: none is; the message says why, for each.
     """
     asked = asked or _from_environment()
-    for found in available():
-        if found.works and STRENGTH[found.backend] >= STRENGTH[asked]:
-            return found.backend
+    for backend in BACKENDS:
+        if STRENGTH[backend] >= STRENGTH[asked] and isolation(backend).works:
+            return backend
     reasons = "; ".join(f"{i.backend}: {i.reason or 'works, but is weaker'}" for i in available())
     raise SandboxError(
         f"no sandbox here is as strong as {asked!r} ({reasons}). Allow user namespaces or install bubblewrap; "

@@ -22,9 +22,7 @@ from .namespaces import NOBODY, readable_for_all
 # Appended, not put first: the folder has a types.py of its own.
 BOOT = "import sys; sys.path.append(sys.argv[1]); from sandbox import zygote; sys.path.pop(); "
 BOOT_ZYGOTE = BOOT + "zygote.main(int(sys.argv[2]), sys.argv[3])"
-BOOT_ONCE = (
-    BOOT + "import json; zygote.confine_and_run(json.loads(sys.argv[2]), eval(sys.argv[3]), 'bubblewrap')"
-)
+BOOT_ONCE = BOOT + "import json; zygote.confine_and_run(*json.loads(sys.argv[2]), 'bubblewrap')"
 PYTHON = ["-s", "-S", "-P", "-B"]
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin"}
 """The order of sets is the same in every run, so that a program that depends on it scores the same."""
@@ -135,7 +133,7 @@ class Bubblewrapped:
         os.close(filter_write)
         with _closing(receive, status):
             with _closing(inputs, answers, confined, filter_read):
-                given = [json.dumps(limits), str([inputs, answers, confined])]
+                given = [json.dumps([limits, [inputs, answers, confined]])]
                 command = bubblewrap.command(
                     self.bwrap, package_folder(), BOOT_ONCE, filter_read, limits["tmp_bytes"], given
                 )

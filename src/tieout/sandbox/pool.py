@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import math
 import os
@@ -57,10 +58,8 @@ class Limits:
             "MEMLOCK": 0,
             "NPROC": self.processes,
         }
-        if (
-            backend == "landlock"
-        ):  # there the kernel counts all processes of the user; the filter forbids new ones
-            del resources["NPROC"]
+        if backend == "landlock":
+            del resources["NPROC"]  # the kernel would count all of the user's; the filter forbids new ones
         return {"seconds": self.seconds, "tmp_bytes": self.tmp_bytes, "resources": resources}
 
 
@@ -164,16 +163,14 @@ class Sandbox:
         atexit.unregister(self.close)
         if os.getpid() != self._owner:
             return
-        for _ in range(self.size):
-            try:
-                zygote = self._free.get_nowait()
-            except queue.Empty:
-                return
+        idle = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                idle.append(self._free.get_nowait())
+        for zygote in idle:
             if zygote is not None:
                 zygote.close()
             self._free.put(None)
-            if zygote is None:
-                continue
 
     def __enter__(self) -> Sandbox:
         return self
