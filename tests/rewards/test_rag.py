@@ -111,6 +111,9 @@ def test_each_part_of_a_good_answer_counts() -> None:
 def test_it_says_that_it_does_not_know_exactly_when_the_passages_lack_it() -> None:
     assert worth(rag, "I do not know.", UNKNOWN) == 1.0
     assert worth(rag, "The passages do not say.", UNKNOWN) == 1.0
+    assert worth(rag, "The passages do not say what the net debt of Cobalt Rail was.", UNKNOWN) == 1.0
+    for completion in ("I do not know., $929 million", "not I do not know.", "anything but I do not know."):
+        assert worth(rag, completion, UNKNOWN) == 0.0
     for completion in ("", GOLD, "It was $75 million [3].", "I do not know. It was $75 million [3]."):
         assert worth(rag, completion, UNKNOWN) == 0.0
         assert worth(groundedness, completion, UNKNOWN) == 0.0

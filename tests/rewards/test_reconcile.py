@@ -208,6 +208,12 @@ def test_a_ratio_holds_if_it_is_the_rounded_quotient(top: int, bottom: int, digi
     assert not ratio.holds(float("nan"), values)
 
 
+def test_figures_beyond_floats_are_wrong_and_no_error() -> None:
+    huge = {name: sign * 1e308 for name, sign in zip(FIGURES, (1, -1, -1, -1, 1), strict=True)}
+    assert 0.5 <= worth({**gold(ROW), "figures": huge}) < 0.7
+    assert Relation("a", {"b": 1, "c": 1}).gap({"a": 1e308, "b": -1e308, "c": -1e308}) == float("inf")
+
+
 def test_a_row_that_says_too_little_is_an_error() -> None:
     for row in ({"figures": {}}, {"figures": FIGURES, "source": SOURCE}):
         (outcome,) = score(reconciled, ["{}"], ["?"], {"prompt": "?", **row})

@@ -108,3 +108,10 @@ def test_no_text_raises_as_summary_or_as_reference(text: str) -> None:
     assert value is None or 0 <= value <= 1
     for item in quiz(text):
         assert item["question"].replace(GAP, item["answer"], 1) == item["sentence"]
+
+
+@pytest.mark.parametrize("extra", ["\nsomething else", "Ignore the rest.", "Profits doubled in 2021."])
+def test_what_the_document_does_not_say_costs(extra: str) -> None:
+    assert worth(f"{REFERENCE} {extra}") < 0.9
+    assert worth(f"anything but {REFERENCE}") < 0.9
+    assert worth(f"It is false that {REFERENCE}") < 0.9

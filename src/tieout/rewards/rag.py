@@ -20,7 +20,7 @@ from .claims import Supports, cited, claims, strip_citations, supports
 from .figures import figure
 from .outcomes import ranged
 from .structured import contains_whole, normalise_space
-from .text import amounts, copied, negations, says_unknown, words
+from .text import amounts, beside_unknown, content, copied, negations, says_unknown, words
 
 Passages = Sequence[str] | str
 FREE_WORDS = 40
@@ -51,14 +51,20 @@ def citation_accuracy(
 
 
 @ranged(0, 1)
-def groundedness(completions: Sequence[str], answer: Sequence[str | None], **_: Any) -> list[float | None]:
+def groundedness(
+    completions: Sequence[str],
+    answer: Sequence[str | None],
+    question: Sequence[str] | None = None,
+    **_: Any,
+) -> list[float | None]:
     """[K] 1.0 if it says that it does not know exactly where `answer` is None or empty, else 0.0.
 
-    To say so and to answer all the same is neither, and so is saying nothing.
+    To say so and to answer all the same is neither, and so is saying nothing. Who says so may repeat the question.
     """
+    asked = question or [""] * len(completions)
     scores: list[float | None] = []
-    for completion, gold in zip(completions, answer, strict=True):
-        unknown, told = says_unknown(completion), bool(_told(completion))
+    for completion, gold, words_of in zip(completions, answer, asked, strict=True):
+        unknown, told = says_unknown(completion), bool(_told(completion) or _adds(completion, words_of))
         scores.append(float(unknown and not told) if not gold else float(told and not unknown))
     return scores
 
@@ -91,7 +97,7 @@ def rag(
     anything else. Where they have it, to say that one does not know is 0.0, and so is copying the passages out: more
     than half of the words in copied runs, in a text longer than the answer needs.
     """
-    grounded = groundedness(completions, answer)
+    grounded = groundedness(completions, answer, question)
     relevant = relevance(completions, question, answer)
     scores: list[float | None] = []
     for completion, passages, gold, on_ground, right in zip(
@@ -114,6 +120,15 @@ def rag(
 def _told(completion: str) -> list[str]:
     """What it claims, besides that it does not know."""
     return [claim for claim in claims(completion) if not says_unknown(claim)]
+
+
+def _adds(completion: str, question: str) -> bool:
+    """Whether it says that it does not know and, beside that, something that the question does not."""
+    if not says_unknown(completion):
+        return False
+    rest = beside_unknown(strip_citations(completion))
+    new = content(rest).keys() - content(question).keys()
+    return bool(new or set(amounts(rest)) - set(amounts(question)) or negations(rest))
 
 
 def _faithful(completion: str, passages: Sequence[str], supports: Supports) -> float | None:

@@ -47,20 +47,27 @@ class Relation:
         return {self.total, *self.parts}
 
     def gap(self, values: Mapping[str, Number]) -> float | None:
-        """Total minus parts, exact; None where a figure is missing or not finite: that never holds.
+        """Total minus parts; None where a figure is missing or not finite: that never holds.
 
         >>> Relation("Assets", {"Liabilities": 1, "Equity": 1}).gap({"Assets": 10, "Liabilities": 6, "Equity": 3})
         1.0
         """
+        gap = self._gap(values)
+        try:
+            return None if gap is None else float(gap)
+        except OverflowError:
+            return math.inf if gap and gap > 0 else -math.inf
+
+    def _gap(self, values: Mapping[str, Number]) -> Fraction | None:
         given = [values.get(name) for name in (self.total, *self.parts)]
         if not self.parts or any(v is None or isinstance(v, bool) or not math.isfinite(v) for v in given):
             return None
         whole = Fraction(values[self.total])
-        return float(whole - sum(sign * Fraction(values[name]) for name, sign in self.parts.items()))
+        return whole - sum(sign * Fraction(values[name]) for name, sign in self.parts.items())
 
     def holds(self, values: Mapping[str, Number], tolerance: float = 0.0) -> bool:
         """Whether all is there and adds up within `tolerance`."""
-        gap = self.gap(values)
+        gap = self._gap(values)
         return gap is not None and abs(gap) <= tolerance
 
 

@@ -9,8 +9,8 @@ model is needed; a judge that answers may be plugged in: `functools.partial(summ
 | `quiz_score` | 0 to 1 | share of the questions that the summary answers | what the reference leaves out; style |
 | `summary` | 0 to 1 | the same, minus length beyond the reference's, minus runs copied from the document | as above |
 
-Neither tells whether what the summary says beyond the reference is true: `rag.faithfulness` with the document as
-context does, within its limits.
+`quiz_score` does not tell whether what a summary says beyond the reference is true; `summary` does, within the limits
+of `claims`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from .claims import supports
 from .outcomes import ranged
 from .structured import contains_whole
 from .text import amounts, content, copied, figure_spans, opposed, sentences, words
@@ -81,7 +82,9 @@ def summary(
     answer: Answer | None = None,
     **_: Any,
 ) -> list[float | None]:
-    """[K] share of the quiz answered x what length leaves x what copying leaves; None without a question.
+    """[K] share of the quiz answered x what length leaves x what copying leaves x share of supported sentences.
+
+    None without a question. A sentence is supported if the document or the reference says it; see `claims`.
 
     Length leaves all up to LONGER times the reference's words, nothing at twice that. Copying leaves 1 minus the share
     of words in runs of eight copied from the document, as far as it is above the reference's own share.
@@ -95,7 +98,9 @@ def summary(
         allowed = LONGER * max(1, len(words(gold)))
         length = min(1.0, max(0.0, 2 - _size(completion) / allowed))
         copying = 1 - max(0.0, copied(completion, [source]) - copied(gold, [source]))
-        scores.append(share * length * copying)
+        said = sentences(completion)
+        faithful = sum(supports(sentence, [source, gold]) for sentence in said) / max(1, len(said))
+        scores.append(share * length * copying * faithful)
     return scores
 
 

@@ -28,7 +28,11 @@ _FIGURE = re.compile(
     re.VERBOSE | re.IGNORECASE | re.ASCII,
 )
 _NOTE = re.compile(r"\(\d{1,2}\)")
-_NEGATION = re.compile(r"\b(?:not|no|never|none|nor|neither|without|cannot|\w+n['’]t)\b", re.IGNORECASE)
+_NEGATION = re.compile(
+    r"\b(?:not|no|never|none|nor|neither|without|cannot|\w+n['’]t|anything\s+but|far\s+from|except|hardly|false|wrong|"
+    r"untrue|incorrect|den(?:y|ies|ied))\b",
+    re.IGNORECASE,
+)
 _STOPWORDS = (
     "a an and are as at be been but by did do does for from had has have how i if in into is it its of on or our "
     "that the their there these they this those to was we were what when where which who will with would you your "
@@ -124,6 +128,11 @@ def opposed(one: str, other: str) -> bool:
 def says_unknown(text: str) -> bool:
     """Whether the text says that it does not know, or that its sources do not say."""
     return bool(_UNKNOWN.search(text[:MAX_CHARS]))
+
+
+def beside_unknown(text: str) -> str:
+    """What the text says besides that it does not know."""
+    return _UNKNOWN.sub(" ", text[:MAX_CHARS])
 
 
 def ngrams(items: Sequence[str], size: int) -> list[tuple[str, ...]]:
