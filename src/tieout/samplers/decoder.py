@@ -71,7 +71,7 @@ class Decoder:
         self.changed = True
         """Whether rows have come or gone since the cache was arranged."""
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def run(self, prompts: Sequence[list[int]], requests: Sequence[list[Request]]) -> None:
         """Every prompt has as many requests. The longest prompts go first: those that follow fit into their places."""
         order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))

@@ -76,14 +76,20 @@ def _nucleus(logprobs: Tensor, top_p: float) -> Tensor:
 
 def _invert(probabilities: Tensor, uniforms: Tensor) -> Tensor:
     """[N, V], [N] -> [N]: the block that the uniform falls into, then the token within it."""
+    if probabilities.shape[-1] <= BLOCK:
+        return _possible(probabilities, _search(probabilities, uniforms)[0])
     padding = -probabilities.shape[-1] % BLOCK
     blocks = torch.nn.functional.pad(probabilities, (0, padding)).unflatten(-1, (-1, BLOCK))
     block, share = _search(blocks.sum(-1), uniforms)
     row = torch.arange(len(block), device=block.device)
-    token = block * BLOCK + _search(blocks[row, block], share)[0]
-    # Rounding at the very end of a block may point at a token that has no probability.
-    possible = probabilities.gather(-1, token.clamp(max=probabilities.shape[-1] - 1)[:, None])[:, 0] > 0
-    return token if bool(possible.all()) else torch.where(possible, token, probabilities.argmax(-1))
+    return _possible(probabilities, block * BLOCK + _search(blocks[row, block], share)[0])
+
+
+def _possible(probabilities: Tensor, tokens: Tensor) -> Tensor:
+    """The tokens; the likeliest where rounding, at the very end of a block, points at one that has no probability."""
+    known = tokens.clamp(max=probabilities.shape[-1] - 1)
+    possible = probabilities.gather(-1, known[:, None])[:, 0] > 0
+    return torch.where(possible, known, probabilities.argmax(-1))
 
 
 def _search(weights: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:

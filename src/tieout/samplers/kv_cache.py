@@ -92,6 +92,9 @@ class KVCache:
         self.to_grid = (grid[:, None] * heads + head[:, None]).flatten()
         first = at // self.slots * heads * self.slots + at % self.slots
         self.from_grid = (first[:, None] + head * self.slots).flatten()
+        seen = self.prompts[:, :, : self.places, :, : self.width]
+        self.prompt_layers = [tuple(layer) for layer in seen]  # views, made once and not at every token
+        self.own_layers = [tuple(layer) for layer in self.own]
 
     @property
     def positions(self) -> Tensor:
@@ -114,8 +117,9 @@ class KVCache:
 
     def store(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Store one new token of every row: [N, Hk, D] twice."""
-        self.own[layer, 0, :, :, self.column] = key
-        self.own[layer, 1, :, :, self.column] = value
+        keys, values = self.own_layers[layer]
+        keys[:, :, self.column] = key
+        values[:, :, self.column] = value
 
     def read(self, layer: int, query: Tensor, scale: float, window: int | None) -> Tensor:
         """[N, H, D] -> [N, H, D]: what each row's newest token takes from its prompt and from its own tokens."""
@@ -127,9 +131,9 @@ class KVCache:
         rows, all_heads, dim = query.shape
         heads = self.own.shape[3]
         query = query.reshape(rows * heads, -1, dim)  # query heads that share a key head side by side
-        keys, values = self.own[layer, :, :, :, self.columns]
+        keys, values = (x[:, :, self.columns] for x in self.own_layers[layer])
         own, own_lse = _attend(query.view(rows, heads, -1, dim), keys, values, own_bias, scale)
-        keys, values = self.prompts[layer, :, : self.places, :, : self.width]
+        keys, values = self.prompt_layers[layer]
         grid = query.index_select(0, self.to_grid).view(self.places, heads, -1, dim)
         prompt, lse = _attend(grid, keys, values, prompt_bias, scale)
         prompt = prompt.reshape(-1, all_heads // heads, dim).index_select(0, self.from_grid)

@@ -52,7 +52,6 @@ class LeanStep:
         self.tables: dict[str | None, tuple[Tensor, Tensor]] = {}
         self.extent = 0
 
-    @torch.no_grad()
     def __call__(self, tokens: Tensor, cache: KVCache) -> Tensor:
         """[N] tokens -> [N, d] hidden states that predict the next; their keys and values go into the cache."""
         positions = cache.positions
