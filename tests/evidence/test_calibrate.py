@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tieout.evidence.calibrate import Calibration, CalibrationPolicy, calibrate
 from tieout.evidence.calibration_plot import plot
 from tieout.evidence.reliability import calibration_error, drift, faults, kappa, reliability, separation
+from tieout.rewards.numeric import numeric
 
 
 def given_score(completions: list[str], **_: Any) -> list[float]:
@@ -235,6 +236,14 @@ def test_on_real_solutions_the_right_reader_passes_and_two_naive_ones_are_told_a
     )
     assert contains.agreement.value is not None
     assert 0.8 < contains.agreement.value < last.agreement.low  # pays for the number anywhere
+
+
+def test_our_numeric_reward_agrees_with_the_labels_of_real_solutions(shared_data: Path) -> None:
+    rows = [{**row, "completion": row["completion"].replace("\nA:", "\n####")} for row in gsm8k(shared_data)]
+    found = calibrate("numeric", numeric, rows)
+    assert found.verdict == "pass"
+    assert found.agreement.low is not None
+    assert found.agreement.low > 0.99
 
 
 def test_on_pairs_marked_by_people_length_is_no_reward(shared_data: Path) -> None:
