@@ -8,7 +8,7 @@ from importlib import import_module
 COMMANDS: dict[str, str] = {
     "demo": "Watch the embedded model become better at a finance task",
     "run": "Run a recipe: SFT, preferences, DPO or GRPO, evaluate, gate, ship",
-    "train": "Train with one method: sft, dpo or grpo",
+    "train": "Train with one method, such as sft, dpo, grpo or ppo",
     "sample": "Ask a model",
     "eval": "Score a model on a task or a file",
     "calibrate": "Hold a reward against the marks of people",
