@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-KILLS = int(os.environ.get("TIEOUT_KILLS", "4"))
+KILLS = int(os.environ.get("TIEOUT_KILLS", "3"))
 """How often each run is killed; set it higher for a longer search."""
 
 pytestmark = pytest.mark.timeout(900)
@@ -152,7 +152,7 @@ def test_killed_at_any_moment_a_run_ends_as_if_unbroken(
     for number in range(KILLS):
         # Early enough that something is left to do: each process does what is left of the one before.
         fate: dict[str, Any] = {"die_at": rng.randrange(1, max(2, events // 2))}
-        if number % 4 == 3:
+        if number % 3 == 2:
             fate = {"seconds": rng.uniform(0.1, 0.7) * seconds}
         died += server.run(command(method, tmp_path / "run"), log, **fate)["status"] == -signal.SIGKILL
     assert died >= KILLS / 2

@@ -116,7 +116,8 @@ def test_two_processes_give_the_gradients_and_the_weights_of_one(
         assert (first[name] - weight).abs().max() < 2e-5, name
     for ours, theirs in zip(steps, found(two, 0)["metrics"][case], strict=True):
         assert ours.keys() == theirs.keys()
-        for name, value in ours.items():
+        for name in ours.keys() - {"token_ratio", "shared_prefix"}:  # what was fed depends on who has what
+            value = ours[name]
             assert theirs[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
 
 
