@@ -225,7 +225,12 @@ def no_tokens(reply: Any) -> Any:
     return reply
 
 
-FAILURES: list[Misbehave] = [429, 500, 503, "drop", "garbage", short, uneven, no_number, no_tokens]
+def aborted(reply: Any) -> Any:
+    reply["choices"][0]["finish_reason"] = "abort"
+    return reply
+
+
+FAILURES: list[Misbehave] = [aborted, 429, 500, 503, "drop", "garbage", short, uneven, no_number, no_tokens]
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=str)

@@ -60,12 +60,14 @@ def completions_of(reply: Any, count: int, text: Callable[[list[int]], str]) -> 
 
 
 def _completion(choice: Mapping[str, Any], text: Callable[[list[int]], str]) -> Completion:
-    reported = choice.get("logprobs")
-    tokens, logprobs = choice.get("token_ids"), (reported or {}).get("token_logprobs")
+    tokens: Any = choice.get("token_ids")
+    logprobs: Any = (choice.get("logprobs") or {}).get("token_logprobs")
     whole = isinstance(tokens, list) and isinstance(logprobs, list) and len(tokens) == len(logprobs) > 0
     if not whole or not all(map(_is_token, tokens)) or not all(map(_is_logprob, logprobs)):
         raise Garbled(f"a completion has token_ids {str(tokens)[:80]} and logprobs {str(logprobs)[:80]}")
-    reason = "stop" if choice.get("finish_reason") == "stop" else "length"
+    reason = choice.get("finish_reason")
+    if reason not in ("stop", "length"):  # abort, error: neither the policy nor the limit ended it
+        raise Garbled(f"a completion ended by {reason!r}")
     return Completion(tokens, [True] * len(tokens), logprobs, text(tokens), reason)
 
 
