@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from peft import LoraConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 POLICY = "default"
@@ -101,12 +102,13 @@ def start_from(network: PreTrainedModel, folder: Path, adapter: AdapterConfig | 
 
 def add_frozen(peft: PeftModel, folder: Path, name: str) -> None:
     """Load the adapter in `folder` beside the others, without a gradient and not active."""
-    config = _read(folder)
-    config.inference_mode, config.lora_dropout = True, 0.0
+    _read(folder)
     device = str(next(peft.parameters()).device)
-    peft.load_adapter(
-        str(folder), adapter_name=name, is_trainable=False, peft_config=config, torch_device=device
-    )
+    peft.load_adapter(str(folder), adapter_name=name, is_trainable=False, torch_device=device)
+    peft.peft_config[name].lora_dropout = 0.0  # else nothing could be shared, for a dropout that is never on
+    for layer in tuner_layers(peft):
+        if name in layer.lora_dropout:
+            layer.lora_dropout[name] = nn.Identity()
     peft.eval()
 
 
