@@ -9,9 +9,7 @@ from tieout.monitors import StopTraining
 from tieout.types import Completion, Group
 
 
-def group(
-    *scores: float, lengths: tuple[int, ...] = (), reason: str = "stop", sampled: bool = True
-) -> Group:
+def group(*scores: float, lengths: tuple[int, ...] = (), reason: str = "stop", sampled: bool = True) -> Group:
     completions = [
         Completion([1] * n, [True] * n, [0.0] * n if sampled else None, finish_reason=reason)
         for n in lengths or [1] * len(scores)
@@ -40,6 +38,15 @@ def test_given_rows_have_no_score() -> None:
 def test_lengths_are_per_completion_not_per_group() -> None:
     groups = [group(lengths=(2, 4, 6)), group(lengths=(20,), reason="length")]
     assert told(monitors.lengths, groups) == {"length": 8.0, "cut_off": 0.25}
+
+
+def test_the_entropy_of_sampling_is_a_mean_over_tokens_where_a_sampler_told() -> None:
+    silent, told_it = (
+        Completion([1, 2], [True] * 2),
+        Completion([1, 2, 3], [True] * 3, entropies=[1.0, 2.0, 6.0]),
+    )
+    assert told(monitors.lengths, [Group([0], [silent, told_it])])["sampling_entropy"] == pytest.approx(3.0)
+    assert "sampling_entropy" not in told(monitors.lengths, [Group([0], [silent])])
 
 
 @pytest.mark.parametrize("name", ["mismatch", "kl"])

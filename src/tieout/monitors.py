@@ -42,10 +42,15 @@ def scores(step: int, groups: Sequence[Group], metrics: MutableMapping[str, floa
 
 
 def lengths(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
-    """Add the mean length of completions in tokens, and the share that was cut off."""
+    """Add the mean length of completions in tokens, and the share that was cut off.
+
+    With `sampling_entropy`, nats a token when it was drawn, if the sampler tells.
+    """
     completions = [c for g in groups for c in g.completions]
     metrics["length"] = fmean(len(c.tokens) for c in completions)
     metrics["cut_off"] = fmean(c.finish_reason == "length" for c in completions)
+    if entropies := [e for c in completions for e in c.entropies or []]:
+        metrics["sampling_entropy"] = fmean(entropies)
 
 
 def kl_to_reference(learner: Learner, every: int = 10) -> Monitor:

@@ -30,6 +30,8 @@ class Completion:
     """The decoded completion, as rewards see it."""
     finish_reason: str = "stop"
     """`stop`: the policy ended its turn. `length`: it was cut off."""
+    entropies: list[float] | None = None
+    """[C] nats, of the distribution that each token was drawn from, where the sampler tells."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,4 +99,5 @@ class LocalSampler:
             request.logprobs,
             self.chat.text(request.tokens),
             "stop" if stopped else "length",
+            request.entropies or None,
         )
