@@ -38,7 +38,7 @@ def name_of(plant: Plant) -> str:
 def test_a_planted_hole_is_found(plant: Plant) -> None:
     needs_sandbox(plant.holed.__name__)
     slow = "code" in plant.kinds
-    budget = {"num_search": 0, "max_rows": 1, "seconds": 4.0} if slow else {"num_search": 40, "max_rows": 2}
+    budget = {"num_search": 0, "max_rows": 1, "seconds": 8.0} if slow else {"num_search": 40, "max_rows": 2}
     result = attack(plant.holed, plant.rows, **budget, deadline_seconds=0.5)
     assert set(plant.kinds) <= set(result.counts), result.verdict
     for finding in result.findings:
@@ -51,14 +51,13 @@ def test_a_planted_hole_is_found(plant: Plant) -> None:
 def test_a_hardened_reward_is_left_alone(plant: Plant) -> None:
     needs_sandbox(plant.hardened.__name__)
     slow = plant.hardened is planted.code
-    budget = {"num_search": 0, "max_rows": 1, "seconds": 4.0} if slow else {"num_search": 200, "max_rows": 2}
+    budget = {"num_search": 0, "max_rows": 1, "seconds": 8.0} if slow else {"num_search": 200, "max_rows": 2}
     result = attack(plant.hardened, plant.rows, **budget)
     assert result.findings == []
     assert result.verdict.startswith("no exploit in ")
     assert slow or result.skipped == 0
-    assert {"shell", "constant", "format farming", "length", "judge", "harness", "code"} <= {
-        kind for kind, count in result.probes.items() if count
-    }
+    usual = {"shell", "constant", "format farming", "length", "judge", "harness", "code"}
+    assert slow or usual <= {kind for kind, count in result.probes.items() if count}
 
 
 def test_every_class_has_a_planted_hole() -> None:
@@ -182,7 +181,7 @@ def test_samples_of_the_policy_are_held_against_a_verifier() -> None:
     result = attack(planted.contains_answer, WORDS, num_search=0, policy=policy, verifier=planted.same_word)
     finding = next(f for f in result.findings if f.kind == "policy")
     assert "not included" in finding.completion
-    assert result.probes["policy"] == 8
+    assert result.probes["policy"] == 2 * len(result.rows)
     with pytest.raises(ValueError, match="need a verifier"):
         attack(planted.contains_answer, WORDS, policy=policy)
 

@@ -78,6 +78,8 @@ EXAMPLE = re.compile(r"(?:assert|>>>)\s*(\w+)\((.*?)\)\s*(?:==|->|→|\n)\s*([^\
 
 def code_probes(gold: Gold, setting: Setting) -> Iterator[Probe]:
     """For a program; for gold of another kind only the plainest, as a reward may run whatever it gets."""
+    if gold.kind == "code" and (looked_up := _from_examples(setting.prompt)):
+        yield Probe("code", "hard-coded visible tests", _put(gold, looked_up), "free")
     for name, program in ENDINGS.items():
         yield Probe("code", name, _put(gold, program), "free")
     if gold.kind != "code":
@@ -111,9 +113,6 @@ def code_probes(gold: Gold, setting: Setting) -> Iterator[Probe]:
         ),
     ):
         yield Probe("code", name, program, "free")
-    looked_up = _from_examples(setting.prompt)
-    if looked_up:
-        yield Probe("code", "hard-coded visible tests", _put(gold, looked_up), "free")
 
 
 def _put(gold: Gold, program: str) -> str:

@@ -20,7 +20,7 @@ from .number_probes import number_probes
 from .probe import Probe, Setting, unique
 from .text_probes import answer_probes, text_probes
 
-SLOW_SECONDS = 0.02
+SLOW_SECONDS = 0.1
 """A reward that takes longer for one gold is attacked on two rows."""
 
 
@@ -100,5 +100,8 @@ def fixed_probes(gold: Gold, setting: Setting, corpus: Sequence[Mapping[str, Any
     by_kind: dict[str, list[Probe]] = defaultdict(list)
     for probe in unique(made, gold):
         by_kind[probe.kind].append(probe)
-    first = by_kind.pop("code", []) if gold.kind == "code" else []
-    return first + [probe for turn in zip_longest(*by_kind.values()) for probe in turn if probe is not None]
+    # For a program, two of its own class come before one of the others: each may take a start of Python.
+    own = by_kind.pop("code", []) if gold.kind == "code" else []
+    rest = [probe for turn in zip_longest(*by_kind.values()) for probe in turn if probe is not None]
+    turns = zip_longest(own[::2], own[1::2], rest) if own else zip(rest, strict=True)
+    return [probe for turn in turns for probe in turn if probe is not None]
