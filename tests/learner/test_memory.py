@@ -10,6 +10,7 @@ import torch
 
 from random_groups import gradient, make_learner, random_groups, relative
 from tieout.batch import Batch, Outputs
+from tieout.learner import AdapterConfig
 from tieout.learner import learner as module
 from tieout.learner.memory import free_bytes, kept_bytes
 
@@ -64,3 +65,11 @@ def test_what_a_token_keeps_is_what_a_larger_forward_keeps(tiny_model: ModelFold
     layout = learner._layout(random_groups([(200, [100, 80, 120])]))
     whole = kept_bytes(lambda: learner.outputs(layout), list(learner.model.network.parameters()))
     assert learner._bytes_per_token == pytest.approx(whole / layout.fed, rel=0.1)
+
+
+def test_measuring_draws_no_number_that_training_would_draw(tiny_model: ModelFolder) -> None:
+    """A resumed run measures at another step: with adapter dropout, its masks must stay those of the unbroken run."""
+    learner = make_learner(tiny_model("llama"), adapter=AdapterConfig(rank=4, dropout=0.3), layout="repeated")
+    state = torch.random.get_rng_state()
+    assert learner._bytes_per_token > 0
+    assert torch.equal(torch.random.get_rng_state(), state)

@@ -300,7 +300,9 @@ class Learner:
         """What a token keeps for backward, measured on a few."""
         layout = self._layout(probe(self.model.causal.config.get_text_config().vocab_size)[0])
         weights = list(self.model.network.parameters())
-        with training_mode(self.model, False):
+        devices = [self.model.device] if self.model.device.type == "cuda" else []
+        # Dropout draws: a resumed run measures at another step, and must see the numbers that the unbroken one saw.
+        with torch.random.fork_rng(devices), training_mode(self.model, False):
             return kept_bytes(lambda: self.outputs(layout), weights) / layout.fed
 
     def _micro_batches(self, groups: Sequence[Group]) -> Iterator[list[Group]]:
