@@ -106,7 +106,7 @@ def by_reward(reward: Reward) -> Label:
     """Labels by a program or a judge; a group in which it failed or abstained, or found all alike, is left out."""
 
     def label(rows: Sequence[Row], step: int) -> list[Row]:
-        found = []
+        found: list[Row] = []
         for row in rows:
             outcomes = score(reward, row["completions"], [row["prompt"]] * len(row["completions"]), row)
             scores = [outcome.score for outcome in outcomes]
@@ -135,7 +135,7 @@ def by_file(folder: Path) -> Label:
                 f"step {step}: samples wait for labels in {asked}; write them to {answered.name} beside it, the same "
                 "rows with `scores` (one a completion, higher is better), and start again"
             )
-        found = [row for row in read_rows(answered) if len(set(row["scores"])) > 1]
+        found: list[Row] = [row for row in read_rows(answered) if len(set(row["scores"])) > 1]
         asked.unlink()
         answered.rename(answered.with_name(answered.name.replace("scored", "used")))
         return found
