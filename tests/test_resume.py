@@ -155,7 +155,7 @@ def test_killed_at_any_moment_a_run_ends_as_if_unbroken(
         if number % 3 == 2:
             fate = {"seconds": rng.uniform(0.1, 0.7) * seconds}
         died += server.run(command(method, tmp_path / "run"), log, **fate)["status"] == -signal.SIGKILL
-    assert died >= KILLS / 2
+    assert died >= min(KILLS / 2, 3)  # later ones may find nothing left to do
     answer = server.run(command(method, tmp_path / "run"), log)
     assert answer["status"] == 0, log.read_text()[-3000:]
     assert ending(tmp_path / "run", method) == whole
