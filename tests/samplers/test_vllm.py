@@ -233,7 +233,7 @@ def aborted(reply: Any) -> Any:
 FAILURES: list[Misbehave] = [aborted, 429, 500, 503, "drop", "garbage", short, uneven, no_number, no_tokens]
 
 
-@pytest.mark.parametrize("failure", FAILURES, ids=str)
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: getattr(failure, "__name__", str(failure)))
 def test_a_failure_that_passes_changes_nothing(start: Callable[..., FakeVLLM], failure: Misbehave) -> None:
     server = start()
     expected = tokens_of(sampler(server).sample(PROMPTS, 3, PARAMS))
@@ -242,7 +242,7 @@ def test_a_failure_that_passes_changes_nothing(start: Callable[..., FakeVLLM], f
     assert not server.next
 
 
-@pytest.mark.parametrize("failure", FAILURES, ids=str)
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: getattr(failure, "__name__", str(failure)))
 def test_a_failure_that_stays_ends_the_server_with_its_reason(
     start: Callable[..., FakeVLLM], failure: Misbehave
 ) -> None:

@@ -23,7 +23,7 @@ from ..types import Row
 from . import Task
 from .glossary import GLOSSARY
 
-NUM_TEST = 180
+NUM_TEST = 720
 """Rows of the test split: an equal number of each skill."""
 
 _NAMES = [
