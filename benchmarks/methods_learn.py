@@ -27,7 +27,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from tieout import stats
 from tieout.evidence.evaluate import evaluate
 from tieout.groups import best_and_worst, decided
-from tieout.learner import AdapterConfig, Learner
+from tieout.learner import AdapterConfig, Learner, load
 from tieout.learner.checkpoint import save_adapter
 from tieout.methods import METHODS
 from tieout.pipelines.fit import Fit, prepare
@@ -52,23 +52,23 @@ class Setting:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def online(steps: int = 10, **options: Any) -> Setting:
+def online(steps: int = 8, **options: Any) -> Setting:
     """A method that samples: 8 prompts of 8 completions a step."""
     defaults = {"learning_rate": 1e-3, "batch_size": 8, "group_size": 8, "max_new_tokens": MAX_NEW_TOKENS}
     return Setting("prompts", steps, {**defaults, **options})
 
 
-def pairs(learning_rate: float, steps: int = 14, **options: Any) -> Setting:
+def pairs(learning_rate: float, steps: int = 12, **options: Any) -> Setting:
     return Setting("pairs", steps, {"learning_rate": learning_rate, "batch_size": 16, **options})
 
 
 SETTINGS: dict[str, Setting] = {
-    "sft": Setting("demonstrations", 40, {"learning_rate": 1e-3, "batch_size": 16}),
+    "sft": Setting("demonstrations", 30, {"learning_rate": 1e-3, "batch_size": 16}),
     "rejection_sampling": online(),
     "reward_model": pairs(1e-3, 20),
     "dpo": pairs(5e-4),
     "online_dpo": online(learning_rate=5e-4),
-    "kto": Setting("labels", 14, {"learning_rate": 5e-4, "batch_size": 32}),
+    "kto": Setting("labels", 12, {"learning_rate": 5e-4, "batch_size": 32}),
     "orpo": pairs(5e-4),
     "cpo": pairs(3e-4),
     "simpo": pairs(3e-4),
@@ -103,34 +103,31 @@ def scores_of(model: Any, rows: Sequence[Row]) -> list[float]:
     return [case.score for case in cases if case.score is not None]
 
 
-def start_of(seed: int, folder: Path, count: int) -> Start:
-    """Made once a seed, and kept."""
-    path, rows = folder / f"seed-{seed}", held_out(count)
+def start_of(seed: int, folder: Path, count: int, prompts: int) -> Start:
+    """Made once a seed, and kept: the adapter first, then what it wrote."""
+    path, rows, task = folder / f"seed-{seed}", held_out(count), load_task(TASK)
     known = path / "start.json"
-    if not known.exists():
-        task = load_task(TASK)
+    if not (path / "start").exists():
         fit = Fit(METHODS["sft"](learning_rate=1e-3, batch_size=16), MODEL, seed=seed, device="cpu")
         learner, source = prepare(fit, task)
         train(fit.method, source, learner, steps=30, schedule=fit.schedule)
         path.mkdir(parents=True, exist_ok=True)
         save_adapter(learner, path / "start")
-        sampler = LocalSampler(learner.model)
+    if not known.exists():
+        sampler = LocalSampler(load(MODEL, start=path / "start", device="cpu"))
         drawn = Source(task, sampler.chat, sampler, seed=1000 + seed)
-        groups = [
-            group
-            for chunk in range(10)
-            for group in drawn.rollout(drawn.take(28), 8, SamplingParams(MAX_NEW_TOKENS, 0.7, seed=chunk))
-        ]
         found = []
-        for group in filter(decided, groups):
-            chosen, rejected = best_and_worst(group).completions
-            found.append({"prompt": group.row["prompt"], "chosen": chosen.text, "rejected": rejected.text})
-        known.write_text(json.dumps({"pairs": found, "scores": scores_of(learner.model, rows)}))
+        for chunk in range(0, prompts, 24):
+            params = SamplingParams(MAX_NEW_TOKENS, 0.7, seed=chunk)
+            for group in filter(decided, drawn.rollout(drawn.take(min(24, prompts - chunk)), 6, params)):
+                chosen, rejected = best_and_worst(group).completions
+                found.append(
+                    {"prompt": group.row["prompt"], "chosen": chosen.text, "rejected": rejected.text}
+                )
+        known.write_text(json.dumps({"pairs": found, "scores": scores_of(sampler.model, rows)}))
     state = json.loads(known.read_text())
     if len(state["scores"]) != count:
-        raise SystemExit(
-            f"{known} was made with {len(state['scores'])} held-out rows, not {count}: delete {path}"
-        )
+        raise SystemExit(f"{known} is of {len(state['scores'])} held-out rows, not {count}: delete it")
     return Start(path / "start", state["pairs"], state["scores"])
 
 
@@ -148,9 +145,9 @@ def rows_for(setting: Setting, start: Start) -> Task:
     return Task(TASK, lambda split: rows, task.reward)
 
 
-def run(name: str, seed: int, folder: Path, count: int, steps: int | None) -> dict[str, Any]:
+def run(name: str, start: Start, seed: int, count: int, steps: int | None) -> dict[str, Any]:
     """Train one method from the seed's start; scores before and after, and seconds of training."""
-    setting, start = SETTINGS[name], start_of(seed, folder, count)
+    setting = SETTINGS[name]
     method: Any = METHODS[name](**setting.options)
     scored = name != "reward_model"
     begin = None if name in ("sft", "reward_model") else start.adapter
@@ -221,7 +218,8 @@ def main() -> None:
     )
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--count", type=int, default=100, help="held-out rows")
+    parser.add_argument("--count", type=int, default=80, help="held-out rows")
+    parser.add_argument("--prompts", type=int, default=192, help="prompts sampled by each start for pairs")
     parser.add_argument("--steps", type=int, default=None, help="instead of each method's own")
     parser.add_argument("--again", action="store_true", help="repeat what was measured")
     parser.add_argument("--folder", type=Path, default=Path("runs/methods_learn"))
@@ -236,7 +234,8 @@ def main() -> None:
         for name in arguments.methods:
             if not arguments.again and any((r["method"], r["seed"]) == (name, seed) for r in runs):
                 continue
-            done = run(name, seed, arguments.folder, arguments.count, arguments.steps)
+            start = start_of(seed, arguments.folder, arguments.count, arguments.prompts)
+            done = run(name, start, seed, arguments.count, arguments.steps)
             runs = [r for r in runs if (r["method"], r["seed"]) != (name, seed)] + [done]
             runs.sort(key=lambda r: (order.index(r["method"]), r["seed"]))
             arguments.results.write_text(json.dumps(runs, indent=1) + "\n")
