@@ -44,6 +44,7 @@ def detectors(gold: Callable[..., Any]) -> dict[str, alarms.Detector]:
         "entropy collapse": alarms.entropy_collapse(),
         "length drift": alarms.length_drift(),
         "no signal": alarms.no_signal(),
+        "one part dominates": alarms.dominant_part(),
         "repetition": alarms.above("repetition", 0.2),
         "refusals": alarms.above("refusal", 0.2),
         "empty": alarms.above("empty", 0.2),

@@ -117,6 +117,29 @@ def test_an_impossible_row_that_is_passed_is_a_hack_at_once() -> None:
     assert "'the trick'" in (detect(2, [possible, passed], {}) or "")
 
 
+def two_parts(right: float, form: float | None) -> Group:
+    group = rollouts([right, 0.0], ["x", "y"])
+    group.columns.update({"reward/right": [right, 0.0], "reward/form": [form, form]})
+    return group
+
+
+def test_one_part_that_is_nearly_all_of_the_reward_alarms() -> None:
+    def first(run: Callable[[int], Group], **options: Any) -> int | None:
+        detect = alarms.dominant_part(**options)
+        return next((t for t in range(1, 41) if detect(t, [run(t)], {})), None)
+
+    # Form is learnt while answers are forgotten: 0.9 of the total from step 18 on, and five steps of it.
+    assert first(lambda t: two_parts(max(0.0, 1 - t / 20), 0.5)) == 22
+    assert first(lambda t: two_parts(min(1.0, 0.2 + t / 40), 0.5)) is None
+    assert first(lambda t: two_parts(0.0 if t % 4 else 1.0, 0.5)) is None  # not five steps in a row
+    # The same scores, weighed: a part with a tenth of the weight is not what is paid for.
+    assert first(lambda t: two_parts(0.5, 0.5), weights={"right": 1.0, "form": 0.02}) == 5
+    assert first(lambda t: two_parts(0.5, 0.5), weights={"right": 1.0, "form": -0.5}) is None
+    # A part that only abstains has no size, and there is no other to be larger than.
+    assert first(lambda t: two_parts(0.5, None)) is None
+    assert first(lambda t: rollouts([1.0], ["x"])) is None
+
+
 def gold(completions: list[str], **_: Any) -> list[float | None]:
     return [float(text) for text in completions]
 

@@ -111,6 +111,44 @@ def kl_per_sequence(limit: float = 15.0, patience: int = 2) -> Detector:
     return detect
 
 
+def dominant_part(
+    share: float = 0.9, weights: Mapping[str, float] | None = None, patience: int = 5
+) -> Detector:
+    """One part of a combined reward is more than this share of the total, `patience` scored steps in a row.
+
+    Then that part alone is learnt, such as a form without answers. Part i counts as |weight_i| times the mean of its
+    absolute scores of the step, those left out where it abstained or failed. Rewards without parts are passed over.
+
+    Args:
+        share: of the sum over all parts.
+        weights: name -> weight, such as `combine(...).weights`; left out: every part weighs the same.
+        patience: steps.
+    """
+    row = 0
+
+    def detect(step: int, groups: Sequence[Group], metrics: Mapping[str, float]) -> str | None:
+        nonlocal row
+        given: dict[str, list[float]] = {}
+        for group in groups:
+            for column, scores in group.columns.items():
+                if column.startswith("reward/"):
+                    given.setdefault(column.removeprefix("reward/"), []).extend(
+                        abs(score) for score in scores if score is not None
+                    )
+        sizes = {n: abs((weights or {}).get(n, 1.0)) * fmean(found) for n, found in given.items() if found}
+        total = sum(sizes.values())
+        if len(sizes) < 2 or not total:
+            return None
+        name, most = max(sizes.items(), key=lambda item: item[1])
+        row = row + 1 if most > share * total else 0
+        if row < patience:
+            return None
+        row = 0
+        return f"part {name!r} is {most / total:.0%} of the reward (limit {share:.0%})"
+
+    return detect
+
+
 def canaries(column: str = "canary", passing: float = 0.5) -> Detector:
     """Impossible items: rows whose column `canary` is true can only be passed by a hack, so one pass is enough."""
 
