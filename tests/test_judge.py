@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tieout import judge as judge_module
 from tieout.judge import Judge, compare, family, parse
-from tieout.rewards.runner import score
+from tieout.rewards.runner import combine, score
 from tieout.samplers import SamplingParams
 from tieout.samplers.api import IncompleteError
 from tieout.samplers.mock import MockSampler
@@ -150,6 +150,20 @@ def test_a_judge_of_the_policys_family_is_refused_unless_wanted() -> None:
     assert family("symphony") is None  # "phi" inside a word is no family
     with pytest.raises(ValueError, match="rubric is empty"):
         Judge(MockSampler([]), " ")
+
+
+def test_judges_weigh_less_than_the_programmatic_parts() -> None:
+    judge = Judge(MockSampler([]), RUBRIC)
+    with pytest.raises(ValueError, match=r"judges weigh 0.5 \(judge 0.5\), .* parts 0.5 \(exact 0.5\)"):
+        combine({"exact": 0.5, judge: 0.5})
+    with pytest.raises(ValueError, match=r"judges weigh 1 .* parts 0 \(none\)"):
+        combine({judge: 1.0})
+    with pytest.raises(ValueError, match=r"judges weigh 1\.5"):
+        combine({"exact": 1.0, judge: -1.5})  # a penalty weighs as much as a bonus
+    with pytest.raises(ValueError, match="judges weigh 2"):
+        combine({"exact": 1.0, combine({judge: 1.0}, allow_judges_to_lead=True): 2.0})
+    assert combine({"exact": 1.0, judge: 0.5}).weights == {"exact": 1.0, "judge": 0.5}
+    assert combine({judge: 1.0}, allow_judges_to_lead=True).weights == {"judge": 1.0}
 
 
 def test_a_judge_of_places_decides_nothing() -> None:

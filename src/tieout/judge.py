@@ -88,6 +88,8 @@ class Judge:
             )
 
     __reward_range__: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    is_judge: ClassVar[bool] = True
+    """`combine` refuses to let judges weigh as much as the other parts."""
 
     @property
     def __name__(self) -> str:

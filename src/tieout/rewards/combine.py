@@ -11,7 +11,7 @@ from math import fsum, isfinite
 from typing import Any, Literal
 
 from . import Reward, load_reward
-from .outcomes import ABSTAINED, Outcome, attempt, parameters, reward_name, reward_range
+from .outcomes import ABSTAINED, Outcome, attempt, is_judge, parameters, reward_name, reward_range
 
 Missing = Literal["abstain", "rescale", "leave_out"]
 
@@ -30,6 +30,11 @@ class Combined:
             # A hair wider than the sum, which is rounded.
             low, high = fsum(end[0] for end in ends), fsum(end[1] for end in ends)
             self.__reward_range__ = (low - 1e-9, high + 1e-9)
+
+    @property
+    def is_judge(self) -> bool:
+        """Whether no part of it is programmatic."""
+        return all(is_judge(part) for part in self.parts.values())
 
     @property
     def __signature__(self) -> inspect.Signature:
@@ -82,16 +87,21 @@ class Combined:
         return total
 
 
-def combine(weights: Mapping[Reward | str, float], missing: Missing = "abstain") -> Combined:
+def combine(
+    weights: Mapping[Reward | str, float], missing: Missing = "abstain", *, allow_judges_to_lead: bool = False
+) -> Combined:
     """The weighted sum of rewards, given as functions or by name; each part is logged by its name.
 
     Args:
         weights: reward -> weight: finite, not 0, negative for a penalty.
-        missing: where a part abstains, the sum `abstain`s, or the others are `rescale`d to the full weight, or summed as
-            they are (`leave_out`, as in TRL: rows where a part abstains then score less).
+        missing: where a part abstains, the sum `abstain`s, or the others are `rescale`d to the full weight, or
+            summed as they are (`leave_out`, as in TRL: rows where a part abstains then score less).
+        allow_judges_to_lead: a judge can be persuaded, so all judges together must weigh less than the other
+            parts; say yes to have it otherwise.
 
     Raises:
-        ValueError: no parts, two parts of one name, a weight of 0 or that is not finite.
+        ValueError: no parts, two parts of one name, a weight of 0 or that is not finite, or judges that weigh as much
+            as the other parts.
     """
     parts: dict[str, Reward] = {}
     given: dict[str, float] = {}
@@ -105,4 +115,21 @@ def combine(weights: Mapping[Reward | str, float], missing: Missing = "abstain")
         parts[name], given[name] = part, float(weight)
     if not parts:
         raise ValueError("nothing to combine: give at least one reward with its weight")
+    if not allow_judges_to_lead:
+        _refuse_leading_judges(parts, given)
     return Combined(parts, given, missing)
+
+
+def _refuse_leading_judges(parts: Mapping[str, Reward], weights: Mapping[str, float]) -> None:
+    judges = {name: abs(weights[name]) for name, part in parts.items() if is_judge(part)}
+    rest = {name: abs(weight) for name, weight in weights.items() if name not in judges}
+    if judges and fsum(judges.values()) >= fsum(rest.values()):
+
+        def shown(some: Mapping[str, float]) -> str:
+            each = ", ".join(f"{name} {weight:g}" for name, weight in some.items())
+            return f"{fsum(some.values()):g} ({each or 'none'})"
+
+        raise ValueError(
+            f"judges weigh {shown(judges)}, the programmatic parts {shown(rest)}: a judge can be persuaded, so it must "
+            "weigh less; lower its weight, or say allow_judges_to_lead=True"
+        )

@@ -91,6 +91,11 @@ def judges_form(reward: Reward) -> bool:
     return bool(getattr(_bare(reward), "__judges_form__", False))
 
 
+def is_judge(reward: Reward) -> bool:
+    """Whether a model with a rubric decides the score: its attribute `is_judge`."""
+    return bool(getattr(_bare(reward), "is_judge", False))
+
+
 def reward_name(reward: Reward) -> str:
     """What messages call it: the function's name, or the class's."""
     bare = _bare(reward)
