@@ -151,9 +151,9 @@ def test_killed_at_any_moment_a_run_ends_as_if_unbroken(
     rng, died, log = random.Random(f"{method}/{KILLS}"), 0, tmp_path / "log"
     for number in range(KILLS):
         # Early enough that something is left to do: each process does what is left of the one before.
-        fate: dict[str, Any] = {"die_at": rng.randrange(1, events // 4)}
+        fate: dict[str, Any] = {"die_at": rng.randrange(1, events // (2 * KILLS))}
         if number % 3 == 2:
-            fate = {"seconds": rng.uniform(0.1, 0.7) * seconds}
+            fate = {"seconds": rng.uniform(0.1, 0.4) * seconds}
         died += server.run(command(method, tmp_path / "run"), log, **fate)["status"] == -signal.SIGKILL
     assert died >= min(KILLS / 2, 3)  # later ones may find nothing left to do
     answer = server.run(command(method, tmp_path / "run"), log)
