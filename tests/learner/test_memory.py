@@ -44,9 +44,11 @@ def test_only_the_micro_batch_that_does_not_fit_is_computed_again(
     groups = random_groups(
         [(5, [4, 4]), (6, [3, 4]), (40, [60, 70])]
     )  # the last one has a micro-batch of its own
-    expected, metrics = gradient(make_learner(tiny_model("llama"), micro_batch_tokens=60), groups, loss)
+    expected, metrics = gradient(
+        make_learner(tiny_model("llama"), micro_batch_tokens=60, layout="packed"), groups, loss
+    )
     assert metrics["recomputed"] == 0  # all of this fits
-    learner = make_learner(tiny_model("llama"), micro_batch_tokens=60)
+    learner = make_learner(tiny_model("llama"), micro_batch_tokens=60, layout="packed")
     free = 100 * learner._bytes_per_token / module.USABLE
     monkeypatch.setattr(module, "free_bytes", lambda device: int(free))
     found, metrics = gradient(learner, groups, loss)
@@ -55,7 +57,7 @@ def test_only_the_micro_batch_that_does_not_fit_is_computed_again(
     assert not learner.model.network.training
     monkeypatch.setattr(module, "free_bytes", lambda device: None)
     assert gradient(learner, groups, loss)[1]["recomputed"] == 0
-    always = make_learner(tiny_model("llama"), activation_checkpointing=True)
+    always = make_learner(tiny_model("llama"), activation_checkpointing=True, layout="packed")
     assert gradient(always, groups, loss)[1]["recomputed"] == 1
 
 

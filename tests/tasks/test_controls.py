@@ -22,7 +22,7 @@ def test_every_skill_has_as_many_rows() -> None:
     counts = Counter(row["skill"] for row in ROWS)
     assert set(counts) == set(SKILLS)
     assert len(set(counts.values())) == 1
-    assert 150 <= len(ROWS) <= 200
+    assert len(ROWS) == controls.NUM_TEST
 
 
 def test_only_test_has_rows() -> None:

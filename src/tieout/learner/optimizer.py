@@ -47,6 +47,10 @@ class FlatAdamW(torch.optim.AdamW):
                 buffer.grad = torch.zeros_like(buffer)
             buffer.grad.zero_()
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """torch's name for `zero`: gradients are views, and must not be set to None."""
+        self.zero()
+
     def apply(self, learning_rate: float, max_norm: float) -> Tensor:
         """Scale the gradients down to `max_norm` and step. The device is not waited for.
 
