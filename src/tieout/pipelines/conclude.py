@@ -110,6 +110,8 @@ def evaluated(run: Run, models: Mapping[str, Path | None]) -> dict[str, list[Cas
 
 
 _LOADING = threading.Lock()
+AT_ONCE = 192
+"""Completions under way at the same time, over all models: they decide how much memory an evaluation takes."""
 
 
 def _cases(
@@ -117,7 +119,7 @@ def _cases(
 ) -> list[Case]:
     with _LOADING:  # transformers changes global state while it loads
         model = open_model(run.recipe.model, adapter, device=run.recipe.device)
-    sampler = LocalSampler(model)
+    sampler = LocalSampler(model, batch_size=AT_ONCE // num_jobs(run.recipe.device))
     task, limits = run.task, run.recipe.evaluate
     assert task.reward is not None
     splits = {"test": limits.max_test, "ood": limits.max_ood}
@@ -144,7 +146,7 @@ def _cases(
                 metrics=task.metrics,
                 track=PROGRAMMATIC,
                 slice=split,
-                batch_size=sampler.batch_size,
+                batch_size=AT_ONCE,
                 progress=progress(len(cases)),
             )
     if run.controls and controls:
@@ -157,7 +159,7 @@ def _cases(
             SamplingParams(run.controls.max_new_tokens, temperature=0.0),
             track=CONTROLS,
             slice=lambda row: str(row.get("skill", "controls")),
-            batch_size=sampler.batch_size,
+            batch_size=AT_ONCE,
             progress=progress(len(cases)),
         )
     return cases

@@ -64,7 +64,7 @@ def sampled_pairs(run: Run, adapter: Path, chunk: int = 24) -> list[Row]:
 
     def a_source() -> Source:
         model = open_model(run.recipe.model, adapter, device=run.recipe.device)
-        sampler = LocalSampler(model, batch_size=chunk * recipe.num_completions)
+        sampler = LocalSampler(model, batch_size=chunk * recipe.num_completions // count)
         return Source(run.task, sampler.chat, sampler, seed=run.recipe.seed)
 
     sources = [
