@@ -106,6 +106,8 @@ def test_each_part_of_a_good_answer_counts() -> None:
     assert worth(faithfulness, GOLD) == 1.0
     assert worth(faithfulness, f"{GOLD} Its chief executive was Nina Castell [1].") == 0.5
     assert worth(faithfulness, "I do not know.") is None
+    for part in (faithfulness, citation_accuracy):  # to claim something and not to know it is a contradiction
+        assert worth(part, f"{GOLD}\nI do not know.") == 0.5
 
 
 def test_it_says_that_it_does_not_know_exactly_when_the_passages_lack_it() -> None:

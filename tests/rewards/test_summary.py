@@ -65,6 +65,14 @@ def test_attacks_earn_less_than_half(name: str) -> None:
         assert worth(completion) < 0.5, completion
 
 
+@pytest.mark.parametrize("tail", [", something else", " or something else", " and a merger"])
+def test_words_tacked_onto_a_supported_sentence_cost(tail: str) -> None:
+    """The sentence is supported still, as most of its words are; what is new costs all the same."""
+    last = f"{REFERENCE.rstrip('.')}{tail}."
+    assert worth(last, quiz_score) == 1.0
+    assert worth(last) < 0.9
+
+
 def test_a_guess_beside_the_answer_is_no_answer() -> None:
     hedged = REFERENCE.replace("$412 million", "$412 million or $398 million")
     both = f"{REFERENCE} Revenue of Cobalt Rail rose to $398 million in 2021."

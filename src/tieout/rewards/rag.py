@@ -122,6 +122,11 @@ def _told(completion: str) -> list[str]:
     return [claim for claim in claims(completion) if not says_unknown(claim)]
 
 
+def _to_support(completion: str) -> list[str]:
+    """The claims that passages must support: beside one, not to know is a claim too, and contradicts it."""
+    return claims(completion) if _told(completion) else []
+
+
 def _adds(completion: str, question: str) -> bool:
     """Whether it says that it does not know and, beside that, something that the question does not."""
     if not says_unknown(completion):
@@ -132,14 +137,14 @@ def _adds(completion: str, question: str) -> bool:
 
 
 def _faithful(completion: str, passages: Sequence[str], supports: Supports) -> float | None:
-    told = _told(completion)
+    told = _to_support(completion)
     if not told:
         return None if says_unknown(completion) else 0.0
     return sum(bool(supports(claim, passages)) for claim in told) / len(told)
 
 
 def _well_cited(completion: str, passages: Sequence[str], supports: Supports) -> float | None:
-    told = _told(completion)
+    told = _to_support(completion)
     if not told:
         return None if says_unknown(completion) else 0.0
     held, num_cited, num_right = 0, 0, 0

@@ -82,9 +82,10 @@ def summary(
     answer: Answer | None = None,
     **_: Any,
 ) -> list[float | None]:
-    """[K] share of the quiz answered x what length leaves x what copying leaves x share of supported sentences.
+    """[K] share of the quiz answered x what length leaves x what copying leaves x what is supported.
 
-    None without a question. A sentence is supported if the document or the reference says it; see `claims`.
+    None without a question. Supported: the share of sentences that the document or the reference says (see `claims`),
+    minus twice the share of content words that neither has, so that words tacked onto a sentence cost.
 
     Length leaves all up to LONGER times the reference's words, nothing at twice that. Copying leaves 1 minus the share
     of words in runs of eight copied from the document, as far as it is above the reference's own share.
@@ -100,7 +101,11 @@ def summary(
         copying = 1 - max(0.0, copied(completion, [source]) - copied(gold, [source]))
         said = sentences(completion)
         faithful = sum(supports(sentence, [source, gold]) for sentence in said) / max(1, len(said))
-        scores.append(share * length * copying * faithful)
+        own = content(completion)
+        known = content(source) | content(gold)
+        new = sum(count for word, count in own.items() if word not in known)
+        supported = max(0.0, faithful - 2 * new / max(1, own.total()))
+        scores.append(share * length * copying * supported)
     return scores
 
 
