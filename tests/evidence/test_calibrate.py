@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import random
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tieout.evidence.calibrate import Calibration, CalibrationPolicy, calibrate
@@ -73,17 +74,22 @@ def test_too_few_rows_or_too_wide_an_interval_show_nothing() -> None:
     assert "not shown to be above" in wide.reasons[0]
 
 
-def test_what_errs_is_counted_and_never_a_number() -> None:
+@pytest.mark.parametrize("crashes", [False, True])
+def test_what_errs_is_counted_and_no_number_but_a_crash_is_a_wrong_answer(crashes: bool) -> None:
     def breaks(completions: list[str], **_: Any) -> list[float]:
         if float(completions[0]) > 0.8:
-            raise ValueError("planted")
+            if crashes:
+                raise ValueError("planted")
+            return [math.nan]
         return given_score(completions)
 
-    found = calibrate("breaks", breaks, labelled(400, lambda s: float(s > 0.5)))
-    high = sum(float(row["completion"]) > 0.8 for row in labelled(400, lambda s: float(s > 0.5)))
+    rows = labelled(400, lambda s: float(s > 0.5))
+    found = calibrate("breaks", breaks, rows)
+    high = sum(float(row["completion"]) > 0.8 for row in rows)
     assert found.errored == high
-    assert found.agreement.n == 400 - high
-    assert found.verdict == "hold"
+    assert found.agreement.n == (400 if crashes else 400 - high)
+    assert found.agreement.value == (1 - high / 400 if crashes else 1.0)
+    assert found.verdict != "pass"
     assert f"({high} errored)" in " ".join(found.reasons)
 
 
@@ -155,6 +161,7 @@ scores_and_labels = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(scores_and_labels, st.integers(1, 12), st.randoms(use_true_random=False))
 def test_bins_hold_every_score_once_in_order_and_part_no_ties(
     rows: list[tuple[float, bool]], num_bins: int, rng: random.Random
@@ -169,6 +176,7 @@ def test_bins_hold_every_score_once_in_order_and_part_no_ties(
     assert [b.n for b in reliability(*zip(*shuffled, strict=True), num_bins=num_bins)] == [b.n for b in bins]  # type: ignore[arg-type]
 
 
+@settings(deadline=None)
 @given(scores_and_labels)
 def test_separation_is_the_share_of_pairs_in_order(rows: list[tuple[float, bool]]) -> None:
     right, wrong = ([s for s, y in rows if y is kind] for kind in (True, False))

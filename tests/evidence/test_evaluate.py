@@ -39,7 +39,8 @@ def test_chunks_do_not_repeat_each_others_random_streams() -> None:
     assert len(set(streams)) == 5
 
 
-def test_errors_and_abstentions_have_no_score() -> None:
+def test_errors_and_abstentions_have_no_score_and_a_crash_is_a_wrong_answer() -> None:
+    """`junk` makes a reward raise that works on `0`: it gets what a wrong answer gets, or it would be a way out."""
     cases = evaluate(
         "sums",
         ROWS,
@@ -47,12 +48,18 @@ def test_errors_and_abstentions_have_no_score() -> None:
         fragile,
         metrics={"half": lambda completions, **_: [float(c) / 2 for c in completions]},
     )
-    assert [case.status for case in cases] == ["scored", "errored", "abstained", "errored", "scored"]
-    assert [case.score for case in cases] == [1.0, None, None, None, 0.5]
+    assert [case.status for case in cases] == ["scored", "scored", "abstained", "errored", "scored"]
+    assert [case.score for case in cases] == [1.0, 0.0, None, None, 0.5]
     assert "could not convert" in cases[1].errors["score"]
     assert cases[0].metrics == {"half": 0.5}
-    assert cases[2].metrics == {}
-    assert set(cases[2].errors) == {"half"}
+    assert [case.metrics for case in cases[1:4]] == [{"half": 0.0}, {"half": 0.0}, {}]
+    assert [set(case.errors) for case in cases] == [
+        set(),
+        {"score", "half"},
+        {"half"},
+        {"score", "half"},
+        set(),
+    ]
 
 
 def test_names_slices_and_clusters_come_from_the_rows() -> None:

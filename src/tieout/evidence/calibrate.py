@@ -12,7 +12,7 @@ from itertools import combinations
 from typing import Any, Literal
 
 from ..rewards import Reward
-from ..rewards.runner import check_reward, score
+from ..rewards.runner import Workers, check_reward, score
 from ..stats import Estimate, mean
 from ..types import Row
 from .evaluate import plain_prompt
@@ -33,7 +33,7 @@ class CalibrationPolicy:
     min_rows: int = 50
     """Fewer judged rows show nothing."""
     max_unscored_share: float = 0.05
-    """More rows than this without a score: breaking the reward must not hide what it gets wrong."""
+    """More rows than this without a score of their own: breaking the reward must not hide what it gets wrong."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Calibration:
     bins: list[Bin]
     drift: Drift | None
     errored: int
+    """Rows on which the reward failed; those that crashed it count as wrong answers all the same."""
     abstained: int
     verdict: Literal["pass", "hold", "fail"]
     reasons: list[str]
@@ -75,6 +76,7 @@ def calibrate(
     *,
     fresh: Sequence[Row] = (),
     progress: Callable[[int], None] | None = None,
+    workers: Workers | None = None,
 ) -> Calibration:
     """Score every row and hold the scores against people.
 
@@ -85,6 +87,7 @@ def calibrate(
         policy: what is enough.
         fresh: rows of prompt and completion that the policy just wrote, to see whether it has drifted away.
         progress: told of rows as they are scored.
+        workers: processes that call the reward under a deadline; None: this one does, and nothing can stop it.
 
     Raises:
         ValueError: rows of neither kind, or columns that the reward asks for and rows lack.
@@ -95,9 +98,10 @@ def calibrate(
         for some in filter(None, (rows, fresh)):
             given = {"completion", "chosen", "rejected", "label", "labels"}
             check_reward(reward, [c for c in some[0] if c not in given and all(c in row for row in some)])
-    measured = [_measure(kind, reward, row, policy.threshold, progress) for row in rows]
+    measured = [_measure(kind, reward, row, policy.threshold, progress, workers) for row in rows]
     scored = [row for row in measured if row.get("status") == "scored"]
-    counts = {s: sum(row["status"] == s for row in measured) for s in ("errored", "abstained")}
+    abstained = sum(row["status"] == "abstained" for row in measured)
+    counts = {"errored": sum("reason" in row for row in measured), "abstained": abstained}
     clusters = [str(row["prompt"]) for row in scored]
     agreement = mean([row["agrees"] for row in scored], clusters)
     bins: list[Bin] = []
@@ -133,7 +137,12 @@ def kind_of(rows: Sequence[Row]) -> Literal["labels", "pairs"]:
 
 
 def _measure(
-    kind: str, reward: Reward | None, row: Row, threshold: float, progress: Callable[[int], None] | None
+    kind: str,
+    reward: Reward | None,
+    row: Row,
+    threshold: float,
+    progress: Callable[[int], None] | None,
+    workers: Workers | None,
 ) -> dict[str, Any]:
     """Score one row: its `status`, and if scored, whether reward and people agree (1, 0.5 or 0)."""
     names = ["chosen", "rejected"] if kind == "pairs" else ["completion"]
@@ -145,9 +154,10 @@ def _measure(
         if any(not isinstance(row.get(key), int | float) for key in keys):
             result["status"] = "abstained"
     else:
-        outcomes = score(reward, texts, [row["prompt"]] * len(texts), _columns(row))
-        result |= {key: o.score for key, o in zip(keys, outcomes, strict=True)}
-        statuses = {o.status for o in outcomes}
+        outcomes = score(reward, texts, [row["prompt"]] * len(texts), _columns(row), workers)
+        # What a completion crashed counts as wrong, as in training; what failed otherwise has no score.
+        result |= {key: o.worth for key, o in zip(keys, outcomes, strict=True)}
+        statuses = {o.status if o.worth is None else "scored" for o in outcomes}
         result["status"] = next((s for s in ("errored", "abstained") if s in statuses), "scored")
         if reasons := [o.reason for o in outcomes if o.reason]:
             result["reason"] = reasons[0]
@@ -196,7 +206,7 @@ def _drift(kind: str, reward: Reward | None, scored: Sequence[Row], fresh: Seque
             new.append(row.get("score"))
         else:
             new += [
-                o.score for o in score(reward, [_text(row["completion"])], [row["prompt"]], _columns(row))
+                o.worth for o in score(reward, [_text(row["completion"])], [row["prompt"]], _columns(row))
             ]
     values = [s for s in new if isinstance(s, int | float)]
     return drift(known, values) if known and values else None
@@ -225,7 +235,7 @@ def _judge(
         holds.append(f"{shown}: not shown to be above the floor of {policy.floor}")
     unscored = sum(counts.values()) / num_rows
     if unscored > policy.max_unscored_share:
-        holds.append(f"{unscored:.0%} of the rows have no score ({counts['errored']} errored)")
+        holds.append(f"{unscored:.0%} of the rows have no score of their own ({counts['errored']} errored)")
     if moved and moved.drifted:
         fails.append(
             f"fresh samples have drifted: distance {moved.distance:.2f}, {moved.outside:.0%} outside the range"

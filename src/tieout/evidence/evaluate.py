@@ -37,18 +37,18 @@ class Case:
     prompt: Prompt
     completion: str
     score: float | None = None
-    """None: the reward abstained or errored."""
+    """None: the reward abstained or errored. A completion that made it fail has what a wrong answer gets."""
     metrics: dict[str, float] = field(default_factory=dict)
     """The task's further numbers; one that abstained or errored is missing."""
     errors: dict[str, str] = field(default_factory=dict)
-    """What errored, `score` or the name of a metric, and why."""
+    """What errored, `score` or the name of a metric, and why; also where there is a score all the same."""
     cluster: str = ""
     """What this case shares with others, such as the document it asks about; empty: it stands alone."""
 
     @property
     def status(self) -> str:
-        """`scored`, `abstained` or `errored`."""
-        return "errored" if "score" in self.errors else "abstained" if self.score is None else "scored"
+        """`scored`, `abstained` or `errored`: one that crashed the reward is scored, as a wrong answer is."""
+        return "scored" if self.score is not None else "errored" if "score" in self.errors else "abstained"
 
 
 def evaluate(
@@ -71,8 +71,10 @@ def evaluate(
 
     With an environment, every row is played to its end, and the score is what the environment returns; metrics see
     everything that the model said. Only `workers` can stop a reward that hangs.
-    A case is named `task/slice/id`, where id is the row's own or its position. Errors stay errors: they have
-    no score. Raises ValueError, before anything is generated, if a reward asks for a column that rows lack.
+    A case is named `task/slice/id`, where id is the row's own or its position. Errors stay errors: they have no score,
+    but where the completion itself made the reward fail it counts as in training, as a wrong answer (`Outcome.worth`),
+    or crashing the reward would be a way to skip hard rows; the error stands beside. Raises ValueError, before anything
+    is generated, if a reward asks for a column that rows lack.
     """
     metrics = metrics or {}
     if (reward is None) == (environment is None):
@@ -169,8 +171,8 @@ def _case(
         cluster=cluster,
         prompt=prompt,
         completion=completion,
-        score=outcomes["score"].score,
-        metrics={k: o.score for k, o in outcomes.items() if k != "score" and o.score is not None},
+        score=outcomes["score"].worth,
+        metrics={k: o.worth for k, o in outcomes.items() if k != "score" and o.worth is not None},
         errors={k: o.reason for k, o in outcomes.items() if o.status == "errored"},
     )
 

@@ -37,7 +37,7 @@ def model_figures(
             _bounds(cases, track, lambda case, metric=metric: case.metrics.get(metric)),  # type: ignore[misc]
             seed,
         )
-        errors = sum(metric in case.errors for case in own)
+        errors = sum(metric in case.errors and metric not in case.metrics for case in own)
         figure["metrics"][metric] = {**_mean(estimate), "errors": errors}
     return figure
 
