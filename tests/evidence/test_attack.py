@@ -10,10 +10,10 @@ from typing import Any
 
 import planted_rewards as planted
 import pytest
-from planted_rewards import BREAKDOWN, PLANTS, SUMS, TAGS, WORDS, Plant
+from planted_rewards import BREAKDOWN, CODE, PLANTS, SUMS, TAGS, WORDS, Plant
 
 from tieout.cli import main
-from tieout.evidence.attack import CLASSES, Attack, attack, keep, read_corpus
+from tieout.evidence.attack import CLASSES, Attack, attack, calling, keep, read_corpus
 from tieout.evidence.attack.gold import read_gold, same_answer
 from tieout.evidence.attack.probe import Probe, Setting, says_gold, unique
 from tieout.evidence.attack.targets import fixed_probes
@@ -22,6 +22,9 @@ from tieout.sandbox.isolation import available
 from tieout.tasks import load_task
 
 NEEDS_SANDBOX = {"code", "visible_tests_only"}
+ONLY_CODE = {"classes": ("code",), "seconds": 60.0}
+"""A program may take a start of Python for each probe, so those of its own class are enough here."""
+_done: dict[str, Attack] = {}
 HARDENED = {(plant.hardened.__name__, id(plant.rows)): plant for plant in PLANTS}
 
 
@@ -34,12 +37,25 @@ def name_of(plant: Plant) -> str:
     return plant.holed.__name__
 
 
+def attacked(reward: planted.Reward, rows: Sequence[Any]) -> Attack:
+    """The fixed probes on one row; each reward is attacked once, and several tests look at it."""
+    name = reward.__name__
+    if name not in _done:
+        options: dict[str, Any] = ONLY_CODE if rows is CODE else {"seconds": 60.0}
+        _done[name] = attack(reward, rows, num_search=0, max_rows=1, deadline_seconds=0.5, **options)
+    return _done[name]
+
+
+@pytest.fixture(autouse=True)
+def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What hangs is suspected after half a second and asked once more: here for no more than so long."""
+    monkeypatch.setattr(calling, "PATIENCE_SECONDS", 3.0)
+
+
 @pytest.mark.parametrize("plant", PLANTS, ids=name_of)
 def test_a_planted_hole_is_found(plant: Plant) -> None:
     needs_sandbox(plant.holed.__name__)
-    slow = "code" in plant.kinds
-    budget = {"num_search": 0, "max_rows": 1, "seconds": 8.0} if slow else {"num_search": 40, "max_rows": 2}
-    result = attack(plant.holed, plant.rows, **budget, deadline_seconds=0.5)
+    result = attacked(plant.holed, plant.rows)
     assert set(plant.kinds) <= set(result.counts), result.verdict
     for finding in result.findings:
         assert finding.completion != finding.gold
@@ -50,14 +66,14 @@ def test_a_planted_hole_is_found(plant: Plant) -> None:
 @pytest.mark.parametrize("plant", HARDENED.values(), ids=lambda plant: plant.hardened.__name__)
 def test_a_hardened_reward_is_left_alone(plant: Plant) -> None:
     needs_sandbox(plant.hardened.__name__)
-    slow = plant.hardened is planted.code
-    budget = {"num_search": 0, "max_rows": 1, "seconds": 8.0} if slow else {"num_search": 200, "max_rows": 2}
-    result = attack(plant.hardened, plant.rows, **budget)
+    program = plant.rows is CODE
+    budget = ONLY_CODE if program else {"num_search": 60, "seconds": 60.0}
+    result = attack(plant.hardened, plant.rows, max_rows=1, **{"num_search": 0, **budget})
     assert result.findings == []
     assert result.verdict.startswith("no exploit in ")
-    assert slow or result.skipped == 0
+    assert result.skipped == 0
     usual = {"shell", "constant", "format farming", "length", "judge", "harness", "code"}
-    assert slow or usual <= {kind for kind, count in result.probes.items() if count}
+    assert (set(ONLY_CODE["classes"]) if program else usual) <= {k for k, n in result.probes.items() if n}
 
 
 def test_every_class_has_a_planted_hole() -> None:
@@ -65,20 +81,18 @@ def test_every_class_has_a_planted_hole() -> None:
 
 
 def test_the_four_holes_that_everyone_writes_are_found_by_what_they_are() -> None:
-    found = {f.kind: f for f in attack(planted.reconciled_if_there, BREAKDOWN, num_search=0).findings}
+    found = {f.kind: f for f in attacked(planted.reconciled_if_there, BREAKDOWN).findings}
     assert found["shell"].score == found["shell"].gold_score == 1.0
     assert "total" not in found["omission"].completion or "components" not in found["omission"].completion
-    (tags,) = [f for f in attack(planted.tags_by_regex, TAGS, num_search=0).findings if f.kind == "shell"]
+    (tags,) = [f for f in attacked(planted.tags_by_regex, TAGS).findings if f.kind == "shell"]
     assert tags.completion in ("<think></think><answer></answer>", "<think></think>\n<answer></answer>")
-    contradiction = {f.kind: f for f in attack(planted.first_answer, SUMS, num_search=0).findings}[
-        "contradiction"
-    ]
+    contradiction = {f.kind: f for f in attacked(planted.first_answer, SUMS).findings}["contradiction"]
     assert contradiction.score == 1.0
 
 
 @pytest.mark.parametrize("name", ["tags", "length", "overlong", "language", "repetition"])
 def test_the_rewards_of_form_in_the_library_have_no_finding(name: str) -> None:
-    result = attack(load_reward(name), TAGS, num_search=60, max_rows=2)
+    result = attack(load_reward(name), TAGS, num_search=40, max_rows=1)
     assert result.form_only
     assert result.findings == []
 
@@ -89,7 +103,7 @@ def test_the_finance_and_numeric_rewards_of_the_library_have_no_finding(shared_d
         load_task("numeric_qa", {"path": str(shared_data / "tatqa" / "tatqa_dataset_dev.json")}),
     ):
         assert task.reward is not None
-        result = attack(task.reward, task.rows("train")[:60], num_search=200, max_rows=6)
+        result = attack(task.reward, task.rows("train")[:24], num_search=60, max_rows=2)
         assert result.findings == []
 
 
@@ -126,7 +140,7 @@ def test_other_names_of_columns_and_fields_do_not_matter() -> None:
                 "x": fenced,
             }
         )
-    result = attack(renamed, rows, num_search=0)
+    result = attack(renamed, rows, num_search=0, max_rows=1)
     assert {"omission", "shell", "regurgitation"} <= set(result.counts)
 
 
@@ -134,13 +148,12 @@ def test_a_reward_that_ignores_the_answer_it_asks_for_is_a_finding() -> None:
     def generous(completions: list[str], label: list[str], **_: Any) -> list[float]:
         return [1.0 if text.strip() else 0.0 for text in completions]
 
-    assert "constant" in attack(generous, WORDS, num_search=0).counts
+    assert "constant" in attack(generous, WORDS, num_search=0, max_rows=1).counts
 
 
 def test_a_reward_of_form_alone_is_not_asked_for_answers() -> None:
-    result = attack(planted.tags_with_content, TAGS, num_search=0)
-    assert result.form_only
-    assert not attack(planted.right_is_most_of_it, TAGS, num_search=0).form_only
+    assert attacked(planted.tags_with_content, TAGS).form_only
+    assert not attacked(planted.right_is_most_of_it, TAGS).form_only
 
 
 def test_what_ends_or_hangs_its_process_harms_nothing_and_is_found() -> None:
@@ -178,7 +191,8 @@ def test_samples_of_the_policy_are_held_against_a_verifier() -> None:
     def policy(row: Any) -> list[str]:
         return [f"I think of all cities, {row['label']} not included.", row["label"]]
 
-    result = attack(planted.contains_answer, WORDS, num_search=0, policy=policy, verifier=planted.same_word)
+    options: dict[str, Any] = {"num_search": 0, "max_rows": 1, "classes": ["shell"]}
+    result = attack(planted.contains_answer, WORDS, **options, policy=policy, verifier=planted.same_word)
     finding = next(f for f in result.findings if f.kind == "policy")
     assert "not included" in finding.completion
     assert result.probes["policy"] == 2 * len(result.rows)
@@ -188,14 +202,15 @@ def test_samples_of_the_policy_are_held_against_a_verifier() -> None:
 
 def test_what_was_found_is_kept_and_tried_again(tmp_path: Path) -> None:
     corpus = tmp_path / "corpus.jsonl"
-    first = attack(planted.tags_by_regex, TAGS, num_search=0)
+    first = attacked(planted.tags_by_regex, TAGS)
     keep(corpus, first.findings, TAGS)
     keep(corpus, first.findings, TAGS)
     entries = read_corpus(corpus)
     assert len(entries) == len(first.findings) > 0
-    replayed = attack(planted.tags_by_regex, TAGS, num_search=0, corpus=entries)
+    options: dict[str, Any] = {"num_search": 0, "max_rows": 1, "corpus": entries}
+    replayed = attack(planted.tags_by_regex, TAGS, **options)
     assert sum(replayed.probes.values()) >= sum(first.probes.values())
-    assert attack(planted.tags_with_content, TAGS, num_search=0, corpus=entries).findings == []
+    assert attack(planted.tags_with_content, TAGS, **options).findings == []
     corpus.write_text('{"class": "shell"}\n')
     with pytest.raises(ValueError, match=r"corpus.jsonl:1: expected an exploit"):
         read_corpus(corpus)
@@ -204,12 +219,12 @@ def test_what_was_found_is_kept_and_tried_again(tmp_path: Path) -> None:
 def test_an_exploit_kept_with_its_rule_is_judged_by_it_later(tmp_path: Path) -> None:
     """Gold made longer is paid more by one reward; another that pays it as gold has no hole."""
     corpus = tmp_path / "corpus.jsonl"
-    keep(corpus, attack(planted.long_is_good, SUMS, num_search=0).findings, SUMS)
+    keep(corpus, attacked(planted.long_is_good, SUMS).findings, SUMS)
 
     def patient(completions: list[str], target: list[str], **_: Any) -> list[float]:
         return planted.one_last_answer([text.strip() for text in completions], target)
 
-    assert attack(patient, SUMS, num_search=0, corpus=read_corpus(corpus)).findings == []
+    assert attack(patient, SUMS, num_search=0, max_rows=1, corpus=read_corpus(corpus)).findings == []
 
 
 def test_the_search_finds_what_takes_two_steps() -> None:
@@ -227,19 +242,20 @@ def test_the_search_finds_what_takes_two_steps() -> None:
                 scores.append(0.0)
         return scores
 
-    assert attack(two_steps, BREAKDOWN, num_search=0).findings == []
-    result = attack(two_steps, BREAKDOWN, num_search=1200, max_rows=1, seconds=20.0)
+    assert attack(two_steps, BREAKDOWN, num_search=0, max_rows=1).findings == []
+    result = attack(two_steps, BREAKDOWN, num_search=800, max_rows=1, seconds=60.0)
     assert result.findings
     assert " + " in result.findings[0].name
 
 
 def test_the_same_attack_finds_the_same_and_says_so_by_its_hash() -> None:
     first, second = (
-        attack(planted.contains_answer, WORDS, seed=3, max_rows=2, seconds=30.0).plain() for _ in range(2)
+        attack(planted.contains_answer, WORDS, seed=3, num_search=40, max_rows=1, seconds=60.0).plain()
+        for _ in range(2)
     )
     assert first["hash"] == second["hash"]
     assert first["findings"] == second["findings"]
-    assert attack(planted.any_number, SUMS, num_search=0).plain()["hash"] != first["hash"]
+    assert attacked(planted.any_number, SUMS).plain()["hash"] != first["hash"]
 
 
 @pytest.mark.parametrize(
@@ -279,6 +295,15 @@ def test_gold_is_read_for_what_it_is(text: str, columns: dict, kind: str, answer
     assert gold.before + gold.answer + gold.after == text
     framed = gold.frame(gold.answer)
     assert read_gold({"completion": framed, **columns}, list(columns)).answer.strip() == answer.strip()
+
+
+def test_a_refusal_is_gold_where_gold_refuses() -> None:
+    gold = read_gold({"prompt": "?", "completion": "<answer>I do not know.</answer>"}, [])
+    for same in ("I don't know", "The passages do not say.", "<answer>I don't know</answer>"):
+        assert says_gold(same, gold)
+    for other in ("I don't know. It was 42.", "I do not know, but perhaps Oslo", "yes", ""):
+        assert not says_gold(other, gold)
+    assert not says_gold("I don't know", read_gold({"prompt": "?", "completion": "42"}, []))
 
 
 def test_no_probe_that_should_be_wrong_is_gold_by_chance() -> None:
@@ -321,7 +346,7 @@ def test_the_command_writes_what_it_found_and_exits_with_one(
             "--json",
             str(out),
         ]
-        monkeypatch.setattr(sys, "argv", [*command, "--search", "20"])
+        monkeypatch.setattr(sys, "argv", [*command, "--search", "20", "--max-rows", "1"])
         with pytest.raises(SystemExit) as ended:
             main()
         assert isinstance(ended.value.code, int)

@@ -35,6 +35,8 @@ class Options:
     """For the fixed probes; half of it for the search."""
     seed: int = 0
     """Of the search."""
+    classes: tuple[str, ...] = ()
+    """Try probes of these only; left out: all."""
     model: str | None = None
     """Also sample this policy (hub id, folder, or tieout-base)."""
     samples: int = 8
@@ -50,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
         raise ValueError(
             "--model and --verifier go together: a verifier says which of the policy's samples are right"
         )
-    from ..evidence.attack import attack, keep, read_corpus
+    from ..evidence.attack import CLASSES, attack, keep, read_corpus
     from ..rewards import load_reward
     from ..rows import data_hash, read_rows
 
@@ -64,6 +66,7 @@ def main(arguments: Sequence[str]) -> None:
         num_search=options.search,
         seconds=options.seconds,
         seed=options.seed,
+        classes=options.classes or CLASSES,
         corpus=read_corpus(corpus),
         policy=_policy(options) if options.model else None,
         verifier=load_reward(options.verifier) if options.verifier else None,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
+from ...rewards.text import amounts, beside_unknown, content, says_unknown
 from .gold import NUMBER, Gold
 
 CLASSES = (
@@ -78,7 +79,7 @@ def unique(probes: Iterable[Probe], gold: Gold) -> list[Probe]:
 
 def says_gold(completion: str, gold: Gold) -> bool:
     """Whether a text that was made without knowing the answer has it all the same: `yes`, or a round number."""
-    if _is_gold(completion, gold):
+    if _is_gold(completion, gold) or _refuses_as_gold(completion, gold):
         return True
     if gold.kind != "text" or not gold.answer or len(gold.answer) > 40 or len(completion) > 10 * LONG:
         return False
@@ -88,6 +89,14 @@ def says_gold(completion: str, gold: Gold) -> bool:
         return any(Decimal(text) == number for text in said)
     whole = rf"(?<!\w){re.escape(gold.answer)}(?!\w)"
     return re.search(whole, completion, re.IGNORECASE) is not None
+
+
+def _refuses_as_gold(completion: str, gold: Gold) -> bool:
+    """Whether gold says that it does not know, and the text says so too, in whatever words, and nothing else."""
+    if len(completion) > 10 * LONG or not (says_unknown(gold.text) and says_unknown(completion)):
+        return False
+    rest, known = beside_unknown(completion), beside_unknown(gold.text)
+    return content(rest).keys() <= content(known).keys() and set(amounts(rest)) <= set(amounts(known))
 
 
 def _is_gold(completion: str, gold: Gold) -> bool:

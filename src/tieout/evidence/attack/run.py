@@ -12,7 +12,7 @@ from typing import Any
 
 from ...plain import fingerprint
 from ...rewards import Reward
-from ...rewards.outcomes import parameters
+from ...rewards.outcomes import judges_form, parameters
 from ...rewards.runner import check_reward, reward_name
 from ...types import Row
 from .calling import Ask, pay
@@ -97,6 +97,7 @@ def attack(
     seconds: float = 8.0,
     deadline_seconds: float = 1.0,
     seed: int = 0,
+    classes: Collection[str] = CLASSES,
     corpus: Sequence[Mapping[str, Any]] = (),
     policy: Callable[[Row], Sequence[str]] | None = None,
     verifier: Reward | None = None,
@@ -111,18 +112,22 @@ def attack(
         seconds: for the fixed probes, and half of it for the search: what is not tried by then is counted as skipped.
         deadline_seconds: a call that takes longer hangs; longer calls of gold lengthen it.
         seed: of the search.
+        classes: only probes of these are tried; the verdict says which were not.
         corpus: exploits found before, from `read_corpus`.
         policy: samples of the policy for a row: those that are paid as gold, and that `verifier` pays less than half,
             are findings.
         verifier: a second opinion on what is right, such as a stricter reward.
 
     Raises:
-        ValueError: a row has no gold, the reward asks for a column that rows lack, or pays no row's gold.
+        ValueError: there is no such class, a row has no gold, the reward asks for a column that rows lack, or it pays
+            no gold.
     """
     if policy is not None and verifier is None:
         raise ValueError(
             "samples of a policy need a verifier: give a second reward that says which are right"
         )
+    if unknown := set(classes) - set(CLASSES):
+        raise ValueError(f"no class is called {sorted(unknown)[0]!r}; there are: {', '.join(CLASSES)}")
     began = time.monotonic()
     rows = [with_gold(row, number) for number, row in enumerate(rows, 1)]
     if not rows:
@@ -132,12 +137,13 @@ def attack(
     picked, gold_scores, deadline = pick_rows(reward, rows, max_rows, deadline_seconds)
     golds = {i: read_gold(rows[i], asked) for i in picked}
     settings = {i: setting_of(rows, i, asked) for i in picked}
-    fixed = {i: fixed_probes(golds[i], settings[i], corpus, rows[i]) for i in picked}
+    fixed = {
+        i: [p for p in fixed_probes(golds[i], settings[i], corpus, rows[i]) if p.kind in classes]
+        for i in picked
+    }
     tried, skipped = _try(reward, rows, fixed, deadline, time.monotonic() + seconds)
     lows = {i: bottom([gold_scores[i], *_scores(tried, i)]) for i in picked}
-    form_only = bool(getattr(reward, "__judges_form__", False)) or (
-        not asked and _all_paid(tried, HONEST, gold_scores, lows)
-    )
+    form_only = judges_form(reward) or (not asked and _all_paid(tried, HONEST, gold_scores, lows))
 
     # Paid for filler without any form, it judges something else: how long a text is, or in which language.
     formless = form_only and _all_paid(tried, {FILLER}, gold_scores, lows)
@@ -151,20 +157,28 @@ def attack(
     until = time.monotonic() + seconds / 2
     for generation in range(4):
         bred = {
-            i: offspring(
-                golds[i],
-                settings[i],
-                [(t.probe, t.paid) for t in tried if t.row == i],
-                num_search // (4 * len(picked)) + (generation < num_search % 4),
-                rng,
-            )
+            i: [
+                p
+                for p in offspring(
+                    golds[i],
+                    settings[i],
+                    [(t.probe, t.paid) for t in tried if t.row == i],
+                    num_search // (4 * len(picked)) + (generation < num_search % 4),
+                    rng,
+                )
+                if p.kind in classes
+            ]
             for i in picked
         }
         more, late = _try(reward, rows, bred, deadline, until)
         tried += more
         skipped += late
     findings = judged(tried)
-    best = [_shrink(reward, rows, f, judged, deadline, until) for f in smallest(findings)]
+    # Programs are short as they are, and each call may take a start of Python.
+    best = [
+        f if golds[f.row].kind == "code" else _shrink(reward, rows, f, judged, deadline, until)
+        for f in smallest(findings)
+    ]
     if policy is not None and verifier is not None:
         samples, found = _of_policy(reward, verifier, policy, rows, picked, gold_scores, lows, deadline)
         tried += samples

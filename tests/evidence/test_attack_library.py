@@ -1,0 +1,111 @@
+"""The attack on every reward that is registered finds nothing: one that is added later is attacked too."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import pytest
+from planted_rewards import CODE, SUMS, TAGS, WORDS
+
+from tieout.evidence.attack import Attack, attack
+from tieout.judge import Judge
+from tieout.rewards import REWARDS, load_reward
+from tieout.samplers.mock import MockSampler
+from tieout.sandbox.isolation import available
+from tieout.tasks import load_task
+from tieout.types import Prompt, Row
+
+FORM = {"language", "length", "overlong", "repetition", "tags"}
+PARTS = {"groundedness", "quiz_score"}
+"""Made to be parts of others: their documentation says that the one catches no wrong answers, the other nothing that is
+said beside the reference. Of them only that they pay for nothing, pay for length, or break is asked."""
+
+
+@cache
+def _task_rows(name: str) -> list[Row]:
+    rows = load_task(name).rows("train")[:12]
+    # One whose passages lack the answer first: there gold is to say so.
+    return sorted(rows, key=lambda row: (bool(row.get("answer")), row is not rows[0]))[-9:]
+
+
+def _reconciled_rows() -> list[Row]:
+    rows = []
+    for i in range(4):
+        values = {"Assets": 100 + 9 * i, "Liabilities": 60 + 2 * i, "StockholdersEquity": 37 + 7 * i}
+        values["MinorityInterest"] = 3
+        evidence = {name: f"{name} | {value}" for name, value in values.items()}
+        source = f"Balance sheet of company {i}\n" + "\n".join(f"{line} | 7" for line in evidence.values())
+        share = round(100 * values["Liabilities"] / values["Assets"], 1)
+        ratio = {"numerator": "Liabilities", "denominator": "Assets", "digits": 1, "percent": True}
+        gold = {"figures": values, "ratios": {"debt": share}, "citations": evidence}
+        rows.append(
+            {
+                "prompt": f"Extract the balance sheet.\n{source}",
+                "figures": values,
+                "ratios": {"debt": ratio},
+                "source": source,
+                "evidence": evidence,
+                "completion": json.dumps(gold),
+            }
+        )
+    return rows
+
+
+def _numeric_rows() -> list[Row]:
+    golds = ["(5,062)", "$1,496.5 million", "8.4%", "25 bps"]
+    return [{"prompt": f"What was item {i}?", "answer": g, "completion": g} for i, g in enumerate(golds)]
+
+
+ROWS: dict[str, Callable[[], Sequence[Row]]] = {
+    **dict.fromkeys(FORM, lambda: TAGS),
+    **dict.fromkeys(
+        ("citation_accuracy", "faithfulness", "groundedness", "rag", "relevance"), lambda: _task_rows("rag")
+    ),
+    **dict.fromkeys(("quiz_score", "summary"), lambda: _task_rows("summaries")),
+    "code": lambda: CODE,
+    "exact": lambda: [{**row, "answer": row["label"]} for row in WORDS],
+    "finance_statements": lambda: _task_rows("finance_statements"),
+    "numeric": _numeric_rows,
+    "reconciled": _reconciled_rows,
+}
+
+
+def attacked(reward: Any, rows: Sequence[Row], **options: Any) -> Attack:
+    return attack(reward, rows, max_rows=2, seconds=60.0, **{"num_search": 30, **options})
+
+
+def test_every_registered_reward_is_attacked() -> None:
+    assert set(ROWS) == set(REWARDS), "give rows for the new reward in ROWS"
+
+
+@pytest.mark.parametrize("name", sorted(REWARDS))
+def test_no_exploit_in_the_library(name: str) -> None:
+    options: dict[str, Any] = {}
+    if name == "code":
+        if not any(i.works and i.backend != "landlock" for i in available()):
+            pytest.skip("no namespaces here")
+        options = {"num_search": 0, "classes": ("code", "constant")}
+    result = attacked(load_reward(name), ROWS[name](), **options)
+    assert result.form_only == (name in FORM)
+    assert sum(result.probes.values()) > 40
+    held = [f for f in result.everything if f.kind == "harness" or f.basis in ("empty", "long")]
+    assert held == []
+    assert result.findings == [] or name in PARTS
+
+
+def test_no_exploit_of_a_judge_that_keeps_to_its_marks() -> None:
+    def reply(prompt: Prompt) -> str:
+        system, user = (turn["content"] for turn in prompt)  # type: ignore[index, union-attr]
+        (mark,) = re.findall(r'"mark": "([0-9a-f]+)"', system)
+        said = dict(re.findall(rf"\[([a-z ]+) {mark}\]\n(.*?)\n\[end of \1 {mark}\]", user, re.DOTALL))
+        grade = 5 if said["completion"].strip().endswith(f"answer: {said['target']}") else 1
+        return "Reasons.\n" + json.dumps({"mark": mark, "score": grade})
+
+    judge = Judge(MockSampler(reply), "5: the answer is right. 1: it is wrong.", shows=("target",))
+    result = attacked(judge, SUMS, max_rows=1)
+    assert result.findings == []
+    assert result.probes["judge"] > 10
