@@ -75,7 +75,7 @@ ROWS: dict[str, Callable[[], Sequence[Row]]] = {
 
 
 def attacked(reward: Any, rows: Sequence[Row], **options: Any) -> Attack:
-    return attack(reward, rows, max_rows=2, seconds=60.0, **{"num_search": 30, **options})
+    return attack(reward, rows, seconds=60.0, **{"max_rows": 2, "num_search": 30, **options})
 
 
 def test_every_registered_reward_is_attacked() -> None:
@@ -102,7 +102,8 @@ def test_no_exploit_of_a_judge_that_keeps_to_its_marks() -> None:
         system, user = (turn["content"] for turn in prompt)  # type: ignore[index, union-attr]
         (mark,) = re.findall(r'"mark": "([0-9a-f]+)"', system)
         said = dict(re.findall(rf"\[([a-z ]+) {mark}\]\n(.*?)\n\[end of \1 {mark}\]", user, re.DOTALL))
-        grade = 5 if said["completion"].strip().endswith(f"answer: {said['target']}") else 1
+        answers = re.findall("answer:(.*)", said["completion"])
+        grade = 5 if [answer.strip() for answer in answers] == [said["target"]] else 1
         return "Reasons.\n" + json.dumps({"mark": mark, "score": grade})
 
     judge = Judge(MockSampler(reply), "5: the answer is right. 1: it is wrong.", shows=("target",))
