@@ -13,7 +13,7 @@ import pytest
 from tieout import trl
 from tieout.trl import plan as plan_module
 from tieout.trl.configs import CONFIGS, RENAMED
-from tieout.trl.options import HONOURED, REFUSED, SAME, table
+from tieout.trl.options import HONOURED, INSTEAD, REFUSED, SAME, table
 
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 peer = pytest.importorskip("trl")
@@ -37,6 +37,10 @@ def made(name: str, **options: Any) -> Any:
         return CONFIGS[name](**{"output_dir": "out", "use_cpu": True, **options})
 
 
+def method_of(name: str, **options: Any) -> Any:
+    return plan_module.plan(made(name, **options)).method
+
+
 def defaults(config: Any) -> dict[str, Any]:
     return {
         f.name: f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
@@ -57,7 +61,7 @@ def test_every_option_of_trl_exists_with_its_default_and_a_disposition(name: str
     undecided = [n for n in ours if n not in table(name)]
     assert not undecided, "options that options.yaml does not name"
     for what in table(name).values():
-        assert what == HONOURED or what.startswith((SAME, REFUSED)), what
+        assert what == HONOURED or what.startswith((SAME, INSTEAD, REFUSED)), what
 
 
 CHANGED: dict[str, Any] = {
@@ -75,9 +79,16 @@ CHANGED: dict[str, Any] = {
     "reward_model_path": "reward", "kl_estimator": "k3", "vllm_server_base_url": "http://127.0.0.1:9",
     "vllm_mode": "server", "vllm_server_host": "elsewhere", "vllm_importance_sampling_mode": "token_truncate",
     "vllm_importance_sampling_cap": 1.5, "warmup_steps": 3, "data_seed": 5, "num_generations": 4,
+    "loss_weights": [0.5, 2.0], "total_episodes": 96, "num_generations_eval": 2, "stop_token": "eos",
 }  # fmt: skip
 """Another value than the default, where adding one or negating makes none."""
-LOSSES = {"DPOConfig": "ipo", "KTOConfig": "apo_zero_unpaired", "CPOConfig": "hinge", "GRPOConfig": "grpo"}
+LOSSES = {
+    "SFTConfig": "chunked_nll",
+    "DPOConfig": "ipo",
+    "KTOConfig": "apo_zero_unpaired",
+    "CPOConfig": "hinge",
+    "GRPOConfig": "grpo",
+}
 WITH: dict[str, dict[str, Any]] = {
     "label_smoothing": {}, "discopop_tau": {"loss_type": "discopop"},
     "f_alpha_divergence_coef": {"f_divergence_type": "alpha_divergence"},
@@ -88,16 +99,23 @@ WITH: dict[str, dict[str, Any]] = {
         "vllm_server_host", "vllm_server_port", "vllm_importance_sampling_correction",
         "vllm_importance_sampling_clip_max", "vllm_importance_sampling_cap")},
     "vllm_server_base_url": {"use_vllm": True, "vllm_server_base_url": "http://127.0.0.1:1"},
+    "loss_weights": {"loss_type": ["sigmoid", "sft"]},
     "target": {"adap_kl_ctrl": True}, "horizon": {"adap_kl_ctrl": True},
 }  # fmt: skip
 """What an option needs beside it to matter."""
+FLOW = "test_events: transformers' own flow reads it"
+BATCH = "test_batches_are_counted_as_trl_counts_them"
 ELSEWHERE = {
-    "model_name": "which model is loaded", "sft_model_path": "which model is loaded", "total_episodes": "",
-    "vllm_server_timeout": "how long a server is waited for", "generation_batch_size": "checked against the batch",
-    "steps_per_generation": "checked against the batch", "loss_type": "only nll for SFT: checked",
-    "vllm_importance_sampling_mode": "named in a warning", "use_vllm": "asks for the server", "assistant_only_loss": "",
+    **dict.fromkeys((
+        "logging_strategy", "logging_steps", "logging_first_step", "eval_strategy", "eval_steps", "eval_on_start",
+        "eval_delay", "save_strategy", "save_steps", "load_best_model_at_end", "metric_for_best_model",
+        "greater_is_better", "output_dir"), FLOW),
+    "resume_from_checkpoint": "test_trainers: a run goes on only if asked",
+    "model_name": "test_trainers: PPO by steps", "sft_model_path": "test_what_is_loaded",
+    "generation_batch_size": BATCH, "steps_per_generation": BATCH, "use_cpu": "test_trainers: all of it",
+    "use_vllm": "below, with vllm_mode", "vllm_importance_sampling_mode": "test_vllm_weights_are_of_tokens",
 }  # fmt: skip
-"""Honoured outside the plan: tested beside it."""
+"""Honoured outside the plan, and by which test."""
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -109,7 +127,7 @@ def test_every_honoured_option_changes_the_plan(name: str) -> None:
 
     without_effect = []
     for option, default in defaults(CONFIGS[name]).items():
-        if table(name)[option] != HONOURED or option in ELSEWHERE or option in ("use_cpu",):
+        if table(name)[option] != HONOURED or option in ELSEWHERE:
             continue
         beside = {k: v for k, v in WITH.get(option, {}).items() if k in table(name)}
         value = (
@@ -124,6 +142,14 @@ def test_every_honoured_option_changes_the_plan(name: str) -> None:
             with pytest.raises(ValueError, match="no engine in this process"):
                 planned(**beside)
             assert planned(**beside, vllm_mode="server").vllm == "http://0.0.0.0:8000"
+            continue
+        if name == "SFTConfig" and option == "loss_type":
+            with pytest.raises(ValueError, match="SFT here is nll"):
+                planned(loss_type=value)
+            continue
+        if option == "stop_token":
+            with pytest.raises(ValueError, match="'eos'"):
+                planned(stop_token="period")
             continue
         if option == "train_sampling_strategy":
             value = {"random": "sequential", "sequential": "random"}[default]
@@ -154,7 +180,7 @@ def test_what_cannot_be_honoured_is_an_error_and_what_has_no_effect_a_warning(na
         if what.startswith(REFUSED):
             with pytest.raises(ValueError, match=option):
                 CONFIGS[name](output_dir="out", use_cpu=True, **{option: value})
-        elif what.startswith(SAME) and isinstance(default, bool) and not option.startswith("fp16"):
+        elif what.startswith((SAME, INSTEAD)) and isinstance(default, bool):
             with pytest.warns(UserWarning, match=option):
                 CONFIGS[name](output_dir="out", use_cpu=True, **{option: value})
 
@@ -210,7 +236,65 @@ def test_batches_are_counted_as_trl_counts_them() -> None:
             plan_module.plan(made("GRPOConfig", num_generations=4, **wrong))
 
 
+def test_episodes_are_completions() -> None:
+    """PPO and RLOO of earlier versions counted what they sampled."""
+    for name, size in (("PPOConfig", 8), ("RLOOConfig", 8)):
+        assert plan_module.plan(made(name, per_device_train_batch_size=8, total_episodes=41)).steps(3) == -(
+            -41 // size
+        )
+    by_steps = method_of("PPOConfig", batch_size=16, mini_batch_size=2, gradient_accumulation_steps=4)
+    assert by_steps.num_mini_batches == 2
+    with pytest.raises(ValueError, match="no multiple of the 6 completions of an update"):
+        method_of("PPOConfig", batch_size=16, mini_batch_size=3, gradient_accumulation_steps=2)
+
+
+def test_an_alpha_divergence_is_the_one_that_trl_means() -> None:
+    method = method_of("DPOConfig", f_divergence_type="alpha_divergence", f_alpha_divergence_coef=0.7)
+    assert method.divergence_alpha == pytest.approx(0.3)  # see test_trl_parity_preferences
+    with pytest.raises(ValueError, match="divergence_alpha is for"):
+        plan_module.plan(made("DPOConfig", f_alpha_divergence_coef=0.7))
+
+
+def test_several_losses_of_dpo() -> None:
+    method = method_of("DPOConfig", loss_type=["ipo", "sft"], loss_weights=[1.0, 0.3], rpo_alpha=0.2)
+    assert (method.loss_type, method.rpo_alpha) == ("ipo", 0.5)
+    several = method_of(
+        "DPOConfig", loss_type=["robust", "hinge"], loss_weights=[0.4, 0.6], label_smoothing=0.1
+    )
+    assert [(w, p.loss_type, p.label_smoothing) for w, p in several.parts] == [
+        (0.4, "robust", 0.1),
+        (0.6, "hinge", 0.0),
+    ]
+    for wrong, message in (
+        ({"loss_type": ["ipo", "hinge"], "loss_weights": [1.0]}, "1 loss_weights for 2 losses"),
+        ({"loss_type": "aot"}, "loss_type 'aot' is not here"),
+        ({"loss_type": "sft"}, "compares nothing"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            method_of("DPOConfig", **wrong)
+
+
+def test_vllm_weights_are_of_tokens() -> None:
+    config = made("GRPOConfig", use_vllm=True, vllm_server_base_url="http://127.0.0.1:1")
+    with pytest.warns(
+        UserWarning, match=r"'sequence_mask': instead, weights of tokens are truncated at 3\.0"
+    ):
+        method: Any = plan_module.plan(config).method
+    assert method.tis_cap == 3.0
+
+
+def test_names_of_adamw_are_the_optimizer_there_is() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in ("adamw_torch", "paged_adamw_32bit"):
+            CONFIGS["SFTConfig"](output_dir="out", use_cpu=True, optim=name)
+    with pytest.warns(UserWarning, match="AdamW in full precision; an adapter's state is small"):
+        CONFIGS["SFTConfig"](output_dir="out", use_cpu=True, optim="paged_adamw_8bit")
+    with pytest.raises(ValueError, match="is the optimizer there is"):
+        CONFIGS["SFTConfig"](output_dir="out", use_cpu=True, optim="sgd")
+
+
 def test_exported_names() -> None:
-    assert {n for n in trl.__all__ if n.endswith("Config")} == set(CONFIGS)
+    assert {n for n in trl.__all__ if n.endswith("Config")} == {*CONFIGS, "ModelConfig"}
     for name in trl.__all__:
         assert getattr(trl, name) is not None

@@ -7,10 +7,27 @@ Options that cannot be honoured are errors, options without effect are named in 
 
 from __future__ import annotations
 
+from transformers import set_seed
+
 from .chat_template import apply_chat_template
+from .collators import DataCollatorForCompletionOnlyLM
 from .configs import CPOConfig, DPOConfig, KTOConfig, ORPOConfig, RewardConfig, SFTConfig
 from .online_configs import GRPOConfig, PPOConfig, RLOOConfig
-from .ppo import AutoModelForCausalLMWithValueHead, PPOTrainer, create_reference_model
+from .ppo import (
+    AutoModelForCausalLMWithValueHead,
+    LengthSampler,
+    PPOTrainer,
+    create_reference_model,
+    respond_to_batch,
+)
+from .scripts import (
+    ModelConfig,
+    ScriptArguments,
+    TrlParser,
+    get_kbit_device_map,
+    get_peft_config,
+    get_quantization_config,
+)
 from .trainers import (
     CPOTrainer,
     DPOTrainer,
@@ -28,10 +45,13 @@ __all__ = [
     "CPOTrainer",
     "DPOConfig",
     "DPOTrainer",
+    "DataCollatorForCompletionOnlyLM",
     "GRPOConfig",
     "GRPOTrainer",
     "KTOConfig",
     "KTOTrainer",
+    "LengthSampler",
+    "ModelConfig",
     "ORPOConfig",
     "ORPOTrainer",
     "PPOConfig",
@@ -42,6 +62,13 @@ __all__ = [
     "RewardTrainer",
     "SFTConfig",
     "SFTTrainer",
+    "ScriptArguments",
+    "TrlParser",
     "apply_chat_template",
     "create_reference_model",
+    "get_kbit_device_map",
+    "get_peft_config",
+    "get_quantization_config",
+    "respond_to_batch",
+    "set_seed",
 ]

@@ -11,7 +11,6 @@ from transformers import TrainingArguments
 from .configs import RENAMED, Config
 
 _WHY = {
-    "data_collator": "rows are made into tokens by the trainer; give datasets with TRL's columns",
     "model_init": "give the model itself",
     "quantization_config": "load the model with it, and give the model",
     "compute_loss_func": "write a method (docs: writing), 25 lines",
@@ -25,8 +24,7 @@ def arguments(config_class: type[Config], args: Any, more: dict[str, Any]) -> Co
     """
     known = {f.name for f in dataclasses.fields(config_class)} | _older(config_class)
     own = {name: more.pop(name) for name in list(more) if name in known}
-    for gone in ("data_collator", "optimizers", "optimizer_cls_and_kwargs", "compute_loss_func", "model_init",
-                 "preprocess_logits_for_metrics", "quantization_config"):  # fmt: skip
+    for gone in ("optimizers", "optimizer_cls_and_kwargs", *_WHY):
         value = more.pop(gone, None)
         if value is not None and value != (None, None):
             raise ValueError(f"{gone} cannot be honoured: {_WHY.get(gone, 'the learner has its own')}")

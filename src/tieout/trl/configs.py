@@ -40,8 +40,23 @@ RENAMED: dict[str, dict[str, str]] = {
         "local_rollout_forward_batch_size": "",
         "exp_name": "run_name",
         "tracker_project_name": "",
+        "tracker_kwargs": "",
+        "accelerator_kwargs": "",
+        "project_kwargs": "",
+        "task_name": "",
+        "query_dataset": "",
+        "reward_model": "",
+        "world_size": "",
     },
-    "RLOOConfig": {"rloo_k": "num_generations", "kl_coef": "beta", "max_new_tokens": "max_completion_length"},
+    "RLOOConfig": {
+        "rloo_k": "num_generations",
+        "kl_coef": "beta",
+        "max_new_tokens": "max_completion_length",
+        "response_length": "max_completion_length",
+        "num_ppo_epochs": "num_iterations",
+        "cliprange": "epsilon",
+        "local_rollout_forward_batch_size": "",
+    },
 }
 """Class -> older name -> today's; "" where the option has gone and changed no number."""
 
@@ -108,7 +123,7 @@ class Config(TrainingArguments):
     dataset_num_proc: int | None = None
     max_length: int | None = 1024
     """Tokens of prompt and completion together; None cuts nothing."""
-    pad_to_multiple_of: Any = "auto"
+    pad_to_multiple_of: str | None = "auto"
     activation_offloading: bool = False
     pad_token: str | None = None
     """Text of the token to pad with, where the tokenizer has none."""
@@ -117,9 +132,13 @@ class Config(TrainingArguments):
 
     def __post_init__(self) -> None:
         check(self)  # as it was given: TrainingArguments changes some options itself
-        self.wants_bf16 = self.bf16 is None or bool(self.bf16)
-        self.bf16 = bool(self.bf16)
-        super().__post_init__()
+        self.wants_bf16 = self.bf16 is None or bool(self.bf16) or bool(getattr(self, "fp16", False))
+        self.bf16, self.fp16, self.push_to_hub = bool(self.bf16), False, False
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", message=r"`(gradient|activation)_checkpointing", category=FutureWarning
+            )
+            super().__post_init__()
 
 
 @config
@@ -167,7 +186,7 @@ class DPOConfig(Config):
     padding_free: bool = False
     precompute_ref_log_probs: bool = False
     precompute_ref_batch_size: int | None = None
-    loss_type: Any = field(default_factory=lambda: ["sigmoid"])
+    loss_type: list[str] = field(default_factory=lambda: ["sigmoid"])
     """One loss, or several with loss_weights."""
     loss_weights: list[float] | None = None
     ld_alpha: float | None = None

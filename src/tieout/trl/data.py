@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
@@ -77,7 +78,9 @@ class Reader:
     completion_only: bool | None = None
     assistant_only: bool = False
     format_row: Callable[[Any], Any] | None = None
-    """TRL's formatting_func: row -> text (or prompt and completion)."""
+    """TRL's formatting_func, of a row: `rowwise`."""
+    marks: Callable[[Sequence[int]], list[bool]] | None = None
+    """Which tokens of a whole text are trained, where a collator says so."""
 
     def demonstrations(self, dataset: Any, count: int | None = None) -> list[Row]:
         """Rows of prompt and completion, of messages, or of text."""
@@ -142,7 +145,7 @@ class Reader:
             ids = self.chat.prompt(str(row[self.text_field]))
             end = self.chat.tokenizer.eos_token_id
             ids = ids if ids[-1:] == [end] or end is None else [*ids, end]
-            return _whole(ids, [True] * len(ids))
+            return _whole(ids, self._trained(ids))
         raise ValueError(
             f"SFT needs prompt and completion, messages, or {self.text_field!r}; rows have: {_columns(row)}"
         )
@@ -153,13 +156,16 @@ class Reader:
         made = template([dict(m) for m in messages], tokenize=True, **options)
         ids = list(made["input_ids"])
         if not self.assistant_only:
-            return _whole(ids, [True] * len(ids))
+            return _whole(ids, self._trained(ids))
         mask = [bool(m) for m in made["assistant_masks"]]
         if not any(mask):
             raise ValueError(
                 "assistant_only_loss, but the chat template marks no assistant turn: put {% generation %} around it"
             )
         return _whole(ids, mask)
+
+    def _trained(self, ids: list[int]) -> list[bool]:
+        return self.marks(ids) if self.marks else [True] * len(ids)
 
     def _pair(self, row: Row) -> Tokens:
         if "input_ids_chosen" in row:  # pre-tokenised, as earlier versions wanted them for reward models
@@ -185,6 +191,25 @@ class Reader:
         return self.chat.prompt(turns), [self.chat.completion(turns, _reply(c)) for c in completions]
 
 
+def rowwise(function: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
+    """TRL's formatting_func as a function of one row: earlier versions gave it a batch, and took a list of texts."""
+    kinds: list[bool] = []
+
+    def of_batch(row: Row) -> Any:
+        assert function is not None
+        made = function({name: [value] for name, value in row.items()})
+        return made[0] if isinstance(made, list) and len(made) == 1 and isinstance(made[0], str) else None
+
+    def of_row(row: Row) -> Any:
+        assert function is not None
+        if not kinds:
+            with suppress(Exception):  # a function of rows may fail on a batch, in whatever way
+                kinds.append(of_batch(row) is not None)
+        return of_batch(row) if any(kinds) else function(row)
+
+    return of_row if function else None
+
+
 def _unpadded(row: Row, side: str) -> list[int]:
     """Pre-tokenised ids without what their attention mask leaves out."""
     ids = list(row[f"input_ids_{side}"])
@@ -205,6 +230,22 @@ def listed(dataset: Any, count: int | None = None) -> list[Row]:
             raise ValueError("the dataset has no length; give max_steps")
         dataset = islice(dataset, count)
     return [dict(row) for row in dataset]
+
+
+def prompts(dataset: Any, tokenizer: Any, count: int | None = None) -> list[Row]:
+    """Rows with `prompt`; what earlier versions wanted, text under `query` or tokens under `input_ids`, becomes it."""
+    rows: list[Row] = []
+    for row in listed(dataset, count):
+        if "prompt" not in row and isinstance(row.get("query"), str):
+            row = {**row, "prompt": row["query"]}
+        elif "prompt" not in row and "input_ids" in row:
+            rest = {k: v for k, v in row.items() if k not in ("input_ids", "attention_mask")}
+            seen = row.get("attention_mask") or [1] * len(row["input_ids"])
+            ids = [int(token) for token, real in zip(row["input_ids"], seen, strict=True) if real]
+            text = tokenizer.decode(ids, skip_special_tokens=False)
+            row = {**rest, "prompt": text.removeprefix(tokenizer.bos_token or "")}  # it is put there again
+        rows.append(row)
+    return rows
 
 
 def _reply(completion: Any) -> str:

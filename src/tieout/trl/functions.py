@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
 from ..rewards import Reward
 from ..rewards.combine import combine
@@ -120,9 +120,9 @@ def _adapted(function: Callable[..., Any], tokenizer: Any, state: Callable[[], A
 def _scorer(model: PreTrainedModel, tokenizer: Any) -> Reward:
     """A sequence classifier with one output, asked about prompt and completion."""
     if tokenizer is None:
-        raise ValueError(
-            "a reward model given as an object needs its tokenizer: reward_processing_classes=[...]"
-        )
+        tokenizer = AutoTokenizer.from_pretrained(model.config._name_or_path)
+    if model.config.num_labels != 1:
+        raise ValueError(f"a reward model gives {model.config.num_labels} numbers; expected num_labels=1")
     model.eval().requires_grad_(False)
 
     @torch.no_grad()

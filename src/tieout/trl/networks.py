@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
-from transformers import AutoTokenizer, PreTrainedModel
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from ..learner.adapters import POLICY, REFERENCE, add_frozen
 from ..learner.architecture import attention_for, check_head, text_config
@@ -18,6 +22,27 @@ from ..learner.scalar import ScalarHead, ScalarKind
 
 Given = Any
 """A name, a transformers model or a PEFT model."""
+
+
+def loaded_as(options: Mapping[str, Any] | None, bf16: bool) -> torch.dtype | None:
+    """The precision that TRL's `model_init_kwargs` ask for; None: the learner's own for the device."""
+    rest = dict(options or {})
+    wanted = rest.pop("dtype", None) or rest.pop("torch_dtype", None)
+    rest.pop("torch_dtype", None)
+    wanted_so = {k for k, v in rest.items() if v not in (None, False, "main", "auto")}
+    if refused := sorted(
+        {"quantization_config", "revision", "trust_remote_code", "load_in_4bit"} & wanted_so
+    ):
+        raise ValueError(
+            f"model_init_kwargs: {', '.join(refused)}: load the model yourself, and give it as an object"
+        )
+    if ignored := sorted(wanted_so):
+        warnings.warn(f"model_init_kwargs: without effect: {', '.join(ignored)}", stacklevel=4)
+    if isinstance(wanted, torch.dtype):
+        return wanted
+    if wanted in (None, "auto"):
+        return None if bf16 else torch.float32
+    return getattr(torch, str(wanted).removeprefix("torch."))
 
 
 def adopt(
@@ -53,10 +78,21 @@ def adopt(
         network, tokenizer, name = bare.network, tokenizer or bare.tokenizer, bare.name
         score = bare.score
     else:
+        classifier = given
+        linear = given.score if _classifies(given) else None
+        if linear is not None and head != "score":
+            raise ValueError(
+                "the policy is a sequence classifier, which samples nothing: give a causal model"
+            )
+        given = given if linear is None else _without_classifier(given)
         base = given.get_base_model() if isinstance(given, PeftModel) else given
         name = str(getattr(base.config, "_name_or_path", "") or "model")
         tokenizer = tokenizer if tokenizer is not None else AutoTokenizer.from_pretrained(name)
         network, score = given, None
+        if linear is not None:
+            score = ScalarHead.of(linear.state_dict(), linear.weight.device)
+            if linear.weight.dtype == torch.float32:
+                classifier.score = score.linear  # what was given is what is trained
         base.set_attn_implementation(attention_for(base.config))
         check_head(base, name)
         if device is not None:
@@ -69,7 +105,8 @@ def adopt(
             raise ValueError("the model has an adapter already: leave peft_config out, or merge it first")
         network.requires_grad_(False)
         torch.manual_seed(seed)
-        model.network = get_peft_model(network, _causal(peft_config))
+        base_type = str(getattr(network.config, "model_type", ""))
+        model.network = get_peft_model(network, _causal(peft_config, base_type))
     if isinstance(model.network, PeftModel):
         model.network.peft_config[POLICY].base_model_name_or_path = portable(name)
         if isinstance(given, PeftModel) and needs_reference and reference is None:
@@ -97,6 +134,26 @@ def adopt(
     return model
 
 
+def _classifies(given: Any) -> bool:
+    """Whether it is a sequence classifier as an object. ValueError: one with an adapter already."""
+    if isinstance(given, PeftModel) and hasattr(given.get_base_model(), "score"):
+        raise ValueError(
+            "a sequence classifier that PEFT has wrapped: give the classifier, and its adapter as peft_config"
+        )
+    return isinstance(given, PreTrainedModel) and isinstance(getattr(given, "score", None), nn.Linear)
+
+
+def _without_classifier(given: PreTrainedModel) -> PreTrainedModel:
+    """A causal model around the layers of a sequence classifier; its output layer means nothing."""
+    config = type(given.config).from_dict(given.config.to_dict())
+    config.tie_word_embeddings = config.get_text_config().tie_word_embeddings = True
+    with torch.device("meta"):
+        causal = AutoModelForCausalLM.from_config(config)
+    setattr(causal, causal.base_model_prefix, given.base_model)
+    causal.get_output_embeddings().weight = given.get_input_embeddings().weight
+    return causal
+
+
 def _freeze_copy(network: PeftModel) -> None:
     """The adapter that training starts from stays as the reference."""
     with tempfile.TemporaryDirectory() as folder:
@@ -114,9 +171,10 @@ def _frozen(network: Any) -> Any:
     return network.eval().requires_grad_(False)
 
 
-def _causal(config: PeftConfig) -> LoraConfig:
+def _causal(config: PeftConfig, kind: str) -> LoraConfig:
     """PEFT's task type is for its own wrappers; a scalar head is ours."""
     assert isinstance(config, LoraConfig)
+    config = copy(config)  # the user's own stays as it is
     if config.task_type not in (None, "CAUSAL_LM"):
         config.task_type = "CAUSAL_LM"
     config.modules_to_save = [
@@ -127,10 +185,12 @@ def _causal(config: PeftConfig) -> LoraConfig:
             f"peft_config.modules_to_save={config.modules_to_save}: whole modules cannot be switched off to give the "
             "reference; leave it out, or fine-tune all weights without peft_config"
         )
-    if config.target_modules is None:
+    if config.target_modules is None and kind not in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING:
         config.target_modules = "all-linear"
         warnings.warn(
-            "peft_config names no target_modules: all linear layers but the output head", stacklevel=4
+            "peft_config names no target_modules, and PEFT knows none for this architecture: all linear layers but the "
+            "output head",
+            stacklevel=4,
         )
     return config
 

@@ -83,7 +83,7 @@ class GRPOConfig(_Rollouts):
     importance_sampling_level: str = "token"
     """token, or sequence (GSPO)."""
     multi_objective_aggregation: str = "sum_then_normalize"
-    scale_rewards: Any = "group"
+    scale_rewards: str = "group"
     """group, batch, or none."""
     loss_type: str = "dapo"
     """grpo, dapo, bnpo, dr_grpo, cispo or sapo."""
@@ -116,8 +116,13 @@ class RLOOConfig(_Rollouts):
     beta: float = 0.05
     """Weight of the KL, which is taken off the score."""
     normalize_advantages: bool = False
-    reward_clip_range: Any = None
+    reward_clip_range: list[float] | None = None
     """(lowest, highest): scores are clipped to it."""
+    num_mini_batches: int = 1
+    missing_eos_penalty: float | None = None
+    """Taken off the score of a completion that was cut off."""
+    total_episodes: int | None = None
+    """Completions in all; num_train_epochs over the prompts if None."""
 
 
 @config
@@ -158,5 +163,14 @@ class PPOConfig(Config):
     use_vllm: bool = False
     vllm_server_base_url: str | None = None
     num_sample_generations: int = 0
+    stop_token: str | None = None
+    """eos, which is what ends completions in any case."""
+    stop_token_id: int | None = None
+    kl_penalty: str = "kl"
+    use_score_scaling: bool = False
+    use_score_norm: bool = False
+    score_clip: float | None = None
+    ratio_threshold: float = 10.0
+    compare_steps: int = 1
     total_episodes: int | None = None
     """Completions in all; num_train_epochs over the prompts if None."""

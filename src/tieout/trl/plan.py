@@ -9,8 +9,9 @@ from math import ceil
 from typing import Any
 
 from ..learner import LearnerConfig
-from ..methods import CPO, DPO, GRPO, KTO, ORPO, PPO, RLOO, SFT, Method, RewardModel
-from .configs import Config, CPOConfig, DPOConfig, KTOConfig, ORPOConfig
+from ..methods import CPO, GRPO, KTO, ORPO, PPO, RLOO, SFT, Method, RewardModel
+from .configs import Config, CPOConfig, KTOConfig, ORPOConfig
+from .dpo_losses import dpo
 from .online_configs import GRPOConfig, PPOConfig, RLOOConfig
 
 
@@ -64,17 +65,21 @@ class Plan:
     truncation: str
     bf16: bool
     use_cpu: bool
-    logging: tuple[Any, ...]
-    saving: tuple[Any, ...]
-    evaluating: tuple[Any, ...]
+    keep_checkpoints: int | None
     reporting: tuple[str, ...]
     progress_bar: bool
     text: tuple[Any, ...]
     """What the tokenizer is told: template, end and padding tokens; and which tokens SFT trains."""
     rewards: tuple[Any, ...] = ()
     """Weights and range of the rewards."""
+    missing_eos_penalty: float = 0.0
+    """Of RLOO; PPO's is its method's."""
+    num_generations_eval: int | None = None
+    """Completions a prompt in evaluations, drawn as in training; None: one, greedily."""
     vllm: str | None = None
     """Address of the server that samples."""
+    vllm_seconds: float = 240.0
+    """How long to wait for it to be up."""
 
     @cached_property
     def temperature(self) -> float:
@@ -108,7 +113,7 @@ def plan(config: Config, world: int = 1) -> Plan:
         epsilon=config.adam_epsilon,
         schedule=Scheduled(_name(config.lr_scheduler_type), config.warmup_steps, config.lr_scheduler_kwargs or None),
         groups_per_step=method.batch_size,
-        max_steps=config.max_steps,
+        max_steps=_steps(config, groups),
         epochs=config.num_train_epochs,
         drop_last=config.dataloader_drop_last,
         seed=config.seed,
@@ -120,19 +125,28 @@ def plan(config: Config, world: int = 1) -> Plan:
         truncation=str(get("truncation_mode", "keep_start")),
         bf16=config.wants_bf16,
         use_cpu=config.use_cpu,
-        logging=(_name(config.logging_strategy), config.logging_steps, config.logging_first_step),
-        saving=(_name(config.save_strategy), config.save_steps, config.save_total_limit, config.output_dir,
-                config.resume_from_checkpoint),
-        evaluating=(_name(config.eval_strategy), config.eval_steps, config.eval_on_start, config.eval_delay,
-                    config.per_device_eval_batch_size),
+        keep_checkpoints=config.save_total_limit,
         reporting=tuple([config.report_to] if isinstance(config.report_to, str) else config.report_to or ()),
         progress_bar=not config.disable_tqdm,
         text=(get("chat_template_path"), get("eos_token"), config.pad_token, get("dataset_text_field", "text"),
               get("completion_only_loss"), get("assistant_only_loss", False), get("shuffle_dataset", False),
               repr(config.model_init_kwargs)),
         rewards=(tuple(get("reward_weights") or ()), get("reward_clip_range"), get("reward_model_path")),
+        missing_eos_penalty=(get("missing_eos_penalty") or 0.0) if rollouts else 0.0,
+        num_generations_eval=get("num_generations_eval"),
         vllm=_server(config) if get("use_vllm", False) else None,
+        vllm_seconds=float(get("vllm_server_timeout") or 240.0),
     )  # fmt: skip
+
+
+def _steps(config: Config, groups: int) -> int:
+    """Steps in all, where the configuration says it; -1: epochs decide."""
+    episodes = getattr(config, "total_episodes", None)
+    if config.max_steps > 0 or episodes is None:
+        return config.max_steps
+    return ceil(
+        episodes / ((getattr(config, "batch_size", None) or groups) * getattr(config, "num_generations", 1))
+    )
 
 
 def _prompts(config: GRPOConfig | RLOOConfig, completions: int) -> int:
@@ -171,30 +185,6 @@ def _sft(config: Any, common: dict[str, Any]) -> Method:
 
 def _reward(config: Any, common: dict[str, Any]) -> Method:
     return RewardModel(center_rewards_coefficient=config.center_rewards_coefficient or 0.0, **common)
-
-
-def _dpo(config: DPOConfig, common: dict[str, Any]) -> Method:
-    losses = [config.loss_type] if isinstance(config.loss_type, str) else list(config.loss_type)
-    known = {"aot", "aot_unpaired", "sft", "aot_pair"}
-    if len(losses) != 1 or losses[0] in known:
-        raise ValueError(
-            f"loss_type {config.loss_type!r}: one of DPO's pair losses at a time; rpo_alpha adds SFT's"
-        )
-    smoothing = config.label_smoothing
-    if losses[0] == "exo_pair" and not smoothing:
-        smoothing = 1e-3  # TRL does this, too, but without saying so
-        warnings.warn("exo_pair needs label_smoothing above 0: it is 0.001", stacklevel=3)
-    return DPO(
-        beta=config.beta,
-        loss_type=losses[0],  # type: ignore[arg-type]
-        label_smoothing=smoothing,
-        discopop_tau=config.discopop_tau,
-        divergence=config.f_divergence_type,  # type: ignore[arg-type]
-        divergence_alpha=config.f_alpha_divergence_coef,
-        ld_alpha=1.0 if config.ld_alpha is None else config.ld_alpha,
-        rpo_alpha=config.rpo_alpha or 0.0,
-        **common,
-    )
 
 
 def _kto(config: KTOConfig, common: dict[str, Any]) -> Method:
@@ -286,9 +276,17 @@ def _rloo(config: RLOOConfig, common: dict[str, Any]) -> Method:
 
 def _ppo(config: PPOConfig, common: dict[str, Any]) -> Method:
     size = config.batch_size or common["batch_size"]
-    if config.mini_batch_size and size % config.mini_batch_size:
-        raise ValueError(f"batch_size {size} is no multiple of mini_batch_size {config.mini_batch_size}")
-    parts = size // config.mini_batch_size if config.mini_batch_size else config.num_mini_batches
+    mini = (config.mini_batch_size or 0) * (config.gradient_accumulation_steps if config.batch_size else 1)
+    if mini and size % mini:
+        raise ValueError(
+            f"batch_size {size} is no multiple of the {mini} completions of an update "
+            "(mini_batch_size, and with batch_size times gradient_accumulation_steps)"
+        )
+    parts = size // mini if mini else config.num_mini_batches
+    if config.stop_token not in (None, "eos"):
+        raise ValueError(
+            f"stop_token {config.stop_token!r}: completions end with the stop tokens of the model: 'eos'"
+        )
     return PPO(
         group_size=1,
         num_mini_batches=parts,
@@ -313,7 +311,7 @@ def _ppo(config: PPOConfig, common: dict[str, Any]) -> Method:
 
 
 _METHODS: dict[str, Any] = {
-    "SFTConfig": _sft, "RewardConfig": _reward, "DPOConfig": _dpo, "KTOConfig": _kto, "ORPOConfig": _orpo,
+    "SFTConfig": _sft, "RewardConfig": _reward, "DPOConfig": dpo, "KTOConfig": _kto, "ORPOConfig": _orpo,
     "CPOConfig": _cpo, "GRPOConfig": _grpo, "RLOOConfig": _rloo, "PPOConfig": _ppo,
 }  # fmt: skip
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean, pstdev
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM
 
 from ..learner.scalar import ScalarKind
@@ -17,6 +21,7 @@ from ..samplers.local import LocalSampler
 from ..train import learn
 from ..types import Completion, Group, Row
 from .configs import Config
+from .data import prompts
 from .online_configs import PPOConfig
 from .trainers import GRPOTrainer
 
@@ -54,7 +59,7 @@ class AutoModelForCausalLMWithValueHead:
         return self.pretrained_model(*given, **options)
 
 
-def create_reference_model(model: Any) -> None:
+def create_reference_model(model: Any, num_shared_layers: int | None = None) -> Any:
     """None: the reference is the policy at step 0, which the trainer keeps."""
 
 
@@ -77,15 +82,17 @@ class PPOTrainer(GRPOTrainer):
         if named.pop("value_model", None) is not None:
             warnings.warn("value_model: the value head is put on the policy instead", stacklevel=2)
         reward = named.pop("reward_model", None) or getattr(args, "reward_model_path", None)
-        if isinstance(model, AutoModelForCausalLMWithValueHead):
-            named.setdefault("peft_config", model.peft_config)
-            model = model.pretrained_model
+        wrapper = model if isinstance(model, AutoModelForCausalLMWithValueHead) else None
+        if wrapper is not None:
+            named.setdefault("peft_config", wrapper.peft_config)
+            model = wrapper.pretrained_model
         reference = named.pop("ref_model", None)
         if isinstance(reference, AutoModelForCausalLMWithValueHead):
             reference = reference.pretrained_model
         if model is None and args is not None:
             model = getattr(args, "sft_model_path", None) or getattr(args, "model_name", None)
-        dataset = named.pop("train_dataset", None)
+        self._dataset = dataset = named.pop("train_dataset", None)
+        self._collate = named.pop("data_collator", None) or _columns
         if self._steps_by_hand:
             reward, dataset = _unscored, [{"prompt": "queries come with step()"}]
         super().__init__(
@@ -98,6 +105,10 @@ class PPOTrainer(GRPOTrainer):
             **named,
         )
         self.config = self.args
+        if wrapper is not None:
+            wrapper.pretrained_model = (
+                self.model
+            )  # with its adapter, so that saving it saves what was trained
 
     def _wants_reference(self) -> bool:
         return bool(getattr(self.plan.method, "kl_coef", 0.0))
@@ -105,9 +116,39 @@ class PPOTrainer(GRPOTrainer):
     def _task(self, dataset: Any) -> Any:
         if isinstance(self.reward_funcs, str) and not Path(self.reward_funcs).exists():
             raise ValueError(f"reward_model_path {self.reward_funcs} does not exist")
-        return super()._task(_prompts(dataset, self._model.tokenizer))
+        return super()._task(dataset)
+
+    def generate_completions(self, sampling: bool = False) -> list[Row]:
+        """Print what the policy says to a few prompts of the evaluation's dataset, and return it."""
+        rows = prompts(self.eval_dataset if self.eval_dataset is not None else self._dataset, self.tokenizer)[
+            :5
+        ]
+        params = SamplingParams(int(getattr(self.plan.method, "max_new_tokens", 53)), float(sampling))
+        texts = LocalSampler(self._model, self.chat).complete([row["prompt"] for row in rows], params)
+        shown: list[Row] = [
+            {"prompt": r["prompt"], "completion": t} for r, t in zip(rows, texts, strict=True)
+        ]
+        self.accelerator.print("\n".join(f"{row['prompt']!r} -> {row['completion']!r}" for row in shown))
+        return shown
 
     # ------------------------------------------------------------ the step interface
+
+    @property
+    def dataloader(self) -> Any:
+        """Batches of `batch_size` rows of the dataset, by the data_collator."""
+        if self._dataset is None:
+            raise ValueError(
+                "there is no dataset: give it to PPOTrainer, as its fifth argument or as dataset="
+            )
+        generator = torch.Generator().manual_seed(self.plan.data_seed)
+        return DataLoader(
+            self._dataset, self.plan.groups_per_step, shuffle=True, collate_fn=self._collate, drop_last=True,
+            generator=generator,
+        )  # fmt: skip
+
+    def save_pretrained(self, folder: str, **_: Any) -> None:
+        """The older name of `save_model`."""
+        self.save_model(folder)
 
     def generate(
         self,
@@ -150,9 +191,13 @@ class PPOTrainer(GRPOTrainer):
         return made[0][None] if one else made
 
     def step(
-        self, queries: Sequence[Tensor], responses: Sequence[Tensor], scores: Sequence[Any], *_: Any
+        self,
+        queries: Sequence[Tensor],
+        responses: Sequence[Tensor],
+        scores: Sequence[Any],
+        response_masks: Sequence[Tensor] | None = None,
     ) -> dict[str, float]:
-        """One PPO step on completions and their scores; returns what was measured."""
+        """One PPO step on completions and their scores; returns what was measured, by our names and by TRL's."""
         size = self.plan.groups_per_step
         if not len(queries) == len(responses) == len(scores):
             raise ValueError(
@@ -160,34 +205,77 @@ class PPOTrainer(GRPOTrainer):
             )
         if len(queries) != size:
             raise ValueError(f"{len(queries)} queries, and batch_size is {size}: they must be the same")
-        stop = set(self.chat.stop_tokens)
-        groups = []
-        for query, response, score in zip(queries, responses, scores, strict=True):
-            tokens = [int(t) for t in response]
-            reason = "stop" if tokens and tokens[-1] in stop else "length"
-            completion = Completion(
-                tokens, [True] * len(tokens), [0.0] * len(tokens), self.chat.text(tokens), reason
-            )
-            groups.append(Group([int(t) for t in query], [completion], [float(score)]))
+        masks = [[True] * len(r) for r in responses]
+        if response_masks is not None:
+            masks = [[bool(m) for m in mask] for mask in response_masks]
+        groups = [self._given(*parts) for parts in zip(queries, responses, masks, scores, strict=True)]
         groups = [
-            Group(g.prompt, [Completion(c.tokens, c.mask, logprobs[0], c.text, c.finish_reason)], g.scores)
+            replace(g, completions=[replace(c, logprobs=logprobs[0]) for c in g.completions])
             for g, logprobs in zip(groups, self.learner.logprobs(groups), strict=True)
-            for c in g.completions
         ]
         annotated = self.plan.method.annotate(groups, self.learner)
         self.learner.learning_rate = self.plan.method.learning_rate
         metrics = learn(self.plan.method, annotated, self.learner)
         self.state.global_step += 1
         self.log(metrics)
-        return metrics
+        return {**metrics, **_older_names(metrics, annotated)}
+
+    def _given(self, query: Tensor, response: Tensor, mask: list[bool], score: Any) -> Group:
+        """A group of one completion, whose log-probabilities are still to be measured."""
+        tokens = [int(t) for t in response]
+        if not tokens:
+            raise ValueError("a response is empty: there is nothing that its score could be for")
+        reason = "stop" if tokens[-1] in self.chat.stop_tokens else "length"
+        completion = Completion(tokens, mask, None, self.chat.text(tokens), reason)
+        return Group([int(t) for t in query], [completion], [float(score)])
 
     def log_stats(self, stats: dict[str, Any], batch: Any, rewards: Any, **_: Any) -> None:
         """The step has logged already."""
 
-    @property
-    def accelerator(self) -> Any:
-        """For `ppo_trainer.accelerator.device`."""
-        return self.args.distributed_state if hasattr(self.args, "distributed_state") else None
+
+def _older_names(metrics: Mapping[str, float], groups: Sequence[Group]) -> dict[str, float]:
+    """What programs for the step interface read of its statistics."""
+    kl = [sum(row) for g in groups for row in g.columns["kl"]]
+    scores = [s for g in groups for s in g.scores or []]
+    named = {
+        "ppo/loss/total": "loss", "ppo/loss/value": "value_loss", "ppo/policy/clipfrac": "clipped",
+        "ppo/policy/policykl": "policy_kl", "ppo/policy/entropy": "entropy", "ppo/returns/mean": "return",
+    }  # fmt: skip
+    return {
+        "objective/kl": fmean(kl),
+        "objective/entropy": metrics["entropy"],
+        "ppo/mean_scores": fmean(scores),
+        "ppo/std_scores": pstdev(scores),
+        "env/reward_mean": fmean(scores),
+        "env/reward_std": pstdev(scores),
+        **{new: metrics[own] for new, own in named.items() if own in metrics},
+    }
+
+
+def respond_to_batch(
+    model: Any, queries: Tensor, txt_len: int = 20, top_k: int = 0, top_p: float = 1.0
+) -> Tensor:
+    """[B, txt_len] tokens sampled after queries [B, L] of one length, stop tokens or not."""
+    if top_k or top_p != 1.0:
+        raise ValueError(
+            "top_k, top_p: log-probabilities of filtered samples are not the policy's; leave them out"
+        )
+    ids = queries
+    with torch.no_grad():
+        for _ in range(txt_len):
+            drawn = torch.multinomial(model(input_ids=ids).logits[:, -1].float().softmax(-1), 1)
+            ids = torch.cat([ids, drawn], dim=-1)
+    return ids[:, queries.shape[1] :]
+
+
+class LengthSampler:
+    """Lengths in [min_value, max_value), by chance: `new_tokens = sampler()`."""
+
+    def __init__(self, min_value: int, max_value: int) -> None:
+        self.values = range(min_value, max_value)
+
+    def __call__(self) -> int:
+        return random.choice(self.values)
 
 
 def _by_name(given: Sequence[Any], options: dict[str, Any]) -> dict[str, Any]:
@@ -213,19 +301,9 @@ def _is_model(value: Any) -> bool:
     return isinstance(value, str) or hasattr(value, "parameters") or hasattr(value, "pretrained_model")
 
 
-def _prompts(dataset: Any, tokenizer: Any) -> list[Row]:
-    """Rows with `prompt`; queries that are tokens or text under `query` or `input_ids` become text."""
-    rows: list[Row] = []
-    for row in dataset if dataset is not None else ():
-        if "prompt" in row:
-            rows.append(dict(row))
-        elif isinstance(row.get("query"), str):
-            rows.append({**row, "prompt": row["query"]})
-        elif "input_ids" in row:
-            rows.append({"prompt": tokenizer.decode(row["input_ids"], skip_special_tokens=False)})
-        else:
-            raise ValueError(f"PPO needs a column prompt, query or input_ids; rows have: {', '.join(row)}")
-    return rows
+def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """A batch as lists, where no data_collator was given."""
+    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def _unscored(completions: Sequence[str], **_: Any) -> list[None]:

@@ -1,21 +1,19 @@
-"""What TRL's trainers have in common, over the one loop: train, evaluate, save_model, state, callbacks."""
+"""What TRL's trainers have in common, over the one loop: construct, train, evaluate, save_model."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, ClassVar
 
 import torch
-from transformers import TrainerCallback, TrainerState
-from transformers.trainer_callback import CallbackHandler, TrainerControl
+from transformers import TrainerCallback
 from transformers.trainer_utils import TrainOutput
 
 from ..chat import Chat
@@ -26,27 +24,25 @@ from ..learner.scalar import ScalarKind
 from ..monitors import DEFAULT, StopTraining, stop_on_divergence
 from ..source import Source
 from ..train import train
-from ..types import Group, Row
+from ..types import Row
 from .arguments import arguments
+from .collators import marking
 from .configs import Config
-from .data import Limits, Prepared, Reader
-from .networks import adopt
+from .data import Limits, Prepared, Reader, rowwise
+from .events import Events
+from .measures import measured
+from .networks import adopt, loaded_as
 from .plan import Plan, plan
 
-NAMES = {
-    "score": "reward", "length": "completions/mean_length", "cut_off": "completions/clipped_ratio",
-    "reward_chosen": "rewards/chosen", "reward_rejected": "rewards/rejected", "accuracy": "rewards/accuracies",
-    "clipped": "clip_ratio/region_mean", "no_signal": "frac_reward_zero_std",
-}  # fmt: skip
-"""Our metrics -> TRL's names in the log history; others keep theirs."""
 
-
-class Trainer:
+class Trainer(Events):
     """Construct, `train()`. The model that was given is the one that is trained; `.model` is it, with its adapter."""
 
     config_class: ClassVar[type[Config]]
     head: ClassVar[ScalarKind | None] = None
     needs_reference: ClassVar[bool] = False
+    has_predictions: ClassVar[bool] = False
+    """Whether there is something that `compute_metrics` could be shown."""
 
     def __init__(
         self,
@@ -60,6 +56,8 @@ class Trainer:
         peft_config: Any = None,
         callbacks: Sequence[TrainerCallback | type[TrainerCallback]] | None = None,
         compute_metrics: Callable[[Any], dict[str, float]] | None = None,
+        preprocess_logits_for_metrics: Callable[[Any, Any], Any] | None = None,
+        data_collator: Any = None,
         formatting_func: Callable[[Any], Any] | None = None,
         tokenizer: Any = None,
         **more: Any,
@@ -75,12 +73,19 @@ class Trainer:
             raise ValueError("model is None; give a name, a transformers model or a PEFT model")
         self.plan: Plan = plan(self.args, int(self.args.world_size))
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
+        if compute_metrics is not None and not self.has_predictions:
+            raise ValueError(
+                f"{type(self).__name__} has no predictions for compute_metrics; `evaluate` gives its loss and metrics, "
+                "and `tieout eval` scores completions"
+            )
         self.compute_metrics = compute_metrics
+        self.preprocess_logits_for_metrics = preprocess_logits_for_metrics
         given = model if isinstance(model, str) else None
         self._model: Model = adopt(
             model, processing_class if processing_class is not None else tokenizer, peft_config,
             reference=ref_model, needs_reference=self._wants_reference(), head=self.head,
-            device=self._device(given is not None), dtype=self._dtype(), seed=self.plan.seed,
+            device=self._device(given is not None), dtype=loaded_as(self.args.model_init_kwargs, self.plan.bf16),
+            seed=self.plan.seed,
         )  # fmt: skip
         self.processing_class = self.tokenizer = _told(self._model.tokenizer, self.plan)
         self.chat: Chat = self._model.chat
@@ -92,7 +97,13 @@ class Trainer:
         )
         _, _, _, text_field, completion_only, assistant_only, *_ = self.plan.text
         self.reader = Reader(
-            self.chat, self.limits, text_field, completion_only, assistant_only, formatting_func
+            self.chat,
+            self.limits,
+            text_field,
+            completion_only,
+            assistant_only,
+            rowwise(formatting_func),
+            marking(data_collator),
         )
         self.learner = Learner(
             self._model, self.plan.method.learning_rate, self.plan.learner, self.plan.temperature
@@ -100,17 +111,7 @@ class Trainer:
         for group in self.learner.optimizer.param_groups:
             group["betas"], group["eps"] = self.plan.betas, self.plan.epsilon
         self.source = self._source()
-        self.state = TrainerState(max_steps=self.plan.steps(len(self.source.rows)))
-        self.control = TrainerControl()
-        self.callback_handler = CallbackHandler(
-            [*_reporters(self.plan.reporting), *(callbacks or [])],
-            self.model,
-            self.tokenizer,
-            self.learner.optimizer,
-            None,
-        )
-        self._window: list[dict[str, float]] = []
-        self._event("on_init_end")
+        self._listen(callbacks or [], self.tokenizer)
 
     # ------------------------------------------------------------ what each trainer says
 
@@ -135,10 +136,6 @@ class Trainer:
         """The transformers model, or PEFT's wrapper around it."""
         return self._model.network
 
-    def add_callback(self, callback: Any) -> None:
-        """As transformers' Trainer."""
-        self.callback_handler.add_callback(callback)
-
     def train(self, resume_from_checkpoint: bool | str | None = None) -> TrainOutput:
         """Train all steps; returns (global_step, training_loss, metrics).
 
@@ -147,18 +144,8 @@ class Trainer:
                 and checkpoints of an earlier run in output_dir are kept aside under another name.
         """
         resume = resume_from_checkpoint or self.args.resume_from_checkpoint
-        folder = Path(self.args.output_dir or "trainer_output") / "checkpoints"
-        if isinstance(resume, str):
-            folder = (
-                Path(resume) if Path(resume).name == "checkpoints" else Path(resume).parent / "checkpoints"
-            )
-        if resume and not folder.exists():
-            raise ValueError(f"resume_from_checkpoint: there are no checkpoints in {folder}")
-        if not resume and folder.exists():
-            _aside(folder)
-        strategy, every, keep, *_ = self.plan.saving
-        every = int(every * self.state.max_steps) if 0 < every < 1 else int(every)
-        saves = strategy != "no"
+        checkpoints = self._checkpoints(resume)
+        self._losses = []
         started = time.perf_counter()
         self._event("on_train_begin")
         if self.args.eval_on_start and self.eval_dataset is not None:
@@ -171,150 +158,80 @@ class Trainer:
                 steps=self.state.max_steps,
                 schedule=self.plan.schedule,  # type: ignore[arg-type]
                 monitors=[*DEFAULT, stop_on_divergence(), self._after_step],
-                checkpoints=Checkpoints(folder, keep or 10**6) if saves else None,
-                save_steps=every if strategy == "steps" else 0,
-                on_step=self._on_step,
+                checkpoints=checkpoints if resume or self.args.save_strategy != "no" else None,
+                save_steps=int(self.state.save_steps) if self.args.save_strategy == "steps" else 0,
                 on_start=self._on_start,
             )
-        except StopTraining as stopped:
+        except StopTraining:
             if not self.control.should_training_stop:
                 raise
-            self._reason = str(stopped)
-        if self._window:
-            self._log()
-        seconds = time.perf_counter() - started
-        losses = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
-        loss = fmean(losses) if losses else float("nan")
-        metrics = {"train_runtime": seconds, "train_loss": loss, "epoch": self.state.epoch or 0.0}
-        self.state.log_history.append({**metrics, "step": self.state.global_step})
+        self._return_to_best()
+        loss = fmean(self._losses) if self._losses else float("nan")
+        metrics = {
+            "train_runtime": time.perf_counter() - started,
+            "train_loss": loss,
+            "epoch": self.state.epoch or 0.0,
+        }
+        self.log(metrics)
         self._event("on_train_end")
         return TrainOutput(self.state.global_step, loss, metrics)
 
-    def evaluate(self, eval_dataset: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """The loss and the metrics of the method over a dataset, without training on it."""
+    def _checkpoints(self, resume: bool | str | None) -> Checkpoints:
+        """Where resuming finds what it needs; what an earlier run left there is set aside unless it goes on."""
+        folder = Path(self.args.output_dir or "trainer_output")
+        folder = (Path(resume).parent if isinstance(resume, str) else folder) / "checkpoints"
+        kept = Checkpoints(folder, self.plan.keep_checkpoints or 10**6)
+        ranks = self.learner.processes
+        if not resume:
+            ranks.first(lambda: _aside(folder) if folder.exists() else None)
+            return kept
+        number = Path(resume).name.removeprefix("checkpoint-") if isinstance(resume, str) else ""
+        state = kept.peek(self.learner, before=int(number) + 1 if number.isdigit() else None)
+        if state is None or (number.isdigit() and state["step"] != int(number)):
+            found = ", ".join(sorted(p.name for p in folder.glob("step-*"))) or "none"
+            raise ValueError(
+                f"resume_from_checkpoint={resume!r}: {folder} has no such checkpoint; found: {found}"
+            )
+        ranks.first(lambda: kept.discard(after=state["step"]))
+        return kept
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """The loss and the metrics of the method over a dataset, without training on it; of several, by their names."""
         dataset = eval_dataset if eval_dataset is not None else self.eval_dataset
         if dataset is None:
             raise ValueError("evaluate needs an eval_dataset, here or at construction")
+        if isinstance(dataset, Mapping):
+            metrics: dict[str, float] = {}
+            for name, part in dataset.items():
+                metrics |= self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}")
+            return metrics
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self._evaluated(dataset).items()}
-        self.state.log_history.append(
-            {**metrics, "step": self.state.global_step, "epoch": self.state.epoch or 0.0}
-        )
+        self.log(metrics)
+        metrics["epoch"] = self.state.epoch or 0.0
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def push_to_hub(self, *_: Any, **__: Any) -> None:
+        """RuntimeError: what is sent, and where to, is the user's to say."""
+        raise RuntimeError(
+            "push_to_hub is left to you: trainer.model.push_to_hub(NAME), tokenizer.push_to_hub(NAME)"
+        )
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Adapter (or whole model) and tokenizer, loadable by PEFT and transformers."""
         folder = Path(output_dir or self.args.output_dir or "trainer_output")
-        with tempfile.TemporaryDirectory(dir=_made(folder)) as parts:
-            save_adapter(self.learner, Path(parts) / "policy")
-            # Into the folder, not in its place: users keep other things in output_dir.
-            shutil.copytree(Path(parts) / "policy", folder, dirs_exist_ok=True)
-        self.tokenizer.save_pretrained(str(folder))
+        folder.mkdir(parents=True, exist_ok=True)
 
-    def log(self, logs: dict[str, float], *_: Any) -> None:
-        """Add an entry to the history, and tell the callbacks."""
-        entry = {**logs, "epoch": self.state.epoch or 0.0, "step": self.state.global_step}
-        self.state.log_history.append(entry)
-        self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
+        def write() -> None:
+            with tempfile.TemporaryDirectory(dir=folder) as parts:
+                save_adapter(self.learner, Path(parts) / "policy")
+                # Into the folder, not in its place: users keep other things in output_dir.
+                shutil.copytree(Path(parts) / "policy", folder, dirs_exist_ok=True)
+            self.tokenizer.save_pretrained(str(folder))
 
-    def save_state(self) -> None:
-        """Write trainer_state.json into output_dir."""
-        self.state.save_to_json(str(Path(self.args.output_dir or ".") / "trainer_state.json"))
-
-    # ------------------------------------------------------------ the events of a run
-
-    def _on_start(self, step: int) -> None:
-        self.state.global_step = step
-        self._event("on_epoch_begin")
-        self._event("on_step_begin")
-
-    def _after_step(self, step: int, groups: Sequence[Group], metrics: Any) -> None:
-        """A monitor: what must be decided inside the loop, which is whether a callback stops the run."""
-        self.state.global_step = step
-        self.state.epoch = self.source.position / len(self.source.rows)
-        self._event("on_step_end")
-        self._record(step, groups)
-        if self.control.should_training_stop:
-            raise StopTraining("a callback asked to stop")
-
-    def _on_step(self, step: int, metrics: dict[str, float]) -> None:
-        self._window.append({k: v for k, v in metrics.items() if isinstance(v, int | float)})
-        strategy, every, first = self.plan.logging
-        every = int(every * self.state.max_steps) if 0 < every < 1 else int(every)
-        wanted = (strategy == "steps" and step % max(1, every) == 0) or (first and step == 1)
-        epoch_ended = self._epoch_ends(step)
-        if wanted or self.control.should_log or (strategy == "epoch" and epoch_ended):
-            self._log()
-        self._save(step, epoch_ended)
-        how, often, _, delay, _ = self.plan.evaluating
-        often = often or self.plan.logging[1]
-        due = (how == "steps" and step % max(1, int(often)) == 0) or (how == "epoch" and epoch_ended)
-        if (due and step >= delay) or self.control.should_evaluate:
-            self.control.should_evaluate = False
-            self.evaluate()
-        if epoch_ended:
-            self._event("on_epoch_end")
-            self._event("on_epoch_begin")
-        if step < self.state.max_steps:
-            self._event("on_step_begin")
-
-    def _epoch_ends(self, step: int) -> bool:
-        size, rows = self.plan.groups_per_step, len(self.source.rows)
-        return step * size // rows > (step - 1) * size // rows
-
-    def _log(self) -> None:
-        """The means over the steps since the last entry."""
-        names = dict.fromkeys(name for metrics in self._window for name in metrics)
-        means = {n: fmean(m[n] for m in self._window if n in m) for n in names}
-        self._window = []
-        self.control.should_log = False
-        logs = {self._named(name): value for name, value in means.items()}
-        if "rewards/chosen" in logs:
-            logs["rewards/margins"] = logs["rewards/chosen"] - logs["rewards/rejected"]
-        self.log(logs)
-
-    def _named(self, name: str) -> str:
-        if self.head == "score":
-            return name
-        return NAMES.get(name, name)
-
-    def _save(self, step: int, epoch_ended: bool) -> None:
-        """Export the policy as checkpoint-STEP beside what resuming needs."""
-        strategy, every, keep, output, *_ = self.plan.saving
-        every = int(every * self.state.max_steps) if 0 < every < 1 else int(every)
-        due = (strategy == "steps" and every and step % every == 0) or (strategy == "epoch" and epoch_ended)
-        last = strategy != "no" and step == self.state.max_steps
-        if not (due or last or self.control.should_save):
-            return
-        self.control.should_save = False
-        root = Path(output or "trainer_output")
-        self.save_model(str(root / f"checkpoint-{step}"))
-        self.state.save_to_json(str(root / f"checkpoint-{step}" / "trainer_state.json"))
-        saved = sorted(root.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
-        for old in saved[: -keep or None] if keep else []:
-            shutil.rmtree(old)
-        self._event("on_save")
-
-    def _record(self, step: int, groups: Sequence[Group]) -> None:
-        """Rollouts go to output_dir/groups.jsonl, completions and scores."""
-        sampled = [g for g in groups if g.completions[0].logprobs is not None]
-        if not sampled:
-            return
-        path = Path(self.args.output_dir or "trainer_output") / "groups.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a", encoding="utf-8") as file:
-            for group in sampled:
-                texts = [c.text for c in group.completions]
-                row = {
-                    "step": step,
-                    "prompt": group.row.get("prompt"),
-                    "completions": texts,
-                    "scores": group.scores,
-                }
-                file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
-
-    def _event(self, name: str) -> None:
-        self.control = getattr(self.callback_handler, name)(self.args, self.state, self.control)
+        self.learner.processes.first(write)
 
     # ------------------------------------------------------------ evaluation
 
@@ -326,7 +243,10 @@ class Trainer:
         method = dataclasses.replace(self.plan.method, batch_size=len(rows))  # type: ignore[type-var]
         groups = method.annotate(next(method.collect(source)), self.learner)
         metrics = self.learner.assess(groups, method.loss)
-        return {self._named(name): value for name, value in metrics.items()}
+        named = {self._named(name): value for name, value in metrics.items()}
+        if self.compute_metrics is not None:
+            named |= self.compute_metrics(measured(self.learner, groups, self.preprocess_logits_for_metrics))
+        return named
 
     # ------------------------------------------------------------ construction
 
@@ -334,16 +254,6 @@ class Trainer:
         if self.plan.use_cpu:
             return "cpu"
         return None if by_name or not torch.cuda.is_available() else "cuda"
-
-    def _dtype(self) -> torch.dtype | None:
-        wanted = (self.args.model_init_kwargs or {}).get("dtype") or (self.args.model_init_kwargs or {}).get(
-            "torch_dtype"
-        )
-        if isinstance(wanted, torch.dtype):
-            return wanted
-        if wanted not in (None, "auto"):
-            return getattr(torch, str(wanted))
-        return torch.float32 if not self.plan.bf16 else None
 
 
 def _task(rows: Sequence[Row]) -> Any:
@@ -371,18 +281,6 @@ def _told(tokenizer: Any, plan: Plan) -> Any:
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         tokenizer.pad_token = tokenizer.eos_token  # rows are never padded here, but transformers may ask
     return tokenizer
-
-
-def _reporters(names: Sequence[str]) -> list[Any]:
-    from transformers.integrations import get_reporting_integration_callbacks
-
-    wanted = [name for name in names if name not in ("none", "all")]
-    return list(get_reporting_integration_callbacks(wanted))
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _aside(folder: Path) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from ..learner.scalar import ScalarKind
-from ..samplers import PolicySampler
+from ..monitors import DEFAULT
+from ..samplers import PolicySampler, SamplingParams
 from ..samplers.local import LocalSampler
 from ..source import Source
 from ..tasks import Task
-from ..types import Row
+from ..types import Group, Row
 from .configs import Config, CPOConfig, DPOConfig, KTOConfig, ORPOConfig, RewardConfig, SFTConfig
-from .data import listed
+from .data import prompts
 from .functions import rewards
 from .online_configs import GRPOConfig, RLOOConfig
 from .trainer import Trainer
@@ -21,6 +26,7 @@ class SFTTrainer(Trainer):
     """Rows of prompt and completion, of messages, or of text; `formatting_func` makes text of anything else."""
 
     config_class: ClassVar[type[Config]] = SFTConfig
+    has_predictions: ClassVar[bool] = True
 
     def _rows(self, dataset: Any, count: int | None) -> list[Row]:
         return self.reader.demonstrations(dataset, count)
@@ -31,6 +37,7 @@ class RewardTrainer(Trainer):
 
     config_class: ClassVar[type[Config]] = RewardConfig
     head: ClassVar[ScalarKind | None] = "score"
+    has_predictions: ClassVar[bool] = True
 
     def _rows(self, dataset: Any, count: int | None) -> list[Row]:
         return self.reader.pairs(dataset, count)
@@ -110,13 +117,14 @@ class GRPOTrainer(Trainer):
     def _source(self) -> Source:
         task = self._task(self.train_dataset)
         source = Ordered(task, self.chat, self._sampler(), seed=self.plan.data_seed)
-        source.shuffle = self.plan.shuffle
+        source.shuffle, source.missing_eos_penalty = self.plan.shuffle, self.plan.missing_eos_penalty
         return source
 
     def _task(self, dataset: Any) -> Task:
         count = self.plan.max_steps * self.plan.groups_per_step if self.plan.max_steps > 0 else None
-        rows = listed(dataset, count)
-        if missing := next((i for i, row in enumerate(rows) if not row.get("prompt")), None):
+        rows = prompts(dataset, self._model.tokenizer, count)
+        missing = next((i for i, row in enumerate(rows) if not row.get("prompt")), None)
+        if missing is not None:
             raise ValueError(f"row {missing} has no prompt; it has: {', '.join(rows[missing])}")
         weights, clip, _ = self.plan.rewards
         tokenizer = self._model.tokenizer
@@ -128,27 +136,30 @@ class GRPOTrainer(Trainer):
     def _sampler(self) -> PolicySampler:
         if self.plan.vllm is None:
             return LocalSampler(self._model, self.chat)
+        from ..samplers.sharing import NoServerLeft
         from ..samplers.vllm import VLLMSampler
 
-        return VLLMSampler([self.plan.vllm], self.chat)
+        until = time.monotonic() + self.plan.vllm_seconds
+        while True:
+            try:
+                return VLLMSampler([self.plan.vllm], self.chat)
+            except NoServerLeft:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(min(2.0, self.plan.vllm_seconds))
 
     def _evaluated(self, dataset: Any) -> dict[str, float]:
-        """The mean reward of one greedy completion a prompt."""
-        from ..evidence.evaluate import evaluate
-        from ..samplers import SamplingParams
-
-        task = self._task(dataset)
-        rows = [{**row, "id": i} for i, row in enumerate(task.rows("test"))]
-        length = int(getattr(self.plan.method, "max_new_tokens", 512))
-        assert task.reward is not None
-        sampler = LocalSampler(self._model, self.chat)
-        cases = evaluate("trl", rows, sampler, task.reward, SamplingParams(length, temperature=0.0))
-        scored = [case.score for case in cases if case.score is not None]
-        return (
-            {"reward": sum(scored) / len(scored), "scored": len(scored) / len(cases)}
-            if scored
-            else {"scored": 0.0}
-        )
+        """The rewards of one greedy completion a prompt, or of num_generations_eval as sampled in training."""
+        count, length = self.plan.num_generations_eval, int(getattr(self.plan.method, "max_new_tokens", 512))
+        source = Ordered(self._task(dataset), self.chat, LocalSampler(self._model, self.chat))
+        params = SamplingParams(length, self.plan.temperature if count else 0.0, seed=self.plan.seed)
+        groups = source.rollout(source.rows, count or 1, params)
+        metrics = {"scored": source.counts["scored"] / source.counts["completions"]}
+        for monitor in DEFAULT if groups else ():
+            monitor(self.state.global_step, groups, metrics)
+        return {
+            self._named(name): value for name, value in metrics.items() if not name.startswith("no_signal")
+        }
 
 
 class RLOOTrainer(GRPOTrainer):
@@ -156,11 +167,42 @@ class RLOOTrainer(GRPOTrainer):
 
     config_class: ClassVar[type[Config]] = RLOOConfig
 
+    def __init__(self, model: Any = None, reward_funcs: Any = None, *given: Any, **more: Any) -> None:
+        older = {
+            "config": "args",
+            "policy": "model",
+            "ref_policy": "ref_model",
+            "reward_model": "reward_funcs",
+        }
+        named = {**more, "model": model, "reward_funcs": reward_funcs}
+        for old in [name for name in older if name in more]:
+            named[older[old]] = named.pop(old)
+            warnings.warn(f"{old} is the older name of {older[old]}", FutureWarning, stacklevel=2)
+        super().__init__(named.pop("model"), named.pop("reward_funcs"), *given, **named)
+
 
 class Ordered(Source):
-    """A source that can leave its rows in order."""
+    """A source that can leave its rows in order, and that can take something off completions that were cut off."""
 
     shuffle: bool = True
+    missing_eos_penalty: float = 0.0
+
+    def rollout(self, rows: Sequence[Row], group_size: int, params: SamplingParams) -> list[Group]:
+        """As any source's, less the penalty."""
+        groups, penalty = super().rollout(rows, group_size, params), self.missing_eos_penalty
+        if not penalty:
+            return groups
+        lost = {"length": penalty}
+        return [
+            replace(
+                g,
+                scores=[
+                    s - lost.get(c.finish_reason, 0.0)
+                    for s, c in zip(g.scores or [], g.completions, strict=True)
+                ],
+            )
+            for g in groups
+        ]
 
     def _order(self, epoch: int) -> list[int]:
         return super()._order(epoch) if self.shuffle else list(range(len(self.rows)))

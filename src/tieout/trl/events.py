@@ -1,0 +1,242 @@
+"""What a run tells and keeps on its way: transformers' events, the log history, checkpoints, the best of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from transformers import TrainerState
+from transformers.trainer_callback import (
+    CallbackHandler,
+    DefaultFlowCallback,
+    PrinterCallback,
+    ProgressCallback,
+    TrainerControl,
+)
+from transformers.trainer_pt_utils import log_metrics, save_metrics
+
+from ..advantages import sample_std
+from ..learner import Learner
+from ..monitors import StopTraining
+from ..source import Source
+from ..types import Group
+from .plan import Plan
+
+NAMES = {
+    "score": "reward", "length": "completions/mean_length", "cut_off": "completions/clipped_ratio",
+    "reward_chosen": "rewards/chosen", "reward_rejected": "rewards/rejected", "accuracy": "rewards/accuracies",
+    "clipped": "clip_ratio/region_mean", "no_signal": "frac_reward_zero_std",
+}  # fmt: skip
+"""Our metrics -> TRL's names in the log history; others keep theirs."""
+
+
+class Events:
+    """The half of a trainer that callbacks, logs and checkpoints are about; transformers' own flow decides when."""
+
+    args: Any
+    plan: Plan
+    learner: Learner
+    source: Source
+
+    def _listen(self, callbacks: Sequence[Any], tokenizer: Any) -> None:
+        """Start telling the callbacks."""
+        leads = self.learner.processes.leads
+        self.state = TrainerState(
+            max_steps=self.plan.steps(len(self.source.rows)), num_train_epochs=math.ceil(self.plan.epochs),
+            is_local_process_zero=leads, is_world_process_zero=leads,
+        )  # fmt: skip
+        self.state.compute_steps(self.args, self.state.max_steps)
+        self.state.eval_steps = self.state.eval_steps or self.state.logging_steps
+        self.control = TrainerControl()
+        shown = ProgressCallback if self.plan.progress_bar else PrinterCallback
+        self.callback_handler = CallbackHandler(
+            [DefaultFlowCallback, *_reporters(self.plan.reporting if leads else ()), *callbacks, shown],
+            self._model.network, tokenizer, self.learner.optimizer, None,
+        )  # fmt: skip
+        self._window: list[dict[str, float]] = []
+        self._losses: list[float] = []
+        self._best: dict[str, torch.Tensor] | None = None
+        self._event("on_init_end")
+
+    _model: Any
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """The loss and the metrics on held-out rows."""
+        raise NotImplementedError
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Adapter (or whole model) and tokenizer."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------ what users call
+
+    log_metrics, save_metrics = log_metrics, save_metrics
+
+    def is_world_process_zero(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.learner.processes.leads
+
+    is_local_process_zero = is_world_process_zero
+
+    @property
+    def accelerator(self) -> Any:
+        """What programs ask of it: device, num_processes, is_main_process, print, wait_for_everyone."""
+        return self.args.distributed_state
+
+    def add_callback(self, callback: Any) -> None:
+        """As transformers' Trainer."""
+        self.callback_handler.add_callback(callback)
+
+    def remove_callback(self, callback: Any) -> None:
+        """As transformers' Trainer."""
+        self.callback_handler.remove_callback(callback)
+
+    def log(self, logs: Mapping[str, float], *_: Any) -> None:
+        """Add an entry to the history, and tell the callbacks."""
+        entry = {**logs, "epoch": self.state.epoch or 0.0}
+        self.state.log_history.append({**entry, "step": self.state.global_step})
+        self.control = self.callback_handler.on_log(self.args, self.state, self.control, entry)
+
+    def save_state(self) -> None:
+        """Write trainer_state.json into output_dir."""
+        if self.is_world_process_zero():
+            self.state.save_to_json(str(_made(Path(self.args.output_dir or ".")) / "trainer_state.json"))
+
+    # ------------------------------------------------------------ the events of a run
+
+    def _event(self, name: str) -> None:
+        self.control = getattr(self.callback_handler, name)(self.args, self.state, self.control)
+
+    def _on_start(self, step: int) -> None:
+        self.state.global_step = step
+        self._event("on_epoch_begin")
+        self._event("on_step_begin")
+
+    def _after_step(self, step: int, groups: Sequence[Group], metrics: Mapping[str, float]) -> None:
+        """The last monitor, which every rank asks: an evaluation is shared out among them, and may end the run."""
+        last = step >= self.state.max_steps
+        self.state.global_step, self.state.epoch = step, self.source.position / len(self.source.rows)
+        spread = {"reward_std": std} if (std := _spread(groups)) is not None else {}
+        self._window.append({k: v for k, v in {**metrics, **spread}.items() if isinstance(v, int | float)})
+        self._losses.append(metrics["loss"])
+        self._record(step, groups)
+        self._event("on_step_end")
+        self._obey(last)
+        if self._epoch_ends(step):
+            self._event("on_epoch_end")
+            self._obey(last)
+            if not last:
+                self._event("on_epoch_begin")
+        if self.control.should_training_stop and not last:
+            raise StopTraining("a callback asked to stop")
+        if not last:
+            self._event("on_step_begin")
+
+    def _obey(self, last: bool) -> None:
+        """Log, evaluate and save, where a callback (transformers' own, to begin with) said so."""
+        if (self.control.should_log or last) and self._window:
+            self._log()
+        if self.control.should_evaluate:
+            self._judge(self.evaluate())
+        if self.control.should_save:
+            self._save(self.state.global_step)
+
+    def _epoch_ends(self, step: int) -> bool:
+        size, rows = self.plan.groups_per_step, len(self.source.rows)
+        return step * size // rows > (step - 1) * size // rows
+
+    def _log(self) -> None:
+        """The means over the steps since the last entry."""
+        names = dict.fromkeys(name for metrics in self._window for name in metrics)
+        means = {n: fmean(m[n] for m in self._window if n in m) for n in names}
+        self._window = []
+        logs = {self._named(name): value for name, value in means.items()}
+        if "rewards/chosen" in logs:
+            logs["rewards/margins"] = logs["rewards/chosen"] - logs["rewards/rejected"]
+        self.log(logs)
+
+    def _named(self, name: str) -> str:
+        if self._model.only_scores:
+            return name
+        if name.startswith("reward/"):
+            return f"rewards/{name.removeprefix('reward/')}/mean"
+        return NAMES.get(name, name)
+
+    # ------------------------------------------------------------ what is kept
+
+    def _judge(self, metrics: Mapping[str, float]) -> None:
+        """Remember the weights of the best evaluation so far, if that is asked for."""
+        wanted = self.args.metric_for_best_model
+        if wanted is None:
+            return
+        name = wanted if wanted.startswith("eval_") else f"eval_{wanted}"
+        if name not in metrics:
+            raise ValueError(f"metric_for_best_model is {wanted!r}; an evaluation gave: {', '.join(metrics)}")
+        best, value = self.state.best_metric, metrics[name]
+        if best is None or (value > best if self.args.greater_is_better else value < best):
+            self.state.best_metric, self.state.best_global_step = value, self.state.global_step
+            self.state.best_model_checkpoint = str(self._checkpoint(self.state.global_step))
+            if self.args.load_best_model_at_end:
+                trained = self._model.trained()
+                self._best = {n: p.detach().to("cpu", copy=True) for n, p in trained.items()}
+
+    @torch.no_grad()
+    def _return_to_best(self) -> None:
+        for name, weights in (self._best or {}).items():
+            self._model.trained()[name].copy_(weights)
+
+    def _checkpoint(self, step: int) -> Path:
+        return Path(self.args.output_dir or "trainer_output") / f"checkpoint-{step}"
+
+    def _save(self, step: int) -> None:
+        """Export the policy as checkpoint-STEP beside what resuming needs."""
+        folder = self._checkpoint(step)
+        self.save_model(str(folder))
+
+        def tidy() -> None:
+            self.state.save_to_json(str(folder / "trainer_state.json"))
+            saved = sorted(folder.parent.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
+            keep = self.plan.keep_checkpoints
+            for old in saved[:-keep] if keep else []:
+                if str(old) != self.state.best_model_checkpoint:
+                    shutil.rmtree(old)
+
+        self.learner.processes.first(tidy)
+        self._event("on_save")
+
+    def _record(self, step: int, groups: Sequence[Group]) -> None:
+        """Rollouts go to output_dir/groups.jsonl, completions and scores."""
+        sampled = [g for g in groups if g.completions[0].logprobs is not None]
+        if not sampled or not self.is_world_process_zero():
+            return
+        folder = _made(Path(self.args.output_dir or "trainer_output"))
+        with open(folder / "groups.jsonl", "a", encoding="utf-8") as file:
+            for group in sampled:
+                texts, prompt = [c.text for c in group.completions], group.row.get("prompt")
+                row = {"step": step, "prompt": prompt, "completions": texts, "scores": group.scores}
+                file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+
+
+def _spread(groups: Sequence[Group]) -> float | None:
+    """Mean over the groups of the standard deviation of their scores; None where nothing was sampled."""
+    scores = [g.scores for g in groups if g.scores and g.completions[0].logprobs is not None]
+    return fmean(map(sample_std, scores)) if scores else None
+
+
+def _reporters(names: Sequence[str]) -> list[Any]:
+    from transformers.integrations import get_reporting_integration_callbacks
+
+    return list(
+        get_reporting_integration_callbacks([name for name in names if name not in (None, "none", "all")])
+    )
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
