@@ -193,3 +193,36 @@ def test_a_reward_that_people_do_not_share_is_not_trained_against(
     changes = {"calibration": {"data": str(data)}, "grpo": {"batch_size": 5, "group_size": 2, "epochs": 0.25}}
     _, text = run(reason, recipe("reason", **changes), tmp_path / "accepted")
     assert "calibrate  agreement 1.000" in text
+
+
+GAME = '''
+from tieout.tasks import Task
+
+OPENING = [{"role": "user", "content": "say something"}]
+
+
+def play(row):
+    """Two turns; scored by how many letters of the word were said."""
+    said = yield OPENING[0]["content"]
+    said += yield "and more"
+    return len(set(row["word"]) & set(said)) / len(set(row["word"])) + 0.001 * (len(said) % 5)
+
+
+WORDS = ["audit", "ledger", "asset", "equity", "cash", "debt"]
+ROWS = [{"word": word, "prompt": OPENING, "completion": word} for word in WORDS]
+task = Task("game", lambda split: ROWS if split in ("train", "test") else [], environment=play, max_new_tokens=6)
+'''
+
+
+def test_a_task_of_an_environment_alone_runs_through_reason(
+    tmp_path: Path, recipe: Callable[..., Recipe]
+) -> None:
+    (tmp_path / "game.py").write_text(GAME)
+    changes = {"task": f"{tmp_path / 'game.py'}:task", "data": {}, "reward": None, "max_new_tokens": 6}
+    verdict, said = run(reason, recipe("reason", **changes), tmp_path / "run")
+    assert verdict in ("hold", "reject")
+    assert "the environment scores, and there is no reward" in said
+    sampled = [json.loads(line) for line in (tmp_path / "run/grpo/groups.jsonl").read_text().splitlines()]
+    assert all(len(row["scores"]) == 4 for row in sampled)
+    with pytest.raises(ValueError, match="has an environment and no reward, which pairs are made with"):
+        run(align, recipe("align", **changes), tmp_path / "other")

@@ -28,7 +28,7 @@ class Dials:
 
     def turned(self, method: Any) -> Any:
         """The method, a dataclass, with these dials; itself where they are as they were."""
-        changes = {"learning_rate": self.rate, "beta": self.beta}
+        changes = {"learning_rate": self.rate, "beta": self.beta, "kl_coef": self.beta}
         changes = {name: factor for name, factor in changes.items() if factor != 1 and hasattr(method, name)}
         return (
             replace(method, **{n: getattr(method, n) * f for n, f in changes.items()}) if changes else method
@@ -87,7 +87,10 @@ def lower_rate(dials: Dials, factor: float = 0.5) -> Action:
 
 
 def raise_beta(dials: Dials, factor: float = 2.0) -> Action:
-    """Multiply the KL coefficient by `factor` from the next step on, and warn. For methods whose `beta` is not 0."""
+    """Multiply the KL coefficient by `factor` from the next step on, and warn.
+
+    For methods whose `beta` (PPO: `kl_coef`) is not 0.
+    """
 
     def act(step: int, reason: str) -> None:
         dials.beta *= factor

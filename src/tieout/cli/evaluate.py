@@ -32,6 +32,10 @@ class Options:
     """0 takes all."""
     max_new_tokens: int = 0
     """0 takes the task's."""
+    reward_workers: int = 2
+    """Processes that call the reward under a deadline; 0 calls it in this one, where nothing can stop it."""
+    reward_seconds: float = 10.0
+    """A reward that takes longer for one completion has failed."""
     out: Path | None = None
     """Write every case with every model's completion and score here, as JSONL."""
 
@@ -45,9 +49,9 @@ def main(arguments: Sequence[str]) -> None:
     from ..evidence.evaluate import evaluate, write_cases
     from ..evidence.figures import model_figures, pair_figures
     from ..learner import load
+    from ..pipelines.fit import under_deadline
     from ..pipelines.progress import bar
     from ..rewards import load_reward
-    from ..rewards.runner import start_workers
     from ..rows import check_rows, read_rows
     from ..samplers import SamplingParams
     from ..samplers.local import LocalSampler
@@ -64,16 +68,8 @@ def main(arguments: Sequence[str]) -> None:
     if not rows:
         raise ValueError(f"task {task.name!r} has no rows in split {options.split!r}")
     console, cases = Console(), {}
-    workers = None
-    if task.reward:
-        try:
-            workers = start_workers(task.reward)
-            if workers:
-                for metric in task.metrics.values():
-                    workers.load(metric)
-        except ValueError as error:
-            workers = None
-            console.print(f"no deadline for rewards: {error}", markup=False, highlight=False)
+    rewards = [r for r in (task.reward, *task.metrics.values()) if r is not None]
+    workers = under_deadline(rewards, options.reward_workers, options.reward_seconds, console)
     for name in options.model:
         model = load(name)
         sampler = LocalSampler(model)

@@ -39,6 +39,10 @@ class Options:
     """cpu or cuda; left out: cuda if there is one."""
     vllm: str = ""
     """For methods that sample: addresses of vLLM servers to draw on, separated by commas; left out: in process."""
+    reward_workers: int = 2
+    """For methods that sample: processes that call the reward under a deadline; 0 calls it in this one."""
+    reward_seconds: float = 10.0
+    """A reward that takes longer for one group has failed."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -49,15 +53,21 @@ def main(arguments: Sequence[str]) -> None:
     if not arguments or arguments[0] not in METHODS:
         asked = arguments[0] if arguments else ""
         if asked in ("-h", "--help"):
-            print(
-                f"usage: tieout train METHOD ...\n\nmethods: {names}\n\n`tieout train METHOD --help` tells the options"
-            )
+            width = max(map(len, METHODS))
+            about = (f"  {name:<{width}}  {_about(method)}" for name, method in METHODS.items())
+            print("usage: tieout train METHOD ...\n\nmethods:\n" + "\n".join(about))
+            print("\n`tieout train METHOD --help` tells the options")
             return
         print(f"tieout train: no method {asked!r}; there are: {names}", file=sys.stderr)
         sys.exit(2)
     name = arguments[0]
     options: Any = tyro.cli(options_type(name), prog=f"tieout train {name}", args=list(arguments[1:]))
     train(name, options)
+
+
+def _about(method: type) -> str:
+    """The first sentence of what a method says of itself."""
+    return (method.__doc__ or "").partition("\n")[0].partition(". ")[0].rstrip(".")
 
 
 def options_type(name: str) -> type:
@@ -112,6 +122,8 @@ def train(name: str, parsed: Any) -> None:
             options.save_steps,
             options.device,
             options.vllm,
+            options.reward_workers,
+            options.reward_seconds,
         )
         adapter = fit(folder, name, what, task, console, digest)
     console.print(f"adapter: {adapter}", highlight=False)

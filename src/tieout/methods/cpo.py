@@ -19,7 +19,7 @@ from ..types import Group
 
 @dataclass(frozen=True)
 class CPO:
-    """Xu et al., 2024, https://arxiv.org/abs/2401.08417."""
+    """Contrastive Preference Optimization. Xu et al., 2024, https://arxiv.org/abs/2401.08417."""
 
     reference_free: ClassVar[bool] = True
     learning_rate: float = 5e-6
@@ -74,7 +74,7 @@ class CPO:
 
 @dataclass(frozen=True)
 class SimPO(CPO):
-    """Meng et al., 2024, https://arxiv.org/abs/2405.14734: CPO's loss `simpo`, without the cross entropy."""
+    """CPO's loss `simpo`, without the cross entropy. Meng et al., 2024, https://arxiv.org/abs/2405.14734."""
 
     beta: float = 2.0
     """Scale of the log-probabilities per token; the paper's 2 to 2.5."""

@@ -20,7 +20,7 @@ from ..types import Group
 
 @dataclass(frozen=True)
 class DPO:
-    """Rafailov et al., 2023, https://arxiv.org/abs/2305.18290."""
+    """Direct Preference Optimization. Rafailov et al., 2023, https://arxiv.org/abs/2305.18290."""
 
     learning_rate: float = 5e-6
     """For LoRA; a tenth of it for full fine-tuning."""

@@ -32,7 +32,7 @@ Estimator = Literal["k1", "k2", "k3"]
 
 @dataclass(frozen=True)
 class GRPO:
-    """Shao et al., 2024, https://arxiv.org/abs/2402.03300."""
+    """Group Relative Policy Optimization. Shao et al., 2024, https://arxiv.org/abs/2402.03300."""
 
     learning_rate: float = 1e-6
     """For LoRA; a tenth of it for full fine-tuning."""

@@ -19,7 +19,7 @@ from ..types import Group
 
 @dataclass(frozen=True)
 class KTO:
-    """Ethayarajh et al., 2024, https://arxiv.org/abs/2402.01306."""
+    """Kahneman-Tversky Optimization. Ethayarajh et al., 2024, https://arxiv.org/abs/2402.01306."""
 
     learning_rate: float = 5e-6
     """For LoRA; a tenth of it for full fine-tuning."""

@@ -14,7 +14,7 @@ from .sft import SFT
 
 @dataclass(frozen=True)
 class OnlineDPO(DPO):
-    """Guo et al., 2024, https://arxiv.org/abs/2402.04792: DPO on pairs that the policy has just written."""
+    """DPO on pairs that the policy has just written. Guo et al., 2024, https://arxiv.org/abs/2402.04792."""
 
     group_size: int = 4
     """Completions per prompt, of which the best and the worst are the pair."""
@@ -32,7 +32,7 @@ class OnlineDPO(DPO):
 
 @dataclass(frozen=True)
 class RejectionSampling(SFT):
-    """Section 3.2.3 of https://arxiv.org/abs/2307.09288: supervised fine-tuning on the policy's own best."""
+    """Supervised fine-tuning on the policy's own best. Section 3.2.3 of https://arxiv.org/abs/2307.09288."""
 
     group_size: int = 8
     """Completions per prompt, of which the best is the demonstration."""

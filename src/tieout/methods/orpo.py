@@ -19,7 +19,7 @@ from ..types import Group
 
 @dataclass(frozen=True)
 class ORPO:
-    """Hong et al., 2024, https://arxiv.org/abs/2403.07691."""
+    """Odds-Ratio Preference Optimization. Hong et al., 2024, https://arxiv.org/abs/2403.07691."""
 
     reference_free: ClassVar[bool] = True
     learning_rate: float = 8e-6

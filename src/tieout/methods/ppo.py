@@ -29,7 +29,7 @@ KL_COEF = "kl_coef"
 
 @dataclass(frozen=True)
 class PPO:
-    """Schulman et al., 2017, https://arxiv.org/abs/1707.06347; for language, https://arxiv.org/abs/1909.08593."""
+    """Proximal Policy Optimization. https://arxiv.org/abs/1707.06347; for language, https://arxiv.org/abs/1909.08593."""
 
     head: ClassVar[str] = "value"
     """The model needs a value head."""

@@ -17,7 +17,7 @@ from ..types import Group
 
 @dataclass(frozen=True)
 class RewardModel:
-    """Bradley-Terry over every decided pair of a group: eq. 1 of https://arxiv.org/abs/2203.02155."""
+    """Bradley-Terry over every decided pair of a group. Eq. 1 of https://arxiv.org/abs/2203.02155."""
 
     reference_free: ClassVar[bool] = True
     head: ClassVar[str] = "score"

@@ -22,7 +22,8 @@ def attacked(run: Run) -> None:
         raise ValueError(f"attack.accept names {', '.join(unknown)}; classes are: {', '.join(CLASSES)}")
     rows = [row for row in map(run.with_gold, run.task.rows("train")[:MAX_GIVEN]) if row is not None]
     if reward is None or not rows or not wanted.max_rows:
-        why = "the recipe says so" if rows else "no row has gold"
+        why = "no row has gold" if not rows else "the recipe says so"
+        why = "the environment scores, and there is no reward" if reward is None else why
         run.console.print(f"[bold]attack[/]  not attacked: {why}", highlight=False)
         return
     stage = run.folder.stage("attack")

@@ -30,7 +30,7 @@ def calibrated(run: Run) -> None:
         report = read_json(stage.path / "calibration.json")
     else:
         stage.begin(inputs)
-        found = calibrate(name, run.task.reward, rows, policy)
+        found = calibrate(name, run.task.reward, rows, policy, workers=run.workers)
         report = {**found.to_plain(), "override": wanted.override}
         write_json(stage.path / "calibration.json", report)
         write_jsonl(stage.path / "rows.jsonl", found.rows)

@@ -105,6 +105,8 @@ def evaluated(run: Run, models: Mapping[str, Path | None]) -> dict[str, list[Cas
                 found[name] = cases
 
             jobs.append(job)
+        if jobs:
+            run.workers  # noqa: B018  started once, before the jobs share them
         side_by_side(jobs, num_jobs(run.recipe.device))
     return {name: found[name] for name in models}
 
@@ -121,7 +123,6 @@ def _cases(
         model = open_model(run.recipe.model, adapter, device=run.recipe.device)
     sampler = LocalSampler(model, batch_size=AT_ONCE // num_jobs(run.recipe.device))
     task, limits = run.task, run.recipe.evaluate
-    assert task.reward is not None
     splits = {"test": limits.max_test, "ood": limits.max_ood}
     rows = {split: list(task.rows(split))[: limit or None] for split, limit in splits.items()}
     controls = list(run.controls.rows("test")) if run.controls else []
@@ -143,9 +144,11 @@ def _cases(
                 sampler,
                 task.reward,
                 SamplingParams(task.max_new_tokens, temperature=0.0),
+                environment=None if task.reward else task.environment,
                 metrics=task.metrics,
                 track=PROGRAMMATIC,
                 slice=split,
+                workers=run.workers,
                 batch_size=AT_ONCE,
                 progress=progress(len(cases)),
             )
@@ -159,6 +162,7 @@ def _cases(
             SamplingParams(run.controls.max_new_tokens, temperature=0.0),
             track=CONTROLS,
             slice=lambda row: str(row.get("skill", "controls")),
+            workers=run.workers,
             batch_size=AT_ONCE,
             progress=progress(len(cases)),
         )

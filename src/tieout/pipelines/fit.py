@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import warnings
 from collections import deque
@@ -22,7 +23,8 @@ from ..learner.processes import join
 from ..learner.shared_reward import SharedReward
 from ..methods import Method
 from ..monitors import DEFAULT, kl_to_reference, stop_on_divergence, stop_on_mismatch
-from ..rewards.runner import Limits, Workers, check_call, start_workers
+from ..rewards import Reward
+from ..rewards.runner import Combined, Limits, Workers, check_call, start_workers
 from ..runfolder import RunFolder, Stage
 from ..samplers import PolicySampler
 from ..samplers.local import LocalSampler
@@ -81,7 +83,11 @@ def fit(run: RunFolder, name: str, what: Fit, task: Task, console: Console, data
     console.print(f"[bold]{name}[/]")
     ranks.first(lambda: stage.begin(inputs))
     learner, source = prepare(what, task)
-    source.workers = _workers(what, source, console)
+    if source.sampler is not None and source.task.environment is None and source.task.reward is not None:
+        source.workers = under_deadline(
+            [source.task.reward], what.reward_workers, what.reward_seconds, console
+        )
+        check_call(source.task.reward, source.rows, source.workers)
     steps = num_steps(what.method, source)
     monitors = [*DEFAULT, stop_on_divergence()]
     if isinstance(source.sampler, Canary):
@@ -115,6 +121,8 @@ def fit(run: RunFolder, name: str, what: Fit, task: Task, console: Console, data
         )
     if isinstance(source.sampler, Canary):
         source.sampler.close()
+    if source.workers is not None:
+        source.workers.close()
 
     def finish() -> None:
         save_adapter(learner, adapter)
@@ -162,16 +170,20 @@ def _sampler(what: Fit, model: Model) -> PolicySampler:
     return Canary(VLLMSampler(what.vllm, model.chat)) if what.vllm else LocalSampler(model)
 
 
-def _workers(what: Fit, source: Source, console: Console) -> Workers | None:
-    """Where the reward of rollouts runs; a reward that no other process can import runs here, and that is said."""
-    if source.sampler is None or source.task.reward is None or source.task.environment is not None:
-        return None
+def under_deadline(rewards: Sequence[Reward], count: int, seconds: float, console: Console) -> Workers | None:
+    """Processes that call these rewards. Those that no other process can import run in this one, and that is said."""
+    workers = None
     try:
-        workers = start_workers(source.task.reward, what.reward_workers, Limits(what.reward_seconds))
+        for reward in rewards:
+            if workers is None:
+                workers = start_workers(reward, count, Limits(seconds))
+            elif not isinstance(reward, Combined) and not inspect.iscoroutinefunction(reward):
+                workers.load(reward)
     except ValueError as error:
+        if workers is not None:
+            workers.close()
         console.print(f"  no deadline for rewards: {error}", markup=False, highlight=False)
-        workers = None
-    check_call(source.task.reward, source.rows, workers)
+        return None
     return workers
 
 
@@ -241,7 +253,8 @@ def adapter_digest(folder: Path | None) -> str | None:
 
 def _plain(what: Fit) -> dict[str, Any]:
     plain: dict[str, Any] = to_plain(what)
-    del plain["vllm"]  # where is not what
+    for where in ("vllm", "reward_workers", "reward_seconds"):  # where is not what
+        del plain[where]
     return {**plain, "method_name": type(what.method).__name__, "start": adapter_digest(what.start)}
 
 

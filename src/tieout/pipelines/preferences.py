@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from ..atomic import fingerprint
+from ..groups import best_and_worst
 from ..rewards.runner import score
 from ..rows import read_rows, write_jsonl
 from ..samplers import SamplingParams
@@ -65,7 +66,7 @@ def sampled_pairs(run: Run, adapter: Path, chunk: int = 24) -> list[Row]:
     def a_source() -> Source:
         model = open_model(run.recipe.model, adapter, device=run.recipe.device)
         sampler = LocalSampler(model, batch_size=chunk * recipe.num_completions // count)
-        return Source(run.task, sampler.chat, sampler, seed=run.recipe.seed)
+        return Source(run.task, sampler.chat, sampler, seed=run.recipe.seed, workers=run.workers)
 
     sources = [
         a_source() for _ in range(count)
@@ -99,12 +100,12 @@ def sampled_pairs(run: Run, adapter: Path, chunk: int = 24) -> list[Row]:
 
 def _best_and_worst(group: Group, min_gap: float) -> Row | None:
     """The pair of a group; None where its scores lie within `min_gap`."""
-    assert group.scores is not None
-    best, worst = (group.scores.index(f(group.scores)) for f in (max, min))
-    scores = group.scores[best], group.scores[worst]
-    if scores[0] - scores[1] <= min_gap:
+    pair = best_and_worst(group)
+    assert pair.scores is not None
+    if pair.scores[0] - pair.scores[1] <= min_gap:
         return None
-    return _pair(group.row, group.completions[best].text, group.completions[worst].text, scores, "sampled")
+    chosen, rejected = (completion.text for completion in pair.completions)
+    return _pair(group.row, chosen, rejected, pair.scores, "sampled")
 
 
 def flawed_pairs(run: Run) -> list[Row]:
@@ -118,7 +119,8 @@ def flawed_pairs(run: Run) -> list[Row]:
     pairs = []
     for row in rows:
         chosen, rejected = task.gold(row), task.corrupt(row, rng)
-        good, bad = (o.score for o in score(task.reward, [chosen, rejected], [task.prompt(row)] * 2, row))
+        said = score(task.reward, [chosen, rejected], [task.prompt(row)] * 2, row, run.workers)
+        good, bad = (outcome.score for outcome in said)
         if good is None or bad is None or good <= bad:
             raise ValueError(
                 f"task {task.name!r}: a flawed completion scores {bad}, its gold {good}: {rejected!r}"

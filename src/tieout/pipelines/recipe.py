@@ -105,6 +105,10 @@ class Recipe:
     """cpu or cuda; left out: cuda if there is one."""
     vllm: str = ""
     """Addresses of vLLM servers that rollouts are drawn on, separated by commas; left out: in process."""
+    reward_workers: int = 2
+    """Processes that call the reward under a deadline; 0 calls it in this one, where nothing can stop it."""
+    reward_seconds: float = 10.0
+    """A reward that takes longer for one group has failed."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     """What is trained."""
     learner: LearnerConfig = field(default_factory=LearnerConfig)

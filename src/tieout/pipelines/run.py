@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from rich.console import Console
 
 from ..learner.models import context_of, load_chat
 from ..methods import Method
-from ..rewards.runner import check_reward
+from ..rewards.runner import Workers, check_reward
 from ..rows import data_hash
 from ..runfolder import RunFolder
 from ..tasks import Task, load_task
 from ..tasks.files import controls_task, files_task
 from ..types import Row
-from .fit import Fit, fit
+from .fit import Fit, fit, under_deadline
 from .recipe import Recipe
 
 
@@ -52,8 +53,18 @@ class Run:
             recipe.save_steps,
             recipe.device,
             recipe.vllm,
+            recipe.reward_workers,
+            recipe.reward_seconds,
         )
         return fit(self.folder, name, what, task, self.console, digest)
+
+    @cached_property
+    def workers(self) -> Workers | None:
+        """Where the rewards of samples and evaluations run, under a deadline."""
+        controls = [self.controls.reward] if self.controls else []
+        rewards = [self.task.reward, *self.task.metrics.values(), *controls]
+        count, seconds = self.recipe.reward_workers, self.recipe.reward_seconds
+        return under_deadline([r for r in rewards if r is not None], count, seconds, self.console)
 
     def with_gold(self, row: Row) -> Row | None:
         """The row with gold as its completion: the data's own, else the task's, else the answer; None: it has none."""
@@ -92,10 +103,13 @@ class Run:
             raise ValueError(f"task {task.name!r} has no training rows")
         if not task.rows("test"):
             raise ValueError(f"task {task.name!r} has no test rows: nothing could be shown at the end")
-        if task.reward is None:
-            raise ValueError(f"task {task.name!r} has no reward; pipelines evaluate with one")
-        row = task.rows("train")[0]
-        check_reward(task.reward, list(row))
+        if task.reward is None and task.environment is None:
+            raise ValueError(f"task {task.name!r} has neither a reward nor an environment to evaluate with")
+        if task.reward is not None:
+            check_reward(task.reward, list(task.rows("train")[0]))
+        elif recipe.pipeline == "align" or recipe.calibration.data:
+            what = "pairs are" if recipe.pipeline == "align" else "calibration is"
+            raise ValueError(f"task {task.name!r} has an environment and no reward, which {what} made with")
         if recipe.pipeline == "align":
             sources = recipe.preferences.sources
             if not sources:
