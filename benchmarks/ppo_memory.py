@@ -139,7 +139,9 @@ def main() -> None:
         cases[case] = json.loads(done.stdout.splitlines()[-1])
         print(case, {k: round(v, 2) for k, v in cases[case].items()}, flush=True)
     a = arguments
-    shapes = f"{a.model} Llama, {a.groups} x {a.prompt} prompt tokens, {a.group_size} x {a.completion} tokens each"
+    shapes = (
+        f"{a.model} Llama, {a.groups} x {a.prompt} prompt tokens, {a.group_size} x {a.completion} tokens each"
+    )
     results = {
         "command": " ".join(["python", "benchmarks/ppo_memory.py", *sys.argv[1:]]),
         "machine": f"{os.cpu_count()} cores ({platform.machine()})",

@@ -62,7 +62,9 @@ def make_learner(
     **config: Any,
 ) -> Learner:
     """A learner over a tiny model; `stir` moves a fresh adapter away from zero, so that all of it has a gradient."""
-    model = load(str(folder), adapter or AdapterConfig(rank=4, alpha=8.0), start=start, device="cpu", head=head)
+    model = load(
+        str(folder), adapter or AdapterConfig(rank=4, alpha=8.0), start=start, device="cpu", head=head
+    )
     learner = Learner(model, config=LearnerConfig(**{"max_grad_norm": float("inf"), **config}))
     if stir and start is None:
         stir_weights(learner)

@@ -22,9 +22,7 @@ def send(values: Tensor, device: torch.device) -> Tensor:
 def send_together(parts: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     """Tensors of one dtype to the device in one copy, without waiting for it."""
     flat = send(torch.cat([part.flatten() for part in parts]), device)
-    return [
-        x.view(part.shape) for x, part in zip(flat.split([p.numel() for p in parts]), parts, strict=True)
-    ]
+    return [x.view(part.shape) for x, part in zip(flat.split([p.numel() for p in parts]), parts, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

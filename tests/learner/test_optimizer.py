@@ -35,7 +35,9 @@ def test_steps_are_those_of_separate_parameters(decay: float, dtypes: tuple[torc
         fill(theirs, seed)
         norm = flat.apply(1e-2 / (seed + 1), max_norm=3.0).item()
         plain.param_groups[0]["lr"] = 1e-2 / (seed + 1)
-        assert norm == pytest.approx(nn.utils.clip_grad_norm_(theirs, 3.0).item(), rel=1e-5 ** (1 / len(dtypes)))
+        assert norm == pytest.approx(
+            nn.utils.clip_grad_norm_(theirs, 3.0).item(), rel=1e-5 ** (1 / len(dtypes))
+        )
         plain.step()
     for a, b in zip(ours, theirs, strict=True):
         rtol, atol = (2e-2, 2e-3) if len(dtypes) > 1 else (1e-5, 1e-6)

@@ -123,7 +123,9 @@ def test_kto(
         train_dataset=datasets.Dataset.from_list(rows),
         processing_class=tiny_tokenizer,
     )
-    stir_weights(ours, -0.04, seed=8)  # to the other side of the start, where the reference point is not clamped to 0
+    stir_weights(
+        ours, -0.04, seed=8
+    )  # to the other side of the start, where the reference point is not clamped to 0
     parameters = move_along(trainer, ours)
     batch = next(iter(trainer.get_train_dataloader()))
     loss = trainer.compute_loss(trainer.model, batch)

@@ -28,8 +28,8 @@ def wanted() -> bool:
 
     if on("ACCELERATE_USE_DEEPSPEED") and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "0") != "0":
         raise ValueError(
-            "DeepSpeed's ZeRO is not supported: an adapter's optimizer is small, and a base that does not fit is cut by "
-            "FSDP2. Use recipes/accelerate/fsdp2.yaml, or zero_stage: 0"
+            "DeepSpeed's ZeRO is not supported: an adapter's optimizer is small, and FSDP2 cuts a base that does not "
+            "fit. Use recipes/accelerate/fsdp2.yaml, or zero_stage: 0"
         )
     if on("ACCELERATE_USE_FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
         raise ValueError("FSDP1 is not supported: set fsdp_version: 2, as recipes/accelerate/fsdp2.yaml does")
