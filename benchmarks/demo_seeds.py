@@ -20,7 +20,7 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results" / "demo_seeds.json"
 
 
-def run(pipeline: str, seed: int, folder: Path) -> dict[str, Any]:
+def run(pipeline: str, seed: int, folder: Path, beside: str) -> dict[str, Any]:
     """One demo in a process of its own. Raises CalledProcessError if it fails."""
     out = folder / f"{pipeline}-{seed}"
     started = time.perf_counter()
@@ -36,6 +36,7 @@ def run(pipeline: str, seed: int, folder: Path) -> dict[str, Any]:
         "seed": seed,
         "seconds": round(seconds, 1),
         "peak_gigabytes": round(usage.ru_maxrss / 2**20, 2),
+        "beside": beside,
         "verdict": report["verdict"]["verdict"],
         "models": {name: figures(tracks, "mean") for name, tracks in report["models"].items()},
         "comparisons": {
@@ -66,18 +67,18 @@ def table(runs: list[dict[str, Any]]) -> str:
         lines += [
             f"## {pipeline}",
             "",
-            "| seed | seconds | peak GB | what | test | ood | negative controls |",
-            "|---|---|---|---|---|---|---|",
+            "| seed | seconds | beside it ran | peak GB | what | test | ood | negative controls |",
+            "|---|---|---|---|---|---|---|---|",
         ]
         for r in own:
             for name, tracks in r["models"].items():
                 cells = " | ".join(f"{m:.3f} [{a:.3f}, {b:.3f}]" for m, a, b, _ in tracks.values())
                 lines.append(
-                    f"| {r['seed']} | {r['seconds']:.0f} | {r['peak_gigabytes']} | {name} | {cells} |"
+                    f"| {r['seed']} | {r['seconds']:.0f} | {r['beside']} | {r['peak_gigabytes']} | {name} | {cells} |"
                 )
             for name, tracks in r["comparisons"].items():
                 cells = " | ".join(f"{m:+.3f} [{a:+.3f}, {b:+.3f}]" for m, a, b, _ in tracks.values())
-                lines.append(f"| {r['seed']} | | | {name} | {cells} |")
+                lines.append(f"| {r['seed']} | | | | {name} | {cells} |")
         n = {name: values[3] for name, values in own[0]["models"]["base"].items()}
         lines += ["", f"Cases: {n}. Verdict of every run: {', '.join(r['verdict'] for r in own)}.", ""]
     return "\n".join(lines)
@@ -90,12 +91,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--pipelines", nargs="+", default=["align", "reason"], choices=["align", "reason"])
     parser.add_argument("--folder", type=Path, default=Path("runs/seeds"))
+    parser.add_argument("--beside", default="nothing", help="what else runs on the machine")
     arguments = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     runs: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     for pipeline in arguments.pipelines:
         for seed in arguments.seeds:
-            done = run(pipeline, seed, arguments.folder)
+            done = run(pipeline, seed, arguments.folder, arguments.beside)
             runs = [r for r in runs if (r["pipeline"], r["seed"]) != (pipeline, seed)] + [done]
             runs.sort(key=lambda r: (r["pipeline"], r["seed"]))
             RESULTS.write_text(json.dumps(runs, indent=1) + "\n")
