@@ -218,7 +218,12 @@ def test_a_task_of_an_environment_alone_runs_through_reason(
     tmp_path: Path, recipe: Callable[..., Recipe]
 ) -> None:
     (tmp_path / "game.py").write_text(GAME)
-    changes = {"task": f"{tmp_path / 'game.py'}:task", "data": {}, "reward": None, "max_new_tokens": 6}
+    changes: dict[str, Any] = {
+        "task": f"{tmp_path / 'game.py'}:task",
+        "data": {},
+        "reward": None,
+        "max_new_tokens": 6,
+    }
     verdict, said = run(reason, recipe("reason", **changes), tmp_path / "run")
     assert verdict in ("hold", "reject")
     assert "the environment scores, and there is no reward" in said

@@ -111,7 +111,7 @@ ELSEWHERE = {
         "eval_delay", "save_strategy", "save_steps", "load_best_model_at_end", "metric_for_best_model",
         "greater_is_better", "output_dir"), FLOW),
     "resume_from_checkpoint": "test_trainers: a run goes on only if asked",
-    "model_name": "test_trainers: PPO by steps", "sft_model_path": "test_what_is_loaded",
+    "model_name": "test_trainers: PPO by steps", "sft_model_path": "test_trainers: PPO over a dataset",
     "generation_batch_size": BATCH, "steps_per_generation": BATCH, "use_cpu": "test_trainers: all of it",
     "use_vllm": "below, with vllm_mode", "vllm_importance_sampling_mode": "test_vllm_weights_are_of_tokens",
 }  # fmt: skip

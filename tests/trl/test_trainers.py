@@ -337,8 +337,11 @@ def test_ppo_over_a_dataset_with_a_trained_reward_model(folder: Path) -> None:
     )
     reward.train()
     reward.save_model("reward")
-    args = trl.PPOConfig(**options(max_steps=2, response_length=6, reward_model_path="reward", kl_coef=0.05))
-    trainer = trl.PPOTrainer(args=args, model=str(folder), train_dataset=PROMPTS, peft_config=LORA)
+    args = trl.PPOConfig(
+        **options(max_steps=2, response_length=6, reward_model_path="reward", kl_coef=0.05),
+        sft_model_path=str(folder),
+    )
+    trainer = trl.PPOTrainer(args=args, train_dataset=PROMPTS, peft_config=LORA)
     trainer.train()
     assert trainer.state.global_step == 2
     assert any("reward" in entry for entry in trainer.state.log_history)
@@ -356,6 +359,14 @@ def test_ppo_over_a_dataset_with_a_trained_reward_model(folder: Path) -> None:
         (lambda f: trl.KTOTrainer(str(f), train_dataset=DEMONSTRATIONS), "KTO needs a column 'label'"),
         (lambda f: trl.GRPOTrainer(str(f), None, train_dataset=PROMPTS), "reward_funcs is missing"),
         (lambda f: trl.SFTTrainer(None, train_dataset=DEMONSTRATIONS), "model is None"),
+        (
+            lambda f: trl.GRPOTrainer(str(f), vowels, train_dataset=LABELS.remove_columns("prompt")),
+            "row 0 has no prompt",
+        ),
+        (
+            lambda f: trl.DPOTrainer(str(f), train_dataset=PAIRS, compute_metrics=print),
+            "has no predictions for compute_metrics",
+        ),
         (
             lambda f: trl.SFTTrainer(str(f), train_dataset=DEMONSTRATIONS, data_collator=print),
             "data_collator cannot",

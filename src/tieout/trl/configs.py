@@ -115,6 +115,8 @@ class Config(TrainingArguments):
     """Without effect: activations are recomputed only where they do not fit."""
     bf16: bool | None = None
     """bf16 on CUDA, fp32 on the CPU; False: fp32 everywhere."""
+    fp16: bool = False
+    push_to_hub: bool = False
     model_init_kwargs: dict[str, Any] | None = None
     """For a model given by name: `dtype` (or `torch_dtype`) and `device_map` of one device."""
     trust_remote_code: bool = False
