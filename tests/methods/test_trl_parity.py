@@ -86,7 +86,7 @@ def assert_parity(
 ) -> None:
     their_gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(parameters.values()))])
     our_gradient, metrics = gradient(learner, method.annotate(groups, learner), method.loss)
-    assert metrics["loss"] == pytest.approx(loss.item(), rel=1e-5, abs=1e-7)
+    assert metrics["loss"] == pytest.approx(loss.item(), rel=1e-5, abs=1e-6)  # sums that cancel
     cosine = torch.nn.functional.cosine_similarity(our_gradient.double(), their_gradient.double(), dim=0)
     assert cosine > 0.99999
     assert our_gradient.norm().item() == pytest.approx(their_gradient.norm().item(), rel=1e-4)
