@@ -24,6 +24,7 @@ from ..learner.shared_reward import SharedReward
 from ..methods import Method
 from ..monitors import DEFAULT, kl_to_reference, stop_on_divergence, stop_on_mismatch
 from ..rewards import Reward
+from ..rewards.preference import PreferenceReward
 from ..rewards.runner import Combined, Limits, Workers, check_call, start_workers
 from ..runfolder import RunFolder, Stage
 from ..samplers import PolicySampler
@@ -171,8 +172,10 @@ def _sampler(what: Fit, model: Model) -> PolicySampler:
 
 
 def under_deadline(rewards: Sequence[Reward], count: int, seconds: float, console: Console) -> Workers | None:
-    """Processes that call these rewards. Those that no other process can import run in this one, and that is said."""
+    """Processes that call these rewards; None: this one does. That is said, but of a reward model: it belongs here."""
     workers = None
+    if any(isinstance(reward, PreferenceReward) for reward in rewards):
+        return None
     try:
         for reward in rewards:
             if workers is None:
