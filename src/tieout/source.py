@@ -45,6 +45,9 @@ class Source:
     workers: Workers | None = None
     """Processes that call the reward under a deadline; None: this one calls it, and nothing can stop it."""
 
+    shuffle: bool = True
+    """Every pass over the rows has an order of its own; False: the order of the rows."""
+
     def __post_init__(self) -> None:
         self._reason = ""
         self._before = Counter[str]()  # of some batches before this: a small one alone says little
@@ -112,7 +115,7 @@ class Source:
             yield batch
 
     def take(self, count: int) -> list[Row]:
-        """The next rows; every pass over them has its own order."""
+        """The next rows."""
         result = []
         for _ in range(count):
             epoch, index = divmod(self.position, len(self.rows))
@@ -123,7 +126,8 @@ class Source:
     def _order(self, epoch: int) -> list[int]:
         if getattr(self, "_cached", (None,))[0] != epoch:
             order = list(range(len(self.rows)))
-            random.Random(f"{self.seed}/{epoch}").shuffle(order)
+            if self.shuffle:
+                random.Random(f"{self.seed}/{epoch}").shuffle(order)
             self._cached = (epoch, order)
         return self._cached[1]
 

@@ -271,7 +271,7 @@ def _with_adapter(
     if adapter is not None and adapter.method == "full":
         if start is not None:
             raise ValueError("full fine-tuning cannot start from an adapter: merge it first (`tieout ship`)")
-        model.reference_network = _copy(model.network) if keep_reference else None
+        model.reference_network = frozen_copy(model.network) if keep_reference else None
         model.network.requires_grad_(True)
         return model
     if start is not None:
@@ -358,7 +358,8 @@ def _context(config: Any) -> int:
     return int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
 
 
-def _copy(network: PreTrainedModel) -> PreTrainedModel:
+def frozen_copy(network: PreTrainedModel) -> PreTrainedModel:
+    """The same network, which no training moves."""
     copy = type(network)(network.config).to(network.device, network.dtype)
     copy.load_state_dict(network.state_dict())
     return copy.eval().requires_grad_(False)

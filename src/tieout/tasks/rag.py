@@ -19,16 +19,13 @@ passages), answer (empty: not in them) and, for gold, completion. The reward is 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ..rewards.rag import citation_accuracy, faithfulness, groundedness, rag, relevance
-from ..rewards.runner import check_reward
-from ..rows import check_rows, read_rows
 from ..types import Row
 from . import Task
+from .splits import Splits, from_file, generated
 
 SYSTEM = (
     "Answer in one sentence from the passages, and cite the passage that says it, like [2]. "
@@ -119,25 +116,15 @@ def corrupt(row: Row, rng: random.Random) -> str:
 
 def make(seed: int = 0, sizes: Mapping[str, int] = SIZES) -> Task:
     """The task; `sizes` says how many rows each split has."""
-    unknown = sorted(set(sizes) - set(SIZES))
-    if unknown:
-        raise ValueError(f"no split {', '.join(unknown)}; rag has: {', '.join(SIZES)}")
-
-    @cache
-    def rows(split: str) -> Sequence[Row]:
-        return [_row(split, i, seed) for i in range({**SIZES, **sizes}.get(split, 0))]
-
-    return _task(rows)
+    return _task(generated("rag", SIZES, sizes, lambda split, i: _row(split, i, seed)))
 
 
 def load(path: str | Path) -> Task:
     """The task over a file of rows, all in the split `test`. ValueError: a column is missing."""
-    given = check_rows(read_rows(path), "prompt", str(path))
-    check_reward(rag, [column for column in given[0] if all(column in row for row in given)])
-    return _task(lambda split: given if split == "test" else [])
+    return _task(from_file(path, rag))
 
 
-def _task(rows: Any) -> Task:
+def _task(rows: Splits) -> Task:
     return Task(
         name="rag",
         rows=rows,

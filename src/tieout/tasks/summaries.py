@@ -17,17 +17,14 @@ reference and, if you have them, your own questions in `quiz`. The reward is `re
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from ..rewards.runner import check_reward
 from ..rewards.summary import quiz_score, summary
-from ..rows import check_rows, read_rows
 from ..types import Row
 from . import Task
 from .rag import FIRST_NAMES, PEOPLE, SECOND_NAMES
+from .splits import Splits, from_file, generated
 
 SYSTEM = (
     "Summarise the report in at most four short sentences. Keep every figure and every name that matters."
@@ -83,25 +80,15 @@ def corrupt(row: Row, rng: random.Random) -> str:
 
 def make(seed: int = 0, sizes: Mapping[str, int] = SIZES) -> Task:
     """The task; `sizes` says how many rows each split has."""
-    unknown = sorted(set(sizes) - set(SIZES))
-    if unknown:
-        raise ValueError(f"no split {', '.join(unknown)}; summaries has: {', '.join(SIZES)}")
-
-    @cache
-    def rows(split: str) -> Sequence[Row]:
-        return [_row(split, i, seed) for i in range({**SIZES, **sizes}.get(split, 0))]
-
-    return _task(rows)
+    return _task(generated("summaries", SIZES, sizes, lambda split, i: _row(split, i, seed)))
 
 
 def load(path: str | Path) -> Task:
     """The task over a file of rows, all in the split `test`. ValueError: a column is missing."""
-    given = check_rows(read_rows(path), "prompt", str(path))
-    check_reward(summary, [column for column in given[0] if all(column in row for row in given)])
-    return _task(lambda split: given if split == "test" else [])
+    return _task(from_file(path, summary))
 
 
-def _task(rows: Any) -> Task:
+def _task(rows: Splits) -> Task:
     return Task(
         name="summaries",
         rows=rows,

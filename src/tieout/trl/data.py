@@ -54,18 +54,13 @@ class Limits:
 
 
 class Prepared(Source):
-    """A source over rows that are tokens already, in the order of the data or shuffled."""
-
-    shuffle: bool = True
+    """A source over rows that are tokens already."""
 
     def given(self, row: Row, texts: Sequence[str], scores: list[float] | None) -> Group:
         """The group that was prepared for this row."""
         tokens = Tokens(**row[TOKENS])
         pairs = zip(tokens.completions, tokens.masks, strict=True)
         return Group(tokens.prompt, [Completion(c, m) for c, m in pairs], scores, row)
-
-    def _order(self, epoch: int) -> list[int]:
-        return super()._order(epoch) if self.shuffle else list(range(len(self.rows)))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from ..learner.adapters import POLICY, REFERENCE, add_frozen
 from ..learner.architecture import attention_for, check_head, text_config
-from ..learner.models import Model, load, portable
+from ..learner.models import Model, frozen_copy, load, portable
 from ..learner.scalar import ScalarHead, ScalarKind
 
 Given = Any
@@ -114,7 +114,7 @@ def adopt(
     else:
         model.network.requires_grad_(True)
         if needs_reference and reference is None:
-            model.reference_network = _frozen(_copied(model.network))
+            model.reference_network = frozen_copy(model.network)
     if reference is not None:
         model.reference_network = _frozen(
             load(reference, device=str(model.device), dtype=dtype).causal
@@ -159,12 +159,6 @@ def _freeze_copy(network: PeftModel) -> None:
     with tempfile.TemporaryDirectory() as folder:
         network.save_pretrained(folder, selected_adapters=[POLICY], save_embedding_layers=False)
         add_frozen(network, Path(folder), REFERENCE)
-
-
-def _copied(network: PreTrainedModel) -> PreTrainedModel:
-    copy = type(network)(network.config).to(network.device, network.dtype)
-    copy.load_state_dict(network.state_dict())
-    return copy
 
 
 def _frozen(network: Any) -> Any:

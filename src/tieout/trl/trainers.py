@@ -116,7 +116,7 @@ class GRPOTrainer(Trainer):
 
     def _source(self) -> Source:
         task = self._task(self.train_dataset)
-        source = Ordered(task, self.chat, self._sampler(), seed=self.plan.data_seed)
+        source = Penalising(task, self.chat, self._sampler(), seed=self.plan.data_seed)
         source.shuffle, source.missing_eos_penalty = self.plan.shuffle, self.plan.missing_eos_penalty
         return source
 
@@ -151,7 +151,7 @@ class GRPOTrainer(Trainer):
     def _evaluated(self, dataset: Any) -> dict[str, float]:
         """The rewards of one greedy completion a prompt, or of num_generations_eval as sampled in training."""
         count, length = self.plan.num_generations_eval, int(getattr(self.plan.method, "max_new_tokens", 512))
-        source = Ordered(self._task(dataset), self.chat, LocalSampler(self._model, self.chat))
+        source = Penalising(self._task(dataset), self.chat, LocalSampler(self._model, self.chat))
         params = SamplingParams(length, self.plan.temperature if count else 0.0, seed=self.plan.seed)
         groups = source.rollout(source.rows, count or 1, params)
         metrics = {"scored": source.counts["scored"] / source.counts["completions"]}
@@ -181,10 +181,9 @@ class RLOOTrainer(GRPOTrainer):
         super().__init__(named.pop("model"), named.pop("reward_funcs"), *given, **named)
 
 
-class Ordered(Source):
-    """A source that can leave its rows in order, and that can take something off completions that were cut off."""
+class Penalising(Source):
+    """A source that can take something off the scores of completions that were cut off."""
 
-    shuffle: bool = True
     missing_eos_penalty: float = 0.0
 
     def rollout(self, rows: Sequence[Row], group_size: int, params: SamplingParams) -> list[Group]:
@@ -203,6 +202,3 @@ class Ordered(Source):
             )
             for g in groups
         ]
-
-    def _order(self, epoch: int) -> list[int]:
-        return super()._order(epoch) if self.shuffle else list(range(len(self.rows)))

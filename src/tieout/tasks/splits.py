@@ -1,0 +1,37 @@
+"""Where a task's splits come from: a seeded generator of rows, or one file that is the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from ..rewards import Reward
+from ..rewards.runner import check_reward
+from ..rows import check_rows, read_rows
+from ..types import Row
+
+Splits = Callable[[str], Sequence[Row]]
+"""Split -> its rows; none for a split that is not there."""
+
+
+def generated(
+    name: str, defaults: Mapping[str, int], sizes: Mapping[str, int], row: Callable[[str, int], Row]
+) -> Splits:
+    """Rows made by `row(split, index)`, each split once. ValueError: `sizes` names a split that has no default."""
+    unknown = sorted(set(sizes) - set(defaults))
+    if unknown:
+        raise ValueError(f"no split {', '.join(unknown)}; {name} has: {', '.join(defaults)}")
+
+    @cache
+    def rows(split: str) -> Sequence[Row]:
+        return [row(split, i) for i in range({**defaults, **sizes}.get(split, 0))]
+
+    return rows
+
+
+def from_file(path: str | Path, reward: Reward) -> Splits:
+    """The rows of a file, all in the split `test`. ValueError: a column that the reward asks for is missing."""
+    given = check_rows(read_rows(path), "prompt", str(path))
+    check_reward(reward, [column for column in given[0] if all(column in row for row in given)])
+    return lambda split: given if split == "test" else []
