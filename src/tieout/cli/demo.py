@@ -30,7 +30,6 @@ class Options:
 def main(arguments: Sequence[str]) -> None:
     """Parse, then run."""
     options = tyro.cli(Options, prog="tieout demo", args=list(arguments))
-    # Matrices this narrow gain little from a second thread, and lose tenfold when another program has its core.
-    torch.set_num_threads(1)
+    torch.set_num_threads(min(4, torch.get_num_threads()))  # matrices this narrow gain nothing from more
     default = Path("runs") / ("demo" if options.pipeline == "align" else "demo-reason")
     run_recipe(RECIPES / f"{options.pipeline}.yaml", options.out or default, {"seed": options.seed})

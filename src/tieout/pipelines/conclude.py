@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from .fit import BEHAVIOUR, adapter_digest, open_model
 from .progress import Bar, bars
 from .run import Run
 from .show import refresh, ship_run, show
-from .side_by_side import Check, num_jobs, side_by_side
 
 
 def conclude(run: Run, models: Mapping[str, Path | None], candidate: str, baseline: str) -> str:
@@ -74,7 +72,6 @@ def evaluated(run: Run, models: Mapping[str, Path | None]) -> dict[str, list[Cas
     stage = run.folder.stage("evaluate")
     run.console.print("[bold]evaluate[/]")
     found: dict[str, list[Case]] = {}
-    jobs: list[Callable[[Check], None]] = []
     with bars(run.console) as add:
         for name, adapter in models.items():
             inputs = fingerprint(
@@ -91,51 +88,22 @@ def evaluated(run: Run, models: Mapping[str, Path | None]) -> dict[str, list[Cas
                 found[name] = read_cases(path)[name]
                 run.console.print(f"  {name} done before ({len(found[name])} cases)")
                 continue
-
-            def job(
-                check: Check,
-                name: str = name,
-                adapter: Path | None = adapter,
-                done: Any = (inputs, path, marker),
-            ) -> None:
-                inputs, path, marker = done
-                cases = _cases(run, name, adapter, add, check)
-                write_cases(path, {name: cases})
-                run.folder.write_json(str(marker.relative_to(run.folder.path)), {"inputs": inputs})
-                found[name] = cases
-
-            jobs.append(job)
-        if jobs:
-            run.workers  # noqa: B018  started once, before the jobs share them
-        side_by_side(jobs, num_jobs(run.recipe.device))
-    return {name: found[name] for name in models}
+            found[name] = _cases(run, name, adapter, add)
+            write_cases(path, {name: found[name]})
+            run.folder.write_json(str(marker.relative_to(run.folder.path)), {"inputs": inputs})
+    return found
 
 
-_LOADING = threading.Lock()
-AT_ONCE = 192
-"""Completions under way at the same time, over all models: they decide how much memory an evaluation takes."""
-
-
-def _cases(
-    run: Run, name: str, adapter: Path | None, add: Callable[[str, int], Bar], check: Check
-) -> list[Case]:
-    with _LOADING:  # transformers changes global state while it loads
-        model = open_model(run.recipe.model, adapter, device=run.recipe.device)
-    sampler = LocalSampler(model, batch_size=AT_ONCE // num_jobs(run.recipe.device))
+def _cases(run: Run, name: str, adapter: Path | None, add: Callable[[str, int], Bar]) -> list[Case]:
+    model = open_model(run.recipe.model, adapter, device=run.recipe.device)
     task, limits = run.task, run.recipe.evaluate
     splits = {"test": limits.max_test, "ood": limits.max_ood}
     rows = {split: list(task.rows(split))[: limit or None] for split, limit in splits.items()}
     controls = list(run.controls.rows("test")) if run.controls else []
     cases: list[Case] = []
     shown = add(name, sum(map(len, rows.values())) + len(controls))
-
-    def progress(before: int) -> Any:
-        def tell(done: int, total: int) -> None:
-            check()
-            shown.at(before + done)
-
-        return tell
-
+    plays = task.reward is None  # then a row takes several completions
+    sampler = LocalSampler(model, progress=None if plays else shown.advance)
     for split, given in rows.items():
         if given:
             cases += evaluate(
@@ -149,9 +117,9 @@ def _cases(
                 track=PROGRAMMATIC,
                 slice=split,
                 workers=run.workers,
-                batch_size=AT_ONCE,
-                progress=progress(len(cases)),
+                batch_size=len(given),
             )
+            shown.at(len(cases))
     if run.controls and controls:
         assert run.controls.reward is not None
         cases += evaluate(
@@ -163,9 +131,9 @@ def _cases(
             track=CONTROLS,
             slice=lambda row: str(row.get("skill", "controls")),
             workers=run.workers,
-            batch_size=AT_ONCE,
-            progress=progress(len(cases)),
+            batch_size=len(controls),
         )
+        shown.at(len(cases))
     return cases
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -19,7 +18,6 @@ from ..types import Group, Row
 from .fit import adapter_digest, open_model
 from .progress import bar
 from .run import Run
-from .side_by_side import Check, num_jobs, side_by_side
 
 
 def preferences(run: Run, adapter: Path) -> list[Row]:
@@ -58,40 +56,24 @@ def preferences(run: Run, adapter: Path) -> list[Row]:
     return list(read_rows(path))
 
 
-def sampled_pairs(run: Run, adapter: Path, chunk: int = 24) -> list[Row]:
+def sampled_pairs(run: Run, adapter: Path, chunk: int = 64) -> list[Row]:
     """Best and worst by reward of several completions per prompt; prompts whose completions tie are dropped."""
     recipe = run.recipe.preferences
-    count = num_jobs(run.recipe.device)
-
-    def a_source() -> Source:
-        model = open_model(run.recipe.model, adapter, device=run.recipe.device)
-        sampler = LocalSampler(model, batch_size=chunk * recipe.num_completions // count)
-        return Source(run.task, sampler.chat, sampler, seed=run.recipe.seed, workers=run.workers)
-
-    sources = [
-        a_source() for _ in range(count)
-    ]  # each with weights of its own: sampling folds the adapter in
-    rows = sources[0].take(min(recipe.max_prompts or len(sources[0].rows), len(sources[0].rows)))
+    model = open_model(run.recipe.model, adapter, device=run.recipe.device)
+    sampler = LocalSampler(model)
+    source = Source(run.task, sampler.chat, sampler, seed=run.recipe.seed, workers=run.workers)
+    rows = source.take(min(recipe.max_prompts or len(source.rows), len(source.rows)))
     rows = sorted(rows, key=lambda row: len(str(row["prompt"])))  # similar lengths are decoded together
-    sampled: dict[int, list[Group]] = {}
-    starts = range(0, len(rows), chunk)
+    groups: list[Group] = []
     with bar(run.console, "sampling", len(rows)) as shown:
-
-        def job(check: Check, own: int = 0) -> None:
-            for start in starts[own::count]:
-                check()
-                part = rows[start : start + chunk]
-                # What is drawn follows from the place of the chunk, whoever draws it.
-                seed = run.recipe.seed * 1_000_003 + start
-                params = SamplingParams(run.task.max_new_tokens, recipe.temperature, seed=seed)
-                sampled[start] = sources[own].rollout(part, recipe.num_completions, params)
-                scores = [s for groups in list(sampled.values()) for g in groups for s in g.scores or []]
-                shown.advance(len(part), {"score": fmean(scores or [0.0])})
-
-        side_by_side([partial(job, own=i) for i in range(count)], count)
-    groups = [group for start in starts for group in sampled[start]]
+        for start in range(0, len(rows), chunk):
+            part = rows[start : start + chunk]
+            seed = run.recipe.seed * 1_000_003 + start
+            params = SamplingParams(run.task.max_new_tokens, recipe.temperature, seed=seed)
+            groups += source.rollout(part, recipe.num_completions, params)
+            mean = fmean([s for group in groups for s in group.scores or []] or [0.0])
+            shown.advance(len(part), {"score": mean})
     pairs = [pair for group in groups if (pair := _best_and_worst(group, recipe.min_gap))]
-    mean = fmean([s for group in groups for s in group.scores or []] or [0.0])
     run.console.print(
         f"  {len(pairs)} pairs; {len(rows) - len(pairs)} prompts dropped (ties); mean score of samples {mean:.3f}"
     )

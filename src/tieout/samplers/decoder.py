@@ -6,35 +6,43 @@ when none wait the batch shrinks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..learner.attention import SKIP_MASK, SharedPrefix, Span
+from ..learner.head import Head
 from ..learner.models import decoder_of, head_of
 from . import SamplingParams
 from .draws import Request, draw_into
 from .kv_cache import KVCache, Recorder
+from .work import Ended
 
 PREFILL_TOKENS = 4096
 """Prompt tokens of one forward."""
 CHUNK_LOGITS = 1 << 23
 """How many logits may exist at once."""
 
-Step = Callable[[Tensor, KVCache], Tensor]
-"""[N] tokens -> [N, d] the hidden states that predict the next ones; stores keys and values of the tokens."""
-Ended = Callable[[int], None]
-"""Told how many completions have just ended."""
+
+class Step(Protocol):
+    """One token of every row through the model."""
+
+    head: Head
+    """Hidden states -> logits."""
+
+    def __call__(self, tokens: Tensor, cache: KVCache) -> Tensor:
+        """[N] tokens -> [N, d] the hidden states that predict the next ones; keys and values go into the cache."""
+        ...
 
 
 class SharedStep:
     """One token of every row through the model's own layers, for any architecture whose prompts may be shared."""
 
     def __init__(self, network: Any) -> None:
-        self.decoder = decoder_of(network)
+        self.decoder, self.head = decoder_of(network), head_of(network)
 
     def __call__(self, tokens: Tensor, cache: KVCache) -> Tensor:
         return self.decoder(
@@ -61,7 +69,7 @@ class Decoder:
         ended: Ended | None = None,
     ) -> None:
         self.network, self.step, self.params = network, step, params
-        self.decoder, self.head = decoder_of(network), head_of(network)
+        self.decoder, self.head = decoder_of(network), step.head
         self.stop, self.ended = set(stop_tokens), ended
         self.max_rows, self.cache_bytes = max_rows, cache_bytes
         self.device = next(network.parameters()).device

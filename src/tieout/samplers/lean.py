@@ -7,24 +7,23 @@ mathematics asks for. The sampler checks the result against the model's own forw
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from dataclasses import replace
 from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
-from ..learner.models import decoder_of
+from ..learner.models import decoder_of, head_of
 from .kv_cache import KVCache
+from .packed import Packed, Product, product
 
 FAMILIES = {"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text"}
 STEADY_ROTARY = {"default", "linear", "llama3", "yarn"}
 """Rotary embeddings whose angles do not depend on the length of the sequence."""
-FUSED_BYTES = 1 << 30
-"""Weights of up to this size are copied side by side; larger ones gain nothing from it."""
-
-Linear = Callable[[Tensor], Tensor]
+COPIED_BYTES = 1 << 30
+"""Weights of up to this size are copied, side by side and as they are read fastest; larger ones stay as they are."""
 
 
 class NotLean(ValueError):
@@ -41,8 +40,11 @@ class LeanStep:
         if config.model_type not in FAMILIES:
             raise NotLean(f"{config.model_type} is not among {', '.join(sorted(FAMILIES))}")
         self.embed, self.rotary = decoder.embed_tokens, decoder.rotary_emb
-        fuse = sum(p.nbytes for p in decoder.layers.parameters()) <= FUSED_BYTES
-        self.layers = [_Layer(i, layer, config, fuse) for i, layer in enumerate(decoder.layers)]
+        copy = sum(p.nbytes for p in network.parameters()) <= COPIED_BYTES
+        self.layers = [_Layer(i, layer, config, copy) for i, layer in enumerate(decoder.layers)]
+        self.head = head_of(network)
+        if copy:
+            self.head = replace(self.head, module=Packed(_plain(self.head.module)))
         self.norm = _Norm(decoder.norm)
         kinds = sorted({layer.kind for layer in self.layers if layer.kind is not None})
         self.kinds: list[str | None] = [*kinds] if getattr(self.rotary, "layer_types", None) else [None]
@@ -51,6 +53,7 @@ class LeanStep:
                 raise NotLean(f"its rotary embedding is of type {kind}, which changes with the length")
         self.tables: dict[str | None, tuple[Tensor, Tensor]] = {}
         self.extent = 0
+        self.extending = threading.Lock()  # several decoders may share a step
 
     def __call__(self, tokens: Tensor, cache: KVCache) -> Tensor:
         """[N] tokens -> [N, d] hidden states that predict the next; their keys and values go into the cache."""
@@ -64,29 +67,30 @@ class LeanStep:
 
     def _extend(self, extent: int, like: Tensor) -> None:
         """Tables of cosines and of signed sines [positions, 1, D] for at least so many positions."""
-        if extent <= self.extent:
-            return
-        positions = torch.arange(extent, device=like.device)[None]
-        for kind in self.kinds:
-            kinds = () if kind is None else (kind,)
-            cos, sin = (t[0, :, None] for t in self.rotary(like, positions, *kinds))
-            half = sin.shape[-1] // 2
-            self.tables[kind] = cos, torch.cat([-sin[..., :half], sin[..., half:]], -1)
-        self.extent = extent
+        with self.extending:
+            if extent <= self.extent:
+                return
+            positions = torch.arange(extent, device=like.device)[None]
+            for kind in self.kinds:
+                kinds = () if kind is None else (kind,)
+                cos, sin = (t[0, :, None] for t in self.rotary(like, positions, *kinds))
+                half = sin.shape[-1] // 2
+                self.tables[kind] = cos, torch.cat([-sin[..., :half], sin[..., half:]], -1)
+            self.extent = extent
 
 
 class _Layer:
-    def __init__(self, index: int, layer: Any, config: Any, fuse: bool) -> None:
+    def __init__(self, index: int, layer: Any, config: Any, copy: bool) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         self.index, self.scale, self.dim = index, attention.scaling, attention.head_dim
         self.window = getattr(attention, "sliding_window", None)
         if config.model_type == "mistral":  # it reads the window from the config, for all layers
             self.window = config.sliding_window
         self.kind: str | None = getattr(attention, "layer_type", None)
-        self.qkv = _side_by_side([attention.q_proj, attention.k_proj, attention.v_proj], fuse)
-        self.gate_up = _side_by_side([mlp.gate_proj, mlp.up_proj], fuse)
-        self.out, self.down, self.activation = _plain(attention.o_proj), _plain(mlp.down_proj), mlp.act_fn
-        self.heads = self.out.in_features // self.dim
+        self.qkv = _one([attention.q_proj, attention.k_proj, attention.v_proj], copy)
+        self.gate_up = _one([mlp.gate_proj, mlp.up_proj], copy)
+        self.out, self.down = _one([attention.o_proj], copy), _one([mlp.down_proj], copy)
+        self.activation, self.heads = mlp.act_fn, _plain(attention.o_proj).in_features // self.dim
         normed = hasattr(attention, "q_norm")
         self.query_norm = _Norm(attention.q_norm) if normed else None
         self.key_norm = _Norm(attention.k_norm) if normed else None
@@ -143,17 +147,16 @@ def _plain(module: Any) -> nn.Linear:
     return module
 
 
-def _side_by_side(modules: list[Any], fuse: bool) -> Linear:
+def _one(modules: list[Any], copy: bool) -> Product:
     """Layers with one input as one layer."""
     layers = [_plain(module) for module in modules]
-    if not fuse:
-        return lambda x: torch.cat([layer(x) for layer in layers], -1)
+    if not copy:
+        return layers[0] if len(layers) == 1 else lambda x: torch.cat([layer(x) for layer in layers], -1)
     weight = torch.cat([layer.weight.data for layer in layers])
     biases = [layer.bias.data for layer in layers if layer.bias is not None]
     if biases and len(biases) < len(layers):
         raise NotLean("some of the layers that share an input have a bias, some have none")
-    bias = torch.cat(biases) if biases else None
-    return lambda x: linear(x, weight, bias)
+    return product(weight, torch.cat(biases) if biases else None)
 
 
 def _rotary_parameters(config: Any) -> list[dict[str, Any]]:

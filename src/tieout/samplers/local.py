@@ -12,7 +12,8 @@ from ..learner.models import Model
 from ..types import Completion, Prompt
 from . import SamplingParams
 from .draws import Request
-from .paths import PATHS, Choice, Work, choose
+from .paths import PATHS, Choice, choose
+from .work import Work
 
 if TYPE_CHECKING:
     from ..learner import Learner

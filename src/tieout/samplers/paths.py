@@ -23,32 +23,23 @@ from ..learner.architecture import why_not_shared
 from ..learner.models import Model
 from . import SamplingParams
 from .batched import generate_batched
-from .decoder import Decoder, Ended, SharedStep
+from .decoder import Decoder, SharedStep
 from .draws import Request
 from .lean import LeanStep, NotLean
 from .plain import generate_plainly
+from .threads import in_parts
+from .work import Work
 
 PathName = Literal["lean", "shared", "batched", "plain"]
 
 
-@dataclass(frozen=True)
-class Work:
-    """What is to be drawn."""
-
-    prompts: Sequence[list[int]]
-    requests: Sequence[list[Request]]
-    """[prompt][completion], as many for each prompt."""
-    params: SamplingParams
-    stop_tokens: Sequence[int]
-    max_rows: int
-    """Completions decoded at the same time."""
-    cache_bytes: float = float("inf")
-    ended: Ended = lambda count: None
-    """Told of completions as they end."""
-
-
 def _lean(network: Any, work: Work) -> None:
-    _decoder(network, LeanStep(network), work).run(work.prompts, work.requests)
+    step = LeanStep(network)
+
+    def decode(part: Work) -> None:
+        _decoder(network, step, part).run(part.prompts, part.requests)
+
+    in_parts(network, work, decode)
 
 
 def _shared(network: Any, work: Work) -> None:

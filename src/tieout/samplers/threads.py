@@ -1,0 +1,97 @@
+"""Decode a call's prompts in threads, one part each.
+
+A decoding step is many small operations, which two of torch's own threads do slower than one. But they release
+Python's lock: several decoders of one thread each use the cores, once each has rows enough.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ..learner.models import decoder_of
+from .work import Work
+
+MOST = 4
+"""Parts at the same time, at most: above that Python's lock is what they wait for."""
+LEAST_ROWS = 32
+"""Completions of a part, at least: with fewer a step is all overhead, which threads do not share."""
+WIDE = 1 << 20
+"""Numbers in a matrix from which torch's own threads share it out with a gain."""
+
+
+def in_parts(network: Any, work: Work, decode: Callable[[Work], None]) -> None:
+    """Call `decode` with the work, or in threads with parts of it, as many as torch has threads for them.
+
+    What is drawn does not depend on it: every request has a stream of its own. The first exception ends all parts, as
+    does Ctrl-C: they look whenever a completion ends.
+    """
+    if network.device.type != "cpu":
+        return decode(work)
+    threads = torch.get_num_threads()
+    rows = min(work.max_rows, sum(map(len, work.requests)))
+    count = max(1, min(MOST, threads, len(work.prompts), rows // LEAST_ROWS))
+    widest = max(
+        p.numel() for p in decoder_of(network).parameters() if p is not network.get_input_embeddings().weight
+    )
+    own = max(1, threads // count) if widest >= WIDE else 1
+    with _threads(own):
+        if count == 1:
+            return decode(work)
+        return _together(_cut(work, count), decode, own)
+
+
+def _cut(work: Work, count: int) -> list[Work]:
+    """Parts of about the same length: the longest prompts are dealt out first."""
+    order = sorted(range(len(work.prompts)), key=lambda i: -len(work.prompts[i]))
+    return [
+        replace(
+            work,
+            prompts=[work.prompts[i] for i in hand],
+            requests=[work.requests[i] for i in hand],
+            max_rows=work.max_rows // count,
+            cache_bytes=work.cache_bytes / count,
+        )
+        for hand in (order[number::count] for number in range(count))
+    ]
+
+
+def _together(parts: list[Work], decode: Callable[[Work], None], threads: int) -> None:
+    stop, telling = threading.Event(), threading.Lock()
+
+    def run(part: Work) -> None:
+        def ended(completions: int) -> None:
+            if stop.is_set():
+                raise RuntimeError("another part of these prompts has failed, or the run was interrupted")
+            with telling:
+                part.ended(completions)
+
+        with _threads(threads):  # torch counts them for each thread of Python's
+            decode(replace(part, ended=ended))
+
+    with ThreadPoolExecutor(len(parts)) as pool:
+        running = [pool.submit(run, part) for part in parts]
+        try:
+            done, others = wait(running, return_when=FIRST_EXCEPTION)
+            for one in done:
+                one.result()
+        finally:
+            stop.set()
+    for one in others:
+        one.result()
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
