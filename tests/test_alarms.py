@@ -170,15 +170,18 @@ def test_gold_that_falls_while_the_reward_rises_alarms_and_hardly_ever_otherwise
     assert sum(gold_alarm(seed, -0.01, -0.01) is not None for seed in range(20)) <= 1
 
 
-def test_the_gold_mean_is_added_and_what_errs_is_no_number() -> None:
-    metrics: dict[str, float] = {}
-    alarms.gold_against_proxy(gold)(1, [rollouts([1.0, 1.0], ["0.25", "no number"])], metrics)
-    assert metrics == {"gold": 0.25}
-    metrics = {}
-    alarms.gold_against_proxy(gold)(1, [rollouts([1.0, 1.0], ["no", "number"])], metrics)
-    assert metrics == {}
-    alarms.gold_against_proxy(gold)(1, [rollouts([1.0, 1.0], ["0.25", "0.75"])], metrics)
-    assert metrics == {"gold": 0.5}
+def test_the_gold_mean_is_added_where_gold_can_tell() -> None:
+    def broken(completions: list[str], **_: Any) -> list[float]:
+        raise KeyError("a column that no row has")
+
+    def added(verifier: Any, *texts: str) -> dict[str, float]:
+        metrics: dict[str, float] = {}
+        alarms.gold_against_proxy(verifier)(1, [rollouts([1.0] * len(texts), list(texts))], metrics)
+        return metrics
+
+    assert added(gold, "0.25", "0.75") == {"gold": 0.5}
+    assert added(gold, "0.25", "no number") == {"gold": 0.125}  # it made gold fail: wrong, as in training
+    assert added(broken, "0.25", "0.75") == {}  # gold's own fault says nothing of the policy
 
 
 def test_actions_do_what_they_say() -> None:

@@ -30,6 +30,27 @@ def weights(learner: Any) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in learner.model.trained().items()}
 
 
+@pytest.mark.parametrize("broken_at", [None, 1, 3])
+def test_a_resumed_run_alarms_at_the_step_of_the_unbroken_one(
+    tiny_model: ModelFolder, tmp_path: Path, broken_at: int | None
+) -> None:
+    def level(step: int, groups: Any, metrics: Any) -> None:
+        metrics["level"] = {1: 1.0, 2: 1.0, 3: 5.0, 4: 5.0, 5: 5.0}.get(step, 0.0)
+
+    def go(steps: int) -> None:
+        watched = alarms.alarm(alarms.above("level", 2.0, patience=3), alarms.stop())
+        grown = alarms.alarm(alarms.changed("level", rises=2.0, start=2, window=3), alarms.stop())
+        run = make_run("sft", tiny_model("llama"))
+        checkpoints = Checkpoints(tmp_path)
+        monitors = [level, watched if broken_at != 1 else grown]
+        train(run.method, run.source, run.learner, steps=steps, monitors=monitors, checkpoints=checkpoints)
+
+    if broken_at:
+        go(broken_at)
+    with pytest.raises(StopTraining, match="step 5: level"):
+        go(8)
+
+
 def test_a_rollback_brings_back_the_weights_and_goes_on(tiny_model: ModelFolder, tmp_path: Path) -> None:
     run = make_run("grpo", tiny_model("llama"))
     seen: dict[int, dict[str, torch.Tensor]] = {}

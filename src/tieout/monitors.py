@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, MutableMapping, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .types import Group
 
@@ -14,6 +14,37 @@ if TYPE_CHECKING:
 
 Monitor = Callable[[int, Sequence[Group], MutableMapping[str, float]], None]
 """Gets the step's number, its groups (annotated) and its metrics, which it may add to."""
+
+
+Memory = dict[str, Any]
+"""What a monitor knows of earlier steps: plain values, which `train` saves with the weights."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def remembers(memory: Memory) -> Callable[[F], F]:
+    """Say that a monitor keeps all that it remembers in `memory`, so that a resumed run goes on as the unbroken one."""
+
+    def mark(function: F) -> F:
+        function.memory = memory  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def memory_of(function: Callable[..., Any]) -> Memory:
+    """What a monitor, detector or action remembers: the memory itself, not a copy."""
+    memory: Memory = getattr(function, "memory", {})
+    return memory
+
+
+def recall(memory: Memory, saved: Memory) -> None:
+    """Put back what was saved; names that are new since then stay as they are."""
+    for name, value in saved.items():
+        if isinstance(memory.get(name), dict):
+            recall(memory[name], value)
+        elif name in memory:
+            memory[name] = value
 
 
 class StopTraining(RuntimeError):
@@ -95,26 +126,14 @@ def stop_on_mismatch(limit: float = 0.1) -> Monitor:
 
 def stop_on_divergence(patience: int = 3) -> Monitor:
     """Stop after `patience` steps in a row whose gradient was not finite (such steps are never applied)."""
-    bad = 0
+    memory: Memory = {"bad": 0}
 
+    @remembers(memory)
     def monitor(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
-        nonlocal bad
-        bad = 0 if math.isfinite(metrics.get("grad_norm", 0.0)) else bad + 1
-        if bad >= patience:
+        memory["bad"] = 0 if math.isfinite(metrics.get("grad_norm", 0.0)) else memory["bad"] + 1
+        if memory["bad"] >= patience:
             raise StopTraining(
-                f"step {step}: the gradient was not finite {bad} times in a row; lower the learning rate"
-            )
-
-    return monitor
-
-
-def stop_on_kl(limit: float = 1.0) -> Monitor:
-    """Stop when KL(policy || reference), k3 estimate, passes `limit` nats a token, at the steps that have `kl`."""
-
-    def monitor(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
-        if not metrics.get("kl", 0.0) <= limit:
-            raise StopTraining(
-                f"step {step}: the policy is {metrics['kl']:.2f} nats a token from its reference"
+                f"step {step}: the gradient was not finite {memory['bad']} times in a row; lower the learning rate"
             )
 
     return monitor

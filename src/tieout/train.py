@@ -19,7 +19,7 @@ from .learner import Learner
 from .learner.checkpoint import Checkpoints
 from .learner.processes import Processes
 from .methods import Method
-from .monitors import Monitor, StopTraining
+from .monitors import Monitor, StopTraining, memory_of, recall
 from .provenance import provenance, refuse_changes
 from .source import Source, TooManyErrors
 from .types import Group
@@ -82,7 +82,7 @@ def train(
         learner: what is trained.
         steps: optimizer steps in all; the method's epochs if None.
         schedule: of the learning rate.
-        monitors: called after each step, in order.
+        monitors: called after each step, in order; what they remember (`monitors.remembers`) is saved too.
         checkpoints: where to save; None saves nothing.
         save_steps: save every so many steps; 0 saves only at the end and when interrupted.
         on_step: told each step's number and metrics, after the monitors. If it fails, that is a warning: a service
@@ -103,6 +103,8 @@ def train(
         checkpoints.load(learner, state)
         source.position = state["position"]
         dials.rate, dials.beta = state.get("dials", (1.0, 1.0))
+        for monitor, memory in zip(monitors, state.get("monitors", ()), strict=False):
+            recall(memory_of(monitor), memory)
     if on_start:
         ranks.first(lambda: on_start(learner.step))
     if checkpoints:  # a resumed run reads what the unbroken one remembers
@@ -112,8 +114,8 @@ def train(
     def save() -> None:
         nonlocal saved
         if checkpoints and learner.step != saved:
-            turned = {"dials": [dials.rate, dials.beta]}
-            checkpoints.save(learner, {"position": position, "made_of": made_of, **turned})
+            known = {"dials": [dials.rate, dials.beta], "monitors": [memory_of(m) for m in monitors]}
+            checkpoints.save(learner, {"position": position, "made_of": made_of, **known})
             saved = learner.step
 
     groups_of = method.collect(source)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..monitors import Monitor, StopTraining
+from ..monitors import Memory, Monitor, StopTraining, memory_of, remembers
 from ..types import Group
 
 Detector = Callable[[int, Sequence[Group], Mapping[str, float]], str | None]
-"""(step, groups, metrics) -> why it is alarmed, or None. It may remember earlier steps."""
+"""(step, groups, metrics) -> why it is alarmed, or None. What it keeps of earlier steps it `remembers`."""
 
 Action = Callable[[int, str], None]
 """Called with the step and the reason."""
@@ -47,6 +47,7 @@ class RollBack(Exception):
 def alarm(detector: Detector, action: Action, log: list[tuple[int, str]] | None = None) -> Monitor:
     """A monitor that counts `alarms` in the metrics, and acts when the detector is alarmed."""
 
+    @remembers({"detector": memory_of(detector), "action": memory_of(action)})
     def monitor(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
         metrics.setdefault("alarms", 0.0)
         reason = detector(step, groups, metrics)
@@ -106,12 +107,12 @@ def roll_back(dials: Dials | None = None, factor: float = 0.5, lag: int = 8, tim
 
     `lag` is what the detector took to notice: weights younger than that are part of the trouble.
     """
-    done = 0
+    memory: Memory = {"done": 0}
 
+    @remembers(memory)
     def act(step: int, reason: str) -> None:
-        nonlocal done
-        done += 1
-        if done > times:
+        memory["done"] += 1
+        if memory["done"] > times:
             raise StopTraining(f"step {step}: {reason}, again after {times} returns to an earlier checkpoint")
         if dials is not None:
             dials.rate *= factor

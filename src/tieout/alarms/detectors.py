@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
+from ..monitors import Memory, memory_of, remembers
 from ..types import Group
 from .actions import Detector
 
@@ -21,16 +21,16 @@ def below(name: str, limit: float, patience: int = 3) -> Detector:
 
 
 def _in_a_row(name: str, bad: Callable[[float], bool], what: str, patience: int) -> Detector:
-    row = 0
+    memory: Memory = {"row": 0}
 
+    @remembers(memory)
     def detect(step: int, groups: Sequence[Group], metrics: Mapping[str, float]) -> str | None:
-        nonlocal row
         if name not in metrics:
             return None
-        row = row + 1 if bad(metrics[name]) else 0
-        if row < patience:
+        memory["row"] = memory["row"] + 1 if bad(metrics[name]) else 0
+        if memory["row"] < patience:
             return None
-        row = 0
+        memory["row"] = 0
         return f"{name} is {metrics[name]:.3g}, {what} for {patience} steps"
 
     return detect
@@ -43,23 +43,23 @@ def changed(
 
     `rises=2`: it is more than twice; `falls=0.5`: it is less than half. Both for metrics that are never negative.
     """
-    first: list[float] = []
-    last: deque[float] = deque(maxlen=window)
+    memory: Memory = {"first": [], "last": []}
 
+    @remembers(memory)
     def detect(step: int, groups: Sequence[Group], metrics: Mapping[str, float]) -> str | None:
         if name not in metrics:
             return None
-        if len(first) < start:
-            first.append(metrics[name])
+        if len(memory["first"]) < start:
+            memory["first"].append(metrics[name])
             return None
-        last.append(metrics[name])
-        if len(last) < window:
+        memory["last"] = [*memory["last"], metrics[name]][-window:]
+        if len(memory["last"]) < window:
             return None
-        before, now = fmean(first), fmean(last)
+        before, now = fmean(memory["first"]), fmean(memory["last"])
         for factor, out in ((rises, rises is not None and not now <= rises * before),
                             (falls, falls is not None and not now >= falls * before)):  # fmt: skip
             if out:
-                last.clear()
+                memory["last"] = []
                 return f"{name} went from {before:.3g} to {now:.3g} (limit: {factor:g} times the first {start} steps)"
         return None
 
@@ -80,6 +80,7 @@ def no_signal(limit: float = 0.9, patience: int = 5) -> Detector:
     """Nearly all groups are all right or all wrong: the task is solved, or out of reach."""
     inner = above("no_signal", limit, patience)
 
+    @remembers(memory_of(inner))
     def detect(step: int, groups: Sequence[Group], metrics: Mapping[str, float]) -> str | None:
         reason = inner(step, groups, metrics)
         if reason is None:
@@ -93,17 +94,17 @@ def no_signal(limit: float = 0.9, patience: int = 5) -> Detector:
 def kl_per_sequence(limit: float = 15.0, patience: int = 2) -> Detector:
     """KL(policy || reference) of a whole completion in nats: `kl` a token (k3) times mean length. 10 to 20 is where
     reward models are usually being hacked (https://arxiv.org/abs/2210.10760)."""
-    row = 0
+    memory: Memory = {"row": 0}
 
+    @remembers(memory)
     def detect(step: int, groups: Sequence[Group], metrics: Mapping[str, float]) -> str | None:
-        nonlocal row
         if "kl" not in metrics:
             return None
         value = metrics["kl"] * metrics.get("length", 0.0)
-        row = row + 1 if not value <= limit else 0
-        if row < patience:
+        memory["row"] = memory["row"] + 1 if not value <= limit else 0
+        if memory["row"] < patience:
             return None
-        row = 0
+        memory["row"] = 0
         return (
             f"the policy is {value:.1f} nats a completion from its reference (limit {limit:g}; k3 estimate)"
         )
@@ -124,10 +125,10 @@ def dominant_part(
         weights: name -> weight, such as `combine(...).weights`; left out: every part weighs the same.
         patience: steps.
     """
-    row = 0
+    memory: Memory = {"row": 0}
 
+    @remembers(memory)
     def detect(step: int, groups: Sequence[Group], metrics: Mapping[str, float]) -> str | None:
-        nonlocal row
         given: dict[str, list[float]] = {}
         for group in groups:
             for column, scores in group.columns.items():
@@ -140,10 +141,10 @@ def dominant_part(
         if len(sizes) < 2 or not total:
             return None
         name, most = max(sizes.items(), key=lambda item: item[1])
-        row = row + 1 if most > share * total else 0
-        if row < patience:
+        memory["row"] = memory["row"] + 1 if most > share * total else 0
+        if memory["row"] < patience:
             return None
-        row = 0
+        memory["row"] = 0
         return f"part {name!r} is {most / total:.0%} of the reward (limit {share:.0%})"
 
     return detect

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, MutableMapping, Sequence
 from statistics import fmean, stdev
 
+from ..monitors import Memory, remembers
 from ..rewards import Reward
 from ..rewards.runner import score
 from ..types import Group
@@ -22,20 +23,21 @@ def gold_against_proxy(
     by `confidence` standard errors over groups, 4 because every pair of windows is one more chance to be unlucky.
     Adds the mean gold score of each step to the metrics as `name`, and nothing to the gradient.
     """
-    golds: list[list[float]] = []
-    proxies: list[list[float]] = []
+    memory: Memory = {"golds": [], "proxies": []}  # [step][group]
 
+    @remembers(memory)
     def detect(step: int, groups: Sequence[Group], metrics: Mapping[str, float]) -> str | None:
         own, proxy = [], []
         for group in groups:
             texts = [c.text for c in group.completions]
             prompts = [group.row.get("prompt", "")] * len(texts)
-            known = [o.score for o in score(gold, texts, prompts, group.row) if o.score is not None]
+            known = [o.worth for o in score(gold, texts, prompts, group.row) if o.worth is not None]
             if known and group.scores:
                 own.append(fmean(known))
                 proxy.append(fmean(group.scores))
         if not own:
             return None
+        golds, proxies = memory["golds"], memory["proxies"]
         golds.append(own)
         proxies.append(proxy)
         if isinstance(metrics, MutableMapping):

@@ -102,7 +102,7 @@ def flawed_pairs(run: Run) -> list[Row]:
     for row in rows:
         chosen, rejected = task.gold(row), task.corrupt(row, rng)
         said = score(task.reward, [chosen, rejected], [task.prompt(row)] * 2, row, run.workers)
-        good, bad = (outcome.score for outcome in said)
+        good, bad = (outcome.worth for outcome in said)
         if good is None or bad is None or good <= bad:
             raise ValueError(
                 f"task {task.name!r}: a flawed completion scores {bad}, its gold {good}: {rejected!r}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from ..learner import AdapterConfig, Learner, load
 from ..learner.checkpoint import save_adapter
 from ..methods import RewardModel
-from ..monitors import Monitor, StopTraining
+from ..monitors import Memory, Monitor, StopTraining, remembers
 from ..rewards import Reward
 from ..rewards.runner import score
 from ..rows import read_rows, write_jsonl
@@ -72,22 +72,24 @@ def refreshing(
     adapter = max(refresh.folder.glob("reward-*"), default=reward_model)
     learner.model.add_reward(adapter)
     low, high = score_range(learner, source, known)
-    since, asked = 0, bool(waiting(refresh.folder))
+    asked = bool(waiting(refresh.folder))
+    memory: Memory = {"since": 0}
 
+    @remembers(memory)
     def monitor(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
-        nonlocal adapter, low, high, since, asked
+        nonlocal adapter, low, high, asked
         seen = [s for group in groups for s in group.scores or []]
         outside = sum(not low <= s <= high for s in seen) / max(1, len(seen))
         metrics["reward_drift"] = outside
-        since += 1
-        due = asked or (refresh.every and since >= refresh.every)
+        memory["since"] += 1
+        due = asked or (refresh.every and memory["since"] >= refresh.every)
         if not due and outside <= refresh.limit:
             return
         known.extend(_labels(refresh, source, step))
         adapter = _retrain(refresh, adapter, known, source, learner, step)
         learner.model.add_reward(adapter)
         low, high = score_range(learner, source, known)
-        since, asked, metrics["reward_refreshed"] = 0, False, 1.0
+        memory["since"], asked, metrics["reward_refreshed"] = 0, False, 1.0
 
     return monitor
 
@@ -109,7 +111,7 @@ def by_reward(reward: Reward) -> Label:
         found: list[Row] = []
         for row in rows:
             outcomes = score(reward, row["completions"], [row["prompt"]] * len(row["completions"]), row)
-            scores = [outcome.score for outcome in outcomes]
+            scores = [outcome.worth for outcome in outcomes]
             if None not in scores and len(set(scores)) > 1:
                 found.append({**row, "scores": scores})
         return found
