@@ -11,6 +11,7 @@ false alarms on healthy runs is measured by `benchmarks/alarms.py`.
 
 from __future__ import annotations
 
+from ..monitors import memory_of, remembers
 from .actions import Action, Detector, Dials, RollBack, alarm, lower_rate, raise_beta, roll_back, stop, warn
 from .detectors import (
     above,
@@ -42,8 +43,10 @@ __all__ = [
     "kl_per_sequence",
     "length_drift",
     "lower_rate",
+    "memory_of",
     "no_signal",
     "raise_beta",
+    "remembers",
     "roll_back",
     "stop",
     "texts",

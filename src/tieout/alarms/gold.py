@@ -8,20 +8,27 @@ from statistics import fmean, stdev
 
 from ..monitors import Memory, remembers
 from ..rewards import Reward
-from ..rewards.runner import score
+from ..rewards.runner import Workers, score
 from ..types import Group
 from .actions import Detector
 
 
 def gold_against_proxy(
-    gold: Reward, *, window: int = 6, fall: float = 0.05, confidence: float = 4.0, name: str = "gold"
+    gold: Reward,
+    *,
+    window: int = 6,
+    fall: float = 0.05,
+    confidence: float = 4.0,
+    name: str = "gold",
+    workers: Workers | None = None,
 ) -> Detector:
     """The gold score of what was just sampled falls while the reward that is trained on does not.
 
     `gold` is a verifier that is not trained on. Each window of steps is compared with the best window before it: the
     alarm goes off where gold has fallen by more than `fall`, and the gap to the proxy has grown, both beyond chance:
     by `confidence` standard errors over groups, 4 because every pair of windows is one more chance to be unlucky.
-    Adds the mean gold score of each step to the metrics as `name`, and nothing to the gradient.
+    Adds the mean gold score of each step to the metrics as `name`, and nothing to the gradient. Only `workers` can stop
+    a gold that hangs.
     """
     memory: Memory = {"golds": [], "proxies": []}  # [step][group]
 
@@ -31,7 +38,7 @@ def gold_against_proxy(
         for group in groups:
             texts = [c.text for c in group.completions]
             prompts = [group.row.get("prompt", "")] * len(texts)
-            known = [o.worth for o in score(gold, texts, prompts, group.row) if o.worth is not None]
+            known = [o.worth for o in score(gold, texts, prompts, group.row, workers) if o.worth is not None]
             if known and group.scores:
                 own.append(fmean(known))
                 proxy.append(fmean(group.scores))

@@ -74,6 +74,7 @@ def options_type(name: str) -> type:
     """The common options, the method's fields and the adapter's, as one dataclass for the parser."""
     from ..learner import AdapterConfig, LearnerConfig
     from ..methods import METHODS
+    from ..pipelines.guards import Guards
     from ..train import Schedule
 
     method: Any = METHODS[name]
@@ -86,6 +87,7 @@ def options_type(name: str) -> type:
             ("adapter", AdapterConfig, dataclasses.field(default_factory=AdapterConfig)),
             ("learner", LearnerConfig, dataclasses.field(default_factory=LearnerConfig)),
             ("schedule", Schedule, dataclasses.field(default_factory=Schedule)),
+            ("guards", Guards, dataclasses.field(default_factory=Guards)),
         ],
         namespace={"__doc__": (method.__doc__ or "").strip()},
     )
@@ -106,7 +108,10 @@ def train(name: str, parsed: Any) -> None:
     with RunFolder(options.out) as folder:
         config = {
             "method": name,
-            **{k: getattr(parsed, k) for k in ("options", "method", "adapter", "learner", "schedule")},
+            **{
+                k: getattr(parsed, k)
+                for k in ("options", "method", "adapter", "learner", "schedule", "guards")
+            },
         }
         digest = data_hash(task.rows("train"))
         check_model(options.model, {"train": task.rows("train")}, getattr(parsed.method, "max_new_tokens", 0))
@@ -124,6 +129,7 @@ def train(name: str, parsed: Any) -> None:
             options.vllm,
             options.reward_workers,
             options.reward_seconds,
+            parsed.guards,
         )
         adapter = fit(folder, name, what, task, console, digest)
     console.print(f"adapter: {adapter}", highlight=False)

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
+from ..alarms import Dials
 from ..atomic import fingerprint, sha256, write_atomic, write_json
 from ..behaviour import observe
 from ..canary import Canary
@@ -23,7 +25,7 @@ from ..learner.processes import join
 from ..learner.shared_reward import SharedReward
 from ..methods import Method
 from ..monitors import DEFAULT, kl_to_reference, stop_on_divergence, stop_on_mismatch
-from ..rewards import Reward
+from ..rewards import Reward, load_reward
 from ..rewards.preference import PreferenceReward
 from ..rewards.runner import Combined, Limits, Workers, check_call, start_workers
 from ..runfolder import RunFolder, Stage
@@ -34,6 +36,7 @@ from ..source import Source
 from ..tasks import Task
 from ..train import Schedule, num_steps, train
 from ..types import Group
+from .guards import Guards, watch
 from .progress import bar
 from .reward_check import check_reward_model
 
@@ -61,6 +64,8 @@ class Fit:
     """Processes that call the reward of rollouts; 0 calls it in this one, where nothing can stop it."""
     reward_seconds: float = 10.0
     """A reward that takes longer for one group has failed."""
+    guards: Guards = field(default_factory=Guards)
+    """What is watched while it samples."""
 
 
 def fit(run: RunFolder, name: str, what: Fit, task: Task, console: Console, data: str = "") -> Path:
@@ -84,18 +89,26 @@ def fit(run: RunFolder, name: str, what: Fit, task: Task, console: Console, data
     console.print(f"[bold]{name}[/]")
     ranks.first(lambda: stage.begin(inputs))
     learner, source = prepare(what, task)
-    if source.sampler is not None and source.task.environment is None and source.task.reward is not None:
-        source.workers = under_deadline(
-            [source.task.reward], what.reward_workers, what.reward_seconds, console
-        )
-        check_call(source.task.reward, source.rows, source.workers)
+    gold = load_reward(what.guards.gold) if what.guards.gold and source.sampler is not None else None
+    rewards = [r for r in (source.task.reward, gold) if r is not None]
+    if source.sampler is not None and source.task.environment is None and rewards:
+        source.workers = under_deadline(rewards, what.reward_workers, what.reward_seconds, console)
+        for reward in rewards:
+            check_call(reward, source.rows, source.workers)
     steps = num_steps(what.method, source)
     monitors = [*DEFAULT, stop_on_divergence()]
     if isinstance(source.sampler, Canary):
         monitors.append(source.sampler.monitor)
     if source.sampler is not None:
         monitors += [stop_on_mismatch(), kl_to_reference(learner)]
-    log = _Log(run, stage)
+    log, dials = _Log(run, stage), Dials()
+
+    def say(step: int, reason: str) -> None:
+        log.alarm(step, reason)
+        console.print(f"  [yellow]alarm[/] at step {step}: {escape(reason)}", highlight=False)
+
+    if source.sampler is not None:
+        monitors += watch(what.guards, gold, source.workers, dials, say)
     with bar(console, name, steps) as shown:
 
         def on_start(step: int) -> None:
@@ -119,6 +132,7 @@ def fit(run: RunFolder, name: str, what: Fit, task: Task, console: Console, data
             save_steps=what.save_steps,
             on_step=on_step,
             on_start=on_start,
+            dials=dials,
         )
     if isinstance(source.sampler, Canary):
         source.sampler.close()
@@ -191,7 +205,9 @@ def under_deadline(rewards: Sequence[Reward], count: int, seconds: float, consol
 
 
 class _Log:
-    """metrics.jsonl: a line per step. groups.jsonl: what was sampled and how it was scored."""
+    """metrics.jsonl: a line per step. groups.jsonl: what was sampled and how it was scored. alarms.jsonl: reasons."""
+
+    NAMES = ("metrics.jsonl", "groups.jsonl", "alarms.jsonl")
 
     def __init__(self, run: RunFolder, stage: Stage) -> None:
         self.run, self.folder = run, stage.path.relative_to(run.path)
@@ -199,6 +215,9 @@ class _Log:
 
     def metrics(self, step: int, metrics: dict[str, float]) -> None:
         self._append("metrics.jsonl", {"step": step, **metrics})
+
+    def alarm(self, step: int, reason: str) -> None:
+        self._append("alarms.jsonl", {"step": step, "reason": reason})
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
         """A log that cannot be written ends no run: its lines wait, and go before the next ones."""
@@ -237,7 +256,7 @@ class _Log:
 
     def cut(self, step: int) -> None:
         """Drop what was logged after `step`: it will be done again."""
-        for name in ("metrics.jsonl", "groups.jsonl"):
+        for name in self.NAMES:
             path = self.run.path / self.folder / name
             if path.exists():
                 # Only "\n" ends a line (splitlines would also break inside a completion); a torn last one is dropped.

@@ -34,11 +34,13 @@ class Bar:
 
     def at(self, done: int, metrics: Mapping[str, float] | None = None) -> None:
         """`done` are done in all."""
-        self._done = done
+        new, self._done = done != self._done, done
         text = "" if metrics is None else "  ".join(f"{k} {metrics[k]:.3f}" for k in SHOWN if k in metrics)
         fields = {"numbers": text} if metrics is not None else {}
         self._progress.update(self._task, completed=done, **fields)  # type: ignore[arg-type]
-        if not self._console.is_terminal and (time.monotonic() - self._said > 15 or done == self._total):
+        if not self._console.is_terminal and (
+            time.monotonic() - self._said > 15 or (new and done == self._total)
+        ):
             self._said = time.monotonic()
             self._console.print(f"  {self._name}: {done}/{self._total}  {text}".rstrip(), highlight=False)
 

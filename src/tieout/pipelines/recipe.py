@@ -14,6 +14,7 @@ from ..methods import DPO, GRPO, SFT
 from ..tasks.files import Data
 from ..train import Schedule
 from ..yaml_file import read_yaml
+from .guards import Guards
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ class Recipe:
     """The attack on the reward before training."""
     calibration: Calibration = field(default_factory=Calibration)
     """The reward against people, before training."""
+    guards: Guards = field(default_factory=Guards)
+    """What is watched while GRPO samples, and what is done about it."""
     sft: SFT = field(default_factory=SFT)
     """Supervised fine-tuning."""
     preferences: Preferences = field(default_factory=Preferences)

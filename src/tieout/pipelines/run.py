@@ -55,6 +55,7 @@ class Run:
             recipe.vllm,
             recipe.reward_workers,
             recipe.reward_seconds,
+            recipe.guards,
         )
         return fit(self.folder, name, what, task, self.console, digest)
 
