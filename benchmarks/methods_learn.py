@@ -190,17 +190,16 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
         "",
         f"`python benchmarks/methods_learn.py`, one thread of {os.cpu_count()} cores ({platform.machine()}).",
         f"`{MODEL}` on held-out rows of `{TASK}`, greedy; means and paired gains with 95% intervals.",
-        "A reward model: accuracy on held-out pairs. Seconds are of the training alone, by the clock (other programs ran)",
-        "and of CPU.",
+        "A reward model: accuracy on held-out pairs. Seconds are of the training alone: by the clock, while other",
+        "programs ran, and of CPU.",
         "",
         "| method | seed | steps | start | end | gain | n | seconds | CPU |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in runs:
         figures = f"{cell(r['start'])} | {cell(r['end'])} | {cell(r['gain'], '+')} | {r['gain']['n']}"
-        lines.append(
-            f"| {r['method']} | {r['seed']} | {r['steps']} | {figures} | {r['seconds']:.0f} | {r['cpu_seconds']:.0f} |"
-        )
+        seconds = f"{r['seconds']:.0f} | {r['cpu_seconds']:.0f}"
+        lines.append(f"| {r['method']} | {r['seed']} | {r['steps']} | {figures} | {seconds} |")
     clear = [
         name
         for name in SETTINGS
