@@ -2,6 +2,7 @@
 
 python benchmarks/decoder.py                     # both models on two threads and on one, three rounds
 python benchmarks/decoder.py --models 3M --threads 1 --rounds 5 --cpu-time
+python benchmarks/decoder.py --breakdown         # where a step's time goes, ours and `generate`'s
 
 Random weights, stop tokens off, so that every completion has all its tokens; LoRA of rank 16 on all linear layers.
 `generate` runs on merged weights, which is the strongest it can do; `generate with adapter` is what a trainer that
@@ -185,6 +186,74 @@ def peak(work: tuple[str, int], threads: int, name: str) -> float:
     return round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20, 3)
 
 
+KINDS = {
+    "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::linear", "mkldnn::_linear_pointwise"),
+    "attention": ("aten::_scaled_dot_product_flash_attention_for_cpu",),
+    "copies": (
+        "aten::copy_",
+        "aten::cat",
+        "aten::index",
+        "aten::index_select",
+        "aten::index_put_",
+        "aten::gather",
+    ),
+}
+
+
+def breakdown(work: tuple[str, int], name: str) -> dict[str, float]:
+    """Of one step of decoding, one thread: milliseconds without a profiler, torch's calls, and milliseconds by kind.
+
+    The kinds are a profiler's, which slows small calls down; the rest is what it does not see: Python.
+    """
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    torch.set_num_threads(1)
+    model = build(work[0])
+    prompts = torch.randint(0, 100, (work[1], PROMPT), generator=torch.Generator().manual_seed(0)).tolist()
+    decode = contenders(model, prompts)[name]
+    seconds = {}
+    for count in (2, COMPLETION, 2, COMPLETION):  # the second time counts; two steps are nearly all prefill
+        started = time.perf_counter()
+        decode(count)
+        seconds[count] = time.perf_counter() - started
+    found: dict[str, list[float]] = {}
+    for count in (2, COMPLETION):
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            decode(count)
+        events = [e for e in profiler.key_averages() if e.key.startswith(("aten::", "mkldnn::", "mkl::"))]
+        own = {e.key: e.self_cpu_time_total / 1000 for e in events}
+        known = {kind: sum(own.get(key, 0.0) for key in keys) for kind, keys in KINDS.items()}
+        known["other torch calls"] = sum(own.values()) - sum(known.values())
+        known["calls"] = float(sum(e.count for e in events))
+        found = {k: [*found.get(k, []), v] for k, v in known.items()}
+    steps = COMPLETION - 2
+    result = {"step": 1000 * (seconds[COMPLETION] - seconds[2]) / steps}
+    return result | {k: (long - short) / steps for k, (short, long) in found.items()}
+
+
+def breakdowns() -> str:
+    """Markdown."""
+    columns = ["step", "calls", *KINDS, "other torch calls"]
+    lines = [
+        "# Where a step of decoding goes",
+        "",
+        f"`python benchmarks/decoder.py --breakdown`, one thread ({platform.machine()}): {GROUP} completions of each",
+        f"prompt of {PROMPT} tokens. Milliseconds a step without a profiler; torch's calls a step; and a profiler's",
+        "milliseconds of them by kind, which are larger for small calls than without it. The rest is Python.",
+        "",
+        f"| model | prompts | what | {' | '.join(columns)} |",
+        "|" + "---|" * (3 + len(columns)),
+    ]
+    for work in WORKS[:2] + WORKS[3:]:
+        for name in NAMES[:3]:
+            found = alone(breakdown, work, name)
+            cells = " | ".join(f"{found[c]:.0f}" if c == "calls" else f"{found[c]:.2f}" for c in columns)
+            lines.append(f"| {work[0]} | {work[1]} | {name} | {cells} |")
+            print(lines[-1], flush=True)
+    return "\n".join([*lines, ""])
+
+
 def alone(function: Callable[..., Any], *arguments: Any) -> Any:
     """The function's result, from a fresh process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -231,8 +300,12 @@ def main() -> None:
     parser.add_argument(
         "--cpu-time", action="store_true", help="CPU seconds: for a machine that others use too"
     )
+    parser.add_argument("--breakdown", action="store_true", help="only where a step's time goes")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=FutureWarning)
+    if arguments.breakdown:
+        (RESULTS.parent / "decoder_breakdown.md").write_text(breakdowns())
+        return
     runs: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     for threads in arguments.threads:
         for work in WORKS:

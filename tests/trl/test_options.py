@@ -6,9 +6,11 @@ import dataclasses
 import importlib
 import os
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from transformers.utils import logging
 
 from tieout import trl
 from tieout.trl import plan as plan_module
@@ -25,6 +27,15 @@ THEIRS = {
     "ORPOConfig": "trl.experimental.orpo",
     "CPOConfig": "trl.experimental.cpo",
 }
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """transformers says whatever it likes: the default of `disable_tqdm` follows what other tests have silenced."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_warning()
+    yield
+    logging.set_verbosity(before)
 
 
 def theirs(name: str) -> Any:
