@@ -77,8 +77,8 @@ SETTINGS: dict[str, Setting] = {
     "dapo": online(),
     "gspo": online(),
     "cispo": online(),
-    "rloo": online(learning_rate=5e-4),
-    "ppo": online(num_mini_batches=1, learning_rate=1e-3),
+    "rloo": online(),
+    "ppo": online(40, num_mini_batches=1),  # its value head has to be learnt first
 }
 
 
