@@ -134,6 +134,18 @@ def test_reason_trains_on_rollouts_and_keeps_them(tmp_path: Path, recipe: Callab
     assert {"score", "no_signal", "length", "entropy", "shared_prefix"} <= set(metrics[0])
 
 
+def test_what_went_off_while_training_is_said_at_the_end(
+    tmp_path: Path, recipe: Callable[..., Recipe]
+) -> None:
+    grpo = {"batch_size": 5, "group_size": 4, "learning_rate": 0.001, "max_new_tokens": 8, "beta": 0.04}
+    out = tmp_path / "run"
+    _, said = run(reason, recipe("reason", grpo=grpo, guards={"kl": 1e-9}), out)
+    assert "alarm at step 3: the policy is" in said
+    assert "alarm in grpo at step 3: the policy is" in said[said.index("verdict") :]
+    assert "Alarm in grpo at step 3: the policy is" in (out / "evidence" / "report.html").read_text()
+    assert [json.loads(x)["step"] for x in (out / "grpo" / "alarms.jsonl").read_text().splitlines()] == [3]
+
+
 def test_an_interrupted_run_ends_like_an_unbroken_one(
     tmp_path: Path, recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:

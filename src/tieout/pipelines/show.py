@@ -34,7 +34,19 @@ def refresh(folder: Path) -> None:
         curves,
         title=f"{report['metadata']['recipe']['pipeline']}: {folder.name}",
         next_command=next_command(folder, report),
+        notes=alarms_of(folder),
     )
+
+
+def alarms_of(folder: Path, most: int = 10) -> list[str]:
+    """What went off while training, a sentence each."""
+    found = [
+        f"Alarm in {path.parent.name} at step {alarm['step']}: {alarm['reason']}"
+        for path in sorted(folder.glob("*/alarms.jsonl"))
+        for alarm in map(json.loads, path.read_text("utf-8").splitlines())
+    ]
+    more = [f"{len(found) - most} further alarms are in alarms.jsonl of the stages"] if found[most:] else []
+    return found[:most] + more
 
 
 def next_command(folder: Path, report: Mapping[str, Any]) -> str:
@@ -72,6 +84,8 @@ def show(folder: Path, console: Console) -> None:
     console.print(f"\nverdict: [bold {colour}]{verdict['verdict']}[/]" + ("  (shipped)" if shipped else ""))
     for check in verdict["checks"]:
         console.print(f"  {check['status']:<5} {check['reason']}", highlight=False)
+    for note in alarms_of(folder):
+        console.print(f"  alarm {note.removeprefix('Alarm ')}", markup=False, highlight=False)
     console.print(f"\nreport: {folder}/evidence/report.html", highlight=False)
     where = "shipped" if shipped else "candidate"
     console.print(f"{where}: {folder}/{where}", highlight=False)
