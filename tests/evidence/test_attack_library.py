@@ -20,9 +20,6 @@ from tieout.tasks import load_task
 from tieout.types import Prompt, Row
 
 FORM = {"language", "length", "overlong", "repetition", "tags"}
-PARTS = {"groundedness", "quiz_score"}
-"""Made to be parts of others: their documentation says that the one catches no wrong answers, the other nothing that is
-said beside the reference. Of them only that they pay for nothing, pay for length, or break is asked."""
 
 
 @cache
@@ -62,10 +59,8 @@ def _numeric_rows() -> list[Row]:
 
 ROWS: dict[str, Callable[[], Sequence[Row]]] = {
     **dict.fromkeys(FORM, lambda: TAGS),
-    **dict.fromkeys(
-        ("citation_accuracy", "faithfulness", "groundedness", "rag", "relevance"), lambda: _task_rows("rag")
-    ),
-    **dict.fromkeys(("quiz_score", "summary"), lambda: _task_rows("summaries")),
+    **dict.fromkeys(("citation_accuracy", "faithfulness", "rag", "relevance"), lambda: _task_rows("rag")),
+    "summary": lambda: _task_rows("summaries"),
     "code": lambda: CODE,
     "exact": lambda: [{**row, "answer": row["label"]} for row in WORDS],
     "finance_statements": lambda: _task_rows("finance_statements"),
@@ -92,9 +87,7 @@ def test_no_exploit_in_the_library(name: str) -> None:
     result = attacked(load_reward(name), ROWS[name](), **options)
     assert result.form_only == (name in FORM)
     assert sum(result.probes.values()) > 40
-    held = [f for f in result.everything if f.kind == "harness" or f.basis in ("empty", "long")]
-    assert held == []
-    assert result.findings == [] or name in PARTS
+    assert result.findings == []
 
 
 def test_no_exploit_of_a_judge_that_keeps_to_its_marks() -> None:
