@@ -177,6 +177,11 @@ def test_an_interrupted_run_ends_like_an_unbroken_one(
     assert len(logs[0]) == len(logs[1])
 
 
+def test_four_bits_are_refused_before_any_work(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
+    with pytest.raises(ValueError, match=r"'qlora': pipelines evaluate, merge and ship over the base in full"):
+        run(align, recipe("align", adapter={"method": "qlora"}), tmp_path / "run")
+
+
 def test_flawed_pairs_need_a_task_that_makes_them(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
     with (
         RunFolder(tmp_path / "run") as folder,

@@ -65,16 +65,16 @@ def lora_config(adapter: AdapterConfig) -> LoraConfig:
 def four_bits(compute: torch.dtype, device: str) -> BitsAndBytesConfig:
     """QLoRA's storage of the base: 4-bit NormalFloat, quantised twice (sections 3 of the paper).
 
-    ValueError where bitsandbytes is not installed, or the device is not one that it is tested on here.
+    ValueError where bitsandbytes is not installed, or has no kernels for the device.
     """
     if find_spec("bitsandbytes") is None:
         raise ValueError(
             "adapter method 'qlora' needs bitsandbytes, which is not installed: `pip install bitsandbytes`; "
             "or use method 'lora', which keeps the base in its own precision"
         )
-    if not device.startswith("cuda"):
+    if not device.startswith(("cuda", "cpu")):
         raise ValueError(
-            f"adapter method 'qlora' needs a CUDA device and this run is on {device!r}: use method 'lora' here"
+            f"adapter method 'qlora' needs a CUDA device or a CPU and this run is on {device!r}: use method 'lora' here"
         )
     return BitsAndBytesConfig(
         load_in_4bit=True,

@@ -100,6 +100,12 @@ class Run:
     def _check(self) -> None:
         """What would otherwise fail after an hour."""
         recipe, task = self.recipe, self.task
+        if recipe.adapter.method == "qlora":
+            raise ValueError(
+                "adapter.method is 'qlora': pipelines evaluate, merge and ship over the base in full precision, which "
+                "is another model than the one trained over 4 bits. Use 'lora' here, or `tieout train` with "
+                "--adapter.method qlora"
+            )
         if not task.rows("train"):
             raise ValueError(f"task {task.name!r} has no training rows")
         if not task.rows("test"):
