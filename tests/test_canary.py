@@ -203,7 +203,9 @@ def test_the_first_call_after_a_load_is_measured_and_no_other(
 # ---------------------------------------------------------------- the statistic
 
 
-@settings(deadline=None, max_examples=25)
+@settings(
+    deadline=None, max_examples=25, derandomize=True
+)  # a statistic: wrong once in many examples, by its nature
 @given(
     seed=st.integers(0, 2**32),
     moved=st.floats(1e-4, 0.3),
@@ -225,12 +227,12 @@ def test_staleness_is_right_about_which_weights_are_nearer(
     assert fresh.staleness is not None
     assert fresh.staleness < 0.5 + 4 * fresh.standard_error
     stale = compare(measured(before), measured(now), measured(before))
-    if moved > noise:
+    exact = (moved**2 + noise**2) / (moved**2 + 2 * noise**2)
+    assert stale.staleness == pytest.approx(exact, abs=6 * stale.standard_error + 0.02)
+    if exact - 0.5 > 8 * stale.standard_error:  # else it may abstain
         assert stale.stale
+    if moved > noise:
         assert not fresh.stale
-    assert stale.staleness == pytest.approx(
-        (moved**2 + noise**2) / (moved**2 + 2 * noise**2), abs=6 * stale.standard_error + 0.02
-    )
 
 
 def test_without_an_update_there_is_nothing_to_be_stale_against() -> None:

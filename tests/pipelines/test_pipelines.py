@@ -178,7 +178,9 @@ def test_an_interrupted_run_ends_like_an_unbroken_one(
 
 
 def test_four_bits_are_refused_before_any_work(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
-    with pytest.raises(ValueError, match=r"'qlora': pipelines evaluate, merge and ship over the base in full"):
+    with pytest.raises(
+        ValueError, match=r"'qlora': pipelines evaluate, merge and ship over the base in full"
+    ):
         run(align, recipe("align", adapter={"method": "qlora"}), tmp_path / "run")
 
 
