@@ -84,6 +84,20 @@ def lengths(step: int, groups: Sequence[Group], metrics: MutableMapping[str, flo
         metrics["sampling_entropy"] = fmean(entropies)
 
 
+def sampled_rows(step: int, groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """What a log keeps of rollouts, a row a group; none of given completions, which are in the data."""
+    return [
+        {
+            "step": step,
+            "prompt": group.row.get("prompt"),
+            "completions": [c.text for c in group.completions],
+            "scores": group.scores,
+        }
+        for group in groups
+        if group.completions[0].logprobs is not None
+    ]
+
+
 def kl_to_reference(learner: Learner, every: int = 10) -> Monitor:
     """Add `kl`, in nats a trained token, to every so many steps of a method that does not compute it itself.
 

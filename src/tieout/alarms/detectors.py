@@ -27,13 +27,20 @@ def _in_a_row(name: str, bad: Callable[[float], bool], what: str, patience: int)
     def detect(step: int, groups: Sequence[Group], metrics: Mapping[str, float]) -> str | None:
         if name not in metrics:
             return None
-        memory["row"] = memory["row"] + 1 if bad(metrics[name]) else 0
-        if memory["row"] < patience:
+        if not _lasts(memory, bad(metrics[name]), patience):
             return None
-        memory["row"] = 0
         return f"{name} is {metrics[name]:.3g}, {what} for {patience} steps"
 
     return detect
+
+
+def _lasts(memory: Memory, bad: bool, patience: int) -> bool:
+    """Whether it has now been bad `patience` times in a row; then they are counted anew."""
+    memory["row"] = memory["row"] + 1 if bad else 0
+    if memory["row"] < patience:
+        return False
+    memory["row"] = 0
+    return True
 
 
 def changed(
@@ -101,10 +108,8 @@ def kl_per_sequence(limit: float = 15.0, patience: int = 2) -> Detector:
         if "kl" not in metrics:
             return None
         value = metrics["kl"] * metrics.get("length", 0.0)
-        memory["row"] = memory["row"] + 1 if not value <= limit else 0
-        if memory["row"] < patience:
+        if not _lasts(memory, not value <= limit, patience):
             return None
-        memory["row"] = 0
         return (
             f"the policy is {value:.1f} nats a completion from its reference (limit {limit:g}; k3 estimate)"
         )
@@ -141,10 +146,8 @@ def dominant_part(
         if len(sizes) < 2 or not total:
             return None
         name, most = max(sizes.items(), key=lambda item: item[1])
-        memory["row"] = memory["row"] + 1 if most > share * total else 0
-        if memory["row"] < patience:
+        if not _lasts(memory, most > share * total, patience):
             return None
-        memory["row"] = 0
         return f"part {name!r} is {most / total:.0%} of the reward (limit {share:.0%})"
 
     return detect

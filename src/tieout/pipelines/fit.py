@@ -24,7 +24,7 @@ from ..learner.checkpoint import Checkpoints, save_adapter
 from ..learner.processes import join
 from ..learner.shared_reward import SharedReward
 from ..methods import Method
-from ..monitors import DEFAULT, kl_to_reference, stop_on_divergence, stop_on_mismatch
+from ..monitors import DEFAULT, kl_to_reference, sampled_rows, stop_on_divergence, stop_on_mismatch
 from ..rewards import Reward, load_reward
 from ..rewards.preference import PreferenceReward
 from ..rewards.runner import Combined, Limits, Workers, check_call, start_workers
@@ -99,8 +99,6 @@ def fit(run: RunFolder, name: str, what: Fit, task: Task, console: Console, data
     monitors = [*DEFAULT, stop_on_divergence()]
     if isinstance(source.sampler, Canary):
         monitors.append(source.sampler.monitor)
-    if source.sampler is not None:
-        monitors += [stop_on_mismatch(), kl_to_reference(learner)]
     log, dials = _Log(run, stage), Dials()
 
     def say(step: int, reason: str) -> None:
@@ -108,6 +106,7 @@ def fit(run: RunFolder, name: str, what: Fit, task: Task, console: Console, data
         console.print(f"  [yellow]alarm[/] at step {step}: {escape(reason)}", highlight=False)
 
     if source.sampler is not None:
+        monitors += [stop_on_mismatch(), kl_to_reference(learner)]
         monitors += watch(what.guards, gold, source.workers, dials, say)
     with bar(console, name, steps) as shown:
 
@@ -243,15 +242,7 @@ class _Log:
 
     def groups(self, step: int, groups: Sequence[Group], metrics: Any) -> None:
         """A monitor: rollouts are kept in full, rows of given data are in the data."""
-        for group in groups:
-            if group.completions[0].logprobs is None:
-                return
-            row = {
-                "step": step,
-                "prompt": group.row.get("prompt"),
-                "completions": [c.text for c in group.completions],
-                "scores": group.scores,
-            }
+        for row in sampled_rows(step, groups):
             self._append("groups.jsonl", row)
 
     def cut(self, step: int) -> None:

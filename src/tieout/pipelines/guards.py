@@ -52,15 +52,15 @@ def watch(
     if guards.act == "off":
         return []
 
-    def then(action: Action | None) -> Action:
+    def then(action: Action) -> Action:
+        @alarms.remembers(alarms.memory_of(action))
         def act(step: int, reason: str) -> None:
             say(step, reason)
-            if action:
-                action(step, reason)
+            action(step, reason)
 
-        return alarms.remembers(alarms.memory_of(action))(act) if action else act
+        return act
 
-    limits = then(alarms.stop() if guards.act == "stop" else None)
+    limits = then(alarms.stop()) if guards.act == "stop" else say
     watched: list[Monitor] = [alarms.texts, alarms.alarm(alarms.canaries(), then(alarms.stop()))]
     if gold is not None:
         detector = alarms.gold_against_proxy(gold, workers=workers)

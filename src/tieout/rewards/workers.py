@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import selectors
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -40,7 +39,6 @@ class Workers:
         self._nursery: Nursery | None = None
         self._idle: list[Worker] = []
         self._took = SHORT_SECONDS
-        self._lock = threading.Lock()
         self._references: dict[int, tuple[Reward, Reference]] = {}
 
     def __enter__(self) -> Workers:
@@ -78,14 +76,7 @@ class Workers:
         return reference
 
     def run(self, reward: Reward, calls: Sequence[Call]) -> list[list[Outcome]]:
-        """[call][K] outcomes, `num_workers` calls at a time; threads wait for each other.
-
-        ValueError: a row has what JSON cannot say.
-        """
-        with self._lock:
-            return self._run(reward, calls)
-
-    def _run(self, reward: Reward, calls: Sequence[Call]) -> list[list[Outcome]]:
+        """[call][K] outcomes, `num_workers` calls at a time. ValueError: a row has what JSON cannot say."""
         reference = self.load(reward)
         groups = [_Group(settle(call, self.limits, reward_range(reward))) for call in calls]
         todo: deque[_Job] = deque()

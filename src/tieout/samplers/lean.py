@@ -150,8 +150,10 @@ def _plain(module: Any) -> nn.Linear:
 def _one(modules: list[Any], copy: bool) -> Product:
     """Layers with one input as one layer."""
     layers = [_plain(module) for module in modules]
+    if len(layers) == 1:
+        return product(layers[0].weight, layers[0].bias) if copy else layers[0]
     if not copy:
-        return layers[0] if len(layers) == 1 else lambda x: torch.cat([layer(x) for layer in layers], -1)
+        return lambda x: torch.cat([layer(x) for layer in layers], -1)
     weight = torch.cat([layer.weight.data for layer in layers])
     biases = [layer.bias.data for layer in layers if layer.bias is not None]
     if biases and len(biases) < len(layers):

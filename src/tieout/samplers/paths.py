@@ -23,7 +23,7 @@ from ..learner.architecture import why_not_shared
 from ..learner.models import Model
 from . import SamplingParams
 from .batched import generate_batched
-from .decoder import Decoder, SharedStep
+from .decoder import Decoder, SharedStep, Step
 from .draws import Request
 from .lean import LeanStep, NotLean
 from .plain import generate_plainly
@@ -36,19 +36,16 @@ PathName = Literal["lean", "shared", "batched", "plain"]
 def _lean(network: Any, work: Work) -> None:
     step = LeanStep(network)
 
-    def decode(part: Work) -> None:
-        _decoder(network, step, part).run(part.prompts, part.requests)
-
-    in_parts(network, work, decode)
+    in_parts(network, work, lambda part: _decode(network, step, part))
 
 
 def _shared(network: Any, work: Work) -> None:
-    _decoder(network, SharedStep(network), work).run(work.prompts, work.requests)
+    _decode(network, SharedStep(network), work)
 
 
-def _decoder(network: Any, step: LeanStep | SharedStep, work: Work) -> Decoder:
+def _decode(network: Any, step: Step, work: Work) -> None:
     limits = work.max_rows, work.cache_bytes, work.ended
-    return Decoder(network, step, work.params, work.stop_tokens, *limits)
+    Decoder(network, step, work.params, work.stop_tokens, *limits).run(work.prompts, work.requests)
 
 
 def _batched(network: Any, work: Work) -> None:

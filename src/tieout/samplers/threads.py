@@ -78,13 +78,11 @@ def _together(parts: list[Work], decode: Callable[[Work], None], threads: int) -
     with ThreadPoolExecutor(len(parts)) as pool:
         running = [pool.submit(run, part) for part in parts]
         try:
-            done, others = wait(running, return_when=FIRST_EXCEPTION)
+            done, _ = wait(running, return_when=FIRST_EXCEPTION)
             for one in done:
                 one.result()
         finally:
             stop.set()
-    for one in others:
-        one.result()
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from typing import Any
 from ..rewards.code import code
 from ..types import Row
 from . import Task
+from .splits import split_sizes
 
 SIZES: Mapping[str, int] = {"train": 400, "calibration": 80, "test": 100, "ood": 60}
 """Split -> number of rows."""
@@ -183,10 +184,7 @@ def _near_equal(rng: random.Random) -> list[Any]:
 
 def make(seed: int = 0, sizes: Mapping[str, int] = SIZES) -> Task:
     """The task with other rows: `sizes` says how many rows each split has, for the splits to change."""
-    unknown = sorted(set(sizes) - set(SIZES))
-    if unknown:
-        raise ValueError(f"no split {', '.join(unknown)}; code has: {', '.join(SIZES)}")
-    counts = {**SIZES, **sizes}
+    counts = split_sizes("code", SIZES, sizes)
 
     @cache
     def rows(split: str) -> Sequence[Row]:

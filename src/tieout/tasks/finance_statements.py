@@ -50,6 +50,7 @@ from ..rewards.structured import (
 )
 from ..types import Row
 from . import Task
+from .splits import split_sizes
 from .statements import (
     COMPANIES,
     HELD_OUT_ITEMS,
@@ -255,10 +256,8 @@ def dump(reply: Mapping[str, Any]) -> str:
 
 def make(seed: int = 0, sizes: Mapping[str, int] = SIZES) -> Task:
     """The task with other rows: `sizes` says how many rows each split has, for the splits to change."""
-    unknown = sorted(set(sizes) - set(SIZES))
-    if unknown:
-        raise ValueError(f"no split {', '.join(unknown)}; finance_statements has: {', '.join(SIZES)}")
-    splits = {split: StatementRows(split, size, seed) for split, size in {**SIZES, **sizes}.items()}
+    counts = split_sizes("finance_statements", SIZES, sizes)
+    splits = {split: StatementRows(split, size, seed) for split, size in counts.items()}
 
     def rows(split: str) -> Sequence[Row]:
         if split not in splits:

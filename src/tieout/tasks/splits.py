@@ -15,17 +15,23 @@ Splits = Callable[[str], Sequence[Row]]
 """Split -> its rows; none for a split that is not there."""
 
 
+def split_sizes(name: str, defaults: Mapping[str, int], sizes: Mapping[str, int]) -> dict[str, int]:
+    """The defaults with other sizes. ValueError: `sizes` names a split that has no default."""
+    unknown = sorted(set(sizes) - set(defaults))
+    if unknown:
+        raise ValueError(f"no split {', '.join(unknown)}; {name} has: {', '.join(defaults)}")
+    return {**defaults, **sizes}
+
+
 def generated(
     name: str, defaults: Mapping[str, int], sizes: Mapping[str, int], row: Callable[[str, int], Row]
 ) -> Splits:
     """Rows made by `row(split, index)`, each split once. ValueError: `sizes` names a split that has no default."""
-    unknown = sorted(set(sizes) - set(defaults))
-    if unknown:
-        raise ValueError(f"no split {', '.join(unknown)}; {name} has: {', '.join(defaults)}")
+    counts = split_sizes(name, defaults, sizes)
 
     @cache
     def rows(split: str) -> Sequence[Row]:
-        return [row(split, i) for i in range({**defaults, **sizes}.get(split, 0))]
+        return [row(split, i) for i in range(counts.get(split, 0))]
 
     return rows
 

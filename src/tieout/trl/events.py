@@ -23,7 +23,7 @@ from transformers.trainer_pt_utils import log_metrics, save_metrics
 
 from ..advantages import sample_std
 from ..learner import Learner
-from ..monitors import StopTraining
+from ..monitors import StopTraining, sampled_rows
 from ..source import Source
 from ..types import Group
 from .plan import Plan
@@ -212,14 +212,12 @@ class Events:
 
     def _record(self, step: int, groups: Sequence[Group]) -> None:
         """Rollouts go to output_dir/groups.jsonl, completions and scores."""
-        sampled = [g for g in groups if g.completions[0].logprobs is not None]
-        if not sampled or not self.is_world_process_zero():
+        rows = sampled_rows(step, groups)
+        if not rows or not self.is_world_process_zero():
             return
         folder = _made(Path(self.args.output_dir or "trainer_output"))
         with open(folder / "groups.jsonl", "a", encoding="utf-8") as file:
-            for group in sampled:
-                texts, prompt = [c.text for c in group.completions], group.row.get("prompt")
-                row = {"step": step, "prompt": prompt, "completions": texts, "scores": group.scores}
+            for row in rows:
                 file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
 
 
