@@ -232,6 +232,59 @@ def breakdown(work: tuple[str, int], name: str) -> dict[str, float]:
     return result | {k: (long - short) / steps for k, (short, long) in found.items()}
 
 
+def least(work: tuple[str, int]) -> dict[str, float]:
+    """Milliseconds of a step's matrix products and of its attention alone, one thread, nothing between them.
+
+    The attention is that of half of the completion's tokens; each is the median of five times a hundred.
+    """
+    import torch
+
+    from tieout.samplers.packed import product
+
+    torch.set_num_threads(1)
+    shape, rows = MODELS[work[0]], GROUP * work[1]
+    width, inner, depth = shape["hidden_size"], shape["intermediate_size"], shape["num_hidden_layers"]
+    heads, key_heads = shape["num_attention_heads"], shape["num_key_value_heads"]
+    size = width // heads
+    sizes = [
+        (width, (heads + 2 * key_heads) * size),
+        (width, width),
+        (width, 2 * inner),
+        (inner, width),
+    ] * depth
+    sizes.append((width, shape["vocab_size"]))
+    products = [(product(torch.randn(b, a), None), torch.randn(rows, a)) for a, b in sizes]
+    prompts = [torch.randn(2, work[1], key_heads, PROMPT, size) for _ in range(depth)]
+    own = [
+        torch.randn(2, rows, key_heads, COMPLETION, size)[:, :, :, : COMPLETION // 2] for _ in range(depth)
+    ]
+    grid = torch.randn(work[1], key_heads, GROUP * heads // key_heads, size)
+    each = grid.reshape(rows, key_heads, -1, size)
+    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+
+    def multiply() -> None:
+        for weight, x in products:
+            weight(x)
+
+    def attend() -> None:
+        for prompt, mine in zip(prompts, own, strict=True):
+            flash(grid, prompt[0], prompt[1], 0.0, False, scale=0.1)
+            flash(each, mine[0], mine[1], 0.0, False, scale=0.1)
+
+    with torch.inference_mode():
+        return {name: _milliseconds(f) for name, f in (("products", multiply), ("attention", attend))}
+
+
+def _milliseconds(function: Callable[[], None], count: int = 100) -> float:
+    found = []
+    for _ in range(5):
+        started = time.perf_counter()
+        for _ in range(count):
+            function()
+        found.append(1000 * (time.perf_counter() - started) / count)
+    return statistics.median(found)
+
+
 def breakdowns() -> str:
     """Markdown."""
     columns = ["step", "calls", *KINDS, "other torch calls"]
@@ -251,6 +304,17 @@ def breakdowns() -> str:
             cells = " | ".join(f"{found[c]:.0f}" if c == "calls" else f"{found[c]:.2f}" for c in columns)
             lines.append(f"| {work[0]} | {work[1]} | {name} | {cells} |")
             print(lines[-1], flush=True)
+    lines += [
+        "",
+        "The least that torch's own calls need for a step, without a profiler and with nothing between them:",
+        "",
+        "| model | prompts | matrix products ms | attention ms |",
+        "|---|---|---|---|",
+    ]
+    for work in WORKS[:2] + WORKS[3:]:
+        alone_ms = alone(least, work)
+        lines.append(f"| {work[0]} | {work[1]} | {alone_ms['products']:.2f} | {alone_ms['attention']:.2f} |")
+        print(lines[-1], flush=True)
     return "\n".join([*lines, ""])
 
 

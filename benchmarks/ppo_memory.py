@@ -39,7 +39,7 @@ LIMIT = 1.5
 def measure(case: str, arguments: argparse.Namespace) -> dict[str, float]:
     """Load, take one step to warm up and one that counts; gigabytes and seconds."""
     import torch
-    from against_trl import build_model
+    from works import build_model
 
     from tieout.learner import AdapterConfig, Learner, load
     from tieout.methods import GRPO, PPO

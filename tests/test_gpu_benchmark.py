@@ -1,0 +1,81 @@
+"""The benchmark that is written for a GPU: its path runs without one, and its check of the attention can fail."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tieout.learner import attention
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from attention_parity import check
+
+    return check
+
+
+def test_the_whole_benchmark_runs_small_on_a_cpu(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        str(BENCHMARKS / "gpu.py"),
+        "--device",
+        "cpu",
+        "--rows",
+        "tiny",
+        "--rounds",
+        "1",
+    ]
+    subprocess.run(
+        [*command, "--out", str(tmp_path / "gpu"), "--folder", str(tmp_path)], check=True, capture_output=True
+    )
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert all(c["right"] for c in found["parity"])
+    (row,) = found["rows"]
+    assert row["path"] == "merge"
+    assert row["sampling_path"] == "lean"
+    assert row["shared_prefix"] == 1
+    assert row["logprob_difference"] < 1e-5
+    assert row["gradient_cosine"] > 0.99999  # tieout's own loss against the one written out in plain_peer.py
+    assert set(row["update"]) == {"tieout", "repeated", "plain"}
+    assert set(row["sample"]) == {"tieout", "plain"}
+    assert "| tiny | 24, 8, 4 x 2 |" in (tmp_path / "gpu.md").read_text()
+
+
+def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    done = subprocess.run([sys.executable, str(BENCHMARKS / "gpu.py")], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "no CUDA device was found; --device cpu --rows tiny" in done.stderr
+
+
+def test_the_attention_is_right_here(check: Any) -> None:
+    assert check("cpu", (4, 2, 64), None)["right"]
+
+
+def test_a_prompt_that_completions_do_not_see_whole_is_found(
+    check: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cross = attention._cross
+    monkeypatch.setattr(attention, "_cross", lambda span: (*cross(span)[:3], cross(span)[3] - 1))
+    found = check("cpu", (4, 2, 64), None)
+    assert found["isolated"]
+    assert not found["right"]
+
+
+def test_completions_that_see_each_other_are_found(check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "_own", lambda span: [(span.start, span.end)])
+    found = check("cpu", (4, 2, 64), None)
+    assert not found["isolated"]
+    assert not found["right"]
