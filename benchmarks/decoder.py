@@ -1,12 +1,12 @@
-"""The local sampler against transformers' `generate` and `generate_batch`, alternating in one run.
+"""The local sampler against transformers' `generate` and `generate_batch`, and vLLM, alternating in one run.
 
 python benchmarks/decoder.py                     # both models on two threads and on one, three rounds
 python benchmarks/decoder.py --models 3M --threads 1 --rounds 5 --cpu-time
-python benchmarks/decoder.py --breakdown         # where a step's time goes, ours and `generate`'s
 
 Random weights, stop tokens off, so that every completion has all its tokens; LoRA of rank 16 on all linear layers.
 `generate` runs on merged weights, which is the strongest it can do; `generate with adapter` is what a trainer that
-does not merge runs. Writes benchmarks/results/decoder.{json,md}.
+does not merge runs. vLLM is asked in a process of its own environment (`make vllm-environment`; without it that row is
+left out), which waits while others run; its model has no adapter. Writes benchmarks/results/decoder.{json,md}.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ import os
 import platform
 import resource
 import statistics
+import subprocess
+import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +41,27 @@ MODELS = {
 WORKS = [("3M", 1), ("3M", 2), ("3M", 8), ("58M", 1), ("58M", 2)]
 """(model, prompts)"""
 PROMPT, COMPLETION, GROUP = 512, 128, 8
-NAMES = ["tieout", "generate", "generate with adapter", "generate_batch"]
+NAMES = ["tieout", "generate", "generate with adapter", "generate_batch", "vllm"]
+VLLM_PYTHON = Path(__file__).resolve().parents[1] / ".venv-vllm" / "bin" / "python"
 
 Decode = Callable[[int], list[Any]]
 
 
 def build(name: str) -> Any:
     """A Llama of random weights with an adapter that does something."""
-    import torch
     from peft import LoraConfig, get_peft_model
-    from transformers import LlamaConfig, LlamaForCausalLM
 
     from tieout.learner import Model
+
+    network = bare(name)
+    lora = LoraConfig(r=16, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+    return Model(get_peft_model(network, lora).eval(), None, name)
+
+
+def bare(name: str) -> Any:
+    """The same without an adapter."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -62,8 +74,7 @@ def build(name: str) -> Any:
     )
     network = LlamaForCausalLM(config).eval().requires_grad_(False)
     network.generation_config.eos_token_id = None
-    lora = LoraConfig(r=16, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
-    return Model(get_peft_model(network, lora).eval(), None, name)
+    return network
 
 
 class NoText:
@@ -125,7 +136,45 @@ def contenders(model: Any, prompts: list[list[int]]) -> dict[str, Decode]:
                 network.set_attn_implementation("tieout")
         return [o.generated_tokens for o in done.values()]
 
-    return dict(zip(NAMES, [tieout, generate, generate_with_adapter, generate_batch], strict=True))
+    return dict(zip(NAMES, [tieout, generate, generate_with_adapter, generate_batch], strict=False))
+
+
+@contextmanager
+def vllm(name: str, prompts: list[list[int]], threads: int) -> Iterator[Decode]:
+    """decode(max_new_tokens) by a vLLM engine in a process of its own, on so many cores."""
+    with tempfile.TemporaryDirectory() as folder:
+        network = bare(name)
+        network.config._attn_implementation = "sdpa"
+        network.save_pretrained(folder)
+        (Path(folder) / "prompts.json").write_text(json.dumps(prompts))
+        script = Path(__file__).parent / "vllm_engine.py"
+        settings = {
+            "VLLM_CPU_OMP_THREADS_BIND": "0" if threads == 1 else f"0-{threads - 1}",
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_LOGGING_LEVEL": "ERROR",
+        }
+        line = [str(VLLM_PYTHON), str(script), folder, str(GROUP)]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            line, env={**os.environ, **settings}, stdin=pipe, stdout=pipe, text=True
+        ) as engine:
+            assert engine.stdin
+            assert engine.stdout
+            asked, told = engine.stdin, engine.stdout
+
+            def decode(count: int) -> list[Any]:
+                asked.write(f"{count}\n")
+                asked.flush()
+                for answer in told:
+                    if answer.startswith("tokens "):
+                        assert int(answer.split()[1]) == count * GROUP * len(prompts)
+                        return []
+                raise RuntimeError(f"the vLLM engine ended with status {engine.wait()}")
+
+            yield decode
+            asked.close()
 
 
 def measure(
@@ -143,6 +192,23 @@ def measure(
         0, MODELS[model_name]["vocab_size"], (count, PROMPT), generator=generator
     ).tolist()
     decode = contenders(model, prompts)
+    with vllm(model_name, prompts, threads) if "vllm" in names else nullcontext() as engine:
+        if engine:
+            decode["vllm"] = engine
+        seconds, drawn = alternate(decode, names, rounds, clock)
+    return {
+        "model": model_name,
+        "prompts": count,
+        "threads": threads,
+        "seconds": {name: [round(s, 3) for s in values] for name, values in seconds.items()},
+        "largest_logprob_difference": difference(model, prompts, drawn),
+    }
+
+
+def alternate(
+    decode: dict[str, Decode], names: list[str], rounds: int, clock: Callable[[], float]
+) -> tuple[dict[str, list[float]], list[Any]]:
+    """Seconds of each in each round, and what tieout drew last."""
     for name in names:
         decode[name](2)
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -153,13 +219,7 @@ def measure(
             result = decode[name](COMPLETION)
             seconds[name].append(clock() - started)
             drawn = result if name == "tieout" else drawn
-    return {
-        "model": model_name,
-        "prompts": count,
-        "threads": threads,
-        "seconds": {name: [round(s, 3) for s in values] for name, values in seconds.items()},
-        "largest_logprob_difference": difference(model, prompts, drawn),
-    }
+    return seconds, drawn
 
 
 def difference(model: Any, prompts: list[list[int]], drawn: list[Any]) -> float:
@@ -184,138 +244,6 @@ def peak(work: tuple[str, int], threads: int, name: str) -> float:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     decode(COMPLETION)
     return round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20, 3)
-
-
-KINDS = {
-    "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::linear", "mkldnn::_linear_pointwise"),
-    "attention": ("aten::_scaled_dot_product_flash_attention_for_cpu",),
-    "copies": (
-        "aten::copy_",
-        "aten::cat",
-        "aten::index",
-        "aten::index_select",
-        "aten::index_put_",
-        "aten::gather",
-    ),
-}
-
-
-def breakdown(work: tuple[str, int], name: str) -> dict[str, float]:
-    """Of one step of decoding, one thread: milliseconds without a profiler, torch's calls, and milliseconds by kind.
-
-    The kinds are a profiler's, which slows small calls down; the rest is what it does not see: Python.
-    """
-    import torch
-    from torch.profiler import ProfilerActivity, profile
-
-    torch.set_num_threads(1)
-    model = build(work[0])
-    prompts = torch.randint(0, 100, (work[1], PROMPT), generator=torch.Generator().manual_seed(0)).tolist()
-    decode = contenders(model, prompts)[name]
-    seconds = {}
-    for count in (2, COMPLETION, 2, COMPLETION):  # the second time counts; two steps are nearly all prefill
-        started = time.perf_counter()
-        decode(count)
-        seconds[count] = time.perf_counter() - started
-    found: dict[str, list[float]] = {}
-    for count in (2, COMPLETION):
-        with profile(activities=[ProfilerActivity.CPU]) as profiler:
-            decode(count)
-        events = [e for e in profiler.key_averages() if e.key.startswith(("aten::", "mkldnn::", "mkl::"))]
-        own = {e.key: e.self_cpu_time_total / 1000 for e in events}
-        known = {kind: sum(own.get(key, 0.0) for key in keys) for kind, keys in KINDS.items()}
-        known["other torch calls"] = sum(own.values()) - sum(known.values())
-        known["calls"] = float(sum(e.count for e in events))
-        found = {k: [*found.get(k, []), v] for k, v in known.items()}
-    steps = COMPLETION - 2
-    result = {"step": 1000 * (seconds[COMPLETION] - seconds[2]) / steps}
-    return result | {k: (long - short) / steps for k, (short, long) in found.items()}
-
-
-def least(work: tuple[str, int]) -> dict[str, float]:
-    """Milliseconds of a step's matrix products and of its attention alone, one thread, nothing between them.
-
-    The attention is that of half of the completion's tokens; each is the median of five times a hundred.
-    """
-    import torch
-
-    from tieout.samplers.packed import product
-
-    torch.set_num_threads(1)
-    shape, rows = MODELS[work[0]], GROUP * work[1]
-    width, inner, depth = shape["hidden_size"], shape["intermediate_size"], shape["num_hidden_layers"]
-    heads, key_heads = shape["num_attention_heads"], shape["num_key_value_heads"]
-    size = width // heads
-    sizes = [
-        (width, (heads + 2 * key_heads) * size),
-        (width, width),
-        (width, 2 * inner),
-        (inner, width),
-    ] * depth
-    sizes.append((width, shape["vocab_size"]))
-    products = [(product(torch.randn(b, a), None), torch.randn(rows, a)) for a, b in sizes]
-    prompts = [torch.randn(2, work[1], key_heads, PROMPT, size) for _ in range(depth)]
-    own = [
-        torch.randn(2, rows, key_heads, COMPLETION, size)[:, :, :, : COMPLETION // 2] for _ in range(depth)
-    ]
-    grid = torch.randn(work[1], key_heads, GROUP * heads // key_heads, size)
-    each = grid.reshape(rows, key_heads, -1, size)
-    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-
-    def multiply() -> None:
-        for weight, x in products:
-            weight(x)
-
-    def attend() -> None:
-        for prompt, mine in zip(prompts, own, strict=True):
-            flash(grid, prompt[0], prompt[1], 0.0, False, scale=0.1)
-            flash(each, mine[0], mine[1], 0.0, False, scale=0.1)
-
-    with torch.inference_mode():
-        return {name: _milliseconds(f) for name, f in (("products", multiply), ("attention", attend))}
-
-
-def _milliseconds(function: Callable[[], None], count: int = 100) -> float:
-    found = []
-    for _ in range(5):
-        started = time.perf_counter()
-        for _ in range(count):
-            function()
-        found.append(1000 * (time.perf_counter() - started) / count)
-    return statistics.median(found)
-
-
-def breakdowns() -> str:
-    """Markdown."""
-    columns = ["step", "calls", *KINDS, "other torch calls"]
-    lines = [
-        "# Where a step of decoding goes",
-        "",
-        f"`python benchmarks/decoder.py --breakdown`, one thread ({platform.machine()}): {GROUP} completions of each",
-        f"prompt of {PROMPT} tokens. Milliseconds a step without a profiler; torch's calls a step; and a profiler's",
-        "milliseconds of them by kind, which are larger for small calls than without it. The rest is Python.",
-        "",
-        f"| model | prompts | what | {' | '.join(columns)} |",
-        "|" + "---|" * (3 + len(columns)),
-    ]
-    for work in WORKS[:2] + WORKS[3:]:
-        for name in NAMES[:3]:
-            found = alone(breakdown, work, name)
-            cells = " | ".join(f"{found[c]:.0f}" if c == "calls" else f"{found[c]:.2f}" for c in columns)
-            lines.append(f"| {work[0]} | {work[1]} | {name} | {cells} |")
-            print(lines[-1], flush=True)
-    lines += [
-        "",
-        "The least that torch's own calls need for a step, without a profiler and with nothing between them:",
-        "",
-        "| model | prompts | matrix products ms | attention ms |",
-        "|---|---|---|---|",
-    ]
-    for work in WORKS[:2] + WORKS[3:]:
-        alone_ms = alone(least, work)
-        lines.append(f"| {work[0]} | {work[1]} | {alone_ms['products']:.2f} | {alone_ms['attention']:.2f} |")
-        print(lines[-1], flush=True)
-    return "\n".join([*lines, ""])
 
 
 def alone(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -364,18 +292,16 @@ def main() -> None:
     parser.add_argument(
         "--cpu-time", action="store_true", help="CPU seconds: for a machine that others use too"
     )
-    parser.add_argument("--breakdown", action="store_true", help="only where a step's time goes")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=FutureWarning)
-    if arguments.breakdown:
-        (RESULTS.parent / "decoder_breakdown.md").write_text(breakdowns())
-        return
     runs: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     for threads in arguments.threads:
         for work in WORKS:
             if work[0] not in arguments.models or work[1] not in (arguments.prompts or [work[1]]):
                 continue
             names = ["tieout", *arguments.against]
+            if arguments.cpu_time or not VLLM_PYTHON.exists():
+                names = [name for name in names if name != "vllm"]
             run = alone(measure, work, threads, arguments.rounds, names, arguments.cpu_time)
             run["clock"] = "cpu" if arguments.cpu_time else "wall"
             run["memory_gigabytes"] = {name: alone(peak, work, threads, name) for name in names[:2]}
