@@ -3,6 +3,7 @@
 python benchmarks/against_trl.py                       # every row, into benchmarks/results/against_trl.{json,md}
 python benchmarks/against_trl.py --rows dpo-60m-512    # these rows anew; the others stay as measured
 python benchmarks/against_trl.py --plain               # TRL without gradient checkpointing (its default is with)
+python benchmarks/against_trl.py --memory              # only peak memory anew: the machine need not be quiet for it
 
 A row is measured in three processes: one in which TRL trains and, after each of its steps, tieout does the same step
 (times, and how far log-probabilities and gradients are apart), and one for each side alone (peak memory). TRL runs its
@@ -16,6 +17,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import time
@@ -122,14 +124,22 @@ def alone(work: Work, folder: Path, side: str, plain: bool) -> dict[str, Any]:
     """One step of one side, for its peak memory; of ours, how much arithmetic its update is."""
     model = build_model(work.model, folder)
     if side == "trl":
-        trl_trainer(work, model, folder / "trl", 1, plain, []).train()
-        return {}
+        trainer = trl_trainer(work, model, folder / "trl", 1, plain, [])
+        loaded = peak_gigabytes()
+        trainer.train()
+        return {"trl_loaded": loaded}
     ours = Ours(work, model)
+    loaded = peak_gigabytes()
     rows = ours.sample() if work.method == "grpo" else sequences(work)
     groups = ours.groups(rows, logprobs=work.method == "grpo")
     with counted_flops() as count:
         ours.update(groups)
-    return {"tieout_flops": count()}
+    return {"tieout_flops": count(), "tieout_loaded": loaded}
+
+
+def peak_gigabytes() -> float:
+    """Of this process until now: at the start of a step, its program and what it has loaded."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
 
 
 def matmul_peak() -> float:
@@ -162,21 +172,24 @@ def in_process(task: str, name: str, arguments: argparse.Namespace) -> float:
 
 
 def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """All three processes of one row."""
+    """All processes of one row that were asked for."""
     started = time.perf_counter()
-    peaks = {task: round(in_process(task, name, arguments), 2) for task in ("times", *SIDES)}
+    tasks = SIDES if arguments.memory else ("times", *SIDES)
+    peaks = {task: round(in_process(task, name, arguments), 2) for task in tasks}
     found = {
         key: value
         for task in peaks
         for key, value in json.loads((arguments.folder / f"{name}.{task}.json").read_text()).items()
     }
+    found |= {f"{side}_gigabytes": peaks[side] for side in SIDES}
+    if arguments.memory:
+        return found
     return {
         "row": name,
         "plain": arguments.plain,
         "cpu_time": arguments.cpu_time,
         **asdict(WORKS[name]),
         **found,
-        **{f"{side}_gigabytes": peaks[side] for side in SIDES},
         "threads": arguments.threads,
         "seconds": round(time.perf_counter() - started, 1),
     }
@@ -206,11 +219,11 @@ def table(results: list[dict[str, Any]]) -> str:
         "without its rollouts, with the reference where there is one: both sides compute it in every step. Seconds",
         "are medians; tokens are those of the plain layout. Errors: largest difference of log-probabilities (nats),",
         "and norm of the difference of gradients as a share of the gradient's. TRL runs as it comes, with gradient",
-        "checkpointing; rows marked `plain` are without it. Each side's peak memory is that of its own process.",
+        "checkpointing; rows marked `plain` are without it.",
         "",
-        "| work | P, R, G | beta | update | goal | whole step | goal | TRL s | tieout s | of matmul peak |"
-        " tokens/s TRL, tieout | TRL GB | tieout GB | memory | log-prob error | gradient error |",
-        "|" + "---|" * 16,
+        "| work | P, R, G | beta | update | goal | whole step | goal | update s TRL, tieout | rollouts s TRL, tieout |"
+        " tokens/s TRL, tieout | of matmul peak | log-prob error | gradient error |",
+        "|" + "---|" * 13,
     ]
     for r in results:
         cells = []
@@ -220,20 +233,37 @@ def table(results: list[dict[str, Any]]) -> str:
                 continue
             middle, low, high = ratios(r, whole)
             cells += [f"{middle:.2f} ({low:.2f} to {high:.2f})", f"{goal:g}"]
-        seconds = {side: median(r[f"{side}_update"]) for side in SIDES}
-        name = r["row"] + (" plain" if r["plain"] else "") + (" (CPU time)" if r["cpu_time"] else "")
+        seconds = [median(r[f"{side}_update"]) for side in SIDES]
+        cells.append(f"{seconds[0]:.2f}, {seconds[1]:.2f}")
+        sampled = ", ".join(f"{median(r[f'{side}_sample']):.2f}" for side in SIDES)
+        cells.append(sampled if r["method"] == "grpo" else "")
+        cells.append(", ".join(f"{r['tokens'] / s:.0f}" for s in seconds))
+        cells.append(f"{r['tieout_flops'] / seconds[1] / r['matmul_peak']:.0%}")
+        cells += [f"{r['logprob_error']:.1e}", f"{r['gradient_error']:.1e}"]
         shape = (
             "50 to 800" if r["method"] == "sft" else f"{r['prompt']}, {r['completion']}, {r['group_size']}"
         )
-        share = r["tieout_flops"] / seconds["tieout"] / r["matmul_peak"]
-        memory = r["tieout_gigabytes"] / r["trl_gigabytes"]
-        lines.append(
-            f"| {name} | {shape} | {r['beta']:g} | {' | '.join(cells)} | {seconds['trl']:.2f} | "
-            f"{seconds['tieout']:.2f} | {share:.0%} | {r['tokens'] / seconds['trl']:.0f}, "
-            f"{r['tokens'] / seconds['tieout']:.0f} | {r['trl_gigabytes']:.2f} | {r['tieout_gigabytes']:.2f} | "
-            f"{memory:.2f} | {r['logprob_error']:.1e} | {r['gradient_error']:.1e} |"
-        )
+        lines.append(f"| {name_of(r)} | {shape} | {r['beta']:g} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Peak memory of a step, each side in a process of its own. `loaded` is what the process had taken before the",
+        "step: Python, its libraries and the model. The last column leaves that out.",
+        "",
+        "| work | TRL GB | tieout GB | tieout / TRL | TRL loaded | tieout loaded | tieout / TRL beyond it |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in results:
+        theirs, ours = (r[f"{side}_gigabytes"] for side in SIDES)
+        loaded = [r[f"{side}_loaded"] for side in SIDES]
+        cells = [f"{theirs:.2f}", f"{ours:.2f}", f"{ours / theirs:.2f}", *(f"{x:.2f}" for x in loaded)]
+        cells.append(f"{(ours - loaded[1]) / (theirs - loaded[0]):.2f}")
+        lines.append(f"| {name_of(r)} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
+
+
+def name_of(result: dict[str, Any]) -> str:
+    """Of a row, with how it was measured."""
+    return result["row"] + " plain" * result["plain"] + " (CPU time)" * result["cpu_time"]
 
 
 def versions() -> dict[str, str]:
@@ -250,6 +280,7 @@ def main() -> None:
     )
     parser.add_argument("--rows", nargs="+", default=list(WORKS), choices=list(WORKS))
     parser.add_argument("--plain", action="store_true", help="TRL without gradient checkpointing")
+    parser.add_argument("--memory", action="store_true", help="only peak memory; times stay as measured")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--folder", type=Path, default=Path("runs/against_trl"), help="of models and scratch")
     parser.add_argument("--task", choices=["times", *SIDES], help=argparse.SUPPRESS)
@@ -276,13 +307,20 @@ def main() -> None:
         return
     RESULTS.parent.mkdir(exist_ok=True)
     for name in arguments.rows:
-        done = {**measure(name, arguments), "versions": versions()}
         results: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+        known = [r for r in results if (r["row"], r["plain"]) == (name, arguments.plain)]
+        if arguments.memory and not known:
+            raise SystemExit(f"{name} has not been measured yet: run it without --memory first")
+        done = {**known[0], **measure(name, arguments)} if arguments.memory else measure(name, arguments)
+        done["versions"] = versions()
         results = [r for r in results if (r["row"], r["plain"]) != (name, arguments.plain)] + [done]
         results.sort(key=lambda r: (r["plain"], list(WORKS).index(r["row"])))
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
         RESULTS.with_suffix(".md").write_text(table(results))
-        print(table([done]).splitlines()[-1])
+        print(
+            "\n".join(line for line in table([done]).splitlines() if line.startswith(f"| {name} ")),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

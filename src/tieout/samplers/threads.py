@@ -16,14 +16,15 @@ from typing import Any
 import torch
 
 from ..learner.models import decoder_of
+from .packed import LARGE
 from .work import Work
 
 MOST = 4
 """Parts at the same time, at most: above that Python's lock is what they wait for."""
 LEAST_ROWS = 32
 """Completions of a part, at least: with fewer a step is all overhead, which threads do not share."""
-WIDE = 1 << 20
-"""Numbers in a matrix from which torch's own threads share it out with a gain."""
+WIDE = LARGE
+"""Numbers in a matrix from which torch's own threads read it faster than one."""
 
 
 def in_parts(network: Any, work: Work, decode: Callable[[Work], None]) -> None:
