@@ -43,7 +43,7 @@ WORKS = {
     "grpo-500m": Work("grpo", "500m", 1024, 256, 8, 4, 5),
     "grpo-500m-kl": Work("grpo", "500m", 1024, 256, 8, 4, 5, 0.04),
     "grpo-500m-long": Work("grpo", "500m", 64, 1024, 8, 4, 3),
-    "tiny": Work("grpo", "tiny", 24, 8, 4, 2, 2, 0.04),
+    "tiny": Work("grpo", "tiny", 160, 8, 4, 2, 2, 0.04),
 }
 DEFAULT = [name for name in WORKS if name != "tiny"]
 Side = Ours | Plain

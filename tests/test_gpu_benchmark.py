@@ -47,7 +47,7 @@ def test_the_whole_benchmark_runs_small_on_a_cpu(tmp_path: Path) -> None:
     assert row["gradient_cosine"] > 0.99999  # tieout's own loss against the one written out in plain_peer.py
     assert set(row["update"]) == {"tieout", "repeated", "plain"}
     assert set(row["sample"]) == {"tieout", "plain"}
-    assert "| tiny | 24, 8, 4 x 2 |" in (tmp_path / "gpu.md").read_text()
+    assert "| tiny | 160, 8, 4 x 2 |" in (tmp_path / "gpu.md").read_text()
 
 
 def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
