@@ -1,4 +1,4 @@
-"""Peak memory and time of a PPO step against a GRPO step on the same shapes, each in a process of its own.
+"""Peak memory of a PPO step against a GRPO step on the same shapes, each in a process of its own.
 
 python benchmarks/ppo_memory.py                       # into benchmarks/results/ppo_memory.{json,md}
 python benchmarks/ppo_memory.py --model 3m --prompt 128 --completion 32 --out /tmp/quick
@@ -37,7 +37,7 @@ LIMIT = 1.5
 
 
 def measure(case: str, arguments: argparse.Namespace) -> dict[str, float]:
-    """Load, take one step to warm up and one that counts; gigabytes and seconds."""
+    """Load, take one step to warm up and one that counts; gigabytes."""
     import torch
     from works import build_model
 
@@ -100,14 +100,14 @@ def table(results: dict[str, Any]) -> str:
         f"`{results['command']}` on {results['machine']}: {results['shapes']}.",
         "Peak of the process (on CUDA: of the device), and what the step took above the loaded model.",
         "",
-        "| step | loaded GB | peak GB | over GRPO | step GB | over GRPO | seconds |",
-        "|---|---|---|---|---|---|---|",
+        "| step | loaded GB | peak GB | over GRPO | step GB | over GRPO |",
+        "|---|---|---|---|---|---|",
     ]
     for name, case in cases.items():
         step, base_step = case["peak"] - case["loaded"], base["peak"] - base["loaded"]
         lines.append(
             f"| {CASES[name]} | {case['loaded']:.2f} | {case['peak']:.2f} | {case['peak'] / base['peak']:.2f} | "
-            f"{step:.2f} | {step / base_step:.2f} | {case['seconds']:.1f} |"
+            f"{step:.2f} | {step / base_step:.2f} |"
         )
     ratio = cases["ppo"]["peak"] / base["peak"] if "ppo" in cases else float("nan")
     lines += ["", f"PPO over GRPO: {ratio:.2f}; the limit is {LIMIT}.", ""]
