@@ -18,7 +18,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +68,13 @@ def measure(case: str, arguments: argparse.Namespace) -> dict[str, float]:
         ]
         groups.append(Group(tokens(arguments.prompt), completions, [rng.random() for _ in completions]))
     loaded = gigabytes(model.device)
-    seconds = 0.0
     for _ in range(2):
-        started = time.perf_counter()
         learn(method, method.annotate(groups, learner), learner)
-        seconds = time.perf_counter() - started
     if model.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated() / 2**30
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {"loaded": loaded, "peak": peak, "seconds": seconds}
+    return {"loaded": loaded, "peak": peak}
 
 
 def gigabytes(device: Any) -> float:
