@@ -4,9 +4,9 @@ python benchmarks/methods_learn.py                         # into benchmarks/res
 python benchmarks/methods_learn.py --methods ppo --seeds 0 # these anew; repeated without --again it goes on
 
 Each seed has one start: `tieout-base` after a short SFT, with pairs that this start wrote itself (best and worst by the
-task's reward); SFT itself starts from the base. Scores are of the same held-out rows, greedy, and the gain is a paired
-difference, of a row's mean over the seeds; a reward model's score is its accuracy on held-out pairs, where guessing
-gives a half.
+task's reward); SFT itself starts from the base. Scores are of the same held-out rows, greedy and drawn at temperature 1
+(which is what methods that sample maximise), and the gain is a paired difference, of a row's mean over the seeds; a
+reward model's score is its accuracy on held-out pairs, where guessing gives a half.
 Rates are those of so small a model, a hundred times those that suit large ones, and the same for all seeds.
 """
 
@@ -18,7 +18,7 @@ import os
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -39,6 +39,9 @@ from tieout.source import Source
 from tieout.tasks import Task, load_task
 from tieout.train import Schedule, train
 from tieout.types import Row
+
+Scores = dict[str, list[float]]
+"""How completions were written ("greedy" or "drawn", or "pairs" of a reward model) -> the score of every row."""
 
 RESULTS = Path(__file__).parent / "results" / "methods_learn.json"
 MODEL, TASK, MAX_NEW_TOKENS = "tieout-base", "finance_statements", 320
@@ -80,7 +83,17 @@ SETTINGS: dict[str, Setting] = {
     "gspo": online(),
     "cispo": online(),
     "rloo": online(),
-    "ppo": online(44, num_mini_batches=1, lam=1.0, kl_coef=0.01),  # its value head has to be learnt first
+    # PPO has no baseline from other completions of a prompt: many prompts, and a value that does not pull at the policy
+    "ppo": online(
+        24,
+        batch_size=32,
+        group_size=4,
+        num_ppo_epochs=1,
+        num_mini_batches=1,
+        lam=1.0,
+        kl_coef=0.01,
+        value_coef=0.01,
+    ),
 }
 
 
@@ -90,19 +103,22 @@ class Start:
 
     adapter: Path
     pairs: list[Row]
-    scores: list[float]
+    scores: Scores
 
 
 def held_out(count: int) -> list[Row]:
     return list(load_task(TASK).rows("test")[:count])
 
 
-def scores_of(model: Any, rows: Sequence[Row]) -> list[float]:
-    """Greedy score of every row; an error of the reward would be an error of this script."""
-    task = load_task(TASK)
-    params = SamplingParams(MAX_NEW_TOKENS, temperature=0.0)
-    cases = evaluate(TASK, rows, LocalSampler(model), task.reward, params, batch_size=len(rows))
-    return [case.score for case in cases if case.score is not None]
+def scores_of(model: Any, rows: Sequence[Row]) -> Scores:
+    """Of every row, greedy and drawn with the same random numbers every time."""
+    task, found = load_task(TASK), {}
+    for name, temperature in (("greedy", 0.0), ("drawn", 1.0)):
+        params = SamplingParams(MAX_NEW_TOKENS, temperature)
+        cases = evaluate(TASK, rows, LocalSampler(model), task.reward, params, batch_size=len(rows))
+        found[name] = [case.score for case in cases if case.score is not None]
+        assert len(found[name]) == len(rows)  # an error of the reward would be an error of this script
+    return found
 
 
 def start_of(seed: int, folder: Path, count: int, prompts: int) -> Start:
@@ -128,8 +144,8 @@ def start_of(seed: int, folder: Path, count: int, prompts: int) -> Start:
                 )
         known.write_text(json.dumps({"pairs": found, "scores": scores_of(sampler.model, rows)}))
     state = json.loads(known.read_text())
-    if len(state["scores"]) != count:
-        raise SystemExit(f"{known} is of {len(state['scores'])} held-out rows, not {count}: delete it")
+    if (made := len(state["scores"]["greedy"])) != count:
+        raise SystemExit(f"{known} is of {made} held-out rows, not {count}: delete it")
     return Start(path / "start", state["pairs"], state["scores"])
 
 
@@ -162,7 +178,6 @@ def run(name: str, start: Start, seed: int, count: int, steps: int | None) -> di
     train(method, source, learner, steps=steps or setting.steps, schedule=fit.schedule)
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - used
     after = scores_of(learner.model, held_out(count)) if scored else right_pairs(learner, source, start)
-    figures = {"start": stats.mean(before), "end": stats.mean(after), "gain": stats.difference(after, before)}
     return {
         "method": name,
         "seed": seed,
@@ -170,16 +185,19 @@ def run(name: str, start: Start, seed: int, count: int, steps: int | None) -> di
         "cpu_seconds": round(cpu_seconds, 1),
         "steps": steps or setting.steps,
         "options": setting.options,
-        "differences": [round(b - a, 4) for a, b in zip(before, after, strict=True)],
-        **{key: asdict(value) for key, value in figures.items()},
+        "start": {kind: round(fmean(values), 4) for kind, values in before.items()},
+        "end": {kind: round(fmean(values), 4) for kind, values in after.items()},
+        "gains": {
+            kind: [round(b - a, 4) for a, b in zip(before[kind], after[kind], strict=True)] for kind in before
+        },
     }
 
 
-def right_pairs(learner: Learner, source: Source, start: Start) -> list[float]:
+def right_pairs(learner: Learner, source: Source, start: Start) -> Scores:
     """1 where the better completion of a held-out pair has the higher score."""
     rows = start.pairs[len(start.pairs) * 4 // 5 :]
     found = learner.scores([source.given(row, [row["chosen"], row["rejected"]], None) for row in rows])
-    return [float(a > b) for a, b in found]
+    return {"pairs": [float(a > b) for a, b in found]}
 
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
@@ -188,36 +206,31 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
         "# Every method learns",
         "",
         f"`python benchmarks/methods_learn.py`, one thread of {os.cpu_count()} cores ({platform.machine()}).",
-        f"`{MODEL}` on held-out rows of `{TASK}`, greedy: means over the seeds, and the paired gain with its 95%",
-        "interval over rows (a row's gain is its mean over the seeds). A reward model: accuracy on held-out pairs,",
-        "which differ from seed to seed. Seconds are of one seed's training alone, by the clock and of CPU, while",
-        "another process used the other core.",
+        f"`{MODEL}` on held-out rows of `{TASK}`, greedy and drawn at temperature 1: means over the seeds, and the",
+        "paired gain with its 95% interval over rows (a row's gain is its mean over the seeds), with each seed's. A",
+        "reward model: accuracy on held-out pairs, which differ from seed to seed. Seconds are of one seed's training",
+        "alone, by the clock and of CPU, while another process used the other core.",
         "",
-        "| method | steps | seeds | start | end | gain | n | gain by seed | s | CPU s |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| method | steps | seeds | scores | start | end | gain | n | by seed | s | CPU s |",
+        "|" + "---|" * 11,
     ]
-    clear = []
+    clear: dict[str, list[str]] = {}
     for name in SETTINGS:
         own = [r for r in runs if r["method"] == name]
-        if not own:
-            continue
-        gain = pooled([r["differences"] for r in own], same_rows=name != "reward_model")
-        if gain.low is not None and gain.low > 0:
-            clear.append(name)
-        start, end = (fmean(r[key]["value"] for r in own) for key in ("start", "end"))
-        cells = [
-            name,
-            str(own[0]["steps"]),
-            ", ".join(str(r["seed"]) for r in own),
-            f"{start:.3f}",
-            f"{end:.3f}",
-        ]
-        cells += [f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]", str(gain.n)]
-        cells.append(", ".join(f"{r['gain']['value']:+.3f}" for r in own))
-        cells += [f"{fmean(r[key] for r in own):.0f}" for key in ("seconds", "cpu_seconds")]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", f"The gain is above 0 with all of its interval: {', '.join(clear) or 'none'}.", ""]
-    return "\n".join(lines)
+        for kind in own[0]["start"] if own else ():
+            gain = pooled([r["gains"][kind] for r in own], same_rows=kind != "pairs")
+            if gain.low is not None and gain.low > 0:
+                clear.setdefault(kind, []).append(name)
+            cells = [name, str(own[0]["steps"]), ", ".join(str(r["seed"]) for r in own), kind]
+            cells += [f"{fmean(r[key][kind] for r in own):.3f}" for key in ("start", "end")]
+            cells += [f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]", str(gain.n)]
+            cells.append(", ".join(f"{fmean(r['gains'][kind]):+.3f}" for r in own))
+            cells += [f"{fmean(r[key] for r in own):.0f}" for key in ("seconds", "cpu_seconds")]
+            lines.append(f"| {' | '.join(cells)} |")
+    lines.append("")
+    for kind, names in clear.items():
+        lines.append(f"The gain is above 0 with all of its interval, {kind}: {', '.join(names)}.")
+    return "\n".join([*lines, ""])
 
 
 def pooled(differences: Sequence[Sequence[float]], same_rows: bool) -> stats.Estimate:
@@ -257,7 +270,7 @@ def main() -> None:
             runs.sort(key=lambda r: (order.index(r["method"]), r["seed"]))
             arguments.results.write_text(json.dumps(runs, indent=1) + "\n")
             arguments.results.with_suffix(".md").write_text(table(runs))
-            figures = f"{done['start']['value']:.3f} -> {done['end']['value']:.3f}"
+            figures = ", ".join(f"{k} {v:.3f} -> {done['end'][k]:.3f}" for k, v in done["start"].items())
             print(f"{name} seed {seed}: {figures} ({done['seconds']} s)", flush=True)
 
 
