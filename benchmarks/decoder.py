@@ -27,17 +27,10 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from works import SHAPES
+
 RESULTS = Path(__file__).parent / "results" / "decoder.json"
-MODELS = {
-    "3M": {
-        "vocab_size": 104, "hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4,
-        "num_attention_heads": 4, "num_key_value_heads": 2,
-    },
-    "58M": {
-        "vocab_size": 32_000, "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8,
-        "num_attention_heads": 8, "num_key_value_heads": 4,
-    },
-}  # fmt: skip
+MODELS = {"3M": SHAPES["3m"], "58M": SHAPES["60m"]}
 WORKS = [("3M", 1), ("3M", 2), ("3M", 8), ("58M", 1), ("58M", 2)]
 """(model, prompts)"""
 PROMPT, COMPLETION, GROUP = 512, 128, 8
@@ -65,7 +58,7 @@ def bare(name: str) -> Any:
 
     torch.manual_seed(0)
     config = LlamaConfig(
-        **MODELS[name],  # type: ignore[arg-type]
+        **MODELS[name],
         max_position_embeddings=4096,
         bos_token_id=None,
         eos_token_id=None,

@@ -268,7 +268,8 @@ def main() -> None:
             done = run(name, start, seed, arguments.count, arguments.steps)
             runs = [r for r in runs if (r["method"], r["seed"]) != (name, seed)] + [done]
             runs.sort(key=lambda r: (order.index(r["method"]), r["seed"]))
-            arguments.results.write_text(json.dumps(runs, indent=1) + "\n")
+            lines = ",\n".join(json.dumps(r) for r in runs)
+            arguments.results.write_text(f"[\n{lines}\n]\n")
             arguments.results.with_suffix(".md").write_text(table(runs))
             figures = ", ".join(f"{k} {v:.3f} -> {done['end'][k]:.3f}" for k, v in done["start"].items())
             print(f"{name} seed {seed}: {figures} ({done['seconds']} s)", flush=True)
