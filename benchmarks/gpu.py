@@ -51,13 +51,17 @@ Side = Ours | Plain
 
 def synchronised(function: Callable[[], Any], device: str) -> tuple[Any, float]:
     """What it returns, and its seconds until the device has done it."""
-    if device == "cuda":
-        torch.cuda.synchronize()
+    wait(device)
     started = time.perf_counter()
     result = function()
+    wait(device)
+    return result, time.perf_counter() - started
+
+
+def wait(device: str) -> None:
+    """Until the device has done what it was given."""
     if device == "cuda":
         torch.cuda.synchronize()
-    return result, time.perf_counter() - started
 
 
 def peak_of(function: Callable[[], Any], device: str) -> float:
@@ -137,10 +141,12 @@ def trl_seconds(work: Work, folder: Path, device: str) -> dict[str, Any]:
     class Clock(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             trainer.generation_seconds = 0.0
-            seen["started"] = synchronised(lambda: time.perf_counter(), device)[0]
+            wait(device)
+            seen["started"] = time.perf_counter()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            whole = synchronised(lambda: None, device)[1] + time.perf_counter() - seen["started"]
+            wait(device)
+            whole = time.perf_counter() - seen["started"]
             sample.append(trainer.generation_seconds)
             update.append(whole - trainer.generation_seconds)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from works import ALPHA, PAD, RANK, Work, reward_of, sequences, text
+from works import ALPHA, RANK, Work, padded, reward_of, sequences, text
 
 
 def trl_trainer(
@@ -97,21 +97,6 @@ def trl_logprobs(trainer: Any, groups: Sequence[Any]) -> Any:
         ).log_probs
     kept = labels[:, 1:] != -100
     return out[:, -kept.shape[1] :].cpu()[kept]
-
-
-def padded(rows: Sequence[tuple[list[int], list[int]]]) -> tuple[Any, Any, Any]:
-    """(prompt, completion) each -> ids, attention mask and labels [N, longest]; -100 is no completion token."""
-    import torch
-
-    width = max(len(p) + len(c) for p, c in rows)
-    ids = torch.full((len(rows), width), PAD)
-    labels = torch.full((len(rows), width), -100)
-    for i, (prompt, completion) in enumerate(rows):
-        end = len(prompt) + len(completion)
-        ids[i, :end] = torch.tensor(prompt + completion)
-        labels[i, len(prompt) : end] = torch.tensor(completion)
-    mask = torch.arange(width)[None] < torch.tensor([[len(p) + len(c)] for p, c in rows])
-    return ids, mask.long(), labels
 
 
 def rows_of(work: Work, trainer: Any) -> list[tuple[list[int], list[list[int]]]]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from peer_trl import padded
-from works import ALPHA, PAD, RANK, Work, reward_of, sequences, stir
+from works import ALPHA, PAD, RANK, Work, padded, reward_of, sequences, stir
 
 
 class Plain:

@@ -128,6 +128,21 @@ def text(tokens: Sequence[int]) -> str:
     return " ".join(special.get(t, f"w{t}") for t in tokens)
 
 
+def padded(rows: Sequence[tuple[list[int], list[int]]]) -> tuple[Any, Any, Any]:
+    """(prompt, completion) each -> ids, attention mask and labels [N, longest]; -100 is no completion token."""
+    import torch
+
+    width = max(len(p) + len(c) for p, c in rows)
+    ids = torch.full((len(rows), width), PAD)
+    labels = torch.full((len(rows), width), -100)
+    for i, (prompt, completion) in enumerate(rows):
+        end = len(prompt) + len(completion)
+        ids[i, :end] = torch.tensor(prompt + completion)
+        labels[i, len(prompt) : end] = torch.tensor(completion)
+    mask = torch.arange(width)[None] < torch.tensor([[len(p) + len(c)] for p, c in rows])
+    return ids, mask.long(), labels
+
+
 def reward_of(tokens: Sequence[int]) -> float:
     """Something that differs from completion to completion."""
     return sum(t % 7 for t in tokens) / (6 * len(tokens))
