@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from tieout.cli import main
+from tieout.field_docs import field_docs
+from tieout.methods import METHODS
 
 
 @dataclass
@@ -66,6 +68,15 @@ def test_train_names_its_methods_and_their_fields(tieout: Callable[..., Result])
     text = tieout("train", "dpo", "--help").stdout
     assert "--beta" in text
     assert "Strength of the pull" in text  # the docstring under the field
+
+
+def test_help_flows_on_where_the_source_breaks_a_line(
+    tieout: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    before, after = field_docs(METHODS["grpo"])["aggregation"].splitlines()
+    joint = f"{before.split()[-1]} {after.split()[0]}"
+    assert any(joint in line for line in tieout("train", "grpo", "--help").stdout.splitlines())
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..types import Row
+from .options import parse
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Options:
 
 def main(arguments: Sequence[str]) -> None:
     """Parse, attack, print."""
-    options = tyro.cli(Options, prog="tieout attack", args=list(arguments))
+    options = parse(Options, "attack", arguments)
     if (options.model is None) != (options.verifier is None):
         raise ValueError(
             "--model and --verifier go together: a verifier says which of the policy's samples are right"

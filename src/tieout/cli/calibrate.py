@@ -9,6 +9,8 @@ from typing import Annotated
 
 import tyro
 
+from .options import parse
+
 
 @dataclass(frozen=True)
 class Options:
@@ -36,7 +38,7 @@ class Options:
 
 def main(arguments: Sequence[str]) -> None:
     """Parse, calibrate, print, write."""
-    options = tyro.cli(Options, prog="tieout calibrate", args=list(arguments))
+    options = parse(Options, "calibrate", arguments)
     from rich.console import Console
     from rich.progress import Progress
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
+from .options import parse
 from .run import run_recipe
 
 RECIPES = Path(__file__).parent.parent / "pipelines" / "recipes"
@@ -29,7 +30,7 @@ class Options:
 
 def main(arguments: Sequence[str]) -> None:
     """Parse, then run."""
-    options = tyro.cli(Options, prog="tieout demo", args=list(arguments))
+    options = parse(Options, "demo", arguments)
     torch.set_num_threads(min(4, torch.get_num_threads()))  # matrices this narrow gain nothing from more
     default = Path("runs") / ("demo" if options.pipeline == "align" else "demo-reason")
     run_recipe(RECIPES / f"{options.pipeline}.yaml", options.out or default, {"seed": options.seed})

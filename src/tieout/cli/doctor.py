@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from .options import parse
 
 PACKAGES = (
     "tieout",
@@ -40,7 +41,7 @@ class Options:
 
 def main(arguments: Sequence[str]) -> None:
     """Parse, look, print."""
-    options = tyro.cli(Options, prog="tieout doctor", args=list(arguments))
+    options = parse(Options, "doctor", arguments)
     console = Console()
     console.print(_machine())
     healthy = _sandboxes(console, options.quick)

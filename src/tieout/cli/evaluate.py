@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
+from .options import parse
 from .quiet import quiet
 
 
@@ -42,7 +42,7 @@ class Options:
 
 def main(arguments: Sequence[str]) -> None:
     """Parse, evaluate, print the table."""
-    options = tyro.cli(Options, prog="tieout eval", args=list(arguments))
+    options = parse(Options, "eval", arguments)
     if (options.task is None) == (options.data is None):
         raise ValueError("give either --task NAME or --data FILE")
     quiet()

@@ -10,6 +10,8 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from .options import parse
+
 
 @dataclass(frozen=True)
 class Options:
@@ -23,7 +25,7 @@ class Options:
 
 def main(arguments: Sequence[str]) -> None:
     """Parse, judge, print."""
-    options = tyro.cli(Options, prog="tieout gate", args=list(arguments))
+    options = parse(Options, "gate", arguments)
     from ..evidence.report import regate
     from ..pipelines.show import refresh, show
     from ..runfolder import RunFolder

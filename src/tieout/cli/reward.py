@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..types import Row
+from .options import parse
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str]) -> None:
     if verb == "list":
         _list()
     elif verb == "check":
-        check(tyro.cli(Check, prog="tieout reward check", args=rest))
+        check(parse(Check, "reward check", rest))
     else:
         usage = "usage: tieout reward check REWARD --data ROWS.jsonl | tieout reward list"
         if verb not in ("", "-h", "--help"):

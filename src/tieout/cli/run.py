@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
+from .options import parse
 from .quiet import quiet
 
 
@@ -29,7 +30,7 @@ class Options:
 
 def main(arguments: Sequence[str]) -> None:
     """Parse, then run."""
-    options = tyro.cli(Options, prog="tieout run", args=list(arguments))
+    options = parse(Options, "run", arguments)
     overrides = {k: v for k, v in (("seed", options.seed), ("model", options.model)) if v is not None}
     run_recipe(options.recipe, options.out or Path("runs") / options.recipe.stem, overrides)
 

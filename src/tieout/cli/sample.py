@@ -11,6 +11,7 @@ from typing import Annotated
 
 import tyro
 
+from .options import parse
 from .quiet import quiet
 
 
@@ -40,7 +41,7 @@ class Options:
 
 def main(arguments: Sequence[str]) -> None:
     """Parse, load, sample, print."""
-    options = tyro.cli(Options, prog="tieout sample", args=list(arguments))
+    options = parse(Options, "sample", arguments)
     if bool(options.prompt) == bool(options.data):
         raise ValueError("give either a PROMPT or --data FILE")
     quiet()

@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from .options import parse
 from .quiet import quiet
 
 
@@ -25,7 +26,7 @@ class Options:
 
 def main(arguments: Sequence[str]) -> None:
     """Parse, ship or refuse."""
-    options = tyro.cli(Options, prog="tieout ship", args=list(arguments))
+    options = parse(Options, "ship", arguments)
     quiet()
     from ..pipelines.show import refresh, ship_run
     from ..runfolder import RunFolder

@@ -10,6 +10,8 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from .options import parse
+
 
 @dataclass(frozen=True)
 class Options:
@@ -21,7 +23,7 @@ class Options:
 
 def main(arguments: Sequence[str]) -> None:
     """Parse, read, print."""
-    options = tyro.cli(Options, prog="tieout show", args=list(arguments))
+    options = parse(Options, "show", arguments)
     from ..pipelines.show import show, stages
 
     if not (options.run / "run.json").exists():

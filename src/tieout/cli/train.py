@@ -11,6 +11,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
+from .options import parse
 from .quiet import quiet
 
 
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
         print(f"tieout train: no method {asked!r}; there are: {names}", file=sys.stderr)
         sys.exit(2)
     name = arguments[0]
-    options: Any = tyro.cli(options_type(name), prog=f"tieout train {name}", args=list(arguments[1:]))
+    options: Any = parse(options_type(name), f"train {name}", arguments[1:])
     train(name, options)
 
 
@@ -82,7 +83,7 @@ def options_type(name: str) -> type:
     return dataclasses.make_dataclass(
         f"Train{name.upper()}",
         [
-            ("options", flat[Options]),
+            ("run", flat[Options]),
             ("method", flat[method], dataclasses.field(default_factory=method)),
             ("adapter", AdapterConfig, dataclasses.field(default_factory=AdapterConfig)),
             ("learner", LearnerConfig, dataclasses.field(default_factory=LearnerConfig)),
@@ -103,15 +104,12 @@ def train(name: str, parsed: Any) -> None:
 
     quiet()
     console = Console(quiet=launched()[0] > 0)
-    options: Options = parsed.options
+    options: Options = parsed.run
     task = rows_for(name, options)
     with RunFolder(options.out) as folder:
         config = {
             "method": name,
-            **{
-                k: getattr(parsed, k)
-                for k in ("options", "method", "adapter", "learner", "schedule", "guards")
-            },
+            **{k: getattr(parsed, k) for k in ("run", "method", "adapter", "learner", "schedule", "guards")},
         }
         digest = data_hash(task.rows("train"))
         check_model(options.model, {"train": task.rows("train")}, getattr(parsed.method, "max_new_tokens", 0))

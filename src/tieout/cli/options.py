@@ -1,0 +1,53 @@
+"""A command's options: a dataclass, whose string under each field is the help."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+import tyro
+from tyro.constructors import (
+    ConstructorRegistry,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
+
+from ..field_docs import field_docs
+
+Parsed = TypeVar("Parsed")
+_REGISTRY = ConstructorRegistry()
+
+
+def parse(options: type[Parsed], command: str, arguments: Sequence[str]) -> Parsed:
+    """The options that the arguments give; prints help or what is wrong, and exits, where they do not."""
+    return tyro.cli(options, prog=f"tieout {command}", args=list(arguments), registry=_REGISTRY)
+
+
+@_REGISTRY.struct_rule
+def _dataclass(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """A dataclass with the help in one piece: tyro itself breaks lines where the source does."""
+    if not (isinstance(info.type, type) and is_dataclass(info.type)):
+        return None
+    given = None if info.default in (tyro.MISSING, tyro.MISSING_NONPROP) else info.default
+    hints, docs = get_type_hints(info.type, include_extras=True), field_docs(info.type)
+    return StructConstructorSpec(
+        instantiate=info.type,
+        fields=tuple(
+            StructFieldSpec(
+                field.name,
+                hints[field.name],
+                _default(field) if given is None else getattr(given, field.name),
+                " ".join(docs.get(field.name, "").split()) or None,
+            )
+            for field in fields(info.type)
+            if field.init
+        ),
+    )
+
+
+def _default(field: Field[Any]) -> Any:
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return tyro.MISSING if field.default is MISSING else field.default
