@@ -113,6 +113,9 @@ def test_what_is_missing_is_said() -> None:
     assert single
     with pytest.raises(ValueError, match="at least two scored"):
         Batch(single, TOTALS).best_and_worst()
+    torn = [Group([0], [Completion([1], [True])] * 2, [1.0], {"prompt": "which?"})]
+    with pytest.raises(ValueError, match=r"2 completions and 1 scores.*which"):
+        Totals.of(torn)
     unsampled = [Group([0], [Completion([1], [True])])]
     with pytest.raises(ValueError, match="not sampled by a policy"):
         Batch(unsampled, Totals.of(unsampled))["logprobs"]

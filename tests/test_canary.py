@@ -37,6 +37,10 @@ class Remote:
         self.local, self.late, self.scale = LocalSampler(self.model), late, scale
         self.given: list[dict[str, torch.Tensor]] = []
 
+    @property
+    def context(self) -> int:
+        return self.local.context
+
     def load(self, learner: Learner) -> None:
         self.given.append({n: p.detach().clone() for n, p in learner.model.trained().items()})
         which = self.given[max(0, len(self.given) - 1 - int(min(self.late, 1e9)))]
@@ -52,6 +56,8 @@ class Remote:
 
 class Several:
     """Prompts dealt to several samplers, with the name of who drew what."""
+
+    context = 2048
 
     def __init__(self, **samplers: Remote) -> None:
         self.samplers = samplers

@@ -390,9 +390,10 @@ def test_rows_that_do_not_fit_are_named(tiny: Chat) -> None:
             {"prompt": "12345", "completion": "123"},  # 5 + 3 + eos
             {"prompt": [user("1234")], "chosen": "1", "rejected": "12345678"},  # 7 + 8 + stop
             {"prompt": "1" * 20},
+            {"prompt": "1", "completions": ["1", "1" * 15], "scores": [0.0, 1.0]},
         ],
         "train.jsonl",
-        [1, 4, 9],
+        [1, 4, 9, 20],
     )
     tiny.check_lengths(rows, 26, max_new_tokens=6)
     with pytest.raises(RowsError) as caught:
@@ -403,6 +404,7 @@ def test_rows_that_do_not_fit_are_named(tiny: Chat) -> None:
     with pytest.raises(RowsError) as caught:
         tiny.check_lengths(rows, 15)
     assert "train.jsonl:4: the prompt has 7 tokens and rejected 9, together 16" in str(caught.value)
+    assert "train.jsonl:20: the prompt has 1 tokens and completions 16, together 17" in str(caught.value)
     assert "train.jsonl:1" not in str(caught.value)
 
 

@@ -30,7 +30,7 @@ def test_best_and_worst_keep_tokens_scores_and_columns_together() -> None:
     assert pair.completions == [group.completions[1], group.completions[2]]
     assert pair.columns["place"] == [1, 2]
     only = best(replace(group, scores=[0.1, 2.0, -1.0]))
-    assert (only.completions, only.scores) == ([group.completions[1]], None)
+    assert (only.completions, only.scores) == ([group.completions[1]], [2.0])
 
 
 def test_a_tie_still_gives_two_completions_and_the_same_ones_everywhere() -> None:

@@ -49,6 +49,26 @@ def test_losses_of_the_margin_see_nothing_else(name: str, a: float, b: float, sh
     assert one.item() == pytest.approx(other.item(), rel=1e-6, abs=1e-9)
 
 
+FAR = [(-1000.0, 0.0), (0.0, -1000.0), (1000.0, 0.0), (0.0, 1000.0)]
+
+
+@pytest.mark.parametrize(("chosen", "rejected"), FAR)
+@pytest.mark.parametrize("name", [*PAIR_LOSSES, *DIVERGENCES])
+def test_a_pair_far_from_the_reference_gives_numbers(name: str, chosen: float, rejected: float) -> None:
+    """In float32, where exp(89) is infinite: one such pair must not void the step of all others."""
+    sides = torch.tensor([chosen, rejected], requires_grad=True)
+    if name in PAIR_LOSSES:
+        options = {"label_smoothing": 0.1} if name in ("robust", "exo_pair") else {}
+        loss = PAIR_LOSSES[name].function(sides[0], sides[1], 0.5, **options)
+    else:
+        f = DIVERGENCES[name]
+        first, second = (f(side, 0.5) for side in sides)
+        loss = losses.dpo(first, second, 0.1)
+    (slope,) = torch.autograd.grad(loss, sides)
+    assert torch.isfinite(loss)
+    assert torch.isfinite(slope).all()
+
+
 @pytest.mark.parametrize("rate", [0.6, 0.8])
 @pytest.mark.parametrize("name", ["sigmoid", "robust"])
 def test_the_optimum_on_noisy_labels(name: str, rate: float) -> None:

@@ -35,6 +35,7 @@ class Scripted:
     says: Callable[[Sequence[int], int], str]
     """(prompt tokens, which request) -> text; a trailing `…` cuts it off before the end of the turn."""
     params: list[SamplingParams] = field(default_factory=list)
+    context: int = 4096
 
     def load(self, learner: Any) -> None: ...
 
@@ -346,6 +347,33 @@ def test_plays_end_at_their_own_turn_and_abstain_with_none(chat: Chat) -> None:
     (group,) = first(source.rollouts(1, 3))
     assert group.scores == [0.0, 0.0]
     assert source.counts == Counter(completions=3, scored=2, abstained=1)
+
+
+def test_a_play_draws_from_its_own_streams_on_whichever_rank_and_whoever_still_plays(chat: Chat) -> None:
+    def says(prompt: Sequence[int], request: int) -> str:
+        return "right" if "Guess 3" in chat.text(prompt) else "left"
+
+    source = scripted(chat, says=says, task={"reward": None, "environment": guess})
+    rows = [{"prompt": "", "answer": answer} for answer in (3, 4, 5)]
+    source._played(rows, 2, SamplingParams(seed=7))
+    whole = [list(p.streams) for p in source.sampler.params]  # type: ignore[union-attr]
+    assert whole == [[0, 1, 2, 3, 4, 5], [2, 3, 4, 5], [2, 3, 4, 5]]
+    source.sampler.params.clear()  # type: ignore[union-attr]
+    source._played(rows[1:], 2, SamplingParams(seed=7, streams=range(1, 3)))
+    assert [list(p.streams) for p in source.sampler.params] == [[2, 3, 4, 5]] * 3  # type: ignore[union-attr]
+
+
+def test_a_play_that_outgrows_the_context_ends_as_a_wrong_answer_and_the_others_go_on(chat: Chat) -> None:
+    def says(prompt: Sequence[int], request: int) -> str:
+        return "left" * 20 if request == 0 and "wrong" not in chat.text(prompt) else "left"
+
+    source = scripted(chat, says=says, task={"reward": None, "environment": guess})
+    opening = len(chat.prompt([{"role": "user", "content": "Guess 10."}]))
+    source.sampler.context = opening + 120 + 8  # type: ignore[union-attr]
+    (group,) = first(source.rollouts(1, 3, max_new_tokens=8))
+    assert group.scores == [0.0, 0.0, 0.0]
+    assert [c.finish_reason for c in group.completions] == ["length", "stop", "stop"]
+    assert source.counts == Counter(completions=3, crashed=1, scored=2)
 
 
 def test_a_turn_that_was_cut_off_is_closed_before_the_reply(chat: Chat) -> None:

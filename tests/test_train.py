@@ -292,3 +292,9 @@ def test_a_checkpoint_of_other_data_or_settings_is_refused_with_what_was_and_wha
         assert torch.equal(a, b)  # refused before anything was loaded
     with pytest.raises(ValueError, match=r"schedule\.kind: \"linear\" -> \"cosine\""):
         run_sft(make_run("sft", tiny_model("llama")), schedule=Schedule("cosine"), **options)
+
+
+def test_a_batch_of_nothing_is_refused(tiny_model: ModelFolder) -> None:
+    run = make_run("sft", tiny_model("llama"))
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        train(dataclasses.replace(run.method, batch_size=0), run.source, run.learner, steps=3)

@@ -38,7 +38,13 @@ class Totals:
 
     @classmethod
     def of(cls, groups: Sequence[Group]) -> Totals:
-        """Count the groups of one optimizer step."""
+        """Count the groups of one optimizer step. ValueError: one has more or fewer scores than completions."""
+        for group in groups:
+            if group.scores is not None and len(group.scores) != len(group.completions):
+                raise ValueError(
+                    f"a group has {len(group.completions)} completions and {len(group.scores)} scores; expected one "
+                    f"score for each. Its row: {dict(group.row)!r:.200}"
+                )
         completions = [c for g in groups for c in g.completions]
         best = [g.completions[extremes(g.scores)[0]] for g in groups if g.scores]
         return cls(

@@ -82,6 +82,11 @@ class Canary:
         self._now: dict[str, Any] = {}
         self._before: dict[str, Any] = {}
 
+    @property
+    def context(self) -> int:
+        """The sampler's."""
+        return self.sampler.context
+
     def load(self, learner: Learner) -> None:
         """Pass it on, and remember the weights."""
         weights = {name: p.detach().clone() for name, p in learner.model.trained().items()}

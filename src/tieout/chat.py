@@ -16,7 +16,7 @@ from .types import Message, Prompt, Row
 
 __all__ = ["Chat", "ChatError"]
 
-_COMPLETION_COLUMNS = ("completion", "chosen", "rejected")
+_COMPLETION_COLUMNS = ("completion", "chosen", "rejected", "completions")
 _PROBE = [
     {"role": "user", "content": "probe"},
     {"role": "assistant", "content": "[reply]"},
@@ -179,8 +179,11 @@ class Chat:
             size = len(self.prompt(row["prompt"]))
             room = {"max_new_tokens": max_new_tokens}
             for name in _COMPLETION_COLUMNS:
-                if isinstance(row.get(name), str):
-                    room[name] = len(self.completion(row["prompt"], row[name]))
+                given = row.get(name) or []
+                texts = (
+                    [given] if isinstance(given, str) else [text for text in given if isinstance(text, str)]
+                )
+                room[name] = max((len(self.completion(row["prompt"], text)) for text in texts), default=0)
             name, longest = max(room.items(), key=lambda item: item[1])
             if size + longest > context:
                 problems.append(

@@ -26,8 +26,8 @@ def _take(group: Group, places: Sequence[int]) -> Group:
 
 
 def best(group: Group) -> Group:
-    """The best completion alone, as a demonstration: of a tie the first."""
-    return replace(_take(group, extremes(_scored(group, 1))[:1]), scores=None)
+    """The best completion alone, with its score: of a tie the first."""
+    return _take(group, extremes(_scored(group, 1))[:1])
 
 
 def best_and_worst(group: Group) -> Group:

@@ -54,22 +54,25 @@ class StopTraining(RuntimeError):
 def scores(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
     """Add score, and the share of groups that teach nothing because all their scores are equal.
 
+    `score` is of all that was sampled, where the source tells (some methods train on a part of it).
     `no_signal_right` and `no_signal_wrong` split that share at the score 1: solved, or not solved yet. Of rollouts
     only: the scores of given pairs and labels say which is better, not how good.
     """
     scored = [g.scores for g in groups if g.scores and g.completions[0].logprobs is not None]
     if not scored:
         return
-    metrics["score"] = fmean(s for group in scored for s in group)
+    metrics.setdefault("score", fmean(s for group in scored for s in group))
     for name in {name for g in groups for name in g.columns if name.startswith("reward/")}:
         parts = [s for g in groups for s in g.columns.get(name, []) if s is not None]
         if parts:  # a part of a combined reward; where it abstained it has no score, not 0
             metrics[name] = fmean(parts)
-    flat = [group for group in scored if max(group) == min(group)]
+    if not (compared := [group for group in scored if len(group) > 1]):
+        return
+    flat = [group for group in compared if max(group) == min(group)]
     right = sum(group[0] >= 1 for group in flat)
-    metrics["no_signal"] = len(flat) / len(scored)
-    metrics["no_signal_right"] = right / len(scored)
-    metrics["no_signal_wrong"] = (len(flat) - right) / len(scored)
+    metrics["no_signal"] = len(flat) / len(compared)
+    metrics["no_signal_right"] = right / len(compared)
+    metrics["no_signal_wrong"] = (len(flat) - right) / len(compared)
 
 
 def lengths(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
@@ -115,7 +118,8 @@ def kl_to_reference(learner: Learner, every: int = 10) -> Monitor:
             for p, q, trained in zip(completion.logprobs or [], logprobs, completion.mask, strict=True)
             if trained
         ]
-        metrics["kl"] = fmean(estimates)
+        if estimates:  # none where every completion was cut off and is not trained
+            metrics["kl"] = fmean(estimates)
 
     return monitor
 

@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+LARGEST = 80.0
+"""Exponents are cut off here: exp(89) is infinite in float32, and one such pair would void the whole step."""
+
 # ---------------------------------------------------------------- pairs, against a reference
 
 
@@ -93,12 +96,12 @@ def discopop(chosen: Tensor, rejected: Tensor, beta: float, discopop_tau: float 
     """The loss that a language model found, eq. 5 of https://arxiv.org/abs/2406.08414: logistic and exponential."""
     margin = beta * (chosen - rejected)
     share = (margin / discopop_tau).sigmoid()
-    return -logsigmoid(margin) * (1 - share) + torch.exp(-margin) * share
+    return -logsigmoid(margin) * (1 - share) + torch.exp((-margin).clamp(max=LARGEST)) * share
 
 
 def forward_kl(logratio: Tensor) -> Tensor:
     """[P] f'(ratio) of the forward KL: 1 - 1 / ratio. Table 1 of f-DPO, https://arxiv.org/abs/2309.16240."""
-    return 1 - torch.exp(-logratio)
+    return 1 - torch.exp((-logratio).clamp(max=LARGEST))
 
 
 def jensen_shannon(logratio: Tensor) -> Tensor:
@@ -108,7 +111,7 @@ def jensen_shannon(logratio: Tensor) -> Tensor:
 
 def alpha_divergence(logratio: Tensor, alpha: float) -> Tensor:
     """[P] f'(ratio) = (1 - ratio^-alpha) / alpha, table 1 of f-DPO: 0 the reverse KL, 1 the forward KL."""
-    return logratio if alpha == 0 else -torch.expm1(-alpha * logratio) / alpha
+    return logratio if alpha == 0 else -torch.expm1((-alpha * logratio).clamp(max=LARGEST)) / alpha
 
 
 # ---------------------------------------------------------------- labels, against a reference

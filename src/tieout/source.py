@@ -40,6 +40,8 @@ class Source:
     """Rows consumed so far."""
     counts: Counter[str] = field(default_factory=Counter)
     """Of the last batch: completions, scored, errored, abstained; groups dropped for too few scores, or not kept."""
+    sampled_scores: list[float] = field(default_factory=list)
+    """Of the last batch: the scores of all that was sampled, also of groups that were not kept."""
     processes: Processes = field(default_factory=join)
     """The ranks that share rollouts: each plays and scores a stretch of the rows, and all get all groups."""
     workers: Workers | None = None
@@ -99,7 +101,7 @@ class Source:
         while True:
             batch: list[Group] = []
             self._before = self.counts + (self._before if self._before["completions"] < 64 else Counter())
-            self.counts = Counter()
+            self.counts, self.sampled_scores = Counter(), []
             last = self.position + max(len(self.rows), batch_size)
             while len(batch) < batch_size and self.position < last:
                 params = SamplingParams(
@@ -107,6 +109,7 @@ class Source:
                 )
                 rows = self.take(min(batch_size - len(batch), last - self.position))
                 sampled = self.rollout(rows, group_size, params)
+                self.sampled_scores += [s for group in sampled for s in group.scores or []]
                 kept = list(filter(keep, sampled))
                 self.counts["unkept_groups"] += len(sampled) - len(kept)
                 batch += kept
@@ -145,7 +148,7 @@ class Source:
         """
         counted, self.counts = self.counts, Counter()
         start, end = self.processes.stretch(len(rows))
-        own = replace(params, first_prompt=params.first_prompt + start)
+        own = replace(params, streams=range(start, end))
 
         def play() -> list[Any]:
             groups = self._played(rows[start:end], group_size, own)
@@ -216,12 +219,17 @@ class Source:
     def _episodes(
         self, rows: Sequence[Row], group_size: int, params: SamplingParams, environment: Environment
     ) -> list[Group]:
-        """Play all episodes in lockstep: one call of the sampler a turn."""
+        """Play all episodes in lockstep: one call of the sampler a turn. Each draws from streams of its own, whoever
+        else is still playing and on whichever rank."""
         assert self.sampler is not None
-        episodes = [Episode(self.chat, environment, row) for row in rows for _ in range(group_size)]
-        turn = 0
-        while active := [e for e in episodes if not e.done]:
-            turn_params = replace(params, seed=params.seed + 7_919 * turn)
+        episodes = [
+            Episode(self.chat, environment, row, params.stream(i) * group_size + k)
+            for i, row in enumerate(rows)
+            for k in range(group_size)
+        ]
+        turn, longest = 0, self.sampler.context - params.max_new_tokens
+        while active := [e for e in episodes if e.goes_on(longest)]:
+            turn_params = replace(params, seed=params.seed + 7_919 * turn, streams=[e.stream for e in active])
             for episode, (completion,) in zip(
                 active, self.sampler.sample([e.tokens for e in active], 1, turn_params), strict=True
             ):
@@ -253,15 +261,23 @@ def _from_plain(plain: Sequence[Any], rows: Sequence[Row]) -> Group:
 class Episode:
     """One play of an environment: sampled tokens are kept verbatim, the environment's replies are not trained."""
 
-    def __init__(self, chat: Chat, environment: Environment, row: Row) -> None:
-        self.chat, self.game = chat, environment(row)
+    def __init__(self, chat: Chat, environment: Environment, row: Row, stream: int) -> None:
+        self.chat, self.game, self.stream = chat, environment(row), stream
         self.messages: list[Message] = [{"role": "user", "content": next(self.game)}]
         self.prompt = chat.prompt(self.messages)
         self.tokens, self.mask, self.logprobs = list(self.prompt), list[bool](), list[float]()
         self.score: float | None = None
         self.error = ""
-        self.done = False
+        self.outgrown = self.done = False
         self.finish_reason = "stop"
+
+    def goes_on(self, longest: int) -> bool:
+        """Whether there is another turn. A conversation that left no room for one in the model's context has ended."""
+        if not self.done and self.mask and len(self.tokens) > longest:
+            self.outgrown = self.done = True
+            self.finish_reason = "length"
+            self.game.close()
+        return not self.done
 
     def take(self, turn: Completion) -> None:
         """Append what the policy wrote, and the environment's reply to it. An environment that raises ends the play."""
@@ -289,7 +305,11 @@ class Episode:
         self.messages.append(reply)
 
     def outcome(self) -> Outcome:
-        """What the environment returned, judged as a reward's value is."""
+        """What the environment returned, judged as a reward's value is. A play that outgrew the context is a wrong
+        answer, counted as `crashed`: ending there must be no way out."""
+        if self.outgrown:
+            reason = f"the play outgrew the model's context after {len(self.tokens)} tokens"
+            return Outcome("errored", None, reason, cause="completion", as_wrong=0.0)
         if self.error:
             return Outcome("errored", None, self.error)
 

@@ -49,7 +49,9 @@ class Schedule:
 
 
 def num_steps(method: Method, source: Source) -> int:
-    """Optimizer steps in the method's epochs."""
+    """Optimizer steps in the method's epochs. ValueError: a batch of nothing."""
+    if method.batch_size < 1:
+        raise ValueError(f"batch_size is {method.batch_size}; it must be at least 1")
     return max(1, math.ceil(method.epochs * len(source.rows) / method.batch_size))
 
 
@@ -94,7 +96,8 @@ def train(
         ValueError: the checkpoint is of another method, other settings or other data; the message lists what was and
             what is. `steps` may change: a finished run can be made longer.
     """
-    steps = steps or num_steps(method, source)
+    whole = num_steps(method, source)
+    steps = steps or whole
     schedule, dials = schedule or Schedule(), dials or Dials()
     ranks = learner.processes
     made_of = provenance(method, source, learner, schedule) if checkpoints else {}
@@ -138,6 +141,8 @@ def train(
             step = learner.step
             ended = time.perf_counter()
             metrics |= {name: float(count) for name, count in source.counts.items()}
+            if source.sampled_scores:
+                metrics["score"] = fmean(source.sampled_scores)
             metrics["collect_seconds"], metrics["update_seconds"] = collected - started, ended - collected
             try:
                 for monitor in monitors:

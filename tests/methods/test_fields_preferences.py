@@ -66,7 +66,7 @@ CHANGES: dict[type, Changes] = {
         "loss_type": ({"beta": 5.0}, "apo_zero_unpaired"),
         "desirable_weight": ({}, 3.0),
         "undesirable_weight": ({}, 3.0),
-        "threshold": ({}, 2.0),
+        "threshold": ({}, 0.65),
     },
     ORPO: {**LOOP, "beta": ({}, 0.5)},
     CPO: REFERENCE_FREE,

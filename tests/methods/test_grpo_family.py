@@ -26,6 +26,7 @@ from tieout.chat import Chat
 from tieout.learner import Learner
 from tieout.learner.checkpoint import Checkpoints
 from tieout.methods import DAPO, GRPO, RLOO, DrGRPO
+from tieout.monitors import DEFAULT, kl_to_reference
 from tieout.samplers.local import LocalSampler
 from tieout.source import Source
 from tieout.train import learn, train
@@ -211,8 +212,10 @@ def test_a_batch_that_was_cut_off_altogether_is_skipped_and_counted(tiny_model: 
     method = GRPO(**SMALL, mask_cut_off=True, learning_rate=1e-2)
     source = rollouts(learner, method)
     source.sampler = LocalSampler(learner.model, Endless(learner.model.tokenizer))
-    train(method, source, learner, steps=2, on_step=lambda step, m: seen.append(m))
-    assert [(m["updates"], m["empty_updates"]) for m in seen] == [(0, 1), (0, 1)]
+    monitors = [*DEFAULT, kl_to_reference(learner)]
+    train(method, source, learner, steps=2, monitors=monitors, on_step=lambda step, m: seen.append(m))
+    assert [(m["updates"], m["empty_updates"], m["cut_off"]) for m in seen] == [(0, 1, 1), (0, 1, 1)]
+    assert "kl" not in seen[0]
     assert torch.equal(before, flat([p.flatten().tolist() for p in learner.model.trained().values()]))
     assert learner.step == 2
 
@@ -227,6 +230,17 @@ def test_long_completions_lose_score_before_they_reach_the_limit(tiny_model: Mod
     (group,) = method.annotate(groups, learner)
     assert group.columns["advantages"] == pytest.approx([0.5, 0.0, -0.5])  # penalties of 0, 1/2 and 1
     assert group.scores == [1.0, 1.0, 1.0]
+
+
+def test_of_a_conversation_the_longest_turn_is_the_long_one(tiny_model: ModelFolder) -> None:
+    """Two turns of 9 tokens are within the limit of 10, whatever they are together; one turn of 10 is at it."""
+    learner = make_learner(tiny_model("llama"))
+    (group,) = with_own_logprobs(random_groups([(9, [20, 20])], tools=False), learner)
+    masks = [[*[True] * 9, False, False, *[True] * 9], [*[True] * 10, *[False] * 10]]
+    completions = [replace(c, mask=m) for c, m in zip(group.completions, masks, strict=True)]
+    method = GRPO(max_new_tokens=10, overlong_share=0.1, advantage="mean")
+    (found,) = method.annotate([replace(group, completions=completions, scores=[1.0, 1.0])], learner)
+    assert found.columns["advantages"] == pytest.approx([0.5, -0.5])
 
 
 def test_several_updates_on_one_batch_are_one_step_and_only_the_first_one_tells_the_mismatch(
@@ -315,6 +329,13 @@ def test_the_reference_is_refreshed_and_survives_a_checkpoint(
         ({"updates_per_batch": 0}, "updates_per_batch is 0"),
         ({"overlong_share": 1.5}, "overlong_share is 1.5"),
         ({"beta": 0.1, "kl_estimator": "k1"}, "pulls nowhere"),
+        ({"epsilon_low": -0.1}, "epsilon_low is -0.1"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"advantage": "maxrl", "overlong_share": 0.2}, "maxrl.*set overlong_share=0"),
+        ({"advantage": "maxrl", "beta": 0.1, "kl_in": "reward"}, "maxrl.*kl_in='loss'"),
+        ({"beta": 0.1, "kl_in": "reward", "kl_correction": True}, "would do nothing"),
+        ({"reference_steps": 5}, "reference_steps is 5, but beta is 0"),
+        ({"entropy_floor": 1.0}, "entropy_coef is 0"),
     ],
     ids=str,
 )

@@ -11,10 +11,11 @@ import torch
 
 from bandit import PROMPT, Words, completions, logprobs, make_bandit, probabilities, slope
 from random_groups import flat, gradient, make_learner, random_groups, relative, with_own_logprobs
+from tieout.alarms import Dials
 from tieout.learner import AdapterConfig, Learner, load
 from tieout.learner.checkpoint import Checkpoints
 from tieout.methods import PPO
-from tieout.methods.ppo import KL_COEF
+from tieout.methods.ppo import KL_FACTOR
 from tieout.samplers import SamplingParams
 from tieout.samplers.local import LocalSampler
 from tieout.source import Source
@@ -167,6 +168,12 @@ def test_every_completion_is_learned_from_once_an_epoch(tiny_model: ModelFolder)
     with pytest.raises(StopIteration):
         plan.send({})
     assert [len(p) for p in parts] == [3, 2] * 3
+    for asked, sizes in (
+        (4, [2, 1, 1, 1]),
+        (9, [1] * 5),
+    ):  # as many as asked for, where there are so many groups
+        plan = PPO(num_ppo_epochs=1, num_mini_batches=asked, target_kl=0).updates(groups)
+        assert [len(p) for p in plan] == sizes
     orders = [[id(g) for g in [*parts[i], *parts[i + 1]]] for i in (0, 2, 4)]
     assert all(sorted(o) == sorted(map(id, groups)) for o in orders)
     assert orders[0] != orders[1]
@@ -206,9 +213,14 @@ def test_the_coefficient_follows_the_kl_and_is_in_the_checkpoint(
         learner.memory.clear()
         method = PPO(kl_coef=0.1, kl_target=target, kl_horizon=60)
         method.annotate(groups, learner)
-        assert learner.memory[KL_COEF] == pytest.approx(0.1 * factor, rel=1e-4)
+        assert learner.memory[KL_FACTOR] == pytest.approx(factor, rel=1e-4)
         method.annotate(groups, learner)
-        assert learner.memory[KL_COEF] == pytest.approx(0.1 * factor**2, rel=1e-4)
+        assert learner.memory[KL_FACTOR] == pytest.approx(factor**2, rel=1e-4)
+    doubled = Dials(beta=2.0).turned(method)  # an alarm that pulls harder is obeyed, whatever the factor
+    assert doubled._coef([[0.0]], learner) == pytest.approx(0.2 * factor**2, rel=1e-4)
+    learner.memory.clear()
+    for _ in range(40):  # a horizon of less than one step's completions: slower, never to less than nothing
+        assert PPO(kl_target=6.0, kl_horizon=1)._coef([[0.0]] * 64, learner) > 0
     Checkpoints(tmp_path).save(learner, {})
     again = with_value(tiny_model("llama"))
     Checkpoints(tmp_path).restore(again)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -83,13 +84,28 @@ def test_a_kto_data_set_of_one_class_is_refused(tiny_model: ModelFolder) -> None
         fit(tiny_model("llama"), KTO(), rows=lambda split: [{**r, "label": True} for r in ROWS])
 
 
+def test_kto_tells_the_reward_of_each_class_whatever_its_share(tiny_model: ModelFolder) -> None:
+    learner = make_learner(tiny_model("llama"))
+    groups = [
+        replace(g, scores=[float(i == 0)])
+        for i, g in enumerate(random_groups([(5 + i, [4]) for i in range(6)], tools=False))
+    ]
+    _, metrics = gradient(learner, KTO().annotate(groups, learner), KTO().loss)
+    for name, own in (("reward_desirable", groups[:1]), ("reward_undesirable", groups[1:])):
+        pairs = zip(learner.logprobs(own), learner.reference_logprobs(own), strict=True)
+        expected = fmean(0.1 * (sum(p[0]) - sum(q[0])) for p, q in pairs)
+        assert metrics[name] == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.parametrize("method", [ORPO(), CPO(cpo_alpha=0.0), SimPO(simpo_gamma=0.1)])
 def test_identical_pairs_teach_no_preference(tiny_model: ModelFolder, method: Any) -> None:
     learner = make_learner(tiny_model("llama"))
     same = [Group(g.prompt, [g.completions[0]] * 2, [1.0, 0.0]) for g in random_groups(tools=False)]
     found, _ = gradient(learner, method.annotate(same, learner), method.loss)
     if isinstance(method, ORPO):  # what is left is the cross entropy of the completions
-        plain, _ = gradient(learner, [replace(g, completions=g.completions[:1]) for g in same], SFT().loss)
+        plain, _ = gradient(
+            learner, [replace(g, completions=g.completions[:1], scores=None) for g in same], SFT().loss
+        )
         assert (found - plain).norm() < 1e-4 * plain.norm()
     else:
         assert found.norm() < 1e-5
@@ -126,6 +142,16 @@ def test_online_dpo_passes_over_groups_that_all_tie(tiny_model: ModelFolder) -> 
         )
 
 
+@pytest.mark.parametrize("cls", [OnlineDPO, RejectionSampling])
+def test_rollouts_that_cannot_be_sampled_are_refused(cls: Any) -> None:
+    with pytest.raises(ValueError, match="temperature is 0"):
+        cls(temperature=0.0)
+    with pytest.raises(ValueError, match="group_size is 0"):
+        cls(group_size=0)
+    with pytest.raises(ValueError, match="group_size is 1; a group needs at least 2"):
+        OnlineDPO(group_size=1)
+
+
 def test_rejection_sampling_trains_on_the_best(tiny_model: ModelFolder) -> None:
     method = RejectionSampling(batch_size=3, group_size=4, max_new_tokens=6)
     learner = make_learner(tiny_model("llama"), stir=False)
@@ -138,6 +164,11 @@ def test_rejection_sampling_trains_on_the_best(tiny_model: ModelFolder) -> None:
         assert group.completions == [whole.completions[whole.scores.index(max(whole.scores))]]
     seen = fit(tiny_model("llama"), replace(method, learning_rate=1e-2), steps=2, reward=letters)
     assert math.isfinite(seen[-1]["loss"])
+    assert seen[0]["score"] == pytest.approx(fmean(s for g in everything for s in g.scores or []))
+    assert (
+        fmean(g.scores[0] for g in groups if g.scores) > seen[0]["score"]
+    )  # the score is of all that was sampled
+    assert "no_signal" not in seen[0]
     with pytest.raises(ValueError, match="no group worth keeping"):
         fit(tiny_model("llama"), replace(method, min_score=2.0), reward=letters)
 
@@ -179,6 +210,8 @@ def test_a_group_that_all_ties_weighs_nothing_and_is_counted(tiny_model: ModelFo
     found, metrics = gradient(learner, method.annotate([tied, group], learner), method.loss)
     alone, own = gradient(learner, method.annotate([group], learner), method.loss)
     assert metrics["decided"] == 0.5
+    assert metrics["accuracy"] == pytest.approx(own["accuracy"])
+    assert metrics["score_gap"] == pytest.approx(own["score_gap"])
     assert metrics["loss"] == pytest.approx(own["loss"] / 2, rel=1e-5)
     assert (found * 2 - alone).norm() < 1e-4 * alone.norm()
 

@@ -87,3 +87,17 @@ def test_the_command_logs_alarms_and_checks_gold_before_it_trains(
     (line,) = (out / "grpo" / "alarms.jsonl").read_text().splitlines()
     assert json.loads(line)["step"] == 1
     assert "impossible" in json.loads(line)["reason"]
+
+
+def test_a_model_trained_in_full_needs_no_reference_to_be_watched(
+    tiny_model: ModelFolder, tmp_path: Path
+) -> None:
+    rewards = tmp_path / "rewards.py"
+    rewards.write_text("def length(completions, **_):\n    return [float(len(c)) for c in completions]\n")
+    data, out = tmp_path / "rows.jsonl", tmp_path / "run"
+    data.write_text("".join(json.dumps({"prompt": f"say {i}"}) + "\n" for i in range(4)))
+    given = {"--model": tiny_model("llama"), "--data": data, "--reward": f"{rewards}:length", "--out": out}
+    given |= {"--batch-size": 4, "--group-size": 2, "--max-new-tokens": 4, "--reward-workers": 0}
+    main(["grpo", *(str(x) for pair in given.items() for x in pair), "--adapter.method", "full"])
+    (line,) = (out / "grpo" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["score"] > 0

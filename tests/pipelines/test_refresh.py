@@ -13,7 +13,7 @@ from tieout.learner.shared_reward import SharedReward
 from tieout.methods import GRPO, RewardModel
 from tieout.monitors import StopTraining
 from tieout.pipelines.refresh import Refresh, by_file, by_reward, refreshing, score_range
-from tieout.rows import read_rows, write_jsonl
+from tieout.rows import RowsError, read_rows, write_jsonl
 from tieout.samplers.local import LocalSampler
 from tieout.source import Source
 from tieout.train import train
@@ -107,6 +107,9 @@ def test_people_label_in_a_file_and_the_run_waits(run: tuple[Learner, Source, Pa
         steps(run, refresh, 2)  # still nothing
     rows = read_rows(kept / "samples-000001.jsonl")
     assert [len(row["completions"]) for row in rows] == [3, 3, 3]
+    write_jsonl(kept / "scored-000001.jsonl", [{**row, "scores": [0.0, 1.0]} for row in rows])
+    with pytest.raises(RowsError, match=r"scored-000001\.jsonl"):
+        steps(run, refresh, run[0].step + 1)
     write_jsonl(kept / "scored-000001.jsonl", [{**row, "scores": [0.0, 1.0, 2.0]} for row in rows])
     seen = steps(run, refresh_of(kept, by_file(kept), every=0), run[0].step + 1)
     assert seen[0]["reward_refreshed"] == 1

@@ -141,6 +141,11 @@ class Model:
         add_frozen(self.network, own, REWARD)
         self.score = ScalarHead.of(tensors, self.device, REWARD)
 
+    @property
+    def has_reference(self) -> bool:
+        """Whether `as_reference` gives one: always with an adapter."""
+        return self.reference_network is not None or isinstance(self.network, PeftModel)
+
     @contextmanager
     def as_reference(self) -> Iterator[PreTrainedModel]:
         """The policy at step 0: the adapter off, the frozen copy of the adapter it started from, or a frozen copy."""

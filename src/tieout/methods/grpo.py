@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import groupby
 from statistics import fmean
 from typing import Literal
 
@@ -23,6 +24,7 @@ from ..losses import clipped_policy
 from ..policy_losses import KL, cispo, entropy_bonus, sapo
 from ..source import Source
 from ..types import Completion, Group
+from .checks import at_least, check_rollouts
 
 Advantage = Literal["zscore", "mean", "leave_one_out", "maxrl", "batch_zscore"]
 PolicyLoss = Literal["clip", "gspo", "sequence", "cispo", "sapo"]
@@ -85,25 +87,37 @@ class GRPO:
     mask_cut_off: bool = False
     """Do not train on completions that were cut off; they still count in their group's mean."""
     overlong_share: float = 0.0
-    """Soft overlong punishment: over the last share of max_new_tokens the score falls by up to 1."""
+    """Soft overlong punishment: over the last share of max_new_tokens the score falls by up to 1 (longest turn)."""
     reference_steps: int = 0
     """The reference becomes the policy every so many steps; 0: it stays what it was at step 0."""
 
     def __post_init__(self) -> None:
-        if self.group_size < 2:
-            raise ValueError(
-                f"group_size is {self.group_size}; a group needs at least 2 completions to compare"
-            )
-        if self.temperature <= 0:
-            raise ValueError(f"temperature is {self.temperature}; rollouts need a temperature above 0")
-        if self.updates_per_batch < 1:
-            raise ValueError(f"updates_per_batch is {self.updates_per_batch}; it must be at least 1")
+        check_rollouts(self, group_size=2)
+        at_least(1, self, "updates_per_batch")
+        at_least(0, self, "epsilon_low", "epsilon_high", "beta", "tis_cap", "reference_steps")
         if not 0 <= self.overlong_share <= 1:
             raise ValueError(f"overlong_share is {self.overlong_share}; it is a share, from 0 to 1")
         if self.beta and self.kl_in == "loss" and self.kl_estimator == "k1" and not self.kl_correction:
             raise ValueError(
                 "kl_estimator='k1' as a loss pulls nowhere: its expected gradient is 0. Take k2 or k3, "
                 "kl_in='reward', or kl_correction=True"
+            )
+        if self.advantage == "maxrl" and (self.overlong_share or (self.beta and self.kl_in == "reward")):
+            raise ValueError(
+                "advantage='maxrl' needs scores of 0 or more, and overlong_share or kl_in='reward' takes something off "
+                "them; set overlong_share=0 and kl_in='loss'"
+            )
+        if self.kl_correction and self.kl_in == "reward":
+            raise ValueError(
+                "kl_correction is of the KL in the loss; with kl_in='reward' it would do nothing"
+            )
+        if self.reference_steps and not self.beta:
+            raise ValueError(
+                f"reference_steps is {self.reference_steps}, but beta is 0: nothing is compared with a reference"
+            )
+        if self.entropy_floor is not None and not self.entropy_coef:
+            raise ValueError(
+                f"entropy_floor is {self.entropy_floor}, but entropy_coef is 0: there is no bonus"
             )
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
@@ -124,7 +138,7 @@ class GRPO:
             groups = [g.with_columns(old_logprobs=o) for g, o in zip(groups, own, strict=True)]
         if self.entropy_coef:
             sampled = [x for g in groups for c in g.completions for x in _trained(c, c.logprobs)]
-            low = self.entropy_floor is None or -fmean(sampled) < self.entropy_floor
+            low = self.entropy_floor is None or -fmean(sampled or [0.0]) < self.entropy_floor
             coef = self.entropy_coef * low
             groups = [g.with_columns(entropy_coef=[coef] * len(g.completions)) for g in groups]
         scores = [self._shaped(g) for g in groups]
@@ -199,8 +213,8 @@ class GRPO:
             )
         scores = list(group.scores)
         if self.overlong_share:
-            buffer = round(self.overlong_share * self.max_new_tokens)
-            lengths = [sum(c.mask) for c in group.completions]
+            buffer = max(1, round(self.overlong_share * self.max_new_tokens))
+            lengths = [_longest_turn(c) for c in group.completions]
             penalties = [overlong_penalty(length, self.max_new_tokens, buffer) for length in lengths]
             scores = [s + p for s, p in zip(scores, penalties, strict=True)]
         if self.beta and self.kl_in == "reward":
@@ -215,6 +229,11 @@ class GRPO:
 def _trained(completion: Completion, values: list[float] | None) -> list[float]:
     """The values of the tokens that are trained."""
     return [x for x, trained in zip(values or [], completion.mask, strict=bool(values)) if trained]
+
+
+def _longest_turn(completion: Completion) -> int:
+    """Tokens that the policy wrote in one go: `max_new_tokens` is a limit on each turn."""
+    return max((sum(1 for _ in own) for trained, own in groupby(completion.mask) if trained), default=0)
 
 
 def _without_cut_off(group: Group) -> Group:

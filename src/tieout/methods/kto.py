@@ -36,7 +36,7 @@ class KTO:
     undesirable_weight: float | None = None
     """Weight of bad completions; left out: from the counts of the rows."""
     threshold: float = 0.5
-    """A completion is good if its score is above: labels are 1 and 0, and rollouts have rewards."""
+    """A completion is good if its label is above: True and False are 1 and 0; a task's own labels may be graded."""
 
     def __post_init__(self) -> None:
         if self.loss_type == "kto" and self.batch_size < 2:
@@ -47,7 +47,7 @@ class KTO:
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """Rows with prompt, completion and label; each group with the weights of the two classes."""
-        good, bad = class_weights([bool(row["label"]) for row in source.rows])
+        good, bad = class_weights([float(row["label"]) > self.threshold for row in source.rows])
         for groups in source.labels(self.batch_size):
             yield [g.with_columns(class_weights=[[good, bad]] * len(g.completions)) for g in groups]
 
@@ -56,13 +56,20 @@ class KTO:
         prompt with a completion that was written for another one, at least 0 (section 4.2 of the paper).
         """
         reference = learner.reference_logprobs(groups)
+        good = [score > self.threshold for g in groups for score in g.scores or []]
+        share = {True: 1 / max(1, sum(good)), False: 1 / max(1, len(good) - sum(good))}
         kl = 0.0
         if self.loss_type == "kto":
             strangers = mismatched(groups)
             measured = learner.logprobs(strangers), learner.reference_logprobs(strangers)
             kl = max(0.0, mean_logratio(strangers, *measured))
         return [
-            g.with_columns(reference_logprobs=r, weights=self._weights(g), kl=[kl] * len(g.completions))
+            g.with_columns(
+                reference_logprobs=r,
+                weights=self._weights(g),
+                kl=[kl] * len(g.completions),
+                share_of_class=[share[score > self.threshold] for score in g.scores or []],
+            )
             for g, r in zip(groups, reference, strict=True)
         ]
 
@@ -78,10 +85,11 @@ class KTO:
         scores = [s for g in batch.groups for s in g.scores or []]
         desirable = torch.tensor([s > self.threshold for s in scores], device=logratio.device)
         loss = batch["weights"] * kto(logratio, desirable, batch["kl"], self.beta)
-        reward, count = self.beta * logratio.detach(), batch.totals.completions
+        count = batch.totals.completions
+        reward = self.beta * logratio.detach() * batch["share_of_class"]
         return loss.sum() / count, {
             "desirable": desirable.sum() / count,
             "kl_reference": batch["kl"].sum() / count,
-            "reward_desirable": (reward * desirable).sum() / count,
-            "reward_undesirable": (reward * ~desirable).sum() / count,
+            "reward_desirable": (reward * desirable).sum(),
+            "reward_undesirable": (reward * ~desirable).sum(),
         }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..groups import best, best_and_worst, decided
 from ..source import Source
 from ..types import Group
+from .checks import check_rollouts
 from .dpo import DPO
 from .sft import SFT
 
@@ -22,6 +23,10 @@ class OnlineDPO(DPO):
     """Of the rollouts, and of the log-probabilities that are trained."""
     max_new_tokens: int = 256
     """Completions are cut off after this many tokens."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_rollouts(self, group_size=2)
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """Best and worst of groups sampled from the current policy; groups that all tie are replaced by later rows."""
@@ -42,6 +47,9 @@ class RejectionSampling(SFT):
     """Completions are cut off after this many tokens."""
     min_score: float | None = None
     """Prompts whose best completion scores less are passed over; left out: none is."""
+
+    def __post_init__(self) -> None:
+        check_rollouts(self)
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """The best of each group sampled from the current policy; of a tie the first."""

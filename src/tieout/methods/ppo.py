@@ -22,9 +22,10 @@ from ..losses import clipped_policy, kl_from_policy
 from ..policy_losses import KL, clipped_value
 from ..source import Source
 from ..types import Completion, Group
+from .checks import at_least, check_rollouts
 
-KL_COEF = "kl_coef"
-"""Under this name the learner remembers the coefficient between steps, where it adapts."""
+KL_FACTOR = "kl_factor"
+"""Under this name the learner remembers between steps by what the coefficient is multiplied, where it adapts."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,9 @@ class PPO:
     """Bring the tokens' advantages to mean 0 and standard deviation 1 in the step."""
 
     def __post_init__(self) -> None:
-        for name in ("group_size", "num_ppo_epochs", "num_mini_batches", "kl_horizon"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature is {self.temperature}; rollouts need a temperature above 0")
+        at_least(1, self, "num_ppo_epochs", "num_mini_batches", "kl_horizon")
+        at_least(0, self, "epsilon_low", "epsilon_high", "value_clip", "kl_coef", "kl_target", "target_kl")
+        check_rollouts(self)
         if self.kl_target and not self.kl_coef:
             raise ValueError(
                 f"kl_target is {self.kl_target}, but kl_coef is 0: there is nothing that can adapt"
@@ -119,11 +118,11 @@ class PPO:
 
     def updates(self, groups: list[Group]) -> Generator[list[Group], Mapping[str, float], None]:
         """The groups of each optimizer update, until they are done or the policy has moved past `target_kl`."""
-        size = math.ceil(len(groups) / self.num_mini_batches)
+        parts = min(self.num_mini_batches, len(groups))
         for epoch in range(self.num_ppo_epochs):
             order = random.Random(epoch).sample(groups, len(groups))
-            for start in range(0, len(order), size):
-                metrics = yield order[start : start + size]
+            for part in range(parts):
+                metrics = yield order[part::parts]
                 if self.target_kl and metrics.get("policy_kl", 0.0) > self.target_kl:
                     return
 
@@ -165,11 +164,12 @@ class PPO:
     def _coef(self, kl: list[list[float]], learner: Learner) -> float:
         """The coefficient of this step. Where it adapts, its next value is remembered: section 2.2 of the paper for
         language: it grows by the relative error of the KL, clipped to a fifth."""
-        coef = learner.memory.get(KL_COEF, self.kl_coef) if self.kl_target else self.kl_coef
-        if self.kl_target:
-            error = fmean(map(sum, kl)) / self.kl_target - 1
-            learner.memory[KL_COEF] = coef * (1 + max(-0.2, min(0.2, error)) * len(kl) / self.kl_horizon)
-        return coef
+        if not self.kl_target:
+            return self.kl_coef
+        factor = learner.memory.get(KL_FACTOR, 1.0)
+        error = max(-0.2, min(0.2, fmean(map(sum, kl)) / self.kl_target - 1))
+        learner.memory[KL_FACTOR] = factor * (1 + error * min(1.0, len(kl) / self.kl_horizon))
+        return self.kl_coef * factor
 
     def _rewards(self, completion: Completion, score: float, coef: float, kl: list[float]) -> list[float]:
         """[C] the KL's penalty on every trained token, and the score on the last of them."""

@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..batch import Batch, Outputs
+from ..groups import decided
 from ..learner import Learner
 from ..preference_losses import bradley_terry
 from ..source import Source
@@ -38,9 +39,14 @@ class RewardModel:
         return source.rankings(self.batch_size)
 
     def annotate(self, groups: list[Group], learner: Learner) -> list[Group]:
-        """Add the margin by which the better completion of a row must win; 0 where the row has none."""
+        """Add the margin by which the better completion of a row must win, 0 where the row has none; and what a group
+        weighs in metrics, which are of the groups that do not all tie."""
         margins = [float(g.row.get("margin") or 0.0) if self.use_margin else 0.0 for g in groups]
-        return [g.with_columns(margin=[m] * len(g.completions)) for g, m in zip(groups, margins, strict=True)]
+        share = 1 / max(1, sum(map(decided, groups)))
+        return [
+            g.with_columns(margin=[m] * len(g.completions), share_of_decided=[share] * len(g.completions))
+            for g, m in zip(groups, margins, strict=True)
+        ]
 
     def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Mean over the groups of the step, and within each over its pairs; a group that all ties weighs nothing."""
@@ -52,9 +58,10 @@ class RewardModel:
         if self.center_rewards_coefficient:
             loss = loss + self.center_rewards_coefficient * (high + low) ** 2
         groups, high, low = batch.totals.groups, high.detach(), low.detach()
+        shares = weights * batch["share_of_decided"][better]
         return (loss * weights).sum() / groups, {
-            "accuracy": ((high > low) * weights).sum() / groups,
-            "score_gap": ((high - low) * weights).sum() / groups,
+            "accuracy": ((high > low) * shares).sum(),
+            "score_gap": ((high - low) * shares).sum(),
             "score_mean": outputs.scores.detach().sum() / batch.totals.completions,
             "decided": weights.sum() / groups,
         }

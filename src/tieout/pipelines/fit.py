@@ -106,7 +106,9 @@ def fit(run: RunFolder, name: str, what: Fit, task: Task, console: Console, data
         console.print(f"  [yellow]alarm[/] at step {step}: {escape(reason)}", highlight=False)
 
     if source.sampler is not None:
-        monitors += [stop_on_mismatch(), kl_to_reference(learner)]
+        monitors.append(stop_on_mismatch())
+        if learner.model.has_reference:
+            monitors.append(kl_to_reference(learner))
         monitors += watch(what.guards, gold, source.workers, dials, say)
     with bar(console, name, steps) as shown:
 

@@ -17,7 +17,7 @@ from ..methods import RewardModel
 from ..monitors import Memory, Monitor, StopTraining, remembers
 from ..rewards import Reward
 from ..rewards.runner import score
-from ..rows import read_rows, write_jsonl
+from ..rows import check_rows, read_rows, write_jsonl
 from ..samplers import SamplingParams
 from ..source import Source
 from ..tasks import Task
@@ -66,7 +66,12 @@ def refreshing(
         rows: what it was trained on, as pairs or rankings: further training never forgets them.
         source: of the rollouts; its task's reward is a `SharedReward` over this learner.
         learner: of the policy.
+
+    Raises:
+        ValueError: there are several processes; each would ask for labels of its own.
     """
+    if not learner.processes.alone:
+        raise ValueError("a reward model is refreshed in one process; start the run without torchrun")
     labelled = [row for path in sorted(refresh.folder.glob("labels-*.jsonl")) for row in read_rows(path)]
     known = [*rows, *labelled]
     adapter = max(refresh.folder.glob("reward-*"), default=reward_model)
@@ -137,7 +142,8 @@ def by_file(folder: Path) -> Label:
                 f"step {step}: samples wait for labels in {asked}; write them to {answered.name} beside it, the same "
                 "rows with `scores` (one a completion, higher is better), and start again"
             )
-        found: list[Row] = [row for row in read_rows(answered) if len(set(row["scores"])) > 1]
+        rows = check_rows(read_rows(answered), "ranking", str(answered))
+        found: list[Row] = [row for row in rows if len(set(row["scores"])) > 1]
         asked.unlink()
         answered.rename(answered.with_name(answered.name.replace("scored", "used")))
         return found

@@ -24,8 +24,9 @@ class SamplingParams:
     """Sample from the smallest set of tokens with this much probability. Must be 1 to train on the samples."""
     seed: int = 0
     """Request i of a call draws from the stream (seed, i), however requests are batched."""
-    first_prompt: int = 0
-    """Prompt i of a call draws as prompt first_prompt + i: parts of a batch draw what the whole batch would."""
+    streams: Sequence[int] = ()
+    """Prompt i of a call draws as prompt streams[i] of a larger one would: parts of a batch draw what the whole does.
+    Empty: as itself."""
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -34,6 +35,10 @@ class SamplingParams:
             raise ValueError(f"temperature is {self.temperature}; it must be 0 (greedy) or more")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
+
+    def stream(self, prompt: int) -> int:
+        """As which prompt this one of the call draws."""
+        return self.streams[prompt] if self.streams else prompt
 
 
 class Sampler(Protocol):
@@ -46,6 +51,11 @@ class Sampler(Protocol):
 
 class PolicySampler(Protocol):
     """A sampler whose output can be trained on."""
+
+    @property
+    def context(self) -> int:
+        """Tokens of prompt and completion together that there is room for."""
+        ...
 
     def sample(
         self, prompts: Sequence[Sequence[int]], num_completions: int, params: SamplingParams

@@ -47,6 +47,11 @@ class LocalSampler:
         self.cache_gigabytes = cache_gigabytes
         self.choice: Choice | None = None
 
+    @property
+    def context(self) -> int:
+        """The model's."""
+        return self.model.context
+
     def load(self, learner: Learner) -> None:
         """The weights are the learner's already, if it is the same model."""
         if learner.model is not self.model:
@@ -73,7 +78,7 @@ class LocalSampler:
                 )
         requests = [
             [Request.make(params, i * num_completions + k) for k in range(num_completions)]
-            for i in range(params.first_prompt, params.first_prompt + len(prompts))
+            for i in map(params.stream, range(len(prompts)))
         ]
         if not any(requests):
             return requests  # type: ignore[return-value]

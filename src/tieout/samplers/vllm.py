@@ -179,7 +179,7 @@ class VLLMSampler:
         model = self._adapter.name if self._adapter else self.base
 
         def ask(server: Server, i: int) -> list[Completion]:
-            seed = seed_of(params.seed, params.first_prompt + i)
+            seed = seed_of(params.seed, params.stream(i))
             body = request(model, prompts[i], num_completions, params, seed, self.chat.stop_tokens)
 
             def read(reply: Any) -> list[Completion]:
