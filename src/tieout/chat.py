@@ -101,12 +101,19 @@ class Chat:
                 return tokens[: i + 1]
         raise self._no_end()
 
-    def _plain_completion(self, prompt: str, text: str) -> list[int]:
+    def rendered(self, prompt: str, text: str) -> list[int]:
+        """[C] a completion that a template has rendered already, after such a prompt: special tokens in it are meant.
+
+        It ends with eos, which is added where it is missing.
+        """
+        return self._plain_completion(prompt, text, {})
+
+    def _plain_completion(self, prompt: str, text: str, marks: Marks | None = None) -> list[int]:
         eos = self.tokenizer.eos_token_id
         if eos is None:
             raise ChatError(_NO_EOS)
         text = text.removesuffix(self.tokenizer.eos_token)  # it is added below
-        marks = self._encoder.marks([prompt, text])
+        marks = self._encoder.marks([prompt, text]) if marks is None else marks
         tail = mark(text, marks)
         whole = self._encoder.whole(prompt + tail, marks, special=True)
         return [*self._encoder.following(self.prompt(prompt), whole, tail, marks), eos]

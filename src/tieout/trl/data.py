@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -11,8 +12,11 @@ from typing import Any
 
 from ..chat import Chat
 from ..source import Source
-from ..types import Completion, Group, Message, Row
+from ..types import Completion, Group, Row
+from .turns import is_talk, only_reply, shared, split, turns
 
+IGNORED = -100
+"""Of a column `labels`: this token is not trained."""
 TOKENS = "_tokens"
 """Column of a prepared row: the fields of a `Tokens`, plain, so that the data can be hashed."""
 
@@ -87,36 +91,52 @@ class Reader:
 
     def labelled(self, dataset: Any, count: int | None = None) -> list[Row]:
         """Rows of prompt, completion and label."""
-        rows = self._read(dataset, count, self._demonstration, {"completion": ""})
-        for row in rows:
-            if "label" not in row:
-                raise ValueError(f"KTO needs a column 'label' of true and false; rows have: {_columns(row)}")
-        return rows
+        given = [part for row in listed(dataset, count) for part in unpaired(row)]
+        for number, row in enumerate(given):
+            if not isinstance(row.get("label"), bool | int):
+                raise ValueError(
+                    f"row {number}: KTO needs a column 'label' of true and false, or chosen and rejected; rows have: "
+                    f"{_columns(row)}"
+                )
+        return self._read(given, None, self._demonstration, {"completion": ""})
 
     def _read(
         self, dataset: Any, count: int | None, convert: Callable[[Row], Tokens], dummies: Mapping[str, str]
     ) -> list[Row]:
         result: list[Row] = []
-        dropped = 0
+        dropped: Counter[str] = Counter()
         for number, row in enumerate(listed(dataset, count)):
             try:
-                tokens = self.limits.cut(convert(row))
+                tokens = self._cut(convert(row))
+            except Nothing as why:
+                dropped[str(why)] += 1
+                continue
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"row {number} of the dataset: {error}") from error
-            if tokens is None:
-                dropped += 1
-                continue
             kept = {k: v for k, v in row.items() if k in ("label", "margin") and v is not None}
             result.append({"prompt": "", **dummies, **kept, TOKENS: asdict(tokens)})
-        if dropped:
-            warnings.warn(
-                f"{dropped} of {dropped + len(result)} rows have nothing left to train on within "
-                f"max_length={self.limits.max_length}, and are left out; raise it",
-                stacklevel=4,
-            )
+        total = dropped.total() + len(result)
+        reasons = "; ".join(
+            f"{number} of {total} rows are left out: {why}" for why, number in dropped.items()
+        )
         if not result:
-            raise ValueError("no row of the dataset has anything to train on")
+            raise ValueError(f"no row of the dataset has anything to train on. {reasons}")
+        if dropped:
+            warnings.warn(reasons, stacklevel=4)
         return result
+
+    def _cut(self, tokens: Tokens) -> Tokens:
+        """What is left of a row within the limits. Nothing: none of it is trained, and why."""
+        if not all(map(any, tokens.masks)):
+            raise Nothing(
+                "the collator finds its response_template nowhere; give it as token ids, as they stand inside a text"
+                if self.marks
+                else "none of their tokens is to be trained"
+            )
+        left = self.limits.cut(tokens)
+        if left is None:
+            raise Nothing(f"nothing is left to train on within max_length={self.limits.max_length}; raise it")
+        return left
 
     # ------------------------------------------------------------ kinds of rows
 
@@ -126,17 +146,21 @@ class Reader:
             row = {**row, **made} if isinstance(made, Mapping) else {self.text_field: made}
         if "input_ids" in row:
             ids = list(row["input_ids"])
+            if row.get("labels") is not None:
+                return _whole(ids, [label != IGNORED for label in row["labels"]])
             trained = row.get("assistant_masks") or row.get("completion_mask") or [1] * len(ids)
             return _whole(ids, [bool(m) for m in trained])
         if "prompt" in row and "completion" in row:
-            prompt, (completion,) = self._encoded(row["prompt"], [row["completion"]])
+            prompt, (completion,) = self._encoded(row["prompt"], [row["completion"]], row)
             if self.completion_only is False:
                 return _whole(prompt + completion, [True] * (len(prompt) + len(completion)))
             return Tokens(prompt, [completion], [[True] * len(completion)])
         messages = row.get("messages") or row.get("conversations")
         if messages is not None:
-            return self._conversation(messages)
+            return self._conversation(messages, row)
         if self.text_field in row:
+            if not row[self.text_field]:
+                raise Nothing(f"{self.text_field!r} is empty")
             ids = self.chat.prompt(str(row[self.text_field]))
             end = self.chat.tokenizer.eos_token_id
             ids = ids if ids[-1:] == [end] or end is None else [*ids, end]
@@ -145,11 +169,11 @@ class Reader:
             f"SFT needs prompt and completion, messages, or {self.text_field!r}; rows have: {_columns(row)}"
         )
 
-    def _conversation(self, messages: Sequence[Message]) -> Tokens:
-        template: Any = self.chat.tokenizer.apply_chat_template
-        options = {"return_dict": True, "return_assistant_tokens_mask": self.assistant_only}
-        made = template([dict(m) for m in messages], tokenize=True, **options)
-        ids = list(made["input_ids"])
+    def _conversation(self, messages: Any, row: Row) -> Tokens:
+        more = {"tools": row["tools"]} if row.get("tools") else {}
+        more |= row.get("chat_template_kwargs") or {}
+        made = self._templated(turns(messages), return_assistant_tokens_mask=self.assistant_only, **more)
+        ids = made["input_ids"]
         if not self.assistant_only:
             return _whole(ids, self._trained(ids))
         mask = [bool(m) for m in made["assistant_masks"]]
@@ -165,25 +189,81 @@ class Reader:
     def _pair(self, row: Row) -> Tokens:
         if "input_ids_chosen" in row:  # pre-tokenised, as earlier versions wanted them for reward models
             sides = [_unpadded(row, side) for side in ("chosen", "rejected")]
-            shared = _shared(*sides)
-            shared = max(1, min(shared, min(map(len, sides)) - 1))
-            completions = [side[shared:] for side in sides]
-            return Tokens(sides[0][:shared], completions, [[True] * len(c) for c in completions])
-        if "chosen" not in row or "rejected" not in row:
-            raise ValueError(f"pairs need chosen and rejected; rows have: {_columns(row)}")
-        prompt, sides = row.get("prompt"), [row["chosen"], row["rejected"]]
-        if prompt is None:
-            prompt, sides = _split(sides)
+            common = max(1, min(shared(*sides), min(map(len, sides)) - 1))
+            completions = [side[common:] for side in sides]
+            return Tokens(sides[0][:common], completions, [[True] * len(c) for c in completions])
+        prompt, sides = paired(row)
         if sides[0] == sides[1]:
-            raise ValueError("chosen and rejected are equal: nothing can be preferred")
-        encoded, completions = self._encoded(prompt, sides)
+            raise Nothing("chosen and rejected are equal")
+        encoded, completions = self._encoded(prompt, sides, row)
         return Tokens(encoded, completions, [[True] * len(c) for c in completions])
 
-    def _encoded(self, prompt: Any, completions: Sequence[Any]) -> tuple[list[int], list[list[int]]]:
+    def _encoded(
+        self, prompt: Any, completions: Sequence[Any], row: Row
+    ) -> tuple[list[int], list[list[int]]]:
+        """Text as the author rendered it, special tokens and all; messages through the template."""
         if isinstance(prompt, str) and all(isinstance(c, str) for c in completions):
-            return self.chat.prompt(prompt), [self.chat.completion(prompt, c) for c in completions]
-        turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-        return self.chat.prompt(turns), [self.chat.completion(turns, _reply(c)) for c in completions]
+            return self.chat.prompt(prompt), [self.chat.rendered(prompt, c) for c in completions]
+        if given := [name for name in ("tools", "chat_template_kwargs") if row.get(name)]:
+            raise ValueError(
+                f"{given[0]}: render such rows first, with tieout.trl.apply_chat_template(row, tokenizer, ...), and "
+                "give the text"
+            )
+        before = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else turns(prompt)
+        said = [c if isinstance(c, str) else turns(c) for c in completions]
+        replies = [only_reply(c) for c in said]
+        if before and None not in replies:
+            return self.chat.prompt(before), [self.chat.completion(before, str(r)) for r in replies]
+        return self._later_turns(before, said)
+
+    def _later_turns(self, before: Sequence[Row], sides: Sequence[Any]) -> tuple[list[int], list[list[int]]]:
+        """Completions of several turns: all that the template writes after what the sides have in common."""
+        wholes = []
+        for side in sides:
+            more = [{"role": "assistant", "content": side}] if isinstance(side, str) else side
+            wholes.append(self._templated([*before, *more])["input_ids"])
+        head = self.chat.prompt(before) if before else wholes[0][:1]
+        if any(whole[: len(head)] != head for whole in wholes):
+            head = head[: min(shared(head, whole) for whole in wholes)]
+        ends = [
+            max((i for i, t in enumerate(w) if t in self.chat.stop_tokens), default=len(w)) for w in wholes
+        ]
+        return head, [whole[len(head) : end + 1] for whole, end in zip(wholes, ends, strict=True)]
+
+    def _templated(self, messages: Sequence[Row], **options: Any) -> Any:
+        template: Any = self.chat.tokenizer.apply_chat_template
+        made = template(list(messages), tokenize=True, return_dict=True, **options)
+        return {name: list(values) for name, values in made.items()}
+
+
+class Nothing(Exception):
+    """A row that nothing can be learned from; it is left out, and counted."""
+
+
+def paired(row: Row) -> tuple[Any, list[Any]]:
+    """Prompt, and the completions chosen and rejected; a prompt that they hold themselves is taken out of them."""
+    if "chosen" not in row or "rejected" not in row:
+        raise ValueError(f"pairs need chosen and rejected; rows have: {_columns(row)}")
+    prompt, sides = row.get("prompt"), [row["chosen"], row["rejected"]]
+    if all(map(is_talk, sides)):
+        sides = [turns(side) for side in sides]
+        whole = isinstance(prompt, str) and all(len(side) > 1 for side in sides)
+        if (
+            prompt is None or whole
+        ):  # chosen and rejected are whole conversations; a prompt beside them repeats it
+            return split(sides)
+    return split(sides) if prompt is None else (prompt, sides)
+
+
+def unpaired(row: Row) -> list[Row]:
+    """A pair as a good and a bad completion; any other row as it is."""
+    if "label" in row or "chosen" not in row or "rejected" not in row:
+        return [row]
+    prompt, (chosen, rejected) = paired(row)
+    return [
+        {"prompt": prompt, "completion": chosen, "label": True},
+        {"prompt": prompt, "completion": rejected, "label": False},
+    ]
 
 
 def rowwise(function: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
@@ -239,44 +319,16 @@ def prompts(dataset: Any, tokenizer: Any, count: int | None = None) -> list[Row]
             ids = [int(token) for token, real in zip(row["input_ids"], seen, strict=True) if real]
             text = tokenizer.decode(ids, skip_special_tokens=False)
             row = {**rest, "prompt": text.removeprefix(tokenizer.bos_token or "")}  # it is put there again
+        if is_talk(row.get("prompt")):
+            row = {**row, "prompt": turns(row["prompt"])}
         rows.append(row)
     return rows
-
-
-def _reply(completion: Any) -> str:
-    """The text of a completion of one assistant message."""
-    if isinstance(completion, str):
-        return completion
-    if len(completion) != 1 or completion[0].get("role") != "assistant":
-        roles = ", ".join(str(m.get("role")) for m in completion)
-        raise ValueError(
-            f"a completion is the turns: {roles}; expected one assistant message, the rest in the prompt"
-        )
-    return str(completion[0]["content"])
-
-
-def _split(sides: Sequence[Any]) -> tuple[Any, list[Any]]:
-    """The prompt that chosen and rejected share: their common messages, or the text up to the last common space."""
-    chosen, rejected = sides
-    shared = _shared(chosen, rejected)
-    if not isinstance(chosen, str):
-        return list(chosen[:shared]), [list(chosen[shared:]), list(rejected[shared:])]
-    if 0 < shared < min(len(chosen), len(rejected)) and chosen[shared - 1] == " ":
-        shared -= 1
-    return chosen[:shared], [chosen[shared:], rejected[shared:]]
-
-
-def _shared(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """Length of the common beginning."""
-    return next(
-        (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
-    )
 
 
 def _whole(ids: list[int], trained: list[bool]) -> Tokens:
     """All tokens but the first, which nothing predicts."""
     if len(ids) < 2:
-        raise ValueError("fewer than two tokens: nothing can be predicted")
+        raise Nothing("fewer than two tokens: nothing can be predicted")
     return Tokens(ids[:1], [ids[1:]], [trained[1:]])
 
 
