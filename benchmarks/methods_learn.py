@@ -69,7 +69,7 @@ def pairs(learning_rate: float, steps: int = 16, **options: Any) -> Setting:
 
 SETTINGS: dict[str, Setting] = {
     "sft": Setting("demonstrations", 30, {"learning_rate": 1e-3, "batch_size": 16}),
-    "rejection_sampling": online(),
+    "rejection_sampling": online(28, batch_size=16),  # one of eight completions is trained on: more of them
     "reward_model": pairs(1e-3, 32),
     "dpo": pairs(5e-4),
     "online_dpo": online(learning_rate=5e-4),
