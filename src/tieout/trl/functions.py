@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from ..rewards import Reward
 from ..rewards.combine import combine
 from ..types import Message, Prompt
+from .surroundings import Surroundings
 
-OWN = ("prompts", "completions", "completion_ids", "prompt_ids", "trainer_state", "log_extra", "log_metric")
+OWN = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
 """What TRL passes beside the columns of the row."""
 
 
@@ -23,9 +24,8 @@ def rewards(
     given: Any,
     weights: Sequence[float] | None,
     clip: tuple[float, float] | None,
-    tokenizer: Any,
+    around: Surroundings,
     processing_classes: Any,
-    state: Callable[[], Any],
 ) -> Reward:
     """One reward of TRL's `reward_funcs`: a function, a reward model by name or as object, or a list of them.
 
@@ -46,7 +46,7 @@ def rewards(
     parts: dict[Any, float] = {}
     names: dict[str, int] = {}
     for function, weight, own in zip(listed, weights, classes, strict=True):
-        part = _one(function, tokenizer, own, state)
+        part = _one(function, around, own)
         names[part.__name__] = count = names.get(part.__name__, 0) + 1
         if count > 1:
             part.__name__ = f"{part.__name__}_{count}"
@@ -59,21 +59,29 @@ def rewards(
     return _clipped(whole, clip) if clip else whole
 
 
-def _one(function: Any, tokenizer: Any, own_tokenizer: Any, state: Callable[[], Any]) -> Any:
+def _one(function: Any, around: Surroundings, own_tokenizer: Any) -> Any:
     if isinstance(function, str):
-        from ..rewards.preference import reward_model
+        if Path(function).exists():
+            from ..rewards.preference import reward_model
 
-        return _named(reward_model(Path(function)), Path(function).name)
+            return _named(reward_model(Path(function)), Path(function).name)
+        options: dict[str, Any] = {"num_labels": 1, "use_safetensors": True}
+        try:
+            function = AutoModelForSequenceClassification.from_pretrained(function, **options)
+        except OSError as error:
+            raise OSError(
+                f"reward model {function!r} is no folder, and the hub did not give it: {error}"
+            ) from error
     if isinstance(function, PreTrainedModel):
         return _named(_scorer(function, own_tokenizer), str(function.config._name_or_path).split("/")[-1])
     if not callable(function):
         raise ValueError(
             f"a reward function is a {type(function).__name__}; expected a function, a model or a name"
         )
-    return _adapted(function, tokenizer, state)
+    return _adapted(function, around)
 
 
-def _adapted(function: Callable[..., Any], tokenizer: Any, state: Callable[[], Any]) -> Any:
+def _adapted(function: Callable[..., Any], around: Surroundings) -> Any:
     """Give the function what TRL would: message lists for conversational prompts, and what else it asks for."""
     asked = inspect.signature(function).parameters.values()
     takes_all = any(p.kind is p.VAR_KEYWORD for p in asked)
@@ -87,12 +95,10 @@ def _adapted(function: Callable[..., Any], tokenizer: Any, state: Callable[[], A
         extra: dict[str, Any] = {
             "prompts": list(prompts),
             "completions": said,
-            "completion_ids": [
-                tokenizer(text, add_special_tokens=False)["input_ids"] for text in completions
-            ],
-            "trainer_state": state(),
-            "log_extra": lambda *_: None,
-            "log_metric": lambda *_: None,
+            "completion_ids": [around.ids(text) for text in completions],
+            "trainer_state": around.state(),
+            "log_extra": around.log_extra,
+            "log_metric": around.log_metric,
         }
         options = {**columns, **extra}
         if not takes_all:

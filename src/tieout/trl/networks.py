@@ -108,6 +108,7 @@ def adopt(
         base_type = str(getattr(network.config, "model_type", ""))
         model.network = get_peft_model(network, _causal(peft_config, base_type))
     if isinstance(model.network, PeftModel):
+        _refuse_unfit(model.network)
         model.network.peft_config[POLICY].base_model_name_or_path = portable(name)
         if isinstance(given, PeftModel) and needs_reference and reference is None:
             _freeze_copy(model.network)
@@ -192,7 +193,20 @@ def _causal(config: PeftConfig, kind: str) -> LoraConfig:
 def _refuse_foreign(config: PeftConfig) -> None:
     if not isinstance(config, LoraConfig):
         raise ValueError(
-            f"peft_config is a {type(config).__name__}; LoRA and DoRA (LoraConfig) are known here"
+            f"the adapter is of a {type(config).__name__}; LoRA and DoRA (LoraConfig) are known here"
+        )
+
+
+def _refuse_unfit(network: PeftModel) -> None:
+    if POLICY not in network.peft_config:
+        raise ValueError(
+            f"the PEFT model has adapters named {', '.join(network.peft_config)}; the one to train must be {POLICY!r}"
+        )
+    _refuse_foreign(network.peft_config[POLICY])
+    if not any(p.requires_grad for p in network.parameters()):
+        raise ValueError(
+            "the PEFT model's adapter is frozen: load it with is_trainable=True, as in "
+            "PeftModel.from_pretrained(model, folder, is_trainable=True)"
         )
 
 

@@ -23,6 +23,8 @@ class Scheduled:
     warmup: float
     """Steps, or below 1 a share of them."""
     options: Any = None
+    learning_rate: float = 1.0
+    """Of which the factors are; some schedules end at a rate of their own."""
 
     def rate(self, step: int, steps: int) -> float:
         """Factor for step `step` (from 0) of `steps`."""
@@ -34,7 +36,7 @@ class Scheduled:
             import torch
             from transformers import get_scheduler
 
-            dummy = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+            dummy = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=self.learning_rate)
             warmup = ceil(self.warmup * steps) if self.warmup < 1 else int(self.warmup)
             made = get_scheduler(
                 self.kind, dummy, warmup, steps, scheduler_specific_kwargs=dict(self.options or {})
@@ -111,7 +113,12 @@ def plan(config: Config, world: int = 1) -> Plan:
         learner=LearnerConfig(weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm or float("inf")),
         betas=(config.adam_beta1, config.adam_beta2),
         epsilon=config.adam_epsilon,
-        schedule=Scheduled(_name(config.lr_scheduler_type), config.warmup_steps, config.lr_scheduler_kwargs or None),
+        schedule=Scheduled(
+            _name(config.lr_scheduler_type),
+            config.warmup_steps,
+            config.lr_scheduler_kwargs or None,
+            config.learning_rate,
+        ),
         groups_per_step=method.batch_size,
         max_steps=_steps(config, groups),
         epochs=config.num_train_epochs,

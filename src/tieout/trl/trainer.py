@@ -21,7 +21,7 @@ from ..learner import Learner
 from ..learner.checkpoint import Checkpoints, save_adapter
 from ..learner.models import Model
 from ..learner.scalar import ScalarKind
-from ..monitors import DEFAULT, StopTraining, stop_on_divergence
+from ..monitors import DEFAULT, Monitor, StopTraining, stop_on_divergence
 from ..source import Source
 from ..train import train
 from ..types import Row
@@ -34,6 +34,13 @@ from .measures import measured
 from .networks import adopt, loaded_as
 from .plan import Plan, plan
 
+HOOKS = {
+    "compute_loss", "training_step", "prediction_step", "get_batch_loss_metrics", "concatenated_forward", "dpo_loss",
+    "create_optimizer", "create_scheduler", "create_optimizer_and_scheduler", "get_train_dataloader",
+    "get_eval_dataloader", "_prepare_dataset", "_prepare_inputs", "_generate_and_score_completions",
+}  # fmt: skip
+"""What users override in subclasses of transformers' and TRL's trainers."""
+
 
 class Trainer(Events):
     """Construct, `train()`. The model that was given is the one that is trained; `.model` is it, with its adapter."""
@@ -43,6 +50,14 @@ class Trainer(Events):
     needs_reference: ClassVar[bool] = False
     has_predictions: ClassVar[bool] = False
     """Whether there is something that `compute_metrics` could be shown."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if hooks := sorted(HOOKS & set(vars(cls))):
+            raise TypeError(
+                f"{cls.__name__} overrides {', '.join(hooks)}, which nothing calls here: there is one loop for all "
+                "methods. Write a method of your own instead (docs/writing.md: 25 lines)"
+            )
 
     def __init__(
         self,
@@ -77,6 +92,15 @@ class Trainer(Events):
             raise ValueError(
                 f"{type(self).__name__} has no predictions for compute_metrics; `evaluate` gives its loss and metrics, "
                 "and `tieout eval` scores completions"
+            )
+        if preprocess_logits_for_metrics is not None and compute_metrics is None:
+            raise ValueError("preprocess_logits_for_metrics is for compute_metrics, which is not given")
+        if formatting_func is not None and self.config_class.__name__ != "SFTConfig":
+            raise ValueError(f"{type(self).__name__} knows no formatting_func; map the dataset before")
+        when = str(getattr(self.args.eval_strategy, "value", self.args.eval_strategy))
+        if when != "no" and eval_dataset is None:
+            raise ValueError(
+                f"eval_strategy is {when!r}, and there is no eval_dataset; give one, or leave it out"
             )
         self.compute_metrics = compute_metrics
         self.preprocess_logits_for_metrics = preprocess_logits_for_metrics
@@ -129,6 +153,10 @@ class Trainer(Events):
     def _wants_reference(self) -> bool:
         return self.needs_reference
 
+    def _monitors(self) -> list[Monitor]:
+        """What adds metrics of its own."""
+        return []
+
     # ------------------------------------------------------------ what users call
 
     @property
@@ -144,6 +172,8 @@ class Trainer(Events):
                 and checkpoints of an earlier run in output_dir are kept aside under another name.
         """
         resume = resume_from_checkpoint or self.args.resume_from_checkpoint
+        if not resume and self.learner.step:
+            self._begin_again()
         checkpoints = self._checkpoints(resume)
         self._losses = []
         started = time.perf_counter()
@@ -157,7 +187,7 @@ class Trainer(Events):
                 self.learner,
                 steps=self.state.max_steps,
                 schedule=self.plan.schedule,  # type: ignore[arg-type]
-                monitors=[*DEFAULT, stop_on_divergence(), self._after_step],
+                monitors=[*DEFAULT, stop_on_divergence(), *self._monitors(), self._after_step],
                 checkpoints=checkpoints if resume or self.args.save_strategy != "no" else None,
                 save_steps=int(self.state.save_steps) if self.args.save_strategy == "steps" else 0,
                 on_start=self._on_start,
@@ -175,6 +205,12 @@ class Trainer(Events):
         self.log(metrics)
         self._event("on_train_end")
         return TrainOutput(self.state.global_step, loss, metrics)
+
+    def _begin_again(self) -> None:
+        """All steps once more, from the weights as they are: a second call of `train`, as in transformers."""
+        self.learner.step = self.source.position = self.state.global_step = 0
+        self.learner.optimizer.state.clear()
+        self.state.epoch, self.control.should_training_stop = 0.0, False
 
     def _checkpoints(self, resume: bool | str | None) -> Checkpoints:
         """Where resuming finds what it needs; what an earlier run left there is set aside unless it goes on."""
@@ -212,6 +248,22 @@ class Trainer(Events):
         metrics["epoch"] = self.state.epoch or 0.0
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def end(self) -> None:
+        """TRL's scripts call it last; nothing is left open here."""
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """A warning: what a model card says is the user's; `tieout ship` writes one from evidence."""
+        warnings.warn(
+            "create_model_card: no card is written; `tieout ship` writes one from evidence", stacklevel=2
+        )
+
+    @property
+    def hub_model_id(self) -> str | None:
+        """As the configuration has it."""
+        return self.args.hub_model_id
+
+    is_fsdp_enabled = is_deepspeed_enabled = False
 
     def push_to_hub(self, *_: Any, **__: Any) -> None:
         """RuntimeError: what is sent, and where to, is the user's to say."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from ..learner.scalar import ScalarKind
-from ..monitors import DEFAULT
+from ..monitors import DEFAULT, Monitor
 from ..samplers import PolicySampler, SamplingParams
 from ..samplers.local import LocalSampler
 from ..source import Source
@@ -19,6 +19,7 @@ from .configs import Config, CPOConfig, DPOConfig, KTOConfig, ORPOConfig, Reward
 from .data import prompts
 from .functions import rewards
 from .online_configs import GRPOConfig, RLOOConfig
+from .surroundings import Remembering, Surroundings
 from .trainer import Trainer
 
 
@@ -109,6 +110,7 @@ class GRPOTrainer(Trainer):
         if reward_funcs is None:
             raise ValueError("reward_funcs is missing; give a function of completions, or a list of them")
         self.reward_funcs, self._reward_tokenizers = reward_funcs, reward_processing_classes
+        self._around = Surroundings(None, lambda: self.state)
         super().__init__(model, args, train_dataset, eval_dataset, processing_class, **more)
 
     def _wants_reference(self) -> bool:
@@ -116,7 +118,8 @@ class GRPOTrainer(Trainer):
 
     def _source(self) -> Source:
         task = self._task(self.train_dataset)
-        source = Penalising(task, self.chat, self._sampler(), seed=self.plan.data_seed)
+        sampler = Remembering(self._sampler(), self._around.sampled)
+        source = Penalising(task, self.chat, sampler, seed=self.plan.data_seed)
         source.shuffle, source.missing_eos_penalty = self.plan.shuffle, self.plan.missing_eos_penalty
         return source
 
@@ -127,11 +130,12 @@ class GRPOTrainer(Trainer):
         if missing is not None:
             raise ValueError(f"row {missing} has no prompt; it has: {', '.join(rows[missing])}")
         weights, clip, _ = self.plan.rewards
-        tokenizer = self._model.tokenizer
-        reward = rewards(
-            self.reward_funcs, weights, clip, tokenizer, self._reward_tokenizers, lambda: self.state
-        )
+        self._around.tokenizer = self._model.tokenizer
+        reward = rewards(self.reward_funcs, weights, clip, self._around, self._reward_tokenizers)
         return Task("trl", lambda split: rows, reward)
+
+    def _monitors(self) -> list[Monitor]:
+        return [self._around.monitor]
 
     def _sampler(self) -> PolicySampler:
         if self.plan.vllm is None:
@@ -151,7 +155,8 @@ class GRPOTrainer(Trainer):
     def _evaluated(self, dataset: Any) -> dict[str, float]:
         """The rewards of one greedy completion a prompt, or of num_generations_eval as sampled in training."""
         count, length = self.plan.num_generations_eval, int(getattr(self.plan.method, "max_new_tokens", 512))
-        source = Penalising(self._task(dataset), self.chat, LocalSampler(self._model, self.chat))
+        sampler = Remembering(LocalSampler(self._model, self.chat), self._around.sampled)
+        source = Penalising(self._task(dataset), self.chat, sampler)
         params = SamplingParams(length, self.plan.temperature if count else 0.0, seed=self.plan.seed)
         groups = source.rollout(source.rows, count or 1, params)
         metrics = {"scored": source.counts["scored"] / source.counts["completions"]}
