@@ -63,9 +63,11 @@ class CPO:
         reward, pairs = self.beta * logprob.detach(), batch.totals.groups
         options = {option: getattr(self, option) for option in spec.options}
         total = spec.function(logprob[best], logprob[worst], self.beta, **options).sum() / pairs
+        cross = batch.best_token_mean(cross_entropy(outputs.logprobs))
         if self.cpo_alpha:
-            total = total + self.cpo_alpha * batch.best_token_mean(cross_entropy(outputs.logprobs))
+            total = total + self.cpo_alpha * cross
         return total, {
+            "cross_entropy": cross.detach(),
             "reward_chosen": reward[best].sum() / pairs,
             "reward_rejected": reward[worst].sum() / pairs,
             "accuracy": (reward[best] > reward[worst]).sum() / pairs,

@@ -46,9 +46,11 @@ class ORPO:
         best, worst = batch.best_and_worst()
         pairs = batch.totals.groups
         cross = batch.best_token_mean(cross_entropy(outputs.logprobs))
-        odds = log_odds(mean.detach())
+        odds, reward = log_odds(mean.detach()), self.beta * mean.detach()
         return cross + self.beta * orpo(mean[best], mean[worst]).sum() / pairs, {
             "cross_entropy": cross,
             "log_odds_ratio": (odds[best] - odds[worst]).sum() / pairs,
+            "reward_chosen": reward[best].sum() / pairs,
+            "reward_rejected": reward[worst].sum() / pairs,
             "accuracy": (odds[best] > odds[worst]).sum() / pairs,
         }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -21,19 +23,13 @@ from transformers.trainer_callback import (
 )
 from transformers.trainer_pt_utils import log_metrics, save_metrics
 
-from ..advantages import sample_std
 from ..learner import Learner
 from ..monitors import StopTraining, sampled_rows
+from ..rewards.outcomes import reward_name
 from ..source import Source
 from ..types import Group
+from .metric_names import by_trl_names, fed_tokens
 from .plan import Plan
-
-NAMES = {
-    "score": "reward", "length": "completions/mean_length", "cut_off": "completions/clipped_ratio",
-    "reward_chosen": "rewards/chosen", "reward_rejected": "rewards/rejected", "accuracy": "rewards/accuracies",
-    "clipped": "clip_ratio/region_mean", "no_signal": "frac_reward_zero_std",
-}  # fmt: skip
-"""Our metrics -> TRL's names in the log history; others keep theirs."""
 
 
 class Events:
@@ -45,7 +41,9 @@ class Events:
     source: Source
 
     def _listen(self, callbacks: Sequence[Any], tokenizer: Any) -> None:
-        """Start telling the callbacks."""
+        """Start telling the callbacks. ValueError: the best is to be kept, and nothing says by which metric."""
+        if self.args.save_strategy == "best" and self.args.metric_for_best_model is None:
+            raise ValueError("save_strategy='best' needs metric_for_best_model, such as 'loss'")
         leads = self.learner.processes.leads
         self.state = TrainerState(
             max_steps=self.plan.steps(len(self.source.rows)), num_train_epochs=math.ceil(self.plan.epochs),
@@ -61,6 +59,7 @@ class Events:
         )  # fmt: skip
         self._window: list[dict[str, float]] = []
         self._losses: list[float] = []
+        self._first = 0
         self._best: dict[str, torch.Tensor] | None = None
         self._event("on_init_end")
 
@@ -114,7 +113,7 @@ class Events:
         self.control = getattr(self.callback_handler, name)(self.args, self.state, self.control)
 
     def _on_start(self, step: int) -> None:
-        self.state.global_step = step
+        self.state.global_step = self._first = step
         self._event("on_epoch_begin")
         self._event("on_step_begin")
 
@@ -122,9 +121,11 @@ class Events:
         """The last monitor, which every rank asks: an evaluation is shared out among them, and may end the run."""
         last = step >= self.state.max_steps
         self.state.global_step, self.state.epoch = step, self.source.position / len(self.source.rows)
-        spread = {"reward_std": std} if (std := _spread(groups)) is not None else {}
-        self._window.append({k: v for k, v in {**metrics, **spread}.items() if isinstance(v, int | float)})
-        self._losses.append(metrics["loss"])
+        self.state.num_input_tokens_seen += fed_tokens(groups)
+        self._window.append(
+            self._reported({k: v for k, v in metrics.items() if isinstance(v, int | float)}, groups)
+        )
+        self._losses += [metrics["loss"]] if "loss" in metrics else []  # none where nothing was trained
         self._record(step, groups)
         self._event("on_step_end")
         self._obey(last)
@@ -143,7 +144,9 @@ class Events:
         if (self.control.should_log or last) and self._window:
             self._log()
         if self.control.should_evaluate:
-            self._judge(self.evaluate())
+            is_best = self._judge(self.evaluate())
+            if self.args.save_strategy == "best":
+                self.control.should_save = is_best
         if self.control.should_save:
             self._save(self.state.global_step)
 
@@ -152,39 +155,51 @@ class Events:
         return step * size // rows > (step - 1) * size // rows
 
     def _log(self) -> None:
-        """The means over the steps since the last entry."""
+        """The means over the steps since the last entry, and how many tokens were seen in all."""
         names = dict.fromkeys(name for metrics in self._window for name in metrics)
         means = {n: fmean(m[n] for m in self._window if n in m) for n in names}
+        means["num_tokens"] = self._window[-1]["num_tokens"]
         self._window = []
-        logs = {self._named(name): value for name, value in means.items()}
-        if "rewards/chosen" in logs:
-            logs["rewards/margins"] = logs["rewards/chosen"] - logs["rewards/rejected"]
-        self.log(logs)
+        self.log(means)
 
-    def _named(self, name: str) -> str:
-        if self._model.only_scores:
-            return name
-        if name.startswith("reward/"):
-            return f"rewards/{name.removeprefix('reward/')}/mean"
-        return NAMES.get(name, name)
+    def _reported(self, metrics: Mapping[str, float], groups: Sequence[Group]) -> dict[str, float]:
+        """What was measured on these groups, of training or of an evaluation, by TRL's names."""
+        reward = self.source.task.reward
+        name = None if reward is None or hasattr(reward, "parts") else reward_name(reward)
+        seen = {"num_tokens": float(self.state.num_input_tokens_seen)}
+        return by_trl_names(metrics, groups, self.plan.method, name) | seen
+
+    def _speed(self, prefix: str, started: float, dataset: Any = None) -> dict[str, float]:
+        """The speed of an evaluation of a dataset; where none is given, of the steps of this call of `train`."""
+        seconds = time.perf_counter() - started
+        if dataset is None:
+            steps, size = self.state.global_step - self._first, getattr(self.plan.method, "group_size", 1)
+            return speed(prefix, seconds, steps * self.plan.groups_per_step * size, steps)
+        if not hasattr(dataset, "__len__"):
+            return speed(prefix, seconds)
+        batches = math.ceil(len(dataset) / (self.args.eval_batch_size * self.args.world_size))
+        return speed(prefix, seconds, len(dataset), batches)
 
     # ------------------------------------------------------------ what is kept
 
-    def _judge(self, metrics: Mapping[str, float]) -> None:
-        """Remember the weights of the best evaluation so far, if that is asked for."""
+    def _judge(self, metrics: Mapping[str, float]) -> bool:
+        """Whether this evaluation is the best so far; then its weights are remembered, if that is asked for."""
         wanted = self.args.metric_for_best_model
         if wanted is None:
-            return
+            return False
         name = wanted if wanted.startswith("eval_") else f"eval_{wanted}"
         if name not in metrics:
             raise ValueError(f"metric_for_best_model is {wanted!r}; an evaluation gave: {', '.join(metrics)}")
         best, value = self.state.best_metric, metrics[name]
-        if best is None or (value > best if self.args.greater_is_better else value < best):
-            self.state.best_metric, self.state.best_global_step = value, self.state.global_step
-            self.state.best_model_checkpoint = str(self._checkpoint(self.state.global_step))
-            if self.args.load_best_model_at_end:
-                trained = self._model.trained()
-                self._best = {n: p.detach().to("cpu", copy=True) for n, p in trained.items()}
+        better, worst = (operator.gt, -math.inf) if self.args.greater_is_better else (operator.lt, math.inf)
+        if not better(value, worst if best is None else best):
+            return False
+        self.state.best_metric, self.state.best_global_step = value, self.state.global_step
+        self.state.best_model_checkpoint = str(self._checkpoint(self.state.global_step))
+        if self.args.load_best_model_at_end:
+            trained = self._model.trained()
+            self._best = {n: p.detach().to("cpu", copy=True) for n, p in trained.items()}
+        return True
 
     @torch.no_grad()
     def _return_to_best(self) -> None:
@@ -221,10 +236,17 @@ class Events:
                 file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
 
 
-def _spread(groups: Sequence[Group]) -> float | None:
-    """Mean over the groups of the standard deviation of their scores; None where nothing was sampled."""
-    scores = [g.scores for g in groups if g.scores and g.completions[0].logprobs is not None]
-    return fmean(map(sample_std, scores)) if scores else None
+def speed(
+    prefix: str, seconds: float, samples: float | None = None, steps: float | None = None
+) -> dict[str, float]:
+    """Seconds, and samples and steps a second where they were counted: transformers' names.
+
+    >>> speed("eval", 2.0, samples=8, steps=1)
+    {'eval_runtime': 2.0, 'eval_samples_per_second': 4.0, 'eval_steps_per_second': 0.5}
+    """
+    counts = {"samples": samples, "steps": steps}
+    rates = {f"{prefix}_{n}_per_second": x / max(seconds, 1e-9) for n, x in counts.items() if x is not None}
+    return {f"{prefix}_runtime": seconds, **rates}
 
 
 def _reporters(names: Sequence[str]) -> list[Any]:

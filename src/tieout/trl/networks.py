@@ -122,6 +122,8 @@ def adopt(
             if isinstance(reference, str)
             else reference
         )
+        if model.reference_network.device != model.device:
+            model.reference_network.to(model.device)
         model.reference_network.set_attn_implementation(attention_for(model.reference_network.config))
         _refuse_other_vocabulary(model)
     model.network.eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -174,3 +175,18 @@ class PPOConfig(Config):
     compare_steps: int = 1
     total_episodes: int | None = None
     """Completions in all; num_train_epochs over the prompts if None."""
+
+    def __new__(cls, *given: Any, **options: Any) -> PPOConfig:
+        """A configuration that knows what it was given by name."""
+        made = super().__new__(cls)
+        made.__dict__["_given"] = frozenset(options)
+        return made
+
+    def chose(self, option: str) -> bool:
+        """Whether the option was chosen: it has another value than by default, or was given by name.
+
+        Parsers of command lines give all options by name, so that only the value tells.
+        """
+        fields = {f.name: f.default for f in dataclasses.fields(self) if f.init}
+        given = self.__dict__["_given"]
+        return getattr(self, option) != fields[option] or (option in given and not fields.keys() <= given)

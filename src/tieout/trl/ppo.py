@@ -2,65 +2,50 @@
 
 from __future__ import annotations
 
-import random
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any, ClassVar
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import AutoModelForCausalLM
 
 from ..learner.scalar import ScalarKind
 from ..samplers import SamplingParams
+from ..samplers.draws import Request
 from ..samplers.local import LocalSampler
+from ..samplers.paths import PATHS
+from ..samplers.work import Work
 from ..train import learn
 from ..types import Completion, Group, Row
+from .arguments import arguments
 from .configs import Config
 from .data import prompts
 from .online_configs import PPOConfig
 from .trainers import GRPOTrainer
+from .value_head import (
+    AutoModelForCausalLMWithValueHead,
+    LengthSampler,
+    create_reference_model,
+    respond_to_batch,
+)
 
+__all__ = [
+    "AutoModelForCausalLMWithValueHead",
+    "LengthSampler",
+    "PPOTrainer",
+    "create_reference_model",
+    "respond_to_batch",
+]
 
-class AutoModelForCausalLMWithValueHead:
-    """A causal model whose value head the trainer adds. What it does not know it asks the model it wraps."""
-
-    def __init__(self, pretrained_model: Any, peft_config: Any = None) -> None:
-        self.pretrained_model, self.peft_config = pretrained_model, peft_config
-
-    @classmethod
-    def from_pretrained(
-        cls, name: Any, *_: Any, peft_config: Any = None, load_in_8bit: bool = False, **options: Any
-    ) -> AutoModelForCausalLMWithValueHead:
-        """Load a base by name, or wrap a model. `torch_dtype` is the older name of `dtype`."""
-        if load_in_8bit or options.pop("load_in_4bit", False):
-            raise ValueError("8 and 4 bits: load the base with a quantization_config and wrap it")
-        if options.pop("trust_remote_code", False):
-            raise ValueError("trust_remote_code: code from a repository is never run")
-        if "torch_dtype" in options:
-            options["dtype"] = options.pop("torch_dtype")
-        for gone in ("summary_dropout_prob", "v_head_initializer_range", "v_head_init_strategy"):
-            options.pop(gone, None)
-        model = name
-        if isinstance(name, str):
-            model = AutoModelForCausalLM.from_pretrained(
-                name, use_safetensors=True, **{"dtype": torch.float32, **options}
-            )
-        return cls(model, peft_config)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["pretrained_model"], name)
-
-    def __call__(self, *given: Any, **options: Any) -> Any:
-        return self.pretrained_model(*given, **options)
-
-
-def create_reference_model(model: Any, num_shared_layers: int | None = None) -> Any:
-    """None: the reference is the policy at step 0, which the trainer keeps."""
+DEFAULTS_OF_STEPS: dict[str, Any] = {"temperature": 1.0, "init_kl_coef": 0.2, "adap_kl_ctrl": True}
+"""What the step interface of TRL 0.7 to 0.11 took where a program said nothing, and today's PPOConfig does not."""
 
 
 class PPOTrainer(GRPOTrainer):
@@ -75,40 +60,38 @@ class PPOTrainer(GRPOTrainer):
 
     def __init__(self, *given: Any, **options: Any) -> None:
         named = _by_name(given, options)
-        args, model = named.pop("args", None), named.pop("model", None)
-        self._steps_by_hand = (
-            named.get("reward_model") is None and getattr(args, "reward_model_path", None) is None
-        )
-        if named.pop("value_model", None) is not None:
+        args, model, reference, reward, value, dataset, collator = (
+            named.pop(name, None)
+            for name in ("args", "model", "ref_model", "reward_model", "value_model", "train_dataset", "data_collator")
+        )  # fmt: skip
+        args = arguments(self.config_class, args, named)
+        reward = reward if reward is not None else args.reward_model_path
+        self._steps_by_hand = reward is None
+        self._draws = 0
+        if value is not None:
             warnings.warn("value_model: the value head is put on the policy instead", stacklevel=2)
-        reward = named.pop("reward_model", None) or getattr(args, "reward_model_path", None)
         wrapper = model if isinstance(model, AutoModelForCausalLMWithValueHead) else None
         if wrapper is not None:
             named.setdefault("peft_config", wrapper.peft_config)
             model = wrapper.pretrained_model
-        reference = named.pop("ref_model", None)
-        if isinstance(reference, AutoModelForCausalLMWithValueHead):
-            reference = reference.pretrained_model
-        if model is None and args is not None:
-            model = getattr(args, "sft_model_path", None) or getattr(args, "model_name", None)
-        self._dataset = dataset = named.pop("train_dataset", None)
-        self._collate = named.pop("data_collator", None) or _columns
+        if model is None:
+            model = args.sft_model_path or args.model_name
+        self._dataset, self._collate = dataset, collator or _columns
         if self._steps_by_hand:
+            args = _for_steps(args)
             reward, dataset = _unscored, [{"prompt": "queries come with step()"}]
         super().__init__(
             model,
             reward,
             args,
             dataset,
-            ref_model=reference,
+            ref_model=_unwrapped(reference),
             reward_processing_classes=named.pop("reward_processing_class", named.get("processing_class")),
             **named,
         )
         self.config = self.args
-        if wrapper is not None:
-            wrapper.pretrained_model = (
-                self.model
-            )  # with its adapter, so that saving it saves what was trained
+        if wrapper is not None:  # with its adapter and head, so that it says and saves what is trained
+            wrapper.pretrained_model, wrapper.value_head = self.model, self._model.value
 
     def _wants_reference(self) -> bool:
         return bool(getattr(self.plan.method, "kl_coef", 0.0))
@@ -133,9 +116,9 @@ class PPOTrainer(GRPOTrainer):
 
     # ------------------------------------------------------------ the step interface
 
-    @property
+    @cached_property
     def dataloader(self) -> Any:
-        """Batches of `batch_size` rows of the dataset, by the data_collator."""
+        """Batches of `batch_size` rows of the dataset, by the data_collator; each pass has an order of its own."""
         if self._dataset is None:
             raise ValueError(
                 "there is no dataset: give it to PPOTrainer, as its fifth argument or as dataset="
@@ -153,42 +136,89 @@ class PPOTrainer(GRPOTrainer):
     def generate(
         self,
         query_tensor: Tensor | Sequence[Tensor],
-        return_prompt: bool = True,
+        length_sampler: Callable[[], int] | None = None,
         batch_size: int | None = None,
+        return_prompt: bool = True,
+        generate_ref_response: bool = False,
         max_new_tokens: int | None = None,
         temperature: float | None = None,
         **options: Any,
     ) -> Any:
-        """Completions of one query or of a list; with `return_prompt` the query stands in front of its completion."""
-        ignored = {
-            k: v
-            for k, v in options.items()
-            if k not in ("pad_token_id", "do_sample", "eos_token_id", "min_length")
-        }
+        """Completions of one query or of a list; with `return_prompt` the query stands in front of its completion.
+
+        Args:
+            query_tensor: tokens [P] of one query, or a list of them.
+            length_sampler: asked for each query after how many tokens its completion is cut off; goes before
+                max_new_tokens.
+            batch_size: without effect on what is drawn.
+            return_prompt: whether queries come back too.
+            generate_ref_response: return a pair: the policy's completions, and those that the reference draws.
+            max_new_tokens: completions are cut off after this many tokens; response_length if None.
+            temperature: must be that of PPOConfig, at which log-probabilities are trained.
+            options: as of transformers' `generate`; do_sample=False is greedy.
+        """
+        temperature = self._temperature(temperature, options)
+        one = isinstance(query_tensor, Tensor) and query_tensor.dim() == 1
+        queries: list[Any] = [query_tensor] if one else list(query_tensor)
+        longest = max_new_tokens or int(getattr(self.plan.method, "max_new_tokens", 53))
+        lengths = [int(length_sampler()) if length_sampler else longest for _ in queries]
+
+        def made(reference: bool) -> Any:
+            drawn = self._draw([q.tolist() for q in queries], lengths, temperature, reference)
+            whole = [
+                torch.tensor([*(q.tolist() if return_prompt else ()), *tokens], device=q.device)
+                for q, tokens in zip(queries, drawn, strict=True)
+            ]
+            return whole[0][None] if one else whole
+
+        return (made(False), made(True)) if generate_ref_response else made(False)
+
+    def _temperature(self, asked: float | None, options: Mapping[str, Any]) -> float:
+        """At which `generate` draws: the trained one, or 0. A warning names the options without effect.
+
+        ValueError: options with which log-probabilities would not be those of what is drawn.
+        """
         for name in ("top_p", "top_k"):
-            if ignored.pop(name, None) not in (None, 0, 0.0, 1.0):
+            if options.get(name) not in (None, 0, 0.0, 1.0):
                 raise ValueError(
                     f"{name}: log-probabilities of filtered samples are not the policy's; leave it out"
                 )
-        if ignored:
-            warnings.warn(f"generate: without effect: {', '.join(ignored)}", stacklevel=2)
-        one = isinstance(query_tensor, Tensor) and query_tensor.dim() == 1
-        queries: list[Any] = [query_tensor] if one else list(query_tensor)
         own = self.plan.temperature
-        if temperature is not None and temperature != own:
+        if asked is not None and asked != own:
             raise ValueError(
-                f"temperature={temperature}, but log-probabilities are trained at {own}: set it in PPOConfig"
+                f"temperature={asked}, but log-probabilities are trained at {own}: set it in PPOConfig"
             )
-        params = SamplingParams(
-            max_new_tokens or int(getattr(self.plan.method, "max_new_tokens", 53)), own,
-            seed=self.plan.seed * 1_000_003 + self.state.global_step,
-        )  # fmt: skip
-        sampled = LocalSampler(self._model, self.chat).sample([q.tolist() for q in queries], 1, params)
-        made = [
-            torch.tensor([*(q.tolist() if return_prompt else ()), *c.tokens])
-            for q, (c,) in zip(queries, sampled, strict=True)
-        ]
-        return made[0][None] if one else made
+        known = {"top_p", "top_k", "pad_token_id", "do_sample"}
+        if (options.get("min_length") or 0) <= 0:
+            known.add("min_length")
+        if options.get("eos_token_id") in (None, *self.chat.stop_tokens):
+            known.add("eos_token_id")
+        if ignored := options.keys() - known:
+            warnings.warn(f"generate: without effect: {', '.join(sorted(ignored))}", stacklevel=3)
+        return 0.0 if options.get("do_sample") is False else own
+
+    def _draw(
+        self, queries: list[list[int]], lengths: list[int], temperature: float, reference: bool
+    ) -> list[list[int]]:
+        """[query] tokens of the policy or of the reference, at most so many; no two calls of a run draw alike."""
+        seed = self.plan.seed * 1_000_003 + self._draws
+        self._draws += 1
+        params = SamplingParams(max(lengths, default=1), temperature, seed=seed)
+        if reference:
+            drawn = self._draw_reference(queries, params)
+        else:
+            sampled = LocalSampler(self._model, self.chat).sample(queries, 1, params)
+            drawn = [c.tokens for (c,) in sampled]
+        return [tokens[:length] for tokens, length in zip(drawn, lengths, strict=True)]
+
+    def _draw_reference(self, queries: list[list[int]], params: SamplingParams) -> list[list[int]]:
+        """By the plain path: what folds adapters in, for the others, folds the policy's."""
+        if not self._model.has_reference:
+            raise ValueError("generate_ref_response: without a KL no reference is kept; give ref_model")
+        requests = [[Request.make(params, i)] for i in range(len(queries))]
+        with self._model.as_reference() as network:
+            PATHS["plain"](network, Work(queries, requests, params, self.chat.stop_tokens, max_rows=192))
+        return [request.tokens for (request,) in requests]
 
     def step(
         self,
@@ -252,30 +282,30 @@ def _older_names(metrics: Mapping[str, float], groups: Sequence[Group]) -> dict[
     }
 
 
-def respond_to_batch(
-    model: Any, queries: Tensor, txt_len: int = 20, top_k: int = 0, top_p: float = 1.0
-) -> Tensor:
-    """[B, txt_len] tokens sampled after queries [B, L] of one length, stop tokens or not."""
-    if top_k or top_p != 1.0:
-        raise ValueError(
-            "top_k, top_p: log-probabilities of filtered samples are not the policy's; leave them out"
+def _for_steps(config: Any) -> Any:
+    """The configuration, with the step interface's defaults where nothing was chosen; one warning names them."""
+    taken = {name: value for name, value in DEFAULTS_OF_STEPS.items() if not config.chose(name)}
+    if config.chose("kl_coef"):
+        taken.pop("init_kl_coef", None)
+    made = copy(config)  # the user's own stays as it is
+    vars(made).update(taken)
+    if not (made.kl_coef if made.init_kl_coef is None else made.init_kl_coef):
+        made.adap_kl_ctrl = config.adap_kl_ctrl  # a coefficient of 0 has nothing to adapt
+        taken.pop("adap_kl_ctrl", None)
+    if taken:
+        named = ", ".join(f"{name}={value}" for name, value in taken.items())
+        warnings.warn(
+            f"PPOTrainer by steps: what PPOConfig does not give is as in TRL 0.7 to 0.11: {named}",
+            stacklevel=3,
         )
-    ids = queries
-    with torch.no_grad():
-        for _ in range(txt_len):
-            drawn = torch.multinomial(model(input_ids=ids).logits[:, -1].float().softmax(-1), 1)
-            ids = torch.cat([ids, drawn], dim=-1)
-    return ids[:, queries.shape[1] :]
+    return made
 
 
-class LengthSampler:
-    """Lengths in [min_value, max_value), by chance: `new_tokens = sampler()`."""
-
-    def __init__(self, min_value: int, max_value: int) -> None:
-        self.values = range(min_value, max_value)
-
-    def __call__(self) -> int:
-        return random.choice(self.values)
+def _unwrapped(reference: Any) -> Any:
+    """The transformers model of a reference, with its adapter in place."""
+    if isinstance(reference, AutoModelForCausalLMWithValueHead):
+        reference = reference.pretrained_model
+    return reference.get_base_model() if isinstance(reference, PeftModel) else reference
 
 
 def _by_name(given: Sequence[Any], options: dict[str, Any]) -> dict[str, Any]:

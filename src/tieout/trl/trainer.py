@@ -198,7 +198,7 @@ class Trainer(Events):
         self._return_to_best()
         loss = fmean(self._losses) if self._losses else float("nan")
         metrics = {
-            "train_runtime": time.perf_counter() - started,
+            **self._speed("train", started),
             "train_loss": loss,
             "epoch": self.state.epoch or 0.0,
         }
@@ -211,6 +211,8 @@ class Trainer(Events):
         self.learner.step = self.source.position = self.state.global_step = 0
         self.learner.optimizer.state.clear()
         self.state.epoch, self.control.should_training_stop = 0.0, False
+        self.state.best_metric = self.state.best_model_checkpoint = self._best = None
+        self.state.num_input_tokens_seen = 0
 
     def _checkpoints(self, resume: bool | str | None) -> Checkpoints:
         """Where resuming finds what it needs; what an earlier run left there is set aside unless it goes on."""
@@ -243,7 +245,9 @@ class Trainer(Events):
             for name, part in dataset.items():
                 metrics |= self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}")
             return metrics
+        started = time.perf_counter()
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self._evaluated(dataset).items()}
+        metrics |= self._speed(metric_key_prefix, started, dataset)
         self.log(metrics)
         metrics["epoch"] = self.state.epoch or 0.0
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -295,7 +299,7 @@ class Trainer(Events):
         method = dataclasses.replace(self.plan.method, batch_size=len(rows))  # type: ignore[type-var]
         groups = method.annotate(next(method.collect(source)), self.learner)
         metrics = self.learner.assess(groups, method.loss)
-        named = {self._named(name): value for name, value in metrics.items()}
+        named = self._reported(metrics, groups)
         if self.compute_metrics is not None:
             named |= self.compute_metrics(measured(self.learner, groups, self.preprocess_logits_for_metrics))
         return named

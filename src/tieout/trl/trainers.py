@@ -162,9 +162,7 @@ class GRPOTrainer(Trainer):
         metrics = {"scored": source.counts["scored"] / source.counts["completions"]}
         for monitor in DEFAULT if groups else ():
             monitor(self.state.global_step, groups, metrics)
-        return {
-            self._named(name): value for name, value in metrics.items() if not name.startswith("no_signal")
-        }
+        return self._reported(metrics, groups)
 
 
 class RLOOTrainer(GRPOTrainer):
