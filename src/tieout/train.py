@@ -64,7 +64,7 @@ def train(
     schedule: Schedule | None = None,
     monitors: Sequence[Monitor] = (),
     checkpoints: Checkpoints | None = None,
-    save_steps: int = 0,
+    save_steps: int | Callable[[int], bool] = 0,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
     on_start: Callable[[int], None] | None = None,
     dials: Dials | None = None,
@@ -86,7 +86,8 @@ def train(
         schedule: of the learning rate.
         monitors: called after each step, in order; what they remember (`monitors.remembers`) is saved too.
         checkpoints: where to save; None saves nothing.
-        save_steps: save every so many steps; 0 saves only at the end and when interrupted.
+        save_steps: save every so many steps, or after each of which this is true (asked after the monitors); 0 saves
+            only at the end and when interrupted.
         on_step: told each step's number and metrics, after the monitors. If it fails, that is a warning: a service
             for metrics that is down ends no run.
         on_start: told how many steps are done already: 0, or where the run goes on.
@@ -161,7 +162,8 @@ def train(
                     _tell(on_step, step, metrics, ranks)
             # Asked once: a signal between two questions must not skip the save.
             stop = ranks.any(asked_to_stop())
-            if stop or (save_steps and step % save_steps == 0):
+            due = save_steps(step) if callable(save_steps) else save_steps and step % save_steps == 0
+            if stop or due:
                 save()
             if stop:
                 raise KeyboardInterrupt

@@ -15,7 +15,12 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    TrainerCallback,
+)
 
 from tieout import trl
 from tieout.types import Group
@@ -29,13 +34,13 @@ ROWS = Dataset.from_list([{"prompt": f"say {w} ", "completion": w} for w in ("ca
 def trained(tiny_model: Callable[[str], Path], tmp_path: Path) -> Callable[..., Any]:
     """Six steps, three epochs."""
 
-    def train(**options: Any) -> Any:
+    def train(callbacks: Sequence[TrainerCallback] = (), **options: Any) -> Any:
         args = trl.SFTConfig(
             str(tmp_path), per_device_train_batch_size=2, use_cpu=True, report_to=[], disable_tqdm=True,
             **{"num_train_epochs": 3, "save_strategy": "no", "logging_strategy": "no", **options},
         )  # fmt: skip
         trainer = trl.SFTTrainer(
-            str(tiny_model("llama")), args, ROWS, ROWS, peft_config=LoraConfig(r=2), callbacks=[]
+            str(tiny_model("llama")), args, ROWS, ROWS, peft_config=LoraConfig(r=2), callbacks=[*callbacks]
         )
         trainer.train()
         return trainer
@@ -139,6 +144,21 @@ def test_resuming_from_a_step_goes_on_from_that_one(trained: Callable[..., Any])
     again = trl.SFTTrainer(trainer._model.name, trainer.args, ROWS, peft_config=LoraConfig(r=2))
     with pytest.raises(ValueError, match="no such checkpoint; found: step-000002, step-000004, step-000006"):
         again.train(resume_from_checkpoint=str(folder / "checkpoint-3"))
+
+
+def test_a_checkpoint_of_an_epoch_or_of_a_callback_can_be_gone_on_from(trained: Callable[..., Any]) -> None:
+    class Asks(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_save = state.global_step in (1, 5)
+
+    for options, steps in (({"save_strategy": "epoch"}, [2, 4, 6]), ({"callbacks": [Asks()]}, [1, 5])):
+        trainer = trained(**{"save_strategy": "steps", "save_steps": 100, **options})
+        folder = Path(trainer.args.output_dir)
+        kept = sorted((folder / "checkpoints").glob("step-*"))
+        assert [int(p.name.removeprefix("step-")) for p in kept] == sorted({*steps, 6})
+        again = trl.SFTTrainer(trainer._model.name, trainer.args, ROWS, peft_config=LoraConfig(r=2))
+        again.train(resume_from_checkpoint=str(folder / f"checkpoint-{steps[0]}"))
+        assert len(again._losses) == 6 - steps[0]
 
 
 def test_the_best_checkpoint_is_the_one_that_is_saved(trained: Callable[..., Any], tmp_path: Path) -> None:

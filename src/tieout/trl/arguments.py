@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import warnings
 from typing import Any
 
 from transformers import TrainingArguments
 
-from .configs import RENAMED, Config
+from .configs import Config
+from .older_names import older, renamed
+from .options import HONOURED, name_of, table
 
 _WHY = {
     "model_init": "give the model itself",
     "quantization_config": "load the model with it, and give the model",
     "compute_loss_func": "write a method (docs: writing), 25 lines",
 }
+_DERIVED = {
+    "do_eval": "eval_strategy",
+    "activation_checkpointing": "gradient_checkpointing",
+    "activation_checkpointing_kwargs": "gradient_checkpointing_kwargs",
+    "torch_compile_backend": "torch_compile_mode",
+}
+"""Option -> another one that transformers takes it from."""
 
 
 def arguments(config_class: type[Config], args: Any, more: dict[str, Any]) -> Config:
@@ -22,7 +32,7 @@ def arguments(config_class: type[Config], args: Any, more: dict[str, Any]) -> Co
 
     Options that are found in `more` are taken out of it.
     """
-    known = {f.name for f in dataclasses.fields(config_class)} | _older(config_class)
+    known = {f.name for f in dataclasses.fields(config_class)} | older(name_of(config_class))
     own = {name: more.pop(name) for name in list(more) if name in known}
     for gone in ("optimizers", "optimizer_cls_and_kwargs", *_WHY):
         value = more.pop(gone, None)
@@ -35,20 +45,50 @@ def arguments(config_class: type[Config], args: Any, more: dict[str, Any]) -> Co
             stacklevel=4,
         )
     if args is None:
-        return config_class(output_dir="trainer_output", **own)
-    if isinstance(args, config_class) and not own:
-        return args
+        return config_class(**{"output_dir": "trainer_output", **own})
     if not isinstance(args, TrainingArguments):
         raise TypeError(f"args is a {type(args).__name__}; expected {config_class.__name__}")
-    plain = type(args)(output_dir=args.output_dir) if type(args) is not TrainingArguments else None
-    defaults = plain or TrainingArguments(output_dir=args.output_dir)
-    changed = {
-        f.name: getattr(args, f.name)
-        for f in dataclasses.fields(args)
-        if f.init and f.name in known and getattr(args, f.name) != getattr(defaults, f.name)
-    }
-    return config_class(**{"output_dir": args.output_dir, **changed, **own})
+    config = args if isinstance(args, config_class) else _converted(config_class, args)
+    return _overlaid(config, own) if own else config
 
 
-def _older(config: type[Config]) -> set[str]:
-    return {*RENAMED[""], *RENAMED.get(config.__name__, {})}
+def _converted(config_class: type[Config], args: TrainingArguments) -> Config:
+    """All that both know, defaults too, as TRL does it: a rate of 5e-5 may have been chosen.
+
+    What changes no number, and has the value that it has without being chosen, is not worth a warning.
+    """
+    plain = TrainingArguments(output_dir=args.output_dir, use_cpu=args.use_cpu)
+    whats = table(name_of(config_class))
+    known = {f.name for f in dataclasses.fields(config_class) if f.init}
+    given = {f.name: getattr(args, f.name) for f in dataclasses.fields(args) if f.init}
+    chosen = {f.name for f in dataclasses.fields(args) if f.init and _chosen(f, args, plain)}
+    chosen -= {name for name, origin in _DERIVED.items() if getattr(args, origin) != getattr(plain, origin)}
+    if isinstance(args, Config):
+        given["bf16"] = None if args.wants_bf16 else False
+    if lost := sorted(chosen - known):
+        warnings.warn(
+            f"{config_class.__name__} does not have these options of the {type(args).__name__} that was given, and "
+            f"leaves them out: {', '.join(lost)}",
+            stacklevel=5,
+        )
+    taken = {n for n in known & given.keys() if whats[n] == HONOURED or n in chosen}
+    return config_class(**{name: given[name] for name in taken})
+
+
+def _chosen(field: dataclasses.Field[Any], args: TrainingArguments, plain: TrainingArguments) -> bool:
+    """Whether it is neither the default nor what transformers makes of it."""
+    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    value = getattr(args, field.name)
+    return bool(value != default and value != getattr(plain, field.name, default))
+
+
+def _overlaid(config: Config, own: dict[str, Any]) -> Config:
+    """A copy with other values for some options; the user's own stays as it is."""
+    given = type(config)(**{"output_dir": config.output_dir, "use_cpu": config.use_cpu, **own})
+    names = {renamed(name_of(type(config))).get(name, name) for name in own}
+    merged = copy.copy(config)
+    for name in names & vars(given).keys():
+        setattr(merged, name, getattr(given, name))
+    if names & {"bf16", "fp16"}:
+        merged.wants_bf16 = given.wants_bf16
+    return merged

@@ -7,58 +7,14 @@ import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, cast
 
 from transformers import TrainingArguments
 
+from .older_names import remember, translated
 from .options import check
 
 C = TypeVar("C", bound=type)
-
-RENAMED: dict[str, dict[str, str]] = {
-    "": {
-        "evaluation_strategy": "eval_strategy",
-        "per_gpu_train_batch_size": "per_device_train_batch_size",
-        "per_gpu_eval_batch_size": "per_device_eval_batch_size",
-        "no_cuda": "use_cpu",
-        "warmup_ratio": "warmup_steps",
-    },
-    "SFTConfig": {"max_seq_length": "max_length", "dataset_batch_size": ""},
-    "DPOConfig": {"max_target_length": "max_completion_length", "generate_during_eval": ""},
-    "GRPOConfig": {"max_new_tokens": "max_completion_length", "vllm_device": "", "max_grad_value": ""},
-    "PPOConfig": {
-        "ppo_epochs": "num_ppo_epochs",
-        "vllm_device": "",
-        "max_new_tokens": "response_length",
-        "steps": "max_steps",
-        "log_with": "report_to",
-        "optimize_cuda_cache": "",
-        "early_stopping": "",
-        "optimize_device_cache": "",
-        "forward_batch_size": "mini_batch_size",
-        "local_rollout_forward_batch_size": "",
-        "exp_name": "run_name",
-        "tracker_project_name": "",
-        "tracker_kwargs": "",
-        "accelerator_kwargs": "",
-        "project_kwargs": "",
-        "task_name": "",
-        "query_dataset": "",
-        "reward_model": "",
-        "world_size": "",
-    },
-    "RLOOConfig": {
-        "rloo_k": "num_generations",
-        "kl_coef": "beta",
-        "max_new_tokens": "max_completion_length",
-        "response_length": "max_completion_length",
-        "num_ppo_epochs": "num_iterations",
-        "cliprange": "epsilon",
-        "local_rollout_forward_batch_size": "",
-    },
-}
-"""Class -> older name -> today's; "" where the option has gone and changed no number."""
 
 CONFIGS: dict[str, type] = {}
 """Name -> class."""
@@ -73,31 +29,11 @@ def config(cls: C) -> C:
 
     @functools.wraps(generated)
     def init(self: Any, *given: Any, **options: Any) -> None:
-        generated(self, *given, **_translated(cls.__name__, options, known))
+        generated(self, *given, **translated(cls.__name__, options, known))
+        remember(self, {name: value for name, value in options.items() if name not in known})
 
     made.__init__ = init
     return cast(C, made)
-
-
-def _translated(name: str, options: dict[str, Any], known: set[str]) -> dict[str, Any]:
-    renamed = RENAMED[""] | RENAMED.get(name, {})
-    result, older = {}, []
-    for option, value in options.items():
-        new = option if option in known else renamed.get(option)
-        if new is None:
-            near = get_close_matches(option, [*known, *renamed], n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise TypeError(f"{name} has no option {option!r}{hint}")
-        if new != option:
-            older.append(f"{option} (now {new})" if new else f"{option} (gone)")
-        if not new:
-            continue
-        if new in result or (new != option and new in options):
-            raise TypeError(f"{name}: {option!r} is the older name of {new!r}; give one of the two")
-        result[new] = value
-    if older:
-        warnings.warn(f"{name}: older names are still taken: {', '.join(older)}", FutureWarning, stacklevel=4)
-    return result
 
 
 @dataclass
@@ -213,6 +149,8 @@ class DPOConfig(Config):
 class KTOConfig(Config):
     """Kahneman-Tversky Optimization."""
 
+    truncation_mode: Literal["keep_start", "keep_end"] = "keep_start"
+    """keep_end: of rows that are too long, the beginning of the prompt is lost first."""
     train_sampling_strategy: str = "sequential"
     precompute_ref_log_probs: bool = False
     precompute_ref_batch_size: int | None = None
@@ -231,6 +169,8 @@ class KTOConfig(Config):
 class ORPOConfig(Config):
     """Odds Ratio Preference Optimization."""
 
+    truncation_mode: Literal["keep_start", "keep_end"] = "keep_start"
+    """keep_end: of rows that are too long, the beginning of the prompt is lost first."""
     max_completion_length: int | None = None
     beta: float = 0.1
     """The paper's lambda: the weight of the odds ratio's term."""
@@ -243,6 +183,8 @@ class ORPOConfig(Config):
 class CPOConfig(Config):
     """Contrastive Preference Optimization, and SimPO."""
 
+    truncation_mode: Literal["keep_start", "keep_end"] = "keep_start"
+    """keep_end: of rows that are too long, the beginning of the prompt is lost first."""
     max_completion_length: int | None = None
     beta: float = 0.1
     label_smoothing: float = 0.0

@@ -61,6 +61,7 @@ class Events:
         self._losses: list[float] = []
         self._first = 0
         self._best: dict[str, torch.Tensor] | None = None
+        self._saved = 0
         self._event("on_init_end")
 
     _model: Any
@@ -210,8 +211,8 @@ class Events:
         return Path(self.args.output_dir or "trainer_output") / f"checkpoint-{step}"
 
     def _save(self, step: int) -> None:
-        """Export the policy as checkpoint-STEP beside what resuming needs."""
-        folder = self._checkpoint(step)
+        """Export the policy as checkpoint-STEP; what resuming needs is saved once all monitors were asked."""
+        folder, self._saved = self._checkpoint(step), step
         self.save_model(str(folder))
 
         def tidy() -> None:

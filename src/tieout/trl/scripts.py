@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from peft import LoraConfig
-from transformers import BitsAndBytesConfig, HfArgumentParser
-
-from ..yaml_file import read_yaml
+from transformers import BitsAndBytesConfig
 
 
 @dataclass
@@ -100,39 +95,3 @@ def get_quantization_config(model_args: ModelConfig) -> BitsAndBytesConfig | Non
 def get_kbit_device_map() -> dict[str, int] | None:
     """All of a quantized model on this process's GPU; None without one."""
     return {"": int(os.environ.get("LOCAL_RANK", 0))} if torch.cuda.is_available() else None
-
-
-class TrlParser(HfArgumentParser):
-    """Dataclasses from the command line, and from a YAML file of `--config FILE`, which the command line overrules."""
-
-    def __init__(self, dataclass_types: Any = None, **options: Any) -> None:
-        types: Iterable[Any] = dataclass_types if isinstance(dataclass_types, Iterable) else [dataclass_types]
-        super().__init__(list(types), **options)
-
-    def parse_args_and_config(
-        self,
-        args: Sequence[str] | None = None,
-        return_remaining_strings: bool = False,
-        fail_with_unknown_args: bool = True,
-    ) -> tuple[Any, ...]:
-        """One object a dataclass. ValueError: an option that none of them has, unless the rest is asked for."""
-        given = list(sys.argv[1:] if args is None else args)
-        unknown: list[str] = []
-        if "--config" in given:
-            place = given.index("--config")
-            settings = dict(read_yaml(Path(given[place + 1])))
-            del given[place : place + 2]
-            os.environ.update({k: str(v) for k, v in settings.pop("env", {}).items()})
-            known = {action.dest: action for action in self._actions}
-            for name, value in settings.items():
-                if name in known:
-                    known[name].default, known[name].required = value, False
-                else:
-                    unknown += [f"--{name}", str(value)]
-        *made, rest = self.parse_args_into_dataclasses(given, return_remaining_strings=True)
-        unknown += rest
-        if return_remaining_strings:
-            return (*made, unknown)
-        if unknown and fail_with_unknown_args:
-            raise ValueError(f"unknown options: {' '.join(unknown)}")
-        return tuple(made)

@@ -189,7 +189,7 @@ class Trainer(Events):
                 schedule=self.plan.schedule,  # type: ignore[arg-type]
                 monitors=[*DEFAULT, stop_on_divergence(), *self._monitors(), self._after_step],
                 checkpoints=checkpoints if resume or self.args.save_strategy != "no" else None,
-                save_steps=int(self.state.save_steps) if self.args.save_strategy == "steps" else 0,
+                save_steps=lambda step: step == self._saved,
                 on_start=self._on_start,
             )
         except StopTraining:
