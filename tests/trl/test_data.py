@@ -74,9 +74,15 @@ def test_sharegpt_and_typed_parts_are_messages(reader: Reader) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"messages": [{"speaker": "me", "text": "hi"}]}, "a message has speaker, text; expected role and content"),
+        (
+            {"messages": [{"speaker": "me", "text": "hi"}]},
+            "a message has speaker, text; expected role and content",
+        ),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "only text is trained"),
-        ({"prompt": [ASK], "completion": [{"role": "assistant", "content": None}]}, "expected role and content"),
+        (
+            {"prompt": [ASK], "completion": [{"role": "assistant", "content": None}]},
+            "expected role and content",
+        ),
         ({"prompt": [ASK], "completion": [answer("2")], "tools": [{"name": "f"}]}, "render such rows first"),
     ],
     ids=["no role", "image", "no content", "tools"],

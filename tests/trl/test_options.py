@@ -14,8 +14,9 @@ from transformers.utils import logging
 
 from tieout import trl
 from tieout.trl import plan as plan_module
-from tieout.trl.configs import CONFIGS, RENAMED
-from tieout.trl.options import HONOURED, INSTEAD, REFUSED, SAME, table
+from tieout.trl.configs import CONFIGS
+from tieout.trl.older_names import renamed
+from tieout.trl.options import HONOURED, INSTEAD, REFUSED, SAME, gone, table
 
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 peer = pytest.importorskip("trl")
@@ -196,40 +197,189 @@ def test_what_cannot_be_honoured_is_an_error_and_what_has_no_effect_a_warning(na
                 CONFIGS[name](output_dir="out", use_cpu=True, **{option: value})
 
 
+def heard_of(name: str, **options: Any) -> tuple[Any, str]:
+    """A configuration, and what its older names made it say."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        config = CONFIGS[name](**{"output_dir": "out", "use_cpu": True, **options})
+    return config, " ".join(str(w.message) for w in caught if issubclass(w.category, FutureWarning))
+
+
+SAID: dict[str, Any] = {"evaluation_strategy": "no", "warmup_ratio": 0.1, "log_with": [], "exp_name": "x"}
+"""Values of older names for which 3 makes no sense."""
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_older_names_are_taken_once_and_typing_errors_are_found(name: str) -> None:
-    for older, new in (RENAMED[""] | RENAMED.get(name, {})).items():
-        value = {"evaluation_strategy": "no", "report_to": [], "warmup_ratio": 0.1}.get(older, 3)
-        value = (
-            [] if new == "report_to" else True if new == "use_cpu" else "x" if new == "run_name" else value
-        )
-        options = {"output_dir": "out", older: value, **({} if new == "use_cpu" else {"use_cpu": True})}
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            config = CONFIGS[name](**options)
-        said = [str(w.message) for w in caught if issubclass(w.category, FutureWarning)]
-        assert any(f"{older} (now {new})" in s if new else f"{older} (gone)" in s for s in said), (
-            older,
-            said,
-        )
-        if new and new != "report_to":
-            assert getattr(config, new) == value
+    for older, new in renamed(name).items():
+        value = True if new == "use_cpu" else SAID.get(older, 3)
+        if table(name)[new].startswith(REFUSED):
+            with pytest.raises(ValueError, match=new):
+                CONFIGS[name](output_dir="out", use_cpu=True, **{older: value})
+            continue
+        if new == "use_cpu":
+            assert CONFIGS[name](output_dir="out", no_cuda=True).use_cpu
+            continue
+        config, said = heard_of(name, **{older: value})
+        assert f"{older} (now {new})" in said
+        assert getattr(config, new) == getattr(config, older) == value
     with pytest.raises(TypeError, match="no option 'learning_rat'; did you mean 'learning_rate'"):
         CONFIGS[name](output_dir="out", learning_rat=1.0)
+    with pytest.raises(TypeError, match=r"no option 'group_rows'$"):
+        CONFIGS[name](output_dir="out", group_rows=True)
     with pytest.raises(TypeError, match="give one of the two"):
         CONFIGS[name](output_dir="out", no_cuda=True, use_cpu=True)
 
 
-@pytest.mark.parametrize("kind", ["linear", "cosine", "constant_with_warmup", "polynomial", "inverse_sqrt"])
-def test_schedules_are_those_of_transformers(kind: str) -> None:
+@pytest.mark.parametrize("name", CONFIGS)
+def test_options_that_are_gone_say_so_and_are_refused_where_they_changed_numbers(name: str) -> None:
+    fields = defaults(CONFIGS[name])
+    for option, (what, unsaid) in gone(name).items():
+        if option in fields:
+            continue
+        config, said = heard_of(name, **{option: unsaid})
+        assert f"{option} (gone" in said
+        assert hasattr(config, option)
+        other = not unsaid if isinstance(unsaid, bool) else "something else"
+        if what.startswith(REFUSED):
+            with pytest.raises(ValueError, match=f"{option}=.*: "):
+                heard_of(name, **{option: other})
+        else:
+            reason = what.removeprefix(SAME).removeprefix(INSTEAD)
+            assert reason in heard_of(name, **{option: other})[1]
+
+
+OLDER_PROGRAMS: dict[str, dict[str, Any]] = {
+    "SFTConfig": {
+        "max_seq_length": 512, "num_of_sequences": 1024, "chars_per_token": 3.6, "use_liger": True,
+        "group_by_length": True, "overwrite_output_dir": True, "save_safetensors": True,
+        "half_precision_backend": "auto", "logging_dir": "logs", "push_to_hub_model_id": "me/mine",
+        "dispatch_batches": None, "use_mps_device": False,
+        "include_inputs_for_metrics": False},
+    "DPOConfig": {
+        "label_pad_token_id": -100, "padding_value": 0, "is_encoder_decoder": False, "force_use_ref_model": True,
+        "reference_free": False, "use_logits_to_keep": True, "max_target_length": 128, "generate_during_eval": True,
+        "model_init_kwargs": {"dtype": "bfloat16"}, "ref_model_init_kwargs": {"dtype": "bfloat16"}},
+    "KTOConfig": {"truncation_mode": "keep_end", "label_pad_token_id": -100, "padding_value": 0,
+                  "generate_during_eval": False, "is_encoder_decoder": None, "ref_model_init_kwargs": None},
+    "ORPOConfig": {"truncation_mode": "keep_end", "label_pad_token_id": -100, "is_encoder_decoder": False},
+    "CPOConfig": {"truncation_mode": "keep_end", "label_pad_token_id": -100, "is_encoder_decoder": False},
+    "GRPOConfig": {"vllm_dtype": "auto", "use_liger_loss": True, "wandb_log_unique_prompts": True,
+                   "vllm_max_model_len": None, "vllm_guided_decoding_regex": None, "vllm_device": "cuda:1"},
+    "RLOOConfig": {"token_level_kl": True, "normalize_reward": False, "normalize_advantage": False, "stop_token": "eos",
+                   "reward_model_path": "reward", "sft_model_path": "sft", "rloo_k": 4},
+    "PPOConfig": {"is_peft_model": True, "backward_batch_size": 4, "use_seq2seq": False, "early_stopping": True,
+                  "forward_batch_size": 2, "optimize_cuda_cache": True},
+}  # fmt: skip
+"""What programs of 0.7 to 0.29 gave, and what changed no number."""
+
+
+@pytest.mark.parametrize("name", OLDER_PROGRAMS)
+def test_programs_with_options_of_earlier_versions(name: str) -> None:
+    config, said = heard_of(name, **OLDER_PROGRAMS[name])
+    for option, value in OLDER_PROGRAMS[name].items():
+        assert getattr(config, option) == value, "programs read what they have given"
+        assert option in said or option in defaults(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "advice"),
+    [
+        ("DPOConfig", {"reference_free": True}, "CPOTrainer compares without a reference"),
+        (
+            "DPOConfig",
+            {"model_adapter_name": "train", "ref_adapter_name": "reference"},
+            "load the adapter once",
+        ),
+        ("DPOConfig", {"is_encoder_decoder": True}, "causal language models only"),
+        ("DPOConfig", {"ref_model_init_kwargs": {"revision": "x"}}, "give it as ref_model"),
+        ("DPOConfig", {"tools": [print]}, "apply_chat_template"),
+        ("KTOConfig", {"ref_adapter_name": "reference"}, "load the adapter once"),
+        ("RLOOConfig", {"normalize_advantage": True}, "minus the mean of the others"),
+        ("RLOOConfig", {"normalize_reward": True}, "reward_clip_range"),
+        ("RLOOConfig", {"stop_token": "period"}, "'eos'"),
+        ("GRPOConfig", {"vllm_dtype": "half"}, "vllm_server_base_url"),
+        ("GRPOConfig", {"vllm_guided_decoding_regex": "a+"}, "vllm_server_base_url"),
+        ("SFTConfig", {"include_inputs_for_metrics": True}, "predictions and labels"),
+        ("SFTConfig", {"adafactor": True}, "AdamW"),
+        ("PPOConfig", {"use_seq2seq": True}, "causal language models only"),
+    ],
+)
+def test_what_changed_numbers_is_refused_with_what_to_do(
+    name: str, options: dict[str, Any], advice: str
+) -> None:
+    with pytest.raises(ValueError, match=advice) as error:
+        made(name, **options)
+    assert (
+        next(iter(options)) in str(error.value)
+        or "advantages" in str(error.value)
+        or "regex" in str(error.value)
+    )
+
+
+def test_a_warmup_is_of_steps_if_there_are_any_else_of_a_share() -> None:
+    for options, expected in (
+        ({"warmup_ratio": 0.1, "warmup_steps": 0}, 0.1),
+        ({"warmup_ratio": 0.1, "warmup_steps": 7}, 7),
+        ({"warmup_ratio": None, "warmup_steps": 7}, 7),
+        ({"warmup_ratio": 0.03}, 0.03),
+    ):
+        assert made("DPOConfig", **options).warmup_steps == expected
+    assert (
+        "warmup_ratio (gone: warmup_steps says it)"
+        in heard_of("DPOConfig", warmup_ratio=0.1, warmup_steps=7)[1]
+    )
+
+
+def test_a_truncation_of_the_prompt_is_honoured_where_it_was_an_option() -> None:
+    for name in ("KTOConfig", "ORPOConfig", "CPOConfig"):
+        assert plan_module.plan(made(name, truncation_mode="keep_end")).truncation == "keep_end"
+
+
+def test_packing_says_that_batches_count_examples() -> None:
+    with pytest.warns(
+        UserWarning, match=r"done otherwise: packing=True \(.*raise per_device_train_batch_size"
+    ):
+        CONFIGS["SFTConfig"](output_dir="out", use_cpu=True, packing=True)
+
+
+def test_the_dataset_kwargs_of_tutorials_change_nothing() -> None:
+    for harmless in (
+        {"add_special_tokens": False, "append_concat_token": False},
+        {"skip_prepare_dataset": True},
+    ):
+        with pytest.warns(UserWarning, match=r"without effect: dataset_kwargs \(text gets the bos"):
+            CONFIGS["SFTConfig"](output_dir="out", use_cpu=True, dataset_kwargs=harmless)
+    with pytest.raises(ValueError, match="rows are prepared in one way"):
+        made("SFTConfig", dataset_kwargs={"skip_prepare_dataset": True, "something": 1})
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("linear", {}),
+        ("cosine", {}),
+        ("constant_with_warmup", {}),
+        ("inverse_sqrt", {}),
+        ("polynomial", {"lr_end": 4e-4}),
+        ("cosine_with_min_lr", {"min_lr": 5e-4}),
+    ],
+)
+def test_schedules_are_those_of_transformers(kind: str, options: dict[str, float]) -> None:
     import torch
     from transformers import get_scheduler
 
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    schedule = get_scheduler(kind, optimizer, 3, 12)
-    planned = plan_module.plan(made("SFTConfig", lr_scheduler_type=kind, warmup_steps=3)).schedule
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1e-3)
+    schedule = get_scheduler(kind, optimizer, 3, 12, scheduler_specific_kwargs=options)
+    given = {
+        "lr_scheduler_type": kind,
+        "lr_scheduler_kwargs": options,
+        "warmup_steps": 3,
+        "learning_rate": 1e-3,
+    }
+    planned = plan_module.plan(made("SFTConfig", **given)).schedule
     for step in range(12):
-        assert planned.rate(step, 12) == pytest.approx(optimizer.param_groups[0]["lr"]), step
+        assert 1e-3 * planned.rate(step, 12) == pytest.approx(optimizer.param_groups[0]["lr"]), step
         optimizer.step()
         schedule.step()
 
@@ -306,6 +456,7 @@ def test_names_of_adamw_are_the_optimizer_there_is() -> None:
 
 
 def test_exported_names() -> None:
-    assert {n for n in trl.__all__ if n.endswith("Config")} == {*CONFIGS, "ModelConfig"}
+    others = {"ModelConfig", "PPOv2Config", "DatasetConfig", "DatasetMixtureConfig"}
+    assert {n for n in trl.__all__ if n.endswith("Config")} == {*CONFIGS, *others}
     for name in trl.__all__:
         assert getattr(trl, name) is not None

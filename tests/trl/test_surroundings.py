@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
@@ -54,9 +55,10 @@ def test_rewards_see_the_tokens_that_were_sampled(folder: Path, tmp_path: Path) 
 def test_what_a_reward_logs_is_in_the_log_of_its_step(folder: Path, tmp_path: Path) -> None:
     logged: list[list[float]] = []
 
-    def letters(completions: list[str], log_metric: Any, **_: Any) -> list[float]:
+    def letters(completions: list[str], log_metric: Any, log_extra: Any, **_: Any) -> list[float]:
         shares = [sum(c.isalpha() for c in text) / max(1, len(text)) for text in completions]
         log_metric("letters", fmean(shares))
+        log_extra("share", shares)
         logged.append(shares)
         return shares
 
@@ -65,8 +67,9 @@ def test_what_a_reward_logs_is_in_the_log_of_its_step(folder: Path, tmp_path: Pa
     history = [entry["letters"] for entry in trainer.state.log_history if "letters" in entry]
     assert len(history) == 2
     assert history[0] == pytest.approx(fmean(fmean(shares) for shares in logged[:2]))
-    with pytest.warns(UserWarning, match="log_extra"):
-        trainer._around.log_extra("answer", [1])
+    lines = [json.loads(line) for line in (tmp_path / "extra.jsonl").read_text().splitlines()]
+    assert [line["values"] for line in lines] == logged
+    assert [(line["step"], line["column"]) for line in lines] == [(1, "share")] * 2 + [(2, "share")] * 2
 
 
 def test_a_second_call_of_train_is_a_second_run(folder: Path, tmp_path: Path) -> None:

@@ -162,7 +162,6 @@ class KTOConfig(Config):
     ref_model_mixup_alpha: float = 0.6
     ref_model_sync_steps: int = 512
     max_completion_length: int | None = None
-    """Longer completions lose their end."""
 
 
 @config

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..learner import LearnerConfig
 from ..methods import CPO, GRPO, KTO, ORPO, PPO, RLOO, SFT, Method, RewardModel
-from .configs import Config, CPOConfig, KTOConfig, ORPOConfig
+from .configs import Config, CPOConfig, DPOConfig, KTOConfig, ORPOConfig
 from .dpo_losses import dpo
 from .online_configs import GRPOConfig, PPOConfig, RLOOConfig
 
@@ -128,7 +128,7 @@ def plan(config: Config, world: int = 1) -> Plan:
         shuffle=sampling == "random" and bool(get("shuffle_dataset", True) if rollouts else True),
         max_length=config.max_length,
         max_prompt_length=config.max_prompt_length,
-        max_completion_length=get("max_completion_length") if not rollouts else None,
+        max_completion_length=get("max_completion_length") if isinstance(config, DPOConfig) else None,
         truncation=str(get("truncation_mode", "keep_start")),
         bf16=config.wants_bf16,
         use_cpu=config.use_cpu,

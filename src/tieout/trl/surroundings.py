@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
+import json
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from ..learner import Learner
+from ..monitors import Monitor
 from ..samplers import PolicySampler, SamplingParams
 from ..types import Completion, Group
 
@@ -24,6 +26,8 @@ class Surroundings:
     """Text -> its tokens, of what was sampled last."""
     measured: dict[str, list[float]] = field(default_factory=dict)
     """Name -> what the functions have logged since the last step."""
+    extra: list[dict[str, Any]] = field(default_factory=list)
+    """Columns and values that the functions have logged since the last step, a call each."""
 
     def ids(self, text: str) -> list[int]:
         """The tokens that were sampled; of a text that was not, those of the tokenizer."""
@@ -37,16 +41,23 @@ class Surroundings:
         self.measured.setdefault(name, []).append(float(value))
 
     def log_extra(self, column: str, values: Sequence[Any]) -> None:
-        """TRL's table of completions is not printed here."""
-        warnings.warn(
-            f"log_extra({column!r}): without effect; output_dir/groups.jsonl has all completions",
-            stacklevel=2,
-        )
+        """TRL's: a column of the table of completions; here a line of output_dir/extra.jsonl, a call each."""
+        self.extra.append({"column": column, "values": list(values)})
 
-    def monitor(self, step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
-        """Add what the functions have logged."""
-        metrics.update({name: fmean(values) for name, values in self.measured.items()})
-        self.measured.clear()
+    def monitor(self, folder: Path | None) -> Monitor:
+        """Adds what the functions have logged to the metrics, and to extra.jsonl in the folder of the rank that writes."""
+
+        def monitor(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
+            metrics.update({name: fmean(values) for name, values in self.measured.items()})
+            if folder is not None and self.extra:
+                folder.mkdir(parents=True, exist_ok=True)
+                with open(folder / "extra.jsonl", "a", encoding="utf-8") as file:
+                    for line in self.extra:
+                        file.write(json.dumps({"step": step, **line}, ensure_ascii=False, default=str) + "\n")
+            self.measured.clear()
+            self.extra.clear()
+
+        return monitor
 
 
 class Remembering:

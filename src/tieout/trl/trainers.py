@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 from ..learner.scalar import ScalarKind
@@ -135,7 +136,8 @@ class GRPOTrainer(Trainer):
         return Task("trl", lambda split: rows, reward)
 
     def _monitors(self) -> list[Monitor]:
-        return [self._around.monitor]
+        writes = self.is_world_process_zero()
+        return [self._around.monitor(Path(self.args.output_dir or "trainer_output") if writes else None)]
 
     def _sampler(self) -> PolicySampler:
         if self.plan.vllm is None:

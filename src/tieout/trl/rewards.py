@@ -1,0 +1,155 @@
+r"""TRL's reward functions, by the same names and for the same columns, over this library's own readers.
+
+`accuracy_reward` compares numbers by value and other answers as they are written; TRL's also knows algebra
+(math_verify): there `x(x+1)` is `x^2+x`, here it is another answer, and scores 0. The library's own rewards
+(`numeric`, `overlong`, ...) take completions as text: see `tieout.rewards`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .answers import answer_of, gold_of
+
+Said = str | Sequence[dict[str, Any]]
+"""A completion: text, or the one message that the trainers give for conversations."""
+Scores = list[float | None]
+
+
+def accuracy_reward(
+    completions: Sequence[Said],
+    solution: Sequence[str],
+    log_extra: Callable[..., None] | None = None,
+    **_: Any,
+) -> Scores:
+    r"""[K] 1.0 where a completion's answer is the solution's, else 0.0; None where the solution gives none.
+
+    The answer is the last `\boxed{...}`; else what stands after `####` or `Answer:`, in `<answer>`, or between
+    dollar signs at the end. A solution may also be the bare answer. Numbers are equal by value: `\frac{1}{2}` is
+    0.5, `1,000` is 1000, `50\%` is 0.5 and `(5)` is minus 5; currencies and units are not compared. Anything else is
+    compared as written, without LaTeX's spacing.
+
+    >>> accuracy_reward([r"so \boxed{\frac{1}{3}}", r"so \boxed{0.5}"], [r"\frac{1}{3}", r"$\frac{1}{3}$"])
+    [1.0, 0.0]
+    """
+    wanted = [gold_of(text) for text in solution]
+    given = [answer_of(_text(completion)) for completion in completions]
+    if log_extra is not None:
+        log_extra("solution", list(solution))
+        log_extra("gold_parsed", ["[unparseable]" if gold is None else str(gold) for gold in wanted])
+        log_extra("answer_parsed", ["[unparseable]" if answer is None else str(answer) for answer in given])
+    return [
+        None if gold is None else float(answer == gold) for answer, gold in zip(given, wanted, strict=True)
+    ]
+
+
+def reasoning_accuracy_reward(
+    completions: Sequence[Said],
+    solution: Sequence[str],
+    reasoning_delimiters: Sequence[str] | None = None,
+    log_extra: Callable[..., None] | None = None,
+    **_: Any,
+) -> Scores:
+    r"""`accuracy_reward` of what follows the last `</think>`; 0.0 where the reasoning never ends.
+
+    >>> reasoning_accuracy_reward([r"<think>so</think> \boxed{5}", r"<think> \boxed{5}"], ["5", "5"])
+    [1.0, 0.0]
+    """
+    ends = reasoning_delimiters or ["</think>"]
+    parts = [_after(_text(completion), ends) for completion in completions]
+    scores = accuracy_reward([part or "" for part in parts], solution, log_extra)
+    return [0.0 if part is None else score for part, score in zip(parts, scores, strict=True)]
+
+
+def think_format_reward(completions: Sequence[Said], **_: Any) -> list[float]:
+    """[K] 1.0 where a completion begins with `<think>`, has it once, and closes it; else 0.0.
+
+    >>> think_format_reward(["<think>so</think> yes", "<think>so", "yes"])
+    [1.0, 0.0, 0.0]
+    """
+    texts = [_text(completion) for completion in completions]
+    return [
+        float(text.startswith("<think>") and text.count("<think>") == 1 and "</think>" in text)
+        for text in texts
+    ]
+
+
+def get_soft_overlong_punishment(
+    max_completion_len: int, soft_punish_cache: int
+) -> Callable[..., list[float]]:
+    """DAPO, eq. 13 of https://arxiv.org/abs/2503.14476, in tokens: 0.0, then in a line to -1.0 at the full length.
+
+    >>> get_soft_overlong_punishment(100, 20)([[1] * 80, [1] * 90, [1] * 101])
+    [0.0, -0.5, -1.0]
+    """
+    free = max_completion_len - soft_punish_cache
+
+    def soft_overlong_punishment_reward(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
+        over = [len(ids) - free for ids in completion_ids]
+        return [0.0 if o <= 0 else -1.0 if o > soft_punish_cache else -o / soft_punish_cache for o in over]
+
+    return soft_overlong_punishment_reward
+
+
+def get_repetition_penalty_reward(
+    ngram_size: int = 3, max_penalty: float = -1.0
+) -> Callable[..., list[float]]:
+    """`max_penalty` times the share of runs of `ngram_size` tokens that came before. ValueError: it is above 0.
+
+    >>> get_repetition_penalty_reward(ngram_size=2)([[1, 2, 3, 4], [5, 5, 5, 5, 5]])
+    [0.0, -0.75]
+    """
+    if max_penalty > 0:
+        raise ValueError(f"max_penalty is {max_penalty}; a penalty is not above 0")
+
+    def penalty(ids: Sequence[int]) -> float:
+        runs = [tuple(ids[i : i + ngram_size]) for i in range(len(ids) - ngram_size + 1)]
+        repeated = len(runs) - len(set(runs))
+        return max_penalty * repeated / len(runs) if repeated else 0.0
+
+    def repetition_penalty_reward(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
+        return [penalty(ids) for ids in completion_ids]
+
+    return repetition_penalty_reward
+
+
+def get_cosine_scaled_reward(
+    max_len: int,
+    min_value_wrong: float = -1.0,
+    max_value_wrong: float = -0.5,
+    min_value_correct: float = 0.5,
+    max_value_correct: float = 1.0,
+) -> Callable[..., Scores]:
+    r"""Accuracy by length, of https://arxiv.org/abs/2502.03373: short is best if right, and worst if wrong.
+
+    >>> get_cosine_scaled_reward(100)([r"\boxed{5}", r"\boxed{6}"], ["5", "5"], [[1] * 50] * 2)
+    [0.75, -0.75]
+    """
+
+    def cosine_scaled_reward(
+        completions: Sequence[Said],
+        solution: Sequence[str],
+        completion_ids: Sequence[Sequence[int]],
+        **_: Any,
+    ) -> Scores:
+        scores: Scores = []
+        for right, ids in zip(accuracy_reward(completions, solution), completion_ids, strict=True):
+            short, long = (
+                (max_value_correct, min_value_correct) if right else (min_value_wrong, max_value_wrong)
+            )
+            share = (1 + math.cos(math.pi * min(1.0, len(ids) / max_len))) / 2
+            scores.append(None if right is None else long + (short - long) * share)
+        return scores
+
+    return cosine_scaled_reward
+
+
+def _text(completion: Said) -> str:
+    return completion if isinstance(completion, str) else str(completion[0]["content"])
+
+
+def _after(text: str, ends: Sequence[str]) -> str | None:
+    end = next((end for end in ends if end in text), None)
+    return None if end is None else text.rpartition(end)[2]
