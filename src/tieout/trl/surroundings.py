@@ -45,7 +45,7 @@ class Surroundings:
         self.extra.append({"column": column, "values": list(values)})
 
     def monitor(self, folder: Path | None) -> Monitor:
-        """Adds what the functions have logged to the metrics, and to extra.jsonl in the folder of the rank that writes."""
+        """Adds what the functions have logged to the metrics, and to extra.jsonl in the folder, if there is one."""
 
         def monitor(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
             metrics.update({name: fmean(values) for name, values in self.measured.items()})
