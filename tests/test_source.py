@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -374,6 +374,24 @@ def test_a_play_that_outgrows_the_context_ends_as_a_wrong_answer_and_the_others_
     assert group.scores == [0.0, 0.0, 0.0]
     assert [c.finish_reason for c in group.completions] == ["length", "stop", "stop"]
     assert source.counts == Counter(completions=3, crashed=1, scored=2)
+    assert group.completions[0].text == "left" * 20
+
+
+def test_outgrowing_the_context_pays_no_more_than_the_worst_of_the_group(chat: Chat) -> None:
+    def stubborn(row: Row) -> Generator[str, str, float]:
+        try:
+            text = yield "Go on."
+            while text != "stop":
+                text = yield "More."
+        except GeneratorExit:
+            raise OSError("the board cannot be closed") from None
+        return -1.0
+
+    source = scripted(chat, says=lambda p, r: "x" * 30 if r == 0 else "stop", task={"environment": stubborn})
+    source.task = replace(source.task, reward=None)
+    source.sampler.context = 90  # type: ignore[union-attr]
+    (group,) = first(source.rollouts(1, 2, max_new_tokens=8))
+    assert group.scores == [-1.0, -1.0]
 
 
 def test_a_turn_that_was_cut_off_is_closed_before_the_reply(chat: Chat) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -243,9 +244,13 @@ class Source:
                     f"task {self.task.name!r}: the environment opened two plays of one row differently; the first "
                     "observation must follow from the row, since a group has one prompt"
                 )
-            groups += self._scored(
-                played[0].prompt, [e.completion() for e in played], [e.outcome() for e in played], row
-            )
+            outcomes = [e.outcome() for e in played]
+            lowest = min([0.0, *(o.score for o in outcomes if o.score is not None)])
+            outcomes = [
+                replace(o, as_wrong=lowest) if e.outgrown else o
+                for e, o in zip(played, outcomes, strict=True)
+            ]
+            groups += self._scored(played[0].prompt, [e.completion() for e in played], outcomes, row)
         return groups
 
 
@@ -276,7 +281,8 @@ class Episode:
         if not self.done and self.mask and len(self.tokens) > longest:
             self.outgrown = self.done = True
             self.finish_reason = "length"
-            self.game.close()
+            with suppress(Exception):  # whatever it does at its end, the others play on
+                self.game.close()
         return not self.done
 
     def take(self, turn: Completion) -> None:
@@ -306,7 +312,7 @@ class Episode:
 
     def outcome(self) -> Outcome:
         """What the environment returned, judged as a reward's value is. A play that outgrew the context is a wrong
-        answer, counted as `crashed`: ending there must be no way out."""
+        answer, counted as `crashed`, and worth as little as the worst of its group: ending there must be no way out."""
         if self.outgrown:
             reason = f"the play outgrew the model's context after {len(self.tokens)} tokens"
             return Outcome("errored", None, reason, cause="completion", as_wrong=0.0)
@@ -320,10 +326,11 @@ class Episode:
 
     def completion(self) -> Completion:
         """The whole play as one completion; its text is the policy's last turn."""
+        said = next((m["content"] for m in reversed(self.messages) if m["role"] == "assistant"), "")
         return Completion(
             self.tokens[len(self.prompt) :],
             self.mask,
             self.logprobs,
-            self.messages[-1]["content"],
+            said,
             self.finish_reason,
         )

@@ -162,7 +162,9 @@ def train(
                     _tell(on_step, step, metrics, ranks)
             # Asked once: a signal between two questions must not skip the save.
             stop = ranks.any(asked_to_stop())
-            due = save_steps(step) if callable(save_steps) else save_steps and step % save_steps == 0
+            due = bool(save_steps) and not callable(save_steps) and step % save_steps == 0
+            if callable(save_steps):
+                due = ranks.any(save_steps(step))
             if stop or due:
                 save()
             if stop:

@@ -122,5 +122,20 @@ def test_a_method_is_a_frozen_dataclass_that_needs_no_argument(name: str) -> Non
     assert min(method.learning_rate, method.batch_size, method.epochs) > 0
 
 
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("dpo", "loss_type"),
+        ("kto", "loss_type"),
+        ("cpo", "loss_type"),
+        ("grpo", "advantage"),
+        ("ppo", "kl_estimator"),
+    ],
+)
+def test_a_name_that_is_none_of_the_choices_is_refused_with_them(name: str, field: str) -> None:
+    with pytest.raises(ValueError, match=rf"{field} is 'typo'; it must be one of \w+, \w+"):
+        METHODS[name](**{field: "typo"})
+
+
 def test_the_table_names_the_classes() -> None:
     assert {"sft": SFT, "dpo": DPO, "grpo": GRPO}.items() <= METHODS.items()

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+
+def check_choices(method: Any) -> None:
+    """ValueError: a field that is one of a few names has another."""
+    for name, hint in get_type_hints(type(method)).items():
+        if get_origin(hint) is Literal and getattr(method, name) not in get_args(hint):
+            choices = ", ".join(map(str, get_args(hint)))
+            raise ValueError(f"{name} is {getattr(method, name)!r}; it must be one of {choices}")
 
 
 def at_least(limit: float, method: Any, *names: str) -> None:

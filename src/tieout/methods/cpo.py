@@ -15,6 +15,7 @@ from ..losses import cross_entropy
 from ..preference_losses import CPO_LOSSES, check_preference
 from ..source import Source
 from ..types import Group
+from .checks import check_choices
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class CPO:
     """By how much the chosen must win, in SimPO."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         smooths, has_gamma = self.label_smoothing != 0, self.simpo_gamma != CPO.simpo_gamma
         CPO_LOSSES[self.loss_type].refuse_unused(
             self.loss_type, label_smoothing=smooths, simpo_gamma=has_gamma

@@ -16,6 +16,7 @@ from ..losses import cross_entropy
 from ..preference_losses import DIVERGENCES, PAIR_LOSSES, check_preference
 from ..source import Source
 from ..types import Group
+from .checks import check_choices
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class DPO:
     """Weight of the cross entropy of the chosen completions (RPO, https://arxiv.org/abs/2404.19733)."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         spec = PAIR_LOSSES[self.loss_type]
         smooths, has_tau = self.label_smoothing != 0, self.discopop_tau != DPO.discopop_tau
         spec.refuse_unused(self.loss_type, label_smoothing=smooths, discopop_tau=has_tau)

@@ -24,7 +24,7 @@ from ..losses import clipped_policy
 from ..policy_losses import KL, cispo, entropy_bonus, sapo
 from ..source import Source
 from ..types import Completion, Group
-from .checks import at_least, check_rollouts
+from .checks import at_least, check_choices, check_rollouts
 
 Advantage = Literal["zscore", "mean", "leave_one_out", "maxrl", "batch_zscore"]
 PolicyLoss = Literal["clip", "gspo", "sequence", "cispo", "sapo"]
@@ -92,6 +92,7 @@ class GRPO:
     """The reference becomes the policy every so many steps; 0: it stays what it was at step 0."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         check_rollouts(self, group_size=2)
         at_least(1, self, "updates_per_batch")
         at_least(0, self, "epsilon_low", "epsilon_high", "beta", "tis_cap", "reference_steps")

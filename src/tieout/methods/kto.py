@@ -15,6 +15,7 @@ from ..learner import Learner
 from ..preference_losses import check_preference, kto
 from ..source import Source
 from ..types import Group
+from .checks import check_choices
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class KTO:
     """A completion is good if its label is above: True and False are 1 and 0; a task's own labels may be graded."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         if self.loss_type == "kto" and self.batch_size < 2:
             raise ValueError(
                 "the reference point of KTO comes from mismatched pairs: batch_size needs at least 2"

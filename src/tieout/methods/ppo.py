@@ -22,7 +22,7 @@ from ..losses import clipped_policy, kl_from_policy
 from ..policy_losses import KL, clipped_value
 from ..source import Source
 from ..types import Completion, Group
-from .checks import at_least, check_rollouts
+from .checks import at_least, check_choices, check_rollouts
 
 KL_FACTOR = "kl_factor"
 """Under this name the learner remembers between steps by what the coefficient is multiplied, where it adapts."""
@@ -86,6 +86,7 @@ class PPO:
     def __post_init__(self) -> None:
         at_least(1, self, "num_ppo_epochs", "num_mini_batches", "kl_horizon")
         at_least(0, self, "epsilon_low", "epsilon_high", "value_clip", "kl_coef", "kl_target", "target_kl")
+        check_choices(self)
         check_rollouts(self)
         if self.kl_target and not self.kl_coef:
             raise ValueError(
