@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import itertools
 import math
@@ -159,6 +160,34 @@ def test_a_checkpoint_of_an_epoch_or_of_a_callback_can_be_gone_on_from(trained: 
         again = trl.SFTTrainer(trainer._model.name, trainer.args, ROWS, peft_config=LoraConfig(r=2))
         again.train(resume_from_checkpoint=str(folder / f"checkpoint-{steps[0]}"))
         assert len(again._losses) == 6 - steps[0]
+
+
+def test_a_resumed_run_remembers_the_best_and_what_it_saw(trained: Callable[..., Any]) -> None:
+    best = {
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "save_strategy": "best",
+        "metric_for_best_model": "loss",
+    }
+    options = {
+        **best,
+        "greater_is_better": True,
+        "learning_rate": 1e-2,
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+    }
+    first = trained(**options)  # the loss falls: the first evaluation stays the best
+    assert first.state.best_global_step == 1
+    args = copy.copy(first.args)
+    args.max_steps = 8
+    again = trl.SFTTrainer(first._model.name, args, ROWS, ROWS, peft_config=LoraConfig(r=2))
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == 8
+    assert (again.state.best_global_step, again.state.best_metric) == (1, first.state.best_metric)
+    assert Path(str(again.state.best_model_checkpoint)).exists()
+    assert again.state.num_input_tokens_seen == pytest.approx(
+        first.state.num_input_tokens_seen * 8 / 6, rel=0.2
+    )
 
 
 def test_the_best_checkpoint_is_the_one_that_is_saved(trained: Callable[..., Any], tmp_path: Path) -> None:

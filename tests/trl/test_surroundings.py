@@ -14,6 +14,9 @@ from peft import IA3Config, LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from tieout import trl
+from tieout.chat import Chat
+from tieout.trl.surroundings import Surroundings
+from tieout.types import Completion
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 PROMPTS = Dataset.from_list([{"prompt": f"{i} and"} for i in range(4)])
@@ -35,7 +38,7 @@ def grpo(folder: Path, out: Path, function: Any, **options: Any) -> Any:
     args = trl.GRPOConfig(
         str(out), **given, max_steps=2, use_cpu=True, report_to=[], save_strategy="no", **options
     )
-    return trl.GRPOTrainer(str(folder), function, args, PROMPTS)
+    return trl.GRPOTrainer(str(folder), function, args, PROMPTS, PROMPTS)
 
 
 def test_rewards_see_the_tokens_that_were_sampled(folder: Path, tmp_path: Path) -> None:
@@ -52,24 +55,42 @@ def test_rewards_see_the_tokens_that_were_sampled(folder: Path, tmp_path: Path) 
     assert first["reward"] == pytest.approx(first["completions/mean_length"])
 
 
-def test_what_a_reward_logs_is_in_the_log_of_its_step(folder: Path, tmp_path: Path) -> None:
+def test_what_a_reward_logs_is_in_the_log_of_its_step_and_of_its_evaluation(
+    folder: Path, tmp_path: Path
+) -> None:
     logged: list[list[float]] = []
 
     def letters(completions: list[str], log_metric: Any, log_extra: Any, **_: Any) -> list[float]:
         shares = [sum(c.isalpha() for c in text) / max(1, len(text)) for text in completions]
         log_metric("letters", fmean(shares))
+        log_metric("reward", 1000.0)  # ours of that name is what was measured
         log_extra("share", shares)
         logged.append(shares)
         return shares
 
-    trainer = grpo(folder, tmp_path, letters)
+    trainer = grpo(folder, tmp_path, letters, eval_strategy="steps", eval_steps=1)
     trainer.train()
-    history = [entry["letters"] for entry in trainer.state.log_history if "letters" in entry]
-    assert len(history) == 2
-    assert history[0] == pytest.approx(fmean(fmean(shares) for shares in logged[:2]))
+    history = [entry for entry in trainer.state.log_history if "letters" in entry]
+    evaluated = [entry for entry in trainer.state.log_history if "eval_letters" in entry]
+    assert len(history) == len(evaluated) == 2
+    trained, held_out = logged[:2], logged[2:6]  # two prompts a step, and four of the evaluation after it
+    assert history[0]["letters"] == pytest.approx(fmean(fmean(shares) for shares in trained))
+    assert evaluated[0]["eval_letters"] == pytest.approx(fmean(fmean(shares) for shares in held_out))
+    assert history[0]["reward"] == pytest.approx(history[0]["letters"])
     lines = [json.loads(line) for line in (tmp_path / "extra.jsonl").read_text().splitlines()]
-    assert [line["values"] for line in lines] == logged
+    assert [line["values"] for line in lines] == [*logged[:2], *logged[6:8]]
     assert [(line["step"], line["column"]) for line in lines] == [(1, "share")] * 2 + [(2, "share")] * 2
+
+
+def test_of_equal_texts_each_has_its_own_tokens(tiny_tokenizer: Any) -> None:
+    around = Surroundings(Chat(tiny_tokenizer), lambda: None)
+    prompt = around.chat.prompt("p")
+    ended = Completion([7, 1], [True, True], text="a")
+    cut_off = Completion([7], [True], text="a", finish_reason="length")
+    around.sampled[tuple(prompt)] = [ended, cut_off]
+    for _ in range(2):  # every reward function asks
+        assert around.ids("p", ["a", "a"]) == [[7, 1], [7]]
+    assert around.ids("p", ["b"]) == [tiny_tokenizer("b", add_special_tokens=False)["input_ids"]]
 
 
 def test_a_second_call_of_train_is_a_second_run(folder: Path, tmp_path: Path) -> None:
@@ -83,6 +104,20 @@ def test_a_second_call_of_train_is_a_second_run(folder: Path, tmp_path: Path) ->
         assert result.global_step == 3
         losses.append(result.training_loss)
     assert losses[1] < losses[0]
+
+
+def test_a_second_run_keeps_its_own_checkpoints_and_sets_the_first_ones_aside(
+    folder: Path, tmp_path: Path
+) -> None:
+    args = trl.SFTConfig(
+        str(tmp_path), max_steps=6, use_cpu=True, report_to=[], save_steps=2, save_total_limit=1
+    )
+    trainer = trl.SFTTrainer(str(folder), args, TEXTS, peft_config=LoraConfig(r=4))
+    trainer.train()
+    trainer.state.max_steps = 4
+    trainer.train()
+    assert [p.name for p in tmp_path.glob("checkpoint-*")] == ["checkpoint-4"]
+    assert [p.name for p in (tmp_path / "checkpoints-before-1").glob("checkpoint-*")] == ["checkpoint-6"]
 
 
 def test_hooks_that_nothing_calls_are_refused() -> None:
@@ -137,11 +172,10 @@ def test_a_reward_model_may_be_a_classifier_by_name(folder: Path, tmp_path: Path
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from tieout.trl.functions import rewards
-    from tieout.trl.surroundings import Surroundings
 
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    around = Surroundings(tokenizer, lambda: None)
+    around = Surroundings(Chat(tokenizer), lambda: None)
     with pytest.raises(OSError, match="no-such-owner/no-such-model"):
         rewards("no-such-owner/no-such-model", None, None, around, None)
     score = rewards(model, None, None, around, tokenizer)

@@ -7,7 +7,7 @@ import math
 import operator
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -24,12 +24,17 @@ from transformers.trainer_callback import (
 from transformers.trainer_pt_utils import log_metrics, save_metrics
 
 from ..learner import Learner
-from ..monitors import StopTraining, sampled_rows
+from ..monitors import Memory, Monitor, StopTraining, remembers, sampled_rows
 from ..rewards.outcomes import reward_name
 from ..source import Source
 from ..types import Group
 from .metric_names import by_trl_names, fed_tokens
 from .plan import Plan
+
+BEGUN: dict[str, Any] = {
+    "best_metric": None, "best_model_checkpoint": None, "best_global_step": None, "num_input_tokens_seen": 0,
+}  # fmt: skip
+"""What the state remembers besides steps, before the first one."""
 
 
 class Events:
@@ -57,12 +62,20 @@ class Events:
             [DefaultFlowCallback, *_reporters(self.plan.reporting if leads else ()), *callbacks, shown],
             self._model.network, tokenizer, self.learner.optimizer, None,
         )  # fmt: skip
-        self._window: list[dict[str, float]] = []
         self._losses: list[float] = []
-        self._first = 0
-        self._best: dict[str, torch.Tensor] | None = None
-        self._saved = 0
+        self._reset()
         self._event("on_init_end")
+
+    def _reset(self) -> None:
+        """As before the first step."""
+        for name, value in BEGUN.items():
+            setattr(self.state, name, value)
+        self.state.global_step, self.state.epoch = 0, 0.0
+        self.control.should_training_stop = False
+        self._window: list[dict[str, float]] = []
+        self._first = self._saved = 0
+        self._best: dict[str, torch.Tensor] | None = None
+        self._memory: Memory = dict(BEGUN)
 
     _model: Any
 
@@ -114,18 +127,39 @@ class Events:
         self.control = getattr(self.callback_handler, name)(self.args, self.state, self.control)
 
     def _on_start(self, step: int) -> None:
+        """The state as it was at this step; what `remembers` kept of it has been put back already."""
         self.state.global_step = self._first = step
+        for name in BEGUN:
+            setattr(self.state, name, self._memory[name])
+        kept = self._checkpoint(step) / "trainer_state.json"
+        if step and kept.exists():
+            self.state.log_history = TrainerState.load_from_json(str(kept)).log_history
         self._event("on_epoch_begin")
         self._event("on_step_begin")
+
+    def _step_monitor(self) -> Monitor:
+        """`_after_step`, whose state is saved with the weights."""
+
+        @remembers(self._memory)
+        def monitor(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
+            try:
+                self._after_step(step, groups, metrics)
+            finally:
+                self._memory.update({name: getattr(self.state, name) for name in BEGUN})
+
+        return monitor
+
+    def _told(self, step: int) -> dict[str, float]:
+        """Metrics that the user's own functions have logged."""
+        return {}
 
     def _after_step(self, step: int, groups: Sequence[Group], metrics: Mapping[str, float]) -> None:
         """The last monitor, which every rank asks: an evaluation is shared out among them, and may end the run."""
         last = step >= self.state.max_steps
         self.state.global_step, self.state.epoch = step, self.source.position / len(self.source.rows)
         self.state.num_input_tokens_seen += fed_tokens(groups)
-        self._window.append(
-            self._reported({k: v for k, v in metrics.items() if isinstance(v, int | float)}, groups)
-        )
+        numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
+        self._window.append(self._told(step) | self._reported(numbers, groups))
         self._losses += [metrics["loss"]] if "loss" in metrics else []  # none where nothing was trained
         self._record(step, groups)
         self._event("on_step_end")
@@ -141,7 +175,11 @@ class Events:
             self._event("on_step_begin")
 
     def _obey(self, last: bool) -> None:
-        """Log, evaluate and save, where a callback (transformers' own, to begin with) said so."""
+        """Log, evaluate and save, where a callback (transformers' own, to begin with) said so, on whichever rank."""
+        flags = ("should_log", "should_evaluate", "should_save", "should_training_stop")
+        said = self.learner.processes.gather([getattr(self.control, flag) for flag in flags])
+        for flag, values in zip(flags, zip(*said, strict=True), strict=True):
+            setattr(self.control, flag, any(values))
         if (self.control.should_log or last) and self._window:
             self._log()
         if self.control.should_evaluate:

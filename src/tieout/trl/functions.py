@@ -95,7 +95,7 @@ def _adapted(function: Callable[..., Any], around: Surroundings) -> Any:
         extra: dict[str, Any] = {
             "prompts": list(prompts),
             "completions": said,
-            "completion_ids": [around.ids(text) for text in completions],
+            "completion_ids": around.ids(prompts[0], completions),
             "trainer_state": around.state(),
             "log_extra": around.log_extra,
             "log_metric": around.log_metric,

@@ -3,67 +3,79 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from ..chat import Chat
 from ..learner import Learner
-from ..monitors import Monitor
+from ..learner.processes import Processes, join
 from ..samplers import PolicySampler, SamplingParams
-from ..types import Completion, Group
+from ..types import Completion, Prompt
 
 
 @dataclass
 class Surroundings:
     """Of one trainer."""
 
-    tokenizer: Any
+    chat: Chat
     state: Callable[[], Any]
     """The trainer's state of now."""
-    sampled: dict[str, list[int]] = field(default_factory=dict)
-    """Text -> its tokens, of what was sampled last."""
+    processes: Processes = field(default_factory=join)
+    sampled: dict[tuple[int, ...], list[Completion]] = field(default_factory=dict)
+    """Tokens of a prompt -> what was sampled last for it."""
     measured: dict[str, list[float]] = field(default_factory=dict)
-    """Name -> what the functions have logged since the last step."""
+    """Name -> what the functions have logged since it was last taken."""
     extra: list[dict[str, Any]] = field(default_factory=list)
-    """Columns and values that the functions have logged since the last step, a call each."""
+    """Columns and values that the functions have logged since they were last taken, a call each."""
 
-    def ids(self, text: str) -> list[int]:
-        """The tokens that were sampled; of a text that was not, those of the tokenizer."""
-        known = self.sampled.get(text)
-        return list(
-            known if known is not None else self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        )
+    def ids(self, prompt: Prompt, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens that were sampled, for each text; of texts that were not, those of the tokenizer."""
+        left = list(self.sampled.get(tuple(self.chat.prompt(prompt)), ()))
+        found = []
+        for text in texts:
+            place = next((i for i, c in enumerate(left) if c.text == text), None)
+            known = None if place is None else left.pop(place).tokens
+            tokens = (
+                self.chat.tokenizer(text, add_special_tokens=False)["input_ids"] if known is None else known
+            )
+            found.append(list(tokens))
+        return found
 
     def log_metric(self, name: str, value: float) -> None:
-        """TRL's: its mean over the step is logged."""
+        """TRL's: its mean over the step, or over the evaluation, is logged."""
         self.measured.setdefault(name, []).append(float(value))
 
     def log_extra(self, column: str, values: Sequence[Any]) -> None:
         """TRL's: a column of the table of completions; here a line of output_dir/extra.jsonl, a call each."""
         self.extra.append({"column": column, "values": list(values)})
 
-    def monitor(self, folder: Path | None) -> Monitor:
-        """Adds what the functions have logged to the metrics, and to extra.jsonl in the folder, if there is one."""
+    def take(self, folder: Path | None, step: int) -> dict[str, float]:
+        """What the functions of all ranks have logged since: the means; the columns go into the folder's extra.jsonl.
 
-        def monitor(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
-            metrics.update({name: fmean(values) for name, values in self.measured.items()})
-            if folder is not None and self.extra:
-                folder.mkdir(parents=True, exist_ok=True)
-                with open(folder / "extra.jsonl", "a", encoding="utf-8") as file:
-                    for line in self.extra:
-                        file.write(json.dumps({"step": step, **line}, ensure_ascii=False, default=str) + "\n")
-            self.measured.clear()
-            self.extra.clear()
-
-        return monitor
+        Every rank asks, and gets the same; None writes nothing.
+        """
+        lines = [json.dumps({"step": step, **line}, ensure_ascii=False, default=str) for line in self.extra]
+        told = self.processes.gather([self.measured, lines])
+        self.measured, self.extra = {}, []
+        means: dict[str, list[float]] = {}
+        for measured, _ in told:
+            for name, values in measured.items():
+                means.setdefault(name, []).extend(values)
+        written = [line + "\n" for _, lines in told for line in lines]
+        if folder is not None and written and self.processes.leads:
+            folder.mkdir(parents=True, exist_ok=True)
+            with open(folder / "extra.jsonl", "a", encoding="utf-8") as file:
+                file.writelines(written)
+        return {name: fmean(values) for name, values in means.items()}
 
 
 class Remembering:
-    """A sampler that notes which tokens each text was."""
+    """A sampler that notes what it drew for each prompt."""
 
-    def __init__(self, sampler: PolicySampler, sampled: dict[str, list[int]]) -> None:
+    def __init__(self, sampler: PolicySampler, sampled: dict[tuple[int, ...], list[Completion]]) -> None:
         self.sampler, self.sampled = sampler, sampled
 
     @property
@@ -81,5 +93,6 @@ class Remembering:
         """What the sampler draws."""
         drawn = self.sampler.sample(prompts, num_completions, params)
         self.sampled.clear()
-        self.sampled.update({c.text: c.tokens for group in drawn for c in group})
+        for prompt, completions in zip(prompts, drawn, strict=True):
+            self.sampled.setdefault(tuple(prompt), []).extend(completions)
         return drawn

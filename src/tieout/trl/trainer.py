@@ -21,7 +21,7 @@ from ..learner import Learner
 from ..learner.checkpoint import Checkpoints, save_adapter
 from ..learner.models import Model
 from ..learner.scalar import ScalarKind
-from ..monitors import DEFAULT, Monitor, StopTraining, stop_on_divergence
+from ..monitors import DEFAULT, StopTraining, stop_on_divergence
 from ..source import Source
 from ..train import train
 from ..types import Row
@@ -153,10 +153,6 @@ class Trainer(Events):
     def _wants_reference(self) -> bool:
         return self.needs_reference
 
-    def _monitors(self) -> list[Monitor]:
-        """What adds metrics of its own."""
-        return []
-
     # ------------------------------------------------------------ what users call
 
     @property
@@ -187,7 +183,7 @@ class Trainer(Events):
                 self.learner,
                 steps=self.state.max_steps,
                 schedule=self.plan.schedule,  # type: ignore[arg-type]
-                monitors=[*DEFAULT, stop_on_divergence(), *self._monitors(), self._after_step],
+                monitors=[*DEFAULT, stop_on_divergence(), self._step_monitor()],
                 checkpoints=checkpoints if resume or self.args.save_strategy != "no" else None,
                 save_steps=lambda step: step == self._saved,
                 on_start=self._on_start,
@@ -208,11 +204,10 @@ class Trainer(Events):
 
     def _begin_again(self) -> None:
         """All steps once more, from the weights as they are: a second call of `train`, as in transformers."""
-        self.learner.step = self.source.position = self.state.global_step = 0
+        self.learner.step = self.source.position = self.learner.skipped_updates = 0
         self.learner.optimizer.state.clear()
-        self.state.epoch, self.control.should_training_stop = 0.0, False
-        self.state.best_metric = self.state.best_model_checkpoint = self._best = None
-        self.state.num_input_tokens_seen = 0
+        self.learner.memory.clear()
+        self._reset()
 
     def _checkpoints(self, resume: bool | str | None) -> Checkpoints:
         """Where resuming finds what it needs; what an earlier run left there is set aside unless it goes on."""
@@ -221,7 +216,7 @@ class Trainer(Events):
         kept = Checkpoints(folder, self.plan.keep_checkpoints or 10**6)
         ranks = self.learner.processes
         if not resume:
-            ranks.first(lambda: _aside(folder) if folder.exists() else None)
+            ranks.first(lambda: _aside(folder))
             return kept
         number = Path(resume).name.removeprefix("checkpoint-") if isinstance(resume, str) else ""
         state = kept.peek(self.learner, before=int(number) + 1 if number.isdigit() else None)
@@ -340,9 +335,14 @@ def _told(tokenizer: Any, plan: Plan) -> Any:
 
 
 def _aside(folder: Path) -> None:
-    """Keep checkpoints of an earlier run under a free name."""
+    """Keep the checkpoints of an earlier run, and what it exported, under a free name."""
+    exported = sorted(folder.parent.glob("checkpoint-[0-9]*"))
+    if not folder.exists() and not exported:
+        return
     number = 1
     while (other := folder.with_name(f"{folder.name}-before-{number}")).exists():
         number += 1
-    folder.rename(other)
-    warnings.warn(f"{folder} held checkpoints of an earlier run; they are in {other}", stacklevel=3)
+    folder.rename(other) if folder.exists() else other.mkdir(parents=True)
+    for old in exported:
+        old.rename(other / old.name)
+    warnings.warn(f"{folder.parent} held checkpoints of an earlier run; they are in {other}", stacklevel=3)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..learner.scalar import ScalarKind
-from ..monitors import DEFAULT, Monitor
+from ..monitors import DEFAULT
 from ..samplers import PolicySampler, SamplingParams
 from ..samplers.local import LocalSampler
 from ..source import Source
@@ -111,13 +111,13 @@ class GRPOTrainer(Trainer):
         if reward_funcs is None:
             raise ValueError("reward_funcs is missing; give a function of completions, or a list of them")
         self.reward_funcs, self._reward_tokenizers = reward_funcs, reward_processing_classes
-        self._around = Surroundings(None, lambda: self.state)
         super().__init__(model, args, train_dataset, eval_dataset, processing_class, **more)
 
     def _wants_reference(self) -> bool:
         return bool(getattr(self.plan.method, "beta", 0.0))
 
     def _source(self) -> Source:
+        self._around = Surroundings(self.chat, lambda: self.state, self.learner.processes)
         task = self._task(self.train_dataset)
         sampler = Remembering(self._sampler(), self._around.sampled)
         source = Penalising(task, self.chat, sampler, seed=self.plan.data_seed)
@@ -131,13 +131,11 @@ class GRPOTrainer(Trainer):
         if missing is not None:
             raise ValueError(f"row {missing} has no prompt; it has: {', '.join(rows[missing])}")
         weights, clip, _ = self.plan.rewards
-        self._around.tokenizer = self._model.tokenizer
         reward = rewards(self.reward_funcs, weights, clip, self._around, self._reward_tokenizers)
         return Task("trl", lambda split: rows, reward)
 
-    def _monitors(self) -> list[Monitor]:
-        writes = self.is_world_process_zero()
-        return [self._around.monitor(Path(self.args.output_dir or "trainer_output") if writes else None)]
+    def _told(self, step: int) -> dict[str, float]:
+        return self._around.take(Path(self.args.output_dir or "trainer_output"), step)
 
     def _sampler(self) -> PolicySampler:
         if self.plan.vllm is None:
@@ -164,7 +162,7 @@ class GRPOTrainer(Trainer):
         metrics = {"scored": source.counts["scored"] / source.counts["completions"]}
         for monitor in DEFAULT if groups else ():
             monitor(self.state.global_step, groups, metrics)
-        return self._reported(metrics, groups)
+        return self._around.take(None, self.state.global_step) | self._reported(metrics, groups)
 
 
 class RLOOTrainer(GRPOTrainer):
