@@ -268,3 +268,12 @@ test_split_size: 0.25
     with pytest.raises(ValueError, match="names no datasets"):
         trl.get_dataset(trl.DatasetMixtureConfig())
     assert isinstance(made, DatasetDict)
+
+
+def test_of_another_trainers_configuration_only_what_was_chosen_is_taken() -> None:
+    """Each method has its own defaults: DPO's loss is none of KTO's, and GRPO's beta of 0 would end RLOO's KL."""
+    given = trl.DPOConfig(output_dir="out", use_cpu=True, learning_rate=3e-4, beta=0.7)
+    kto = arguments(trl.KTOConfig, given, {})
+    assert (kto.loss_type, kto.beta, kto.learning_rate) == ("kto", 0.7, 3e-4)
+    rloo = arguments(trl.RLOOConfig, trl.GRPOConfig(output_dir="out", use_cpu=True), {})
+    assert rloo.beta == trl.RLOOConfig(output_dir="out", use_cpu=True).beta > 0

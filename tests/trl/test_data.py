@@ -8,7 +8,9 @@ import pytest
 
 from tieout.chat import Chat
 from tieout.trl.collators import DataCollatorForCompletionOnlyLM
+from tieout.trl.conversion import extract_prompt
 from tieout.trl.data import TOKENS, Limits, Reader, prompts
+from tieout.trl.turns import split
 
 ASK = {"role": "user", "content": "two?"}
 
@@ -149,3 +151,82 @@ def test_rows_that_teach_nothing_are_left_out_and_counted(reader: Reader, chat: 
         Reader(chat, marks=marks).demonstrations([{"text": "no such place"}])
     with pytest.raises(ValueError, match="nothing is left to train on within max_length=2"):
         Reader(chat, Limits(max_length=2)).demonstrations([{"prompt": "abc", "completion": "d"}])
+
+
+def test_the_end_is_kept_of_one_completion_as_trl_keeps_it(chat: Chat) -> None:
+    ids = chat.tokenizer.encode("abcdefghij", add_special_tokens=False)
+    for length in (3, 6, 9):
+        (row,) = Reader(chat, Limits(length, truncation="keep_end")).demonstrations([{"text": "abcdefghij"}])
+        assert whole(row) == [*ids, chat.tokenizer.eos_token_id][-length:]
+    (row,) = Reader(chat, Limits(5, truncation="keep_end")).demonstrations(
+        [{"prompt": "abcdef", "completion": "gh"}]
+    )
+    assert (row[TOKENS]["prompt"], trained(chat, row)) == (ids[4:6], "gh" + chat.tokenizer.eos_token)
+    (row,) = Reader(chat, Limits(3, truncation="keep_end")).demonstrations(
+        [{"prompt": "ab", "completion": "cdefgh"}]
+    )
+    assert trained(chat, row) == "h" + chat.tokenizer.eos_token
+
+
+def test_assistant_only_masks_the_turns_in_between(new_tokenizer: Any) -> None:
+    template = (
+        "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<|end|>"
+        "{% endgeneration %}{% else %}{{ m.content }}<|end|>{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    chat = Chat(new_tokenizer(template))
+    reader = Reader(chat, assistant_only=True)
+    row = {"prompt": [ASK], "completion": [answer("2"), {"role": "user", "content": "sure?"}, answer("yes")]}
+    (found,) = reader.demonstrations([row])
+    assert trained(chat, found) == "2<|end|>yes<|end|>"
+    (one,) = reader.demonstrations([{"prompt": "two?", "completion": [answer("2")]}])
+    assert trained(chat, one) == "2<|end|>"
+    with pytest.raises(ValueError, match="in text nothing marks whose turn it is"):
+        reader.demonstrations([{"text": "two? 2"}])
+
+
+def test_a_last_turn_that_the_template_leaves_open_is_refused(new_tokenizer: Any) -> None:
+    ending = "{% if not loop.last %}<|end|>{% endif %}"
+    template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}" + ending + "{% endfor %}"
+    reader = Reader(Chat(new_tokenizer(template), (1,)))
+    row = {
+        "prompt": [ASK],
+        "completion": [answer("2"), {"role": "user", "content": "sure?"}, answer("yes, two")],
+    }
+    with pytest.raises(ValueError, match="does not end the last turn"):
+        reader.demonstrations([row])
+
+
+def test_gaps_that_arrow_fills_and_columns_beside_pairs(reader: Reader) -> None:
+    gaps = {"prompt": None, "completion": None, "messages": None}
+    (row,) = reader.demonstrations([{**gaps, "text": "abc"}])
+    assert len(whole(row)) == 4
+    sides = {"chosen": [answer("2")], "rejected": [answer("3")]}
+    with pytest.raises(ValueError, match="row 0 of the dataset: tools: render such rows first"):
+        reader.labelled([{"prompt": [ASK], **sides, "tools": [{"name": "f"}]}])
+    rows = [{"prompt": "a", "chosen": "b", "rejected": "c"}, {"prompt": "a", "completion": "b"}]
+    with pytest.raises(ValueError, match="row 1: KTO needs a column 'label'"):
+        reader.labelled(rows)
+
+
+def test_where_one_text_begins_the_other_something_is_left_of_both() -> None:
+    assert split(["yes sir", "yes"]) == ("ye", ["s sir", "s"])
+    assert extract_prompt({"chosen": "yes sir", "rejected": "yes"})["rejected"] == "s"
+
+
+def test_a_call_of_a_tool_in_the_prompt_goes_through_the_template(new_tokenizer: Any) -> None:
+    template = (
+        "{% for m in messages %}<|{{ m.role }}|>{{ m.content or 'calls' }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    chat = Chat(new_tokenizer(template))
+    call = {
+        "role": "assistant",
+        "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": "{}"}}],
+    }
+    prompt = [ASK, call, {"role": "tool", "content": "2"}]
+    (row,) = Reader(chat).pairs(
+        [{"prompt": prompt, "chosen": [answer("two")], "rejected": [answer("three")]}]
+    )
+    assert trained(chat, row) == "two<|end|>"
+    assert chat.tokenizer.decode(row[TOKENS]["prompt"]).endswith("<|tool|>2<|end|><|assistant|>")

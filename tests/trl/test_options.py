@@ -348,7 +348,7 @@ def test_the_dataset_kwargs_of_tutorials_change_nothing() -> None:
         {"add_special_tokens": False, "append_concat_token": False},
         {"skip_prepare_dataset": True},
     ):
-        with pytest.warns(UserWarning, match=r"without effect: dataset_kwargs \(text gets the bos"):
+        with pytest.warns(UserWarning, match=r"done otherwise: dataset_kwargs=.*\(text gets the bos"):
             CONFIGS["SFTConfig"](output_dir="out", use_cpu=True, dataset_kwargs=harmless)
     with pytest.raises(ValueError, match="rows are prepared in one way"):
         made("SFTConfig", dataset_kwargs={"skip_prepare_dataset": True, "something": 1})

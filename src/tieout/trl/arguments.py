@@ -71,7 +71,10 @@ def _converted(config_class: type[Config], args: TrainingArguments) -> Config:
             f"leaves them out: {', '.join(lost)}",
             stacklevel=5,
         )
-    taken = {n for n in known & given.keys() if whats[n] == HONOURED or n in chosen}
+    shared = {
+        f.name for f in dataclasses.fields(TrainingArguments)
+    }  # of the rest each method has its own defaults
+    taken = {n for n in known & given.keys() if (whats[n] == HONOURED and n in shared) or n in chosen}
     return config_class(**{name: given[name] for name in taken})
 
 

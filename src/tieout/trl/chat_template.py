@@ -8,6 +8,7 @@ from typing import Any
 from transformers import AddedToken, AutoTokenizer
 
 from ..types import Message
+from .turns import is_messages
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -66,17 +67,6 @@ def apply_chat_template(
             if is_messages(example.get(name)):
                 result[name] = render(example[name])
     return result
-
-
-def is_messages(value: Any) -> bool:
-    """Whether it is a list of messages with roles."""
-    return (
-        isinstance(value, Sequence)
-        and not isinstance(value, str)
-        and bool(value)
-        and isinstance(value[0], Mapping)
-        and "role" in value[0]
-    )
 
 
 def setup_chat_format(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .chat_template import apply_chat_template, is_messages
+from .chat_template import apply_chat_template
+from .turns import is_messages, split
 
 _TALK = ("prompt", "chosen", "rejected", "completion", "messages")
 
@@ -59,12 +60,8 @@ def extract_prompt(example: Mapping[str, Any]) -> dict[str, Any]:
     >>> extract_prompt({"chosen": "the sky is blue", "rejected": "the sky is green"})
     {'prompt': 'the sky is', 'chosen': ' blue', 'rejected': ' green'}
     """
-    chosen, rejected = example["chosen"], example["rejected"]
-    pairs = enumerate(zip(chosen, rejected, strict=False))
-    shared = next((i for i, (a, b) in pairs if a != b), min(len(chosen), len(rejected)))
-    if shared and chosen[shared - 1] == " ":
-        shared -= 1
-    return {"prompt": chosen[:shared], "chosen": chosen[shared:], "rejected": rejected[shared:]}
+    prompt, (chosen, rejected) = split([example["chosen"], example["rejected"]])
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
 def maybe_extract_prompt(example: Mapping[str, Any]) -> dict[str, Any]:

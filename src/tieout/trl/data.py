@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,10 +14,9 @@ from typing import Any
 from ..chat import Chat
 from ..source import Source
 from ..types import Completion, Group, Row
+from .measures import IGNORED
 from .turns import is_talk, only_reply, shared, split, turns
 
-IGNORED = -100
-"""Of a column `labels`: this token is not trained."""
 TOKENS = "_tokens"
 """Column of a prepared row: the fields of a `Tokens`, plain, so that the data can be hashed."""
 
@@ -42,6 +42,8 @@ class Limits:
 
     def cut(self, tokens: Tokens) -> Tokens | None:
         """What is left; None if nothing that is trained is."""
+        if self.truncation == "keep_end" and len(tokens.completions) == 1:
+            tokens = self._end(tokens)
         prompt = tokens.prompt[-self.max_prompt_length :] if self.max_prompt_length else tokens.prompt
         room = self.max_completion_length
         if self.max_length is not None:
@@ -52,9 +54,17 @@ class Limits:
             room = left if room is None else min(room, left)
         if room is not None and room < 1:
             return None
-        completions = [c[:room] for c in tokens.completions]
-        masks = [m[:room] for m in tokens.masks]
+        ends = self.truncation == "keep_end" and room is not None
+        part = slice(-room, None) if ends and room else slice(room)
+        completions, masks = [c[part] for c in tokens.completions], [m[part] for m in tokens.masks]
         return Tokens(prompt, completions, masks) if all(any(m) for m in masks) else None
+
+    def _end(self, tokens: Tokens) -> Tokens:
+        """The last `max_length` tokens of prompt and completion together, the first of them as a prompt."""
+        (completion,), (mask,) = tokens.completions, tokens.masks
+        ids = [*tokens.prompt, *completion][-(self.max_length or 0) :]
+        left = max(1, len(ids) - len(completion))
+        return Tokens(ids[:left], [ids[left:]], [mask[len(mask) - (len(ids) - left) :]])
 
 
 class Prepared(Source):
@@ -91,9 +101,11 @@ class Reader:
 
     def labelled(self, dataset: Any, count: int | None = None) -> list[Row]:
         """Rows of prompt, completion and label."""
-        given = [part for row in listed(dataset, count) for part in unpaired(row)]
-        for number, row in enumerate(given):
-            if not isinstance(row.get("label"), bool | int):
+        given = []
+        for number, row in enumerate(listed(dataset, count)):
+            row = {name: value for name, value in row.items() if value is not None}
+            given += unpaired(row)
+            if not isinstance(given[-1].get("label"), bool | int):
                 raise ValueError(
                     f"row {number}: KTO needs a column 'label' of true and false, or chosen and rejected; rows have: "
                     f"{_columns(row)}"
@@ -106,6 +118,9 @@ class Reader:
         result: list[Row] = []
         dropped: Counter[str] = Counter()
         for number, row in enumerate(listed(dataset, count)):
+            row = {
+                name: value for name, value in row.items() if value is not None
+            }  # Arrow fills gaps with None
             try:
                 tokens = self._cut(convert(row))
             except Nothing as why:
@@ -152,12 +167,19 @@ class Reader:
             return _whole(ids, [bool(m) for m in trained])
         if "prompt" in row and "completion" in row:
             prompt, (completion,) = self._encoded(row["prompt"], [row["completion"]], row)
+            mask = [True] * len(completion)
+            if self.assistant_only and only_reply(row["completion"]) is None:
+                mask = self._of_assistant(row["prompt"], row["completion"])[len(prompt) :][: len(mask)]
             if self.completion_only is False:
-                return _whole(prompt + completion, [True] * (len(prompt) + len(completion)))
-            return Tokens(prompt, [completion], [[True] * len(completion)])
+                return _whole(prompt + completion, [True] * len(prompt) + mask)
+            return Tokens(prompt, [completion], [mask])
         messages = row.get("messages") or row.get("conversations")
         if messages is not None:
             return self._conversation(messages, row)
+        if self.assistant_only:
+            raise ValueError(
+                "assistant_only_loss is for rows of messages: in text nothing marks whose turn it is"
+            )
         if self.text_field in row:
             if not row[self.text_field]:
                 raise Nothing(f"{self.text_field!r} is empty")
@@ -170,18 +192,24 @@ class Reader:
         )
 
     def _conversation(self, messages: Any, row: Row) -> Tokens:
-        more = {"tools": row["tools"]} if row.get("tools") else {}
+        tools = row.get("tools") or None
+        more = {"tools": json.loads(tools) if isinstance(tools, str) else tools} if tools else {}
         more |= row.get("chat_template_kwargs") or {}
-        made = self._templated(turns(messages), return_assistant_tokens_mask=self.assistant_only, **more)
-        ids = made["input_ids"]
-        if not self.assistant_only:
-            return _whole(ids, self._trained(ids))
-        mask = [bool(m) for m in made["assistant_masks"]]
+        talk = turns(messages)
+        ids = self._templated(talk, **more)["input_ids"]
+        return _whole(
+            ids, self._of_assistant((), talk, **more) if self.assistant_only else self._trained(ids)
+        )
+
+    def _of_assistant(self, before: Any, messages: Any, **more: Any) -> list[bool]:
+        """Which tokens of a conversation the template marks as the assistant's."""
+        talk = [*_turns_of(before), *turns(messages)]
+        mask = self._templated(talk, return_assistant_tokens_mask=True, **more)["assistant_masks"]
         if not any(mask):
             raise ValueError(
                 "assistant_only_loss, but the chat template marks no assistant turn: put {% generation %} around it"
             )
-        return _whole(ids, mask)
+        return [bool(m) for m in mask]
 
     def _trained(self, ids: list[int]) -> list[bool]:
         return self.marks(ids) if self.marks else [True] * len(ids)
@@ -209,25 +237,31 @@ class Reader:
                 f"{given[0]}: render such rows first, with tieout.trl.apply_chat_template(row, tokenizer, ...), and "
                 "give the text"
             )
-        before = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else turns(prompt)
+        before = _turns_of(prompt)
         said = [c if isinstance(c, str) else turns(c) for c in completions]
         replies = [only_reply(c) for c in said]
-        if before and None not in replies:
+        plain = all(isinstance(value, str) for message in before for value in message.values())
+        if before and plain and None not in replies:
             return self.chat.prompt(before), [self.chat.completion(before, str(r)) for r in replies]
         return self._later_turns(before, said)
 
     def _later_turns(self, before: Sequence[Row], sides: Sequence[Any]) -> tuple[list[int], list[list[int]]]:
         """Completions of several turns: all that the template writes after what the sides have in common."""
-        wholes = []
+        wholes, ends = [], []
         for side in sides:
             more = [{"role": "assistant", "content": side}] if isinstance(side, str) else side
-            wholes.append(self._templated([*before, *more])["input_ids"])
-        head = self.chat.prompt(before) if before else wholes[0][:1]
+            whole = self._templated([*before, *more])["input_ids"]
+            stop = max((i for i, token in enumerate(whole) if token in self.chat.stop_tokens), default=-1)
+            if stop < 0 or self.chat.tokenizer.decode(whole[stop + 1 :]).strip():
+                raise ValueError(
+                    "the chat template does not end the last turn of a completion with a stop token"
+                )
+            wholes.append(whole)
+            ends.append(stop)
+        opened = bool(before) and before[-1]["role"] != "assistant"
+        head = self._templated(before, add_generation_prompt=opened)["input_ids"] if before else wholes[0][:1]
         if any(whole[: len(head)] != head for whole in wholes):
             head = head[: min(shared(head, whole) for whole in wholes)]
-        ends = [
-            max((i for i, t in enumerate(w) if t in self.chat.stop_tokens), default=len(w)) for w in wholes
-        ]
         return head, [whole[len(head) : end + 1] for whole, end in zip(wholes, ends, strict=True)]
 
     def _templated(self, messages: Sequence[Row], **options: Any) -> Any:
@@ -248,11 +282,13 @@ def paired(row: Row) -> tuple[Any, list[Any]]:
     if all(map(is_talk, sides)):
         sides = [turns(side) for side in sides]
         whole = isinstance(prompt, str) and all(len(side) > 1 for side in sides)
-        if (
-            prompt is None or whole
-        ):  # chosen and rejected are whole conversations; a prompt beside them repeats it
+        if prompt is None or whole:  # whole conversations; a prompt beside them repeats how they begin
             return split(sides)
     return split(sides) if prompt is None else (prompt, sides)
+
+
+def _turns_of(prompt: Any) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else turns(prompt)
 
 
 def unpaired(row: Row) -> list[Row]:
@@ -260,9 +296,10 @@ def unpaired(row: Row) -> list[Row]:
     if "label" in row or "chosen" not in row or "rejected" not in row:
         return [row]
     prompt, (chosen, rejected) = paired(row)
+    rest = {name: value for name, value in row.items() if name not in ("chosen", "rejected")}
     return [
-        {"prompt": prompt, "completion": chosen, "label": True},
-        {"prompt": prompt, "completion": rejected, "label": False},
+        {**rest, "prompt": prompt, "completion": chosen, "label": True},
+        {**rest, "prompt": prompt, "completion": rejected, "label": False},
     ]
 
 

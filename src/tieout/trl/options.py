@@ -74,7 +74,7 @@ def check(config: Any) -> None:
                 continue
             what = f"{INSTEAD}AdamW in full precision; an adapter's state is small"
         if field.name == "dataset_kwargs" and isinstance(value, Mapping) and set(value) <= DATASET_KWARGS:
-            what = f"{SAME}text gets the bos and eos that it lacks, and prepared rows are read as they are"
+            what = f"{INSTEAD}text gets the bos and eos that it lacks, and all rows are cut at max_length"
         if what.startswith(REFUSED):
             refused.append(f"  {field.name}={value!r}: {what.removeprefix(REFUSED)}")
         elif what.startswith(SAME):
@@ -92,6 +92,7 @@ def check(config: Any) -> None:
 def unsaid(value: Any, default: Any) -> bool:
     """Whether it says no more than leaving the option out: the default, or nothing where the default is nothing."""
     nothing = default is None and (value is False or value in ("", [], {}, ()))
+    nothing = nothing or (value == "no" and default is False)  # what a parser makes of it
     return bool(value == default or nothing or (value is None and not default))
 
 

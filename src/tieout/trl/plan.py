@@ -125,7 +125,7 @@ def plan(config: Config, world: int = 1) -> Plan:
         drop_last=config.dataloader_drop_last,
         seed=config.seed,
         data_seed=config.seed if config.data_seed is None else config.data_seed,
-        shuffle=sampling == "random" and bool(get("shuffle_dataset", True) if rollouts else True),
+        shuffle=bool(get("shuffle_dataset")) if rollouts else sampling == "random" or bool(get("shuffle_dataset")),
         max_length=config.max_length,
         max_prompt_length=config.max_prompt_length,
         max_completion_length=get("max_completion_length") if isinstance(config, DPOConfig) else None,

@@ -54,11 +54,10 @@ def split(sides: Sequence[Any]) -> tuple[Any, list[Any]]:
     """The prompt that chosen and rejected share: their common messages, or the text up to the last common space."""
     chosen, rejected = sides
     common = shared(chosen, rejected)
-    if not isinstance(chosen, str):
-        common = min(common, len(chosen) - 1, len(rejected) - 1)
-        return list(chosen[:common]), [list(chosen[common:]), list(rejected[common:])]
-    if 0 < common < min(len(chosen), len(rejected)) and chosen[common - 1] == " ":
+    least = min(len(chosen), len(rejected))
+    if isinstance(chosen, str) and 0 < common < least and chosen[common - 1] == " ":
         common -= 1
+    common = max(0, min(common, least - 1))  # where one begins the other, something is left of both
     return chosen[:common], [chosen[common:], rejected[common:]]
 
 
@@ -70,9 +69,11 @@ def shared(one: Sequence[Any], other: Sequence[Any]) -> int:
 
 
 def is_talk(value: Any) -> bool:
-    """Whether it is a list of messages."""
-    return (
-        isinstance(value, Sequence)
-        and not isinstance(value, str)
-        and all(isinstance(m, Mapping) for m in value)
-    )
+    """Whether it is a list of messages, and there are any."""
+    listed = isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0
+    return listed and all(isinstance(message, Mapping) for message in value)
+
+
+def is_messages(value: Any) -> bool:
+    """Whether they have roles by that name, too: ShareGPT's have not."""
+    return is_talk(value) and "role" in value[0]
