@@ -8,6 +8,7 @@ over a step (denominators, advantages, monitors) is what one process would have 
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import warnings
@@ -170,6 +171,12 @@ class Processes:
             )
 
 
+def _leave() -> None:
+    """Close the connections while the interpreter still stands: gloo's threads end in an abort now and then if not."""
+    if dist.is_initialized() and dist.get_backend() == "gloo":
+        dist.destroy_process_group()
+
+
 @cache
 def join() -> Processes:
     """The processes that this one was launched with: one alone, or all that `accelerate launch` started.
@@ -189,4 +196,5 @@ def join() -> Processes:
     wanted_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
     state = PartialState(cpu=wanted_cpu or not torch.cuda.is_available(), timeout=TIMEOUT)
     device = state.device if state.device.type == "cuda" else torch.device("cpu")
+    atexit.register(_leave)
     return Processes(state.process_index, state.num_processes, device)
