@@ -315,7 +315,7 @@ class Episode:
         answer, counted as `crashed`, and worth as little as the worst of its group: ending there must be no way out."""
         if self.outgrown:
             reason = f"the play outgrew the model's context after {len(self.tokens)} tokens"
-            return Outcome("errored", None, reason, cause="completion", as_wrong=0.0)
+            return Outcome("errored", None, reason, cause="completion")
         if self.error:
             return Outcome("errored", None, self.error)
 

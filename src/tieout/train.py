@@ -162,9 +162,10 @@ def train(
                     _tell(on_step, step, metrics, ranks)
             # Asked once: a signal between two questions must not skip the save.
             stop = ranks.any(asked_to_stop())
-            due = bool(save_steps) and not callable(save_steps) and step % save_steps == 0
             if callable(save_steps):
                 due = ranks.any(save_steps(step))
+            else:
+                due = save_steps > 0 and step % save_steps == 0
             if stop or due:
                 save()
             if stop:

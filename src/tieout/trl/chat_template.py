@@ -87,10 +87,9 @@ def setup_chat_format(
     tokenizer.add_tokens([start, end], special_tokens=True)
     tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token = start, end, end
     model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=resize_to_multiple_of)
-    for config in (model.config.get_text_config(), getattr(model, "generation_config", None)):
-        if config is not None:
-            config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
-            config.pad_token_id = tokenizer.pad_token_id
+    for config in _configs(model):
+        config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
+        config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
 
 
@@ -113,7 +112,12 @@ def clone_chat_template(
     while len(tokenizer.get_vocab()) < size:
         tokenizer.add_tokens(AddedToken(f"<extra_id_{number}>"))
         number += 1
-    for config in (model.config.get_text_config(), getattr(model, "generation_config", None)):
-        if config is not None:
-            config.eos_token_id = tokenizer.eos_token_id
+    for config in _configs(model):
+        config.eos_token_id = tokenizer.eos_token_id
     return model, tokenizer, sorted(set(tokenizer.get_vocab().values()) - set(known.values()))
+
+
+def _configs(model: Any) -> list[Any]:
+    """Those that name the model's special tokens."""
+    generation = getattr(model, "generation_config", None)
+    return [model.config.get_text_config(), *([generation] if generation is not None else [])]

@@ -54,8 +54,7 @@ class Limits:
             room = left if room is None else min(room, left)
         if room is not None and room < 1:
             return None
-        ends = self.truncation == "keep_end" and room is not None
-        part = slice(-room, None) if ends and room else slice(room)
+        part = slice(-room, None) if self.truncation == "keep_end" and room is not None else slice(room)
         completions, masks = [c[part] for c in tokens.completions], [m[part] for m in tokens.masks]
         return Tokens(prompt, completions, masks) if all(any(m) for m in masks) else None
 
@@ -93,34 +92,30 @@ class Reader:
 
     def demonstrations(self, dataset: Any, count: int | None = None) -> list[Row]:
         """Rows of prompt and completion, of messages, or of text."""
-        return self._read(dataset, count, self._demonstration, {"completion": ""})
+        return self._read(filled(dataset, count), self._demonstration, {"completion": ""})
 
     def pairs(self, dataset: Any, count: int | None = None) -> list[Row]:
         """Rows of chosen and rejected, with a prompt of their own or one that they share."""
-        return self._read(dataset, count, self._pair, {"chosen": "", "rejected": ""})
+        return self._read(filled(dataset, count), self._pair, {"chosen": "", "rejected": ""})
 
     def labelled(self, dataset: Any, count: int | None = None) -> list[Row]:
         """Rows of prompt, completion and label."""
-        given = []
-        for number, row in enumerate(listed(dataset, count)):
-            row = {name: value for name, value in row.items() if value is not None}
+        given: list[Row] = []
+        for number, row in enumerate(filled(dataset, count)):
             given += unpaired(row)
             if not isinstance(given[-1].get("label"), bool | int):
                 raise ValueError(
                     f"row {number}: KTO needs a column 'label' of true and false, or chosen and rejected; rows have: "
                     f"{_columns(row)}"
                 )
-        return self._read(given, None, self._demonstration, {"completion": ""})
+        return self._read(given, self._demonstration, {"completion": ""})
 
     def _read(
-        self, dataset: Any, count: int | None, convert: Callable[[Row], Tokens], dummies: Mapping[str, str]
+        self, rows: Sequence[Row], convert: Callable[[Row], Tokens], dummies: Mapping[str, str]
     ) -> list[Row]:
         result: list[Row] = []
         dropped: Counter[str] = Counter()
-        for number, row in enumerate(listed(dataset, count)):
-            row = {
-                name: value for name, value in row.items() if value is not None
-            }  # Arrow fills gaps with None
+        for number, row in enumerate(rows):
             try:
                 tokens = self._cut(convert(row))
             except Nothing as why:
@@ -128,7 +123,7 @@ class Reader:
                 continue
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"row {number} of the dataset: {error}") from error
-            kept = {k: v for k, v in row.items() if k in ("label", "margin") and v is not None}
+            kept = {k: v for k, v in row.items() if k in ("label", "margin")}
             result.append({"prompt": "", **dummies, **kept, TOKENS: asdict(tokens)})
         total = dropped.total() + len(result)
         reasons = "; ".join(
@@ -169,7 +164,9 @@ class Reader:
             prompt, (completion,) = self._encoded(row["prompt"], [row["completion"]], row)
             mask = [True] * len(completion)
             if self.assistant_only and only_reply(row["completion"]) is None:
-                mask = self._of_assistant(row["prompt"], row["completion"])[len(prompt) :][: len(mask)]
+                talk = [*_turns_of(row["prompt"]), *turns(row["completion"])]
+                made = self._templated(talk, return_assistant_tokens_mask=True)
+                mask = _of_assistant(made)[len(prompt) :][: len(mask)]
             if self.completion_only is False:
                 return _whole(prompt + completion, [True] * len(prompt) + mask)
             return Tokens(prompt, [completion], [mask])
@@ -195,21 +192,9 @@ class Reader:
         tools = row.get("tools") or None
         more = {"tools": json.loads(tools) if isinstance(tools, str) else tools} if tools else {}
         more |= row.get("chat_template_kwargs") or {}
-        talk = turns(messages)
-        ids = self._templated(talk, **more)["input_ids"]
-        return _whole(
-            ids, self._of_assistant((), talk, **more) if self.assistant_only else self._trained(ids)
-        )
-
-    def _of_assistant(self, before: Any, messages: Any, **more: Any) -> list[bool]:
-        """Which tokens of a conversation the template marks as the assistant's."""
-        talk = [*_turns_of(before), *turns(messages)]
-        mask = self._templated(talk, return_assistant_tokens_mask=True, **more)["assistant_masks"]
-        if not any(mask):
-            raise ValueError(
-                "assistant_only_loss, but the chat template marks no assistant turn: put {% generation %} around it"
-            )
-        return [bool(m) for m in mask]
+        made = self._templated(turns(messages), return_assistant_tokens_mask=self.assistant_only, **more)
+        ids = made["input_ids"]
+        return _whole(ids, _of_assistant(made) if self.assistant_only else self._trained(ids))
 
     def _trained(self, ids: list[int]) -> list[bool]:
         return self.marks(ids) if self.marks else [True] * len(ids)
@@ -291,6 +276,15 @@ def _turns_of(prompt: Any) -> list[dict[str, Any]]:
     return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else turns(prompt)
 
 
+def _of_assistant(made: Mapping[str, list[int]]) -> list[bool]:
+    """Which tokens of a conversation the template marks as the assistant's."""
+    if not any(made["assistant_masks"]):
+        raise ValueError(
+            "assistant_only_loss, but the chat template marks no assistant turn: put {% generation %} around it"
+        )
+    return [bool(m) for m in made["assistant_masks"]]
+
+
 def unpaired(row: Row) -> list[Row]:
     """A pair as a good and a bad completion; any other row as it is."""
     if "label" in row or "chosen" not in row or "rejected" not in row:
@@ -342,6 +336,11 @@ def listed(dataset: Any, count: int | None = None) -> list[Row]:
             raise ValueError("the dataset has no length; give max_steps")
         dataset = islice(dataset, count)
     return [dict(row) for row in dataset]
+
+
+def filled(dataset: Any, count: int | None) -> list[Row]:
+    """The rows without the gaps that Arrow fills with None."""
+    return [{k: v for k, v in row.items() if v is not None} for row in listed(dataset, count)]
 
 
 def prompts(dataset: Any, tokenizer: Any, count: int | None = None) -> list[Row]:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..advantages import overlong_penalty
 from .answers import answer_of, gold_of
 
 Said = str | Sequence[dict[str, Any]]
@@ -84,11 +85,9 @@ def get_soft_overlong_punishment(
     >>> get_soft_overlong_punishment(100, 20)([[1] * 80, [1] * 90, [1] * 101])
     [0.0, -0.5, -1.0]
     """
-    free = max_completion_len - soft_punish_cache
 
     def soft_overlong_punishment_reward(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
-        over = [len(ids) - free for ids in completion_ids]
-        return [0.0 if o <= 0 else -1.0 if o > soft_punish_cache else -o / soft_punish_cache for o in over]
+        return [overlong_penalty(len(ids), max_completion_len, soft_punish_cache) for ids in completion_ids]
 
     return soft_overlong_punishment_reward
 
