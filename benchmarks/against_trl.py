@@ -33,7 +33,7 @@ os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 
 from ours import Ours, counted_flops
 from peer_trl import rows_of, spy, trl_logprobs, trl_trainer
-from works import Work, build_model, flat, sequences, stir
+from works import DecodeJob, build_model, flat, sequences, stir
 
 RESULTS = Path(__file__).parent / "results" / "against_trl.json"
 SIDES = ("trl", "tieout")
@@ -42,15 +42,15 @@ TOLERANCE = 1e-2
 
 
 WORKS = {
-    "dpo-60m-512": Work("dpo", "60m", 512, 128, 2, 4, 3, 0.1, update=3.5),
-    "dpo-60m-1024": Work("dpo", "60m", 1024, 64, 2, 4, 2, 0.1, update=3.5),
-    "grpo-60m": Work("grpo", "60m", 512, 128, 8, 1, 3, update=4, whole=4),
-    "grpo-60m-kl": Work("grpo", "60m", 512, 128, 8, 1, 2, 0.04, update=4, whole=4),
-    "grpo-3m": Work("grpo", "3m", 512, 128, 8, 2, 5, update=3, whole=6),
-    "grpo-3m-kl": Work("grpo", "3m", 512, 128, 8, 2, 5, 0.04, update=3, whole=6),
-    "grpo-3m-1024": Work("grpo", "3m", 1024, 256, 8, 1, 5, update=3, whole=5),
-    "grpo-3m-long": Work("grpo", "3m", 64, 512, 8, 1, 5, update=1.1, whole=3),
-    "sft-60m": Work("sft", "60m", 50, 800, 1, 10, 3, update=1.3),
+    "dpo-60m-512": DecodeJob("dpo", "60m", 512, 128, 2, 4, 3, 0.1, update=3.5),
+    "dpo-60m-1024": DecodeJob("dpo", "60m", 1024, 64, 2, 4, 2, 0.1, update=3.5),
+    "grpo-60m": DecodeJob("grpo", "60m", 512, 128, 8, 1, 3, update=4, whole=4),
+    "grpo-60m-kl": DecodeJob("grpo", "60m", 512, 128, 8, 1, 2, 0.04, update=4, whole=4),
+    "grpo-3m": DecodeJob("grpo", "3m", 512, 128, 8, 2, 5, update=3, whole=6),
+    "grpo-3m-kl": DecodeJob("grpo", "3m", 512, 128, 8, 2, 5, 0.04, update=3, whole=6),
+    "grpo-3m-1024": DecodeJob("grpo", "3m", 1024, 256, 8, 1, 5, update=3, whole=5),
+    "grpo-3m-long": DecodeJob("grpo", "3m", 64, 512, 8, 1, 5, update=1.1, whole=3),
+    "sft-60m": DecodeJob("sft", "60m", 50, 800, 1, 10, 3, update=1.3),
 }
 clock: Callable[[], float] = time.perf_counter
 
@@ -58,7 +58,7 @@ clock: Callable[[], float] = time.perf_counter
 # ---------------------------------------------------------------- one process
 
 
-def alternate(work: Work, folder: Path, plain: bool) -> dict[str, Any]:
+def alternate(work: DecodeJob, folder: Path, plain: bool) -> dict[str, Any]:
     """TRL's step, then ours on the same tokens, `rounds` times: seconds of each, and how far they are apart."""
     from transformers import TrainerCallback
 
@@ -120,7 +120,7 @@ def alternate(work: Work, folder: Path, plain: bool) -> dict[str, Any]:
     return {**result, "matmul_peak": max(peak, matmul_peak()), **times}
 
 
-def alone(work: Work, folder: Path, side: str, plain: bool) -> dict[str, Any]:
+def alone(work: DecodeJob, folder: Path, side: str, plain: bool) -> dict[str, Any]:
     """One step of one side, for its peak memory; of ours, how much arithmetic its update is."""
     model = build_model(work.model, folder)
     if side == "trl":

@@ -20,15 +20,15 @@ from typing import Any
 
 import torch
 
-from tieout import alarms
+from tieout.evidence.stats import wilson
 from tieout.learner import AdapterConfig, Learner, load
 from tieout.methods import GRPO
-from tieout.monitors import DEFAULT
-from tieout.samplers.local import LocalSampler
+from tieout.samplers.local.sampler import LocalSampler
 from tieout.source import Source
-from tieout.stats import wilson
 from tieout.tasks import Task, load_task
-from tieout.train import train
+from tieout.training import alarms
+from tieout.training.loop import train
+from tieout.training.monitors import DEFAULT
 from tieout.types import Group
 
 RESULTS = Path(__file__).parent / "results" / "alarms.json"
@@ -38,7 +38,7 @@ def detectors(gold: Callable[..., Any]) -> dict[str, alarms.Detector]:
     """Every alarm with its default limits."""
     return {
         "gold against proxy": alarms.gold_against_proxy(gold),
-        "impossible rows": alarms.canaries(),
+        "impossible rows": alarms.impossible_rows(),
         "sampler mismatch": alarms.above("mismatch", 0.1, patience=1),
         "KL a completion": alarms.kl_per_sequence(),
         "entropy collapse": alarms.entropy_collapse(),

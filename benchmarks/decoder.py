@@ -86,7 +86,7 @@ def contenders(model: Any, prompts: list[list[int]]) -> dict[str, Decode]:
     from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
     from tieout.samplers import SamplingParams
-    from tieout.samplers.local import LocalSampler
+    from tieout.samplers.local.sampler import LocalSampler
 
     sampler = LocalSampler(model, NoText())  # type: ignore[arg-type]
     ids = torch.tensor(prompts)

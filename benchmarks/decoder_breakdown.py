@@ -65,7 +65,7 @@ def least(work: tuple[str, int]) -> dict[str, float]:
     """
     import torch
 
-    from tieout.samplers.packed import product
+    from tieout.samplers.local.cpu.weight_layout import product
 
     torch.set_num_threads(1)
     shape, rows = MODELS[work[0]], GROUP * work[1]

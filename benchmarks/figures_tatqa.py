@@ -23,7 +23,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from tieout.rewards.figures import Figure, figure
+from tieout.rewards.text.figures import Figure, figure
 
 # `(13)` is a negative operand, `(13 + 4)` is arithmetic.
 OPERAND = re.compile(r"\([0-9][0-9,.]*\)%?|[0-9][0-9,.]*%?")

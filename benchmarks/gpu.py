@@ -33,17 +33,17 @@ import torch
 from attention_parity import parity, parity_table
 from ours import Ours, counted_flops
 from plain_peer import Plain
-from works import SHAPES, Work, build_model, flat, sequences
+from works import SHAPES, DecodeJob, build_model, flat, sequences
 
 RESULTS = Path(__file__).parent / "results" / "gpu"
 SHAPES["tiny"] = {**SHAPES["3m"], "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
 SHAPES["tiny"] |= {"num_attention_heads": 4}
 WORKS = {
-    "dpo-500m": Work("dpo", "500m", 1024, 128, 2, 8, 5, 0.1),
-    "grpo-500m": Work("grpo", "500m", 1024, 256, 8, 4, 5),
-    "grpo-500m-kl": Work("grpo", "500m", 1024, 256, 8, 4, 5, 0.04),
-    "grpo-500m-long": Work("grpo", "500m", 64, 1024, 8, 4, 3),
-    "tiny": Work("grpo", "tiny", 160, 8, 4, 2, 2, 0.04),
+    "dpo-500m": DecodeJob("dpo", "500m", 1024, 128, 2, 8, 5, 0.1),
+    "grpo-500m": DecodeJob("grpo", "500m", 1024, 256, 8, 4, 5),
+    "grpo-500m-kl": DecodeJob("grpo", "500m", 1024, 256, 8, 4, 5, 0.04),
+    "grpo-500m-long": DecodeJob("grpo", "500m", 64, 1024, 8, 4, 3),
+    "tiny": DecodeJob("grpo", "tiny", 160, 8, 4, 2, 2, 0.04),
 }
 DEFAULT = [name for name in WORKS if name != "tiny"]
 Side = Ours | Plain
@@ -77,7 +77,7 @@ def peak_of(function: Callable[[], Any], device: str) -> float:
     return (torch.cuda.max_memory_allocated() - before) / 1e9
 
 
-def measure(work: Work, folder: Path, device: str) -> dict[str, Any]:
+def measure(work: DecodeJob, folder: Path, device: str) -> dict[str, Any]:
     """All sides of a row on the same tokens: seconds of updates and of rollouts, memory, and how far they are apart."""
     model = build_model(work.model, folder)
     ours = Ours(work, model, device)
@@ -131,7 +131,7 @@ def matmul_peak(device: str) -> float:
     return 2 * size**3 / min(seconds[1:])
 
 
-def trl_seconds(work: Work, folder: Path, device: str) -> dict[str, Any]:
+def trl_seconds(work: DecodeJob, folder: Path, device: str) -> dict[str, Any]:
     """TRL's own step, in a run after the others: it cannot give way to them within one `train()` here."""
     from peer_trl import spy, trl_trainer
     from transformers import TrainerCallback

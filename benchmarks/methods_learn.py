@@ -26,18 +26,18 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from tieout import stats
+from tieout.evidence import stats
 from tieout.evidence.evaluate import evaluate
 from tieout.groups import best_and_worst, decided
 from tieout.learner import AdapterConfig, Learner, load
 from tieout.learner.checkpoint import save_adapter
 from tieout.methods import METHODS
-from tieout.pipelines.fit import Fit, prepare
 from tieout.samplers import SamplingParams
-from tieout.samplers.local import LocalSampler
+from tieout.samplers.local.sampler import LocalSampler
 from tieout.source import Source
 from tieout.tasks import Task, load_task
-from tieout.train import Schedule, train
+from tieout.training.fit import TrainSpec, prepare
+from tieout.training.loop import Schedule, train
 from tieout.types import Row
 
 Scores = dict[str, list[float]]
@@ -126,7 +126,7 @@ def start_of(seed: int, folder: Path, count: int, prompts: int) -> Start:
     path, rows, task = folder / f"seed-{seed}", held_out(count), load_task(TASK)
     known = path / "start.json"
     if not (path / "start").exists():
-        fit = Fit(METHODS["sft"](learning_rate=1e-3, batch_size=16), MODEL, seed=seed, device="cpu")
+        fit = TrainSpec(METHODS["sft"](learning_rate=1e-3, batch_size=16), MODEL, seed=seed, device="cpu")
         learner, source = prepare(fit, task)
         train(fit.method, source, learner, steps=30, schedule=fit.schedule)
         path.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,9 @@ def run(name: str, start: Start, seed: int, count: int, steps: int | None) -> di
     method: Any = METHODS[name](**setting.options)
     scored = name != "reward_model"
     begin = None if name in ("sft", "reward_model") else start.adapter
-    fit = Fit(method, MODEL, begin, AdapterConfig(), seed=seed, device="cpu", schedule=Schedule("constant"))
+    fit = TrainSpec(
+        method, MODEL, begin, AdapterConfig(), seed=seed, device="cpu", schedule=Schedule("constant")
+    )
     learner, source = prepare(fit, rows_for(setting, start))
     before = scores_of(learner.model, held_out(count)) if name == "sft" else start.scores
     if not scored:

@@ -8,19 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from works import ALPHA, RANK, Rows, Work, reward_of, sequences, stir
+from works import ALPHA, RANK, DecodeJob, Rows, reward_of, sequences, stir
 
 
 class Ours:
     """Sample, measure, update."""
 
     def __init__(
-        self, work: Work, model: Path, device: str = "cpu", layout: Literal["auto", "repeated"] = "auto"
+        self, work: DecodeJob, model: Path, device: str = "cpu", layout: Literal["auto", "repeated"] = "auto"
     ) -> None:
-        from tieout.chat import Chat
+        from tieout.chat.template import Chat
         from tieout.learner import AdapterConfig, Learner, LearnerConfig, load
         from tieout.methods import DPO, GRPO, SFT
-        from tieout.samplers.local import LocalSampler
+        from tieout.samplers.local.sampler import LocalSampler
 
         class Endless(Chat):
             """Every rollout has its full length, as `min_new_tokens` makes the other side's."""
@@ -70,9 +70,9 @@ class Ours:
 
     def update(self, groups: list[Any]) -> dict[str, float]:
         """Reference and update. What is known of the reference is forgotten: others compute it in each step, too."""
-        from tieout.learner.kept import Kept
+        from tieout.learner.logprob_cache import LogprobCache
 
-        self.learner.kept = Kept()
+        self.learner.kept = LogprobCache()
         return self.learner.update(self.method.annotate(groups, self.learner), self.method.loss)
 
 

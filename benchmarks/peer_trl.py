@@ -6,11 +6,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from works import ALPHA, RANK, Work, padded, reward_of, sequences, text
+from works import ALPHA, RANK, DecodeJob, padded, reward_of, sequences, text
 
 
 def trl_trainer(
-    work: Work, model: Path, out: Path, steps: int, plain: bool, callbacks: list[Any], device: str = "cpu"
+    work: DecodeJob,
+    model: Path,
+    out: Path,
+    steps: int,
+    plain: bool,
+    callbacks: list[Any],
+    device: str = "cpu",
 ) -> Any:
     """TRL's trainer with its own defaults, but for fp32 on the CPU, the paper's GRPO loss, and no reports."""
     import torch
@@ -99,7 +105,7 @@ def trl_logprobs(trainer: Any, groups: Sequence[Any]) -> Any:
     return out[:, -kept.shape[1] :].cpu()[kept]
 
 
-def rows_of(work: Work, trainer: Any) -> list[tuple[list[int], list[list[int]]]]:
+def rows_of(work: DecodeJob, trainer: Any) -> list[tuple[list[int], list[list[int]]]]:
     """The tokens of TRL's last step, group by group."""
     if work.method != "grpo":
         return sequences(work)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from works import ALPHA, PAD, RANK, Work, padded, reward_of, sequences, stir
+from works import ALPHA, PAD, RANK, DecodeJob, padded, reward_of, sequences, stir
 
 
 class Plain:
     """Sample, measure, update."""
 
-    def __init__(self, work: Work, model: Path, device: str) -> None:
+    def __init__(self, work: DecodeJob, model: Path, device: str) -> None:
         import torch
         from peft import LoraConfig, get_peft_model
         from transformers import AutoModelForCausalLM

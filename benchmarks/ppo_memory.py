@@ -42,7 +42,7 @@ def measure(case: str, arguments: argparse.Namespace) -> dict[str, float]:
 
     from tieout.learner import AdapterConfig, Learner, load
     from tieout.methods import GRPO, PPO
-    from tieout.train import learn
+    from tieout.training.loop import learn
     from tieout.types import Completion, Group
 
     method: Any = {

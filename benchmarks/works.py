@@ -20,7 +20,7 @@ Rows = Sequence[tuple[list[int], list[list[int]]]]
 
 
 @dataclass(frozen=True)
-class Work:
+class DecodeJob:
     """One row of a table."""
 
     method: str
@@ -105,7 +105,7 @@ def stir(parameters: dict[str, Any]) -> None:
             parameter.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
 
 
-def sequences(work: Work) -> list[tuple[list[int], list[list[int]]]]:
+def sequences(work: DecodeJob) -> list[tuple[list[int], list[list[int]]]]:
     """A step's rows; for GRPO the completions come from rollouts, not from here."""
     rng = random.Random(0)
 

@@ -18,15 +18,15 @@ from string import ascii_uppercase
 from torch import Tensor
 
 from tieout.batch import Batch, Outputs
-from tieout.chat import Chat
+from tieout.chat.template import Chat
 from tieout.learner import AdapterConfig, Learner, load
-from tieout.losses import cross_entropy
+from tieout.losses.supervised import cross_entropy
 from tieout.methods import METHODS
 from tieout.samplers import SamplingParams
-from tieout.samplers.local import LocalSampler
+from tieout.samplers.local.sampler import LocalSampler
 from tieout.source import Source
 from tieout.tasks import Task
-from tieout.train import train
+from tieout.training.loop import train
 from tieout.types import Group, Row
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from tieout.evidence.evaluate import evaluate
-from tieout.rewards.exact import exact
+from tieout.rewards.library.exact import exact
 from tieout.samplers import Sampler, SamplingParams
 from tieout.samplers.mock import MockSampler
 from tieout.types import Prompt

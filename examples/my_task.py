@@ -16,12 +16,12 @@ from __future__ import annotations
 import random
 import sys
 
-from tieout.chat import Chat
+from tieout.chat.template import Chat
 from tieout.evidence.evaluate import evaluate
 from tieout.learner import load
-from tieout.rewards.exact import exact
-from tieout.rewards.runner import score
-from tieout.samplers.local import LocalSampler
+from tieout.rewards.library.exact import exact
+from tieout.rewards.scoring.runner import score
+from tieout.samplers.local.sampler import LocalSampler
 from tieout.tasks import Task
 from tieout.types import Row
 

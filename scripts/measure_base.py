@@ -29,7 +29,7 @@ from base_corpus.mixture import follow_format
 from base_corpus.statement_questions import breakdowns, questions
 
 from tieout import embedded
-from tieout.stats import mean
+from tieout.evidence.stats import mean
 from tieout.tasks import controls, finance_statements
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from tieout.learner import Learner, LearnerConfig, Model
-from tieout.learner.scalar import ScalarHead
+from tieout.learner.models.scalar_head import ScalarHead
 from tieout.types import Completion
 
 PROMPT = [2, 0, 1]

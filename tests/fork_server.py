@@ -29,9 +29,9 @@ EVENTS = ("fsync", "replace", "rename", "mkdir", "unlink", "rmdir", "chmod", "op
 def watch(job: dict[str, Any], counter: int) -> None:
     """Count events into a file descriptor, and die or be signalled at the one that the job names."""
     import tieout.learner.checkpoint
-    import tieout.pipelines.conclude
+    import tieout.pipelines.stages.evaluate
     from tieout.learner import Learner
-    from tieout.samplers.local import LocalSampler
+    from tieout.samplers.local.sampler import LocalSampler
 
     seen: Counter[str] = Counter()
 
@@ -60,7 +60,7 @@ def watch(job: dict[str, Any], counter: int) -> None:
         (Learner, "update"),
         (LocalSampler, "sample"),
         (tieout.learner.checkpoint, "save_file"),
-        (tieout.pipelines.conclude, "evaluate"),
+        (tieout.pipelines.stages.evaluate, "evaluate"),
     ):
         count(owner, name)
 
@@ -115,12 +115,6 @@ def main() -> None:
 
     torch.set_num_threads(1)
     import transformers.models.llama.modeling_llama  # noqa: F401
-
-    import tieout.cli.run
-    import tieout.cli.train
-    import tieout.pipelines.align
-    import tieout.pipelines.fit
-    import tieout.pipelines.reason  # noqa: F401
 
     print("ready", flush=True)
     for line in sys.stdin:

@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import save_file
 
 from random_groups import random_groups
+from tieout.errors import StopTraining
 from tieout.learner.checkpoint import Checkpoints
-from tieout.learner.processes import PeerError, Processes, join
-from tieout.monitors import StopTraining
-from tieout.train import train
+from tieout.learner.parallel.processes import PeerError, Processes, join
+from tieout.training.loop import train
 from tiny_task import METHODS, Run, make_run
 
 CASES: dict[str, dict[str, Any]] = {

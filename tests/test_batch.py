@@ -79,7 +79,7 @@ def test_columns_arrive_at_their_completion_and_their_token() -> None:
         t for g in GROUPS for c in g.completions for t in c.tokens
     ]
     sampled = [x for g in GROUPS for c in g.completions for x in c.logprobs or []]
-    assert batch["logprobs"].tolist() == pytest.approx(sampled)
+    assert batch["sampler_logprobs"].tolist() == pytest.approx(sampled)
 
 
 def test_sums_are_per_completion() -> None:
@@ -118,7 +118,7 @@ def test_what_is_missing_is_said() -> None:
         Totals.of(torn)
     unsampled = [Group([0], [Completion([1], [True])])]
     with pytest.raises(ValueError, match="not sampled by a policy"):
-        Batch(unsampled, Totals.of(unsampled))["logprobs"]
+        Batch(unsampled, Totals.of(unsampled))["sampler_logprobs"]
 
 
 def test_the_shapes_used_here_have_k_from_one_to_eight() -> None:

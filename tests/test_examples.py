@@ -14,19 +14,19 @@ import pytest
 import torch
 
 from random_groups import MIXED, random_groups, with_own_logprobs
-from tieout.chat import Chat
+from tieout.chat.template import Chat
 from tieout.evidence.evaluate import evaluate
 from tieout.learner import AdapterConfig, Learner, LearnerConfig, load
 from tieout.methods import METHODS
 from tieout.methods.grpo import GRPO
 from tieout.rewards import load_reward
-from tieout.rewards.runner import check_reward, score
+from tieout.rewards.scoring.runner import check_reward, score
 from tieout.samplers import SamplingParams
-from tieout.samplers.local import LocalSampler
+from tieout.samplers.local.sampler import LocalSampler
 from tieout.samplers.mock import MockSampler
 from tieout.source import Source
 from tieout.tasks import Task, load_task
-from tieout.train import train
+from tieout.training.loop import train
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 TinyModel = Callable[[str], Path]

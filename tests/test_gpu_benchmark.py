@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tieout.learner import attention
+from tieout.learner.prefix import attention
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 

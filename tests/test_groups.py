@@ -9,15 +9,7 @@ import pytest
 
 from random_groups import random_groups
 from tieout.batch import Batch, Totals
-from tieout.groups import (
-    best,
-    best_and_worst,
-    class_weights,
-    decided,
-    mismatched,
-    ranked_pairs,
-    tail_weights,
-)
+from tieout.groups import best, best_and_worst, class_weights, decided, mismatched, ranked_pairs, tail_weights
 from tieout.types import Completion, Group
 
 GROUPS = random_groups([(9, [7, 3, 12]), (4, [5, 5]), (6, [2, 8, 8, 1])])

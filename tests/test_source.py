@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 
 from random_groups import flat, make_learner
-from tieout.chat import Chat, ChatError
+from tieout.chat.template import Chat, ChatError
+from tieout.errors import TooManyErrors
 from tieout.learner import Learner
-from tieout.monitors import scores
-from tieout.rewards.exact import exact
-from tieout.rewards.runner import Workers, combine, start_workers
+from tieout.rewards.library.exact import exact
+from tieout.rewards.scoring.runner import Workers, combine, start_workers
 from tieout.samplers import SamplingParams
-from tieout.samplers.local import LocalSampler
-from tieout.source import Source, TooManyErrors
+from tieout.samplers.local.sampler import LocalSampler
+from tieout.source import Source
+from tieout.training.monitors import scores
 from tieout.types import Completion, Group, Row
 from tiny_task import ROWS, make_task
 

@@ -9,7 +9,7 @@ from typing import Any
 from random_groups import make_learner
 from tieout.learner import AdapterConfig, Learner, load
 from tieout.methods import DPO, GRPO, SFT, Method
-from tieout.samplers.local import LocalSampler
+from tieout.samplers.local.sampler import LocalSampler
 from tieout.source import Source
 from tieout.tasks import Task
 

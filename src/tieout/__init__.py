@@ -9,8 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .canary import Canary
-    from .chat import Chat
+    from .chat.template import Chat
     from .learner import AdapterConfig, Learner, LearnerConfig, load
     from .methods import (
         CPO,
@@ -26,19 +25,20 @@ if TYPE_CHECKING:
         SimPO,
     )
     from .samplers import SamplingParams
-    from .samplers.local import LocalSampler
+    from .samplers.local.sampler import LocalSampler
     from .samplers.mock import MockSampler
-    from .samplers.vllm import VLLMSampler
+    from .samplers.staleness import StalenessCheck
+    from .samplers.vllm.sampler import VLLMSampler
     from .source import Source
     from .tasks import TASKS, Task, load_task
-    from .train import Schedule, train
+    from .training.loop import Schedule, train
     from .types import Completion, Group
 
 _WHERE = {
     "AdapterConfig": "learner",
     "CPO": "methods",
-    "Canary": "canary",
-    "Chat": "chat",
+    "StalenessCheck": "samplers.staleness",
+    "Chat": "chat.template",
     "Completion": "types",
     "DPO": "methods",
     "GRPO": "methods",
@@ -46,7 +46,7 @@ _WHERE = {
     "KTO": "methods",
     "Learner": "learner",
     "LearnerConfig": "learner",
-    "LocalSampler": "samplers.local",
+    "LocalSampler": "samplers.local.sampler",
     "METHODS": "methods",
     "MockSampler": "samplers.mock",
     "ORPO": "methods",
@@ -55,15 +55,15 @@ _WHERE = {
     "RewardModel": "methods",
     "SFT": "methods",
     "SamplingParams": "samplers",
-    "Schedule": "train",
+    "Schedule": "training.loop",
     "SimPO": "methods",
     "Source": "source",
     "TASKS": "tasks",
     "Task": "tasks",
-    "VLLMSampler": "samplers.vllm",
+    "VLLMSampler": "samplers.vllm.sampler",
     "load": "learner",
     "load_task": "tasks",
-    "train": "train",
+    "train": "training.loop",
 }
 
 __all__ = [
@@ -76,7 +76,6 @@ __all__ = [
     "SFT",
     "TASKS",
     "AdapterConfig",
-    "Canary",
     "Chat",
     "Completion",
     "Group",
@@ -91,6 +90,7 @@ __all__ = [
     "Schedule",
     "SimPO",
     "Source",
+    "StalenessCheck",
     "Task",
     "VLLMSampler",
     "load",

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, compress
 from statistics import fmean, pstdev
 
+from .errors import InputError
+
 Nested = list[list[float]]
 """[completion][token], or [group][completion]."""
 
@@ -61,7 +63,7 @@ def maxrl(scores: Sequence[float]) -> list[float]:
     [3.0, -1.0, -1.0, -1.0]
     """
     if min(scores) < 0:
-        raise ValueError(
+        raise InputError(
             f"advantage 'maxrl' needs scores of 0 or more, such as 0 and 1; a score is {min(scores)}. "
             "Shift the reward, or take another advantage"
         )

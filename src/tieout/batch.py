@@ -10,6 +10,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from .errors import InputError
 from .groups import extremes, ranked_pairs
 from .types import Group
 
@@ -41,7 +42,7 @@ class Totals:
         """Count the groups of one optimizer step. ValueError: one has more or fewer scores than completions."""
         for group in groups:
             if group.scores is not None and len(group.scores) != len(group.completions):
-                raise ValueError(
+                raise InputError(
                     f"a group has {len(group.completions)} completions and {len(group.scores)} scores; expected one "
                     f"score for each. Its row: {dict(group.row)!r:.200}"
                 )
@@ -94,12 +95,12 @@ class Batch:
         return self._send([i for i, c in enumerate(completions) for _ in c.tokens])
 
     def __getitem__(self, name: str) -> Tensor:
-        """A column: [N] if annotated per completion, [T] if per token. `logprobs` are the sampler's own."""
+        """A column: [N] if annotated per completion, [T] if per token. `sampler_logprobs` are the sampler's own."""
         values: list
-        if name == "logprobs":
+        if name == "sampler_logprobs":
             values = [c.logprobs for g in self.groups for c in g.completions]
             if any(v is None for v in values):
-                raise ValueError(
+                raise InputError(
                     "these completions carry no log-probabilities: they were not sampled by a policy"
                 )
         else:
@@ -152,7 +153,7 @@ class Batch:
         start = 0
         for group in self.groups:
             if not group.scores or len(group.scores) < 2:
-                raise ValueError("best and worst need groups of at least two scored completions")
+                raise InputError("best and worst need groups of at least two scored completions")
             for places, place in zip((best, worst), extremes(group.scores), strict=True):
                 places.append(start + place)
             start += len(group.scores)

@@ -8,13 +8,14 @@ from hashlib import sha256
 from itertools import accumulate
 from statistics import fmean
 
+from .errors import InputError
 from .types import Group
 
 
 def _scored(group: Group, least: int) -> list[float]:
     if group.scores is None or len(group.scores) < least:
         given = "none" if group.scores is None else str(len(group.scores))
-        raise ValueError(f"this needs groups of at least {least} scored completions; one has {given}")
+        raise InputError(f"this needs groups of at least {least} scored completions; one has {given}")
     return group.scores
 
 
@@ -102,7 +103,7 @@ def class_weights(labels: Sequence[bool]) -> tuple[float, float]:
     good = sum(labels)
     bad = len(labels) - good
     if not good or not bad:
-        raise ValueError(
+        raise InputError(
             f"all {len(labels)} labels are {bool(good)}; KTO needs good and bad completions, or use SFT"
         )
     return max(1.0, bad / good), max(1.0, good / bad)

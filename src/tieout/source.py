@@ -13,16 +13,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from .chat import Chat
-from .learner.processes import Processes, join
-from .rewards.runner import Call, Outcome, Workers, score, score_groups
+from .chat.template import Chat
+from .errors import InputError, TooManyErrors
+from .learner.parallel.processes import Processes, join
+from .rewards.scoring.runner import Call, Outcome, Workers, score, score_groups
 from .samplers import PolicySampler, SamplingParams
 from .tasks import Environment, Task
 from .types import Completion, Group, Message, Row
-
-
-class TooManyErrors(RuntimeError):
-    """A reward failed so often that training on the rest would be training on luck."""
 
 
 @dataclass
@@ -56,7 +53,7 @@ class Source:
         self._before = Counter[str]()  # of some batches before this: a small one alone says little
         self.rows = self.task.rows(self.split)
         if not self.rows:
-            raise ValueError(f"task {self.task.name!r} has no rows in split {self.split!r}")
+            raise InputError(f"task {self.task.name!r} has no rows in split {self.split!r}")
 
     def demonstrations(self, batch_size: int) -> Iterator[list[Group]]:
         """K = 1, no scores: rows with prompt and completion."""
@@ -115,7 +112,7 @@ class Source:
                 self.counts["unkept_groups"] += len(sampled) - len(kept)
                 batch += kept
             if not batch:
-                raise ValueError(f"task {self.task.name!r}: a pass over all rows gave no group worth keeping")
+                raise InputError(f"task {self.task.name!r}: a pass over all rows gave no group worth keeping")
             yield batch
 
     def take(self, count: int) -> list[Row]:
@@ -169,13 +166,13 @@ class Source:
     def _played(self, rows: Sequence[Row], group_size: int, params: SamplingParams) -> list[Group]:
         """The groups of these rows; what was counted is in `counts`."""
         if self.sampler is None:
-            raise ValueError("rollouts need a sampler")
+            raise InputError("rollouts need a sampler")
         if not rows:
             return []
         if self.task.environment is not None:
             return self._episodes(rows, group_size, params, self.task.environment)
         if self.task.reward is None:
-            raise ValueError(f"task {self.task.name!r} has neither a reward nor an environment that scores")
+            raise InputError(f"task {self.task.name!r} has neither a reward nor an environment that scores")
         prompts = [self.chat.prompt(self.task.prompt(row)) for row in rows]
         sampled = self.sampler.sample(prompts, group_size, params)
         calls = [
@@ -240,7 +237,7 @@ class Source:
         for i, row in enumerate(rows):
             played = episodes[i * group_size : (i + 1) * group_size]
             if any(e.prompt != played[0].prompt for e in played):
-                raise ValueError(
+                raise InputError(
                     f"task {self.task.name!r}: the environment opened two plays of one row differently; the first "
                     "observation must follow from the row, since a group has one prompt"
                 )
@@ -288,7 +285,7 @@ class Episode:
     def take(self, turn: Completion) -> None:
         """Append what the policy wrote, and the environment's reply to it. An environment that raises ends the play."""
         if turn.logprobs is None:
-            raise ValueError(
+            raise InputError(
                 "the sampler gave no log-probabilities; episodes need a sampler that records them"
             )
         self.tokens += turn.tokens

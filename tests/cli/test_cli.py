@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tieout.cli import main
-from tieout.field_docs import field_docs
+from tieout.config.docs import field_docs
 from tieout.methods import METHODS
 
 

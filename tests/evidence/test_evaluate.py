@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tieout.evidence.evaluate import CONTROLS, Case, evaluate, read_cases, write_cases
-from tieout.rewards.exact import exact
+from tieout.rewards.library.exact import exact
 from tieout.samplers import SamplingParams
 from tieout.samplers.mock import MockSampler
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from made_cases import make_cases
 
-from tieout import stats
+from tieout.evidence import stats
 from tieout.evidence.evaluate import CONTROLS, HUMAN, PROGRAMMATIC
 from tieout.evidence.gate import GatePolicy, Verdict, gate
 from tieout.evidence.human import Grade

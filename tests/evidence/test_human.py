@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from made_cases import make_cases
 
-from tieout.evidence.files import read_json, read_jsonl, write_jsonl
 from tieout.evidence.human import Grade, read_grades, write_sheet
+from tieout.storage.jsonl import read_json, read_jsonl, write_jsonl
 
 NEW = ("new", make_cases([0.5] * 40, model="NEW"))
 OLD = ("old", make_cases([0.5] * 40, model="OLD"))

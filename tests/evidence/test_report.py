@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from made_cases import make_cases, two_models
 
-from tieout.atomic import sha256
 from tieout.evidence.evaluate import Case
-from tieout.evidence.files import read_json, read_jsonl, write_jsonl
 from tieout.evidence.gate import GatePolicy
 from tieout.evidence.human import Grade
 from tieout.evidence.report import build_report, regate, verify, write_report
+from tieout.storage.atomic import sha256
+from tieout.storage.jsonl import read_json, read_jsonl, write_jsonl
 
 
 def shape(cases: dict[str, list[Case]], **options: Any) -> dict[str, Any]:
@@ -285,7 +285,10 @@ def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
 
 
 def test_evidence_needs_no_torch() -> None:
-    modules = "stats rewards.runner rewards.exact samplers.mock evidence.report evidence.human evidence.page"
+    modules = (
+        "evidence.stats rewards.scoring.runner rewards.library.exact samplers.mock "
+        "evidence.report evidence.human evidence.page"
+    )
     code = "import sys; " + "; ".join(f"import tieout.{module}" for module in modules.split())
     code += "; assert not {'torch', 'transformers', 'scipy'} & set(sys.modules), sorted(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

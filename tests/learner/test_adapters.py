@@ -13,10 +13,10 @@ import torch
 
 from random_groups import flat, make_learner, random_groups, stir_weights
 from tieout.learner import AdapterConfig, Learner, load
-from tieout.learner.adapters import REWARD, four_bits, tuner_layers, using
 from tieout.learner.checkpoint import save_adapter
+from tieout.learner.models.adapters import REWARD, four_bits, tuner_layers, using
 from tieout.samplers import SamplingParams
-from tieout.samplers.local import LocalSampler
+from tieout.samplers.local.sampler import LocalSampler
 from tieout.types import Group
 
 ModelFolder = Callable[[str], Path]
@@ -196,7 +196,7 @@ def test_qlora_trains_beside_four_bits_and_samples_from_what_it_trains(
 
 
 def test_qlora_is_refused_where_it_has_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tieout.learner.adapters.find_spec", lambda name: object())
+    monkeypatch.setattr("tieout.learner.models.adapters.find_spec", lambda name: object())
     with pytest.raises(ValueError, match=r"needs a CUDA device or a CPU and this run is on 'mps'"):
         four_bits(torch.float32, "mps")
     config = four_bits(torch.bfloat16, "cuda:0")

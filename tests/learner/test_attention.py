@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tieout.learner import flash
-from tieout.learner.attention import NAME, SharedPrefix, Span, best_path
+from tieout.learner.prefix import flash
+from tieout.learner.prefix.attention import NAME, SharedPrefix, Span, best_path
 
 SPANS = (Span(0, 5, (7, 1, 3)), Span(16, 1, (4,)), Span(21, 9, (2, 12, 6, 6, 1)))
 LENGTH = SPANS[-1].end

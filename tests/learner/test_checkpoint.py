@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from random_groups import flat, make_learner, random_groups
-from tieout.atomic import MANIFEST, verifies
+from tieout.errors import StopTraining
 from tieout.learner import AdapterConfig, Learner, load
 from tieout.learner.checkpoint import Checkpoints, save_adapter
-from tieout.monitors import StopTraining
-from tieout.train import train
+from tieout.storage.atomic import MANIFEST, verifies
+from tieout.training.loop import train
 from tieout.types import Group
 from tiny_task import make_run
 

@@ -11,8 +11,8 @@ import torch
 from random_groups import flat, gradient, make_learner, random_groups, relative
 from tieout.batch import Batch, Outputs
 from tieout.learner import Learner
-from tieout.learner.attention import Path as AttentionPath
-from tieout.learner.cost import Cost, cheaper_repeated
+from tieout.learner.prefix.attention import Path as AttentionPath
+from tieout.learner.prefix.cost import Cost, cheaper_repeated
 
 ModelFolder = Callable[[str], Path]
 LARGE = 1 << 30

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from random_groups import MIXED, make_learner, own_logprobs, random_groups
-from tieout.learner.layouts import pack, plan, repeat
+from tieout.learner.prefix.layouts import pack, plan, repeat
 from tieout.types import Completion, Group
 
 FAMILIES = ["llama", "qwen2", "qwen3", "mistral", "gemma3"]

@@ -91,7 +91,7 @@ def test_a_longer_window_than_any_sequence_takes_the_fast_path(
     tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`merge` knows no window: it may serve a sliding layer only where the window hides nothing."""
-    from tieout.learner import attention
+    from tieout.learner.prefix import attention
 
     calls = []
     merge = attention._Merge.apply

@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 
 from random_groups import relative
 from ranks import CASES, outcome
-from tieout.environment import launched
-from tieout.learner.processes import Processes, join
+from tieout.learner.parallel.processes import Processes, join
+from tieout.storage.machine import launched
 
 ROOT = Path(__file__).resolve().parents[2]
 ModelFolder = Callable[[str], Path]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tieout.learner import randomness
+from tieout.learner.parallel import randomness
 
 
 def draws(device: torch.device) -> list[float]:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from random_groups import flat, make_learner, random_groups
-from tieout.learner import Learner, attention
-from tieout.learner.attention import SharedPrefix, Span
-from tieout.learner.selfcheck import disagreement
+from tieout.learner import Learner
+from tieout.learner.prefix import attention
+from tieout.learner.prefix.attention import SharedPrefix, Span
+from tieout.learner.prefix.selfcheck import disagreement
 
 ModelFolder = Callable[[str], Path]
 

@@ -14,18 +14,7 @@ from test_fields_rl import before, behaviour
 
 from random_groups import make_learner, random_groups, with_own_logprobs
 from tieout.learner import Learner
-from tieout.methods import (
-    CPO,
-    DPO,
-    KTO,
-    METHODS,
-    ORPO,
-    SFT,
-    OnlineDPO,
-    RejectionSampling,
-    RewardModel,
-    SimPO,
-)
+from tieout.methods import CPO, DPO, KTO, METHODS, ORPO, SFT, OnlineDPO, RejectionSampling, RewardModel, SimPO
 from tieout.types import Group
 
 __all__ = ["before"]  # a fixture

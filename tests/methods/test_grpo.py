@@ -21,13 +21,14 @@ from random_groups import (
     stir_weights,
     with_own_logprobs,
 )
+from tieout.errors import StopTraining
 from tieout.learner import Learner
 from tieout.methods import GRPO
-from tieout.monitors import StopTraining, stop_on_mismatch
 from tieout.samplers import SamplingParams
-from tieout.samplers.local import LocalSampler
+from tieout.samplers.local.sampler import LocalSampler
 from tieout.source import Source
-from tieout.train import train
+from tieout.training.loop import train
+from tieout.training.monitors import stop_on_mismatch
 from tieout.types import Completion, Group
 from tiny_task import make_task
 

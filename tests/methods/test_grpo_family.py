@@ -22,14 +22,14 @@ from random_groups import (
     stir_weights,
     with_own_logprobs,
 )
-from tieout.chat import Chat
+from tieout.chat.template import Chat
 from tieout.learner import Learner
 from tieout.learner.checkpoint import Checkpoints
 from tieout.methods import DAPO, GRPO, RLOO, DrGRPO
-from tieout.monitors import DEFAULT, kl_to_reference
-from tieout.samplers.local import LocalSampler
+from tieout.samplers.local.sampler import LocalSampler
 from tieout.source import Source
-from tieout.train import learn, train
+from tieout.training.loop import learn, train
+from tieout.training.monitors import DEFAULT, kl_to_reference
 from tieout.types import Completion, Group
 from tiny_task import make_task
 

@@ -11,15 +11,15 @@ import torch
 
 from bandit import PROMPT, Words, completions, logprobs, make_bandit, probabilities, slope
 from random_groups import flat, gradient, make_learner, random_groups, relative, with_own_logprobs
-from tieout.alarms import Dials
 from tieout.learner import AdapterConfig, Learner, load
 from tieout.learner.checkpoint import Checkpoints
 from tieout.methods import PPO
 from tieout.methods.ppo import KL_FACTOR
 from tieout.samplers import SamplingParams
-from tieout.samplers.local import LocalSampler
+from tieout.samplers.local.sampler import LocalSampler
 from tieout.source import Source
-from tieout.train import learn, train
+from tieout.training.alarms import Adjustments
+from tieout.training.loop import learn, train
 from tieout.types import Completion, Group
 from tiny_task import make_task
 
@@ -216,7 +216,9 @@ def test_the_coefficient_follows_the_kl_and_is_in_the_checkpoint(
         assert learner.memory[KL_FACTOR] == pytest.approx(factor, rel=1e-4)
         method.annotate(groups, learner)
         assert learner.memory[KL_FACTOR] == pytest.approx(factor**2, rel=1e-4)
-    doubled = Dials(beta=2.0).turned(method)  # an alarm that pulls harder is obeyed, whatever the factor
+    doubled = Adjustments(beta=2.0).turned(
+        method
+    )  # an alarm that pulls harder is obeyed, whatever the factor
     assert doubled._coef([[0.0]], learner) == pytest.approx(0.2 * factor**2, rel=1e-4)
     learner.memory.clear()
     for _ in range(40):  # a horizon of less than one step's completions: slower, never to less than nothing

@@ -14,10 +14,10 @@ import pytest
 from random_groups import gradient, make_learner, random_groups
 from tieout.learner import AdapterConfig, Learner, load
 from tieout.methods import CPO, KTO, ORPO, SFT, OnlineDPO, RejectionSampling, RewardModel, SimPO
-from tieout.monitors import DEFAULT
-from tieout.samplers.local import LocalSampler
+from tieout.samplers.local.sampler import LocalSampler
 from tieout.source import Source
-from tieout.train import train
+from tieout.training.loop import train
+from tieout.training.monitors import DEFAULT
 from tieout.types import Completion, Group
 from tiny_task import ROWS, make_task
 

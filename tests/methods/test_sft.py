@@ -9,12 +9,12 @@ import torch
 
 from random_groups import VOCABULARY, gradient, make_learner, own_logprobs, random_groups, relative
 from tieout.learner import Learner, LearnerConfig, load
-from tieout.learner.models import AdapterConfig
+from tieout.learner.models.loading import AdapterConfig
 from tieout.methods import SFT
 from tieout.samplers import SamplingParams
-from tieout.samplers.local import LocalSampler
+from tieout.samplers.local.sampler import LocalSampler
 from tieout.source import Source
-from tieout.train import Schedule, train
+from tieout.training.loop import Schedule, train
 from tieout.types import Completion, Group
 from tiny_task import ROWS, make_task
 

@@ -16,8 +16,8 @@ from test_trl_parity import arguments, assert_parity, datasets, move_along, ours
 from random_groups import gradient, make_learner, stir_weights
 from tieout.learner import AdapterConfig, Learner, LearnerConfig, load
 from tieout.learner.checkpoint import save_adapter
+from tieout.losses.preference import PAIR_LOSSES
 from tieout.methods import CPO, DPO, KTO, ORPO, RewardModel, SimPO
-from tieout.preference_losses import PAIR_LOSSES
 from tieout.source import Source
 from tieout.types import Completion, Group
 from tiny_task import ROWS, make_task

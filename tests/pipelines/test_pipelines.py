@@ -16,7 +16,7 @@ from tieout.pipelines.reason import reason
 from tieout.pipelines.recipe import Recipe, read_recipe
 from tieout.pipelines.run import Run
 from tieout.pipelines.show import ship_run
-from tieout.runfolder import RunFolder, RunFolderError
+from tieout.storage.runfolder import RunFolder, RunFolderError
 
 REWARD = '''
 def vowels(completions, prompts, answer, **_):

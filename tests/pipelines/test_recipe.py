@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tieout.config import ConfigError
+from tieout.config.fields import ConfigError
 from tieout.pipelines.recipe import read_recipe
 
 SHIPPED = sorted(

@@ -11,7 +11,7 @@ from rich.console import Console
 from tieout.pipelines.align import align
 from tieout.pipelines.recipe import read_recipe
 from tieout.pipelines.run import Run
-from tieout.runfolder import RunFolder
+from tieout.storage.runfolder import RunFolder
 
 
 def test_the_recipe_runs_on_real_questions(

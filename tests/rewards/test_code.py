@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tieout.rewards import load_reward
-from tieout.rewards.code import CodeResult, Limits, code, code_reward, extract_program, run_tests
+from tieout.rewards.library.code import CodeResult, Limits, code, code_reward, extract_program, run_tests
 from tieout.sandbox.isolation import SandboxError, available
 from tieout.sandbox.pool import Sandbox
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tieout.rewards.exact import exact
-from tieout.rewards.format import length
-from tieout.rewards.outcomes import is_infrastructure
-from tieout.rewards.runner import (
+from tieout.rewards.library.exact import exact
+from tieout.rewards.library.format import length
+from tieout.rewards.scoring.outcomes import is_infrastructure
+from tieout.rewards.scoring.runner import (
     Call,
     Limits,
     Outcome,

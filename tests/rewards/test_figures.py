@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tieout.rewards.figures
-import tieout.rewards.numeric
+import tieout.rewards.library.numeric
+import tieout.rewards.text.figures
 import tieout.tasks.numeric_qa
-from tieout.rewards.figures import CURRENCIES, MAX_DIGITS, MEASURES, SCALES, Figure, figure
+from tieout.rewards.text.figures import CURRENCIES, MAX_DIGITS, MEASURES, SCALES, Figure, figure
 
 READS = {
     "(5,062)": Figure(Decimal(-5062)),
@@ -120,7 +120,7 @@ def test_what_is_not_one_figure_is_none(kind: str) -> None:
 
 
 def test_the_examples_in_the_docstrings_run() -> None:
-    for module in (tieout.rewards.figures, tieout.rewards.numeric, tieout.tasks.numeric_qa):
+    for module in (tieout.rewards.text.figures, tieout.rewards.library.numeric, tieout.tasks.numeric_qa):
         result = doctest.testmod(module)
         assert result.attempted > 0
         assert result.failed == 0

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tieout.rewards.format
-from tieout.rewards.format import language, length, overlong, repetition, tags
+import tieout.rewards.library.format
+from tieout.rewards.library.format import language, length, overlong, repetition, tags
 
 TEXT = st.text() | st.text("ab <>/think answer\n.", max_size=80)
 WORDS = st.lists(st.sampled_from(["revenue", "cost", "rose", "margin", "cash"]), max_size=60)
@@ -18,7 +18,7 @@ GERMAN = "Der Umsatz der Firma ist im Jahr gestiegen und die Kosten sind nicht g
 
 
 def test_the_examples_run() -> None:
-    assert doctest.testmod(tieout.rewards.format).failed == 0
+    assert doctest.testmod(tieout.rewards.library.format).failed == 0
 
 
 @settings(deadline=None)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tieout.rewards.figures import MAX_DIGITS, Figure, figure
-from tieout.rewards.numeric import numeric, readable
-from tieout.rewards.runner import check_reward, score
+from tieout.rewards.library.numeric import numeric, readable
+from tieout.rewards.scoring.runner import check_reward, score
+from tieout.rewards.text.figures import MAX_DIGITS, Figure, figure
 
 
 @st.composite
@@ -259,7 +259,7 @@ def test_it_is_a_reward_like_any_other() -> None:
 
 
 def test_the_names_that_users_rely_on() -> None:
-    from tieout.rewards import numeric as module
+    from tieout.rewards.library import numeric as module
 
     found = module.figure("(8.4%)")
     assert isinstance(found, module.Figure)

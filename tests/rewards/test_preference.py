@@ -12,8 +12,8 @@ import pytest
 from random_groups import make_learner, stir_weights
 from tieout.learner.checkpoint import save_adapter
 from tieout.rewards import load_reward
-from tieout.rewards.preference import reward_model
-from tieout.rewards.runner import check_reward, score
+from tieout.rewards.library.preference import reward_model
+from tieout.rewards.scoring.runner import check_reward, score
 from tieout.source import Source
 from tieout.types import Completion, Group
 from tiny_task import ROWS, make_task

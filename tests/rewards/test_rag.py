@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tieout.rewards.claims
-import tieout.rewards.text
-from tieout.rewards.claims import supports
-from tieout.rewards.outcomes import RewardUnavailable
-from tieout.rewards.rag import citation_accuracy, faithfulness, groundedness, rag, relevance
-from tieout.rewards.runner import score
-from tieout.rewards.text import amounts, copied
+import tieout.rewards.text.claims
+import tieout.rewards.text.sentences
+from tieout.rewards.library.rag import citation_accuracy, faithfulness, groundedness, rag, relevance
+from tieout.rewards.scoring.outcomes import RewardUnavailable
+from tieout.rewards.scoring.runner import score
+from tieout.rewards.text.claims import supports
+from tieout.rewards.text.sentences import amounts, copied
 
 CONTEXT = [
     "Cobalt Rail reported revenue of $412 million in 2021. Its chief executive was Ada Holm.",
@@ -38,7 +38,7 @@ def worth(reward: Any, completion: str, row: dict[str, Any] = KNOWN) -> float | 
 
 
 def test_the_examples_run() -> None:
-    for module in (tieout.rewards.claims, tieout.rewards.text):
+    for module in (tieout.rewards.text.claims, tieout.rewards.text.sentences):
         assert doctest.testmod(module).failed == 0
 
 

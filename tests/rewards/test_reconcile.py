@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import tieout.rewards.reconcile
-from tieout.rewards.prove import prove
-from tieout.rewards.reconcile import Ratio, Relation, identities, reconciled
-from tieout.rewards.runner import score
+import tieout.rewards.library.reconcile
+from tieout.rewards.library.reconcile import Ratio, Relation, identities, reconciled
+from tieout.rewards.scoring.runner import score
+from tieout.vetting.check import prove
 
 FIGURES = {"Assets": 100, "Liabilities": 60, "StockholdersEquity": 37, "MinorityInterest": 3, "Current": 40}
 SOURCE = "\n".join(f"{name} | {value:,} | {value + 1:,}" for name, value in FIGURES.items())
@@ -49,7 +49,7 @@ def worth(reply: Any, row: dict[str, Any] = ROW) -> float:
 
 
 def test_the_examples_run() -> None:
-    assert doctest.testmod(tieout.rewards.reconcile).failed == 0
+    assert doctest.testmod(tieout.rewards.library.reconcile).failed == 0
 
 
 # ---- real facts
@@ -57,11 +57,11 @@ def test_the_examples_run() -> None:
 
 def facts(folder: Path) -> dict[str, dict[str, int]]:
     """Date -> name -> value of Snowflake's balance sheets, as its 10-K and 10-Q say them."""
-    names = {name for relation in tieout.rewards.reconcile.BALANCE_SHEET for name in relation.names}
+    names = {name for relation in tieout.rewards.library.reconcile.BALANCE_SHEET for name in relation.names}
     filed = json.loads((folder / "sec" / "companyfacts_SNOW.json").read_text())["facts"]["us-gaap"]
-    names = {name for relation in tieout.rewards.reconcile.BALANCE_SHEET for name in relation.names} & set(
-        filed
-    )
+    names = {
+        name for relation in tieout.rewards.library.reconcile.BALANCE_SHEET for name in relation.names
+    } & set(filed)
     dates: dict[str, dict[str, int]] = {}
     for name in sorted(names & set(filed)):
         for fact in filed[name]["units"]["USD"]:

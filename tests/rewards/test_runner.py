@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tieout.rewards import REWARDS, load_reward
-from tieout.rewards.exact import exact
-from tieout.rewards.runner import Outcome, call_columns, check_reward, from_trl, reward_name, score
+from tieout.rewards.library.exact import exact
+from tieout.rewards.scoring.runner import Outcome, call_columns, check_reward, from_trl, reward_name, score
 
 ROW = {"prompt": "What?", "answer": "a", "question": "?"}
 
@@ -269,7 +269,7 @@ def test_what_cannot_be_called_by_name_is_refused() -> None:
 
 def test_registered_names_are_loaded_when_asked_for() -> None:
     assert load_reward("exact") is exact
-    assert load_reward("tieout.rewards.exact:exact") is exact
+    assert load_reward("tieout.rewards.library.exact:exact") is exact
     assert set(REWARDS) >= {"exact", "numeric", "finance_statements"}
 
 
@@ -296,7 +296,7 @@ def test_a_reward_in_a_file(tmp_path: Path) -> None:
         ("exakt", "no reward is called 'exakt'; did you mean 'exact'"),
         ("nothing.py:f", "nothing.py does not exist"),
         ("no.such.module:f", "cannot import 'no.such.module'"),
-        ("tieout.rewards.exact:nearly", "has no 'nearly'; it has: .*exact"),
+        ("tieout.rewards.library.exact:nearly", "has no 'nearly'; it has: .*exact"),
         ("tieout.rewards:REWARDS", "is a dict; expected a function"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tieout.rewards.structured import (
+from tieout.rewards.text.structured import (
     cited_share,
     contains_whole,
     holds,

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tieout.rewards.summary
-from tieout.rewards.runner import score
-from tieout.rewards.summary import GAP, quiz, quiz_score, summary
+import tieout.rewards.library.summary
+from tieout.rewards.library.summary import GAP, quiz, quiz_score, summary
+from tieout.rewards.scoring.runner import score
 
 REFERENCE = (
     "Revenue of Cobalt Rail rose to $412 million in 2021. Costs fell by 5%. "
@@ -33,7 +33,7 @@ def worth(completion: str, reward: Any = summary, row: dict[str, Any] = ROW) -> 
 
 
 def test_the_examples_run() -> None:
-    assert doctest.testmod(tieout.rewards.summary).failed == 0
+    assert doctest.testmod(tieout.rewards.library.summary).failed == 0
 
 
 def test_the_reference_and_the_same_in_other_words_pass() -> None:

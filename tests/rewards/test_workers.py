@@ -16,11 +16,10 @@ import scripted_rewards as scripted
 
 from tieout.evidence.evaluate import evaluate
 from tieout.rewards import load_reward
-from tieout.rewards.exact import exact
-from tieout.rewards.numeric import numeric
-from tieout.rewards.prove import prove
-from tieout.rewards.reference import refer, resolve
-from tieout.rewards.runner import (
+from tieout.rewards.library.exact import exact
+from tieout.rewards.library.numeric import numeric
+from tieout.rewards.processes.importable import refer, resolve
+from tieout.rewards.scoring.runner import (
     Call,
     Limits,
     Workers,
@@ -32,6 +31,7 @@ from tieout.rewards.runner import (
     start_workers,
 )
 from tieout.samplers.mock import MockSampler
+from tieout.vetting.check import prove
 
 DEADLINE = 1.2
 SLACK = 2.5
@@ -171,7 +171,9 @@ def test_closing_ends_every_process() -> None:
 
 
 def test_the_nursery_needs_no_torch() -> None:
-    code = "import sys, tieout.rewards.worker, tieout.rewards.workers; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from tieout.rewards.processes import worker, workers; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

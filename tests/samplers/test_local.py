@@ -17,10 +17,10 @@ from scipy.stats import chisquare
 from random_groups import VOCABULARY, flat, make_learner, own_logprobs, random_groups, stir_weights
 from tieout.learner import AdapterConfig, Learner, Model, load
 from tieout.samplers import SamplingParams
-from tieout.samplers.draws import Request, draw
-from tieout.samplers.kv_cache import KVCache
-from tieout.samplers.local import LocalSampler
-from tieout.samplers.paths import PATHS, PathName, Work
+from tieout.samplers.local.backends import PATHS, DecodeJob, PathName
+from tieout.samplers.local.kv_cache import KVCache
+from tieout.samplers.local.sampler import LocalSampler
+from tieout.samplers.local.sampling import Request, draw
 from tieout.types import Completion, Group
 
 ModelFolder = Callable[[str], Path]
@@ -61,7 +61,7 @@ def forced(
         [Request.make(params, (first + i) * group + k) for k in range(group)] for i in range(len(prompts))
     ]
     with torch.no_grad(), model.merged() as network:
-        PATHS[path](network, Work(prompts, requests, params, stops, max_rows))
+        PATHS[path](network, DecodeJob(prompts, requests, params, stops, max_rows))
     return requests
 
 

@@ -14,11 +14,12 @@ import torch
 
 from random_groups import random_groups
 from tieout.learner import load
-from tieout.samplers import SamplingParams, threads
-from tieout.samplers.draws import Request
-from tieout.samplers.local import LocalSampler
-from tieout.samplers.threads import in_parts
-from tieout.samplers.work import Work
+from tieout.samplers import SamplingParams
+from tieout.samplers.local.cpu import threads
+from tieout.samplers.local.cpu.threads import in_parts
+from tieout.samplers.local.decode_job import DecodeJob
+from tieout.samplers.local.sampler import LocalSampler
+from tieout.samplers.local.sampling import Request
 
 ModelFolder = Callable[[str], Path]
 PROMPTS = [g.prompt for g in random_groups([(n, [1]) for n in (23, 3, 40, 17, 9)], seed=9)]
@@ -38,9 +39,9 @@ def network(tiny_model: ModelFolder) -> Any:
     return load(str(tiny_model("llama"))).network
 
 
-def a_work(rows: int = threads.LEAST_ROWS) -> Work:
+def a_work(rows: int = threads.LEAST_ROWS) -> DecodeJob:
     requests = [[Request.make(PARAMS, rows * i + k) for k in range(rows)] for i in range(len(PROMPTS))]
-    return Work(PROMPTS, requests, PARAMS, range(8), max_rows=1000)
+    return DecodeJob(PROMPTS, requests, PARAMS, range(8), max_rows=1000)
 
 
 def test_what_is_drawn_does_not_depend_on_the_threads(tiny_model: ModelFolder) -> None:
@@ -58,9 +59,9 @@ def test_what_is_drawn_does_not_depend_on_the_threads(tiny_model: ModelFolder) -
 
 def test_parts_run_at_the_same_time_and_share_all_prompts(network: Any) -> None:
     barrier = threading.Barrier(3, timeout=20)  # broken, and an error, if one waited for another to end
-    parts: list[Work] = []
+    parts: list[DecodeJob] = []
 
-    def decode(part: Work) -> None:
+    def decode(part: DecodeJob) -> None:
         parts.append(part)
         barrier.wait()
 
@@ -74,7 +75,7 @@ def test_parts_run_at_the_same_time_and_share_all_prompts(network: Any) -> None:
 def test_few_rows_are_decoded_by_one_thread(network: Any, rows: int) -> None:
     seen: list[tuple[int, int]] = []
 
-    def decode(part: Work) -> None:
+    def decode(part: DecodeJob) -> None:
         seen.append((len(part.prompts), torch.get_num_threads()))
 
     in_parts(network, a_work(rows), decode)
@@ -91,7 +92,7 @@ def test_wide_matrices_are_left_to_torch(network: Any, monkeypatch: pytest.Monke
 def test_the_first_failure_ends_the_others_at_their_next_completion(network: Any) -> None:
     failed, ended = threading.Event(), [0]
 
-    def decode(part: Work) -> None:
+    def decode(part: DecodeJob) -> None:
         if PROMPTS[2] in part.prompts:  # the longest: in the first part
             failed.set()
             raise ValueError("planted")

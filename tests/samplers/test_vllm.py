@@ -19,10 +19,10 @@ from fake_vllm import LOGITS, STOP, FakeVLLM, Misbehave, logprobs
 from random_groups import make_learner
 from tieout.learner import AdapterConfig, Learner, load
 from tieout.samplers import SamplingParams
-from tieout.samplers.fitness import logprobs_mode
-from tieout.samplers.servers import Refused
-from tieout.samplers.sharing import NoServerLeft
-from tieout.samplers.vllm import VLLMSampler
+from tieout.samplers.vllm.dispatch import NoServerLeft
+from tieout.samplers.vllm.sampler import VLLMSampler
+from tieout.samplers.vllm.server import Refused
+from tieout.samplers.vllm.server_check import logprobs_mode
 from tieout.types import Completion
 
 ModelFolder = Callable[[str], Path]

@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from tieout.canary import Canary
 from tieout.learner import AdapterConfig, Learner, load
 from tieout.methods import GRPO
-from tieout.monitors import scores, stop_on_mismatch
 from tieout.samplers import SamplingParams
-from tieout.samplers.sharing import NoServerLeft
-from tieout.samplers.vllm import VLLMSampler
+from tieout.samplers.staleness import StalenessCheck
+from tieout.samplers.vllm.dispatch import NoServerLeft
+from tieout.samplers.vllm.sampler import VLLMSampler
 from tieout.source import Source
 from tieout.tasks import Task
-from tieout.train import Schedule, train
+from tieout.training.loop import Schedule, train
+from tieout.training.monitors import scores, stop_on_mismatch
 from tieout.types import Completion, Group
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,7 +148,7 @@ def digits(completions: list[str], **_: Any) -> list[float]:
 
 def test_grpo_learns_on_it(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     learner = make_learner()
-    watched = Canary(VLLMSampler(url, learner.model.chat))
+    watched = StalenessCheck(VLLMSampler(url, learner.model.chat))
     task = Task("digits", lambda split: [{"prompt": text} for text in TEXTS], digits)
     method = GRPO(5e-3, batch_size=6, group_size=8, max_new_tokens=24, temperature=TEMPERATURE)
     told: list[dict[str, float]] = []

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tieout.rewards.code import run_tests
+from tieout.rewards.library.code import run_tests
 from tieout.sandbox.isolation import available
 from tieout.tasks import load_task
 from tieout.tasks.code import FAMILIES, HELD_OUT, NUM_TESTS, SIZES, corrupt, make

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from tieout.rewards.structured import reconciles
+from tieout.rewards.text.structured import reconciles
 from tieout.tasks import Task, finance_statements
 from tieout.tasks.finance_statements import (
     FLAWS,

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tieout.rewards.figures import figure
-from tieout.rewards.runner import check_reward, score
+from tieout.rewards.scoring.runner import check_reward, score
+from tieout.rewards.text.figures import figure
 from tieout.tasks import Task, numeric_qa
 from tieout.tasks.numeric_qa import SPLITS, SYSTEM, load, split_of
 from tieout.types import Row

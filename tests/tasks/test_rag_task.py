@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tieout.rewards.runner import score
+from tieout.rewards.scoring.runner import score
 from tieout.tasks import load_task
 from tieout.tasks.rag import SIZES, UNKNOWN, corrupt, load, make
 

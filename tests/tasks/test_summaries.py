@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tieout.rewards.runner import score
-from tieout.rewards.summary import quiz
+from tieout.rewards.library.summary import quiz
+from tieout.rewards.scoring.runner import score
 from tieout.tasks import load_task, rag, summaries
 from tieout.tasks.summaries import SIZES, corrupt, load, make
 

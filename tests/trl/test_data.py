@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tieout.chat import Chat
+from tieout.chat.template import Chat
 from tieout.trl.collators import DataCollatorForCompletionOnlyLM
 from tieout.trl.conversion import extract_prompt
 from tieout.trl.data import TOKENS, Limits, Reader, prompts

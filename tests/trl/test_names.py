@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tieout import trl
 from tieout.trl import rewards
-from tieout.trl.absent import ABSENT
+from tieout.trl.legacy.absent import ABSENT
 
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 QUICK: dict[str, Any] = {"use_cpu": True, "report_to": "none", "disable_tqdm": True}

@@ -15,7 +15,7 @@ from transformers.utils import logging
 from tieout import trl
 from tieout.trl import plan as plan_module
 from tieout.trl.configs import CONFIGS
-from tieout.trl.older_names import renamed
+from tieout.trl.legacy.older_names import renamed
 from tieout.trl.options import HONOURED, INSTEAD, REFUSED, SAME, gone, table
 
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..errors import InputError
 from ..types import Row
 from .options import parse
 
@@ -50,12 +51,12 @@ def main(arguments: Sequence[str]) -> None:
     """Parse, attack, print."""
     options = parse(Options, "attack", arguments)
     if (options.model is None) != (options.verifier is None):
-        raise ValueError(
+        raise InputError(
             "--model and --verifier go together: a verifier says which of the policy's samples are right"
         )
-    from ..evidence.attack import CLASSES, attack, keep, read_corpus
     from ..rewards import load_reward
     from ..rows import data_hash, read_rows
+    from ..vetting.attack import CLASSES, attack, keep, read_corpus
 
     reward = load_reward(options.reward)
     rows = list(read_rows(options.data))
@@ -74,8 +75,8 @@ def main(arguments: Sequence[str]) -> None:
     )
     keep(corpus, result.findings, rows)
     if options.json:
-        from ..atomic import write_atomic
-        from ..plain import fingerprint
+        from ..config.plain import fingerprint
+        from ..storage.atomic import write_atomic
 
         told = {**result.plain(), "data": str(options.data), "data_sha256": data_hash(rows)}
         told["hash"] = fingerprint({k: v for k, v in told.items() if k not in ("hash", "seconds")})
@@ -115,7 +116,7 @@ def _policy(options: Options) -> Callable[[Row], Sequence[str]]:
     quiet()
     from ..learner import load
     from ..samplers import SamplingParams
-    from ..samplers.local import LocalSampler
+    from ..samplers.local.sampler import LocalSampler
 
     model = load(options.model or "")
     sampler = LocalSampler(model)

@@ -42,12 +42,12 @@ def main(arguments: Sequence[str]) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from ..atomic import write_json
-    from ..evidence.calibrate import CalibrationPolicy, calibrate
-    from ..evidence.calibration_plot import plot
-    from ..evidence.files import write_jsonl
     from ..rewards import load_reward
     from ..rows import read_rows
+    from ..storage.atomic import write_json
+    from ..storage.jsonl import write_jsonl
+    from ..vetting.calibrate import CalibrationPolicy, calibrate
+    from ..vetting.calibration_plot import plot
 
     rows = list(read_rows(options.data))
     fresh = list(read_rows(options.fresh)) if options.fresh else []

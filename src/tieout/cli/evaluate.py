@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from ..errors import InputError
 from .options import parse
 from .quiet import quiet
 
@@ -44,18 +45,18 @@ def main(arguments: Sequence[str]) -> None:
     """Parse, evaluate, print the table."""
     options = parse(Options, "eval", arguments)
     if (options.task is None) == (options.data is None):
-        raise ValueError("give either --task NAME or --data FILE")
+        raise InputError("give either --task NAME or --data FILE")
     quiet()
     from ..evidence.evaluate import evaluate, write_cases
     from ..evidence.figures import model_figures, pair_figures
     from ..learner import load
-    from ..pipelines.fit import under_deadline
-    from ..pipelines.progress import bar
     from ..rewards import load_reward
     from ..rows import check_rows, read_rows
     from ..samplers import SamplingParams
-    from ..samplers.local import LocalSampler
+    from ..samplers.local.sampler import LocalSampler
     from ..tasks import Task, load_task
+    from ..training.fit import under_deadline
+    from ..training.progress import bar
 
     if options.task:
         task = load_task(options.task)
@@ -63,10 +64,10 @@ def main(arguments: Sequence[str]) -> None:
         given = check_rows(read_rows(options.data or ""), "prompt", str(options.data))
         task = Task(str(options.data), lambda split: given, load_reward(options.reward))
     if task.reward is None and task.environment is None:
-        raise ValueError(f"task {task.name!r} has neither a reward nor an environment to score with")
+        raise InputError(f"task {task.name!r} has neither a reward nor an environment to score with")
     rows = list(task.rows(options.split))[: options.max_rows or None]
     if not rows:
-        raise ValueError(f"task {task.name!r} has no rows in split {options.split!r}")
+        raise InputError(f"task {task.name!r} has no rows in split {options.split!r}")
     console, cases = Console(), {}
     rewards = [r for r in (task.reward, *task.metrics.values()) if r is not None]
     workers = under_deadline(rewards, options.reward_workers, options.reward_seconds, console)

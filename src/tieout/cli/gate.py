@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from ..errors import InputError
 from .options import parse
 
 
@@ -28,18 +29,18 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(Options, "gate", arguments)
     from ..evidence.report import regate
     from ..pipelines.show import refresh, show
-    from ..runfolder import RunFolder
+    from ..storage.runfolder import RunFolder
 
     evidence = options.run / "evidence"
     if not (evidence / "report.json").exists():
-        raise ValueError(
+        raise InputError(
             f"{options.run} has no evidence/report.json: finish the run first (repeat its command)"
         )
     with RunFolder(options.run):
         sheet = evidence / "human" / "sheet.jsonl"
         given = options.human
         if given is not None and not given.exists():
-            raise ValueError(f"{given} does not exist; the sheet to fill in is {sheet}")
+            raise InputError(f"{given} does not exist; the sheet to fill in is {sheet}")
         own = given is not None and sheet.exists() and given.samefile(sheet)
         report = regate(evidence, None if own else given)
         refresh(options.run)

@@ -14,7 +14,7 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from ..field_docs import field_docs
+from ..config.docs import field_docs
 
 Parsed = TypeVar("Parsed")
 _REGISTRY = ConstructorRegistry()

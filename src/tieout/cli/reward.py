@@ -15,6 +15,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from ..errors import InputError
 from ..types import Row
 from .options import parse
 
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
     else:
         usage = "usage: tieout reward check REWARD --data ROWS.jsonl | tieout reward list"
         if verb not in ("", "-h", "--help"):
-            raise ValueError(f"no command 'reward {verb}'\n{usage}")
+            raise InputError(f"no command 'reward {verb}'\n{usage}")
         print(f"{usage}\n\ntieout reward check --help tells its options")
         sys.exit(0 if verb else 2)
 
@@ -56,9 +57,9 @@ def main(arguments: Sequence[str]) -> None:
 def check(options: Check) -> None:
     """Prove one reward; exits with status 1 if it does not hold."""
     from ..rewards import load_reward
-    from ..rewards.prove import prove
-    from ..rewards.runner import Limits, Workers
+    from ..rewards.scoring.runner import Limits, Workers
     from ..rows import check_rows, read_rows
+    from ..vetting.check import prove
 
     reward = load_reward(options.reward)
     given = check_rows(read_rows(options.data), "prompt", str(options.data))
@@ -80,7 +81,7 @@ def check(options: Check) -> None:
         if not one.holds:
             console.print(f"{one.name}: {one.failures[0]}", markup=False, highlight=False, soft_wrap=True)
     if options.json:
-        from ..atomic import write_atomic
+        from ..storage.atomic import write_atomic
 
         found = {"reward": options.reward, "holds": proof.holds, **asdict(proof)}
         write_atomic(options.json, (json.dumps(found, indent=2) + "\n").encode("utf-8", "backslashreplace"))
@@ -102,7 +103,7 @@ def _with_gold(row: Row) -> Row:
 
 def _list() -> None:
     from ..rewards import REWARDS, load_reward
-    from ..rewards.runner import reward_range
+    from ..rewards.scoring.runner import reward_range
 
     table = Table()
     for heading in ("reward", "range", "what"):

@@ -37,12 +37,12 @@ def main(arguments: Sequence[str]) -> None:
 
 def run_recipe(recipe: Path, out: Path, overrides: Mapping[str, Any] | None = None) -> str:
     """Run a recipe file in a folder; returns the verdict."""
-    from ..environment import launched
     from ..pipelines.align import align
     from ..pipelines.reason import reason
     from ..pipelines.recipe import read_recipe
     from ..pipelines.run import Run
-    from ..runfolder import RunFolder
+    from ..storage.machine import launched
+    from ..storage.runfolder import RunFolder
 
     quiet()
     console = Console(quiet=launched()[0] > 0)

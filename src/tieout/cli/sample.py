@@ -11,6 +11,7 @@ from typing import Annotated
 
 import tyro
 
+from ..errors import InputError
 from .options import parse
 from .quiet import quiet
 
@@ -43,12 +44,12 @@ def main(arguments: Sequence[str]) -> None:
     """Parse, load, sample, print."""
     options = parse(Options, "sample", arguments)
     if bool(options.prompt) == bool(options.data):
-        raise ValueError("give either a PROMPT or --data FILE")
+        raise InputError("give either a PROMPT or --data FILE")
     quiet()
     from ..learner import load
     from ..rows import check_rows, read_rows
     from ..samplers import SamplingParams
-    from ..samplers.local import LocalSampler
+    from ..samplers.local.sampler import LocalSampler
     from ..types import Prompt
 
     prompts: list[Prompt]

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(Options, "ship", arguments)
     quiet()
     from ..pipelines.show import refresh, ship_run
-    from ..runfolder import RunFolder
+    from ..storage.runfolder import RunFolder
 
     with RunFolder(options.run):
         shipped = ship_run(options.run, options.override, Console())

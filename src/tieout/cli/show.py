@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from ..errors import InputError
 from .options import parse
 
 
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str]) -> None:
     from ..pipelines.show import show, stages
 
     if not (options.run / "run.json").exists():
-        raise ValueError(f"{options.run} is no run folder: it has no run.json")
+        raise InputError(f"{options.run} is no run folder: it has no run.json")
     console = Console()
     stages(options.run, console)
     if (options.run / "evidence" / "report.json").exists():

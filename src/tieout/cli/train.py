@@ -11,6 +11,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
+from ..errors import InputError
 from .options import parse
 from .quiet import quiet
 
@@ -75,8 +76,8 @@ def options_type(name: str) -> type:
     """The common options, the method's fields and the adapter's, as one dataclass for the parser."""
     from ..learner import AdapterConfig, LearnerConfig
     from ..methods import METHODS
-    from ..pipelines.guards import Guards
-    from ..train import Schedule
+    from ..training.guards import Guards
+    from ..training.loop import Schedule
 
     method: Any = METHODS[name]
     flat: Any = tyro.conf.OmitArgPrefixes
@@ -96,11 +97,11 @@ def options_type(name: str) -> type:
 
 def train(name: str, parsed: Any) -> None:
     """Check everything, then train into the folder."""
-    from ..environment import launched
-    from ..pipelines.fit import Fit, fit
     from ..pipelines.run import check_model
     from ..rows import data_hash
-    from ..runfolder import RunFolder
+    from ..storage.machine import launched
+    from ..storage.runfolder import RunFolder
+    from ..training.fit import TrainSpec, fit
 
     quiet()
     console = Console(quiet=launched()[0] > 0)
@@ -114,7 +115,7 @@ def train(name: str, parsed: Any) -> None:
         digest = data_hash(task.rows("train"))
         check_model(options.model, {"train": task.rows("train")}, getattr(parsed.method, "max_new_tokens", 0))
         folder.record(config, {"train": digest})
-        what = Fit(
+        what = TrainSpec(
             parsed.method,
             options.model,
             None,
@@ -150,16 +151,16 @@ COLUMNS = {
 def rows_for(name: str, options: Options) -> Any:
     """The task that the options name: a registered one, or the file's rows as the method needs them."""
     from ..rewards import load_reward
-    from ..rewards.runner import check_reward
+    from ..rewards.scoring.runner import check_reward
     from ..rows import check_rows, read_rows
     from ..tasks import Task, load_task
     from ..tasks.files import hold_out
 
     if (options.data is None) == (options.task is None):
-        raise ValueError("give either --data FILE or --task NAME")
+        raise InputError("give either --data FILE or --task NAME")
     if options.task:
         if KINDS.get(name, "prompt") not in ("prompt", "demonstration"):
-            raise ValueError(
+            raise InputError(
                 f"{name} needs rows that tasks do not have: give --data with {COLUMNS[KINDS[name]]}"
             )
         return load_task(options.task)
@@ -167,7 +168,7 @@ def rows_for(name: str, options: Options) -> Any:
     kind: Any = KINDS.get(name, "prompt")
     rows: Sequence[Any] = check_rows(read_rows(options.data), kind, str(options.data))
     if options.held_out is not None and kind != "ranking":
-        raise ValueError(f"--held-out is for reward_model; {name} is measured by `tieout eval`")
+        raise InputError(f"--held-out is for reward_model; {name} is measured by `tieout eval`")
     if kind == "ranking":
         if options.held_out is not None:
             test: Sequence[Any] = check_rows(read_rows(options.held_out), kind, str(options.held_out))
@@ -177,7 +178,7 @@ def rows_for(name: str, options: Options) -> Any:
     reward = None
     if kind == "prompt":
         if options.reward is None:
-            raise ValueError(f"{name} needs a reward: give --reward NAME or FILE.py:function")
+            raise InputError(f"{name} needs a reward: give --reward NAME or FILE.py:function")
         reward = load_reward(options.reward)
         check_reward(reward, [c for c in rows[0] if all(c in row for row in rows)])
     return Task(str(options.data), lambda split: rows if split == "train" else [], reward)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import InputError
+
 NAMES = ("tieout-base",)
 """Names of the shipped models."""
 
@@ -11,7 +13,7 @@ NAMES = ("tieout-base",)
 def path(name: str = "tieout-base") -> Path:
     """The folder of a shipped model: configuration, safetensors, tokenizer and model card."""
     if name not in NAMES:
-        raise ValueError(f"no shipped model {name!r}; there are: {', '.join(NAMES)}")
+        raise InputError(f"no shipped model {name!r}; there are: {', '.join(NAMES)}")
     folder = Path(__file__).parent / name.replace("-", "_")
     if not (folder / "model.safetensors").exists():
         raise FileNotFoundError(

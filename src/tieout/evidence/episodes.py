@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..rewards.runner import Outcome, score
+from ..rewards.scoring.runner import Outcome, score
 from ..samplers import Sampler, SamplingParams
 from ..tasks import Environment
 from ..types import Message, Row

@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
 from ..rewards import Reward
-from ..rewards.runner import Call, Outcome, Workers, check_reward, score_groups
+from ..rewards.scoring.runner import Call, Outcome, Workers, check_reward, score_groups
 from ..samplers import Sampler, SamplingParams
+from ..storage.jsonl import read_jsonl, write_jsonl
 from ..tasks import Environment
 from ..types import Prompt, Row
 from .episodes import play
-from .files import read_jsonl, write_jsonl
 
 PROGRAMMATIC = "programmatic"
 HUMAN = "human"
@@ -78,7 +79,7 @@ def evaluate(
     """
     metrics = metrics or {}
     if (reward is None) == (environment is None):
-        raise ValueError(f"task {task_name!r}: give either a reward or an environment that scores")
+        raise InputError(f"task {task_name!r}: give either a reward or an environment that scores")
     rewards = {"score": reward, **metrics} if reward else dict(metrics)
     slices = [slice if isinstance(slice, str) else slice(row) for row in rows]
     ids = [f"{task_name}/{s}/{row.get('id', i)}" for i, (s, row) in enumerate(zip(slices, rows, strict=True))]
@@ -92,7 +93,7 @@ def evaluate(
         played = play(environment, chunk, sampler, drawn) if environment else []
         completions = [text for text, _ in played] if environment else sampler.complete(prompts, drawn)
         if len(completions) != len(chunk):
-            raise ValueError(f"the sampler gave {len(completions)} completions for {len(chunk)} prompts")
+            raise InputError(f"the sampler gave {len(completions)} completions for {len(chunk)} prompts")
         calls = [Call([c], [row["prompt"]], row) for row, c in zip(chunk, completions, strict=True)]
         said = {name: score_groups(function, calls, workers) for name, function in rewards.items()}
         if environment:
@@ -118,12 +119,12 @@ def write_cases(path: Path, cases: Mapping[str, Sequence[Case]]) -> None:
             line = lines.setdefault(case.id, {**shared, "models": {}})
             for key, value in shared.items():
                 if line[key] != value:
-                    raise ValueError(
+                    raise InputError(
                         f"case {case.id!r} differs between models in its {key}: {line[key]!r} and, for "
                         f"{model!r}, {value!r}; models must be evaluated on the same rows"
                     )
             if model in line["models"]:
-                raise ValueError(f"model {model!r} has two cases called {case.id!r}")
+                raise InputError(f"model {model!r} has two cases called {case.id!r}")
             own = asdict(case)
             line["models"][model] = {key: own[key] for key in ("completion", "score", "metrics", "errors")}
     write_jsonl(path, lines.values())
@@ -138,21 +139,21 @@ def read_cases(path: Path) -> dict[str, list[Case]]:
             for model, own in line["models"].items():
                 cases.setdefault(model, []).append(Case(id=line["case"], **shared, **own))
         except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}:{number}: not a case ({type(error).__name__}: {error})") from error
+            raise InputError(f"{path}:{number}: not a case ({type(error).__name__}: {error})") from error
     return cases
 
 
 def _check_rows(task_name: str, rows: Sequence[Row], ids: Sequence[str], rewards: Sequence[Reward]) -> None:
     if len(set(ids)) < len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
-        raise ValueError(f"task {task_name!r} has two rows for the case {twice!r}; ids must be unique")
+        raise InputError(f"task {task_name!r} has two rows for the case {twice!r}; ids must be unique")
     if rows:
         columns = [column for column in rows[0] if all(column in row for row in rows)]
         for reward in rewards:
             check_reward(reward, columns)
     for name, row in zip(ids, rows, strict=True):
         if not row.get("prompt"):
-            raise ValueError(f"case {name!r} has no prompt; its row has: {', '.join(row)}")
+            raise InputError(f"case {name!r} has no prompt; its row has: {', '.join(row)}")
 
 
 def _case(

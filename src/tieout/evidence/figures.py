@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .. import stats
+from . import stats
 from .evaluate import HUMAN, Case
 from .human import Grade
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ..errors import InputError
 from .evaluate import CONTROLS, HUMAN, PROGRAMMATIC
 
 
@@ -178,7 +179,7 @@ def _tracks(report: Mapping[str, Any], candidate: str, baseline: str) -> Mapping
             tracks: Mapping[str, Any] = comparison["tracks"]
             return tracks
     known = ", ".join(f"{c['candidate']} and {c['baseline']}" for c in report["comparisons"])
-    raise ValueError(f"the report does not compare {candidate!r} with {baseline!r}; it compares: {known}")
+    raise InputError(f"the report does not compare {candidate!r} with {baseline!r}; it compares: {known}")
 
 
 def _figure(tracks: Mapping[str, Any], track: str, slice: str | None) -> Mapping[str, Any]:

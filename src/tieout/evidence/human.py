@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..atomic import write_json
+from ..errors import InputError
+from ..storage.atomic import write_json
+from ..storage.jsonl import read_json, read_jsonl, set_aside, sha256_text, write_jsonl
 from .evaluate import Case, plain_prompt
-from .files import read_json, read_jsonl, set_aside, sha256_text, write_jsonl
 
 PREFERRED = ("a", "b", "tie")
 SHARE = {"a": 1.0, "tie": 0.5, "b": 0.0}
@@ -53,7 +54,7 @@ def write_sheet(
     """
     (candidate_name, candidate_cases), (baseline_name, baseline_cases) = candidate, baseline
     if candidate_name == baseline_name:
-        raise ValueError(f"candidate and baseline are both {candidate_name!r}; a pair needs two models")
+        raise InputError(f"candidate and baseline are both {candidate_name!r}; a pair needs two models")
     theirs = {case.id: case for case in baseline_cases}
     pairs = [(case, theirs[case.id]) for case in candidate_cases if case.id in theirs]
     rng = random.Random(f"{seed}/order")
@@ -99,13 +100,13 @@ def read_grades(path: Path, key: Path | None = None, models: Collection[str] | N
             continue
         if preferred not in PREFERRED:
             expected = '"a", "b", "tie" or null (not graded)'
-            raise ValueError(f"{where}: preferred is {preferred!r}; expected {expected}")
+            raise InputError(f"{where}: preferred is {preferred!r}; expected {expected}")
         if not isinstance(row.get("case"), str):
-            raise ValueError(f"{where}: no case; the line has: {', '.join(row)}")
+            raise InputError(f"{where}: no case; the line has: {', '.join(row)}")
         grade = _named(row, where) if assignment is None else _unblinded(row, assignment, where, seen, number)
         for model in (grade.model_a, grade.model_b):
             if models is not None and model not in models:
-                raise ValueError(f"{where}: unknown model {model!r}; evaluated were: {', '.join(models)}")
+                raise InputError(f"{where}: unknown model {model!r}; evaluated were: {', '.join(models)}")
         grades.append(grade)
     return grades
 
@@ -113,9 +114,9 @@ def read_grades(path: Path, key: Path | None = None, models: Collection[str] | N
 def _named(row: dict[str, Any], where: str) -> Grade:
     missing = [name for name in ("model_a", "model_b") if not isinstance(row.get(name), str)]
     if missing:
-        raise ValueError(f"{where}: no {' and no '.join(missing)}; the line has: {', '.join(row)}")
+        raise InputError(f"{where}: no {' and no '.join(missing)}; the line has: {', '.join(row)}")
     if row["model_a"] == row["model_b"]:
-        raise ValueError(f"{where}: model_a and model_b are both {row['model_a']!r}; expected two models")
+        raise InputError(f"{where}: model_a and model_b are both {row['model_a']!r}; expected two models")
     return Grade(row["case"], row["model_a"], row["model_b"], row["preferred"])
 
 
@@ -124,11 +125,11 @@ def _unblinded(
 ) -> Grade:
     case = row["case"]
     if case not in assignment:
-        raise ValueError(f"{where}: unknown case {case!r}; the key has {len(assignment)} other cases")
+        raise InputError(f"{where}: unknown case {case!r}; the key has {len(assignment)} other cases")
     if case in seen:
-        raise ValueError(f"{where}: case {case!r} is graded again, first on line {seen[case]}")
+        raise InputError(f"{where}: case {case!r} is graded again, first on line {seen[case]}")
     if _fingerprint(row) != assignment[case]["sha256"]:
-        raise ValueError(
+        raise InputError(
             f"{where}: the prompt or an output of case {case!r} is not the one that was written; "
             "change nothing but `preferred`"
         )

@@ -12,9 +12,9 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from ..storage.jsonl import write_text
 from . import charts
 from .evaluate import HUMAN, PROGRAMMATIC, TRACKS, Case
-from .files import write_text
 
 FIRST_CURVES = ("score", "reward", "loss", "kl", "entropy", "length", "signal", "accura", "margin")
 """Curves whose name contains one of these come first, in this order."""

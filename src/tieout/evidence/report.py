@@ -18,11 +18,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .. import stats
-from ..atomic import sha256, write_json
+from ..errors import InputError
+from ..storage.atomic import sha256, write_json
+from ..storage.jsonl import read_json, set_aside
+from . import stats
 from .evaluate import PROGRAMMATIC, TRACKS, Case, read_cases, write_cases
 from .figures import model_figures, pair_figures
-from .files import read_json, set_aside
 from .gate import GatePolicy, gate
 from .human import Grade, read_grades, write_sheet
 
@@ -54,9 +55,9 @@ def build_report(
     pairs = list(dict.fromkeys([(candidate, baseline), (candidate, base), *map(tuple, comparisons)]))
     for model in dict.fromkeys(name for pair in pairs for name in pair):
         if model not in cases:
-            raise ValueError(f"no cases of model {model!r}; there are cases of: {', '.join(cases)}")
+            raise InputError(f"no cases of model {model!r}; there are cases of: {', '.join(cases)}")
     if candidate in (baseline, base):
-        raise ValueError(f"candidate {candidate!r} cannot be its own baseline")
+        raise InputError(f"candidate {candidate!r} cannot be its own baseline")
     present = {case.track for model_cases in cases.values() for case in model_cases}
     tracks = [*TRACKS, *sorted(present - set(TRACKS))]
     report: dict[str, Any] = {
@@ -133,7 +134,7 @@ def verify(path: Path) -> list[str]:
     report = read_json(path)
     missing = [part for part in PARTS if not isinstance(report, dict) or part not in report]
     if missing:
-        raise ValueError(f"{path} is not a report: it has no {', '.join(missing)}")
+        raise InputError(f"{path} is not a report: it has no {', '.join(missing)}")
     problems = []
     for name, digest in report["files"].items():
         file = path.parent / name
@@ -155,7 +156,7 @@ def verify(path: Path) -> list[str]:
 def _write(folder: Path, grades: Path | None, settings: Mapping[str, Any]) -> dict[str, Any]:
     if grades is not None:
         if not grades.exists():
-            raise ValueError(f"the file of graded pairs {grades} does not exist")
+            raise InputError(f"the file of graded pairs {grades} does not exist")
         read_grades(grades, models=read_cases(folder / "cases.jsonl"))  # refuse it before it is kept
         kept = folder / "human" / "grades.jsonl"
         kept.parent.mkdir(parents=True, exist_ok=True)

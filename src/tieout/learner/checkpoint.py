@@ -16,12 +16,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ..atomic import MANIFEST, appearing, verifies
-from . import randomness
+from ..errors import InputError
+from ..storage.atomic import MANIFEST, appearing, verifies
 from .learner import Learner
-from .models import POLICY, VALUE
-from .reference import reference_weights, set_reference
-from .scalar import save_classifier, save_score, save_value
+from .models.loading import POLICY, VALUE
+from .models.moving_reference import reference_weights, set_reference
+from .models.scalar_head import save_classifier, save_score, save_value
+from .parallel import randomness
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,12 @@ class Checkpoints:
         saved = {name.removeprefix("weight/"): x for name, x in tensors.items() if name.startswith("weight/")}
         if saved.keys() != trained.keys():
             differing = sorted(saved.keys() ^ trained.keys())[:3]
-            raise ValueError(f"{folder} holds other parameters than the model trains, such as {differing}")
+            raise InputError(f"{folder} holds other parameters than the model trains, such as {differing}")
         with torch.no_grad():
             for name, parameter in trained.items():
                 if parameter.shape != saved[name].shape:
                     shapes = f"was {list(saved[name].shape)}, is {list(parameter.shape)}"
-                    raise ValueError(f"{folder} holds {name} in another shape: {shapes}")
+                    raise InputError(f"{folder} holds {name} in another shape: {shapes}")
                 parameter.copy_(saved[name])
         _load_optimizer(learner, tensors, folder)
         if moved := {
@@ -195,7 +196,7 @@ def _load_optimizer(learner: Learner, tensors: Mapping[str, torch.Tensor], folde
         if full.startswith("optimizer/"):
             _, place, key = full.split("/")
             if int(place) >= len(parameters) or value.numel() not in (1, parameters[int(place)].numel()):
-                raise ValueError(
+                raise InputError(
                     f"{folder} holds the state of another optimizer: {full} has no parameter here"
                 )
             parameter = parameters[int(place)]  # fused AdamW keeps its step count beside the parameter, too

@@ -15,20 +15,21 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, Outputs, Totals
+from ..errors import InputError
 from ..types import Group
-from . import sharding
-from .adapters import using
-from .attention import Path as AttentionPath
-from .attention import best_path
-from .cost import Cost, cheaper_repeated
-from .kept import Kept, digest
-from .layouts import Layout, pack, plan, repeat
+from .logprob_cache import LogprobCache, digest
 from .memory import USABLE, free_bytes, kept_bytes, training_mode
-from .models import Model, decoder_of, head_of, why_not_packed
+from .models.adapters import using
+from .models.loading import Model, decoder_of, head_of, why_not_packed
+from .models.scalar_head import ScalarHead
 from .optimizer import FlatAdamW
-from .processes import Processes, join
-from .scalar import ScalarHead
-from .selfcheck import disagreement, probe
+from .parallel import sharding
+from .parallel.processes import Processes, join
+from .prefix.attention import Path as AttentionPath
+from .prefix.attention import best_path
+from .prefix.cost import Cost, cheaper_repeated
+from .prefix.layouts import Layout, pack, plan, repeat
+from .prefix.selfcheck import disagreement, probe
 
 Loss = Callable[[Outputs, Batch], "tuple[Tensor, Mapping[str, Tensor]]"]
 """(outputs, batch) -> the batch's share of the step's loss, and its shares of the metrics. Shares add up."""
@@ -78,7 +79,7 @@ class Learner:
         self.step = 0
         parameters = list(model.trained().values())
         if not parameters and not frozen:
-            raise ValueError(f"{model.name} has nothing to train: load it with an adapter")
+            raise InputError(f"{model.name} has nothing to train: load it with an adapter")
         self.optimizer = FlatAdamW(parameters, learning_rate, self.config.weight_decay)
         self.sharded = self.processes.count > 1 and sharding.wanted()
         if self.sharded:
@@ -86,7 +87,7 @@ class Learner:
         self.skipped_updates = 0
         self.memory: dict[str, float] = {}
         """What a method must remember between steps, such as a coefficient that adapts; saved with the weights."""
-        self.kept = Kept()
+        self.kept = LogprobCache()
         """The reference's log-probabilities of completions that the data holds."""
         self.reference_folder: Path | None = None
         """Where they are kept for epochs after a restart, and for other runs with the same reference."""
@@ -105,7 +106,7 @@ class Learner:
         """
         totals = Totals.of(groups)
         if totals.tokens == 0:
-            raise ValueError(
+            raise InputError(
                 "none of these completions has a trained token: nothing can be learned from them"
             )
         self.optimizer.zero()
@@ -124,7 +125,7 @@ class Learner:
                 value, metrics = loss(outputs, batch)
                 if not value.requires_grad:
                     what = "scores" if self.model.only_scores else "log-probabilities"
-                    raise ValueError(
+                    raise InputError(
                         f"the loss does not depend on anything that is trained: {self.model.name} gives {what}"
                     )
                 value.backward()
@@ -196,7 +197,7 @@ class Learner:
     def values(self, groups: Sequence[Group]) -> list[list[list[float]]]:
         """[group][completion][token] what the value head says before each token. ValueError without one."""
         if self.model.value is None:
-            raise ValueError(f"{self.model.name} has no value head: load it with head='value'")
+            raise InputError(f"{self.model.name} has no value head: load it with head='value'")
         head = self.model.value
         answers = self._ask(groups, lambda layout: self._scalar(layout, head, layout.predictors))
         return [
@@ -206,7 +207,7 @@ class Learner:
     def scores(self, groups: Sequence[Group]) -> list[list[float]]:
         """[group][completion] what the reward model says after the last token. ValueError without one."""
         if self.model.score is None:
-            raise ValueError(
+            raise InputError(
                 f"{self.model.name} has no score head: load a reward model, or add one by model.add_reward"
             )
         head = self.model.score
@@ -218,7 +219,7 @@ class Learner:
         """[T] log-probabilities and [T] entropies of the completion tokens of a layout."""
         causal = network if network is not None else self.model.causal
         layout = layout.to(self.model.device)
-        return head_of(causal).score(
+        return head_of(causal).logprobs(
             self._hidden(layout, causal)[layout.predictors], layout.targets, self.temperature
         )
 
@@ -236,7 +237,7 @@ class Learner:
             scores = score(hidden[layout.finals])
             nothing = torch.full(layout.targets.shape, torch.nan, device=self.model.device)
             return Outputs(nothing, nothing, values, scores)
-        logprobs, entropies = self.model.head.score(
+        logprobs, entropies = self.model.head.logprobs(
             hidden[layout.predictors], layout.targets, self.temperature
         )
         return Outputs(logprobs, entropies, values)
@@ -273,7 +274,7 @@ class Learner:
             return True
         message = f"{self.model.name} cannot share prompts between completions: {reason}"
         if self.config.layout == "packed":
-            raise ValueError(f"{message}; use layout='auto' or 'repeated'")
+            raise InputError(f"{message}; use layout='auto' or 'repeated'")
         warnings.warn(f"{message}. The plain layout is used: same numbers, more work", stacklevel=2)
         return False
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import InputError
 from ..types import Completion, Group, Prompt
 from .learner import Learner
-from .models import load
+from .models.loading import load
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def own_reward(folder: Path, device: str | None = None) -> SharedReward:
     """A trained reward model, with its base, loaded for scoring only. ValueError: the folder holds none."""
     model = load(str(folder), device=device)
     if not model.only_scores:
-        raise ValueError(
+        raise InputError(
             f"{folder} is no reward model: expected a sequence-classification checkpoint with one label, or an "
             "adapter for one, as `tieout train reward_model` writes it"
         )

@@ -27,7 +27,7 @@ class Method(Protocol):
     """A frozen dataclass: its fields are the configuration, the docstring under each is its help.
 
     A method that learns more than once from a batch also has `updates(groups)`, a generator of the groups of each
-    optimizer update, which is sent the metrics of the one before; see `tieout.train.learn`.
+    optimizer update, which is sent the metrics of the one before; see `tieout.training.loop.learn`.
     """
 
     @property

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from ..errors import InputError
+
 
 def check_choices(method: Any) -> None:
     """ValueError: a field that is one of a few names has another."""
     for name, hint in get_type_hints(type(method)).items():
         if get_origin(hint) is Literal and getattr(method, name) not in get_args(hint):
             choices = ", ".join(map(str, get_args(hint)))
-            raise ValueError(f"{name} is {getattr(method, name)!r}; it must be one of {choices}")
+            raise InputError(f"{name} is {getattr(method, name)!r}; it must be one of {choices}")
 
 
 def at_least(limit: float, method: Any, *names: str) -> None:
     """ValueError: one of these fields is smaller than the limit."""
     for name in names:
         if getattr(method, name) < limit:
-            raise ValueError(f"{name} is {getattr(method, name)}; it must be at least {limit}")
+            raise InputError(f"{name} is {getattr(method, name)}; it must be at least {limit}")
 
 
 def check_rollouts(method: Any, group_size: int = 1) -> None:
@@ -25,6 +27,6 @@ def check_rollouts(method: Any, group_size: int = 1) -> None:
     at_least(1, method, "batch_size", "max_new_tokens")
     if method.group_size < group_size:
         few = "at least 2 completions to compare" if group_size > 1 else "at least 1 completion"
-        raise ValueError(f"group_size is {method.group_size}; a group needs {few}")
+        raise InputError(f"group_size is {method.group_size}; a group needs {few}")
     if method.temperature <= 0:
-        raise ValueError(f"temperature is {method.temperature}; rollouts need a temperature above 0")
+        raise InputError(f"temperature is {method.temperature}; rollouts need a temperature above 0")

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..batch import Batch, Outputs
 from ..learner import Learner
-from ..losses import cross_entropy
-from ..preference_losses import CPO_LOSSES, check_preference
+from ..losses.preference import CPO_LOSSES, check_preference
+from ..losses.supervised import cross_entropy
 from ..source import Source
 from ..types import Group
 from .checks import check_choices

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, Outputs
+from ..errors import InputError
 from ..groups import tail_weights
 from ..learner import Learner
-from ..losses import cross_entropy
-from ..preference_losses import DIVERGENCES, PAIR_LOSSES, check_preference
+from ..losses.preference import DIVERGENCES, PAIR_LOSSES, check_preference
+from ..losses.supervised import cross_entropy
 from ..source import Source
 from ..types import Group
 from .checks import check_choices
@@ -35,7 +36,7 @@ class DPO:
         "sigmoid", "sigmoid_norm", "ipo", "hinge", "robust", "exo_pair",
         "discopop", "nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down",
     ] = "sigmoid"  # fmt: skip
-    """What is done with the two log-ratios; each is a function in `tieout.preference_losses` that names its paper."""
+    """What is done with the two log-ratios; each is a function in `tieout.losses.preference` that names its paper."""
     label_smoothing: float = 0.0
     """Share of pairs believed to be the wrong way round: of sigmoid, sigmoid_norm, robust and exo_pair."""
     discopop_tau: float = 0.05
@@ -55,13 +56,13 @@ class DPO:
         smooths, has_tau = self.label_smoothing != 0, self.discopop_tau != DPO.discopop_tau
         spec.refuse_unused(self.loss_type, label_smoothing=smooths, discopop_tau=has_tau)
         if self.divergence != "reverse_kl" and not spec.of_margin:
-            raise ValueError(f"loss_type {self.loss_type!r} takes no divergence but reverse_kl")
+            raise InputError(f"loss_type {self.loss_type!r} takes no divergence but reverse_kl")
         if self.divergence_alpha != 0.5 and self.divergence != "alpha_divergence":
-            raise ValueError(
+            raise InputError(
                 f"divergence_alpha is for divergence 'alpha_divergence', not {self.divergence!r}"
             )
         if self.loss_type == "exo_pair" and self.label_smoothing == 0:
-            raise ValueError("loss_type 'exo_pair' needs a label_smoothing above 0, such as 0.001")
+            raise InputError("loss_type 'exo_pair' needs a label_smoothing above 0, such as 0.001")
         check_preference(self.beta, self.label_smoothing)
 
     def collect(self, source: Source) -> Iterator[list[Group]]:

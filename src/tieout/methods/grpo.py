@@ -17,11 +17,11 @@ from torch import Tensor
 
 from ..advantages import ADVANTAGES, batch_zscore, overlong_penalty
 from ..batch import Batch, Outputs
+from ..errors import InputError
 from ..groups import decided
 from ..learner import Learner
-from ..learner.reference import refresh_reference
-from ..losses import clipped_policy
-from ..policy_losses import KL, cispo, entropy_bonus, sapo
+from ..learner.models.moving_reference import refresh_reference
+from ..losses.policy import KL, cispo, clipped_policy, entropy_bonus, sapo
 from ..source import Source
 from ..types import Completion, Group
 from .checks import at_least, check_choices, check_rollouts
@@ -97,27 +97,27 @@ class GRPO:
         at_least(1, self, "updates_per_batch")
         at_least(0, self, "epsilon_low", "epsilon_high", "beta", "tis_cap", "reference_steps")
         if not 0 <= self.overlong_share <= 1:
-            raise ValueError(f"overlong_share is {self.overlong_share}; it is a share, from 0 to 1")
+            raise InputError(f"overlong_share is {self.overlong_share}; it is a share, from 0 to 1")
         if self.beta and self.kl_in == "loss" and self.kl_estimator == "k1" and not self.kl_correction:
-            raise ValueError(
+            raise InputError(
                 "kl_estimator='k1' as a loss pulls nowhere: its expected gradient is 0. Take k2 or k3, "
                 "kl_in='reward', or kl_correction=True"
             )
         if self.advantage == "maxrl" and (self.overlong_share or (self.beta and self.kl_in == "reward")):
-            raise ValueError(
+            raise InputError(
                 "advantage='maxrl' needs scores of 0 or more, and overlong_share or kl_in='reward' takes something off "
                 "them; set overlong_share=0 and kl_in='loss'"
             )
         if self.kl_correction and self.kl_in == "reward":
-            raise ValueError(
+            raise InputError(
                 "kl_correction is of the KL in the loss; with kl_in='reward' it would do nothing"
             )
         if self.reference_steps and not self.beta:
-            raise ValueError(
+            raise InputError(
                 f"reference_steps is {self.reference_steps}, but beta is 0: nothing is compared with a reference"
             )
         if self.entropy_floor is not None and not self.entropy_coef:
-            raise ValueError(
+            raise InputError(
                 f"entropy_floor is {self.entropy_floor}, but entropy_coef is 0: there is no bonus"
             )
 
@@ -157,7 +157,7 @@ class GRPO:
 
     def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The policy loss, weighted, with its KL and entropy terms."""
-        logprobs, sampler = outputs.logprobs, batch["logprobs"]
+        logprobs, sampler = outputs.logprobs, batch["sampler_logprobs"]
         old = batch["old_logprobs"] if self.tis_cap else sampler
         logratio, advantages = logprobs - old, batch.per_token(batch["advantages"])
         metrics = {"mismatch": batch.token_mean((logprobs - sampler).detach().abs())}
@@ -209,7 +209,7 @@ class GRPO:
     def _shaped(self, group: Group) -> list[float]:
         """[K] scores with what is taken off them."""
         if group.scores is None:
-            raise ValueError(
+            raise InputError(
                 "these groups have no scores: a task with a reward is needed to compare completions"
             )
         scores = list(group.scores)

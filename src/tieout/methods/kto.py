@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, Outputs
+from ..errors import InputError
 from ..groups import class_weights, mean_logratio, mismatched
 from ..learner import Learner
-from ..preference_losses import check_preference, kto
+from ..losses.preference import check_preference, kto
 from ..source import Source
 from ..types import Group
 from .checks import check_choices
@@ -42,7 +43,7 @@ class KTO:
     def __post_init__(self) -> None:
         check_choices(self)
         if self.loss_type == "kto" and self.batch_size < 2:
-            raise ValueError(
+            raise InputError(
                 "the reference point of KTO comes from mismatched pairs: batch_size needs at least 2"
             )
         check_preference(self.beta)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..batch import Batch, Outputs
 from ..learner import Learner
-from ..losses import cross_entropy
-from ..preference_losses import log_odds, orpo
+from ..losses.preference import log_odds, orpo
+from ..losses.supervised import cross_entropy
 from ..source import Source
 from ..types import Group
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from ..advantages import gae, whiten
 from ..batch import Batch, Outputs
+from ..errors import InputError
 from ..learner import Learner
-from ..losses import clipped_policy, kl_from_policy
-from ..policy_losses import KL, clipped_value
+from ..losses.policy import KL, clipped_policy, clipped_value, kl_from_policy
 from ..source import Source
 from ..types import Completion, Group
 from .checks import at_least, check_choices, check_rollouts
@@ -89,7 +89,7 @@ class PPO:
         check_choices(self)
         check_rollouts(self)
         if self.kl_target and not self.kl_coef:
-            raise ValueError(
+            raise InputError(
                 f"kl_target is {self.kl_target}, but kl_coef is 0: there is nothing that can adapt"
             )
 
@@ -130,7 +130,7 @@ class PPO:
     def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Clipped surrogate and clipped value error, averaged over the tokens."""
         assert outputs.values is not None, "annotate would have said that there is no value head"
-        old, returns = batch["logprobs"], batch["returns"]
+        old, returns = batch["sampler_logprobs"], batch["returns"]
         policy = clipped_policy(
             outputs.logprobs, old, batch["advantages"], self.epsilon_low, self.epsilon_high
         )
@@ -185,7 +185,7 @@ class PPO:
 
 def _scores(group: Group) -> list[float]:
     if group.scores is None:
-        raise ValueError("these groups have no scores: PPO needs a task with a reward")
+        raise InputError("these groups have no scores: PPO needs a task with a reward")
     return group.scores
 
 

@@ -9,9 +9,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..batch import Batch, Outputs
+from ..errors import InputError
 from ..groups import decided
 from ..learner import Learner
-from ..preference_losses import bradley_terry
+from ..losses.preference import bradley_terry
 from ..source import Source
 from ..types import Group
 
@@ -51,7 +52,7 @@ class RewardModel:
     def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Mean over the groups of the step, and within each over its pairs; a group that all ties weighs nothing."""
         if outputs.scores is None:
-            raise ValueError("a reward model needs a score head: load the model with head='score'")
+            raise InputError("a reward model needs a score head: load the model with head='score'")
         better, worse, weights = batch.ranked()
         high, low = outputs.scores[better], outputs.scores[worse]
         loss = bradley_terry(high, low, batch["margin"][better])

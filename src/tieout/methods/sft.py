@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..batch import Batch, Outputs
 from ..learner import Learner
-from ..losses import cross_entropy
+from ..losses.supervised import cross_entropy
 from ..source import Source
 from ..types import Group
 

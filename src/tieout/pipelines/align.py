@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ..learner.processes import join
-from .attacked import attacked
-from .calibrated import calibrated
-from .conclude import conclude
-from .preferences import preferences
+from ..learner.parallel.processes import join
 from .run import Run
+from .stages.attack import attacked
+from .stages.calibrate import calibrated
+from .stages.evaluate import conclude
+from .stages.pairs import preferences
 
 
 def align(run: Run) -> str:

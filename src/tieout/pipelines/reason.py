@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ..learner.processes import join
-from .attacked import attacked
-from .calibrated import calibrated
-from .conclude import conclude
+from ..learner.parallel.processes import join
 from .run import Run
+from .stages.attack import attacked
+from .stages.calibrate import calibrated
+from .stages.evaluate import conclude
 
 
 def reason(run: Run) -> str:

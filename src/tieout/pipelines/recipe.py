@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..config import from_plain
+from ..config.fields import from_plain
+from ..config.yaml_file import read_yaml
 from ..evidence.gate import GatePolicy
 from ..learner import AdapterConfig, LearnerConfig
 from ..methods import DPO, GRPO, SFT
 from ..tasks.files import Data
-from ..train import Schedule
-from ..yaml_file import read_yaml
-from .guards import Guards
+from ..training.guards import Guards
+from ..training.loop import Schedule
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..learner.models import context_of, load_chat
+from ..errors import InputError
+from ..learner.models.loading import context_of, load_chat
 from ..methods import Method
-from ..rewards.runner import Workers, check_reward
+from ..rewards.scoring.runner import Workers, check_reward
 from ..rows import data_hash
-from ..runfolder import RunFolder
+from ..storage.runfolder import RunFolder
 from ..tasks import Task, load_task
 from ..tasks.files import controls_task, files_task
+from ..training.fit import TrainSpec, fit, under_deadline
 from ..types import Row
-from .fit import Fit, fit, under_deadline
 from .recipe import Recipe
 
 
@@ -42,7 +43,7 @@ class Run:
         recipe = self.recipe
         task = self.task if rows is None else with_train_rows(self.task, rows)
         digest = self.hashes["train"] if rows is None else data_hash(rows)
-        what = Fit(
+        what = TrainSpec(
             method,
             recipe.model,
             start,
@@ -79,7 +80,7 @@ class Run:
         recipe = self.recipe
         if recipe.task:
             if recipe.data.train or recipe.data.test:
-                raise ValueError(
+                raise InputError(
                     f"task {recipe.task!r} brings its own rows: leave out data.train and data.test"
                 )
             task = load_task(recipe.task, recipe.task_options)
@@ -101,30 +102,30 @@ class Run:
         """What would otherwise fail after an hour."""
         recipe, task = self.recipe, self.task
         if recipe.adapter.method == "qlora":
-            raise ValueError(
+            raise InputError(
                 "adapter.method is 'qlora': pipelines evaluate, merge and ship over the base in full precision, which "
                 "is another model than the one trained over 4 bits. Use 'lora' here, or `tieout train` with "
                 "--adapter.method qlora"
             )
         if not task.rows("train"):
-            raise ValueError(f"task {task.name!r} has no training rows")
+            raise InputError(f"task {task.name!r} has no training rows")
         if not task.rows("test"):
-            raise ValueError(f"task {task.name!r} has no test rows: nothing could be shown at the end")
+            raise InputError(f"task {task.name!r} has no test rows: nothing could be shown at the end")
         if task.reward is None and task.environment is None:
-            raise ValueError(f"task {task.name!r} has neither a reward nor an environment to evaluate with")
+            raise InputError(f"task {task.name!r} has neither a reward nor an environment to evaluate with")
         if task.reward is not None:
             check_reward(task.reward, list(task.rows("train")[0]))
         elif recipe.pipeline == "align" or recipe.calibration.data:
             what = "pairs are" if recipe.pipeline == "align" else "calibration is"
-            raise ValueError(f"task {task.name!r} has an environment and no reward, which {what} made with")
+            raise InputError(f"task {task.name!r} has an environment and no reward, which {what} made with")
         if recipe.pipeline == "align":
             sources = recipe.preferences.sources
             if not sources:
-                raise ValueError("preferences.sources is empty; give sampled, flawed or file")
+                raise InputError("preferences.sources is empty; give sampled, flawed or file")
             if "file" in sources and not self.pairs:
-                raise ValueError("preferences.sources names 'file': give the pairs as data.pairs")
+                raise InputError("preferences.sources names 'file': give the pairs as data.pairs")
             if "flawed" in sources and (task.corrupt is None or task.gold is None):
-                raise ValueError(f"task {task.name!r} makes no flawed completions; use 'sampled' or 'file'")
+                raise InputError(f"task {task.name!r} makes no flawed completions; use 'sampled' or 'file'")
         check_model(recipe.model, {s: task.rows(s) for s in ("train", "test")}, task.max_new_tokens)
 
 
@@ -133,7 +134,7 @@ def check_model(name: str, splits: Mapping[str, Sequence[Row]], max_new_tokens: 
     try:
         chat, context = load_chat(name), context_of(name)
     except OSError as error:
-        raise ValueError(
+        raise InputError(
             f"model {name!r} is neither a folder nor a hub id that is reachable or cached: {error}"
         ) from error
     for split, rows in splits.items():

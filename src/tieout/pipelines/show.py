@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ..evidence.evaluate import CONTROLS, HUMAN, PROGRAMMATIC, read_cases
-from ..evidence.files import read_json
 from ..evidence.page import write_page
-from ..ship import ShippingError, ship
+from ..shipping.candidate import ShippingError, ship
+from ..storage.jsonl import read_json
 
 COLUMNS = (("test", PROGRAMMATIC), ("ood", PROGRAMMATIC), ("human", HUMAN), ("negative controls", CONTROLS))
 """Heading and track; of the programmatic track, the slice of that name."""

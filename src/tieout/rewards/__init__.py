@@ -16,25 +16,27 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..errors import InputError
+
 Reward = Callable[..., Any]
 """`(completions, prompts=..., **columns) -> list[float | None]`, or the same as an `async def`."""
 
 REWARDS: dict[str, str] = {
-    "citation_accuracy": "tieout.rewards.rag:citation_accuracy",
-    "code": "tieout.rewards.code:code",
-    "exact": "tieout.rewards.exact:exact",
-    "faithfulness": "tieout.rewards.rag:faithfulness",
+    "citation_accuracy": "tieout.rewards.library.rag:citation_accuracy",
+    "code": "tieout.rewards.library.code:code",
+    "exact": "tieout.rewards.library.exact:exact",
+    "faithfulness": "tieout.rewards.library.rag:faithfulness",
     "finance_statements": "tieout.tasks.finance_statements:reward",
-    "language": "tieout.rewards.format:language",
-    "length": "tieout.rewards.format:length",
-    "numeric": "tieout.rewards.numeric:numeric",
-    "overlong": "tieout.rewards.format:overlong",
-    "rag": "tieout.rewards.rag:rag",
-    "reconciled": "tieout.rewards.reconcile:reconciled",
-    "relevance": "tieout.rewards.rag:relevance",
-    "repetition": "tieout.rewards.format:repetition",
-    "summary": "tieout.rewards.summary:summary",
-    "tags": "tieout.rewards.format:tags",
+    "language": "tieout.rewards.library.format:language",
+    "length": "tieout.rewards.library.format:length",
+    "numeric": "tieout.rewards.library.numeric:numeric",
+    "overlong": "tieout.rewards.library.format:overlong",
+    "rag": "tieout.rewards.library.rag:rag",
+    "reconciled": "tieout.rewards.library.reconcile:reconciled",
+    "relevance": "tieout.rewards.library.rag:relevance",
+    "repetition": "tieout.rewards.library.format:repetition",
+    "summary": "tieout.rewards.library.summary:summary",
+    "tags": "tieout.rewards.library.format:tags",
 }
 """Registered name -> `module:attribute`, imported when it is asked for."""
 
@@ -42,19 +44,19 @@ REWARDS: dict[str, str] = {
 def load_reward(spec: str) -> Reward:
     """What `spec` names: registered, `file.py:function`, `package.module:function`, or `reward_model:FOLDER`."""
     if spec.startswith("reward_model:"):
-        from .preference import reward_model
+        from .library.preference import reward_model
 
         return reward_model(spec.partition(":")[2])
     if spec not in REWARDS and not all(spec.rpartition(":")[::2]):
         near = difflib.get_close_matches(spec, REWARDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(
+        raise InputError(
             f"no reward is called {spec!r}{hint} Registered: {', '.join(sorted(REWARDS))}. "
             "Your own: file.py:function, package.module:function or reward_model:FOLDER"
         )
     reward: Reward = load_attribute(REWARDS.get(spec, spec))
     if not callable(reward):
-        raise ValueError(f"reward {spec!r} is a {type(reward).__name__}; expected a function")
+        raise InputError(f"reward {spec!r} is a {type(reward).__name__}; expected a function")
     return reward
 
 
@@ -66,7 +68,7 @@ def load_attribute(spec: str) -> Any:
     for name in attribute.split("."):
         if not hasattr(found, name):
             functions = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
-            raise ValueError(f"{spec!r}: {place} has no {attribute!r}; it has: {', '.join(functions)}")
+            raise InputError(f"{spec!r}: {place} has no {attribute!r}; it has: {', '.join(functions)}")
         found = getattr(found, name)
     return found
 
@@ -75,18 +77,18 @@ def _load_module(place: str, spec: str) -> ModuleType:
     try:
         return importlib.import_module(place)
     except ModuleNotFoundError as error:
-        raise ValueError(f"{spec!r}: cannot import {place!r} ({error})") from error
+        raise InputError(f"{spec!r}: cannot import {place!r} ({error})") from error
 
 
 def _load_file(path: Path) -> ModuleType:
     """Import a file under a name of its own, so that two files called reward.py do not meet."""
     if not path.is_file():
-        raise ValueError(f"reward file {path} does not exist (looked in {Path.cwd()})")
+        raise InputError(f"reward file {path} does not exist (looked in {Path.cwd()})")
     path = path.resolve()
     name = f"tieout_reward_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"reward file {path} cannot be imported")
+        raise InputError(f"reward file {path} cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and annotations look their module up there
     try:

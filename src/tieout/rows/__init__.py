@@ -11,11 +11,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ..atomic import write_atomic
+from ..storage.atomic import write_atomic
 from ..types import Row
 from .checks import KINDS, Kind, check_rows
 from .json_files import read_json
-from .places import Rows, RowsError, kind_of, place, raise_problems
+from .locations import Rows, RowsError, kind_of, place, raise_problems
 from .table_files import read_csv, read_parquet, read_saved
 
 __all__ = [

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Literal, get_args
 
+from ..errors import InputError
 from ..types import Row
-from .places import Rows, RowsError, kind_of, place, raise_problems
+from .locations import Rows, RowsError, kind_of, place, raise_problems
 from .values import Problem, completion_of, messages_of, prompt_of, split_last
 
 Kind = Literal["demonstration", "preference", "ranking", "label", "prompt"]
@@ -38,7 +39,7 @@ def check_rows(rows: Sequence[Row], kind: Kind, source: str = "rows") -> Rows:
     and rejected are text, also where they were given as one assistant message. Other columns stay.
     """
     if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}")
+        raise InputError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}")
     if isinstance(rows, Rows):
         source = rows.source
     if not rows:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .places import Rows, RowsError, kind_of
-from .text import decode
+from .decoding import decode
+from .locations import Rows, RowsError, kind_of
 
 
 class _Refused(ValueError):

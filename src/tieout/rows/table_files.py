@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .places import Rows, RowsError
-from .text import decode
+from .decoding import decode
+from .locations import Rows, RowsError
 
 _LABELS = {"true": True, "1": True, "false": False, "0": False}
 

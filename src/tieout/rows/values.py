@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..types import Row
-from .places import kind_of
+from .locations import kind_of
 
 ROLES = ("system", "user", "assistant")
 

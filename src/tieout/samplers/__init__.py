@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from ..errors import InputError
 from ..types import Completion, Prompt
 
 if TYPE_CHECKING:
@@ -30,11 +31,11 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens is {self.max_new_tokens}; it must be at least 1")
+            raise InputError(f"max_new_tokens is {self.max_new_tokens}; it must be at least 1")
         if self.temperature < 0:
-            raise ValueError(f"temperature is {self.temperature}; it must be 0 (greedy) or more")
+            raise InputError(f"temperature is {self.temperature}; it must be 0 (greedy) or more")
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
+            raise InputError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
 
     def stream(self, prompt: int) -> int:
         """As which prompt this one of the call draws."""

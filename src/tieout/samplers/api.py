@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import InputError, TieoutError
 from ..types import Prompt
 from . import SamplingParams
 
 
-class IncompleteError(RuntimeError):
+class IncompleteError(TieoutError, RuntimeError):
     """Some requests failed for good. What did arrive is here, so that nothing paid for is lost."""
 
     def __init__(self, completions: list[str | None], reasons: dict[int, str]) -> None:
@@ -24,7 +25,7 @@ class IncompleteError(RuntimeError):
         """Position of the prompt -> why it has no completion."""
 
 
-class BudgetError(RuntimeError):
+class BudgetError(TieoutError, RuntimeError):
     """The next request would go beyond the budget; it was not sent."""
 
 
@@ -144,5 +145,5 @@ class APISampler:
         if getattr(answer, "usage", None) is not None:
             self.budget.spend(answer.usage.total_tokens or 0)
         if not isinstance(text, str):
-            raise ValueError(f"{self.model} gave no text (choices: {answer.choices!r})"[:300])
+            raise InputError(f"{self.model} gave no text (choices: {answer.choices!r})"[:300])
         return text

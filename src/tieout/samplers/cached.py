@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ..atomic import fingerprint
+from ..storage.atomic import fingerprint
 from ..types import Prompt
 from . import Sampler, SamplingParams
 from .api import IncompleteError

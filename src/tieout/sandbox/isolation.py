@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from ..errors import TieoutError
 from . import bubblewrap, landlock, seccomp
 
 Backend = Literal["namespaces", "bubblewrap", "landlock"]
@@ -23,7 +24,7 @@ ACCEPT = "TIEOUT_SANDBOX"
 """Environment variable: `landlock` accepts the weaker isolation by name."""
 
 
-class SandboxError(RuntimeError):
+class SandboxError(TieoutError, RuntimeError):
     """The sandbox cannot be had, or broke: says nothing about the program."""
 
 

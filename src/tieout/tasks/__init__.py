@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..errors import InputError
 from ..types import Prompt, Row
 
 RewardFunction = Callable[..., "list[float | None]"]
@@ -67,16 +68,16 @@ def load_task(name: str, options: Mapping[str, object] | None = None) -> Task:
     if name not in TASKS and ":" not in name:
         near = difflib.get_close_matches(name, TASKS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no task {name!r}{hint} There are: {', '.join(TASKS)}; or FILE.py:attribute")
+        raise InputError(f"no task {name!r}{hint} There are: {', '.join(TASKS)}; or FILE.py:attribute")
     found = load_attribute(TASKS.get(name, name))
     if isinstance(found, Task):
         if options:
-            raise ValueError(f"task {name!r} takes no options; given: {', '.join(options)}")
+            raise InputError(f"task {name!r} takes no options; given: {', '.join(options)}")
         return found
     try:
         task = found(**(options or {}))
     except TypeError as error:
-        raise ValueError(f"task {name!r} with options {dict(options or {})}: {error}") from error
+        raise InputError(f"task {name!r} with options {dict(options or {})}: {error}") from error
     if not isinstance(task, Task):
-        raise ValueError(f"{name!r} gave a {type(task).__name__}; expected a tieout Task")
+        raise InputError(f"{name!r} gave a {type(task).__name__}; expected a tieout Task")
     return task

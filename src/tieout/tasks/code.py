@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from ..rewards.code import code
+from ..errors import InputError
+from ..rewards.library.code import code
 from ..types import Row
 from . import Task
 from .splits import split_sizes
@@ -189,7 +190,7 @@ def make(seed: int = 0, sizes: Mapping[str, int] = SIZES) -> Task:
     @cache
     def rows(split: str) -> Sequence[Row]:
         if split not in counts:
-            raise ValueError(f"no split {split!r}; code has: {', '.join(SIZES)}")
+            raise InputError(f"no split {split!r}; code has: {', '.join(SIZES)}")
         return [_row(split, seed, i) for i in range(counts[split])]
 
     return Task(

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import InputError
 from ..rewards import load_reward
-from ..rewards.runner import check_reward
+from ..rewards.scoring.runner import check_reward
 from ..rows import check_rows, read_rows
 from ..types import Row
 from . import Task
@@ -43,7 +44,7 @@ def files_task(data: Data, reward: str | None = None, max_new_tokens: int = 256)
     Without a reward, a completion is right if it is the row's `answer`, or its `completion` if there is none.
     """
     if not data.train and not data.pairs:
-        raise ValueError(
+        raise InputError(
             "no training data: give data.train (demonstrations), data.pairs (preferences), or a task"
         )
     pairs = _read(data.pairs, "preference") if data.pairs else []
@@ -56,7 +57,7 @@ def files_task(data: Data, reward: str | None = None, max_new_tokens: int = 256)
     else:
         train, test = hold_out(train)
         if not test or not train:
-            raise ValueError("too few rows to hold a tenth of them out for evaluation: give data.test")
+            raise InputError("too few rows to hold a tenth of them out for evaluation: give data.test")
     splits: dict[str, Sequence[Row]] = {
         "train": train,
         "pairs": pairs,

@@ -39,8 +39,9 @@ from functools import lru_cache
 from itertools import combinations
 from typing import Any, overload
 
-from ..rewards.outcomes import ranged
-from ..rewards.structured import (
+from ..errors import InputError
+from ..rewards.scoring.outcomes import ranged
+from ..rewards.text.structured import (
     cited_share,
     holds,
     match_figures,
@@ -261,7 +262,7 @@ def make(seed: int = 0, sizes: Mapping[str, int] = SIZES) -> Task:
 
     def rows(split: str) -> Sequence[Row]:
         if split not in splits:
-            raise ValueError(f"no split {split!r}; finance_statements has: {', '.join(splits)}")
+            raise InputError(f"no split {split!r}; finance_statements has: {', '.join(splits)}")
         return splits[split]
 
     return Task(
@@ -297,7 +298,7 @@ def check_disjoint(task: Task = task, splits: Sequence[str] = tuple(SIZES)) -> N
             if trait in ("layout", "number of lines") and "ood" not in (first, second):
                 continue
             if shared := seen[first] & seen[second]:
-                raise ValueError(f"splits {first} and {second} share a {trait}: {min(shared)!r}")
+                raise InputError(f"splits {first} and {second} share a {trait}: {min(shared)!r}")
 
 
 # --- flawed completions -------------------------------------------------------------------------------------
@@ -366,7 +367,7 @@ def corrupt(row: Row, rng: random.Random, flaw: str | None = None) -> str:
     if flaw == "truncated":
         return text[: rng.randrange(len(text) // 4, len(text))]
     if flaw not in FLAWS:
-        raise ValueError(f"no flaw {flaw!r}; there are: {', '.join([*FLAWS, 'truncated'])}")
+        raise InputError(f"no flaw {flaw!r}; there are: {', '.join([*FLAWS, 'truncated'])}")
     reply: dict[str, Any] = json.loads(text)
     FLAWS[flaw](reply, row, rng)
     return dump(reply)

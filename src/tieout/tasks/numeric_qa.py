@@ -20,7 +20,7 @@ One row of TAT-QA's development set:
     answer      -4.9
     scale       million
 
-Kept are the questions that one figure answers: arithmetic, and spans that are a figure and not a year; 1,061
+LogprobCache are the questions that one figure answers: arithmetic, and spans that are a figure and not a year; 1,061
 of the 1,668. Paragraphs are those that the data set marks as relevant, so results do not compare with its
 leaderboard; in 41 rows nothing in the prompt says the scale. Nothing is cut: a row whose prompt is too long
 is left out, as a question without its evidence has no answer.
@@ -41,7 +41,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from ..rewards.numeric import figure, numeric, readable
+from ..errors import InputError
+from ..rewards.library.numeric import figure, numeric, readable
 from ..types import Row
 from . import Task
 
@@ -72,16 +73,16 @@ def load(path: str | Path, *, max_prompt_chars: int | None = None) -> Task:
         try:
             asked = list(_rows(document))
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}: document {number} is not in TAT-QA's format: {error!r}") from error
+            raise InputError(f"{path}: document {number} is not in TAT-QA's format: {error!r}") from error
         for row in asked:
             if max_prompt_chars is None or _chars(row) <= max_prompt_chars:
                 rows[split_of(row["document"])].append(row)
     if not any(rows.values()):
-        raise ValueError(f"{path}: no question that one figure answers, max_prompt_chars={max_prompt_chars}")
+        raise InputError(f"{path}: no question that one figure answers, max_prompt_chars={max_prompt_chars}")
 
     def rows_of(split: str) -> list[Row]:
         if split not in rows:
-            raise ValueError(f"task numeric_qa has no split {split!r}; it has: {', '.join(rows)}")
+            raise InputError(f"task numeric_qa has no split {split!r}; it has: {', '.join(rows)}")
         return rows[split]
 
     return Task(
@@ -128,9 +129,9 @@ def _documents(path: Path) -> list[Any]:
     try:
         documents = json.loads(path.read_text("utf-8"), parse_float=Decimal)  # a float might print otherwise
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not JSON in UTF-8: {error}") from error
+        raise InputError(f"{path} is not JSON in UTF-8: {error}") from error
     if not isinstance(documents, list):
-        raise ValueError(f"{path} holds a {type(documents).__name__}; expected TAT-QA's list of documents")
+        raise InputError(f"{path} holds a {type(documents).__name__}; expected TAT-QA's list of documents")
     return documents
 
 

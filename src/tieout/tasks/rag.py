@@ -22,7 +22,7 @@ import random
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..rewards.rag import citation_accuracy, faithfulness, groundedness, rag, relevance
+from ..rewards.library.rag import citation_accuracy, faithfulness, groundedness, rag, relevance
 from ..types import Row
 from . import Task
 from .splits import Splits, from_file, generated

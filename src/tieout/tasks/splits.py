@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from ..errors import InputError
 from ..rewards import Reward
-from ..rewards.runner import check_reward
+from ..rewards.scoring.runner import check_reward
 from ..rows import check_rows, read_rows
 from ..types import Row
 
@@ -19,7 +20,7 @@ def split_sizes(name: str, defaults: Mapping[str, int], sizes: Mapping[str, int]
     """The defaults with other sizes. ValueError: `sizes` names a split that has no default."""
     unknown = sorted(set(sizes) - set(defaults))
     if unknown:
-        raise ValueError(f"no split {', '.join(unknown)}; {name} has: {', '.join(defaults)}")
+        raise InputError(f"no split {', '.join(unknown)}; {name} has: {', '.join(defaults)}")
     return {**defaults, **sizes}
 
 

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
+from ..errors import InputError
 from .statement_forms import (
     COMPANIES,
     COUNTS,
@@ -169,7 +170,7 @@ def make_statement(
     Every sum has 2 to MAX_PARTS components and is not zero in any period.
     """
     if not 2 <= num_items[0] <= num_items[1] <= 2 * MAX_PARTS - 1:
-        raise ValueError(
+        raise InputError(
             f"num_items is {num_items}; it must be (lowest, highest) within 2 to {2 * MAX_PARTS - 1}"
         )
     kind = rng.choice(list(kinds))

@@ -20,7 +20,7 @@ import random
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..rewards.summary import quiz_score, summary
+from ..rewards.library.summary import quiz_score, summary
 from ..types import Row
 from . import Task
 from .rag import FIRST_NAMES, PEOPLE, SECOND_NAMES

@@ -14,7 +14,6 @@ from typing import Any
 from transformers import set_seed
 
 from . import rewards
-from .absent import ABSENT, why_not
 from .chat_template import apply_chat_template, clone_chat_template, setup_chat_format
 from .collators import DataCollatorForCompletionOnlyLM
 from .configs import CPOConfig, DPOConfig, KTOConfig, ORPOConfig, RewardConfig, SFTConfig
@@ -28,10 +27,18 @@ from .conversion import (
     maybe_unpair_preference_dataset,
     unpair_preference_dataset,
 )
-from .mixtures import DatasetConfig, DatasetMixtureConfig, get_dataset
-from .older_classes import DPOScriptArguments, PPOv2Config, PPOv2Trainer, SFTScriptArguments
+from .legacy.absent import ABSENT, why_not
+from .legacy.mixtures import DatasetConfig, DatasetMixtureConfig, get_dataset
+from .legacy.older_classes import DPOScriptArguments, PPOv2Config, PPOv2Trainer, SFTScriptArguments
+from .legacy.parser import TrlParser, init_zero_verbose
+from .legacy.scripts import (
+    ModelConfig,
+    ScriptArguments,
+    get_kbit_device_map,
+    get_peft_config,
+    get_quantization_config,
+)
 from .online_configs import GRPOConfig, PPOConfig, RLOOConfig
-from .parser import TrlParser, init_zero_verbose
 from .ppo import (
     AutoModelForCausalLMWithValueHead,
     LengthSampler,
@@ -40,13 +47,6 @@ from .ppo import (
     respond_to_batch,
 )
 from .progress import RichProgressCallback
-from .scripts import (
-    ModelConfig,
-    ScriptArguments,
-    get_kbit_device_map,
-    get_peft_config,
-    get_quantization_config,
-)
 from .trainers import (
     CPOTrainer,
     DPOTrainer,

@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 from typing import Any
 
-from ..rewards.figures import MAX_CHARS, figure
+from ..rewards.text.figures import MAX_CHARS, figure
 
 Answer = Fraction | str
 
@@ -55,7 +55,7 @@ def _read(text: str) -> Answer | None:
 
 
 def _number(text: str) -> Fraction | None:
-    """A figure as `tieout.rewards.figures` reads it, or a fraction of two."""
+    """A figure as `tieout.rewards.text.figures` reads it, or a fraction of two."""
     if len(text) > MAX_CHARS or not any(c.isdecimal() for c in text):
         return None
     if found := _FRACTION.fullmatch(text.strip()):

@@ -9,8 +9,9 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from ..errors import InputError
 from .configs import Config
-from .older_names import older, renamed
+from .legacy.older_names import older, renamed
 from .options import HONOURED, name_of, table
 
 _WHY = {
@@ -37,7 +38,7 @@ def arguments(config_class: type[Config], args: Any, more: dict[str, Any]) -> Co
     for gone in ("optimizers", "optimizer_cls_and_kwargs", *_WHY):
         value = more.pop(gone, None)
         if value is not None and value != (None, None):
-            raise ValueError(f"{gone} cannot be honoured: {_WHY.get(gone, 'the learner has its own')}")
+            raise InputError(f"{gone} cannot be honoured: {_WHY.get(gone, 'the learner has its own')}")
     if own:
         warnings.warn(
             f"{', '.join(own)} belong into {config_class.__name__} by now",

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import AddedToken, AutoTokenizer
 
+from ..errors import InputError
 from ..types import Message
 from .turns import is_messages
 
@@ -57,7 +58,7 @@ def apply_chat_template(
             if is_messages(example.get(name)):
                 whole = render([*prompt, *example[name]])
                 if not whole.startswith(head):
-                    raise ValueError(
+                    raise InputError(
                         f"the chat template does not write the prompt in the same way before {name!r}; "
                         "its text cannot be cut off"
                     )
@@ -77,11 +78,11 @@ def setup_chat_format(
     ValueError: the tokenizer has a template, which would be lost; or another format.
     """
     if tokenizer.chat_template is not None:
-        raise ValueError(
+        raise InputError(
             "the tokenizer has a chat template; set tokenizer.chat_template = None to replace it"
         )
     if format != "chatml":
-        raise ValueError(f"format is {format!r}; chatml is the one there is")
+        raise InputError(f"format is {format!r}; chatml is the one there is")
     start, end = "<|im_start|>", "<|im_end|>"
     tokenizer.chat_template = CHATML
     tokenizer.add_tokens([start, end], special_tokens=True)

@@ -8,6 +8,8 @@ from typing import Any
 
 from transformers import DataCollatorForLanguageModeling, DataCollatorForSeq2Seq, DataCollatorWithPadding
 
+from ..errors import InputError
+
 
 class DataCollatorForCompletionOnlyLM:
     """Train only what follows the last `response_template`; with `instruction_template`, every reply of a dialogue.
@@ -26,7 +28,7 @@ class DataCollatorForCompletionOnlyLM:
         **_: Any,
     ) -> None:
         if mlm:
-            raise ValueError("mlm=True: causal language models are trained here")
+            raise InputError("mlm=True: causal language models are trained here")
 
         def tokens(template: str | Sequence[int]) -> list[int]:
             return (
@@ -62,7 +64,7 @@ def marking(collator: Any) -> Callable[[Sequence[int]], list[bool]] | None:
     if plain or isinstance(collator, DataCollatorWithPadding | DataCollatorForSeq2Seq):
         warnings.warn(f"{type(collator).__name__}: without effect, rows are never padded here", stacklevel=4)
     elif collator is not None:
-        raise ValueError(
+        raise InputError(
             "data_collator cannot be honoured: the trainer makes rows into tokens; give datasets with TRL's columns"
         )
     return None

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from transformers import TrainingArguments
 
-from .older_names import remember, translated
+from .legacy.older_names import remember, translated
 from .options import check
 
 C = TypeVar("C", bound=type)

@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
-from ..chat import Chat
+from ..chat.template import Chat
+from ..errors import InputError
 from ..source import Source
 from ..types import Completion, Group, Row
-from .measures import IGNORED
+from .eval_predictions import IGNORED
 from .turns import is_talk, only_reply, shared, split, turns
 
 TOKENS = "_tokens"
@@ -104,7 +105,7 @@ class Reader:
         for number, row in enumerate(filled(dataset, count)):
             given += unpaired(row)
             if not isinstance(given[-1].get("label"), bool | int):
-                raise ValueError(
+                raise InputError(
                     f"row {number}: KTO needs a column 'label' of true and false, or chosen and rejected; rows have: "
                     f"{_columns(row)}"
                 )
@@ -122,7 +123,7 @@ class Reader:
                 dropped[str(why)] += 1
                 continue
             except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"row {number} of the dataset: {error}") from error
+                raise InputError(f"row {number} of the dataset: {error}") from error
             kept = {k: v for k, v in row.items() if k in ("label", "margin")}
             result.append({"prompt": "", **dummies, **kept, TOKENS: asdict(tokens)})
         total = dropped.total() + len(result)
@@ -130,7 +131,7 @@ class Reader:
             f"{number} of {total} rows are left out: {why}" for why, number in dropped.items()
         )
         if not result:
-            raise ValueError(f"no row of the dataset has anything to train on. {reasons}")
+            raise InputError(f"no row of the dataset has anything to train on. {reasons}")
         if dropped:
             warnings.warn(reasons, stacklevel=4)
         return result
@@ -174,7 +175,7 @@ class Reader:
         if messages is not None:
             return self._conversation(messages, row)
         if self.assistant_only:
-            raise ValueError(
+            raise InputError(
                 "assistant_only_loss is for rows of messages: in text nothing marks whose turn it is"
             )
         if self.text_field in row:
@@ -184,7 +185,7 @@ class Reader:
             end = self.chat.tokenizer.eos_token_id
             ids = ids if ids[-1:] == [end] or end is None else [*ids, end]
             return _whole(ids, self._trained(ids))
-        raise ValueError(
+        raise InputError(
             f"SFT needs prompt and completion, messages, or {self.text_field!r}; rows have: {_columns(row)}"
         )
 
@@ -218,7 +219,7 @@ class Reader:
         if isinstance(prompt, str) and all(isinstance(c, str) for c in completions):
             return self.chat.prompt(prompt), [self.chat.rendered(prompt, c) for c in completions]
         if given := [name for name in ("tools", "chat_template_kwargs") if row.get(name)]:
-            raise ValueError(
+            raise InputError(
                 f"{given[0]}: render such rows first, with tieout.trl.apply_chat_template(row, tokenizer, ...), and "
                 "give the text"
             )
@@ -238,7 +239,7 @@ class Reader:
             whole = self._templated([*before, *more])["input_ids"]
             stop = max((i for i, token in enumerate(whole) if token in self.chat.stop_tokens), default=-1)
             if stop < 0 or self.chat.tokenizer.decode(whole[stop + 1 :]).strip():
-                raise ValueError(
+                raise InputError(
                     "the chat template does not end the last turn of a completion with a stop token"
                 )
             wholes.append(whole)
@@ -262,7 +263,7 @@ class Nothing(Exception):
 def paired(row: Row) -> tuple[Any, list[Any]]:
     """Prompt, and the completions chosen and rejected; a prompt that they hold themselves is taken out of them."""
     if "chosen" not in row or "rejected" not in row:
-        raise ValueError(f"pairs need chosen and rejected; rows have: {_columns(row)}")
+        raise InputError(f"pairs need chosen and rejected; rows have: {_columns(row)}")
     prompt, sides = row.get("prompt"), [row["chosen"], row["rejected"]]
     if all(map(is_talk, sides)):
         sides = [turns(side) for side in sides]
@@ -279,7 +280,7 @@ def _turns_of(prompt: Any) -> list[dict[str, Any]]:
 def _of_assistant(made: Mapping[str, list[int]]) -> list[bool]:
     """Which tokens of a conversation the template marks as the assistant's."""
     if not any(made["assistant_masks"]):
-        raise ValueError(
+        raise InputError(
             "assistant_only_loss, but the chat template marks no assistant turn: put {% generation %} around it"
         )
     return [bool(m) for m in made["assistant_masks"]]
@@ -326,14 +327,14 @@ def _unpadded(row: Row, side: str) -> list[int]:
 def listed(dataset: Any, count: int | None = None) -> list[Row]:
     """The rows of anything that can be iterated over; of one without a length, the first `count`."""
     if dataset is None:
-        raise ValueError("train_dataset is None; give a dataset with TRL's columns")
+        raise InputError("train_dataset is None; give a dataset with TRL's columns")
     if isinstance(dataset, Mapping):
-        raise ValueError(
+        raise InputError(
             f"train_dataset is a dictionary of {', '.join(map(str, dataset))}; choose one of them"
         )
     if not hasattr(dataset, "__len__"):
         if count is None:
-            raise ValueError("the dataset has no length; give max_steps")
+            raise InputError("the dataset has no length; give max_steps")
         dataset = islice(dataset, count)
     return [dict(row) for row in dataset]
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, Outputs
-from ..losses import cross_entropy
+from ..errors import InputError
+from ..losses.preference import PAIR_LOSSES
+from ..losses.supervised import cross_entropy
 from ..methods import DPO
-from ..preference_losses import PAIR_LOSSES
 from .configs import DPOConfig
 
 
@@ -38,11 +39,11 @@ def dpo(config: DPOConfig, common: dict[str, Any]) -> DPO:
     losses = [config.loss_type] if isinstance(config.loss_type, str) else list(config.loss_type)
     weights = config.loss_weights or [1.0] * len(losses)
     if len(weights) != len(losses):
-        raise ValueError(
+        raise InputError(
             f"{len(weights)} loss_weights for {len(losses)} losses of loss_type; give one for each"
         )
     if unknown := [name for name in losses if name not in PAIR_LOSSES and name != "sft"]:
-        raise ValueError(f"loss_type {unknown[0]!r} is not here; known are {', '.join(PAIR_LOSSES)} and sft")
+        raise InputError(f"loss_type {unknown[0]!r} is not here; known are {', '.join(PAIR_LOSSES)} and sft")
     weighted: dict[str, float] = {}
     for name, weight in zip(losses, weights, strict=True):
         weighted[name] = weighted.get(name, 0.0) + weight
@@ -56,7 +57,7 @@ def dpo(config: DPOConfig, common: dict[str, Any]) -> DPO:
     }
     cross = (config.rpo_alpha or 0.0) + weighted.pop("sft", 0.0)
     if not weighted:
-        raise ValueError("loss_type is sft alone, which compares nothing: use SFTTrainer")
+        raise InputError("loss_type is sft alone, which compares nothing: use SFTTrainer")
     alone = len(losses) == 1
     parts = [(weight, _one(config, name, shared, alone)) for name, weight in weighted.items()]
     if len(parts) == 1 and parts[0][0] == 1:

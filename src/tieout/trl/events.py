@@ -23,10 +23,11 @@ from transformers.trainer_callback import (
 )
 from transformers.trainer_pt_utils import log_metrics, save_metrics
 
+from ..errors import InputError, StopTraining
 from ..learner import Learner
-from ..monitors import Memory, Monitor, StopTraining, remembers, sampled_rows
-from ..rewards.outcomes import reward_name
+from ..rewards.scoring.outcomes import reward_name
 from ..source import Source
+from ..training.monitors import Memory, Monitor, remembers, sampled_rows
 from ..types import Group
 from .metric_names import by_trl_names, fed_tokens
 from .plan import Plan
@@ -48,7 +49,7 @@ class Events:
     def _listen(self, callbacks: Sequence[Any], tokenizer: Any) -> None:
         """Start telling the callbacks. ValueError: the best is to be kept, and nothing says by which metric."""
         if self.args.save_strategy == "best" and self.args.metric_for_best_model is None:
-            raise ValueError("save_strategy='best' needs metric_for_best_model, such as 'loss'")
+            raise InputError("save_strategy='best' needs metric_for_best_model, such as 'loss'")
         leads = self.learner.processes.leads
         self.state = TrainerState(
             max_steps=self.plan.steps(len(self.source.rows)), num_train_epochs=math.ceil(self.plan.epochs),
@@ -228,7 +229,7 @@ class Events:
             return False
         name = wanted if wanted.startswith("eval_") else f"eval_{wanted}"
         if name not in metrics:
-            raise ValueError(f"metric_for_best_model is {wanted!r}; an evaluation gave: {', '.join(metrics)}")
+            raise InputError(f"metric_for_best_model is {wanted!r}; an evaluation gave: {', '.join(metrics)}")
         best, value = self.state.best_metric, metrics[name]
         better, worst = (operator.gt, -math.inf) if self.args.greater_is_better else (operator.lt, math.inf)
         if not better(value, worst if best is None else best):

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
+from ..errors import InputError
 from ..rewards import Reward
-from ..rewards.combine import combine
+from ..rewards.scoring.combine import combine
 from ..types import Message, Prompt
-from .surroundings import Surroundings
+from .reward_context import Surroundings
 
 OWN = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
 """What TRL passes beside the columns of the row."""
@@ -34,13 +35,13 @@ def rewards(
     """
     listed = list(given) if isinstance(given, list | tuple) else [given]
     if not listed or given is None:
-        raise ValueError("reward_funcs is empty; give a function of completions, or a list of them")
+        raise InputError("reward_funcs is empty; give a function of completions, or a list of them")
     classes = (
         processing_classes if isinstance(processing_classes, list) else [processing_classes] * len(listed)
     )
     weights = list(weights) if weights else [1.0] * len(listed)
     if len(weights) != len(listed):
-        raise ValueError(
+        raise InputError(
             f"{len(weights)} reward_weights for {len(listed)} reward functions; give one for each"
         )
     parts: dict[Any, float] = {}
@@ -53,7 +54,7 @@ def rewards(
         if weight:
             parts[part] = weight
     if not parts:
-        raise ValueError("all reward_weights are 0")
+        raise InputError("all reward_weights are 0")
     (first, weight) = next(iter(parts.items()))
     whole = first if len(parts) == 1 and weight == 1 else combine(parts, missing="leave_out")
     return _clipped(whole, clip) if clip else whole
@@ -62,7 +63,7 @@ def rewards(
 def _one(function: Any, around: Surroundings, own_tokenizer: Any) -> Any:
     if isinstance(function, str):
         if Path(function).exists():
-            from ..rewards.preference import reward_model
+            from ..rewards.library.preference import reward_model
 
             return _named(reward_model(Path(function)), Path(function).name)
         options: dict[str, Any] = {"num_labels": 1, "use_safetensors": True}
@@ -75,7 +76,7 @@ def _one(function: Any, around: Surroundings, own_tokenizer: Any) -> Any:
     if isinstance(function, PreTrainedModel):
         return _named(_scorer(function, own_tokenizer), str(function.config._name_or_path).split("/")[-1])
     if not callable(function):
-        raise ValueError(
+        raise InputError(
             f"a reward function is a {type(function).__name__}; expected a function, a model or a name"
         )
     return _adapted(function, around)
@@ -128,7 +129,7 @@ def _scorer(model: PreTrainedModel, tokenizer: Any) -> Reward:
     if tokenizer is None:
         tokenizer = AutoTokenizer.from_pretrained(model.config._name_or_path)
     if model.config.num_labels != 1:
-        raise ValueError(f"a reward model gives {model.config.num_labels} numbers; expected num_labels=1")
+        raise InputError(f"a reward model gives {model.config.num_labels} numbers; expected num_labels=1")
     model.eval().requires_grad_(False)
 
     @torch.no_grad()

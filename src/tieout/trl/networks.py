@@ -15,10 +15,11 @@ from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from ..learner.adapters import POLICY, REFERENCE, add_frozen
-from ..learner.architecture import attention_for, check_head, text_config
-from ..learner.models import Model, frozen_copy, load, portable
-from ..learner.scalar import ScalarHead, ScalarKind
+from ..errors import InputError
+from ..learner.models.adapters import POLICY, REFERENCE, add_frozen
+from ..learner.models.architecture import attention_for, check_head, text_config
+from ..learner.models.loading import Model, frozen_copy, load, portable
+from ..learner.models.scalar_head import ScalarHead, ScalarKind
 
 Given = Any
 """A name, a transformers model or a PEFT model."""
@@ -33,7 +34,7 @@ def loaded_as(options: Mapping[str, Any] | None, bf16: bool) -> torch.dtype | No
     if refused := sorted(
         {"quantization_config", "revision", "trust_remote_code", "load_in_4bit"} & wanted_so
     ):
-        raise ValueError(
+        raise InputError(
             f"model_init_kwargs: {', '.join(refused)}: load the model yourself, and give it as an object"
         )
     if ignored := sorted(wanted_so):
@@ -81,7 +82,7 @@ def adopt(
         classifier = given
         linear = given.score if _classifies(given) else None
         if linear is not None and head != "score":
-            raise ValueError(
+            raise InputError(
                 "the policy is a sequence classifier, which samples nothing: give a causal model"
             )
         given = given if linear is None else _without_classifier(given)
@@ -102,7 +103,7 @@ def adopt(
     if peft_config is not None:
         _refuse_foreign(peft_config)
         if isinstance(network, PeftModel):
-            raise ValueError("the model has an adapter already: leave peft_config out, or merge it first")
+            raise InputError("the model has an adapter already: leave peft_config out, or merge it first")
         network.requires_grad_(False)
         torch.manual_seed(seed)
         base_type = str(getattr(network.config, "model_type", ""))
@@ -140,7 +141,7 @@ def adopt(
 def _classifies(given: Any) -> bool:
     """Whether it is a sequence classifier as an object. ValueError: one with an adapter already."""
     if isinstance(given, PeftModel) and hasattr(given.get_base_model(), "score"):
-        raise ValueError(
+        raise InputError(
             "a sequence classifier that PEFT has wrapped: give the classifier, and its adapter as peft_config"
         )
     return isinstance(given, PreTrainedModel) and isinstance(getattr(given, "score", None), nn.Linear)
@@ -178,7 +179,7 @@ def _causal(config: PeftConfig, kind: str) -> LoraConfig:
         m for m in config.modules_to_save or [] if m not in ("score", "classifier")
     ] or None
     if config.modules_to_save:
-        raise ValueError(
+        raise InputError(
             f"peft_config.modules_to_save={config.modules_to_save}: whole modules cannot be switched off to give the "
             "reference; leave it out, or fine-tune all weights without peft_config"
         )
@@ -194,19 +195,19 @@ def _causal(config: PeftConfig, kind: str) -> LoraConfig:
 
 def _refuse_foreign(config: PeftConfig) -> None:
     if not isinstance(config, LoraConfig):
-        raise ValueError(
+        raise InputError(
             f"the adapter is of a {type(config).__name__}; LoRA and DoRA (LoraConfig) are known here"
         )
 
 
 def _refuse_unfit(network: PeftModel) -> None:
     if POLICY not in network.peft_config:
-        raise ValueError(
+        raise InputError(
             f"the PEFT model has adapters named {', '.join(network.peft_config)}; the one to train must be {POLICY!r}"
         )
     _refuse_foreign(network.peft_config[POLICY])
     if not any(p.requires_grad for p in network.parameters()):
-        raise ValueError(
+        raise InputError(
             "the PEFT model's adapter is frozen: load it with is_trainable=True, as in "
             "PeftModel.from_pretrained(model, folder, is_trainable=True)"
         )
@@ -215,7 +216,7 @@ def _refuse_unfit(network: PeftModel) -> None:
 def _refuse_vocabulary(model: Model) -> None:
     size = text_config(model.causal).vocab_size
     if len(model.tokenizer) > size:
-        raise ValueError(
+        raise InputError(
             f"the tokenizer has {len(model.tokenizer)} tokens and the model {size}: call "
             "model.resize_token_embeddings(len(tokenizer)) first, or give the model's own tokenizer"
         )
@@ -224,4 +225,4 @@ def _refuse_vocabulary(model: Model) -> None:
 def _refuse_other_vocabulary(model: Model) -> None:
     own, other = (text_config(network).vocab_size for network in (model.causal, model.reference_network))
     if own != other:
-        raise ValueError(f"ref_model has {other} tokens and the model {own}: they must share one vocabulary")
+        raise InputError(f"ref_model has {other} tokens and the model {own}: they must share one vocabulary")

@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..yaml_file import read_yaml
+from ..config.yaml_file import read_yaml
+from ..errors import InputError
 
 HONOURED, SAME, INSTEAD, REFUSED = "honoured", "same numbers: ", "instead: ", "refused: "
 PLAIN_ADAMW = (
@@ -82,7 +83,7 @@ def check(config: Any) -> None:
         elif what.startswith(INSTEAD):
             otherwise.append(f"{field.name}={value!r} ({what.removeprefix(INSTEAD)})")
     if refused:
-        raise ValueError(f"{name} asks for what is not done here:\n" + "\n".join(refused))
+        raise InputError(f"{name} asks for what is not done here:\n" + "\n".join(refused))
     if without_effect:
         warnings.warn(f"{name}: set, and without effect: {'; '.join(without_effect)}", stacklevel=5)
     if otherwise:

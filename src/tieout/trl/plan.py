@@ -8,6 +8,7 @@ from functools import cached_property
 from math import ceil
 from typing import Any
 
+from ..errors import InputError
 from ..learner import LearnerConfig
 from ..methods import CPO, GRPO, KTO, ORPO, PPO, RLOO, SFT, Method, RewardModel
 from .configs import Config, CPOConfig, DPOConfig, KTOConfig, ORPOConfig
@@ -106,7 +107,7 @@ def plan(config: Config, world: int = 1) -> Plan:
     method = _method(config, groups)
     sampling = getattr(config, "train_sampling_strategy", "random")
     if sampling not in ("random", "sequential"):
-        raise ValueError(f"train_sampling_strategy is {sampling!r}; random and sequential are known here")
+        raise InputError(f"train_sampling_strategy is {sampling!r}; random and sequential are known here")
     get = lambda name, default=None: getattr(config, name, default)  # noqa: E731
     return Plan(
         method=method,
@@ -159,17 +160,17 @@ def _steps(config: Config, groups: int) -> int:
 def _prompts(config: GRPOConfig | RLOOConfig, completions: int) -> int:
     size = config.num_generations
     if completions % size:
-        raise ValueError(
+        raise InputError(
             f"{completions} completions a step (per_device_train_batch_size * gradient_accumulation_steps * processes) "
             f"are not whole groups of num_generations={size}; change one of them"
         )
     if config.steps_per_generation not in (None, config.gradient_accumulation_steps):
-        raise ValueError(
+        raise InputError(
             f"steps_per_generation={config.steps_per_generation}: completions are used in the step they were sampled "
             f"for; leave it out, or give gradient_accumulation_steps={config.gradient_accumulation_steps}"
         )
     if config.generation_batch_size not in (None, completions):
-        raise ValueError(
+        raise InputError(
             f"generation_batch_size={config.generation_batch_size}: leave it out, or give {completions}"
         )
     return completions // size
@@ -186,7 +187,7 @@ def _method(config: Config, groups: int) -> Method:
 
 def _sft(config: Any, common: dict[str, Any]) -> Method:
     if config.loss_type != "nll":
-        raise ValueError(f"loss_type {config.loss_type!r}: SFT here is nll, the cross entropy")
+        raise InputError(f"loss_type {config.loss_type!r}: SFT here is nll, the cross entropy")
     return SFT(**common)
 
 
@@ -232,7 +233,7 @@ _SCALES = {
 
 def _rollouts(config: Any, common: dict[str, Any]) -> dict[str, Any]:
     if config.mask_truncated_completions and config.max_completion_length is None:
-        raise ValueError("mask_truncated_completions needs max_completion_length")
+        raise InputError("mask_truncated_completions needs max_completion_length")
     return {
         "group_size": config.num_generations,
         "temperature": config.temperature,
@@ -248,16 +249,16 @@ def _rollouts(config: Any, common: dict[str, Any]) -> dict[str, Any]:
 
 def _grpo(config: GRPOConfig, common: dict[str, Any]) -> Method:
     if config.loss_type not in _LOSSES:
-        raise ValueError(f"loss_type {config.loss_type!r}; known are {', '.join(_LOSSES)}")
+        raise InputError(f"loss_type {config.loss_type!r}; known are {', '.join(_LOSSES)}")
     if config.scale_rewards not in _SCALES:
-        raise ValueError(f"scale_rewards {config.scale_rewards!r}; known are group, batch and none")
+        raise InputError(f"scale_rewards {config.scale_rewards!r}; known are group, batch and none")
     if config.importance_sampling_level not in ("token", "sequence"):
-        raise ValueError(f"importance_sampling_level {config.importance_sampling_level!r}: token or sequence")
+        raise InputError(f"importance_sampling_level {config.importance_sampling_level!r}: token or sequence")
     options = _rollouts(config, common) | _LOSSES[config.loss_type]
     if config.importance_sampling_level == "sequence":
         options["policy_loss"] = "gspo"
     if config.loss_type == "cispo" and config.epsilon_high is None:
-        raise ValueError("loss_type 'cispo' needs epsilon_high, the largest weight less 1, such as 4.0")
+        raise InputError("loss_type 'cispo' needs epsilon_high, the largest weight less 1, such as 4.0")
     cap = config.vllm_importance_sampling_cap or config.vllm_importance_sampling_clip_max
     corrected = config.use_vllm and config.vllm_importance_sampling_correction
     if corrected and config.vllm_importance_sampling_mode != "token_truncate":
@@ -285,13 +286,13 @@ def _ppo(config: PPOConfig, common: dict[str, Any]) -> Method:
     size = config.batch_size or common["batch_size"]
     mini = (config.mini_batch_size or 0) * (config.gradient_accumulation_steps if config.batch_size else 1)
     if mini and size % mini:
-        raise ValueError(
+        raise InputError(
             f"batch_size {size} is no multiple of the {mini} completions of an update "
             "(mini_batch_size, and with batch_size times gradient_accumulation_steps)"
         )
     parts = size // mini if mini else config.num_mini_batches
     if config.stop_token not in (None, "eos"):
-        raise ValueError(
+        raise InputError(
             f"stop_token {config.stop_token!r}: completions end with the stop tokens of the model: 'eos'"
         )
     return PPO(
@@ -332,7 +333,7 @@ def _server(config: Any) -> str:
     ):
         url = f"http://{config.vllm_server_host}:{config.vllm_server_port}"
     if url is None:
-        raise ValueError(
+        raise InputError(
             "use_vllm: there is no engine in this process; start one with `make vllm`, then give "
             "vllm_mode='server' and vllm_server_base_url"
         )

@@ -16,25 +16,26 @@ from peft import PeftModel
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..learner.scalar import ScalarKind
+from ..errors import InputError
+from ..learner.models.scalar_head import ScalarKind
 from ..samplers import SamplingParams
-from ..samplers.draws import Request
-from ..samplers.local import LocalSampler
-from ..samplers.paths import PATHS
-from ..samplers.work import Work
-from ..train import learn
+from ..samplers.local.backends import PATHS
+from ..samplers.local.decode_job import DecodeJob
+from ..samplers.local.sampler import LocalSampler
+from ..samplers.local.sampling import Request
+from ..training.loop import learn
 from ..types import Completion, Group, Row
 from .arguments import arguments
 from .configs import Config
 from .data import prompts
-from .online_configs import PPOConfig
-from .trainers import GRPOTrainer
-from .value_head import (
+from .legacy.value_head import (
     AutoModelForCausalLMWithValueHead,
     LengthSampler,
     create_reference_model,
     respond_to_batch,
 )
+from .online_configs import PPOConfig
+from .trainers import GRPOTrainer
 
 __all__ = [
     "AutoModelForCausalLMWithValueHead",
@@ -98,7 +99,7 @@ class PPOTrainer(GRPOTrainer):
 
     def _task(self, dataset: Any) -> Any:
         if isinstance(self.reward_funcs, str) and not Path(self.reward_funcs).exists():
-            raise ValueError(f"reward_model_path {self.reward_funcs} does not exist")
+            raise InputError(f"reward_model_path {self.reward_funcs} does not exist")
         return super()._task(dataset)
 
     def generate_completions(self, sampling: bool = False) -> list[Row]:
@@ -120,7 +121,7 @@ class PPOTrainer(GRPOTrainer):
     def dataloader(self) -> Any:
         """Batches of `batch_size` rows of the dataset, by the data_collator; each pass has an order of its own."""
         if self._dataset is None:
-            raise ValueError(
+            raise InputError(
                 "there is no dataset: give it to PPOTrainer, as its fifth argument or as dataset="
             )
         generator = torch.Generator().manual_seed(self.plan.data_seed)
@@ -180,12 +181,12 @@ class PPOTrainer(GRPOTrainer):
         """
         for name in ("top_p", "top_k"):
             if options.get(name) not in (None, 0, 0.0, 1.0):
-                raise ValueError(
+                raise InputError(
                     f"{name}: log-probabilities of filtered samples are not the policy's; leave it out"
                 )
         own = self.plan.temperature
         if asked is not None and asked != own:
-            raise ValueError(
+            raise InputError(
                 f"temperature={asked}, but log-probabilities are trained at {own}: set it in PPOConfig"
             )
         known = {"top_p", "top_k", "pad_token_id", "do_sample"}
@@ -214,10 +215,10 @@ class PPOTrainer(GRPOTrainer):
     def _draw_reference(self, queries: list[list[int]], params: SamplingParams) -> list[list[int]]:
         """By the plain path: what folds adapters in, for the others, folds the policy's."""
         if not self._model.has_reference:
-            raise ValueError("generate_ref_response: without a KL no reference is kept; give ref_model")
+            raise InputError("generate_ref_response: without a KL no reference is kept; give ref_model")
         requests = [[Request.make(params, i)] for i in range(len(queries))]
         with self._model.as_reference() as network:
-            PATHS["plain"](network, Work(queries, requests, params, self.chat.stop_tokens, max_rows=192))
+            PATHS["plain"](network, DecodeJob(queries, requests, params, self.chat.stop_tokens, max_rows=192))
         return [request.tokens for (request,) in requests]
 
     def step(
@@ -230,11 +231,11 @@ class PPOTrainer(GRPOTrainer):
         """One PPO step on completions and their scores; returns what was measured, by our names and by TRL's."""
         size = self.plan.groups_per_step
         if not len(queries) == len(responses) == len(scores):
-            raise ValueError(
+            raise InputError(
                 f"{len(queries)} queries, {len(responses)} responses and {len(scores)} scores: one of each"
             )
         if len(queries) != size:
-            raise ValueError(f"{len(queries)} queries, and batch_size is {size}: they must be the same")
+            raise InputError(f"{len(queries)} queries, and batch_size is {size}: they must be the same")
         masks = [[True] * len(r) for r in responses]
         if response_masks is not None:
             masks = [[bool(m) for m in mask] for mask in response_masks]
@@ -254,7 +255,7 @@ class PPOTrainer(GRPOTrainer):
         """A group of one completion, whose log-probabilities are still to be measured."""
         tokens = [int(t) for t in response]
         if not tokens:
-            raise ValueError("a response is empty: there is nothing that its score could be for")
+            raise InputError("a response is empty: there is nothing that its score could be for")
         reason = "stop" if tokens[-1] in self.chat.stop_tokens else "length"
         completion = Completion(tokens, mask, None, self.chat.text(tokens), reason)
         return Group([int(t) for t in query], [completion], [float(score)])

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..advantages import overlong_penalty
+from ..errors import InputError
 from .answers import answer_of, gold_of
 
 Said = str | Sequence[dict[str, Any]]
@@ -101,7 +102,7 @@ def get_repetition_penalty_reward(
     [0.0, -0.75]
     """
     if max_penalty > 0:
-        raise ValueError(f"max_penalty is {max_penalty}; a penalty is not above 0")
+        raise InputError(f"max_penalty is {max_penalty}; a penalty is not above 0")
 
     def penalty(ids: Sequence[int]) -> float:
         runs = [tuple(ids[i : i + ngram_size]) for i in range(len(ids) - ngram_size + 1)]

@@ -16,21 +16,22 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_utils import TrainOutput
 
-from ..chat import Chat
+from ..chat.template import Chat
+from ..errors import InputError, StopTraining
 from ..learner import Learner
 from ..learner.checkpoint import Checkpoints, save_adapter
-from ..learner.models import Model
-from ..learner.scalar import ScalarKind
-from ..monitors import DEFAULT, StopTraining, stop_on_divergence
+from ..learner.models.loading import Model
+from ..learner.models.scalar_head import ScalarKind
 from ..source import Source
-from ..train import train
+from ..training.loop import train
+from ..training.monitors import DEFAULT, stop_on_divergence
 from ..types import Row
 from .arguments import arguments
 from .collators import marking
 from .configs import Config
 from .data import Limits, Prepared, Reader, rowwise
+from .eval_predictions import measured
 from .events import Events
-from .measures import measured
 from .networks import adopt, loaded_as
 from .plan import Plan, plan
 
@@ -85,21 +86,21 @@ class Trainer(Events):
         if tokenizer is not None:
             warnings.warn("tokenizer is the older name of processing_class", FutureWarning, stacklevel=3)
         if model is None:
-            raise ValueError("model is None; give a name, a transformers model or a PEFT model")
+            raise InputError("model is None; give a name, a transformers model or a PEFT model")
         self.plan: Plan = plan(self.args, int(self.args.world_size))
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
         if compute_metrics is not None and not self.has_predictions:
-            raise ValueError(
+            raise InputError(
                 f"{type(self).__name__} has no predictions for compute_metrics; `evaluate` gives its loss and metrics, "
                 "and `tieout eval` scores completions"
             )
         if preprocess_logits_for_metrics is not None and compute_metrics is None:
-            raise ValueError("preprocess_logits_for_metrics is for compute_metrics, which is not given")
+            raise InputError("preprocess_logits_for_metrics is for compute_metrics, which is not given")
         if formatting_func is not None and self.config_class.__name__ != "SFTConfig":
-            raise ValueError(f"{type(self).__name__} knows no formatting_func; map the dataset before")
+            raise InputError(f"{type(self).__name__} knows no formatting_func; map the dataset before")
         when = str(getattr(self.args.eval_strategy, "value", self.args.eval_strategy))
         if when != "no" and eval_dataset is None:
-            raise ValueError(
+            raise InputError(
                 f"eval_strategy is {when!r}, and there is no eval_dataset; give one, or leave it out"
             )
         self.compute_metrics = compute_metrics
@@ -222,7 +223,7 @@ class Trainer(Events):
         state = kept.peek(self.learner, before=int(number) + 1 if number.isdigit() else None)
         if state is None or (number.isdigit() and state["step"] != int(number)):
             found = ", ".join(sorted(p.name for p in folder.glob("step-*"))) or "none"
-            raise ValueError(
+            raise InputError(
                 f"resume_from_checkpoint={resume!r}: {folder} has no such checkpoint; found: {found}"
             )
         ranks.first(lambda: kept.discard(after=state["step"]))
@@ -234,7 +235,7 @@ class Trainer(Events):
         """The loss and the metrics of the method over a dataset, without training on it; of several, by their names."""
         dataset = eval_dataset if eval_dataset is not None else self.eval_dataset
         if dataset is None:
-            raise ValueError("evaluate needs an eval_dataset, here or at construction")
+            raise InputError("evaluate needs an eval_dataset, here or at construction")
         if isinstance(dataset, Mapping):
             metrics: dict[str, float] = {}
             for name, part in dataset.items():
@@ -327,7 +328,7 @@ def _told(tokenizer: Any, plan: Plan) -> Any:
     for name, token in (("eos_token", end), ("pad_token", pad)):
         if token is not None:
             if token not in tokenizer.get_vocab():
-                raise ValueError(f"{name}={token!r} is not a token of this tokenizer")
+                raise InputError(f"{name}={token!r} is not a token of this tokenizer")
             setattr(tokenizer, name, token)
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         tokenizer.pad_token = tokenizer.eos_token  # rows are never padded here, but transformers may ask

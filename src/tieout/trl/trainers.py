@@ -9,18 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..learner.scalar import ScalarKind
-from ..monitors import DEFAULT
+from ..errors import InputError
+from ..learner.models.scalar_head import ScalarKind
 from ..samplers import PolicySampler, SamplingParams
-from ..samplers.local import LocalSampler
+from ..samplers.local.sampler import LocalSampler
 from ..source import Source
 from ..tasks import Task
+from ..training.monitors import DEFAULT
 from ..types import Group, Row
 from .configs import Config, CPOConfig, DPOConfig, KTOConfig, ORPOConfig, RewardConfig, SFTConfig
 from .data import prompts
 from .functions import rewards
 from .online_configs import GRPOConfig, RLOOConfig
-from .surroundings import Remembering, Surroundings
+from .reward_context import Remembering, Surroundings
 from .trainer import Trainer
 
 
@@ -105,11 +106,11 @@ class GRPOTrainer(Trainer):
     ) -> None:
         for name in ("tools", "rollout_func", "environment_factory"):
             if more.pop(name, None) is not None:
-                raise ValueError(
+                raise InputError(
                     f"{name}: several turns are an environment of a task here (docs: writing a task)"
                 )
         if reward_funcs is None:
-            raise ValueError("reward_funcs is missing; give a function of completions, or a list of them")
+            raise InputError("reward_funcs is missing; give a function of completions, or a list of them")
         self.reward_funcs, self._reward_tokenizers = reward_funcs, reward_processing_classes
         super().__init__(model, args, train_dataset, eval_dataset, processing_class, **more)
 
@@ -129,7 +130,7 @@ class GRPOTrainer(Trainer):
         rows = prompts(dataset, self._model.tokenizer, count)
         missing = next((i for i, row in enumerate(rows) if not row.get("prompt")), None)
         if missing is not None:
-            raise ValueError(f"row {missing} has no prompt; it has: {', '.join(rows[missing])}")
+            raise InputError(f"row {missing} has no prompt; it has: {', '.join(rows[missing])}")
         weights, clip, _ = self.plan.rewards
         reward = rewards(self.reward_funcs, weights, clip, self._around, self._reward_tokenizers)
         return Task("trl", lambda split: rows, reward)
@@ -140,8 +141,8 @@ class GRPOTrainer(Trainer):
     def _sampler(self) -> PolicySampler:
         if self.plan.vllm is None:
             return LocalSampler(self._model, self.chat)
-        from ..samplers.sharing import NoServerLeft
-        from ..samplers.vllm import VLLMSampler
+        from ..samplers.vllm.dispatch import NoServerLeft
+        from ..samplers.vllm.sampler import VLLMSampler
 
         until = time.monotonic() + self.plan.vllm_seconds
         while True:

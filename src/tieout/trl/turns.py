@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..errors import InputError
+
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "ai": "assistant"}
 
 
@@ -21,13 +23,13 @@ def turns(messages: Any) -> list[dict[str, Any]]:
 
 def _turn(message: Any) -> dict[str, Any]:
     if not isinstance(message, Mapping):
-        raise ValueError(f"a message is a {type(message).__name__}; expected an object with role and content")
+        raise InputError(f"a message is a {type(message).__name__}; expected an object with role and content")
     found = {key: value for key, value in message.items() if value is not None}
     if "role" not in found and "from" in found:
         role = found.pop("from")
         found = {"role": _ROLES.get(str(role), role), "content": found.pop("value", None), **found}
     if "role" not in found or (found.get("content") is None and not found.get("tool_calls")):
-        raise ValueError(
+        raise InputError(
             f"a message has {', '.join(map(str, found)) or 'nothing'}; expected role and content"
         )
     content = found.get("content")
@@ -39,7 +41,7 @@ def _turn(message: Any) -> dict[str, Any]:
 def _text(part: Any) -> str:
     if isinstance(part, Mapping) and part.get("type", "text") == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
-    raise ValueError(f"a part of a message is {part!r:.80}; only text is trained here")
+    raise InputError(f"a part of a message is {part!r:.80}; only text is trained here")
 
 
 def only_reply(completion: Any) -> str | None:

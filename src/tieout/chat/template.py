@@ -1,0 +1,290 @@
+"""Messages to tokens and back. The only file that knows chat templates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jinja2
+
+from ..rows import place, raise_problems
+from ..types import Message, Prompt, Row
+from .encoder import ChatError, Encoder, Marks, any_of, mark
+
+__all__ = ["Chat", "ChatError"]
+
+_COMPLETION_COLUMNS = ("completion", "chosen", "rejected", "completions")
+_PROBE = [
+    {"role": "user", "content": "probe"},
+    {"role": "assistant", "content": "[reply]"},
+    {"role": "user", "content": "[next]"},
+]
+_NO_EOS = (
+    "the tokenizer has no eos token, so a plain-text completion would never end; set tokenizer.eos_token"
+)
+
+
+@dataclass(frozen=True)
+class _TurnEnd:
+    """How the chat template ends an assistant turn."""
+
+    token: int
+    """The stop token."""
+    closing: str
+    """From the end of the reply up to and including the stop token: `<|im_end|>`."""
+    trailing: str
+    """What a conversation ends with after the stop token: a newline in ChatML. The policy does not write it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chat:
+    """A tokenizer and its chat template.
+
+    What messages and completions say cannot forge special tokens: `<|im_end|>` in a message is encoded as the
+    letters it is made of. A prompt of plain text is the author's own, and encoded as it stands. Added tokens that
+    are not special, such as Qwen's `<think>`, stay tokens everywhere.
+    """
+
+    tokenizer: Any
+    """A transformers tokenizer."""
+    extra_stop_tokens: tuple[int, ...] = ()
+    """Stop tokens besides the tokenizer's eos and the template's end of turn, such as generation_config's."""
+
+    @classmethod
+    def load(cls, model: str) -> Chat:
+        """The tokenizer and stop tokens of a model folder or hub id."""
+        from transformers import AutoTokenizer, GenerationConfig
+
+        try:
+            stops = GenerationConfig.from_pretrained(model).eos_token_id
+        except OSError:  # many models have no generation_config.json
+            stops = None
+        extra = tuple(stops) if isinstance(stops, list) else () if stops is None else (stops,)
+        return cls(AutoTokenizer.from_pretrained(model), extra)
+
+    @cached_property
+    def stop_tokens(self) -> tuple[int, ...]:
+        """The tokens that end the policy's turn."""
+        end = [self._turn_end.token] if self._turn_end else []
+        return tuple(dict.fromkeys([*self._known_stops, *end]))
+
+    def prompt(self, prompt: Prompt) -> list[int]:
+        """[P] what the policy continues: messages up to the opening of its turn; text as it stands, with BOS."""
+        if isinstance(prompt, str):
+            return self._encoder.whole(prompt, {}, special=True)
+        marks = self._marks(prompt)
+        return self._encoder.whole(self._render(prompt, marks, opened=True), marks)
+
+    def completion(self, prompt: Prompt, text: str) -> list[int]:
+        """[C] what the policy writes after `prompt(prompt)` to say `text`; the last token is a stop token.
+
+        ChatError: the template does not end the turn, or the text cannot be told apart from the prompt's.
+        """
+        if isinstance(prompt, str):
+            return self._plain_completion(prompt, text)
+        messages = [*prompt, {"role": "assistant", "content": text}]
+        marks = self._marks(messages)
+        opened, finished = self._render(prompt, marks, opened=True), self._render(messages, marks)
+        if finished.startswith(opened):
+            head, whole = self._encoder.whole(opened, marks), self._encoder.whole(finished, marks)
+            tokens = self._encoder.following(head, whole, finished[len(opened) :], marks)
+        else:
+            # The template opens a turn in another way than it renders a finished one: DeepSeek-R1's opens with
+            # <think> and drops thoughts from finished turns. What the policy writes is then the text itself.
+            closing = self._turn_end.closing if self._turn_end else ""
+            tokens = self._encoder.later(mark(text, marks) + closing, marks)
+        for i, token in enumerate(tokens):
+            if token in self.stop_tokens:
+                return tokens[: i + 1]
+        raise self._no_end()
+
+    def rendered(self, prompt: str, text: str) -> list[int]:
+        """[C] a completion that a template has rendered already, after such a prompt: special tokens in it are meant.
+
+        It ends with eos, which is added where it is missing.
+        """
+        return self._plain_completion(prompt, text, {})
+
+    def _plain_completion(self, prompt: str, text: str, marks: Marks | None = None) -> list[int]:
+        eos = self.tokenizer.eos_token_id
+        if eos is None:
+            raise ChatError(_NO_EOS)
+        text = text.removesuffix(self.tokenizer.eos_token)  # it is added below
+        marks = self._encoder.marks([prompt, text]) if marks is None else marks
+        tail = mark(text, marks)
+        whole = self._encoder.whole(prompt + tail, marks, special=True)
+        return [*self._encoder.following(self.prompt(prompt), whole, tail, marks), eos]
+
+    def suffix(self, messages: Sequence[Message], reply: Message, *, ended: bool = True) -> list[int]:
+        """Tokens between the policy's last turn and its next: the reply to it, and the next turn's opening.
+
+        messages: the conversation; the last one is the policy's turn, whose own tokens are kept as sampled.
+        ended: whether those end with a stop token; if not (they were cut off), the suffix begins with one.
+        ChatError: the template rewrites history, so the policy would not see again what it wrote.
+        """
+        marks = self._marks([*messages, reply])
+        before = self._render(messages, marks)
+        after = self._render([*messages, reply], marks, opened=True)
+        end = self._turn_end
+        if end is None:
+            raise self._no_end()
+        seen = self._render(messages[:-1], marks, opened=True)
+        said = mark(messages[-1]["content"], marks).strip()
+        before = before.removesuffix(end.trailing)
+        kept = before.startswith(seen) and said in before and before.endswith(end.closing)
+        if not (kept and after.startswith(before)):
+            raise ChatError(
+                "this chat template rewrites history: once there is a reply, the assistant's earlier turn is "
+                "rendered differently from what was sampled (often its <think> part is dropped). Multi-turn "
+                "tasks need a template that only appends; set tokenizer.chat_template to one"
+            )
+        closing = "" if ended else end.closing
+        return self._encoder.later(closing + after[len(before) :], marks)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, without special tokens."""
+        decoded: str = self.tokenizer.decode(
+            list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return decoded
+
+    # ------------------------------------------------------------ checks
+
+    def check(self, rows: Sequence[Row] = ()) -> None:
+        """ChatError, before any work, if training on the prompts of these rows could not be right.
+
+        Without rows: if neither plain text nor messages would do.
+        """
+        if self.tokenizer.pad_token_id is None:
+            raise self._no_pad()
+        prompts = [row["prompt"] for row in rows if "prompt" in row]
+        conversations = {
+            tuple(message["role"] for message in prompt) for prompt in prompts if not isinstance(prompt, str)
+        }
+        if conversations and not self.tokenizer.chat_template:
+            raise ChatError(
+                "the rows are messages, but the tokenizer has no chat template; "
+                "set tokenizer.chat_template and save it with the model, or give prompts as plain text"
+            )
+        plain = any(isinstance(prompt, str) for prompt in prompts)
+        if self.tokenizer.eos_token_id is None and (plain or not self.tokenizer.chat_template):
+            raise ChatError(_NO_EOS)
+        if not prompts and self.tokenizer.chat_template:
+            conversations = {("user",)}
+        for roles in sorted(conversations):
+            self._check_roles(roles)
+
+    def check_lengths(
+        self, rows: Sequence[Row], context: int, max_new_tokens: int = 0, source: str = "rows"
+    ) -> None:
+        """RowsError naming the rows that do not fit into the model's context, with room for new tokens."""
+        problems = []
+        for index, row in enumerate(rows):
+            size = len(self.prompt(row["prompt"]))
+            room = {"max_new_tokens": max_new_tokens}
+            for name in _COMPLETION_COLUMNS:
+                given = row.get(name) or []
+                texts = (
+                    [given] if isinstance(given, str) else [text for text in given if isinstance(text, str)]
+                )
+                room[name] = max((len(self.completion(row["prompt"], text)) for text in texts), default=0)
+            name, longest = max(room.items(), key=lambda item: item[1])
+            if size + longest > context:
+                problems.append(
+                    f"{place(rows, index, source)}: the prompt has {size} tokens and {name} {longest}, together "
+                    f"{size + longest}; the model's context is {context}"
+                )
+        raise_problems(problems, getattr(rows, "source", source))
+
+    def _check_roles(self, roles: tuple[str, ...]) -> None:
+        messages = [{"role": role, "content": f"[{i}] probe"} for i, role in enumerate(roles)]
+        rendered = self._render(messages, {}, opened=True)
+        for message in messages:
+            if message["content"] not in rendered:
+                raise ChatError(
+                    f"the chat template leaves out the {message['role']} message of: {_listed(roles)}"
+                )
+        completion = self.completion(messages, "[reply]")
+        if "[reply]" not in self.text(completion):
+            raise ChatError(f"the chat template leaves out the assistant's reply to: {_listed(roles)}")
+
+    def _no_end(self) -> ChatError:
+        return ChatError(
+            "the chat template does not end the assistant's turn with a stop token, so the policy would never "
+            f"learn to stop; after the reply it writes {self._after_reply!r}. "
+            "Put the eos token after the assistant's content in tokenizer.chat_template"
+        )
+
+    def _no_pad(self) -> ChatError:
+        names = [name for name in self._encoder.special if re.search(r"pad|reserved|unused|unk", name, re.I)]
+        example = f" (this tokenizer has {names[0]!r})" if names else ""
+        return ChatError(
+            f"the tokenizer has no pad token; set tokenizer.pad_token to a token that never occurs{example} and "
+            "save it with the model. The eos token is a bad choice: whatever masks padding, masks the stop token"
+        )
+
+    # ------------------------------------------------------------ the template
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return Encoder(self.tokenizer)
+
+    @cached_property
+    def _known_stops(self) -> list[int]:
+        eos = self.tokenizer.eos_token_id
+        return [*([] if eos is None else [eos]), *self.extra_stop_tokens]
+
+    def _marks(self, messages: Sequence[Message]) -> Marks:
+        return self._encoder.marks(text for message in messages for text in message.values())
+
+    def _render(self, messages: Sequence[Message], marks: Marks, opened: bool = False) -> str:
+        """The template's text, marked. opened: up to where the policy's next turn begins."""
+        if not self.tokenizer.chat_template:
+            raise ChatError("the prompt is a list of messages, but the tokenizer has no chat template")
+        marked = [{key: mark(text, marks) for key, text in message.items()} for message in messages]
+        try:
+            rendered: str = self.tokenizer.apply_chat_template(
+                marked, tokenize=False, add_generation_prompt=opened
+            )
+        except (jinja2.TemplateError, TypeError, ValueError) as error:
+            roles = _listed(message["role"] for message in messages)
+            raise ChatError(f"the chat template refuses the turns {roles}: {error}") from error
+        return rendered
+
+    @cached_property
+    def _after_reply(self) -> str:
+        """What the template writes after an assistant's reply, at the end of a conversation."""
+        rendered = self._render(_PROBE[:2], {})
+        if "[reply]" not in rendered:
+            raise ChatError("the chat template leaves out the assistant's reply")
+        return rendered.rpartition("[reply]")[2]
+
+    @cached_property
+    def _turn_end(self) -> _TurnEnd | None:
+        """None: the template does not end the assistant's turn, or there is no template."""
+        stops = {self.tokenizer.decode([token]): token for token in self._known_stops}
+        special = {name: self.tokenizer.convert_tokens_to_ids(name) for name in self._encoder.special}
+        try:
+            after = self._after_reply
+        except ChatError:  # `check` and `completion` say so
+            return None
+        try:
+            between = self._render(_PROBE, {}).partition("[reply]")[2].partition("[next]")[0]
+        except ChatError:  # a template for a single turn
+            between = after
+        # The first special token that also ends a turn which is not the last: Phi-3 puts its eos after the whole
+        # conversation, and a careless template opens the next turn although it was not asked to.
+        ends = any_of(name for name in {**special, **stops} if name in between)
+        known = any_of(name for name in stops if name in between)
+        found = known.search(after) or ends.search(after) or any_of(stops).search(after)
+        if found is None:
+            return None
+        token = {**special, **stops}[found.group()]
+        return _TurnEnd(token, after[: found.end()], after[found.end() :])
+
+
+def _listed(roles: Iterable[str]) -> str:
+    return ", ".join(roles)

@@ -1,0 +1,1 @@
+"""Configuration: dataclasses from plain values, YAML and the command line."""

@@ -1,0 +1,1 @@
+"""Load models, adapters and heads, and describe what an architecture supports."""

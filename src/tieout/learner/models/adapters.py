@@ -1,0 +1,167 @@
+"""Adapters: what is trained beside a frozen base, how it starts, and how layers switch between several of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import LoraConfig, PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+from transformers import BitsAndBytesConfig, PreTrainedModel
+
+from ...errors import InputError
+
+POLICY = "default"
+REFERENCE = "reference"
+VALUE = "value"
+"""A second adapter of the policy's shape, whose hidden states the value head reads."""
+REWARD = "reward"
+"""A frozen reward model's adapter, on the policy's base."""
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """What is trained. Starting from an adapter, whatever is said here must be true of it."""
+
+    method: Literal["lora", "dora", "qlora", "full"] = "lora"
+    """lora: https://arxiv.org/abs/2106.09685; dora: https://arxiv.org/abs/2402.09353; qlora: lora over a base in 4
+    bits, https://arxiv.org/abs/2305.14314, needs bitsandbytes; full: every weight."""
+    rank: int | None = None
+    """Width of the low-rank update; left out: 16, or that of the adapter it starts from."""
+    alpha: float | None = None
+    """The update is scaled by alpha / rank; left out: 32, or that of the adapter it starts from."""
+    dropout: float = 0.0
+    """Dropout before the adapter; above 0 no prompt can be shared between completions."""
+    targets: str | None = None
+    """`all-linear` (every linear layer but the output head), or module names separated by commas; left out:
+    all-linear, or those of the adapter it starts from."""
+
+    def __post_init__(self) -> None:
+        if self.rank is not None and self.rank < 1:
+            raise InputError(f"adapter rank is {self.rank}; expected at least 1")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"adapter dropout is {self.dropout}; expected 0 or more, below 1")
+
+
+def lora_config(adapter: AdapterConfig) -> LoraConfig:
+    """PEFT's own description of a fresh adapter."""
+    targets: str | list[str] = adapter.targets or "all-linear"
+    if targets != "all-linear":
+        targets = [t.strip() for t in str(targets).split(",")]
+    return LoraConfig(
+        r=adapter.rank or 16,
+        lora_alpha=32.0 if adapter.alpha is None else adapter.alpha,
+        lora_dropout=adapter.dropout,
+        target_modules=targets,
+        use_dora=adapter.method == "dora",
+        task_type="CAUSAL_LM",
+    )
+
+
+def four_bits(compute: torch.dtype, device: str) -> BitsAndBytesConfig:
+    """QLoRA's storage of the base: 4-bit NormalFloat, quantised twice (sections 3 of the paper).
+
+    ValueError where bitsandbytes is not installed, or has no kernels for the device.
+    """
+    if find_spec("bitsandbytes") is None:
+        raise InputError(
+            "adapter method 'qlora' needs bitsandbytes, which is not installed: `pip install bitsandbytes`; "
+            "or use method 'lora', which keeps the base in its own precision"
+        )
+    if not device.startswith(("cuda", "cpu")):
+        raise InputError(
+            f"adapter method 'qlora' needs a CUDA device or a CPU and this run is on {device!r}: use method 'lora' here"
+        )
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+    )
+
+
+def start_from(network: PreTrainedModel, folder: Path, adapter: AdapterConfig | None) -> PeftModel:
+    """The network with the adapter in `folder` as its policy; to be trained if `adapter` says how, then with a frozen
+    copy of it as the reference. ValueError where what is asked is not what the folder holds.
+    """
+    config = _read(folder)
+    if adapter is not None:
+        _refuse_differences(folder, config, adapter)
+        config.lora_dropout = adapter.dropout
+    config.inference_mode = adapter is None
+    options: dict[str, Any] = {"config": config, "torch_device": str(network.device)}
+    peft = PeftModel.from_pretrained(network, str(folder), is_trainable=adapter is not None, **options)
+    if adapter is not None:
+        add_frozen(peft, folder, REFERENCE)
+    return peft.eval()
+
+
+def add_frozen(peft: PeftModel, folder: Path, name: str) -> None:
+    """Load the adapter in `folder` beside the others, without a gradient and not active."""
+    _read(folder)
+    device = str(next(peft.parameters()).device)
+    peft.load_adapter(str(folder), adapter_name=name, is_trainable=False, torch_device=device)
+    peft.peft_config[name].lora_dropout = 0.0  # else nothing could be shared, for a dropout that is never on
+    for layer in tuner_layers(peft):
+        if name in layer.lora_dropout:
+            layer.lora_dropout[name] = nn.Identity()
+    peft.eval()
+
+
+def _read(folder: Path) -> LoraConfig:
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / name).exists():
+            raise InputError(
+                f"{folder} holds no adapter: expected adapter_config.json and adapter_model.safetensors"
+            )
+    config = LoraConfig.from_pretrained(str(folder))
+    if not isinstance(config, LoraConfig):
+        raise InputError(f"{folder} holds a {config.peft_type} adapter; only LoRA and DoRA are known here")
+    if saved := [name for name in config.modules_to_save or [] if name not in ("score", "classifier")]:
+        raise InputError(
+            f"{folder} also replaces whole modules ({', '.join(saved)}), which cannot be switched off to give "
+            "the reference: merge it into its base first"
+        )
+    config.modules_to_save, config.task_type = None, "CAUSAL_LM"  # a score head is read apart: see scalar.py
+    return config
+
+
+def _refuse_differences(folder: Path, config: LoraConfig, adapter: AdapterConfig) -> None:
+    """What is trained is what the folder holds: to ask for something else and not get it would be silent."""
+    if adapter.method == "dora" and not config.use_dora:
+        raise InputError(f"adapter method 'dora' is asked, but {folder} holds a plain LoRA adapter")
+    wanted: set[str] | None = None
+    if adapter.targets not in (None, "all-linear"):
+        wanted = {t.strip() for t in str(adapter.targets).split(",")}
+    held = {"rank": config.r, "alpha": config.lora_alpha, "targets": config.target_modules}
+    for name, asked in {"rank": adapter.rank, "alpha": adapter.alpha, "targets": wanted}.items():
+        if asked is not None and asked != (set(held[name]) if name == "targets" else held[name]):
+            raise InputError(
+                f"adapter {name} is {asked}, but the adapter to start from ({folder}) has {held[name]}: leave "
+                f"{name} out, or merge it into its base first and train a fresh one"
+            )
+
+
+@contextmanager
+def using(network: Any, adapter: str | None) -> Iterator[None]:
+    """Switch the active adapter without touching requires_grad (PEFT's own set_adapter would); None: as it is."""
+    layers = tuner_layers(network) if adapter is not None else []
+    before = [layer._active_adapter for layer in layers]
+    try:
+        for layer in layers:
+            layer._active_adapter = [adapter]
+        yield
+    finally:
+        for layer, names in zip(layers, before, strict=True):
+            layer._active_adapter = names
+
+
+def tuner_layers(network: Any) -> list[Any]:
+    """The layers that carry adapters."""
+    return [m for m in network.modules() if isinstance(m, BaseTunerLayer)]

@@ -1,0 +1,111 @@
+"""What an architecture is: its decoder, its output layer, its attention, and whether prompts may be shared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import PeftModel
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from ...errors import InputError
+from ..prefix.attention import NAME
+from .output_head import Head
+
+if TYPE_CHECKING:
+    from .loading import Model
+
+
+def decoder_of(network: PreTrainedModel) -> nn.Module:
+    """The stack of layers that gives hidden states, without the output head."""
+    return network.get_decoder()
+
+
+def head_of(network: PreTrainedModel) -> Head:
+    """The output layer with what the architecture does to its logits."""
+    config = text_config(network)
+    scale = float(getattr(config, "logit_scale", None) or 1.0)
+    if getattr(config, "logits_scaling", None):
+        scale /= float(config.logits_scaling)
+    return Head(network.get_output_embeddings(), scale, getattr(config, "final_logit_softcapping", None))
+
+
+def check_head(network: PreTrainedModel, name: str) -> None:
+    """Refuse an architecture that does to its logits what `head_of` does not know: every number would be wrong."""
+    ids = torch.tensor([[1, 2, 3]], device=network.device)
+    with torch.no_grad():
+        own = network(input_ids=ids).logits.float()
+        hidden = decoder_of(network)(input_ids=ids, use_cache=False).last_hidden_state
+        error = (head_of(network).logits(hidden) - own).abs().max().item()
+    if not error <= 0.02 * own.abs().max().item():
+        raise InputError(
+            f"the logits of {name!r} ({network.config.model_type}) are not its output layer applied to its hidden "
+            f"states: they differ by {error:.2g}. This architecture is not known here; `head_of` must learn it"
+        )
+
+
+def without_dropout(config: Any) -> Any:
+    """The base's own dropout off: it would make two forwards of the same weights differ, and each copy of a prompt."""
+    for part in {id(c): c for c in (config, config.get_text_config())}.values():
+        for name, value in vars(part).items():
+            if isinstance(value, float) and ("drop" in name):
+                setattr(part, name, 0.0)
+    return config
+
+
+def attention_for(config: Any) -> str:
+    """Ours where the architecture takes any attention; else the best that it knows itself.
+
+    What SDPA cannot do (a soft cap on scores, attention sinks) would be left out without a word.
+    """
+    network = AutoModelForCausalLM._model_mapping.get(type(config), PreTrainedModel)
+    if not network._supports_sdpa:
+        return "eager"
+    return NAME if network._supports_attention_backend else "sdpa"
+
+
+def text_config(network: PreTrainedModel) -> Any:
+    return network.config.get_text_config()
+
+
+FULL_ATTENTION = {"full_attention", "sliding_attention"}
+
+
+def why_not_packed(model: Model) -> str | None:
+    """None if the completions of a group may share their prompt in this model, else the reason."""
+    if reason := why_not_shared(model):
+        return reason
+    if _dropout(model):
+        return "the adapter's dropout is above 0: copies of a prompt would differ"
+    return None
+
+
+def why_not_shared(model: Model) -> str | None:
+    """The same without dropout, as in sampling: what the architecture itself says."""
+    config = text_config(model.causal)
+    other = {kind for kind in getattr(config, "layer_types", None) or [] if kind not in FULL_ATTENTION}
+    if other:
+        return f"it has layers of type {', '.join(sorted(other))}, which carry state across the row"
+    state = [
+        n for n, m in model.causal.named_modules() if isinstance(m, (nn.Conv1d, nn.RNNBase)) or _is_mamba(m)
+    ]
+    if state:
+        return f"it has recurrent or convolution layers ({state[0]}), which carry state across the row"
+    if getattr(config, "alibi", False) or config.model_type in {"bloom", "mpt", "falcon_h1"}:
+        return "its positions are distances along the row (ALiBi)"
+    if getattr(config, "kv_lora_rank", None):
+        return "its keys and values have heads of different sizes (multi-head latent attention)"
+    if config._attn_implementation != NAME:
+        return f"its architecture brings its own attention ({config._attn_implementation})"
+    return None
+
+
+def _is_mamba(module: nn.Module) -> bool:
+    return "mamba" in type(module).__name__.lower()
+
+
+def _dropout(model: Model) -> bool:
+    if not isinstance(model.network, PeftModel):
+        return False
+    return any(config.lora_dropout > 0 for config in model.network.peft_config.values())

@@ -1,0 +1,1 @@
+"""Ranks: shared work, sharding and random state."""

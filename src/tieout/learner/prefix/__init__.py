@@ -1,0 +1,1 @@
+"""Compute each prompt once: layouts, shared-prefix attention and its self-check."""

@@ -1,0 +1,235 @@
+"""Attention over rows in which the completions of a group share one copy of their prompt.
+
+Three ways to compute the same thing: `dense` (SDPA with a boolean mask per group; the reference, any device), `merge`
+(the prompt's keys once, parts merged by log-sum-exp; CPU) and `flash` (the same on CUDA). Registered with transformers,
+so that no model is patched: a forward that passes `plan=...` comes here, every other forward goes to plain SDPA.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from ...errors import InputError
+from .flash import DTYPES, MAX_HEAD, flash_attend
+
+NAME = "tieout"
+"""The attention implementation that models are loaded with."""
+
+SKIP_MASK = torch.empty(1, 1, 1, 1)
+"""A 4D mask is passed through by every model untouched: this one stops transformers from building its own."""
+
+
+Path = Literal["dense", "merge", "flash"]
+
+
+class Plan(Protocol):
+    """Knows which keys each query sees."""
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None
+    ) -> Tensor:
+        """[*, H, T, D], [*, Hk, S, D], [*, Hk, S, D] -> [*, H, T, D]."""
+        ...
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    plan: Plan | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
+        raise InputError("this attention has no soft cap and no sinks: load with attn_implementation='eager'")
+    if plan is None:
+        output, _ = sdpa_attention_forward(
+            module,
+            query,
+            key,
+            value,
+            attention_mask,
+            scaling=scaling,
+            sliding_window=sliding_window,
+            **kwargs,
+        )
+        return output, None
+    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    output = plan.attend(module.layer_idx, query, key, value, scale, sliding_window)  # type: ignore[arg-type]
+    return output.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(NAME, _attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One group in a row: its prompt at [start, start + prompt), then its completions, one after another."""
+
+    start: int
+    prompt: int
+    completions: tuple[int, ...]
+
+    @property
+    def end(self) -> int:
+        return self.start + self.prompt + sum(self.completions)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence that the group holds."""
+        return self.prompt + max(self.completions, default=0)
+
+
+@dataclass(frozen=True)
+class SharedPrefix:
+    """The plan of one packed row: each completion sees its group's prompt and itself."""
+
+    spans: tuple[Span, ...]
+    path: Path
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None
+    ) -> Tensor:
+        if window is not None and all(span.longest <= window for span in self.spans):
+            window = None  # it hides nothing
+        if self.path == "flash":
+            return flash_attend(self.spans, query, key, value, scale, window)
+        if self.path == "merge" and window is None:
+            return _Merge.apply(query, key, value, self.spans, scale)
+        return torch.cat([self._dense(span, query, key, value, scale, window) for span in self.spans], 2)
+
+    def _dense(
+        self, span: Span, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None
+    ) -> Tensor:
+        q, k, v = (x[:, :, span.start : span.end] for x in (query, key, value))
+        heads = q.shape[1] // k.shape[1]
+        k, v = (x.repeat_interleave(heads, 1) for x in (k, v))
+        return scaled_dot_product_attention(q, k, v, attn_mask=_mask(span, window, q.device), scale=scale)
+
+
+def best_path(device: torch.device, dtype: torch.dtype, head_size: int) -> Path:
+    """The fastest of the three there."""
+    if device.type == "cpu":
+        return "merge"
+    flash = device.type == "cuda" and dtype in DTYPES and head_size <= MAX_HEAD
+    return "flash" if flash else "dense"
+
+
+def _mask(span: Span, window: int | None, device: torch.device) -> Tensor:
+    """[1, 1, T, T] bool over one group: True where the query (row) sees the key (column)."""
+    lengths = torch.tensor([span.prompt, *span.completions])
+    segment = torch.arange(len(lengths)).repeat_interleave(lengths)
+    position = torch.cat(
+        [torch.arange(span.prompt), *(torch.arange(c) + span.prompt for c in span.completions)]
+    )
+    sees = (segment == 0) | (segment[:, None] == segment)
+    distance = position[:, None] - position
+    sees &= distance >= 0
+    if window is not None:
+        sees &= distance < window
+    return sees[None, None].to(device)
+
+
+_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+class _Merge(torch.autograd.Function):
+    """Prompt and first completion as one causal sequence; each further completion causal on itself, and all of them
+    together against the prompt, not causal. The two parts are merged by log-sum-exp (Hydragen, section 3.2 of
+    https://arxiv.org/abs/2402.05099). The backward gives each part the merged output and log-sum-exp, as ring
+    attention does (https://arxiv.org/abs/2310.01889), and adds: differentiating the merge itself would need the
+    gradient of the log-sum-exp, which the kernels do not return.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, spans: tuple[Span, ...], scale: float) -> Tensor:
+        out = torch.empty_like(q)
+        lse = torch.empty(q.shape[:3], dtype=torch.float32)
+        for span in spans:
+            for a, b in _own(span):
+                out[:, :, a:b], lse[:, :, a:b] = _forward(
+                    q[:, :, a:b], k[:, :, a:b], v[:, :, a:b], 0.0, True, scale=scale
+                )
+            a, b, p, end = _cross(span)
+            if a < b:
+                o, l = _forward(
+                    _fold(q[:, :, a:b], k), k[:, :, p:end], v[:, :, p:end], 0.0, False, scale=scale
+                )
+                o, l = o.reshape(1, -1, b - a, o.shape[-1]), l.reshape(1, -1, b - a)
+                own = lse[:, :, a:b]
+                both = torch.logaddexp(own, l)
+                merged = out[:, :, a:b] * (own - both).exp()[..., None] + o * (l - both).exp()[..., None]
+                out[:, :, a:b], lse[:, :, a:b] = merged.to(out.dtype), both
+        ctx.save_for_backward(q, k, v, out, lse)
+        ctx.spans, ctx.scale = spans, scale
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, out, lse = ctx.saved_tensors
+        heads = q.shape[1] // k.shape[1]
+        grad = grad.contiguous()
+        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+
+        def repeat(x: Tensor) -> Tensor:
+            return x.repeat_interleave(heads, 1)
+
+        def sum_heads(x: Tensor) -> Tensor:
+            return x.reshape(1, -1, heads, *x.shape[2:]).sum(2)
+
+        for span in ctx.spans:
+            for a, b in _own(span):
+                part = slice(a, b)
+                gq, gk, gv = _backward(
+                    grad[:, :, part].contiguous(), q[:, :, part], repeat(k[:, :, part]), repeat(v[:, :, part]),
+                    out[:, :, part].contiguous(), lse[:, :, part].contiguous(), 0.0, True, scale=ctx.scale,
+                )  # fmt: skip
+                dq[:, :, part] = gq
+                dk[:, :, part] += sum_heads(gk)
+                dv[:, :, part] += sum_heads(gv)
+            a, b, p, end = _cross(span)
+            if a < b:
+                gq, gk, gv = _backward(
+                    _fold(grad[:, :, a:b], k), _fold(q[:, :, a:b], k), k[:, :, p:end], v[:, :, p:end],
+                    _fold(out[:, :, a:b], k), lse[:, :, a:b].reshape(1, k.shape[1], -1), 0.0, False, scale=ctx.scale,
+                )  # fmt: skip
+                dq[:, :, a:b] += gq.reshape(1, -1, b - a, gq.shape[-1])
+                dk[:, :, p:end] += gk
+                dv[:, :, p:end] += gv
+        return dq, dk, dv, None, None
+
+
+def _own(span: Span) -> list[tuple[int, int]]:
+    """[start, end) of what is causal on itself: the prompt with its first completion, then each other completion."""
+    first = span.start + span.prompt + (span.completions[0] if span.completions else 0)
+    result = [(span.start, first)]
+    for length in span.completions[1:]:
+        result.append((first, first + length))
+        first += length
+    return [
+        (a, b) for a, b in result if a < b
+    ]  # the kernel divides by the length: an empty part ends the process
+
+
+def _cross(span: Span) -> tuple[int, int, int, int]:
+    """(query start, query end, key start, key end): the further completions look at the prompt."""
+    first = span.start + span.prompt + (span.completions[0] if span.completions else 0)
+    return first, span.end, span.start, span.start + span.prompt
+
+
+def _fold(x: Tensor, key: Tensor) -> Tensor:
+    """[1, H, T, D] -> [1, Hk, H / Hk * T, D]: grouped query heads become further queries of their key head."""
+    return x.reshape(1, key.shape[1], -1, x.shape[-1])

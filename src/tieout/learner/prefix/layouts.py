@@ -1,0 +1,147 @@
+"""How groups become one forward: `pack` computes each prompt once, `repeat` once per completion (plain; the oracle).
+
+Both give the same `Layout`: what to feed, and which hidden state predicts which completion token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...batch import send_together
+from ...errors import InputError
+from ...types import Group
+from .attention import SKIP_MASK, Path, SharedPrefix, Span
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One forward of B groups, N completions, T completion tokens."""
+
+    inputs: dict[str, Any]
+    """Keyword arguments of the decoder. input_ids are [rows, columns]."""
+    predictors: Tensor
+    """[T] index into the flattened hidden states: the one that predicts each completion token."""
+    targets: Tensor
+    """[T] the completion tokens."""
+    finals: Tensor
+    """[N] index into the flattened hidden states: the one after each completion's last token."""
+    fed: int
+    """Tokens computed, padding included."""
+
+    @property
+    def packed(self) -> bool:
+        """Whether each prompt lies in it once."""
+        return "plan" in self.inputs
+
+    def to(self, device: torch.device) -> Layout:
+        """The same layout on another device: built on the CPU, and copied once."""
+        if device.type == "cpu":
+            return self
+        names = [name for name, x in self.inputs.items() if isinstance(x, Tensor) and x is not SKIP_MASK]
+        parts = [self.predictors, self.targets, self.finals, *(self.inputs[name] for name in names)]
+        predictors, targets, finals, *others = send_together(parts, device)
+        inputs = {**self.inputs, **dict(zip(names, others, strict=True))}
+        if inputs["attention_mask"] is SKIP_MASK:
+            inputs["attention_mask"] = _skip_mask(device)
+        return Layout(inputs, predictors, targets, finals, self.fed)
+
+
+@cache
+def _skip_mask(device: torch.device) -> Tensor:
+    return SKIP_MASK.to(device)
+
+
+def pack(groups: Sequence[Group], path: Path) -> Layout:
+    """One row, no padding: [P1 | c11 .. c1K | P2 | c21 ..]; positions of a completion continue its prompt's."""
+    _refuse_empty_prompts(groups)
+    ids: list[int] = []
+    positions: list[int] = []
+    predictors: list[int] = []
+    targets: list[int] = []
+    finals: list[int] = []
+    spans: list[Span] = []
+    for group in groups:
+        start, length = len(ids), len(group.prompt)
+        spans.append(Span(start, length, tuple(len(c.tokens) for c in group.completions)))
+        ids += group.prompt
+        positions += range(length)
+        for completion in group.completions:
+            first = len(ids)
+            ids += completion.tokens
+            positions += range(length, length + len(completion.tokens))
+            if completion.tokens:
+                predictors += [start + length - 1, *range(first, len(ids) - 1)]
+                targets += completion.tokens
+            finals.append(len(ids) - 1 if completion.tokens else start + length - 1)
+    inputs = {
+        "input_ids": torch.tensor([ids]),
+        "position_ids": torch.tensor([positions]),
+        "attention_mask": SKIP_MASK,
+        "plan": SharedPrefix(tuple(spans), path),
+    }
+    return Layout(inputs, _index(predictors), _index(targets), _index(finals), len(ids))
+
+
+def repeat(groups: Sequence[Group], pad: int) -> Layout:
+    """One row per completion, prompt repeated, padded on the right."""
+    _refuse_empty_prompts(groups)
+    sequences = [group.prompt + c.tokens for group in groups for c in group.completions]
+    width = max(map(len, sequences))
+    ids = torch.full((len(sequences), width), pad)
+    mask = torch.zeros(len(sequences), width, dtype=torch.long)
+    predictors: list[int] = []
+    targets: list[int] = []
+    finals: list[int] = []
+    row = 0
+    for group in groups:
+        for completion in group.completions:
+            length = len(sequences[row])
+            ids[row, :length] = torch.tensor(sequences[row])
+            mask[row, :length] = 1
+            first = row * width + len(group.prompt) - 1
+            predictors += range(first, first + len(completion.tokens))
+            targets += completion.tokens
+            finals.append(row * width + length - 1)
+            row += 1
+    positions = torch.arange(width).expand(len(sequences), -1)
+    inputs = {"input_ids": ids, "position_ids": positions, "attention_mask": mask}
+    return Layout(inputs, _index(predictors), _index(targets), _index(finals), ids.numel())
+
+
+def _index(values: list[int]) -> Tensor:
+    return torch.tensor(values, dtype=torch.long)
+
+
+def _refuse_empty_prompts(groups: Sequence[Group]) -> None:
+    """Without a prompt nothing predicts the first token: an index before it would read another group's state."""
+    for i, group in enumerate(groups):
+        if not group.prompt:
+            raise InputError(f"group {i} of {len(groups)}: its prompt has no tokens; give at least one")
+
+
+def plan(sizes: Sequence[int], budget: int) -> list[list[int]]:
+    """Best fit, longest first: which items share a micro-batch of at most `budget` tokens.
+
+    An item larger than the budget gets a micro-batch of its own. Every item appears once; bins keep input order.
+
+    >>> plan([5, 3, 9, 2], budget=8)
+    [[0, 1], [2], [3]]
+    """
+    bins: list[list[int]] = []
+    room: list[int] = []
+    for item in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        fits = [b for b in range(len(bins)) if room[b] >= sizes[item]]
+        if fits:
+            best = min(fits, key=room.__getitem__)
+            bins[best].append(item)
+            room[best] -= sizes[item]
+        else:
+            bins.append([item])
+            room.append(budget - sizes[item])
+    return sorted(sorted(b) for b in bins)

@@ -1,0 +1,1 @@
+"""Rewards that ship with tieout, one file per family."""

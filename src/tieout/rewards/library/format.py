@@ -1,0 +1,197 @@
+"""Rewards for form: tags, language, length, repetition, overlong completions. They see no content.
+
+| reward | range | unit | what it does not catch |
+|---|---|---|---|
+| `tags` | 0 to 1 | 1 if the form is kept | empty talk inside the tags |
+| `language` | 0 to 1 | share of letters | languages of one script in texts of a few words; wrong content |
+| `length` | -1 to 0 | words | padding below the limit |
+| `repetition` | -1 to 0 | share of runs of words that came before | the same thing in other words |
+| `overlong` | -1 to 0 | characters | tokens: it sees text, not what the model's tokenizer makes of it |
+
+Form alone is farmed: combine these with a reward for what is said, and give that the larger weight. Options come as
+columns of the row, or fixed: `functools.partial(length, max_words=100)`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from ...errors import InputError
+from ..scoring.outcomes import ranged
+from ..text.sentences import MAX_CHARS, ngrams, words
+
+Counts = Sequence[int] | int
+"""A column, one value a completion; or one value for all."""
+
+_TAGGED = re.compile(r"\s*<think>(.*)</think>\s*<answer>(.*)</answer>\s*", re.DOTALL)
+_TAG = re.compile(r"<\s*/?\s*(?:think|answer)\b[^>]*>", re.IGNORECASE)
+
+SCRIPTS = {
+    "ar": {"ARABIC"},
+    "el": {"GREEK"},
+    "he": {"HEBREW"},
+    "hi": {"DEVANAGARI"},
+    "ja": {"HIRAGANA", "KATAKANA", "CJK", "KATAKANA-HIRAGANA"},
+    "ko": {"HANGUL"},
+    "ru": {"CYRILLIC"},
+    "th": {"THAI"},
+    "uk": {"CYRILLIC"},
+    "zh": {"CJK"},
+}
+"""Language -> scripts, as Unicode names its letters; languages not listed are written in Latin letters."""
+
+COMMON = {
+    "de": "der die das und ist nicht ein eine zu von mit auf für den dem im auch sich des wird sind war wie",
+    "en": "the of and to in is that it was for on are as with they at be this have from or had by but not were",
+    "es": "el la los las de que y en un una es por con para del se no su al como más pero sus fue",
+    "fr": "le la les des et est un une dans que pour qui sur pas avec ce il au par plus du ne sont elle",
+    "it": "il lo gli di che è un una per non con del della sono si da come più anche alla nel ha i",
+    "nl": "de het een en van is dat niet op te zijn voor met die aan er ook als door maar om bij was",
+    "pt": "o os as de que e do da em um uma para com não é no na por mais se dos foi ao",
+}
+"""Language -> its most common words."""
+
+
+@ranged(0, 1, form=True)
+def tags(completions: Sequence[str], **_: Any) -> list[float | None]:
+    """[K] 1.0 for exactly `<think>reasoning</think><answer>answer</answer>`, both with words in them; else 0.0.
+
+    Only white space may stand around the two, and each tag once, in lower case.
+
+    >>> tags(["<think>2 + 2</think> <answer>4</answer>", "<think></think><answer>4</answer>", "4"])
+    [1.0, 0.0, 0.0]
+    """
+    return [float(_tagged(completion)) for completion in completions]
+
+
+def _tagged(completion: str) -> bool:
+    found = _TAGGED.fullmatch(completion)
+    return bool(found and len(_TAG.findall(completion)) == 4 and all(words(part) for part in found.groups()))
+
+
+@ranged(0, 1, form=True)
+def language(
+    completions: Sequence[str], language: Sequence[str | None] | str | None = "en", **_: Any
+) -> list[float | None]:
+    """[K] share of the letters that are of the language's script; 0.0 where the common words of another one prevail.
+
+    None where the row's language is None. A text without letters is 0.0. Common words are known of de, en, es, fr, it,
+    nl, pt.
+
+    >>> language(["The cat is on the mat.", "Die Katze ist auf der Matte.", "Кот", "42"])
+    [1.0, 0.0, 0.0, 0.0]
+    """
+    wanted = _each(language, len(completions))
+    return [
+        None if w is None else _language(c[:MAX_CHARS], w) for c, w in zip(completions, wanted, strict=True)
+    ]
+
+
+def _language(text: str, wanted: str) -> float:
+    scripts = [_script(letter) for letter in text if letter.isalpha()]
+    own = SCRIPTS.get(wanted, {"LATIN"})
+    if not scripts or (wanted == "ja" and not {"HIRAGANA", "KATAKANA"} & set(scripts)):
+        return 0.0
+    if wanted in COMMON:
+        said = words(text)
+        seen = {name: sum(word in common for word in said) for name, common in _common().items()}
+        if max(seen.values()) > seen[wanted]:
+            return 0.0
+    return sum(script in own for script in scripts) / len(scripts)
+
+
+@lru_cache(maxsize=1)
+def _common() -> dict[str, frozenset[str]]:
+    return {name: frozenset(common.split()) for name, common in COMMON.items()}
+
+
+@lru_cache(maxsize=4096)
+def _script(letter: str) -> str:
+    return unicodedata.name(letter, "?").split(" ")[0]
+
+
+@ranged(-1, 0, form=True)
+def length(
+    completions: Sequence[str], min_words: Counts = 1, max_words: Counts = 200, **_: Any
+) -> list[float | None]:
+    """[K] 0.0 from `min_words` to `max_words` words; falls in a line to -1.0 at none, and at twice the maximum.
+
+    Text without spaces counts a word for every eight characters at least, so that joining words gains nothing.
+
+    >>> length(["one two", "one two three", ""], max_words=2)
+    [0.0, -0.5, -1.0]
+    """
+    low, high = _each(min_words, len(completions)), _each(max_words, len(completions))
+    scores: list[float | None] = []
+    for completion, least, most in zip(completions, low, high, strict=True):
+        if not 0 <= least <= most or most < 1:
+            raise InputError(
+                f"min_words is {least} and max_words {most}; expected 0 <= min_words <= max_words"
+            )
+        count = max(len(completion.split()), len(completion) // 16)
+        short = (least - count) / least if count < least else 0.0
+        scores.append(0.0 - min(1.0, max(short, (count - most) / most, 0.0)))
+    return scores
+
+
+@ranged(-1, 0, form=True)
+def repetition(completions: Sequence[str], ngram_size: Counts = 4, **_: Any) -> list[float | None]:
+    """[K] minus the share of runs of `ngram_size` words that came before in the completion; 0.0 if none did.
+
+    The same is counted for runs of 24 characters, which also finds what has no words; the larger share counts.
+
+    >>> repetition(["a b c d e", "a b c d a b c d"])
+    [0.0, -0.2]
+    """
+    sizes = _each(ngram_size, len(completions))
+    return [
+        0.0 - _repeated(completion[:MAX_CHARS], size)
+        for completion, size in zip(completions, sizes, strict=True)
+    ]
+
+
+def _repeated(text: str, size: int) -> float:
+    if size < 1:
+        raise InputError(f"ngram_size is {size}; it must be at least 1")
+    shares = [0.0]
+    runs: list[Sequence[Any]] = [ngrams(words(text), size), [text[i : i + 24] for i in range(len(text) - 23)]]
+    for run in runs:
+        if run:
+            shares.append((len(run) - len(set(run))) / len(run))
+    return max(shares)
+
+
+@ranged(-1, 0, form=True)
+def overlong(
+    completions: Sequence[str], max_chars: Counts = 4000, buffer_chars: Counts = 1000, **_: Any
+) -> list[float | None]:
+    """[K] soft punishment of overlong completions: DAPO, eq. 13 of https://arxiv.org/abs/2503.14476, in characters.
+
+    0.0 up to `max_chars - buffer_chars`, then in a line to -1.0 at `max_chars`, and -1.0 beyond.
+
+    >>> overlong(["x" * 6, "x" * 9, "x" * 10, "x" * 99], max_chars=10, buffer_chars=4)
+    [0.0, -0.75, -1.0, -1.0]
+    """
+    limits, buffers = _each(max_chars, len(completions)), _each(buffer_chars, len(completions))
+    scores: list[float | None] = []
+    for completion, limit, buffer in zip(completions, limits, buffers, strict=True):
+        if not 0 < buffer <= limit:
+            raise InputError(
+                f"max_chars is {limit} and buffer_chars {buffer}; expected 0 < buffer_chars <= max_chars"
+            )
+        over = (len(completion) - (limit - buffer)) / buffer
+        scores.append(0.0 - min(1.0, max(0.0, over)))
+    return scores
+
+
+def _each(value: Any, count: int) -> list[Any]:
+    """A column as it is, or one value for all; as a column if it is a list."""
+    if isinstance(value, list | tuple):
+        if len(value) != count:
+            raise InputError(f"an option has {len(value)} values for {count} completions")
+        return list(value)
+    return [value] * count

@@ -1,0 +1,179 @@
+"""Answers from retrieved passages: faithful, cited, grounded, relevant. Passages are cited by number, `[1]` the first.
+
+| reward | range | what it is | it does not catch |
+|---|---|---|---|
+| `faithfulness` | 0 to 1 | share of claims a passage supports | what `claims` does not; answers beside the point |
+| `citation_accuracy` | 0 to 1 | claims whose citation supports them, and no citation that does not | as above |
+| `groundedness` | 0 or 1 | "I do not know" exactly when the passages lack the answer | wrong answers |
+| `relevance` | 0 to 1 | gives gold and no other answer; falls with length | (refuses gold in other words) |
+| `rag` | 0 to 1 | all of them, minus unsupported claims | what none of them catches |
+
+No model is needed. To let a judge decide what supports a claim, fix it: `functools.partial(rag, supports=judge)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..scoring.outcomes import ranged
+from ..text.claims import Supports, cited, claims, strip_citations, supports
+from ..text.figures import figure
+from ..text.sentences import amounts, beside_unknown, content, copied, negations, says_unknown, words
+from ..text.structured import contains_whole, normalise_space
+
+Passages = Sequence[str] | str
+FREE_WORDS = 40
+"""An answer may be so much longer than gold before its relevance falls."""
+
+
+@ranged(0, 1)
+def faithfulness(
+    completions: Sequence[str], context: Sequence[Passages], supports: Supports = supports, **_: Any
+) -> list[float | None]:
+    """[K] share of a completion's claims that a passage supports; None for one that only says it does not know.
+
+    A completion without any claim is 0.0.
+    """
+    return [_faithful(c, _passages(p), supports) for c, p in zip(completions, context, strict=True)]
+
+
+@ranged(0, 1)
+def citation_accuracy(
+    completions: Sequence[str], context: Sequence[Passages], supports: Supports = supports, **_: Any
+) -> list[float | None]:
+    """[K] (share of claims with a citation that supports them) x (share of citations that support their claim).
+
+    Citing every passage, one that does not exist, or none earns little or nothing. None for a completion that only says
+    it does not know.
+    """
+    return [_well_cited(c, _passages(p), supports) for c, p in zip(completions, context, strict=True)]
+
+
+@ranged(0, 1)
+def groundedness(
+    completions: Sequence[str],
+    answer: Sequence[str | None],
+    question: Sequence[str] | None = None,
+    **_: Any,
+) -> list[float | None]:
+    """[K] 1.0 if it says that it does not know exactly where `answer` is None or empty, else 0.0.
+
+    To say so and to answer all the same is neither, and so is saying nothing. Who says so may repeat the question.
+    """
+    asked = question or [""] * len(completions)
+    scores: list[float | None] = []
+    for completion, gold, words_of in zip(completions, answer, asked, strict=True):
+        unknown, told = says_unknown(completion), bool(_told(completion) or _adds(completion, words_of))
+        scores.append(float(unknown and not told) if not gold else float(told and not unknown))
+    return scores
+
+
+@ranged(0, 1)
+def relevance(
+    completions: Sequence[str], question: Sequence[str], answer: Sequence[str | None], **_: Any
+) -> list[float | None]:
+    """[K] 1.0 if the gold answer is given and no other; falls with the words beyond FREE_WORDS more than gold's.
+
+    A gold figure must be the only figure besides those of the question; other gold must occur word for word, denied
+    no more often than gold denies, and offered with no `or`. None where there is no gold answer.
+    """
+    rows = zip(completions, question, answer, strict=True)
+    return [None if not gold else _relevant(c, q, gold) for c, q, gold in rows]
+
+
+@ranged(0, 1)
+def rag(
+    completions: Sequence[str],
+    question: Sequence[str],
+    context: Sequence[Passages],
+    answer: Sequence[str | None],
+    supports: Supports = supports,
+    **_: Any,
+) -> list[float | None]:
+    """[K] relevance x (0.4 + 0.3 faithfulness + 0.3 citation accuracy) - 0.5 x share of unsupported claims; at least 0.
+
+    Where the passages lack the answer (`answer` is None or empty): 1.0 for saying so and nothing else, 0.0 for
+    anything else. Where they have it, to say that one does not know is 0.0, and so is copying the passages out: more
+    than half of the words in copied runs, in a text longer than the answer needs.
+    """
+    grounded = groundedness(completions, answer, question)
+    relevant = relevance(completions, question, answer)
+    scores: list[float | None] = []
+    for completion, passages, gold, on_ground, right in zip(
+        completions, context, answer, grounded, relevant, strict=True
+    ):
+        if not gold or not on_ground:
+            scores.append(on_ground)
+            continue
+        texts = _passages(passages)
+        faithful = _faithful(completion, texts, supports) or 0.0
+        cites = _well_cited(completion, texts, supports) or 0.0
+        long = len(words(completion)) > FREE_WORDS + len(words(gold))
+        if long and copied(strip_citations(completion), texts) > 0.5:
+            right = 0.0
+        total = (right or 0.0) * (0.4 + 0.3 * faithful + 0.3 * cites) - 0.5 * (1 - faithful)
+        scores.append(max(0.0, total))
+    return scores
+
+
+def _told(completion: str) -> list[str]:
+    """What it claims, besides that it does not know."""
+    return [claim for claim in claims(completion) if not says_unknown(claim)]
+
+
+def _to_support(completion: str) -> list[str]:
+    """The claims that passages must support: beside one, not to know is a claim too, and contradicts it."""
+    return claims(completion) if _told(completion) else []
+
+
+def _adds(completion: str, question: str) -> bool:
+    """Whether it says that it does not know and, beside that, something that the question does not."""
+    if not says_unknown(completion):
+        return False
+    rest = beside_unknown(strip_citations(completion))
+    new = content(rest).keys() - content(question).keys()
+    return bool(new or set(amounts(rest)) - set(amounts(question)) or negations(rest))
+
+
+def _faithful(completion: str, passages: Sequence[str], supports: Supports) -> float | None:
+    told = _to_support(completion)
+    if not told:
+        return None if says_unknown(completion) else 0.0
+    return sum(bool(supports(claim, passages)) for claim in told) / len(told)
+
+
+def _well_cited(completion: str, passages: Sequence[str], supports: Supports) -> float | None:
+    told = _to_support(completion)
+    if not told:
+        return None if says_unknown(completion) else 0.0
+    held, num_cited, num_right = 0, 0, 0
+    for claim in told:
+        numbers = cited(claim)
+        right = [n for n in numbers if 1 <= n <= len(passages) and supports(claim, [passages[n - 1]])]
+        held, num_cited, num_right = held + bool(right), num_cited + len(numbers), num_right + len(right)
+    return held / len(told) * (num_right / num_cited if num_cited else 0.0)
+
+
+def _relevant(completion: str, question: str, gold: str) -> float:
+    said = strip_citations(completion)
+    read = figure(gold, footnotes=False)
+    if read is not None:
+        wanted, asked = amounts(gold), set(amounts(question))
+        given = [amount for amount in amounts(said) if amount not in asked]
+        right = bool(wanted) and set(given) == set(wanted) and negations(said) == 0
+    else:
+        given_text, gold_text = (normalise_space(text).casefold() for text in (said, gold))
+        right = contains_whole(given_text, gold_text.rstrip("."))
+        right = right and negations(said) <= negations(gold) and not _hedges(given_text, gold_text)
+    extra = max(0, len(words(said)) - len(words(gold)) - FREE_WORDS)
+    return right / (1 + extra / FREE_WORDS)
+
+
+def _hedges(said: str, gold: str) -> bool:
+    """Whether an alternative is offered that gold does not have."""
+    return words(said).count("or") > words(gold).count("or")
+
+
+def _passages(passages: Passages) -> Sequence[str]:
+    return [passages] if isinstance(passages, str) else passages

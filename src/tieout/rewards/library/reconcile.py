@@ -1,0 +1,254 @@
+"""Extracted figures that must tie out: parts add up to subtotals and totals, ratios follow from their figures.
+
+A completion is one JSON object, bare or in one fence:
+
+    {"figures": {"Assets": 9033938000, ...}, "ratios": {"CurrentRatio": 1.78},
+     "citations": {"Assets": "Total assets | 9,033,938", ...}}
+
+`ratios` and `citations` only where the row asks for them. Score, 0 to 1:
+
+| reached | score | in between |
+|---|---|---|
+| nothing, or not exactly one JSON object | 0 | |
+| valid JSON object | 0.2 | + 0.3 x share of its parts that hold their schema, below 0.5 |
+| the schema holds: exactly the names asked | 0.5 | + 0.2 x share of figures, relations, ratios that are right |
+| every figure is the source's, every relation and ratio holds | 0.7 | + 0.3 x share of figures cited |
+| and each figure is cited (or the row has no source) | 1.0 | |
+
+It does not catch figures that are wrong in the row itself, unless a relation of the row contradicts them: then the row
+is refused. It pays for right figures however they were found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from ...errors import InputError
+from ..scoring.outcomes import ranged
+from ..text.structured import cited_share, holds, parse_json
+
+Number = int | float
+
+
+@dataclass(frozen=True)
+class Relation:
+    """`total` is the sum of `parts`, each with its sign."""
+
+    total: str
+    parts: Mapping[str, int]
+    """Name -> +1 or -1."""
+
+    @property
+    def names(self) -> set[str]:
+        """The total and its parts."""
+        return {self.total, *self.parts}
+
+    def gap(self, values: Mapping[str, Number]) -> float | None:
+        """Total minus parts; None where a figure is missing or not finite: that never holds.
+
+        >>> Relation("Assets", {"Liabilities": 1, "Equity": 1}).gap({"Assets": 10, "Liabilities": 6, "Equity": 3})
+        1.0
+        """
+        gap = self._gap(values)
+        try:
+            return None if gap is None else float(gap)
+        except OverflowError:
+            return math.inf if gap and gap > 0 else -math.inf
+
+    def _gap(self, values: Mapping[str, Number]) -> Fraction | None:
+        given = [values.get(name) for name in (self.total, *self.parts)]
+        if not self.parts or any(v is None or isinstance(v, bool) or not math.isfinite(v) for v in given):
+            return None
+        whole = Fraction(values[self.total])
+        return whole - sum(sign * Fraction(values[name]) for name, sign in self.parts.items())
+
+    def holds(self, values: Mapping[str, Number], tolerance: float = 0.0) -> bool:
+        """Whether all is there and adds up within `tolerance`."""
+        gap = self._gap(values)
+        return gap is not None and abs(gap) <= tolerance
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """`numerator / denominator`, rounded to `digits` decimals; times 100 with `percent`."""
+
+    numerator: str
+    denominator: str
+    digits: int = 2
+    percent: bool = False
+
+    def holds(self, value: Number, values: Mapping[str, Number]) -> bool:
+        """Whether `value` is within half a unit of the last digit of what the figures give."""
+        top, bottom = values.get(self.numerator), values.get(self.denominator)
+        if top is None or not bottom or not math.isfinite(value):
+            return False
+        exact = Fraction(top) / Fraction(bottom) * (100 if self.percent else 1)
+        # What is printed as decimal is meant as decimal: 0.1 is a tenth.
+        return abs(Fraction(str(value)) - exact) <= Fraction(1, 2 * 10**self.digits)
+
+
+OPTIONAL = ("MinorityInterest", "TemporaryEquityCarryingAmountAttributableToParent")
+"""Parts of a balance sheet that many filers do not have."""
+BALANCE_SHEET = (
+    Relation("Assets", {"AssetsCurrent": 1, "AssetsNoncurrent": 1}),
+    Relation("Liabilities", {"LiabilitiesCurrent": 1, "LiabilitiesNoncurrent": 1}),
+    Relation(
+        "StockholdersEquityIncludingPortionAttributableToNoncontrollingInterest",
+        {"StockholdersEquity": 1, "MinorityInterest": 1},
+    ),
+    Relation("LiabilitiesAndStockholdersEquity", {"Assets": 1}),
+    Relation("Assets", {"Liabilities": 1, "StockholdersEquity": 1, **dict.fromkeys(OPTIONAL, 1)}),
+)
+"""Identities of a balance sheet, in the names of us-gaap. `Assets = Liabilities + StockholdersEquity` alone is none of
+them: StockholdersEquity is the parent's share without what others own of its subsidiaries, and without preferred stock
+that may have to be redeemed."""
+
+INCOME_STATEMENT = (
+    Relation("GrossProfit", {"Revenues": 1, "CostOfRevenue": -1}),
+    Relation("OperatingIncomeLoss", {"GrossProfit": 1, "OperatingExpenses": -1}),
+    Relation("ProfitLoss", {"NetIncomeLoss": 1, "NetIncomeLossAttributableToNoncontrollingInterest": 1}),
+)
+"""Identities of an income statement."""
+
+
+def identities(names: Sequence[str]) -> list[Relation]:
+    """The identities of which every figure is among `names`; parts in OPTIONAL that are not reported are left out.
+
+    >>> [sorted(i.parts) for i in identities(["Assets", "Liabilities", "StockholdersEquity"])]
+    [['Liabilities', 'StockholdersEquity']]
+    """
+    known, found = set(names), []
+    for relation in (*BALANCE_SHEET, *INCOME_STATEMENT):
+        parts = {name: sign for name, sign in relation.parts.items() if name in known or name not in OPTIONAL}
+        if {relation.total, *parts} <= known:
+            found.append(Relation(relation.total, parts))
+    return found
+
+
+# --- reward -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What one row asks for."""
+
+    figures: Mapping[str, Number]
+    relations: Sequence[Relation]
+    ratios: Mapping[str, Ratio] = field(default_factory=dict)
+    source: str | None = None
+    evidence: Mapping[str, str] = field(default_factory=dict)
+    tolerance: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.figures:
+            raise InputError("reward 'reconciled': column 'figures' is empty; expected name -> value")
+        for relation in self.relations:
+            if not relation.holds(self.figures, self.tolerance):
+                raise InputError(
+                    f"reward 'reconciled': in the row itself, {relation.total} is not the sum of "
+                    f"{', '.join(relation.parts)}: the gap is {relation.gap(self.figures)}"
+                )
+        if self.source is not None and set(self.evidence) != set(self.figures):
+            raise InputError("reward 'reconciled': column 'evidence' must have the names of column 'figures'")
+
+
+@ranged(0, 1)
+def reconciled(
+    completions: Sequence[str],
+    figures: Sequence[Mapping[str, Number]],
+    relations: Sequence[Sequence[Mapping[str, Any]] | None] | None = None,
+    ratios: Sequence[Mapping[str, Mapping[str, Any]] | None] | None = None,
+    source: Sequence[str | None] | None = None,
+    evidence: Sequence[Mapping[str, str] | None] | None = None,
+    tolerance: Sequence[float | None] | None = None,
+    **_: Any,
+) -> list[float | None]:
+    """[K] graded credit for figures that tie out; the table is in this module's docstring.
+
+    Args:
+        completions: [K] texts.
+        figures: [K] name -> value of every figure that is asked, as in the source.
+        relations: [K] lists of `{"total": name, "parts": {name: 1 or -1}}`; None: `identities` of the names.
+        ratios: [K] name -> `{"numerator", "denominator", "digits", "percent"}`.
+        source: [K] the text to cite; None: citations are not asked.
+        evidence: [K] name -> the shortest piece of the source that shows its label and figure.
+        tolerance: [K] how far sums may be off, for sources that round; None: 0.
+
+    Raises:
+        ValueError: the row contradicts itself.
+    """
+    blank = [None] * len(completions)
+    rows = zip(
+        figures,
+        relations or blank,
+        ratios or blank,
+        source or blank,
+        evidence or blank,
+        tolerance or blank,
+        strict=True,
+    )
+    return [_score(text, _asked(*row)) for text, row in zip(completions, rows, strict=True)]
+
+
+def _asked(
+    figures: Mapping[str, Number], relations: Any, ratios: Any, source: Any, evidence: Any, tolerance: Any
+) -> _Asked:
+    wanted = identities(list(figures)) if relations is None else [Relation(**r) for r in relations]
+    of = {name: Ratio(**ratio) for name, ratio in (ratios or {}).items()}
+    return _Asked(figures, wanted, of, source, evidence or {}, tolerance or 0.0)
+
+
+def _score(completion: str, asked: _Asked) -> float:
+    parsed = parse_json(completion)
+    if parsed.error or not isinstance(parsed.value, dict):
+        return 0.0
+    reply, schema = parsed.value, _schema(asked)
+    kept = [name in reply and holds(reply[name], part) for name, part in schema.items()]
+    if not all(kept) or set(reply) != set(schema):
+        return 0.2 + 0.3 * sum(kept) / (len(schema) + 1)
+    given: dict[str, Number] = reply["figures"]
+    right = [given[name] == value for name, value in asked.figures.items()]
+    # A relation of wrong figures may hold by chance, as all zeros do: it counts only where its figures are right.
+    ties = [
+        relation.holds(given, asked.tolerance) and all(given[n] == asked.figures[n] for n in relation.names)
+        for relation in asked.relations
+    ]
+    ties += [
+        ratio.holds(reply["ratios"][name], given)
+        and all(given[n] == asked.figures[n] for n in (ratio.numerator, ratio.denominator))
+        for name, ratio in asked.ratios.items()
+    ]
+    checks = [*right, *ties]
+    if not all(checks):
+        return 0.5 + 0.2 * sum(checks) / len(checks)
+    if asked.source is None:
+        return 1.0
+    order = list(asked.figures)
+    cited = [
+        cited_share([reply["citations"][name]], [asked.evidence[name]], asked.source) == 1 for name in order
+    ]
+    return 0.7 + 0.3 * sum(cited) / len(cited)
+
+
+def _schema(asked: _Asked) -> dict[str, Mapping[str, Any]]:
+    """Part -> its JSON schema: exactly the names that were asked."""
+
+    def exactly(names: Mapping[str, Any], of: Mapping[str, Any]) -> Mapping[str, Any]:
+        properties = dict.fromkeys(names, of)
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": list(names),
+            "additionalProperties": False,
+        }
+
+    parts = {"figures": exactly(asked.figures, {"type": "number"})}
+    if asked.ratios:
+        parts["ratios"] = exactly(asked.ratios, {"type": "number"})
+    if asked.source is not None:
+        parts["citations"] = exactly(asked.figures, {"type": "string", "maxLength": 400})
+    return parts

@@ -1,0 +1,1 @@
+"""Call rewards in worker processes under a deadline."""

@@ -1,0 +1,98 @@
+"""The processes behind `workers`, as seen from the one that wants rewards called: a nursery, and workers it forks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import weakref
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...errors import InputError
+from ..scoring.outcomes import Outcome
+
+START_SECONDS = 60.0
+"""For the nursery to start, and for a reward's imports."""
+
+
+@dataclass(eq=False)
+class Worker:
+    pid: int
+    line: socket.socket
+    data: bytearray = field(default_factory=bytearray)
+
+    def send(self, message: bytes) -> None:
+        with contextlib.suppress(OSError):  # it is gone: reading tells
+            self.line.sendall(message)
+
+    def receive(self) -> list[list[Outcome]] | None:
+        """What it answered, call by call, as far as it is complete; None: it is gone."""
+        try:
+            data = self.line.recv(1 << 20)
+        except OSError:
+            return None
+        if not data:
+            return None
+        *lines, rest = (bytes(self.data) + data).split(b"\n")
+        self.data = bytearray(rest)
+        return [[Outcome(*one) for one in json.loads(line)] for line in lines]
+
+
+class Nursery:
+    """The process that forks; it answers in the order of the questions."""
+
+    def __init__(self) -> None:
+        self.line, other = socket.socketpair()
+        with other:
+            command = [sys.executable, "-m", f"{__package__}.worker", str(other.fileno())]
+            self.process = subprocess.Popen(
+                command, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        self.line.settimeout(START_SECONDS)
+        self._finalizer = weakref.finalize(self, _end, self.line, self.process)
+        self.ask({"path": sys.path})  # what can be imported here can be there
+
+    def close(self) -> None:
+        self._finalizer()
+
+    def fork(self) -> Worker:
+        own, other = socket.socketpair()
+        with other:
+            socket.send_fds(self.line, [b'{"fork": true}\n'], [other.fileno()])
+        return Worker(self._answer()["pid"], own)
+
+    def kill(self, worker: Worker) -> None:
+        worker.line.close()
+        self.ask({"kill": worker.pid})
+
+    def ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        self.line.sendall(json.dumps(message).encode() + b"\n")
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        data = b""
+        try:
+            while not data.endswith(b"\n"):
+                part = self.line.recv(1 << 16)
+                if not part:
+                    raise RuntimeError(f"the reward workers ended (exit status {self.process.wait()})")
+                data += part
+        except TimeoutError:
+            self.close()
+            raise InputError(
+                f"the reward's file took more than {START_SECONDS:g} seconds to import"
+            ) from None
+        answer: dict[str, Any] = json.loads(data)
+        return answer
+
+
+def _end(line: socket.socket, process: subprocess.Popen[bytes]) -> None:
+    line.close()  # at which the nursery kills its workers and ends
+    try:
+        process.wait(2.0)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,75 @@
+"""A reward as plain values, by which another process finds it: no pickle, and no code sent anywhere."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from .. import Reward, load_attribute
+from ..scoring.outcomes import reward_name
+
+Reference = Mapping[str, Any]
+"""`{"spec": "module:function" or "file.py:function", "options": {...}, "messages": bool}`"""
+
+
+def refer(reward: Reward) -> Reference:
+    """How another process may load the reward.
+
+    A function of a module or of a file, also with options fixed by `functools.partial` and adapted by `from_trl`.
+
+    Raises:
+        ValueError: it can be loaded nowhere else (a lambda, a closure, an object, a function of a notebook).
+    """
+    options: dict[str, Any] = {}
+    target = reward
+    while isinstance(target, functools.partial):
+        if target.args:
+            raise _not_importable(reward, "it fixes arguments by position; fix them by name")
+        options = {**target.keywords, **options}
+        target = target.func
+    messages = getattr(target, "__from_trl__", False)
+    if messages:
+        target = target.__wrapped__  # type: ignore[attr-defined]
+    try:
+        if json.loads(json.dumps(options, allow_nan=False)) != options:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise _not_importable(reward, f"its options are not plain values: {options!r}") from None
+    return {"spec": _spec(target, reward), "options": options, "messages": messages}
+
+
+def resolve(reference: Reference) -> Reward:
+    """The reward again."""
+    reward: Reward = load_attribute(reference["spec"])
+    if reference["messages"]:
+        from ..scoring.runner import from_trl
+
+        reward = from_trl(reward)
+    return functools.partial(reward, **reference["options"]) if reference["options"] else reward
+
+
+def _spec(target: Reward, reward: Reward) -> str:
+    module = sys.modules.get(getattr(target, "__module__", None) or "")
+    name = getattr(target, "__qualname__", "")
+    if module is None or not name or "<" in name:
+        raise _not_importable(reward, "it is not a function at the top of a module")
+    if module.__name__ == "__main__":
+        raise _not_importable(reward, "it is defined in the program itself, which cannot be run twice")
+    found: Any = module
+    for step in name.split("."):
+        found = getattr(found, step, None)
+    # A file that was loaded twice has two functions with equal code; either stands for the other.
+    if found is not target and getattr(found, "__code__", None) != getattr(target, "__code__", target):
+        raise _not_importable(reward, f"{module.__name__}:{name} is something else")
+    in_file = module.__name__.startswith("tieout_reward_")
+    return f"{module.__file__ if in_file else module.__name__}:{name}"
+
+
+def _not_importable(reward: Reward, reason: str) -> ValueError:
+    return ValueError(
+        f"reward {reward_name(reward)!r} cannot run in a worker process: {reason}. Put it into a file of its own "
+        "(file.py:function), or run it without workers, inside this process and without a deadline"
+    )

@@ -1,0 +1,126 @@
+"""The other side of `workers`: a nursery that has the rewards in memory and forks a worker at a word.
+
+    python -m tieout.rewards.processes.worker FD        # FD: a socket to the process that wants rewards called
+
+Lines of JSON both ways. To the nursery: {"path": [...]}; {"load": reference}; {"fork": true} with a socket for the
+worker; {"kill": pid}. To a worker: {"reward", "completions", "prompts", "row"}. It imports no torch, so that forking is
+safe and takes a millisecond: whoever hangs is killed and replaced at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from typing import Any, NoReturn
+
+from ..scoring.outcomes import Outcome, attempt
+from .importable import Reference, resolve
+
+_LOADED: dict[str, Any] = {}
+
+
+def main() -> None:
+    """Serve until the other end closes; then everything that was forked is killed."""
+    line = socket.socket(fileno=int(sys.argv[1]))
+    workers: set[int] = set()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other end's to handle; it closes the line
+    _keep_out_of_the_way()
+    try:
+        while True:
+            data, handed, _, _ = socket.recv_fds(line, 1 << 16, 1)
+            if not data:
+                break
+            while not data.endswith(b"\n"):
+                data += line.recv(1 << 16)
+            _reap(workers)
+            message = json.loads(data)
+            if "path" in message:
+                sys.path[:] = message["path"]
+                answer: dict[str, Any] = {}
+            elif "load" in message:
+                answer = _load(message["load"])
+            elif "fork" in message:
+                pid = os.fork()
+                if pid == 0:
+                    line.close()
+                    _work(handed[0])
+                os.close(handed[0])
+                workers.add(pid)
+                answer = {"pid": pid}
+            else:
+                _kill(message["kill"], workers)
+                answer = {}
+            line.sendall(json.dumps(answer).encode() + b"\n")
+    finally:
+        for pid in list(workers):
+            _kill(pid, workers)
+
+
+def _load(reference: Reference) -> dict[str, Any]:
+    try:
+        _reward(reference)
+        for name, module in list(sys.modules.items()):
+            if name.startswith("tieout.rewards.") and hasattr(module, "warm_up"):
+                module.warm_up()
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    return {}
+
+
+def _reward(reference: Reference) -> Any:
+    key = json.dumps(reference, sort_keys=True)
+    if key not in _LOADED:
+        _LOADED[key] = resolve(reference)
+    return _LOADED[key]
+
+
+def _kill(pid: int, workers: set[int]) -> None:
+    """Kill a worker with whatever it started. Only a worker that was not reaped has a right to its number."""
+    if pid in workers:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        workers.discard(pid)
+
+
+def _reap(workers: set[int]) -> None:
+    for pid in list(workers):
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            workers.discard(pid)
+
+
+def _keep_out_of_the_way() -> None:
+    """What a reward prints goes to standard error, and nothing is read from standard input."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+
+
+def _work(number: int) -> NoReturn:
+    """A worker: one call after the other, until the other end closes."""
+    status = 1
+    try:
+        os.setsid()
+        with socket.socket(fileno=number) as own, own.makefile("rb") as lines:
+            for data in lines:
+                call = json.loads(data)
+                reward = _reward(call["reward"])
+                said = attempt(reward, call["completions"], call["prompts"], call["row"])
+                own.sendall(json.dumps([_plain(outcome) for outcome in said]).encode() + b"\n")
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _plain(outcome: Outcome) -> list[Any]:
+    return [outcome.status, outcome.score, outcome.reason, outcome.cause]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""Rewards in other processes, under a deadline that kills (SIGKILL; no alarm and no thread can stop a hung regex).
+
+    with Workers(num_workers=2) as workers:
+        outcomes = score_groups(reward, calls, workers)
+
+A nursery process, started once and without torch, imports the rewards and forks the workers. What goes between is
+JSON over sockets: a reward is sent as the name to import it by, never as code.
+"""
+
+from __future__ import annotations
+
+import json
+import selectors
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ...config.plain import to_plain
+from ...errors import InputError
+from .. import Reward
+from ..scoring.attribution import Call, Limits, Settling, settle
+from ..scoring.outcomes import Outcome, errored, late, reward_name, reward_range
+from .fork_server import Nursery, Worker
+from .importable import Reference, refer
+
+SHORT_SECONDS = 0.05
+"""Calls that take less are handed out ahead."""
+
+
+class Workers:
+    """A few warm processes that call rewards. Start one per run; `close` it, or leave its `with` block."""
+
+    def __init__(self, num_workers: int = 2, limits: Limits | None = None) -> None:
+        if num_workers < 1:
+            raise InputError(f"num_workers is {num_workers}; it must be at least 1")
+        self.num_workers, self.limits = num_workers, limits or Limits()
+        self.kills = 0
+        """Workers killed so far for taking too long."""
+        self._nursery: Nursery | None = None
+        self._idle: list[Worker] = []
+        self._took = SHORT_SECONDS
+        self._references: dict[int, tuple[Reward, Reference]] = {}
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all processes."""
+        for worker in self._idle:
+            worker.line.close()
+        self._idle = []
+        if self._nursery:
+            self._nursery.close()
+            self._nursery = None
+
+    def load(self, reward: Reward) -> Reference:
+        """Have the nursery import the reward. ValueError: it cannot be imported there, and why."""
+        known = self._references.get(id(reward))
+        if known is not None and known[0] is reward and self._nursery:
+            return known[1]
+        reference = refer(reward)
+        if self._nursery is None:
+            self._nursery = Nursery()
+        answer = self._nursery.ask({"load": reference})
+        if "error" in answer:
+            raise InputError(
+                f"reward {reward_name(reward)!r} cannot be loaded in a worker: {answer['error']}"
+            )
+        for worker in self._idle:  # forked before: they would import it within somebody's deadline
+            self._nursery.kill(worker)
+        self._idle = []
+        self._references[id(reward)] = (reward, reference)
+        return reference
+
+    def run(self, reward: Reward, calls: Sequence[Call]) -> list[list[Outcome]]:
+        """[call][K] outcomes, `num_workers` calls at a time. ValueError: a row has what JSON cannot say."""
+        reference = self.load(reward)
+        groups = [_Group(settle(call, self.limits, reward_range(reward))) for call in calls]
+        todo: deque[_Job] = deque()
+        for group in groups:
+            group.go_on(None, todo)
+        with selectors.DefaultSelector() as selector:
+            busy: dict[Worker, deque[_Job]] = {}
+            while todo or busy:
+                self._hand_out(reward, reference, todo, busy, selector)
+                for key, _ in selector.select(_patience(todo, busy, self.num_workers)):
+                    worker: Worker = key.data
+                    answers = worker.receive()
+                    for said in answers or []:
+                        self._answered(worker, said, busy, todo)
+                    if answers is None:
+                        reason = f"reward {reward_name(reward)!r} ended its worker process"
+                        self._lose(worker, errored(reason), busy, todo, selector)
+                    elif not busy[worker]:
+                        selector.unregister(worker.line)
+                        del busy[worker]
+                        self._idle.append(worker)
+                now = time.monotonic()
+                for worker in [worker for worker, jobs in busy.items() if now >= jobs[0].ends]:
+                    self.kills += 1
+                    self._lose(worker, late(reward, busy[worker][0].seconds), busy, todo, selector)
+        return [group.outcomes for group in groups]
+
+    def _hand_out(
+        self,
+        reward: Reward,
+        reference: Reference,
+        todo: deque[_Job],
+        busy: dict[Worker, deque[_Job]],
+        selector: selectors.DefaultSelector,
+    ) -> None:
+        """Give the calls that are due to workers that are free, forking as many as are missing.
+
+        Where calls are short, a worker has the next one at hand while it does one: it need not wait to be given it.
+        """
+        for _ in range(len(todo)):
+            ahead = [w for w, jobs in busy.items() if len(jobs) < 2] if self._took < SHORT_SECONDS else []
+            if len(busy) >= self.num_workers and not ahead:
+                return
+            job = todo.popleft()
+            now = time.monotonic()
+            if now < job.starts:
+                todo.append(job)
+                continue
+            if len(busy) < self.num_workers:
+                worker = self._idle.pop() if self._idle else self._fork()
+                selector.register(worker.line, selectors.EVENT_READ, worker)
+                busy[worker] = deque()
+                job.begin(now, self.limits.deadline_seconds, self.num_workers)
+            else:
+                worker = ahead[0]
+            busy[worker].append(job)
+            worker.send(_message(reward, reference, job.call))
+
+    def _answered(
+        self, worker: Worker, said: list[Outcome], busy: dict[Worker, deque[_Job]], todo: deque[_Job]
+    ) -> None:
+        """A worker is done with its call, and has begun the next one, if it has one."""
+        job, now = busy[worker].popleft(), time.monotonic()
+        self._took = now - job.began
+        if busy[worker]:
+            busy[worker][0].begin(now, self.limits.deadline_seconds, self.num_workers)
+        job.done(said, todo)
+
+    def _lose(
+        self,
+        worker: Worker,
+        why: Outcome,
+        busy: dict[Worker, deque[_Job]],
+        todo: deque[_Job],
+        selector: selectors.DefaultSelector,
+    ) -> None:
+        """A worker is dead, or is killed now; the call it had not begun goes to another one."""
+        selector.unregister(worker.line)
+        job, *waiting = busy.pop(worker)
+        assert self._nursery is not None
+        self._nursery.kill(worker)
+        self._took = SHORT_SECONDS
+        todo.extendleft(waiting)
+        job.done([why] * len(job.call.completions), todo)
+
+    def _fork(self) -> Worker:
+        assert self._nursery is not None
+        return self._nursery.fork()
+
+
+@dataclass
+class _Group:
+    """One call on its way: the calls that its settling asked for, and when its time is up."""
+
+    settling: Settling
+    outcomes: list[Outcome] = field(default_factory=list)
+    ends: float | None = None
+    """Its whole time counts from when a worker first has it, not from when it was queued."""
+    said: list[list[Outcome] | None] = field(default_factory=list)
+
+    def go_on(self, tried: list[list[Outcome]] | None, todo: deque[_Job]) -> None:
+        try:
+            tries = next(self.settling) if tried is None else self.settling.send(tried)
+        except StopIteration as stop:
+            self.outcomes = stop.value
+            return
+        self.said = [None] * len(tries.calls)
+        starts = time.monotonic() + tries.wait_seconds
+        jobs = [_Job(self, i, call, tries.share, starts) for i, call in enumerate(tries.calls)]
+        if tried:  # to the front: a group that has begun is finished first, since its time is running
+            todo.extendleft(reversed(jobs))
+        else:
+            todo.extend(jobs)
+
+
+@dataclass(eq=False)
+class _Job:
+    group: _Group
+    index: int
+    call: Call
+    share: float
+    starts: float
+    began: float = 0.0
+    ends: float = 0.0
+    seconds: float = 0.0
+
+    def begin(self, now: float, deadline: float, num_workers: int) -> None:
+        if self.group.ends is None:
+            self.group.ends = now + deadline
+        waiting = sum(said is None for said in self.group.said)
+        rounds = -(-waiting // num_workers)
+        self.seconds = max(0.0, self.group.ends - now) * self.share / rounds
+        self.began, self.ends = now, now + self.seconds
+
+    def done(self, said: list[Outcome], todo: deque[_Job]) -> None:
+        self.group.said[self.index] = said
+        if all(one is not None for one in self.group.said):
+            self.group.go_on([one for one in self.group.said if one is not None], todo)
+
+
+def _patience(todo: deque[_Job], busy: dict[Worker, deque[_Job]], num_workers: int) -> float:
+    """Seconds until a deadline, or until a call that waits may start."""
+    moments = [jobs[0].ends for jobs in busy.values()]
+    if len(busy) < num_workers:
+        moments += [job.starts for job in todo]
+    return max(0.0, min(moments) - time.monotonic())
+
+
+def _message(reward: Reward, reference: Reference, call: Call) -> bytes:
+    row = {}
+    for column, value in call.row.items():
+        try:
+            row[column] = to_plain(value)
+        except TypeError as error:
+            raise InputError(
+                f"reward {reward_name(reward)!r} runs in a worker process, and column {column!r} has what JSON "
+                f"cannot say: {error}"
+            ) from None
+    prompts = [p if isinstance(p, str) else [dict(m) for m in p] for p in call.prompts]
+    message = {"reward": reference, "completions": list(call.completions), "prompts": prompts, "row": row}
+    return json.dumps(message).encode() + b"\n"

@@ -1,0 +1,1 @@
+"""Call rewards and turn what they return into outcomes."""

@@ -1,0 +1,216 @@
+"""Calls rewards, and makes every completion end scored, abstained or errored. An error is never a number.
+
+Here rewards run inside this process; give `Workers` to run them in others, under a deadline that kills.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ...errors import InputError
+from ...types import Prompt, Row
+from .. import Reward
+from ..processes.workers import Workers
+from .attribution import CONTROLS, Call, Limits, Settling, settle
+from .combine import Combined, combine
+from .outcomes import (
+    Outcome,
+    RewardUnavailable,
+    attempt,
+    attempt_async,
+    call_columns,
+    parameters,
+    ranged,
+    reward_name,
+    reward_range,
+    run_loop,
+)
+
+__all__ = [
+    "Call",
+    "Combined",
+    "Limits",
+    "Outcome",
+    "RewardUnavailable",
+    "Workers",
+    "call_columns",
+    "check_call",
+    "check_reward",
+    "combine",
+    "from_trl",
+    "ranged",
+    "reward_name",
+    "reward_range",
+    "score",
+    "score_groups",
+    "start_workers",
+]
+
+GIVEN = ("completions", "prompts")
+"""What every reward may ask for besides the columns of the row."""
+
+
+def score(
+    reward: Reward,
+    completions: Sequence[str],
+    prompts: Sequence[Prompt],
+    row: Row,
+    workers: Workers | None = None,
+) -> list[Outcome]:
+    """[K] outcomes for K completions of one row; never raises for what the reward does."""
+    return score_groups(reward, [Call(completions, prompts, row)], workers)[0]
+
+
+def score_groups(
+    reward: Reward, calls: Sequence[Call], workers: Workers | None = None, limits: Limits | None = None
+) -> list[list[Outcome]]:
+    """[call][K] outcomes of many groups, at the same time where that is possible.
+
+    A group is one call of the reward, repeated where a service failed, and taken apart where it raised, hung or gave
+    no number, to find out why: see `blame`. An `async def` waits in this process, all groups at once, under its
+    deadline. Anything else runs in the workers, or one after the other in this process, where nothing can stop it.
+    """
+    if isinstance(reward, Combined):
+        said = {name: score_groups(part, calls, workers, limits) for name, part in reward.parts.items()}
+        return [
+            [reward.merge({name: said[name][i][k] for name in said}) for k in range(len(call.completions))]
+            for i, call in enumerate(calls)
+        ]
+    limits = limits or (workers.limits if workers else Limits())
+    if inspect.iscoroutinefunction(reward):
+        return _all_at_once(reward, calls, limits)
+    if workers is not None:
+        return workers.run(reward, calls)
+    return [_in_turn(reward, settle(call, limits, reward_range(reward)), limits) for call in calls]
+
+
+def _in_turn(reward: Reward, settling: Settling, limits: Limits) -> list[Outcome]:
+    try:
+        tries = next(settling)
+        while True:
+            if tries.wait_seconds:
+                time.sleep(tries.wait_seconds)
+            tries = settling.send([attempt(reward, c.completions, c.prompts, c.row) for c in tries.calls])
+    except StopIteration as stop:
+        outcomes: list[Outcome] = stop.value
+        return outcomes
+
+
+def _all_at_once(reward: Reward, calls: Sequence[Call], limits: Limits) -> list[list[Outcome]]:
+    async def one(call: Call) -> list[Outcome]:
+        settling, ends = (
+            settle(call, limits, reward_range(reward)),
+            time.monotonic() + limits.deadline_seconds,
+        )
+        try:
+            tries = next(settling)
+            while True:
+                await asyncio.sleep(tries.wait_seconds)
+                seconds = max(0.0, ends - time.monotonic()) * tries.share
+                tried = (attempt_async(reward, c.completions, c.prompts, c.row, seconds) for c in tries.calls)
+                tries = settling.send(list(await asyncio.gather(*tried)))
+        except StopIteration as stop:
+            outcomes: list[Outcome] = stop.value
+            return outcomes
+
+    async def all_of_them() -> list[list[Outcome]]:
+        return list(await asyncio.gather(*map(one, calls)))
+
+    outcomes: list[list[Outcome]] = run_loop(all_of_them)
+    return outcomes
+
+
+def start_workers(reward: Reward, num_workers: int = 2, limits: Limits | None = None) -> Workers | None:
+    """Warm workers that have the reward loaded; None for no workers, or where no part of it would run there.
+
+    Raises:
+        ValueError: another process cannot import the reward, and what to do.
+    """
+    parts = list(reward.parts.values()) if isinstance(reward, Combined) else [reward]
+    parts = [part for part in parts if not inspect.iscoroutinefunction(part)]
+    if not num_workers or not parts:
+        return None
+    workers = Workers(num_workers, limits)
+    try:
+        for part in parts:
+            workers.load(part)
+    except ValueError:
+        workers.close()
+        raise
+    return workers
+
+
+# --- before the first step ----------------------------------------------------------------------------------
+
+
+def check_reward(reward: Reward, columns: Iterable[str]) -> None:
+    """Refuse, before any work, a reward that asks for a column that the rows do not have."""
+    name, columns = reward_name(reward), list(columns)
+    for column in columns:
+        if column in GIVEN:
+            raise InputError(f"rows have a column {column!r}, which clashes with what rewards get; rename it")
+    if isinstance(reward, Combined):
+        for part in reward.parts.values():
+            check_reward(part, columns)
+        return
+    for parameter in parameters(reward):
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise InputError(f"reward {name!r} takes {parameter.name!r} by position only; columns go by name")
+        wanted = parameter.default is parameter.empty and parameter.name not in GIVEN
+        if wanted and parameter.name == "prompt":
+            raise InputError(f"reward {name!r} asks for 'prompt'; it is given as `prompts`, one a completion")
+        if wanted and parameter.name not in columns:
+            shown = ", ".join(c for c in columns if c != "prompt") or "no columns"
+            raise InputError(f"reward {name!r} needs column {parameter.name!r}; rows have: {shown}")
+
+
+def check_call(
+    reward: Reward, rows: Sequence[Row], workers: Workers | None = None, num_rows: int = 2
+) -> None:
+    """Refuse, before any work, a reward that fails whatever it is given: it raises, hangs, gives the wrong length,
+    no numbers, or numbers outside its range. The first rows are tried, with harmless completions.
+
+    A service that is down is refused too: a run that cannot score should not start.
+    """
+    for number, row in enumerate(rows[:num_rows], 1):
+        own = row.get("completion")
+        texts = [*CONTROLS, *([own] if isinstance(own, str) else [])]
+        outcomes = score(reward, texts, [row.get("prompt", "")] * len(texts), row, workers)
+        if all(o.status == "errored" for o in outcomes):
+            columns = ", ".join(name for name in row if name != "prompt") or "no columns"
+            raise InputError(
+                f"{outcomes[0].reason}. This is row {number}, with harmless completions; rows have: {columns}"
+            )
+
+
+def from_trl(function: Reward) -> Reward:
+    """Adapt a reward written for conversations: each completion a list of messages, each prompt too."""
+
+    def given(completions: Sequence[str], columns: dict[str, Any]) -> dict[str, Any]:
+        if "prompts" in columns:
+            columns["prompts"] = [
+                [{"role": "user", "content": p}] if isinstance(p, str) else p for p in columns["prompts"]
+            ]
+        return {**columns, "completions": [[{"role": "assistant", "content": text}] for text in completions]}
+
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def adapted_async(completions: Sequence[str], **columns: Any) -> Any:
+            return await function(**given(completions, columns))
+
+        return adapted_async
+
+    @functools.wraps(function)  # keeps the signature, by which check_reward judges
+    def adapted(completions: Sequence[str], **columns: Any) -> Any:
+        return function(**given(completions, columns))
+
+    adapted.__from_trl__ = True  # type: ignore[attr-defined]  # by which workers know to adapt it there too
+    return adapted

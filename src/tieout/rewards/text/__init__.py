@@ -1,0 +1,1 @@
+"""Read figures, sentences, claims and structured data from text."""

@@ -1,0 +1,61 @@
+"""Where rows came from, and errors that say so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..errors import InputError
+from ..types import Row
+
+MAX_PROBLEMS = 5
+"""This many problems are listed, the others are counted."""
+
+
+class RowsError(InputError):
+    """Data that cannot be used; the message names file and line, what is there and what is expected."""
+
+
+class Rows(list[Row]):
+    """A list of rows that knows its source and, for text files, the line of each row."""
+
+    def __init__(self, rows: Iterable[Row] = (), source: str = "rows", lines: Sequence[int] | None = None):
+        super().__init__(rows)
+        self.source = source
+        self.lines = lines
+
+    def place(self, index: int) -> str:
+        """`train.jsonl:17`, or `train.parquet, row 17` where there are no lines."""
+        if self.lines is not None:
+            return f"{self.source}:{self.lines[index]}"
+        return f"{self.source}, row {index + 1}"
+
+
+def place(rows: Sequence[Row], index: int, source: str = "rows") -> str:
+    """Where a row came from, as errors name it."""
+    return rows.place(index) if isinstance(rows, Rows) else f"{source}, row {index + 1}"
+
+
+def raise_problems(problems: Sequence[str], source: str) -> None:
+    """RowsError with the first problems and the count of the others; nothing if there are none."""
+    if not problems:
+        return
+    if len(problems) == 1:
+        raise RowsError(problems[0])
+    listed = list(problems[:MAX_PROBLEMS])
+    if len(problems) > MAX_PROBLEMS:
+        listed.append(f"... and {len(problems) - MAX_PROBLEMS} more")
+    raise RowsError(f"{len(problems)} problems in {source}:\n  " + "\n  ".join(listed))
+
+
+def kind_of(value: Any) -> str:
+    """A value's type in words."""
+    names = {
+        str: "text",
+        bool: "true/false",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "an object",
+    }
+    return "null" if value is None else names.get(type(value), type(value).__name__)

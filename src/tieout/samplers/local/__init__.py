@@ -1,0 +1,1 @@
+"""Sample in process, sharing weights with the learner."""

@@ -1,0 +1,170 @@
+"""The ways to decode, fastest first. The first that agrees with the model's own forward is used, and said aloud.
+
+| path | for | each prompt | draws depend on the batch |
+|---|---|---|---|
+| lean | the families that `lean.py` knows | once | no |
+| shared | every architecture whose prompts may be shared | once | no |
+| batched | others: transformers' continuous batching | once | yes |
+| plain | the rest: transformers' cache | once a completion | no |
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from ...learner.models.architecture import why_not_shared
+from ...learner.models.loading import Model
+from .. import SamplingParams
+from .batched import generate_batched
+from .cpu.lean import LeanStep, NotLean
+from .cpu.threads import in_parts
+from .decode_job import DecodeJob
+from .decoder import Decoder, SharedStep, Step
+from .plain import generate_plainly
+from .sampling import Request
+
+PathName = Literal["lean", "shared", "batched", "plain"]
+
+
+def _lean(network: Any, job: DecodeJob) -> None:
+    step = LeanStep(network)
+
+    in_parts(network, job, lambda part: _decode(network, step, part))
+
+
+def _shared(network: Any, job: DecodeJob) -> None:
+    _decode(network, SharedStep(network), job)
+
+
+def _decode(network: Any, step: Step, job: DecodeJob) -> None:
+    limits = job.max_rows, job.cache_bytes, job.ended
+    Decoder(network, step, job.params, job.stop_tokens, *limits).run(job.prompts, job.requests)
+
+
+def _batched(network: Any, job: DecodeJob) -> None:
+    generate_batched(network, job.prompts, job.requests, job.params, job.stop_tokens, job.max_rows)
+    job.ended(sum(map(len, job.requests)))
+
+
+def _plain(network: Any, job: DecodeJob) -> None:
+    order = sorted(range(len(job.prompts)), key=lambda i: len(job.prompts[i]))
+    size = max(1, job.max_rows // len(job.requests[0]))
+    for start in range(0, len(order), size):
+        part = order[start : start + size]
+        prompts, requests = [job.prompts[i] for i in part], [job.requests[i] for i in part]
+        generate_plainly(network, prompts, requests, job.params, job.stop_tokens)
+        job.ended(sum(map(len, requests)))
+
+
+PATHS: dict[PathName, Callable[[Any, DecodeJob], None]] = {
+    "lean": _lean,
+    "shared": _shared,
+    "batched": _batched,
+    "plain": _plain,
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a model is decoded, and why not faster."""
+
+    path: PathName
+    reason: str = ""
+
+
+_chosen: WeakKeyDictionary[Any, Choice] = WeakKeyDictionary()
+
+
+def choose(model: Model, network: Any) -> Choice:
+    """The fastest path that gives this network's own log-probabilities; found out once, on first use.
+
+    Args:
+        model: what is decoded, for its name and architecture.
+        network: the same with its adapter folded in.
+    """
+    if network not in _chosen:
+        _chosen[network] = _choose(model, network)
+    return _chosen[network]
+
+
+def _choose(model: Model, network: Any) -> Choice:
+    reasons: list[str] = []
+    unexpected = False
+    unshared = why_not_shared(model)
+    if unshared:
+        reasons.append(f"its prompts cannot be shared: {unshared}")
+    names: list[PathName] = ["batched"] if unshared else ["lean", "shared", "batched"]
+    for name in names:
+        try:
+            problem = disagreement(network, PATHS[name])
+        except NotLean as error:
+            reasons.append(f"{name}: {error}")
+            continue
+        if problem is None:
+            break
+        reasons.append(f"{name}: {problem}")
+        unexpected = True
+    else:
+        name = "plain"
+    choice = Choice(name, "; ".join(reasons))
+    if unexpected or unshared:
+        warnings.warn(
+            f"the sampler decodes {model.name} by its {name!r} path, not the fastest: {choice.reason}",
+            stacklevel=4,
+        )
+    return choice
+
+
+# ---------------------------------------------------------------------- the self-check
+
+
+def disagreement(network: Any, decode: Callable[[Any, DecodeJob], None]) -> str | None:
+    """None if the log-probabilities of a path are those of the network's own forward, else how far apart they are.
+
+    On random prompts of several lengths, more than there are rows for, so that rows are filled anew. The bound is four
+    times the difference between two plain forwards of the same tokens. A path that does not run at all fails too.
+    """
+    generator = torch.Generator().manual_seed(0)
+    vocabulary = network.config.get_text_config().vocab_size
+    prompts = [torch.randint(0, vocabulary, (n,), generator=generator).tolist() for n in (12, 5, 9)]
+    params = SamplingParams(max_new_tokens=8)
+    requests = [[Request.make(params, 2 * i + k) for k in range(2)] for i in range(len(prompts))]
+    stop_tokens = range(0, vocabulary, 8)
+    try:
+        decode(network, DecodeJob(prompts, requests, params, stop_tokens, max_rows=4))
+        sequences = [(p, r.tokens) for p, group in zip(prompts, requests, strict=True) for r in group]
+        with torch.no_grad():
+            together, alone = _logprobs(network, sequences), _logprobs(network, sequences[:1])
+    except (torch.OutOfMemoryError, NotLean):
+        raise
+    except Exception as error:
+        return f"it failed with {type(error).__name__}: {error}"
+    sampled = torch.tensor([x for group in requests for r in group for x in r.logprobs])
+    noise = (together[: len(alone)] - alone).abs().max().item()
+    noise = max(noise, 32 * torch.finfo(network.dtype).eps)
+    error_ = (sampled - together).abs().max().item()
+    if not error_ <= 4 * noise:
+        return (
+            f"log-probabilities differ by {error_:.1e} nats, where two plain forwards differ by {noise:.1e}"
+        )
+    return None
+
+
+def _logprobs(network: Any, sequences: Sequence[tuple[list[int], list[int]]]) -> Tensor:
+    """Of all completions' tokens, by a plain forward; padded at the end, which no token sees."""
+    width = max(len(p) + len(c) for p, c in sequences)
+    rows = [[*p, *c, *[0] * (width - len(p) - len(c))] for p, c in sequences]
+    logits = network(input_ids=torch.tensor(rows, device=network.device), use_cache=False).logits
+    logprobs = logits.float().log_softmax(-1).cpu()
+    parts = [
+        logprobs[i, len(p) - 1 : len(p) + len(c) - 1].gather(-1, torch.tensor(c)[:, None])[:, 0]
+        for i, (p, c) in enumerate(sequences)
+    ]
+    return torch.cat(parts)

@@ -1,0 +1,168 @@
+"""One token of many completions through a Llama-like model, in a quarter of the operations.
+
+A small model's decoding step is mostly overhead: hundreds of operations on a few numbers each. For the families whose
+layers are known here (Llama, Mistral, Qwen 2 and 3, Gemma 1 and 3) this reads the weights once and runs only what the
+mathematics asks for. The sampler checks the result against the model's own forward before it trusts it.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from ....learner.models.loading import decoder_of, head_of
+from ..kv_cache import KVCache
+from .weight_layout import Packed, Product, product
+
+FAMILIES = {"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text"}
+STEADY_ROTARY = {"default", "linear", "llama3", "yarn"}
+"""Rotary embeddings whose angles do not depend on the length of the sequence."""
+COPIED_BYTES = 1 << 30
+"""Weights of up to this size are copied, side by side and as they are read fastest; larger ones stay as they are."""
+
+
+class NotLean(ValueError):
+    """The model is not one of those known here."""
+
+
+class LeanStep:
+    """Tokens and positions -> hidden states, for as long as the weights are what they are now."""
+
+    def __init__(self, network: Any) -> None:
+        """Raises NotLean with the reason."""
+        config = network.config.get_text_config()
+        decoder: Any = decoder_of(network)
+        if config.model_type not in FAMILIES:
+            raise NotLean(f"{config.model_type} is not among {', '.join(sorted(FAMILIES))}")
+        self.embed, self.rotary = decoder.embed_tokens, decoder.rotary_emb
+        copy = sum(p.nbytes for p in network.parameters()) <= COPIED_BYTES
+        self.layers = [_Layer(i, layer, config, copy) for i, layer in enumerate(decoder.layers)]
+        self.head = head_of(network)
+        if copy:
+            self.head = replace(self.head, module=Packed(_plain(self.head.module)))
+        self.norm = _Norm(decoder.norm)
+        kinds = sorted({layer.kind for layer in self.layers if layer.kind is not None})
+        self.kinds: list[str | None] = [*kinds] if getattr(self.rotary, "layer_types", None) else [None]
+        for parameters in _rotary_parameters(config):
+            if (kind := parameters.get("rope_type", "default")) not in STEADY_ROTARY:
+                raise NotLean(f"its rotary embedding is of type {kind}, which changes with the length")
+        self.tables: dict[str | None, tuple[Tensor, Tensor]] = {}
+        self.extent = 0
+        self.extending = threading.Lock()  # several decoders may share a step
+
+    def __call__(self, tokens: Tensor, cache: KVCache) -> Tensor:
+        """[N] tokens -> [N, d] hidden states that predict the next; their keys and values go into the cache."""
+        positions = cache.positions
+        x = self.embed(tokens)
+        self._extend(cache.width + cache.own.shape[4] + 1, x)
+        turns = {k: (cos[positions], sin[positions]) for k, (cos, sin) in self.tables.items()}
+        for layer in self.layers:
+            x = layer(x, turns[layer.kind if layer.kind in turns else None], cache)
+        return self.norm(x)
+
+    def _extend(self, extent: int, like: Tensor) -> None:
+        """Tables of cosines and of signed sines [positions, 1, D] for at least so many positions."""
+        with self.extending:
+            if extent <= self.extent:
+                return
+            positions = torch.arange(extent, device=like.device)[None]
+            for kind in self.kinds:
+                kinds = () if kind is None else (kind,)
+                cos, sin = (t[0, :, None] for t in self.rotary(like, positions, *kinds))
+                half = sin.shape[-1] // 2
+                self.tables[kind] = cos, torch.cat([-sin[..., :half], sin[..., half:]], -1)
+            self.extent = extent
+
+
+class _Layer:
+    def __init__(self, index: int, layer: Any, config: Any, copy: bool) -> None:
+        attention, mlp = layer.self_attn, layer.mlp
+        self.index, self.scale, self.dim = index, attention.scaling, attention.head_dim
+        self.window = getattr(attention, "sliding_window", None)
+        if config.model_type == "mistral":  # it reads the window from the config, for all layers
+            self.window = config.sliding_window
+        self.kind: str | None = getattr(attention, "layer_type", None)
+        self.qkv = _one([attention.q_proj, attention.k_proj, attention.v_proj], copy)
+        self.gate_up = _one([mlp.gate_proj, mlp.up_proj], copy)
+        self.out, self.down = _one([attention.o_proj], copy), _one([mlp.down_proj], copy)
+        self.activation, self.heads = mlp.act_fn, _plain(attention.o_proj).in_features // self.dim
+        normed = hasattr(attention, "q_norm")
+        self.query_norm = _Norm(attention.q_norm) if normed else None
+        self.key_norm = _Norm(attention.k_norm) if normed else None
+        self.before_attention = _Norm(layer.input_layernorm)
+        # Gemma 3 normalises what comes out of attention and MLP too, and moves the name that the others use.
+        around = hasattr(layer, "pre_feedforward_layernorm")
+        before_mlp = layer.pre_feedforward_layernorm if around else layer.post_attention_layernorm
+        self.before_mlp = _Norm(before_mlp)
+        self.after_attention = _Norm(layer.post_attention_layernorm) if around else None
+        self.after_mlp = _Norm(layer.post_feedforward_layernorm) if around else None
+
+    def __call__(self, x: Tensor, turn: tuple[Tensor, Tensor], cache: KVCache) -> Tensor:
+        heads = self.qkv(self.before_attention(x)).view(len(x), -1, self.dim)
+        key_heads = (heads.shape[1] - self.heads) // 2
+        turned, value = heads[:, : self.heads + key_heads], heads[:, self.heads + key_heads :]
+        if self.query_norm is not None and self.key_norm is not None:
+            query, key = turned[:, : self.heads], turned[:, self.heads :]
+            turned = torch.cat([self.query_norm(query), self.key_norm(key)], 1)
+        cos, sin = turn
+        turned = torch.addcmul(turned * cos, turned.roll(self.dim // 2, -1), sin)
+        cache.store(self.index, turned[:, self.heads :], value)
+        read = cache.read(self.index, turned[:, : self.heads], self.scale, self.window)
+        y = self.out(read.flatten(1))
+        x = x + (y if self.after_attention is None else self.after_attention(y))
+        gate, up = self.gate_up(self.before_mlp(x)).chunk(2, -1)
+        y = self.down(self.activation(gate) * up)
+        return x + (y if self.after_mlp is None else self.after_mlp(y))
+
+
+class _Norm:
+    """RMSNorm, whether the family multiplies by its weight or by one plus its weight."""
+
+    def __init__(self, module: Any) -> None:
+        eps = getattr(module, "variance_epsilon", None) or module.eps
+        ones = torch.ones_like(module.weight)
+        self.weight = (module(ones).float() * (1 + eps) ** 0.5).to(ones.dtype)
+        self.eps = torch.tensor(eps, device=ones.device)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        y = x.float()
+        norm = torch.linalg.vector_norm(y, dim=-1, keepdim=True)
+        scale = torch.addcmul(self.eps, norm, norm, value=1 / y.shape[-1]).rsqrt_()
+        return (y * scale).to(x.dtype) * self.weight
+
+
+def _plain(module: Any) -> nn.Linear:
+    """The linear layer itself, if its adapter is folded into it."""
+    if isinstance(module, BaseTunerLayer):
+        if not module.merged:
+            raise NotLean("an adapter is not folded into its weights")
+        module = module.get_base_layer()
+    if type(module) is not nn.Linear:
+        raise NotLean(f"it has layers of type {type(module).__name__}")
+    return module
+
+
+def _one(modules: list[Any], copy: bool) -> Product:
+    """Layers with one input as one layer."""
+    layers = [_plain(module) for module in modules]
+    if len(layers) == 1:
+        return product(layers[0].weight, layers[0].bias) if copy else layers[0]
+    if not copy:
+        return lambda x: torch.cat([layer(x) for layer in layers], -1)
+    weight = torch.cat([layer.weight.data for layer in layers])
+    biases = [layer.bias.data for layer in layers if layer.bias is not None]
+    if biases and len(biases) < len(layers):
+        raise NotLean("some of the layers that share an input have a bias, some have none")
+    return product(weight, torch.cat(biases) if biases else None)
+
+
+def _rotary_parameters(config: Any) -> list[dict[str, Any]]:
+    """The config's rotary parameters: one set, or one for each type of layer."""
+    parameters = getattr(config, "rope_parameters", None) or {}
+    nested = [p for p in parameters.values() if isinstance(p, dict)]
+    return nested or [parameters]

@@ -1,0 +1,28 @@
+"""What a decoder is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .. import SamplingParams
+from .sampling import Request
+
+Ended = Callable[[int], None]
+"""Told how many completions have just ended."""
+
+
+@dataclass(frozen=True)
+class DecodeJob:
+    """What is to be drawn."""
+
+    prompts: Sequence[list[int]]
+    requests: Sequence[list[Request]]
+    """[prompt][completion], as many for each prompt."""
+    params: SamplingParams
+    stop_tokens: Sequence[int]
+    max_rows: int
+    """Completions decoded at the same time."""
+    cache_bytes: float = float("inf")
+    ended: Ended = lambda count: None
+    """Told of completions as they end."""

@@ -1,0 +1,219 @@
+"""Decode many prompts' completions as one batch that is refilled while it runs (continuous batching).
+
+Each prompt is computed once. Its completions take rows; when enough rows have ended, waiting prompts take them, and
+when none wait the batch shrinks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...learner.models.loading import decoder_of, head_of
+from ...learner.models.output_head import Head
+from ...learner.prefix.attention import SKIP_MASK, SharedPrefix, Span
+from .. import SamplingParams
+from .decode_job import Ended
+from .kv_cache import KVCache, Recorder
+from .sampling import Request, draw_into
+
+PREFILL_TOKENS = 4096
+"""Prompt tokens of one forward."""
+CHUNK_LOGITS = 1 << 23
+"""How many logits may exist at once."""
+
+
+class Step(Protocol):
+    """One token of every row through the model."""
+
+    head: Head
+    """Hidden states -> logits."""
+
+    def __call__(self, tokens: Tensor, cache: KVCache) -> Tensor:
+        """[N] tokens -> [N, d] the hidden states that predict the next ones; keys and values go into the cache."""
+        ...
+
+
+class SharedStep:
+    """One token of every row through the model's own layers, for any architecture whose prompts may be shared."""
+
+    def __init__(self, network: Any) -> None:
+        self.decoder, self.head = decoder_of(network), head_of(network)
+
+    def __call__(self, tokens: Tensor, cache: KVCache) -> Tensor:
+        return self.decoder(
+            input_ids=tokens[:, None],
+            position_ids=cache.positions[:, None],
+            attention_mask=SKIP_MASK.to(tokens.device),
+            past_key_values=cache,
+            plan=cache,
+            use_cache=False,
+        ).last_hidden_state[:, 0]
+
+
+class Decoder:
+    """Fills the requests of prompts, with at most so many rows and so many bytes of keys and values."""
+
+    def __init__(
+        self,
+        network: Any,
+        step: Step,
+        params: SamplingParams,
+        stop_tokens: Sequence[int],
+        max_rows: int,
+        cache_bytes: float = float("inf"),
+        ended: Ended | None = None,
+    ) -> None:
+        self.network, self.step, self.params = network, step, params
+        self.decoder, self.head = decoder_of(network), step.head
+        self.stop, self.ended = set(stop_tokens), ended
+        self.max_rows, self.cache_bytes = max_rows, cache_bytes
+        self.device = next(network.parameters()).device
+        self.cache: KVCache | None = None
+        self.rows: list[Request | None] = []
+        self.place_of: list[int] = []
+        self.changed = True
+        """Whether rows have come or gone since the cache was arranged."""
+
+    @torch.inference_mode()
+    def run(self, prompts: Sequence[list[int]], requests: Sequence[list[Request]]) -> None:
+        """Every prompt has as many requests. The longest prompts go first: those that follow fit into their places."""
+        order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+        self.waiting = [(prompts[i], requests[i]) for i in order]
+        self.group = len(requests[0])
+        self.num_places = self._plan()
+        hidden = self._admit(torch.empty(0))
+        while True:
+            tokens = self._draw(hidden)
+            if not self.waiting and not any(self.rows):
+                return
+            tokens = self._shrink(tokens)
+            if any(self.rows):
+                hidden = self._forward(tokens)
+            hidden = self._admit(hidden)
+
+    def _live(self) -> list[int]:
+        return [i for i, request in enumerate(self.rows) if request]
+
+    def _forward(self, tokens: Tensor) -> Tensor:
+        assert self.cache is not None
+        if self.changed:
+            self.cache.arrange(self._live())
+            self.changed = False
+        self.cache.begin()
+        hidden = self.step(tokens, self.cache)
+        self.cache.end()
+        return hidden
+
+    def _draw(self, hidden: Tensor) -> Tensor:
+        """[N, d] -> [N] tokens, kept by the live requests; a request that has ended leaves its row."""
+        live = self._live()
+        whole = len(live) == len(self.rows)
+        tokens = torch.zeros(len(self.rows), dtype=torch.long, device=self.device)
+        size = max(1, CHUNK_LOGITS // self.network.config.get_text_config().vocab_size)
+        for start in range(0, len(live), size):
+            part = live[start : start + size]
+            index = torch.tensor(part, device=self.device)
+            requests = [r for i in part if (r := self.rows[i])]
+            picked = hidden if whole and size >= len(live) else hidden[index]
+            tokens[index] = draw_into(requests, self.head.logits(picked), self.params)
+        ended = [i for i in live if self._has_ended(self.rows[i])]
+        for i in ended:
+            self.rows[i] = None
+        if ended:
+            self.changed = True
+            if self.ended:
+                self.ended(len(ended))
+        return tokens
+
+    def _has_ended(self, request: Request | None) -> bool:
+        assert request is not None
+        return request.tokens[-1] in self.stop or len(request.tokens) == self.params.max_new_tokens
+
+    def _shrink(self, tokens: Tensor) -> Tensor:
+        """[N] -> [N']: once no prompt waits and a third of the rows has ended, the others close up."""
+        live = self._live()
+        if self.waiting or not live or len(live) > 0.7 * len(self.rows):
+            return tokens
+        assert self.cache is not None
+        self.cache.keep(live)
+        self.rows = [self.rows[i] for i in live]
+        self.changed = True
+        return tokens[torch.tensor(live, device=self.device)]
+
+    # ------------------------------------------------------------------ new prompts
+
+    def _plan(self) -> int:
+        """Set up the rows that memory allows -> the number of places for prompts."""
+        config = self.network.config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        per_token = (
+            2 * config.num_hidden_layers * heads * dim * next(self.network.parameters()).element_size()
+        )
+        per_group = per_token * (self.group * self.params.max_new_tokens + len(self.waiting[0][0]))
+        groups = int(max(1, min(self.max_rows // self.group, self.cache_bytes // per_group)))
+        groups = min(groups, len(self.waiting))
+        self.rows = [None] * (groups * self.group)
+        self.place_of = [0] * len(self.rows)
+        # A prompt keeps its place until its last completion ends; a few more let others begin before that.
+        return groups if self.group == 1 or groups == len(self.waiting) else groups + (groups + 1) // 2
+
+    def _admit(self, hidden: Tensor) -> Tensor:
+        """Compute waiting prompts and give them rows, once an eighth of the rows is free; [N, d] with theirs."""
+        live = self._live()
+        busy = {self.place_of[i] for i in live}
+        free = [i for i, request in enumerate(self.rows) if not request]
+        places = [b for b in range(self.num_places) if b not in busy]
+        count = min(len(free) // self.group, len(places), len(self.waiting))
+        if not count or len(free) < len(self.rows) / 8:
+            return hidden
+        chosen, self.waiting = self.waiting[:count], self.waiting[count:]
+        self.changed = True
+        for part in _chunks(chosen):
+            states, last = self._prefill([prompt for prompt, _ in part])
+            if self.cache is None:
+                room, width = self.params.max_new_tokens, len(chosen[0][0])
+                self.cache = KVCache(states[0], self.num_places, width, len(self.rows), room)
+                hidden = last.new_zeros(len(self.rows), last.shape[1])
+            for (_, requests), state, state_hidden in zip(part, states, last, strict=True):
+                rows, place = [free.pop(0) for _ in requests], places.pop(0)
+                self.cache.fill(place, state, rows)
+                hidden[torch.tensor(rows, device=self.device)] = state_hidden
+                for row, request in zip(rows, requests, strict=True):
+                    self.rows[row], self.place_of[row] = request, place
+        return hidden
+
+    def _prefill(self, prompts: Sequence[list[int]]) -> tuple[tuple[Tensor, ...], Tensor]:
+        """One row without padding -> keys and values of each [L, 2, Hk, P, D], and its last hidden state [B, d]."""
+        lengths = [len(p) for p in prompts]
+        recorder, starts = Recorder(), np.cumsum([0, *lengths])
+        path: Literal["merge", "dense"] = "merge" if self.device.type == "cpu" else "dense"
+        spans = tuple(Span(int(s), n, ()) for s, n in zip(starts, lengths, strict=False))
+        hidden = self.decoder(
+            input_ids=torch.tensor([[t for p in prompts for t in p]], device=self.device),
+            position_ids=torch.cat([torch.arange(n) for n in lengths])[None].to(self.device),
+            attention_mask=SKIP_MASK.to(self.device),
+            past_key_values=recorder,
+            plan=SharedPrefix(spans, path),
+            use_cache=False,
+        ).last_hidden_state[0]
+        return recorder.split(lengths), hidden[torch.as_tensor(starts[1:] - 1, device=self.device)]
+
+
+def _chunks(
+    waiting: Sequence[tuple[list[int], list[Request]]],
+) -> Iterator[list[tuple[list[int], list[Request]]]]:
+    """Parts of at most PREFILL_TOKENS prompt tokens, or one prompt."""
+    part: list[tuple[list[int], list[Request]]] = []
+    for prompt, requests in waiting:
+        if part and sum(len(p) for p, _ in part) + len(prompt) > PREFILL_TOKENS:
+            yield part
+            part = []
+        part.append((prompt, requests))
+    if part:
+        yield part

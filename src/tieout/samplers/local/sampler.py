@@ -1,0 +1,110 @@
+"""Sample in process, from the learner's own weights: each prompt is computed once for all its completions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from ...chat.template import Chat
+from ...errors import InputError
+from ...learner.models.loading import Model
+from ...types import Completion, Prompt
+from .. import SamplingParams
+from .backends import PATHS, Choice, choose
+from .decode_job import DecodeJob
+from .sampling import Request
+
+if TYPE_CHECKING:
+    from ...learner import Learner
+
+Progress = Callable[[int], None]
+"""Called with the number of completions that have just finished."""
+
+
+class LocalSampler:
+    """A Sampler and a PolicySampler over a loaded model."""
+
+    def __init__(
+        self,
+        model: Model,
+        chat: Chat | None = None,
+        batch_size: int = 192,
+        progress: Progress | None = None,
+        cache_gigabytes: float | None = None,
+    ) -> None:
+        """
+        Args:
+            model: the policy; its adapter is folded into a copy of the weights while sampling.
+            chat: tokens to text and back; the model's own if None.
+            batch_size: completions decoded at the same time, at most; those that end make room for others.
+            progress: told of completions as they finish.
+            cache_gigabytes: keys and values at the same time, at most, but always those of one prompt's completions;
+                1 on a CPU and a third of the free memory of a GPU if None.
+        """
+        self.model, self.chat = model, chat or model.chat
+        self.batch_size, self.progress = batch_size, progress
+        self.cache_gigabytes = cache_gigabytes
+        self.choice: Choice | None = None
+
+    @property
+    def context(self) -> int:
+        """The model's."""
+        return self.model.context
+
+    def load(self, learner: Learner) -> None:
+        """The weights are the learner's already, if it is the same model."""
+        if learner.model is not self.model:
+            raise InputError(
+                "a local sampler reads the weights of the model it was made with; make one for this learner"
+            )
+
+    def complete(self, prompts: Sequence[Prompt], params: SamplingParams) -> list[str]:
+        """One completion per prompt, as text."""
+        tokens = [self.chat.prompt(p) for p in prompts]
+        return [group[0].text for group in self.sample(tokens, 1, params)]
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], num_completions: int, params: SamplingParams
+    ) -> list[list[Completion]]:
+        """[prompt][completion], with fp32 log-probabilities under the (temperature-scaled) policy."""
+        for prompt in prompts:
+            if not prompt:
+                raise InputError("a prompt has no tokens; give at least one")
+            if len(prompt) + params.max_new_tokens > self.model.context:
+                raise InputError(
+                    f"a prompt of {len(prompt)} tokens and max_new_tokens={params.max_new_tokens} exceed the "
+                    f"model's context of {self.model.context}; shorten one of them"
+                )
+        requests = [
+            [Request.make(params, i * num_completions + k) for k in range(num_completions)]
+            for i in map(params.stream, range(len(prompts)))
+        ]
+        if not any(requests):
+            return requests  # type: ignore[return-value]
+        limits = self.batch_size, self._cache_bytes, self.progress or (lambda count: None)
+        job = DecodeJob([list(p) for p in prompts], requests, params, self.chat.stop_tokens, *limits)
+        with torch.no_grad(), self.model.merged() as network:
+            self.choice = choose(self.model, network)
+            PATHS[self.choice.path](network, job)
+        return [[self._completion(r) for r in group] for group in requests]
+
+    @property
+    def _cache_bytes(self) -> float:
+        if self.cache_gigabytes is not None:
+            return self.cache_gigabytes * 2**30
+        if self.model.device.type != "cuda":
+            return 2**30
+        return torch.cuda.mem_get_info(self.model.device)[0] / 3
+
+    def _completion(self, request: Request) -> Completion:
+        stopped = bool(request.tokens) and request.tokens[-1] in self.chat.stop_tokens
+        return Completion(
+            request.tokens,
+            [True] * len(request.tokens),
+            request.logprobs,
+            self.chat.text(request.tokens),
+            "stop" if stopped else "length",
+            request.entropies or None,
+        )

@@ -1,0 +1,103 @@
+"""Draw tokens: one request's random numbers are its own, so whom it shares a batch with changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import SamplingParams
+
+BLOCK = 256
+"""The vocabulary is searched in two steps, block and token: no cumulative sum over all of it is needed."""
+
+
+@dataclass(eq=False)
+class Request:
+    """One completion being drawn."""
+
+    uniforms: np.ndarray
+    """[max_new_tokens] the draws of this request alone, so that batching changes nothing."""
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    """[C] nats, after temperature."""
+    entropies: list[float] = field(default_factory=list)
+    """[C] nats, of the distribution that each token was drawn from; empty where the path does not tell."""
+
+    @classmethod
+    def make(cls, params: SamplingParams, index: int) -> Request:
+        """Request `index` of a call: the stream (seed, index)."""
+        generator = np.random.Generator(np.random.Philox(key=[params.seed % 2**64, index]))
+        return cls(generator.random(params.max_new_tokens))
+
+
+def draw(logits: Tensor, uniforms: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor, Tensor]:
+    """Pick a token from each row by inverting its cumulative distribution.
+
+    Args:
+        logits: [N, V] fp32.
+        uniforms: [N] float64 in [0, 1).
+        params: temperature and top_p.
+
+    Returns:
+        [N] tokens, and in nats after temperature and top_p (greedy: of the plain softmax) [N] log-probabilities and
+        [N] entropies.
+    """
+    scaled = logits / params.temperature if params.temperature > 0 else logits
+    logprobs = scaled.log_softmax(-1)
+    if params.top_p < 1 and params.temperature > 0:
+        logprobs = _nucleus(logprobs, params.top_p)
+    probabilities = logprobs.exp()
+    entropies = -torch.linalg.vecdot(probabilities, logprobs.clamp(min=-1e4))  # 0 where a token is impossible
+    tokens = logits.argmax(-1) if params.temperature == 0 else _invert(probabilities, uniforms)
+    return tokens, logprobs.gather(-1, tokens[:, None])[:, 0], entropies
+
+
+def draw_into(requests: list[Request], logits: Tensor, params: SamplingParams) -> Tensor:
+    """[N, V] logits of N requests -> their next tokens [N], written into the requests too."""
+    uniforms = torch.tensor([r.uniforms[len(r.tokens)] for r in requests], dtype=torch.float64)
+    tokens, logprobs, entropies = draw(logits, uniforms.to(logits.device), params)
+    drawn = zip(requests, tokens.tolist(), logprobs.tolist(), entropies.tolist(), strict=True)
+    for request, token, logprob, entropy in drawn:
+        request.tokens.append(token)
+        request.logprobs.append(logprob)
+        request.entropies.append(entropy)
+    return tokens
+
+
+def _nucleus(logprobs: Tensor, top_p: float) -> Tensor:
+    ordered, order = logprobs.sort(-1, descending=True)
+    before = ordered.exp().cumsum(-1) - ordered.exp()
+    ordered = ordered.masked_fill(before >= top_p, -torch.inf)
+    return torch.empty_like(logprobs).scatter(-1, order, ordered).log_softmax(-1)
+
+
+def _invert(probabilities: Tensor, uniforms: Tensor) -> Tensor:
+    """[N, V], [N] -> [N]: the block that the uniform falls into, then the token within it."""
+    if probabilities.shape[-1] <= BLOCK:
+        return _possible(probabilities, _search(probabilities, uniforms)[0])
+    padding = -probabilities.shape[-1] % BLOCK
+    blocks = torch.nn.functional.pad(probabilities, (0, padding)).unflatten(-1, (-1, BLOCK))
+    block, share = _search(blocks.sum(-1), uniforms)
+    row = torch.arange(len(block), device=block.device)
+    return _possible(probabilities, block * BLOCK + _search(blocks[row, block], share)[0])
+
+
+def _possible(probabilities: Tensor, tokens: Tensor) -> Tensor:
+    """The tokens; the likeliest where rounding, at the very end of a block, points at one that has no probability."""
+    known = tokens.clamp(max=probabilities.shape[-1] - 1)
+    possible = probabilities.gather(-1, known[:, None])[:, 0] > 0
+    return torch.where(possible, known, probabilities.argmax(-1))
+
+
+def _search(weights: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    """[N, M], [N] -> where the uniform falls [N], and how far into it, from 0 to 1 [N]."""
+    weights = weights.double()
+    cumulative = weights.cumsum(-1)
+    target = (uniforms * cumulative[:, -1])[:, None]
+    index = torch.searchsorted(cumulative, target, right=True).clamp(max=weights.shape[-1] - 1)
+    own, end = weights.gather(-1, index), cumulative.gather(-1, index)
+    inside = ((target - (end - own)) / own).clamp(0, 1)
+    return index[:, 0], inside[:, 0]

@@ -1,0 +1,130 @@
+"""A server that answers JSON over HTTP: retried with growing pauses, given up when it stays silent."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from typing import Any, TypeVar
+
+from ...errors import InputError, TieoutError
+
+T = TypeVar("T")
+RETRIED = {408, 409, 425, 429}
+"""Statuses below 500 that pass with time."""
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class ServerDown(TieoutError, RuntimeError):
+    """A server stayed silent, or gave no sense, through all retries."""
+
+
+class Refused(InputError):
+    """A server understood the request and will not do it: another server, or another try, would not help."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Garbled(ValueError):
+    """A server's reply is not what was asked for; it is tried again."""
+
+
+@dataclass
+class Server:
+    """One server. It is asked directly, never through a proxy."""
+
+    url: str
+    """Such as `http://127.0.0.1:8011`; a path of /v1 at its end is dropped."""
+    api_key: str | None = None
+    timeout_seconds: float = 600.0
+    """For one attempt."""
+    max_retries: int = 4
+    """Attempts after the first."""
+    pause_seconds: float = 0.5
+    """Before the first retry; doubled for each further one."""
+    down: str = field(default="", init=False)
+    """Why it was given up; empty while it answers."""
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith(("http://", "https://")):
+            raise InputError(f"server {self.url!r} is no address; expected http://HOST:PORT")
+        self.url = self.url.rstrip("/").removesuffix("/v1")
+
+    def ask(
+        self,
+        path: str,
+        body: Any = None,
+        read: Callable[[Any], T] = lambda reply: reply,
+        *,
+        as_json: bool = True,
+    ) -> T:
+        """POST `body` (GET if None) and return what `read` makes of the reply.
+
+        Args:
+            path: such as /v1/models.
+            body: plain values, sent as JSON.
+            read: takes the reply apart; what it raises as Garbled is tried again.
+            as_json: whether the reply is JSON, or text.
+
+        Raises:
+            Refused: a status of 400 to 499 that does not pass with time, with the server's own words.
+            ServerDown: all attempts failed; `down` then holds the last reason.
+        """
+        reason = ""
+        for attempt in range(self.max_retries + 1):
+            if attempt:
+                time.sleep(self._pause(attempt))
+            if self.down and attempt:  # another request has found out
+                break
+            try:
+                data = self._send(path, body)
+                return read(json.loads(data) if as_json else data.decode("utf-8", "replace"))
+            except urllib.error.HTTPError as error:
+                reason = f"status {error.code}: {_words(error)}"
+                if error.code < 500 and error.code not in RETRIED:
+                    raise Refused(f"{self.url}{path} refused with {reason}", error.code) from error
+                wait = error.headers.get("Retry-After", "")
+                if wait.isdigit():
+                    time.sleep(min(int(wait), 30))
+            except (OSError, HTTPException) as error:  # URLError and time-outs are OSErrors
+                reason = f"{type(error).__name__}: {getattr(error, 'reason', None) or error}"
+            except (Garbled, UnicodeDecodeError, json.JSONDecodeError) as error:
+                reason = f"its reply is garbled: {error}"
+        self.down = self.down or f"{path}: {reason}"
+        raise ServerDown(f"{self.url} gave no good reply to {self.max_retries + 1} requests; {self.down}")
+
+    def _send(self, path: str, body: Any) -> bytes:
+        headers = {"Content-Type": "application/json"}
+        if self.api_key:
+            headers["Authorization"] = f"Bearer {self.api_key}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, headers)
+        with _DIRECT.open(request, timeout=self.timeout_seconds) as reply:
+            result: bytes = reply.read()
+            return result
+
+    def _pause(self, attempt: int) -> float:
+        """Twice as long each time, and never the same for two requests: they would come back together."""
+        longest = min(8.0, self.pause_seconds * 2.0 ** (attempt - 1))
+        return longest * random.uniform(0.5, 1.0)
+
+
+def _words(error: urllib.error.HTTPError) -> str:
+    """What a server says with an error."""
+    try:
+        text = error.read().decode("utf-8", "replace")
+    except (OSError, HTTPException):
+        return str(error.reason)
+    try:
+        found = json.loads(text)
+        inner = found.get("error", found)
+        return str(inner.get("message", inner) if isinstance(inner, dict) else inner)[:500]
+    except (ValueError, AttributeError):
+        return text[:200] or str(error.reason)

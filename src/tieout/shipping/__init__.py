@@ -1,0 +1,1 @@
+"""Package a trained policy: candidate, reload check and model card."""

@@ -1,0 +1,257 @@
+"""Ship: the adapter, the merged model and a card, loaded again from disk and held against what the policy did.
+
+A run folder has at most one `candidate/` (built and checked) and one `shipped/` (a candidate that the gate let
+pass, or that a person let pass in spite of it). Both appear by a rename, whole and with a manifest, or not at all:
+
+    adapter/        PEFT's format; names its base so that it is found elsewhere. Not there after full fine-tuning
+    merged/         the whole model with the adapter folded in: weights, tokenizer, chat template, generation config
+    README.md       the card
+    card.json       what the card was made from, and what the check found
+    manifest.json   name -> SHA-256 of every other file
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from .. import embedded
+from ..config.fields import from_plain, to_plain
+from ..errors import TieoutError
+from ..evidence.report import verify as verify_report
+from ..learner import load
+from ..learner.models.loading import portable
+from ..storage.atomic import MANIFEST, appearing, sha256, write_json
+from ..storage.jsonl import read_json
+from .card import Card, card_of, render
+from .reload_check import TOLERANCES, Behaviour, BehaviourError, compare
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+MERGED_FILES = ("config.json", "generation_config.json", "tokenizer_config.json")
+"""Without one of these a program that loads the model guesses: its defaults, its stop tokens."""
+
+
+class ShippingError(TieoutError, RuntimeError):
+    """The candidate is not what was trained, or may not be shipped. Nothing was shipped."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found when the candidate was loaded again."""
+
+    dtype: str
+    tolerance: float
+    """Nats that a log-probability was allowed to differ by."""
+    prompts: int
+    tokens: int
+    worst: dict[str, float]
+    """`adapter`, `merged` -> largest difference of a log-probability, in nats."""
+    near_ties: int
+    """Greedy outputs that went another way where the policy's two best tokens were within twice the tolerance."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A folder that may be shipped once the verdict says so."""
+
+    folder: Path
+    check: Check
+
+
+# ---------------------------------------------------------------- the candidate
+
+
+def prepare(
+    adapter: Path,
+    base: str,
+    folder: Path,
+    *,
+    policy: Behaviour,
+    report: Mapping[str, Any],
+    card: Card | None = None,
+    device: str | None = None,
+) -> Candidate:
+    """Build the candidate, load it again, and hold it against the policy. The folder appears only if all agrees.
+
+    Args:
+        adapter: what training saved: a PEFT adapter, or the whole model after full fine-tuning.
+        base: hub id, folder or embedded name of the model that was trained.
+        folder: where the candidate goes; an older one there is removed first.
+        policy: what `observe` saw the trained policy do.
+        report: the evidence report.
+        card: the words of the model card; made from the report's metadata if None.
+        device: to load on; cuda if there is one, else cpu, if None.
+
+    Raises:
+        ShippingError: part, prompt, token and difference. Nothing is left behind.
+    """
+    shutil.rmtree(folder, ignore_errors=True)  # never ship an older candidate by mistake
+    with appearing(folder) as aside:
+        _build(adapter, base, aside, policy, device)
+        found = check(aside, policy, device)
+        parts = parts_of(aside)
+        facts = {
+            "base": portable(base),
+            "hub_id": _hub_id(base),
+            "embedded": portable(base) in embedded.NAMES,
+            "parts": parts,
+            "megabytes": {part: _megabytes(aside / part) for part in parts},
+            "check": to_plain(found),
+        }
+        words = card or card_of(report, portable(base))
+        write_json(aside / "card.json", {"card": words, "facts": facts})
+        (aside / "README.md").write_text(render(words, facts, report), encoding="utf-8")
+    return Candidate(folder, found)
+
+
+def _build(adapter: Path, base: str, folder: Path, policy: Behaviour, device: str | None) -> None:
+    """Write adapter/ and merged/."""
+    dtype = getattr(torch, policy.dtype)
+    if (adapter / "adapter_config.json").exists():
+        (folder / "adapter").mkdir()
+        for name in ADAPTER_FILES:
+            if not (adapter / name).exists():
+                raise ShippingError(f"{adapter} has no {name}; expected a PEFT adapter in safetensors")
+            shutil.copyfile(adapter / name, folder / "adapter" / name)
+        config = json.loads((adapter / "adapter_config.json").read_text())
+        config |= {"base_model_name_or_path": portable(base), "inference_mode": True}
+        for key in ("target_modules", "target_parameters"):  # PEFT writes sets, in any order
+            if isinstance(config.get(key), list):
+                config[key] = sorted(config[key])
+        (folder / "adapter" / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+        model = load(base, start=adapter, dtype=dtype, device=device)
+        try:
+            network = model.network.merge_and_unload(safe_merge=True)
+        except ValueError as error:  # NaN or inf in the merged weights
+            raise ShippingError(f"{adapter} cannot be merged into {base}: {error}") from error
+    else:
+        model = load(str(adapter), dtype=dtype, device=device)
+        network = model.network
+    generation = network.generation_config
+    generation.eos_token_id, generation.pad_token_id = policy.stop_tokens, model.tokenizer.pad_token_id
+    generation._from_model_config = False  # or generate() may derive it from config.json again
+    network.save_pretrained(str(folder / "merged"))
+    model.tokenizer.save_pretrained(str(folder / "merged"))
+
+
+def _hub_id(base: str) -> str | None:
+    name = portable(base)
+    return None if name in embedded.NAMES or Path(name).exists() else name
+
+
+def _megabytes(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+# ---------------------------------------------------------------- the check
+
+
+def check(folder: Path, policy: Behaviour, device: str | None = None) -> Check:
+    """Load each part of a candidate from disk and hold it against the policy. ShippingError: what differs."""
+    for name in MERGED_FILES:
+        if not (folder / "merged" / name).exists():
+            raise ShippingError(f"merged/{name} is missing")
+    stops = GenerationConfig.from_pretrained(str(folder / "merged")).eos_token_id
+    if set(stops if isinstance(stops, list) else [stops]) != set(policy.stop_tokens):
+        raise ShippingError(
+            f"merged/generation_config.json: eos_token_id is {stops}; the policy stops at {policy.stop_tokens}"
+        )
+    worst, near_ties = {}, 0
+    for part in parts_of(folder):
+        try:
+            worst[part], ties = compare(folder / part, policy, device=device)
+        except BehaviourError as error:
+            raise ShippingError(str(error)) from error
+        near_ties += ties
+    tokens = sum(len(example.tokens) for example in policy.examples)
+    return Check(policy.dtype, TOLERANCES[policy.dtype][0], len(policy.examples), tokens, worst, near_ties)
+
+
+def parts_of(folder: Path) -> list[str]:
+    """`adapter` (but for full fine-tuning) and `merged`."""
+    return [part for part in ("adapter", "merged") if part == "merged" or (folder / part).exists()]
+
+
+# ---------------------------------------------------------------- shipping
+
+
+def ship(candidate: Path, shipped: Path, evidence: Path, *, override: str | None = None) -> Path:
+    """Move the checked candidate to `shipped` if the verdict in `evidence`/report.json is `ship`, or overridden.
+
+    An override is written to `evidence`/override.json first, and into the card. Returns `shipped`.
+
+    Raises:
+        ShippingError: the verdict is hold or reject and no reason is given; the report does not tie out; the
+            candidate is missing or not as it was when checked. The candidate stays where it is.
+    """
+    report = read_json(evidence / "report.json")
+    verdict = report["verdict"]
+    reason = (override or "").strip()
+    if verdict["verdict"] != "ship" and not reason:
+        listed = "".join(f"\n  {line}" for line in verdict["reasons"])
+        empty = "" if override is None else " The reason given for the override is empty."
+        raise ShippingError(f"the verdict is {verdict['verdict']}, so nothing was shipped.{empty}{listed}")
+    if problems := verify_report(evidence / "report.json"):
+        raise ShippingError(f"{evidence / 'report.json'} does not tie out: {'; '.join(problems[:3])}")
+    if problems := altered(candidate):
+        raise ShippingError(f"{candidate} is not as it was checked: {'; '.join(problems[:3])}")
+    overridden = verdict["verdict"] != "ship"
+    if overridden:
+        _record(evidence, reason, verdict, candidate)
+    made_from = read_json(candidate / "card.json")
+    words = from_plain(Card, made_from["card"], str(candidate / "card.json"))
+    with appearing(shipped) as aside:
+        shutil.copytree(candidate, aside, copy_function=_link_or_copy, dirs_exist_ok=True)
+        for name in (MANIFEST, "README.md"):  # unlinked, not overwritten: the candidate has the same files
+            (aside / name).unlink()
+        text = render(words, made_from["facts"], report, reason if overridden else None)
+        (aside / "README.md").write_text(text, encoding="utf-8")
+    shutil.rmtree(candidate)
+    return shipped
+
+
+def altered(folder: Path) -> list[str]:
+    """How a candidate or shipped folder differs from its manifest, a line a file; none: it is whole."""
+    if not (folder / MANIFEST).exists():
+        return [f"{folder / MANIFEST} is missing"]
+    manifest = read_json(folder / MANIFEST)
+    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {MANIFEST}
+    lines = [f"{name} is missing" for name in sorted(manifest.keys() - there)]
+    lines += [f"{name} is not in the manifest" for name in sorted(there - manifest.keys())]
+    return lines + [
+        f"{name} was changed"
+        for name in sorted(there & manifest.keys())
+        if sha256(folder / name) != manifest[name]
+    ]
+
+
+def _record(evidence: Path, reason: str, verdict: Mapping[str, Any], candidate: Path) -> None:
+    """Append to override.json: who reads the evidence sees what was overridden, when and why."""
+    path = evidence / "override.json"
+    entry = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "reason": reason,
+        "verdict": verdict["verdict"],
+        "reasons": verdict["reasons"],
+        "report": sha256(evidence / "report.json"),
+        "candidate": sha256(candidate / MANIFEST),
+    }
+    write_json(path, [*(read_json(path) if path.exists() else []), entry])
+
+
+def _link_or_copy(source: str, target: str) -> object:
+    """A second name for the same file where the file system allows it: a model need not be written twice."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target

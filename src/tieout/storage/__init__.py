@@ -1,0 +1,1 @@
+"""Files of a run: atomic writes, run folders, JSON lines, machine description."""

@@ -1,0 +1,206 @@
+"""The folder a run lives in: one process at a time, atomic files, and stages that are not done twice."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..config.plain import changes, to_plain
+from ..errors import InputError
+from .atomic import write_json
+from .machine import environment, launched
+
+
+class RunFolderError(InputError):
+    """The run folder cannot be used as asked; the message says why, and what to do."""
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _finite(value: Any) -> Any:
+    """NaN and inf become null: a metric that cannot be computed must not break the log's JSON."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return value
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a run, in a folder of its own; done when its marker names the same inputs."""
+
+    path: Path
+    leads: bool = True
+    """Whether this process writes: of several that share the folder, only one does."""
+
+    def is_done(self, inputs: str) -> bool:
+        """Whether this stage finished with exactly these inputs (a fingerprint)."""
+        return self.info().get("inputs") == inputs
+
+    def begin(self, inputs: str) -> None:
+        """Make the folder ready to work in; what an unfinished stage with the same inputs left, stays."""
+        if not self.leads:
+            return
+        if _read_object(self.path / "started.json").get("inputs") != inputs:
+            self.clear()
+        (self.path / "done.json").unlink(missing_ok=True)
+        write_json(self.path / "started.json", {"inputs": inputs, "time": _now()})
+
+    def finish(self, inputs: str, **info: Any) -> None:
+        """Write the marker, last of all."""
+        if self.leads:
+            write_json(self.path / "done.json", {"inputs": inputs, "time": _now(), **info})
+
+    def info(self) -> dict[str, Any]:
+        """What `finish` wrote; empty for a stage that is not done."""
+        return _read_object(self.path / "done.json")
+
+    def clear(self) -> None:
+        """Empty the folder."""
+        (self.path / "done.json").unlink(missing_ok=True)  # first: half-deleted must not look done
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.path.mkdir(parents=True, exist_ok=True)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """A JSON object, or {} if the file is absent."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise RunFolderError(f"{path}: not readable as JSON ({error}); restore it or delete it") from error
+    if not isinstance(value, dict):
+        raise RunFolderError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+class RunFolder:
+    """Creates or opens a run folder and holds its lock until `close`, the end of `with`, or of the process.
+
+    In a run of several processes only rank 0 takes the lock and writes; on the others all methods that would write do
+    nothing. RunFolderError: another process holds the lock, or the folder cannot be written.
+    """
+
+    def __init__(self, path: str | Path, *, lock: bool = True) -> None:
+        self.path = Path(path)
+        self.leads = launched()[0] == 0
+        self._lock: int | None = None
+        self._mended: set[Path] = set()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.path, prefix=".probe"):
+                pass
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise RunFolderError(f"cannot write to {self.path}: {reason}; use another --out") from error
+        if lock and self.leads:
+            self._take_lock()
+
+    def _take_lock(self) -> None:
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            pid = os.read(descriptor, 64).decode("ascii", "replace").strip() or "unknown"
+            os.close(descriptor)
+            who = "this process" if pid == str(os.getpid()) else f"process {pid}"
+            raise RunFolderError(
+                f"{self.path} is in use by {who} on {platform.node()} or a machine that shares the folder; "
+                "wait for it, stop it, or use another --out"
+            ) from error
+        except OSError as error:
+            os.close(descriptor)
+            raise RunFolderError(
+                f"{self.path} cannot be locked ({error.strerror}); put --out on a file system with locks"
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._lock = descriptor
+
+    def close(self) -> None:
+        """Give the lock back. The file stays: without it two processes could lock two different files."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def stage(self, name: str) -> Stage:
+        """The folder of one stage, made if it is not there."""
+        path = self.path / name
+        path.mkdir(parents=True, exist_ok=True)
+        return Stage(path, self.leads)
+
+    def record(self, config: Any, data: Mapping[str, str] | None = None) -> None:
+        """Write run.json (resolved config, data hashes by name, command, environment), or check against it.
+
+        When the run is continued, the time and environment are added to it.
+        RunFolderError: run.json is of another config or other data; the message lists what changed.
+        """
+        if not self.leads:
+            return
+        path = self.path / "run.json"
+        # Through JSON, so that tuples compare equal to the lists that come back from the file.
+        given = json.loads(json.dumps({"config": to_plain(config), "data": dict(data or {})}))
+        now = {"time": _now(), "command": sys.argv, "environment": environment()}
+        if not path.exists():
+            write_json(path, {**given, **now, "continued": []})
+            return
+        old = _read_object(path)
+        lines = changes(old.get("config", {}), given["config"])
+        lines += changes(old.get("data", {}), given["data"], "data")
+        if lines:
+            listed = "\n  ".join(lines)
+            raise RunFolderError(
+                f"{path} is of another run; what changed (old -> new):\n  {listed}\n"
+                "use another --out, or repeat the old values"
+            )
+        write_json(path, {**old, "continued": [*old.get("continued", []), now]})
+
+    def write_json(self, path: str, value: Any) -> None:
+        """Write a file of plain values, atomically; `path` is inside the run folder."""
+        if self.leads:
+            write_json(self.path / path, value)
+
+    def append_jsonl(self, path: str, row: Mapping[str, Any]) -> None:
+        """Add one line to a log. NaN and inf become null; a line torn by a crash or a full disk is dropped first."""
+        if not self.leads:
+            return
+        file_path = self.path / path
+        file_path.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps(_finite(to_plain(row)), ensure_ascii=False) + "\n"
+        with open(file_path, "ab") as file:
+            if file_path not in self._mended:
+                _drop_torn_line(file_path)
+            self._mended.discard(file_path)  # until the line is written whole
+            file.write(line.encode())
+        self._mended.add(file_path)
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut a file after its last newline."""
+    with open(path, "r+b") as file:
+        data = file.read()
+        if data and not data.endswith(b"\n"):
+            file.truncate(data.rfind(b"\n") + 1)

@@ -1,0 +1,56 @@
+"""Alarms: what is watched while training, and what is done when it goes wrong.
+
+A detector looks at a step and says why it is alarmed, or None; `alarm(detector, action)` makes it a monitor. Actions
+warn, lower the learning rate, raise the KL coefficient, stop, or return to the last good checkpoint:
+
+    monitors = [*DEFAULT, texts, alarm(gold_against_proxy(gold), roll_back()), alarm(entropy_collapse(), warn())]
+
+Statistical detectors audit well and warn early badly, so each one waits for several steps in a row, and its rate of
+false alarms on healthy runs is measured by `benchmarks/alarms.py`.
+"""
+
+from __future__ import annotations
+
+from ...errors import RollBack
+from ..monitors import memory_of, remembers
+from .actions import Action, Adjustments, Detector, alarm, lower_rate, raise_beta, roll_back, stop, warn
+from .detectors import (
+    above,
+    below,
+    changed,
+    dominant_part,
+    entropy_collapse,
+    impossible_rows,
+    kl_per_sequence,
+    length_drift,
+    no_signal,
+)
+from .text_metrics import texts, validity
+from .verifier import gold_against_proxy
+
+__all__ = [
+    "Action",
+    "Adjustments",
+    "Detector",
+    "RollBack",
+    "above",
+    "alarm",
+    "below",
+    "changed",
+    "dominant_part",
+    "entropy_collapse",
+    "gold_against_proxy",
+    "impossible_rows",
+    "kl_per_sequence",
+    "length_drift",
+    "lower_rate",
+    "memory_of",
+    "no_signal",
+    "raise_beta",
+    "remembers",
+    "roll_back",
+    "stop",
+    "texts",
+    "validity",
+    "warn",
+]

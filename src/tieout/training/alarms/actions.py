@@ -1,0 +1,117 @@
+"""What is done when a detector is alarmed: warn, turn a dial, stop, or go back to a good checkpoint."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...errors import RollBack, StopTraining
+from ...types import Group
+from ..monitors import Memory, Monitor, memory_of, remembers
+
+Detector = Callable[[int, Sequence[Group], Mapping[str, float]], str | None]
+"""(step, groups, metrics) -> why it is alarmed, or None. What it keeps of earlier steps it `remembers`."""
+
+Action = Callable[[int, str], None]
+"""Called with the step and the reason."""
+
+
+@dataclass
+class Adjustments:
+    """What alarms may turn while a run goes on; `train` reads it before every step and saves it with the weights."""
+
+    rate: float = 1.0
+    """The learning rate is multiplied by it."""
+    beta: float = 1.0
+    """The method's KL coefficient is multiplied by it."""
+
+    def turned(self, method: Any) -> Any:
+        """The method, a dataclass, with these adjustments; itself where they are as they were."""
+        changes = {"learning_rate": self.rate, "beta": self.beta, "kl_coef": self.beta}
+        changes = {name: factor for name, factor in changes.items() if factor != 1 and hasattr(method, name)}
+        return (
+            replace(method, **{n: getattr(method, n) * f for n, f in changes.items()}) if changes else method
+        )
+
+
+def alarm(detector: Detector, action: Action, log: list[tuple[int, str]] | None = None) -> Monitor:
+    """A monitor that counts `alarms` in the metrics, and acts when the detector is alarmed."""
+
+    @remembers({"detector": memory_of(detector), "action": memory_of(action)})
+    def monitor(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
+        metrics.setdefault("alarms", 0.0)
+        reason = detector(step, groups, metrics)
+        if reason is None:
+            return
+        metrics["alarms"] += 1
+        if log is not None:
+            log.append((step, reason))
+        action(step, reason)
+
+    return monitor
+
+
+def warn() -> Action:
+    """Say so, and go on."""
+    return lambda step, reason: warnings.warn(f"step {step}: {reason}", stacklevel=2)
+
+
+def stop() -> Action:
+    """Save, and end the run with the reason."""
+
+    def act(step: int, reason: str) -> None:
+        raise StopTraining(f"step {step}: {reason}")
+
+    return act
+
+
+def lower_rate(adjustments: Adjustments, factor: float = 0.5) -> Action:
+    """Multiply the learning rate by `factor` from the next step on, and warn."""
+
+    def act(step: int, reason: str) -> None:
+        adjustments.rate *= factor
+        warnings.warn(
+            f"step {step}: {reason}; the learning rate is now {adjustments.rate:g} of its schedule",
+            stacklevel=2,
+        )
+
+    return act
+
+
+def raise_beta(adjustments: Adjustments, factor: float = 2.0) -> Action:
+    """Multiply the KL coefficient by `factor` from the next step on, and warn.
+
+    For methods whose `beta` (PPO: `kl_coef`) is not 0.
+    """
+
+    def act(step: int, reason: str) -> None:
+        adjustments.beta *= factor
+        warnings.warn(
+            f"step {step}: {reason}; the KL coefficient is now {adjustments.beta:g} times its own",
+            stacklevel=2,
+        )
+
+    return act
+
+
+def roll_back(
+    adjustments: Adjustments | None = None, factor: float = 0.5, lag: int = 8, times: int = 2
+) -> Action:
+    """Return to the newest checkpoint at least `lag` steps old, with a lower rate; after `times` of it, stop.
+
+    `lag` is what the detector took to notice: weights younger than that are part of the trouble.
+    """
+    memory: Memory = {"done": 0}
+
+    @remembers(memory)
+    def act(step: int, reason: str) -> None:
+        memory["done"] += 1
+        if memory["done"] > times:
+            raise StopTraining(f"step {step}: {reason}, again after {times} returns to an earlier checkpoint")
+        if adjustments is not None:
+            adjustments.rate *= factor
+        raise RollBack(f"step {step}: {reason}", step - lag)
+
+    return act

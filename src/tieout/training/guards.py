@@ -1,0 +1,81 @@
+"""The alarms of a recipe: what is watched while a method samples, and what is done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..rewards import Reward
+from ..rewards.scoring.runner import Workers
+from . import alarms
+from .alarms import Action, Adjustments, Detector
+from .monitors import Monitor
+
+
+@dataclass(frozen=True)
+class Guards:
+    """What is watched while a method samples; a limit of 0 leaves it out. `tieout.training.alarms` has more."""
+
+    act: Literal["warn", "stop", "off"] = "warn"
+    """What the limits below do: warn, or stop the run. Two always act: a row whose column `impossible_row` is true and
+    that is passed ends the run; gold that falls brings back an earlier checkpoint at half the rate, twice at most."""
+    gold: str = ""
+    """A reward that is not trained on, by name or as FILE.py:function: its score must not fall while the reward's does
+    not. Left out: nothing tells a better policy from a hacked reward."""
+    kl: float = 15.0
+    """Nats a completion from the reference, at most."""
+    entropy: float = 0.3
+    """Share of its first entropy that the policy must keep."""
+    length: float = 2.0
+    """How many times longer completions may become, or shorter."""
+    repetition: float = 0.2
+    """Share of completions that mostly repeat themselves, at most; of empty ones and refusals too."""
+
+
+def watch(
+    guards: Guards,
+    gold: Reward | None,
+    workers: Workers | None,
+    adjustments: Adjustments,
+    say: Callable[[int, str], None],
+) -> list[Monitor]:
+    """The monitors of these guards.
+
+    Args:
+        guards: the limits.
+        gold: the reward that `guards.gold` names.
+        workers: processes that call it under a deadline.
+        adjustments: turned when weights are brought back; `train` is given the same.
+        say: told of every alarm: the step and the reason.
+    """
+    if guards.act == "off":
+        return []
+
+    def then(action: Action) -> Action:
+        @alarms.remembers(alarms.memory_of(action))
+        def act(step: int, reason: str) -> None:
+            say(step, reason)
+            action(step, reason)
+
+        return act
+
+    limits = then(alarms.stop()) if guards.act == "stop" else say
+    watched: list[Monitor] = [alarms.texts, alarms.alarm(alarms.impossible_rows(), then(alarms.stop()))]
+    if gold is not None:
+        detector = alarms.gold_against_proxy(gold, workers=workers)
+        watched.append(alarms.alarm(detector, then(alarms.roll_back(adjustments))))
+    return watched + [alarms.alarm(detector, limits) for detector in _limits(guards)]
+
+
+def _limits(guards: Guards) -> Sequence[Detector]:
+    found: list[Detector] = [alarms.no_signal()]
+    if guards.kl:
+        found.append(alarms.kl_per_sequence(guards.kl))
+    if guards.entropy:
+        found.append(alarms.entropy_collapse(guards.entropy))
+    if guards.length:
+        found.append(alarms.length_drift(guards.length, 1 / guards.length))
+    if guards.repetition:
+        found += [alarms.above(name, guards.repetition) for name in ("repetition", "empty", "refusal")]
+    return found

@@ -1,0 +1,280 @@
+"""The one loop: collect -> annotate -> update, the same for every method."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+from ..batch import Totals
+from ..errors import InputError, RollBack, StopTraining, TooManyErrors
+from ..learner import Learner
+from ..learner.checkpoint import Checkpoints
+from ..learner.parallel.processes import Processes
+from ..methods import Method
+from ..source import Source
+from ..types import Group
+from .alarms.actions import Adjustments
+from .monitors import Monitor, memory_of, recall
+from .provenance import provenance, refuse_changes
+
+Updates = Generator[list[Group], Mapping[str, float], None]
+"""What `updates` of a method gives: the groups of each optimizer update, told the metrics of the one before."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate over a run: linear warmup to the method's rate, then constant or a fall to zero."""
+
+    kind: Literal["constant", "linear", "cosine"] = "linear"
+    """What follows the warmup."""
+    warmup: float = 0.05
+    """Share of the steps in which the rate rises."""
+
+    def rate(self, step: int, steps: int) -> float:
+        """Factor in (0, 1] for step `step` (from 0) of `steps`."""
+        warmup = self.warmup * steps
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if self.kind == "constant":
+            return 1.0
+        left = (steps - step) / max(1.0, steps - warmup)
+        return left if self.kind == "linear" else 0.5 - 0.5 * math.cos(math.pi * left)
+
+
+def num_steps(method: Method, source: Source) -> int:
+    """Optimizer steps in the method's epochs. ValueError: a batch of nothing."""
+    if method.batch_size < 1:
+        raise InputError(f"batch_size is {method.batch_size}; it must be at least 1")
+    return max(1, math.ceil(method.epochs * len(source.rows) / method.batch_size))
+
+
+def train(
+    method: Method,
+    source: Source,
+    learner: Learner,
+    *,
+    steps: int | None = None,
+    schedule: Schedule | None = None,
+    monitors: Sequence[Monitor] = (),
+    checkpoints: Checkpoints | None = None,
+    save_steps: int | Callable[[int], bool] = 0,
+    on_step: Callable[[int, dict[str, float]], None] | None = None,
+    on_start: Callable[[int], None] | None = None,
+    adjustments: Adjustments | None = None,
+) -> None:
+    """Train until `steps` optimizer steps are done, going on from the newest checkpoint that verifies.
+
+    Interrupted (Ctrl-C, SIGTERM, or a monitor that stops the run), it finishes the step, saves and raises on; a second
+    Ctrl-C ends it at once, and the newest checkpoint stays. With several processes, every rank calls this with the
+    same arguments; `on_start` and `on_step` are told on the first one.
+
+    An alarm that rolls back puts the weights and the optimizer of an earlier checkpoint into the learner; steps and
+    data go on, the checkpoints since then are deleted, and the step's metrics say `rolled_back_to`.
+
+    Args:
+        method: what to collect, annotate and minimise.
+        source: where groups come from; its position is saved with the weights.
+        learner: what is trained.
+        steps: optimizer steps in all; the method's epochs if None.
+        schedule: of the learning rate.
+        monitors: called after each step, in order; what they remember (`monitors.remembers`) is saved too.
+        checkpoints: where to save; None saves nothing.
+        save_steps: save every so many steps, or after each of which this is true (asked after the monitors); 0 saves
+            only at the end and when interrupted.
+        on_step: told each step's number and metrics, after the monitors. If it fails, that is a warning: a service
+            for metrics that is down ends no run.
+        on_start: told how many steps are done already: 0, or where the run goes on.
+        adjustments: what alarms may turn; saved with the weights.
+
+    Raises:
+        ValueError: the checkpoint is of another method, other settings or other data; the message lists what was and
+            what is. `steps` may change: a finished run can be made longer.
+    """
+    whole = num_steps(method, source)
+    steps = steps or whole
+    schedule, adjustments = schedule or Schedule(), adjustments or Adjustments()
+    ranks = learner.processes
+    made_of = provenance(method, source, learner, schedule) if checkpoints else {}
+    if checkpoints and (state := checkpoints.peek(learner)) is not None:
+        refuse_changes(state.get("made_of", made_of), made_of, checkpoints.folder)
+        checkpoints.load(learner, state)
+        source.position = state["position"]
+        adjustments.rate, adjustments.beta = state.get("adjustments", (1.0, 1.0))
+        for monitor, memory in zip(monitors, state.get("monitors", ()), strict=False):
+            recall(memory_of(monitor), memory)
+    if on_start:
+        ranks.first(lambda: on_start(learner.step))
+    if checkpoints:  # a resumed run reads what the unbroken one remembers
+        learner.reference_folder = checkpoints.folder / "reference"
+    saved = learner.step
+
+    def save() -> None:
+        nonlocal saved
+        if checkpoints and learner.step != saved:
+            known = {
+                "adjustments": [adjustments.rate, adjustments.beta],
+                "monitors": [memory_of(m) for m in monitors],
+            }
+            checkpoints.save(learner, {"position": position, "made_of": made_of, **known})
+            saved = learner.step
+
+    groups_of = method.collect(source)
+    position = source.position
+    with _interrupts() as asked_to_stop:
+        while learner.step < steps:
+            started = time.perf_counter()
+            if source.sampler is not None:
+                source.sampler.load(learner)
+            current = adjustments.turned(method)
+            try:
+                groups = current.annotate(next(groups_of), learner)
+            except TooManyErrors:
+                save()  # a pause: once the reward works again, the run goes on from here
+                raise
+            collected = time.perf_counter()
+            learner.learning_rate = current.learning_rate * schedule.rate(learner.step, steps)
+            metrics = learn(current, groups, learner)
+            position = source.position
+            step = learner.step
+            ended = time.perf_counter()
+            metrics |= {name: float(count) for name, count in source.counts.items()}
+            if source.sampled_scores:
+                metrics["score"] = fmean(source.sampled_scores)
+            metrics["collect_seconds"], metrics["update_seconds"] = collected - started, ended - collected
+            try:
+                for monitor in monitors:
+                    _watch(monitor, step, groups, metrics, ranks)
+            except StopTraining:
+                save()
+                raise
+            except RollBack as alarmed:
+                metrics["rolled_back_to"] = _roll_back(learner, checkpoints, alarmed)
+                saved = (
+                    0  # and save at once, or an interrupted run would go on from weights that were given up
+                )
+                save()
+            finally:
+                if on_step:
+                    _tell(on_step, step, metrics, ranks)
+            # Asked once: a signal between two questions must not skip the save.
+            stop = ranks.any(asked_to_stop())
+            if callable(save_steps):
+                due = ranks.any(save_steps(step))
+            else:
+                due = save_steps > 0 and step % save_steps == 0
+            if stop or due:
+                save()
+            if stop:
+                raise KeyboardInterrupt
+        save()
+
+
+def learn(method: Method, groups: list[Group], learner: Learner) -> dict[str, float]:
+    """All optimizer updates that one batch of annotated groups is worth; together they are one step.
+
+    A method with `updates` says which groups each of them takes, and is sent the metrics of the one before. An update
+    in which no token would be trained is skipped, and counted.
+
+    Returns:
+        the means of the updates' metrics, but `mismatch` of the first (later ones measure the updates themselves, not
+        the sampler), and `updates` and `empty_updates`, which are counts.
+    """
+    step, results, empty = learner.step, list[dict[str, float]](), 0
+    plan: Updates = getattr(method, "updates", _once)(groups)
+    part = next(plan, None)
+    while part is not None:
+        if Totals.of(part).tokens:
+            results.append(learner.update(part, method.loss))
+        else:
+            empty += 1
+        try:
+            part = plan.send(results[-1] if results else {})
+        except StopIteration:
+            part = None
+    learner.step = step + 1
+    names = dict.fromkeys(name for result in results for name in result)
+    metrics = {name: fmean(r[name] for r in results) for name in names}
+    metrics |= {"updates": float(len(results)), "empty_updates": float(empty)}
+    if "mismatch" in metrics:
+        metrics["mismatch"] = results[0]["mismatch"]
+    return metrics
+
+
+def _once(groups: list[Group]) -> Updates:
+    yield groups
+
+
+def _watch(
+    monitor: Monitor, step: int, groups: list[Group], metrics: dict[str, float], ranks: Processes
+) -> None:
+    """Ask a monitor on every rank; if it stops the run or rolls it back on one, it does so on all."""
+    said: list[str | int] | None = None
+    try:
+        monitor(step, groups, metrics)
+    except StopTraining as stop:
+        if ranks.alone:
+            raise
+        said = [str(stop)]
+    except RollBack as alarmed:
+        if ranks.alone:
+            raise
+        said = [str(alarmed), alarmed.before]
+    if found := [x for x in ranks.gather(said) if x is not None]:
+        reason, *before = next((x for x in found if len(x) == 1), found[0])
+        raise RollBack(reason, *before) if before else StopTraining(reason)
+
+
+def _roll_back(learner: Learner, checkpoints: Checkpoints | None, alarmed: RollBack) -> float:
+    """Put the newest checkpoint from before the trouble into the learner, which keeps counting; returns its step."""
+    step = learner.step
+    state = checkpoints.peek(learner, before=alarmed.before) if checkpoints else None
+    if checkpoints is None or state is None:
+        raise StopTraining(
+            f"{alarmed}; there is no checkpoint from before step {alarmed.before} to return to"
+        )
+    checkpoints.load(learner, state)
+    learner.processes.first(lambda: checkpoints.discard(after=state["step"]))
+    learner.step = step
+    warnings.warn(f"{alarmed}; went back to the weights of step {state['step']}", stacklevel=2)
+    return float(state["step"])
+
+
+def _tell(
+    on_step: Callable[[int, dict[str, float]], None], step: int, metrics: dict[str, float], ranks: Processes
+) -> None:
+    try:
+        ranks.first(lambda: on_step(step, metrics))
+    except Exception as error:
+        warnings.warn(
+            f"on_step failed at step {step} ({type(error).__name__}: {error}); training goes on", stacklevel=3
+        )
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Turn the first SIGINT or SIGTERM into a question to ask between steps, so that no step is half done."""
+    asked = False
+
+    def handler(number: int, frame: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: asked
+        return
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -1,0 +1,158 @@
+"""Monitors: functions called after every step. They may add metrics, or stop the run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, MutableMapping, Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import StopTraining
+from ..types import Group
+
+if TYPE_CHECKING:
+    from ..learner import Learner
+
+Monitor = Callable[[int, Sequence[Group], MutableMapping[str, float]], None]
+"""Gets the step's number, its groups (annotated) and its metrics, which it may add to."""
+
+
+Memory = dict[str, Any]
+"""What a monitor knows of earlier steps: plain values, which `train` saves with the weights."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def remembers(memory: Memory) -> Callable[[F], F]:
+    """Say that a monitor keeps all that it remembers in `memory`, so that a resumed run goes on as the unbroken one."""
+
+    def mark(function: F) -> F:
+        function.memory = memory  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def memory_of(function: Callable[..., Any]) -> Memory:
+    """What a monitor, detector or action remembers: the memory itself, not a copy."""
+    memory: Memory = getattr(function, "memory", {})
+    return memory
+
+
+def recall(memory: Memory, saved: Memory) -> None:
+    """Put back what was saved; names that are new since then stay as they are."""
+    for name, value in saved.items():
+        if isinstance(memory.get(name), dict):
+            recall(memory[name], value)
+        elif name in memory:
+            memory[name] = value
+
+
+def scores(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
+    """Add score, and the share of groups that teach nothing because all their scores are equal.
+
+    `score` is of all that was sampled, where the source tells (some methods train on a part of it).
+    `no_signal_right` and `no_signal_wrong` split that share at the score 1: solved, or not solved yet. Of rollouts
+    only: the scores of given pairs and labels say which is better, not how good.
+    """
+    scored = [g.scores for g in groups if g.scores and g.completions[0].logprobs is not None]
+    if not scored:
+        return
+    metrics.setdefault("score", fmean(s for group in scored for s in group))
+    for name in {name for g in groups for name in g.columns if name.startswith("reward/")}:
+        parts = [s for g in groups for s in g.columns.get(name, []) if s is not None]
+        if parts:  # a part of a combined reward; where it abstained it has no score, not 0
+            metrics[name] = fmean(parts)
+    if not (compared := [group for group in scored if len(group) > 1]):
+        return
+    flat = [group for group in compared if max(group) == min(group)]
+    right = sum(group[0] >= 1 for group in flat)
+    metrics["no_signal"] = len(flat) / len(compared)
+    metrics["no_signal_right"] = right / len(compared)
+    metrics["no_signal_wrong"] = (len(flat) - right) / len(compared)
+
+
+def lengths(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
+    """Add the mean length of completions in tokens, and the share that was cut off.
+
+    With `sampling_entropy`, nats a token when it was drawn, if the sampler tells.
+    """
+    completions = [c for g in groups for c in g.completions]
+    metrics["length"] = fmean(len(c.tokens) for c in completions)
+    metrics["cut_off"] = fmean(c.finish_reason == "length" for c in completions)
+    if entropies := [e for c in completions for e in c.entropies or []]:
+        metrics["sampling_entropy"] = fmean(entropies)
+
+
+def sampled_rows(step: int, groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """What a log keeps of rollouts, a row a group; none of given completions, which are in the data."""
+    return [
+        {
+            "step": step,
+            "prompt": group.row.get("prompt"),
+            "completions": [c.text for c in group.completions],
+            "scores": group.scores,
+        }
+        for group in groups
+        if group.completions[0].logprobs is not None
+    ]
+
+
+def kl_to_reference(learner: Learner, every: int = 10) -> Monitor:
+    """Add `kl`, in nats a trained token, to every so many steps of a method that does not compute it itself.
+
+    The k3 estimate, on completions that were just sampled: it is one step late, and needs the reference.
+    """
+
+    def monitor(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
+        if "kl" in metrics or (step - 1) % every:
+            return
+        pairs = zip(groups, learner.reference_logprobs(groups), strict=True)
+        estimates = [
+            math.expm1(q - p) - (q - p)
+            for group, reference in pairs
+            for completion, logprobs in zip(group.completions, reference, strict=True)
+            for p, q, trained in zip(completion.logprobs or [], logprobs, completion.mask, strict=True)
+            if trained
+        ]
+        if estimates:  # none where every completion was cut off and is not trained
+            metrics["kl"] = fmean(estimates)
+
+    return monitor
+
+
+def stop_on_mismatch(limit: float = 0.1) -> Monitor:
+    """Stop when the sampler's log-probabilities leave the learner's: it serves other weights, or computes otherwise.
+
+    Args:
+        limit: nats a token, mean absolute difference on the tokens just sampled.
+    """
+
+    def monitor(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
+        mismatch = metrics.get("mismatch", 0.0)
+        if not mismatch <= limit:  # NaN is no agreement
+            raise StopTraining(
+                f"step {step}: sampler and learner disagree by {mismatch:.3f} nats a token (limit {limit}); "
+                "the sampler may hold old weights, or another temperature or precision"
+            )
+
+    return monitor
+
+
+def stop_on_divergence(patience: int = 3) -> Monitor:
+    """Stop after `patience` steps in a row whose gradient was not finite (such steps are never applied)."""
+    memory: Memory = {"bad": 0}
+
+    @remembers(memory)
+    def monitor(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
+        memory["bad"] = 0 if math.isfinite(metrics.get("grad_norm", 0.0)) else memory["bad"] + 1
+        if memory["bad"] >= patience:
+            raise StopTraining(
+                f"step {step}: the gradient was not finite {memory['bad']} times in a row; lower the learning rate"
+            )
+
+    return monitor
+
+
+DEFAULT: tuple[Monitor, ...] = (scores, lengths)
+"""What every run adds to its metrics."""

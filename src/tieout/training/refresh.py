@@ -1,0 +1,188 @@
+"""Keep a reward model honest while a policy trains on it: sample, label, retrain, go on.
+
+`refreshing` is a monitor. Every so many steps, or as soon as the policy's samples leave the range of scores that the
+reward model gave to its own training data, it samples the policy, has the samples labelled, trains the reward model on
+all labels, and puts the new adapter in the old one's place. What it wrote into its folder is taken up by a later run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..errors import InputError, StopTraining
+from ..learner import AdapterConfig, Learner, load
+from ..learner.checkpoint import save_adapter
+from ..methods import RewardModel
+from ..rewards import Reward
+from ..rewards.scoring.runner import score
+from ..rows import check_rows, read_rows, write_jsonl
+from ..samplers import SamplingParams
+from ..source import Source
+from ..tasks import Task
+from ..types import Group, Row
+from .loop import train
+from .monitors import Memory, Monitor, remembers
+
+Label = Callable[[Sequence[Row], int], list[Row]]
+"""(rows with prompt and completions, step) -> those of them that got `scores`, one a completion."""
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """When a reward model is trained anew, on what, and for how long."""
+
+    folder: Path
+    """Where labels and reward models are kept, one of each a refresh."""
+    label: Label
+    """`by_reward` (a program or a judge), `by_file` (people), or your own."""
+    every: int = 50
+    """Steps of the policy between refreshes; 0: only when the alarm asks."""
+    limit: float = 0.2
+    """The alarm asks when more than this share of a step's scores lies outside what the training data's got, from their
+    1st to their 99th percentile (two in a hundred always do); 1 never asks."""
+    num_prompts: int = 32
+    """Prompts sampled for labels."""
+    group_size: int = 4
+    """Completions of each."""
+    max_new_tokens: int = 256
+    """Of those samples."""
+    steps: int = 50
+    """Optimizer steps of the reward model in each refresh."""
+    method: RewardModel = field(default_factory=RewardModel)
+    """How it is trained."""
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    """The reward adapter's shape: that of the one it goes on from."""
+
+
+def refreshing(
+    refresh: Refresh, reward_model: Path, rows: Sequence[Row], source: Source, learner: Learner
+) -> Monitor:
+    """A monitor that refreshes the reward model beside the learner's policy.
+
+    Args:
+        refresh: when and how.
+        reward_model: the adapter to begin with, of the learner's base.
+        rows: what it was trained on, as pairs or rankings: further training never forgets them.
+        source: of the rollouts; its task's reward is a `SharedReward` over this learner.
+        learner: of the policy.
+
+    Raises:
+        ValueError: there are several processes; each would ask for labels of its own.
+    """
+    if not learner.processes.alone:
+        raise InputError("a reward model is refreshed in one process; start the run without torchrun")
+    labelled = [row for path in sorted(refresh.folder.glob("labels-*.jsonl")) for row in read_rows(path)]
+    known = [*rows, *labelled]
+    adapter = max(refresh.folder.glob("reward-*"), default=reward_model)
+    learner.model.add_reward(adapter)
+    low, high = score_range(learner, source, known)
+    asked = bool(waiting(refresh.folder))
+    memory: Memory = {"since": 0}
+
+    @remembers(memory)
+    def monitor(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
+        nonlocal adapter, low, high, asked
+        seen = [s for group in groups for s in group.scores or []]
+        outside = sum(not low <= s <= high for s in seen) / max(1, len(seen))
+        metrics["reward_drift"] = outside
+        memory["since"] += 1
+        due = asked or (refresh.every and memory["since"] >= refresh.every)
+        if not due and outside <= refresh.limit:
+            return
+        known.extend(_labels(refresh, source, step))
+        adapter = _retrain(refresh, adapter, known, source, learner, step)
+        learner.model.add_reward(adapter)
+        low, high = score_range(learner, source, known)
+        memory["since"], asked, metrics["reward_refreshed"] = 0, False, 1.0
+
+    return monitor
+
+
+def score_range(
+    learner: Learner, source: Source, rows: Sequence[Row], limit: int = 256
+) -> tuple[float, float]:
+    """1st and 99th percentile of what the reward model says of (the newest of) its own training data."""
+    groups = [source.given(row, _texts(row), None) for row in rows[-limit:]]
+    scores = sorted(s for group in learner.scores(groups) for s in group)
+    cut = len(scores) // 100
+    return scores[cut], scores[-1 - cut]
+
+
+def by_reward(reward: Reward) -> Label:
+    """Labels by a program or a judge; a group in which it failed or abstained, or found all alike, is left out."""
+
+    def label(rows: Sequence[Row], step: int) -> list[Row]:
+        found: list[Row] = []
+        for row in rows:
+            outcomes = score(reward, row["completions"], [row["prompt"]] * len(row["completions"]), row)
+            scores = [outcome.worth for outcome in outcomes]
+            if None not in scores and len(set(scores)) > 1:
+                found.append({**row, "scores": scores})
+        return found
+
+    return label
+
+
+def by_file(folder: Path) -> Label:
+    """Labels by people: samples are written into the refresh's folder, and the run stops until their scores lie there.
+
+    Started again, it takes them up at its first step.
+    """
+
+    def label(rows: Sequence[Row], step: int) -> list[Row]:
+        asked = next(iter(waiting(folder)), None)
+        if asked is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            asked = folder / f"samples-{step:06d}.jsonl"
+            write_jsonl(asked, rows)
+        answered = asked.with_name(asked.name.replace("samples", "scored"))
+        if not answered.exists():
+            raise StopTraining(
+                f"step {step}: samples wait for labels in {asked}; write them to {answered.name} beside it, the same "
+                "rows with `scores` (one a completion, higher is better), and start again"
+            )
+        rows = check_rows(read_rows(answered), "ranking", str(answered))
+        found: list[Row] = [row for row in rows if len(set(row["scores"])) > 1]
+        asked.unlink()
+        answered.rename(answered.with_name(answered.name.replace("scored", "used")))
+        return found
+
+    return label
+
+
+def waiting(folder: Path) -> list[Path]:
+    """Samples that people have been asked to label, and that no reward model was trained on yet."""
+    return sorted(folder.glob("samples-*.jsonl"))
+
+
+def _texts(row: Row) -> list[str]:
+    return list(row["completions"]) if "completions" in row else [row["chosen"], row["rejected"]]
+
+
+def _labels(refresh: Refresh, source: Source, step: int) -> list[Row]:
+    """Sample the policy of now, on prompts of its own order, and have the samples labelled."""
+    drawn = replace(source, seed=source.seed + 1, position=step * refresh.num_prompts)
+    params = SamplingParams(refresh.max_new_tokens, seed=step)
+    groups = drawn.rollout(drawn.take(refresh.num_prompts), refresh.group_size, params)
+    rows = [{**g.row, "completions": [c.text for c in g.completions]} for g in groups]
+    found = refresh.label(rows, step)
+    refresh.folder.mkdir(parents=True, exist_ok=True)
+    write_jsonl(refresh.folder / f"labels-{step:06d}.jsonl", found)
+    return found
+
+
+def _retrain(
+    refresh: Refresh, adapter: Path, rows: Sequence[Row], source: Source, learner: Learner, step: int
+) -> Path:
+    """Train the reward model further, in a model of its own (a second base for as long as it takes)."""
+    model = load(
+        learner.model.name, refresh.adapter, start=adapter, device=str(learner.model.device), head="score"
+    )
+    given = Source(Task("labels", lambda split: rows), source.chat, seed=step)
+    judge = Learner(model, refresh.method.learning_rate)
+    train(refresh.method, given, judge, steps=refresh.steps)
+    folder = refresh.folder / f"reward-{step:06d}"
+    save_adapter(judge, folder)
+    return folder

@@ -1,0 +1,1 @@
+"""Names and interfaces of TRL before 1.0."""

@@ -1,0 +1,1 @@
+"""Examine a reward before training on it: gold checks, attacks, calibration."""

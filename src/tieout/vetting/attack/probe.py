@@ -1,0 +1,103 @@
+"""A probe: one completion that a reward should not pay for, and what it would prove if it did."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+from ...rewards.text.sentences import amounts, beside_unknown, content, says_unknown
+from .gold import NUMBER, Gold
+
+CLASSES = (
+    *(
+        "shell",
+        "omission",
+        "constant",
+        "format farming",
+        "stuffing",
+        "contradiction",
+        "regurgitation",
+        "length",
+    ),
+    *("numeric", "json", "reconciliation", "code", "judge", "harness", "composition", "policy"),
+)
+"""What can be found. `policy`: what the policy's own samples showed."""
+
+LONG = 1000
+
+Basis = Literal["empty", "free", "wrong", "form", "omitted", "long", "same"]
+"""Why a probe must not be paid as gold is.
+
+empty     says nothing; must get next to nothing
+free      made without knowing the row's answer
+wrong     made from gold, and what it says is another answer than gold's
+form      breaks the form, whatever it says; the one thing to ask of a reward that judges form only
+omitted   leaves out a field that costs when it is wrong (`against`); must cost too
+long      gold made longer; must not get more than gold
+same      says the same as gold in another way: may be paid or not, but must not make the reward fail
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A completion to try."""
+
+    kind: str
+    """One of CLASSES."""
+    name: str
+    completion: str
+    basis: Basis
+    against: str = ""
+    """If omitted: the same completion with the field there, and wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What probes are made from, besides gold."""
+
+    sources: Sequence[str]
+    """Texts that the answer may be copied from: the prompt, long columns."""
+    others: Sequence[Gold]
+    """Golds of rows that ask for something else."""
+    labels: Sequence[str]
+    """Answers that occur, the most frequent first."""
+    prompt: str
+
+
+def unique(probes: Iterable[Probe], gold: Gold) -> list[Probe]:
+    """Each completion once per basis; none that is gold, or gives gold's answer by chance."""
+    seen: dict[tuple[str, str], Probe] = {}
+    for probe in probes:
+        by_chance = probe.basis in ("free", "form", "empty") and says_gold(probe.completion, gold)
+        if not by_chance and (probe.basis in ("same", "long") or not _is_gold(probe.completion, gold)):
+            seen.setdefault((probe.basis, probe.completion), probe)
+    return list(seen.values())
+
+
+def says_gold(completion: str, gold: Gold) -> bool:
+    """Whether a text that was made without knowing the answer has it all the same: `yes`, or a round number."""
+    if _is_gold(completion, gold) or _refuses_as_gold(completion, gold):
+        return True
+    if gold.kind != "text" or not gold.answer or len(gold.answer) > 40 or len(completion) > 10 * LONG:
+        return False
+    number = gold.number
+    if number is not None:
+        said = (text.replace(",", "") for text in NUMBER.findall(completion) if len(text) < 100)
+        return any(Decimal(text) == number for text in said)
+    whole = rf"(?<!\w){re.escape(gold.answer)}(?!\w)"
+    return re.search(whole, completion, re.IGNORECASE) is not None
+
+
+def _refuses_as_gold(completion: str, gold: Gold) -> bool:
+    """Whether gold says that it does not know, and the text says so too, in whatever words, and nothing else."""
+    if len(completion) > 10 * LONG or not (says_unknown(gold.text) and says_unknown(completion)):
+        return False
+    rest, known = beside_unknown(completion), beside_unknown(gold.text)
+    return content(rest).keys() <= content(known).keys() and set(amounts(rest)) <= set(amounts(known))
+
+
+def _is_gold(completion: str, gold: Gold) -> bool:
+    return " ".join(completion.split()) == " ".join(gold.text.split())

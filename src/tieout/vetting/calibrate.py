@@ -1,0 +1,267 @@
+"""A reward against people: does it pay for what they call good? Asked before training, and again on fresh samples.
+
+Two kinds of rows: `prompt, completion, label` (1 right, 0 wrong, or a share of people in between; `labels` for the
+marks of several people), and `prompt, chosen, rejected` (people preferred the one to the other).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from typing import Any, Literal
+
+from ..errors import InputError
+from ..evidence.evaluate import plain_prompt
+from ..evidence.stats import Estimate, mean
+from ..rewards import Reward
+from ..rewards.scoring.runner import Workers, check_reward, score
+from ..types import Row
+from .reliability import Bin, Drift, calibration_error, drift, faults, kappa, reliability, separation
+
+PAIR_FLOOR, PAIR_GOOD = 0.70, 0.85
+"""Accuracy on pairs below which a reward should not be trained against, and from which thousands of steps are safe."""
+
+
+@dataclass(frozen=True)
+class CalibrationPolicy:
+    """Every threshold of a calibration."""
+
+    floor: float = PAIR_FLOOR
+    """The interval of the agreement must lie above this."""
+    threshold: float = 0.5
+    """A completion that scores at least this counts as called right (rows with labels)."""
+    min_rows: int = 50
+    """Fewer judged rows show nothing."""
+    max_unscored_share: float = 0.05
+    """More rows than this without a score of their own: breaking the reward must not hide what it gets wrong."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was measured, and whether it is enough."""
+
+    kind: Literal["labels", "pairs"]
+    reward: str
+    agreement: Estimate
+    """Share of completions (pairs) where reward and people say the same; a tie counts a half."""
+    people: Estimate
+    """The same between two people, where rows have `labels`."""
+    kappa: float | None
+    """Agreement beyond chance (labels)."""
+    separation: float | None
+    """Chance that a right completion outscores a wrong one (labels)."""
+    calibration_error: float | None
+    """ECE, of scores in [0, 1] (labels)."""
+    bins: list[Bin]
+    drift: Drift | None
+    errored: int
+    """Rows on which the reward failed; those that crashed it count as wrong answers all the same."""
+    abstained: int
+    verdict: Literal["pass", "hold", "fail"]
+    reasons: list[str]
+    policy: CalibrationPolicy
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """What was scored: prompt, completion, label, score (or chosen_score, rejected_score)."""
+
+    def to_plain(self) -> dict[str, Any]:
+        """Everything but the rows, as JSON has it."""
+        return {key: value for key, value in asdict(self).items() if key != "rows"}
+
+
+def calibrate(
+    name: str,
+    reward: Reward | None,
+    rows: Sequence[Row],
+    policy: CalibrationPolicy | None = None,
+    *,
+    fresh: Sequence[Row] = (),
+    progress: Callable[[int], None] | None = None,
+    workers: Workers | None = None,
+) -> Calibration:
+    """Score every row and hold the scores against people.
+
+    Args:
+        name: of the reward, for the report.
+        reward: None if rows carry `score` (or `chosen_score` and `rejected_score`) already.
+        rows: of one of the two kinds.
+        policy: what is enough.
+        fresh: rows of prompt and completion that the policy just wrote, to see whether it has drifted away.
+        progress: told of rows as they are scored.
+        workers: processes that call the reward under a deadline; None: this one does, and nothing can stop it.
+
+    Raises:
+        ValueError: rows of neither kind, or columns that the reward asks for and rows lack.
+    """
+    policy = policy or CalibrationPolicy()
+    kind = kind_of(rows)
+    if reward is not None:
+        for some in filter(None, (rows, fresh)):
+            given = {"completion", "chosen", "rejected", "label", "labels"}
+            check_reward(reward, [c for c in some[0] if c not in given and all(c in row for row in some)])
+    measured = [_measure(kind, reward, row, policy.threshold, progress, workers) for row in rows]
+    scored = [row for row in measured if row.get("status") == "scored"]
+    abstained = sum(row["status"] == "abstained" for row in measured)
+    counts = {"errored": sum("reason" in row for row in measured), "abstained": abstained}
+    clusters = [str(row["prompt"]) for row in scored]
+    agreement = mean([row["agrees"] for row in scored], clusters)
+    bins: list[Bin] = []
+    apart = beyond = error = None
+    if kind == "labels" and scored:
+        scores, labels = [r["score"] for r in scored], [r["label"] for r in scored]
+        bins = reliability(scores, labels, num_bins=min(10, max(2, len(scores) // 30)))
+        apart = separation(scores, labels)
+        beyond = kappa([s >= policy.threshold for s in scores], [y > 0.5 for y in labels])
+        if min(scores) >= 0 and max(scores) <= 1:
+            error = calibration_error(bins)
+    moved = _drift(kind, reward, scored, fresh) if fresh else None
+    verdict, reasons = _judge(policy, kind, agreement, bins, moved, len(rows), counts)
+    return Calibration(
+        kind, name, agreement, _people(rows), beyond, apart, error, bins, moved, counts["errored"],
+        counts["abstained"], verdict, reasons, policy, measured,
+    )  # fmt: skip
+
+
+def kind_of(rows: Sequence[Row]) -> Literal["labels", "pairs"]:
+    """Which kind of rows these are; ValueError that names what is missing."""
+    if not rows:
+        raise InputError("there are no rows to calibrate on")
+    for kind, needed in (("pairs", ("chosen", "rejected")), ("labels", ("completion",))):
+        if all(all(c in row for c in ("prompt", *needed)) for row in rows):
+            if kind == "labels" and not all("label" in row or "labels" in row for row in rows):
+                break
+            return kind  # type: ignore[return-value]
+    raise InputError(
+        "rows must have prompt, completion and label (or labels), or prompt, chosen and rejected; the first has: "
+        + ", ".join(rows[0])
+    )
+
+
+def _measure(
+    kind: str,
+    reward: Reward | None,
+    row: Row,
+    threshold: float,
+    progress: Callable[[int], None] | None,
+    workers: Workers | None,
+) -> dict[str, Any]:
+    """Score one row: its `status`, and if scored, whether reward and people agree (1, 0.5 or 0)."""
+    names = ["chosen", "rejected"] if kind == "pairs" else ["completion"]
+    keys = ["chosen_score", "rejected_score"] if kind == "pairs" else ["score"]
+    result: dict[str, Any] = {"prompt": plain_prompt(row["prompt"]), **{n: row[n] for n in names}}
+    texts = [_text(row[n]) for n in names]
+    if reward is None:
+        result |= {key: row.get(key) for key in keys} | {"status": "scored"}
+        if any(not isinstance(row.get(key), int | float) for key in keys):
+            result["status"] = "abstained"
+    else:
+        outcomes = score(reward, texts, [row["prompt"]] * len(texts), _columns(row), workers)
+        # What a completion crashed counts as wrong, as in training; what failed otherwise has no score.
+        result |= {key: o.worth for key, o in zip(keys, outcomes, strict=True)}
+        statuses = {o.status if o.worth is None else "scored" for o in outcomes}
+        result["status"] = next((s for s in ("errored", "abstained") if s in statuses), "scored")
+        if reasons := [o.reason for o in outcomes if o.reason]:
+            result["reason"] = reasons[0]
+    if kind == "labels":
+        result["label"] = _label(row)
+    if result["status"] == "scored":
+        result["agrees"] = _agrees(kind, result, threshold)
+    if progress:
+        progress(1)
+    return result
+
+
+def _agrees(kind: str, row: Mapping[str, Any], threshold: float) -> float:
+    if kind == "pairs":
+        ahead = row["chosen_score"] - row["rejected_score"]
+        return 0.5 if ahead == 0 else float(ahead > 0)
+    return float((row["score"] >= threshold) == (row["label"] > 0.5))
+
+
+def _label(row: Row) -> float:
+    """1 right, 0 wrong; of several people, the share that says right."""
+    marks = row["labels"] if "labels" in row else [row["label"]]
+    for mark in marks:
+        if not isinstance(mark, bool | int | float) or not 0 <= mark <= 1:
+            raise InputError(f"a label is {mark!r}; expected true, false or a number between 0 and 1")
+    return sum(map(float, marks)) / len(marks)
+
+
+def _people(rows: Sequence[Row]) -> Estimate:
+    """How often two people say the same of one completion: what a reward can hope for."""
+    agreed: list[float] = []
+    clusters: list[str] = []
+    for i, row in enumerate(rows):
+        for one, other in combinations(row.get("labels") or [], 2):
+            agreed.append(float((one > 0.5) == (other > 0.5)))
+            clusters.append(str(i))
+    return mean(agreed, clusters)
+
+
+def _drift(kind: str, reward: Reward | None, scored: Sequence[Row], fresh: Sequence[Row]) -> Drift | None:
+    keys = ["chosen_score", "rejected_score"] if kind == "pairs" else ["score"]
+    known = [row[key] for row in scored for key in keys]
+    new = []
+    for row in fresh:
+        if reward is None:
+            new.append(row.get("score"))
+        else:
+            new += [
+                o.worth for o in score(reward, [_text(row["completion"])], [row["prompt"]], _columns(row))
+            ]
+    values = [s for s in new if isinstance(s, int | float)]
+    return drift(known, values) if known and values else None
+
+
+def _judge(
+    policy: CalibrationPolicy,
+    kind: str,
+    agreement: Estimate,
+    bins: Sequence[Bin],
+    moved: Drift | None,
+    num_rows: int,
+    counts: Mapping[str, int],
+) -> tuple[Literal["pass", "hold", "fail"], list[str]]:
+    """Fail: it is shown to be too low, flat, falling or drifted. Hold: it is not shown to be enough."""
+    fails, holds = faults(bins) if agreement.n >= policy.min_rows and bins else [], []
+    value, low, high = agreement.value, agreement.low, agreement.high
+    if value is None or low is None or high is None:
+        return "hold", ["no row has a score"]
+    shown = f"agreement {value:.3f} [{low:.3f}, {high:.3f}] on {agreement.n} {kind}"
+    if high < policy.floor or (value < policy.floor and agreement.n >= policy.min_rows):
+        fails.append(f"{shown}, below the floor of {policy.floor}")
+    elif agreement.n < policy.min_rows:
+        holds.append(f"{shown}: fewer than {policy.min_rows} show nothing")
+    elif low < policy.floor:
+        holds.append(f"{shown}: not shown to be above the floor of {policy.floor}")
+    unscored = sum(counts.values()) / num_rows
+    if unscored > policy.max_unscored_share:
+        holds.append(f"{unscored:.0%} of the rows have no score of their own ({counts['errored']} errored)")
+    if moved and moved.drifted:
+        fails.append(
+            f"fresh samples have drifted: distance {moved.distance:.2f}, {moved.outside:.0%} outside the range"
+        )
+    if fails or holds:
+        return ("fail" if fails else "hold"), fails + holds
+    good = kind == "pairs" and low >= PAIR_GOOD
+    return "pass", [shown + (f", above {PAIR_GOOD}: good for thousands of steps" if good else "")]
+
+
+def _columns(row: Row) -> dict[str, Any]:
+    """What a reward may ask for: not the marks of people, or it could look them up."""
+    hidden = (
+        "completion",
+        "chosen",
+        "rejected",
+        "label",
+        "labels",
+        "score",
+        "chosen_score",
+        "rejected_score",
+    )
+    return {name: value for name, value in row.items() if name not in hidden}
+
+
+def _text(completion: str | Sequence[Mapping[str, str]]) -> str:
+    """A completion as rewards see it; of messages, what the last one says."""
+    return completion if isinstance(completion, str) else completion[-1]["content"]

@@ -1,0 +1,207 @@
+"""A reward proves itself on rows with gold, before anything is trained on it.
+
+| check | what must hold |
+|---|---|
+| gold | the row's own gold has the highest score: the top of the declared range, or 1 |
+| empty | an empty completion has the lowest: the bottom of the range, or 0 |
+| other gold | another row's gold fails |
+| perturbed | gold with a digit changed (or a word, where there is no digit), and its first half, fail |
+| re-formatted | gold with white space around it, and JSON re-indented or in a fence, scores as gold does |
+| steady | gold scores the same again, alone and beside others |
+
+To fail is to score below gold. A reward that judges form only (`ranged(..., form=True)`) need not tell one row's gold
+from another's: it must fail one of gold repeated, cut in half, or in another script. It is a proof of these six
+things, on these rows, and of nothing else: `tieout attack` looks for holes.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from ..errors import InputError
+from ..rewards import Reward
+from ..rewards.processes.workers import Workers
+from ..rewards.scoring.attribution import Call
+from ..rewards.scoring.outcomes import Outcome, judges_form, reward_name, reward_range
+from ..rewards.scoring.runner import check_reward, score_groups
+from ..types import Row
+
+CHECKS = ("gold", "empty", "other gold", "perturbed", "re-formatted", "steady")
+MIN_SHARE = 0.95
+"""Of the other rows' golds, so many must fail: two questions may have the same answer."""
+
+
+@dataclass
+class Check:
+    """How often something held, and where it did not."""
+
+    name: str
+    passed: int = 0
+    failures: list[str] = field(default_factory=list)
+    min_share: float = 1.0
+
+    @property
+    def tried(self) -> int:
+        """Passed or not."""
+        return self.passed + len(self.failures)
+
+    @property
+    def holds(self) -> bool:
+        """Whether it held often enough; what was never tried holds."""
+        return self.passed >= self.min_share * self.tried
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What `prove` found."""
+
+    reward: str
+    num_rows: int
+    checks: tuple[Check, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether every check does, and gold was scored at all."""
+        return all(check.holds for check in self.checks) and self.checks[0].tried > 0
+
+
+@dataclass(frozen=True)
+class _Try:
+    check: str
+    index: int
+    completion: str
+    row: Row
+
+
+def prove(reward: Reward, rows: Sequence[Row], workers: Workers | None = None, seed: int = 0) -> Proof:
+    """Try the reward on every row.
+
+    Args:
+        reward: any reward.
+        rows: with `prompt`, `completion` = gold, and the columns that the reward asks for.
+        workers: where to run it; None: in this process.
+        seed: of the perturbations.
+
+    Raises:
+        ValueError: a row has no gold, or the reward asks for a column that rows lack.
+    """
+    if not rows:
+        raise InputError("no rows to prove the reward on")
+    check_reward(reward, [column for column in rows[0] if all(column in row for row in rows)])
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row.get("completion"), str) or not row["completion"].strip():
+            raise InputError(f"row {number} has no gold in column 'completion'; it has: {', '.join(row)}")
+    form = judges_form(reward)
+    low, high = reward_range(reward) or (0.0, 1.0)
+    rng = random.Random(seed)
+    tries = [one for i in range(len(rows)) for one in _tries(i, rows, form, high <= 0, rng)]
+    # Alone, as most tries: gold beside others is what `steady` is for.
+    calls = [Call([t.completion], [t.row.get("prompt", "")], t.row) for t in tries]
+    golds = [
+        Call([row["completion"], "", row["completion"]], [row.get("prompt", "")] * 3, row) for row in rows
+    ]
+    outcomes = score_groups(reward, [*golds, *calls], workers)
+    checks = {name: Check(name, min_share=MIN_SHARE if name == "other gold" else 1.0) for name in CHECKS}
+    best: list[float | None] = []
+    for row, (gold, _empty, again) in zip(rows, outcomes, strict=False):
+        best.append(gold.score)
+        if gold.status == "abstained":
+            continue
+        _add(
+            checks["gold"], gold.score is not None and abs(gold.score - high) < 1e-6, row["completion"], gold
+        )
+        _add(checks["steady"], gold.score == again.score, row["completion"], again)
+    broken: dict[int, list[tuple[_Try, Outcome]]] = {}
+    for one, (outcome,) in zip(tries, outcomes[len(rows) :], strict=True):
+        gold_score = best[one.index]
+        if gold_score is None:
+            continue
+        if form and one.check == "perturbed":
+            broken.setdefault(one.index, []).append((one, outcome))
+        else:
+            _add(
+                checks[one.check], _as_expected(one.check, outcome, gold_score, low), one.completion, outcome
+            )
+    for index, attempts in broken.items():
+        fails = any(_as_expected("perturbed", outcome, best[index] or 0.0, low) for _, outcome in attempts)
+        _add(checks["perturbed"], fails, attempts[0][0].completion, attempts[0][1])
+    return Proof(reward_name(reward), len(rows), tuple(checks.values()))
+
+
+def _as_expected(check: str, outcome: Outcome, gold: float, low: float) -> bool:
+    worth = outcome.worth
+    if check == "re-formatted" or check == "steady":
+        return worth == gold
+    if worth is None:
+        return outcome.status == "abstained" and check == "other gold"
+    return worth <= low + 1e-6 if check == "empty" else worth < gold
+
+
+def _add(check: Check, holds: bool, completion: str, outcome: Outcome) -> None:
+    if holds:
+        check.passed += 1
+    else:
+        said = outcome.reason or f"{outcome.status} {outcome.score}"
+        check.failures.append(f"{completion[:160]!r}: {said}")
+
+
+def _tries(index: int, rows: Sequence[Row], form: bool, penalty: bool, rng: random.Random) -> Iterator[_Try]:
+    row, gold = rows[index], rows[index]["completion"]
+    yield _Try("steady", index, gold, row)
+    if not penalty:
+        yield _Try("empty", index, "", row)
+    if form:
+        for text in (" ".join([gold] * 200), gold[: len(gold) // 2], gold.translate(FOREIGN)):
+            yield _Try("perturbed", index, text, row)
+    else:
+        other = rows[(index + 1 + rng.randrange(max(1, len(rows) - 1))) % len(rows)]["completion"]
+        if other != gold:
+            yield _Try("other gold", index, other, row)
+        for text in perturbed(gold, rng):
+            yield _Try("perturbed", index, text, row)
+    for text in reformatted(gold):
+        yield _Try("re-formatted", index, text, row)
+
+
+FOREIGN = {ord(a): ord(b) for a, b in zip("abcdefghiklmnopqrstuvz", "абцдефгхиклмнопярстувз", strict=True)}
+"""Latin letters as Cyrillic ones."""
+
+
+def perturbed(gold: str, rng: random.Random) -> list[str]:
+    """Gold with one digit changed, or one word where it has no digit; and its first half.
+
+    >>> perturbed("7", random.Random(0))
+    ['8', '']
+    """
+    digits = [i for i, character in enumerate(gold) if character in "0123456789"]
+    # The first digit of a number, which no tolerance forgives.
+    leading = [i for i in digits if i == 0 or not re.match(r"[0-9.,]", gold[i - 1])]
+    if leading:
+        place = rng.choice(leading)
+        digit = rng.choice([d for d in "123456789" if d != gold[place]])
+        changed = gold[:place] + digit + gold[place + 1 :]
+    else:
+        spans = [match.span() for match in re.finditer(r"\w+", gold)] or [(0, len(gold))]
+        start, end = max(spans, key=lambda span: span[1] - span[0])
+        changed = gold[:start] + "zorblax" + gold[end:]
+    return [changed, gold[: len(gold) // 2]]
+
+
+def reformatted(gold: str) -> list[str]:
+    """Gold that says the same: white space around it; JSON indented, and in a fence.
+
+    >>> reformatted("7")
+    ['  7 \\n']
+    """
+    texts = [f"  {gold} \n"]
+    try:
+        value = json.loads(gold)
+    except ValueError:
+        return texts
+    if isinstance(value, dict | list):
+        texts += [json.dumps(value, indent=2, ensure_ascii=False), f"```json\n{gold}\n```"]
+    return texts

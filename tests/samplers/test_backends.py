@@ -1,0 +1,218 @@
+"""How a model is decoded: the fastest way that gives its own log-probabilities, and no other in silence."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from random_groups import VOCABULARY, random_groups
+from tieout.learner import AdapterConfig, Model, load
+from tieout.samplers import SamplingParams
+from tieout.samplers.local import backends as paths
+from tieout.samplers.local.backends import PATHS, DecodeJob, PathName, choose, disagreement
+from tieout.samplers.local.cpu.lean import LeanStep
+from tieout.samplers.local.decoder import SharedStep
+from tieout.samplers.local.kv_cache import KVCache
+from tieout.samplers.local.sampler import LocalSampler
+from tieout.samplers.local.sampling import Request
+
+ModelFolder = Callable[[str], Path]
+PROMPTS = [g.prompt for g in random_groups([(23, [1]), (3, [1]), (40, [1])], seed=9)]
+PARAMS = SamplingParams(max_new_tokens=20, seed=2)
+
+
+@pytest.fixture(autouse=True)
+def nothing_known() -> Iterator[None]:
+    paths._chosen.clear()
+    yield
+    paths._chosen.clear()
+
+
+def chosen(model: Model) -> paths.Choice:
+    with model.merged() as network, torch.no_grad():
+        return choose(model, network)
+
+
+def decode(model: Model, path: PathName, params: SamplingParams = PARAMS) -> list[list[Request]]:
+    requests = [[Request.make(params, 3 * i + k) for k in range(3)] for i in range(len(PROMPTS))]
+    with model.merged() as network:
+        PATHS[path](network, DecodeJob(PROMPTS, requests, params, range(8), 6))
+    return requests
+
+
+def own(model: Model, prompt: list[int], tokens: list[int]) -> torch.Tensor:
+    """[C, V] log-probabilities of a plain forward."""
+    with torch.no_grad(), model.merged() as network:
+        logits = network(input_ids=torch.tensor([prompt + tokens])).logits[0]
+    return logits[len(prompt) - 1 : -1].log_softmax(-1)
+
+
+@pytest.mark.parametrize(
+    ("family", "path"),
+    [
+        *((f, "lean") for f in ["llama", "qwen2", "qwen3", "mistral", "gemma3"]),
+        ("gemma2", "plain"),  # transformers' continuous batching leaves out its soft cap
+        ("qwen3_next", "plain"),  # and does not know linear attention
+    ],
+)
+def test_the_fastest_path_that_is_right(tiny_model: ModelFolder, family: str, path: str) -> None:
+    model = load(str(tiny_model(family)), AdapterConfig(rank=2, targets="q_proj,v_proj", dropout=0.1))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        choice = chosen(model)
+    said = [str(w.message) for w in caught if "the sampler decodes" in str(w.message)]
+    assert choice.path == path, choice.reason
+    if path == "lean":
+        assert choice.reason == ""
+        assert not said
+    else:
+        assert len(said) == 1
+        assert "its prompts cannot be shared" in said[0]
+        assert "batched: " in said[0]
+    assert chosen(model) is choice  # asked once
+
+
+@pytest.mark.parametrize("path", ["lean", "shared", "plain"])
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_every_path_draws_the_same(tiny_model: ModelFolder, family: str, path: PathName) -> None:
+    """Tokens, and the log-probabilities and entropies of a plain forward."""
+    model = load(str(tiny_model(family)))
+    expected = decode(model, "plain")
+    for prompt, group, other in zip(PROMPTS, decode(model, path), expected, strict=True):
+        assert [r.tokens for r in group] == [r.tokens for r in other]
+        for request in group:
+            logprobs = own(model, prompt, request.tokens)
+            picked = logprobs.gather(-1, torch.tensor(request.tokens)[:, None])[:, 0]
+            assert torch.allclose(torch.tensor(request.logprobs), picked, atol=2e-5)
+            entropy = -(logprobs.exp() * logprobs).sum(-1)
+            assert torch.allclose(torch.tensor(request.entropies), entropy, atol=2e-5)
+
+
+def test_continuous_batching_of_transformers_serves_what_ours_does_not(tiny_model: ModelFolder) -> None:
+    """A model loaded with another attention: right log-probabilities, stop tokens, repeatable, and a warning."""
+    model = load(str(tiny_model("llama")))
+    model.causal.set_attn_implementation("sdpa")
+    state = torch.random.get_rng_state()
+    with pytest.warns(UserWarning, match=r"'batched' path.*brings its own attention \(sdpa\)"):
+        assert chosen(model).path == "batched"
+    first, again = (decode(model, "batched") for _ in range(2))
+    assert [(r.tokens, r.logprobs) for g in first for r in g] == [
+        (r.tokens, r.logprobs) for g in again for r in g
+    ]
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert model.causal.config._attn_implementation == "sdpa"
+    for prompt, group in zip(PROMPTS, first, strict=True):
+        assert len({tuple(r.tokens) for r in group}) == 3
+        for request in group:
+            picked = own(model, prompt, request.tokens).gather(-1, torch.tensor(request.tokens)[:, None])[
+                :, 0
+            ]
+            assert torch.allclose(torch.tensor(request.logprobs), picked, atol=2e-5)
+            assert not any(t < 8 for t in request.tokens[:-1])
+            assert request.tokens[-1] < 8 or len(request.tokens) == PARAMS.max_new_tokens
+    greedy = SamplingParams(max_new_tokens=20, temperature=0)
+    assert [[r.tokens for r in g] for g in decode(model, "batched", greedy)] == [
+        [r.tokens for r in g] for g in decode(model, "plain", greedy)
+    ]
+
+
+# ---------------------------------------------------------------- planted faults
+
+
+def forget_the_prompt(self: KVCache, layer: int, query: torch.Tensor, *rest: Any) -> torch.Tensor:
+    """The prompt's part is read with too small a weight."""
+    return read(self, layer, query * 0.9, *rest)
+
+
+def stale_column(self: KVCache) -> None:
+    """Rows that begin late see what stood in their row before."""
+    begin(self)
+    self.aligned, self.wrapped = True, False
+
+
+read, begin, lean_step, shared_step = KVCache.read, KVCache.begin, LeanStep.__call__, SharedStep.__call__
+
+
+@pytest.mark.parametrize(("name", "fault"), [("read", forget_the_prompt), ("begin", stale_column)])
+def test_a_faulty_cache_is_not_used(
+    tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch, name: str, fault: Any
+) -> None:
+    model = load(str(tiny_model("llama")))
+    monkeypatch.setattr(KVCache, name, fault)
+    with pytest.warns(
+        UserWarning, match=r"'batched' path, not the fastest: lean: log-prob.* shared: log-prob"
+    ):
+        assert chosen(model).path == "batched"
+    assert model.causal.config._attn_implementation == "tieout"
+
+
+def test_a_faulty_lean_step_is_not_used(tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hidden states are a thousandth off: the general step serves, and says so once."""
+    model = load(str(tiny_model("qwen3")))
+    monkeypatch.setattr(LeanStep, "__call__", lambda self, *given: lean_step(self, *given) * 1.001)
+    drawing = LocalSampler(model)
+    with pytest.warns(UserWarning, match="'shared' path, not the fastest: lean: log-probabilities differ by"):
+        drawing.sample(PROMPTS, 1, PARAMS)
+    assert drawing.choice is not None
+    assert drawing.choice.path == "shared"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        drawing.sample(PROMPTS, 1, PARAMS)
+
+
+def test_an_unknown_family_takes_the_general_step_without_alarm(
+    tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load(str(tiny_model("llama")))
+    monkeypatch.setattr("tieout.samplers.local.cpu.lean.FAMILIES", {"other"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        choice = chosen(model)
+    assert choice == paths.Choice("shared", "lean: llama is not among other")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: config.update({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}),
+        lambda config: config.update({"model_type": "granite"}),
+    ],
+)
+def test_what_the_lean_step_cannot_do_it_refuses(tiny_model: ModelFolder, change: Any) -> None:
+    model = load(str(tiny_model("llama")))
+    change(model.causal.config)
+    with pytest.raises(paths.NotLean):
+        LeanStep(model.causal)
+
+
+def test_the_check_sees_what_a_plain_forward_sees(tiny_model: ModelFolder) -> None:
+    """A decoder of other weights fails it, one of the same passes, and one that ends in an error says which."""
+    model = load(str(tiny_model("llama")))
+
+    def other(network: Any, work: DecodeJob) -> None:
+        with torch.no_grad():
+            network.model.norm.weight.mul_(1.001)
+            PATHS["plain"](network, work)
+            network.model.norm.weight.div_(1.001)
+
+    def broken(network: Any, work: DecodeJob) -> None:
+        raise RuntimeError("no such kernel")
+
+    assert disagreement(model.causal, PATHS["plain"]) is None
+    assert "nats" in str(disagreement(model.causal, other))
+    assert disagreement(model.causal, broken) == "it failed with RuntimeError: no such kernel"
+
+
+def test_entropy_of_a_flat_distribution(tiny_model: ModelFolder) -> None:
+    model = load(str(tiny_model("llama")))
+    with torch.no_grad():
+        model.causal.get_output_embeddings().weight.zero_()
+    for group in decode(model, "lean"):
+        for request in group:
+            assert request.entropies == pytest.approx([math.log(VOCABULARY)] * len(request.tokens), abs=1e-5)

@@ -1,0 +1,105 @@
+"""The attack on every reward that is registered finds nothing: one that is added later is attacked too."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import pytest
+from planted_rewards import CODE, SUMS, TAGS, WORDS
+
+from tieout.rewards import REWARDS, load_reward
+from tieout.rewards.library.judge import Judge
+from tieout.samplers.mock import MockSampler
+from tieout.sandbox.isolation import available
+from tieout.tasks import load_task
+from tieout.types import Prompt, Row
+from tieout.vetting.attack import Attack, attack
+
+FORM = {"language", "length", "overlong", "repetition", "tags"}
+
+
+@cache
+def _task_rows(name: str) -> list[Row]:
+    rows = load_task(name).rows("train")[:12]
+    # One whose passages lack the answer first: there gold is to say so.
+    return sorted(rows, key=lambda row: (bool(row.get("answer")), row is not rows[0]))[-9:]
+
+
+def _reconciled_rows() -> list[Row]:
+    rows = []
+    for i in range(4):
+        values = {"Assets": 100 + 9 * i, "Liabilities": 60 + 2 * i, "StockholdersEquity": 37 + 7 * i}
+        values["MinorityInterest"] = 3
+        evidence = {name: f"{name} | {value}" for name, value in values.items()}
+        source = f"Balance sheet of company {i}\n" + "\n".join(f"{line} | 7" for line in evidence.values())
+        share = round(100 * values["Liabilities"] / values["Assets"], 1)
+        ratio = {"numerator": "Liabilities", "denominator": "Assets", "digits": 1, "percent": True}
+        gold = {"figures": values, "ratios": {"debt": share}, "citations": evidence}
+        rows.append(
+            {
+                "prompt": f"Extract the balance sheet.\n{source}",
+                "figures": values,
+                "ratios": {"debt": ratio},
+                "source": source,
+                "evidence": evidence,
+                "completion": json.dumps(gold),
+            }
+        )
+    return rows
+
+
+def _numeric_rows() -> list[Row]:
+    golds = ["(5,062)", "$1,496.5 million", "8.4%", "25 bps"]
+    return [{"prompt": f"What was item {i}?", "answer": g, "completion": g} for i, g in enumerate(golds)]
+
+
+ROWS: dict[str, Callable[[], Sequence[Row]]] = {
+    **dict.fromkeys(FORM, lambda: TAGS),
+    **dict.fromkeys(("citation_accuracy", "faithfulness", "rag", "relevance"), lambda: _task_rows("rag")),
+    "summary": lambda: _task_rows("summaries"),
+    "code": lambda: CODE,
+    "exact": lambda: [{**row, "answer": row["label"]} for row in WORDS],
+    "finance_statements": lambda: _task_rows("finance_statements"),
+    "numeric": _numeric_rows,
+    "reconciled": _reconciled_rows,
+}
+
+
+def attacked(reward: Any, rows: Sequence[Row], **options: Any) -> Attack:
+    return attack(reward, rows, seconds=60.0, **{"max_rows": 2, "num_search": 30, **options})
+
+
+def test_every_registered_reward_is_attacked() -> None:
+    assert set(ROWS) == set(REWARDS), "give rows for the new reward in ROWS"
+
+
+@pytest.mark.parametrize("name", sorted(REWARDS))
+def test_no_exploit_in_the_library(name: str) -> None:
+    options: dict[str, Any] = {}
+    if name == "code":
+        if not any(i.works and i.backend != "landlock" for i in available()):
+            pytest.skip("no namespaces here")
+        options = {"num_search": 0, "classes": ("code", "constant")}
+    result = attacked(load_reward(name), ROWS[name](), **options)
+    assert result.form_only == (name in FORM)
+    assert sum(result.probes.values()) > 40
+    assert result.findings == []
+
+
+def test_no_exploit_of_a_judge_that_keeps_to_its_marks() -> None:
+    def reply(prompt: Prompt) -> str:
+        system, user = (turn["content"] for turn in prompt)  # type: ignore[index, union-attr]
+        (mark,) = re.findall(r'"mark": "([0-9a-f]+)"', system)
+        said = dict(re.findall(rf"\[([a-z ]+) {mark}\]\n(.*?)\n\[end of \1 {mark}\]", user, re.DOTALL))
+        answers = re.findall("answer:(.*)", said["completion"])
+        grade = 5 if [answer.strip() for answer in answers] == [said["target"]] else 1
+        return "Reasons.\n" + json.dumps({"mark": mark, "score": grade})
+
+    judge = Judge(MockSampler(reply), "5: the answer is right. 1: it is wrong.", shows=("target",))
+    result = attacked(judge, SUMS, max_rows=1)
+    assert result.findings == []
+    assert result.probes["judge"] > 10

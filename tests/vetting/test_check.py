@@ -1,0 +1,178 @@
+"""`tieout reward check`: the library proves itself, and rewards with a known hole do not."""
+
+from __future__ import annotations
+
+import doctest
+import functools
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import scripted_rewards as scripted
+
+import tieout.rewards.scoring.outcomes
+import tieout.vetting.check
+from tieout.cli import reward as command
+from tieout.rewards import REWARDS, load_reward
+from tieout.rewards.library.exact import exact
+from tieout.rewards.library.format import language, length, overlong, repetition, tags
+from tieout.rewards.library.numeric import numeric
+from tieout.rewards.library.rag import citation_accuracy, faithfulness, groundedness, relevance
+from tieout.rewards.scoring.runner import Workers, combine, reward_range
+from tieout.tasks import load_task
+from tieout.vetting.check import Proof, prove
+
+NUMBERS = [
+    {"prompt": "?", "answer": a, "completion": a}
+    for a in ("(5,062)", "$1,496.5", "36%", "25 bps", "$(9.8) million")
+]
+TALK = [
+    {
+        "prompt": "?",
+        "completion": f"<think>The sum of {i} and {i} is what is asked.</think><answer>{2 * i}</answer>",
+    }
+    for i in range(10, 20)
+]
+
+
+def failing(proof: Proof) -> list[str]:
+    return [check.name for check in proof.checks if not check.holds]
+
+
+def test_the_examples_run() -> None:
+    for module in (tieout.rewards.scoring.outcomes, tieout.vetting.check):
+        assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.parametrize("task", ["finance_statements", "rag", "summaries"])
+def test_the_reward_of_every_task_proves_itself(task: str) -> None:
+    loaded = load_task(task)
+    assert loaded.reward is not None
+    proof = prove(loaded.reward, list(loaded.rows("test"))[:40])
+    assert proof.holds, [check for check in proof.checks if not check.holds]
+    assert all(check.tried >= 38 for check in proof.checks)
+
+
+def test_exact_and_numeric_prove_themselves() -> None:
+    assert prove(numeric, NUMBERS).holds
+    assert prove(exact, NUMBERS).holds
+    assert prove(exact, [{"prompt": "?", "answer": w, "completion": w} for w in ("net income", "cost")]).holds
+
+
+@pytest.mark.parametrize(
+    "reward", [tags, language, length, repetition, functools.partial(overlong, max_chars=1200)]
+)
+def test_rewards_for_form_prove_themselves_on_form(reward: Any) -> None:
+    proof = prove(reward, TALK)
+    assert proof.holds, [check for check in proof.checks if not check.holds]
+
+
+def test_parts_of_rag_judge_a_part_and_the_proof_says_which() -> None:
+    """Alone, none of them is a reward to train on: faithfulness pays for another fact of the passages."""
+    rows = [row for row in load_task("rag").rows("test") if row["answer"]][:20]
+    assert failing(prove(relevance, rows)) == ["perturbed"]
+    assert failing(prove(faithfulness, rows)) == ["perturbed"]
+    assert failing(prove(citation_accuracy, rows)) == []
+    assert failing(prove(groundedness, rows)) == ["other gold", "perturbed"]
+
+
+def first_number(completions: Sequence[str], answer: Sequence[str], **_: Any) -> list[float]:
+    """The hole that everyone writes: any text with the right digits somewhere."""
+    return [
+        float(bool(set(re.findall(r"[0-9.]+", c)) & set(re.findall(r"[0-9.]+", a))))
+        for c, a in zip(completions, answer, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reward", "fails"),
+    [
+        (lambda completions, **_: [1.0] * len(completions), ["empty", "other gold", "perturbed"]),
+        (lambda completions, **_: [0.0] * len(completions), ["gold", "other gold", "perturbed"]),
+        (lambda completions, **_: [float(bool(c)) for c in completions], ["other gold", "perturbed"]),
+        (lambda completions, answer, **_: [float(c == a) for c, a in zip(completions, answer, strict=True)],
+         ["re-formatted"]),
+        (lambda completions, answer, **_: [float(a[:1] in c) for c, a in zip(completions, answer, strict=True)],
+         ["perturbed"]),
+        (lambda completions, **_: [float(len(completions) == 1 or i == 0) for i, _c in enumerate(completions)],
+         ["empty", "other gold", "perturbed", "steady"]),
+        (scripted.raises, ["gold", "empty", "other gold", "perturbed", "re-formatted"]),
+        (scripted.not_a_number, ["gold"]),
+    ],
+)  # fmt: skip
+def test_rewards_with_holes_do_not_pass(reward: Any, fails: list[str]) -> None:
+    found = failing(prove(reward, NUMBERS))
+    assert found
+    assert set(found) & set(fails)
+
+
+def test_a_combined_reward_is_proven_as_a_whole() -> None:
+    assert prove(combine({exact: 1.0, length: 0.1}), NUMBERS).holds
+    unproven = prove(combine({exact: 1.0, numeric: -0.5}), NUMBERS)
+    assert not unproven.holds
+
+
+def test_rows_without_gold_are_refused() -> None:
+    with pytest.raises(ValueError, match="row 1 has no gold in column 'completion'; it has: prompt, answer"):
+        prove(exact, [{"prompt": "?", "answer": "a"}])
+    with pytest.raises(ValueError, match="no rows"):
+        prove(exact, [])
+    with pytest.raises(ValueError, match="needs column 'answer'"):
+        prove(exact, TALK)
+
+
+def test_every_reward_of_the_library_declares_its_range_and_says_what_it_is() -> None:
+    for name in REWARDS:
+        reward = load_reward(name)
+        assert reward_range(reward) is not None, name
+        assert len((reward.__doc__ or "").split()) > 5, name
+
+
+# ---- the command
+
+
+def rows_file(folder: Path, rows: Sequence[dict[str, Any]]) -> str:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_the_command_proves_a_reward_of_the_library(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = [{"prompt": row["prompt"], "answer": row["answer"]} for row in NUMBERS]  # gold is the answer
+    out = tmp_path / "out.json"
+    command.main(["check", "numeric", "--data", rows_file(tmp_path, answers), "--json", str(out)])
+    assert "proven on these rows" in capsys.readouterr().out
+    found = json.loads(out.read_text())
+    assert found["holds"]
+    assert {check["name"]: len(check["failures"]) for check in found["checks"]} == dict.fromkeys(
+        tieout.vetting.check.CHECKS, 0
+    )
+
+
+def test_the_command_fails_a_reward_with_a_hole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("def cheap(completions, **_):\n    return [1.0 if c else 0.0 for c in completions]\n")
+    with pytest.raises(SystemExit) as stop:
+        command.main(["check", f"{file}:cheap", "--data", rows_file(tmp_path, NUMBERS), "--workers", "1"])
+    assert stop.value.code == 1
+    shown = capsys.readouterr().out
+    assert "NOT proven" in shown
+    assert "other gold: " in shown
+
+
+def test_the_command_lists_the_library(capsys: pytest.CaptureFixture[str]) -> None:
+    command.main(["list"])
+    assert set(REWARDS) - {"code"} <= set(re.findall(r"[a-z_]{3,}", capsys.readouterr().out))
+    with pytest.raises(ValueError, match="no command 'reward prove'"):
+        command.main(["prove"])
+
+
+def test_a_declared_range_is_kept_through_partial_and_workers() -> None:
+    assert reward_range(functools.partial(length, max_words=3)) == (-1.0, 0.0)
+    with Workers(1) as workers:
+        assert prove(functools.partial(length, max_words=40), TALK, workers).holds
