@@ -685,9 +685,9 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     [
         "shipping.candidate:shutil.copytree",
         "storage.atomic:seal",
-        "ship:render",
-        "atomic:Path.rename",
-        "atomic:sync",
+        "shipping.candidate:render",
+        "storage.atomic:Path.rename",
+        "storage.atomic:sync",
     ],
 )
 def test_killed_half_way_it_ships_all_or_nothing(
