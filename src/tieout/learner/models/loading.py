@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from peft import PeftModel, get_peft_model
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from ... import embedded
 from ...chat.template import Chat
@@ -26,23 +26,15 @@ from .adapters import (
     VALUE,
     AdapterConfig,
     add_frozen,
-    four_bits,
     lora_config,
     start_from,
     tuner_layers,
     using,
 )
-from .architecture import (
-    attention_for,
-    check_head,
-    decoder_of,
-    head_of,
-    text_config,
-    why_not_packed,
-    without_dropout,
-)
+from .architecture import decoder_of, head_of, text_config, why_not_packed
+from .bases import Bases, load_base
 from .output_head import Head
-from .scalar_head import ScalarHead, ScalarKind, adapter_score, checkpoint_score, load_value
+from .scalar_head import ScalarHead, ScalarKind, adapter_score, load_value
 
 __all__ = [
     "POLICY",
@@ -61,7 +53,7 @@ __all__ = [
 ]
 
 
-@dataclass
+@dataclass(eq=False)
 class Model:
     """A network, its tokenizer, and how to reach its frozen reference."""
 
@@ -197,6 +189,8 @@ def load(
     keep_reference: bool = False,
     head: ScalarKind | None = None,
     value_adapter: bool = False,
+    four_bits: bool = False,
+    bases: Bases | None = None,
 ) -> Model:
     """Load a base by hub id, local folder or `tieout-base`, and put an adapter on it.
 
@@ -212,6 +206,9 @@ def load(
         head: a scalar head to add: `score` makes a reward model, `value` is for PPO. A head that was saved with the
             checkpoint or adapter is taken up; what was a reward model is one again without being asked.
         value_adapter: the value head reads an adapter of its own instead of the policy's.
+        four_bits: load the base in 4 bits, as it is for an adapter of method `qlora`, also without `adapter`.
+        bases: where a base that is loaded already is taken from; the model that had it before is then closed. None, and
+            full fine-tuning, which changes the base: load it from disk.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
@@ -219,10 +216,14 @@ def load(
     if own is not None and start is not None:
         raise InputError(f"{own} is an adapter, and start={start} names another: give one of the two")
     start = start or own
-    tokenizer, network, tensors = _load_base(name, source, dtype, device, adapter)
+    four_bits = four_bits or (adapter is not None and adapter.method == "qlora")
+    if adapter is not None and adapter.method == "full":
+        bases = None
+    base = (bases.borrow if bases else load_base)(name, source, dtype, device, four_bits)
+    network, tensors = base.network, base.score
     if start is not None and (Path(start) / "adapter_config.json").exists():
         tensors = adapter_score(Path(start)) or tensors
-    model = _with_adapter(Model(network, tokenizer, name), adapter, start, seed, keep_reference)
+    model = _with_adapter(Model(network, base.tokenizer, name), adapter, start, seed, keep_reference)
     if tensors is not None:
         model.score = ScalarHead.of(tensors, model.device)
     elif head == "score":
@@ -232,40 +233,9 @@ def load(
         _add_value(model, adapter, start or Path(source), seed, value_adapter)
     for scalar in filter(None, (model.score, model.value)):
         scalar.linear.requires_grad_(adapter is not None)
+    if bases is not None:
+        bases.lend(base, model, source, dtype, device, four_bits)
     return model
-
-
-def _load_base(
-    name: str, source: str, dtype: torch.dtype, device: str, adapter: AdapterConfig | None
-) -> tuple[Any, PreTrainedModel, dict[str, torch.Tensor] | None]:
-    """Tokenizer, frozen network, and the score head if the checkpoint is a sequence classifier."""
-    options: dict[str, Any] = {}
-    if adapter is not None and adapter.method == "qlora":
-        options = {"quantization_config": four_bits(dtype, device), "device_map": {"": device}}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        config = without_dropout(AutoConfig.from_pretrained(source))
-        classifier = any(a.endswith("ForSequenceClassification") for a in config.architectures or [])
-        if classifier:  # it has no output layer; tied to the embedding, the unused one costs nothing
-            config.get_text_config().tie_word_embeddings = config.tie_word_embeddings = True
-        network = AutoModelForCausalLM.from_pretrained(
-            source,
-            config=config,
-            dtype=dtype,
-            use_safetensors=True,
-            attn_implementation=attention_for(config),
-            **options,
-        )
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"model {name!r} could not be loaded: expected the folder of a causal language model with "
-            f"config.json, tokenizer and *.safetensors, or a hub id that is reachable or cached ({error})"
-        ) from error
-    if not options:
-        network = network.to(device)
-    network.eval().requires_grad_(False)
-    check_head(network, name)
-    return tokenizer, network, checkpoint_score(source) if classifier else None
 
 
 def _with_adapter(

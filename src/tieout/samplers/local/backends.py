@@ -79,19 +79,19 @@ class Choice:
     reason: str = ""
 
 
-_chosen: WeakKeyDictionary[Any, Choice] = WeakKeyDictionary()
+_chosen: WeakKeyDictionary[Model, Choice] = WeakKeyDictionary()
 
 
 def choose(model: Model, network: Any) -> Choice:
-    """The fastest path that gives this network's own log-probabilities; found out once, on first use.
+    """The fastest path that gives this network's own log-probabilities; found out once a model, on first use.
 
     Args:
         model: what is decoded, for its name and architecture.
         network: the same with its adapter folded in.
     """
-    if network not in _chosen:
-        _chosen[network] = _choose(model, network)
-    return _chosen[network]
+    if model not in _chosen:
+        _chosen[model] = _choose(model, network)
+    return _chosen[model]
 
 
 def _choose(model: Model, network: Any) -> Choice:

@@ -1,0 +1,104 @@
+"""Base models from disk: frozen networks with their tokenizers, and a set of them that several models share in turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from ...errors import InputError
+from .adapters import four_bits as quantization
+from .architecture import attention_for, check_head, without_dropout
+from .scalar_head import checkpoint_score
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a checkpoint holds, without an adapter."""
+
+    network: PreTrainedModel
+    """In evaluation mode; nothing takes a gradient."""
+    tokenizer: Any
+    score: dict[str, torch.Tensor] | None
+    """The score head's weights, if the checkpoint is a sequence classifier."""
+
+
+def load_base(name: str, source: str, dtype: torch.dtype, device: str, four_bits: bool = False) -> Base:
+    """Load from a folder or the Hub.
+
+    Args:
+        name: for errors.
+        source: what transformers loads.
+        dtype: of the weights; of the arithmetic, for a base in 4 bits.
+        device: where the network goes.
+        four_bits: store the weights of linear layers in 4 bits.
+    """
+    options: dict[str, Any] = {}
+    if four_bits:
+        options = {"quantization_config": quantization(dtype, device), "device_map": {"": device}}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        config = without_dropout(AutoConfig.from_pretrained(source))
+        classifier = any(a.endswith("ForSequenceClassification") for a in config.architectures or [])
+        if classifier:  # it has no output layer; tied to the embedding, the unused one costs nothing
+            config.get_text_config().tie_word_embeddings = config.tie_word_embeddings = True
+        network = AutoModelForCausalLM.from_pretrained(
+            source,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            attn_implementation=attention_for(config),
+            **options,
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"model {name!r} could not be loaded: expected the folder of a causal language model with "
+            f"config.json, tokenizer and *.safetensors, or a hub id that is reachable or cached ({error})"
+        ) from error
+    if not options:
+        network = network.to(device)
+    network.eval().requires_grad_(False)
+    check_head(network, name)
+    return Base(network, tokenizer, checkpoint_score(source) if classifier else None)
+
+
+Key = tuple[str, torch.dtype, str, bool]
+
+
+@dataclass
+class Bases:
+    """Loaded bases, each used by one model at a time: the next one takes it over, and the one before is closed.
+
+    Adapters never change the weights under them, so a base that was taken back is as it was loaded. Full fine-tuning
+    and sharding over ranks do change them: such models are loaded without `Bases`.
+    """
+
+    _held: dict[Key, tuple[Base, Any]] = field(default_factory=dict)
+
+    def borrow(self, name: str, *key: Any) -> Base:
+        """The base with these arguments of `load_base`, free of adapters; follow up with `lend`."""
+        held = self._held.pop(key, None)
+        if held is None:
+            return load_base(name, *key)
+        base, model = held
+        _close(model)
+        base.network.eval().requires_grad_(False)
+        return base
+
+    def lend(self, base: Base, model: Any, *key: Any) -> None:
+        """Keep the base, with the model that now uses it."""
+        self._held[key] = base, model
+
+    def clear(self) -> None:
+        """Forget all bases; the models that use them keep them."""
+        self._held.clear()
+
+
+def _close(model: Any) -> None:
+    """Take a model's adapters off its base. Whoever still uses the model fails, instead of seeing the bare base."""
+    if isinstance(model.network, PeftModel):
+        model.network.base_model.unload()
+    model.network = None
