@@ -16,7 +16,7 @@ from tieout.cli import main
 from tieout.rewards import load_reward
 from tieout.sandbox.isolation import available
 from tieout.tasks import load_task
-from tieout.vetting.attack import CLASSES, Attack, attack, calling, keep, read_corpus
+from tieout.vetting.attack import CLASSES, Attack, AttackSettings, attack, calling, keep, read_corpus
 from tieout.vetting.attack.gold import read_gold, same_answer
 from tieout.vetting.attack.probe import Probe, Setting, says_gold, unique
 from tieout.vetting.attack.targets import fixed_probes
@@ -42,7 +42,9 @@ def attacked(reward: planted.Reward, rows: Sequence[Any]) -> Attack:
     name = reward.__name__
     if name not in _done:
         options: dict[str, Any] = ONLY_CODE if rows is CODE else {"seconds": 60.0}
-        _done[name] = attack(reward, rows, num_search=0, max_rows=1, deadline_seconds=0.5, **options)
+        _done[name] = attack(
+            reward, rows, AttackSettings(num_search=0, max_rows=1, deadline_seconds=0.5, **options)
+        )
     return _done[name]
 
 
@@ -68,7 +70,7 @@ def test_a_hardened_reward_is_left_alone(plant: Plant) -> None:
     needs_sandbox(plant.hardened.__name__)
     program = plant.rows is CODE
     budget = ONLY_CODE if program else {"num_search": 60, "seconds": 60.0}
-    result = attack(plant.hardened, plant.rows, max_rows=1, **{"num_search": 0, **budget})
+    result = attack(plant.hardened, plant.rows, AttackSettings(max_rows=1, **{"num_search": 0, **budget}))
     assert result.findings == []
     assert result.verdict.startswith("no exploit in ")
     assert result.skipped == 0
@@ -92,7 +94,7 @@ def test_the_four_holes_that_everyone_writes_are_found_by_what_they_are() -> Non
 
 @pytest.mark.parametrize("name", ["tags", "length", "overlong", "language", "repetition"])
 def test_the_rewards_of_form_in_the_library_have_no_finding(name: str) -> None:
-    result = attack(load_reward(name), TAGS, num_search=40, max_rows=1)
+    result = attack(load_reward(name), TAGS, AttackSettings(num_search=40, max_rows=1))
     assert result.form_only
     assert result.findings == []
 
@@ -103,7 +105,7 @@ def test_the_finance_and_numeric_rewards_of_the_library_have_no_finding(shared_d
         load_task("numeric_qa", {"path": str(shared_data / "tatqa" / "tatqa_dataset_dev.json")}),
     ):
         assert task.reward is not None
-        result = attack(task.reward, task.rows("train")[:24], num_search=60, max_rows=2)
+        result = attack(task.reward, task.rows("train")[:24], AttackSettings(num_search=60, max_rows=2))
         assert result.findings == []
 
 
@@ -140,7 +142,7 @@ def test_other_names_of_columns_and_fields_do_not_matter() -> None:
                 "x": fenced,
             }
         )
-    result = attack(renamed, rows, num_search=0, max_rows=1)
+    result = attack(renamed, rows, AttackSettings(num_search=0, max_rows=1))
     assert {"omission", "shell", "regurgitation"} <= set(result.counts)
 
 
@@ -148,7 +150,7 @@ def test_a_reward_that_ignores_the_answer_it_asks_for_is_a_finding() -> None:
     def generous(completions: list[str], label: list[str], **_: Any) -> list[float]:
         return [1.0 if text.strip() else 0.0 for text in completions]
 
-    assert "constant" in attack(generous, WORDS, num_search=0, max_rows=1).counts
+    assert "constant" in attack(generous, WORDS, AttackSettings(num_search=0, max_rows=1)).counts
 
 
 def test_a_reward_of_form_alone_is_not_asked_for_answers() -> None:
@@ -170,7 +172,7 @@ def test_what_ends_or_hangs_its_process_harms_nothing_and_is_found() -> None:
                 raise SystemExit
         return planted.same_word(list(completions), list(label))
 
-    result = attack(deadly, WORDS, num_search=0, max_rows=1, deadline_seconds=0.3)
+    result = attack(deadly, WORDS, AttackSettings(num_search=0, max_rows=1, deadline_seconds=0.3))
     reasons = {f.why for f in result.everything}
     assert set(result.counts) == {"harness"}
     assert "it ended the process that called it" in reasons
@@ -184,15 +186,15 @@ def test_a_service_that_is_down_is_no_finding() -> None:
             raise ConnectionError("refused")
         return planted.same_word(completions, label)
 
-    assert attack(remote, WORDS[:6], num_search=0, max_rows=1, seconds=20.0).findings == []
+    assert attack(remote, WORDS[:6], AttackSettings(num_search=0, max_rows=1, seconds=20.0)).findings == []
 
 
 def test_samples_of_the_policy_are_held_against_a_verifier() -> None:
     def policy(row: Any) -> list[str]:
         return [f"I think of all cities, {row['label']} not included.", row["label"]]
 
-    options: dict[str, Any] = {"num_search": 0, "max_rows": 1, "classes": ["shell"]}
-    result = attack(planted.contains_answer, WORDS, **options, policy=policy, verifier=planted.same_word)
+    settings = AttackSettings(num_search=0, max_rows=1, classes=("shell",))
+    result = attack(planted.contains_answer, WORDS, settings, policy=policy, verifier=planted.same_word)
     finding = next(f for f in result.findings if f.kind == "policy")
     assert "not included" in finding.completion
     assert result.probes["policy"] == 2 * len(result.rows)
@@ -207,10 +209,10 @@ def test_what_was_found_is_kept_and_tried_again(tmp_path: Path) -> None:
     keep(corpus, first.findings, TAGS)
     entries = read_corpus(corpus)
     assert len(entries) == len(first.findings) > 0
-    options: dict[str, Any] = {"num_search": 0, "max_rows": 1, "corpus": entries}
-    replayed = attack(planted.tags_by_regex, TAGS, **options)
+    settings = AttackSettings(num_search=0, max_rows=1)
+    replayed = attack(planted.tags_by_regex, TAGS, settings, corpus=entries)
     assert sum(replayed.probes.values()) >= sum(first.probes.values())
-    assert attack(planted.tags_with_content, TAGS, **options).findings == []
+    assert attack(planted.tags_with_content, TAGS, settings, corpus=entries).findings == []
     corpus.write_text('{"class": "shell"}\n')
     with pytest.raises(ValueError, match=r"corpus.jsonl:1: expected an exploit"):
         read_corpus(corpus)
@@ -224,7 +226,10 @@ def test_an_exploit_kept_with_its_rule_is_judged_by_it_later(tmp_path: Path) -> 
     def patient(completions: list[str], target: list[str], **_: Any) -> list[float]:
         return planted.one_last_answer([text.strip() for text in completions], target)
 
-    assert attack(patient, SUMS, num_search=0, max_rows=1, corpus=read_corpus(corpus)).findings == []
+    assert (
+        attack(patient, SUMS, AttackSettings(num_search=0, max_rows=1), corpus=read_corpus(corpus)).findings
+        == []
+    )
 
 
 def test_the_search_finds_what_takes_two_steps() -> None:
@@ -242,15 +247,17 @@ def test_the_search_finds_what_takes_two_steps() -> None:
                 scores.append(0.0)
         return scores
 
-    assert attack(two_steps, BREAKDOWN, num_search=0, max_rows=1).findings == []
-    result = attack(two_steps, BREAKDOWN, num_search=800, max_rows=1, seconds=60.0)
+    assert attack(two_steps, BREAKDOWN, AttackSettings(num_search=0, max_rows=1)).findings == []
+    result = attack(two_steps, BREAKDOWN, AttackSettings(num_search=800, max_rows=1, seconds=60.0))
     assert result.findings
     assert " + " in result.findings[0].name
 
 
 def test_the_same_attack_finds_the_same_and_says_so_by_its_hash() -> None:
     first, second = (
-        attack(planted.contains_answer, WORDS, seed=3, num_search=40, max_rows=1, seconds=60.0).plain()
+        attack(
+            planted.contains_answer, WORDS, AttackSettings(num_search=40, max_rows=1, seconds=60.0), seed=3
+        ).plain()
         for _ in range(2)
     )
     assert first["hash"] == second["hash"]
@@ -346,7 +353,7 @@ def test_the_command_writes_what_it_found_and_exits_with_one(
             "--json",
             str(out),
         ]
-        monkeypatch.setattr(sys, "argv", [*command, "--search", "20", "--max-rows", "1"])
+        monkeypatch.setattr(sys, "argv", [*command, "--num-search", "20", "--max-rows", "1"])
         with pytest.raises(SystemExit) as ended:
             main()
         assert isinstance(ended.value.code, int)

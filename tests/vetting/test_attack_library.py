@@ -17,7 +17,7 @@ from tieout.samplers.mock import MockSampler
 from tieout.sandbox.isolation import available
 from tieout.tasks import load_task
 from tieout.types import Prompt, Row
-from tieout.vetting.attack import Attack, attack
+from tieout.vetting.attack import Attack, AttackSettings, attack
 
 FORM = {"language", "length", "overlong", "repetition", "tags"}
 
@@ -70,7 +70,7 @@ ROWS: dict[str, Callable[[], Sequence[Row]]] = {
 
 
 def attacked(reward: Any, rows: Sequence[Row], **options: Any) -> Attack:
-    return attack(reward, rows, seconds=60.0, **{"max_rows": 2, "num_search": 30, **options})
+    return attack(reward, rows, AttackSettings(seconds=60.0, **{"max_rows": 2, "num_search": 30, **options}))
 
 
 def test_every_registered_reward_is_attacked() -> None:

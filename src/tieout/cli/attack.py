@@ -14,11 +14,12 @@ from rich.table import Table
 
 from ..errors import InputError
 from ..types import Row
+from ..vetting.attack.settings import AttackSettings
 from .options import parse
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(AttackSettings):
     """Look for completions that a reward pays for and should not. Exit status 1 if there is one."""
 
     reward: Annotated[str, tyro.conf.Positional]
@@ -29,16 +30,8 @@ class Options:
     """Write findings and probes here, with a hash over them."""
     corpus: Path | None = None
     """Exploits found before are tried again, new ones are added. Left out: attack-corpus.jsonl beside --json."""
-    max_rows: int = 4
-    """Rows to attack, spread over all; golds of the others serve as wrong answers."""
-    search: int = 200
-    """Probes bred from the fixed ones."""
-    seconds: float = 8.0
-    """For the fixed probes; half of it for the search."""
     seed: int = 0
     """Of the search."""
-    classes: tuple[str, ...] = ()
-    """Try probes of these only; left out: all."""
     model: str | None = None
     """Also sample this policy (hub id, folder, or tieout-base)."""
     samples: int = 8
@@ -56,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
         )
     from ..rewards import load_reward
     from ..rows import data_hash, read_rows
-    from ..vetting.attack import CLASSES, attack, keep, read_corpus
+    from ..vetting.attack import attack, keep, read_corpus
 
     reward = load_reward(options.reward)
     rows = list(read_rows(options.data))
@@ -64,11 +57,8 @@ def main(arguments: Sequence[str]) -> None:
     result = attack(
         reward,
         rows,
-        max_rows=options.max_rows,
-        num_search=options.search,
-        seconds=options.seconds,
+        options,
         seed=options.seed,
-        classes=options.classes or CLASSES,
         corpus=read_corpus(corpus),
         policy=_policy(options) if options.model else None,
         verifier=load_reward(options.verifier) if options.verifier else None,

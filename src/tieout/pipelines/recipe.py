@@ -15,6 +15,7 @@ from ..methods import DPO, GRPO, SFT
 from ..tasks.files import Data
 from ..training.guards import Guards
 from ..training.loop import Schedule
+from ..vetting.attack.settings import AttackSettings
 
 
 @dataclass(frozen=True)
@@ -50,18 +51,12 @@ class Calibration:
     """A reason to train against the reward all the same; it is written down."""
 
 
-@dataclass(frozen=True)
-class Attacks:
-    """How the reward is attacked before training; what is found stops the run."""
+@dataclass(frozen=True, kw_only=True)
+class Attacks(AttackSettings):
+    """How the reward is attacked before training; what is found stops the run. `max_rows: 0` leaves it out."""
 
-    accept: list[str] = field(default_factory=list)
+    accept: tuple[str, ...] = ()
     """Classes of findings to train in spite of, by name."""
-    max_rows: int = 4
-    """Rows to attack; 0: the reward is not attacked."""
-    num_search: int = 200
-    """Probes bred from the fixed ones."""
-    seconds: float = 8.0
-    """For the fixed probes; half of it for the search."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
+from ...config.plain import to_plain
 from ...errors import InputError
 from ...rewards.scoring.runner import reward_name
 from ...storage.atomic import fingerprint
@@ -28,7 +27,7 @@ def attacked(run: Run) -> None:
         run.console.print(f"[bold]attack[/]  not attacked: {why}", highlight=False)
         return
     stage = run.folder.stage("attack")
-    settings = {k: v for k, v in asdict(wanted).items() if k != "accept"}
+    settings = {k: v for k, v in to_plain(wanted).items() if k != "accept"}
     inputs = fingerprint(
         {"rows": run.hashes["train"], "reward": run.recipe.reward or reward_name(reward), **settings}
     )
@@ -41,9 +40,7 @@ def attacked(run: Run) -> None:
         result = attack(
             reward,
             rows,
-            max_rows=wanted.max_rows,
-            num_search=wanted.num_search,
-            seconds=wanted.seconds,
+            wanted,
             seed=run.recipe.seed,
             corpus=known,
         )

@@ -13,5 +13,6 @@ from .corpus import keep, read_corpus
 from .findings import Finding
 from .probe import CLASSES
 from .run import Attack, attack
+from .settings import AttackSettings
 
-__all__ = ["CLASSES", "Attack", "Finding", "attack", "keep", "read_corpus"]
+__all__ = ["CLASSES", "Attack", "AttackSettings", "Finding", "attack", "keep", "read_corpus"]

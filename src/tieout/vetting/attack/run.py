@@ -21,6 +21,7 @@ from .findings import EMPTY, HALF, MORE, PAID, Finding, Tried, bottom, judge, sm
 from .gold import read_gold
 from .probe import CLASSES, Probe
 from .search import offspring, shrunk
+from .settings import AttackSettings
 from .targets import fixed_probes, pick_rows, setting_of, with_gold
 from .text_probes import FILLER
 
@@ -92,13 +93,9 @@ class Attack:
 def attack(
     reward: Reward,
     rows: Sequence[Row],
+    settings: AttackSettings | None = None,
     *,
-    max_rows: int = 4,
-    num_search: int = 200,
-    seconds: float = 8.0,
-    deadline_seconds: float = 1.0,
     seed: int = 0,
-    classes: Collection[str] = CLASSES,
     corpus: Sequence[Mapping[str, Any]] = (),
     policy: Callable[[Row], Sequence[str]] | None = None,
     verifier: Reward | None = None,
@@ -108,41 +105,38 @@ def attack(
     Args:
         reward: any reward; it is called with one completion at a time, in processes of its own.
         rows: with `prompt`, `completion` = gold, and the columns that the reward asks for.
-        max_rows: rows to attack, spread over all; golds of the others serve as wrong answers.
-        num_search: further probes, bred from the fixed ones.
-        seconds: for the fixed probes, and half of it for the search: what is not tried by then is counted as skipped.
-        deadline_seconds: a call that takes longer hangs; longer calls of gold lengthen it.
+        settings: how long and how widely; None: the defaults.
         seed: of the search.
-        classes: only probes of these are tried; the verdict says which were not.
         corpus: exploits found before, from `read_corpus`.
         policy: samples of the policy for a row: those that are paid as gold, and that `verifier` pays less than half,
             are findings.
         verifier: a second opinion on what is right, such as a stricter reward.
 
     Raises:
-        ValueError: there is no such class, a row has no gold, the reward asks for a column that rows lack, or it pays
+        InputError: a row has no gold, the reward asks for a column that rows lack, or it pays
             no gold.
     """
     if policy is not None and verifier is None:
         raise InputError(
             "samples of a policy need a verifier: give a second reward that says which are right"
         )
-    if unknown := set(classes) - set(CLASSES):
-        raise InputError(f"no class is called {sorted(unknown)[0]!r}; there are: {', '.join(CLASSES)}")
+    settings = settings or AttackSettings()
+    if not settings.max_rows:
+        raise InputError("max_rows is 0: no row would be attacked; give 1 or more")
     began = time.monotonic()
     rows = [with_gold(row, number) for number, row in enumerate(rows, 1)]
     if not rows:
         raise InputError("no rows to attack the reward on")
     check_reward(reward, [column for column in rows[0] if all(column in row for row in rows)])
     asked = [p.name for p in parameters(reward) if p.name in rows[0]]
-    picked, gold_scores, deadline = pick_rows(reward, rows, max_rows, deadline_seconds)
+    picked, gold_scores, deadline = pick_rows(reward, rows, settings.max_rows, settings.deadline_seconds)
     golds = {i: read_gold(rows[i], asked) for i in picked}
-    settings = {i: setting_of(rows, i, asked) for i in picked}
+    materials = {i: setting_of(rows, i, asked) for i in picked}
     fixed = {
-        i: [p for p in fixed_probes(golds[i], settings[i], corpus, rows[i]) if p.kind in classes]
+        i: [p for p in fixed_probes(golds[i], materials[i], corpus, rows[i]) if p.kind in settings.classes]
         for i in picked
     }
-    tried, skipped = _try(reward, rows, fixed, deadline, time.monotonic() + seconds)
+    tried, skipped = _try(reward, rows, fixed, deadline, time.monotonic() + settings.seconds)
     lows = {i: bottom([gold_scores[i], *_scores(tried, i)]) for i in picked}
     form_only = judges_form(reward) or (not asked and _all_paid(tried, HONEST, gold_scores, lows))
 
@@ -155,19 +149,19 @@ def attack(
         return [finding for finding in found if finding is not None]
 
     rng = random.Random(seed)
-    until = time.monotonic() + seconds / 2
+    until = time.monotonic() + settings.seconds / 2
     for generation in range(4):
         bred = {
             i: [
                 p
                 for p in offspring(
                     golds[i],
-                    settings[i],
+                    materials[i],
                     [(t.probe, t.paid) for t in tried if t.row == i],
-                    num_search // (4 * len(picked)) + (generation < num_search % 4),
+                    settings.num_search // (4 * len(picked)) + (generation < settings.num_search % 4),
                     rng,
                 )
-                if p.kind in classes
+                if p.kind in settings.classes
             ]
             for i in picked
         }
