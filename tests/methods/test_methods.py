@@ -31,7 +31,7 @@ SHAPES = [(5, [7, 4]), (21, [3, 12, 1, 30, 8, 2]), (34, [25, 9, 17, 3]), (2, [6,
 
 @pytest.fixture
 def learner(tiny_model: ModelFolder, method: Method) -> Learner:
-    return make_learner(tiny_model("qwen3"), head=getattr(method, "head", None))
+    return make_learner(tiny_model("qwen3"), head=method.needs.head)
 
 
 def scored(learner: Learner) -> list[Group]:

@@ -26,7 +26,7 @@ ModelFolder = Callable[[str], Path]
 
 def fit(folder: Path, method: Any, steps: int = 12, **task: Any) -> list[dict[str, float]]:
     """The metrics of a short run."""
-    learner = make_learner(folder, stir=False, head=getattr(method, "head", None), max_grad_norm=1.0)
+    learner = make_learner(folder, stir=False, head=method.needs.head, max_grad_norm=1.0)
     sampler = LocalSampler(learner.model) if hasattr(method, "max_new_tokens") else None
     source = Source(make_task(**task), learner.model.chat, sampler, seed=3)
     seen: list[dict[str, float]] = []

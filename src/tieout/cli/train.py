@@ -113,7 +113,7 @@ def train(name: str, parsed: Any) -> None:
             **{k: getattr(parsed, k) for k in ("run", "method", "adapter", "learner", "schedule", "guards")},
         }
         digest = data_hash(task.rows("train"))
-        check_model(options.model, {"train": task.rows("train")}, getattr(parsed.method, "max_new_tokens", 0))
+        check_model(options.model, {"train": task.rows("train")}, parsed.method.needs.max_new_tokens)
         folder.record(config, {"train": digest})
         what = TrainSpec(
             parsed.method,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,19 +16,16 @@ from ..losses.supervised import cross_entropy
 from ..source import Source
 from ..types import Group
 from .checks import check_choices
+from .method import Method, Needs
 
 
 @dataclass(frozen=True)
-class CPO:
+class CPO(Method):
     """Contrastive Preference Optimization. Xu et al., 2024, https://arxiv.org/abs/2401.08417."""
 
-    reference_free: ClassVar[bool] = True
     learning_rate: float = 5e-6
-    """For LoRA; a tenth of it for full fine-tuning."""
     batch_size: int = 16
     """Pairs per optimizer step."""
-    epochs: float = 1.0
-    """Passes over the pairs."""
     beta: float = 0.1
     """Scale of the log-probabilities in the preference."""
     loss_type: Literal["sigmoid", "hinge", "ipo", "simpo"] = "sigmoid"
@@ -47,6 +44,11 @@ class CPO:
             self.loss_type, label_smoothing=smooths, simpo_gamma=has_gamma
         )
         check_preference(self.beta, self.label_smoothing)
+
+    @property
+    def needs(self) -> Needs:
+        """Pairs; no reference."""
+        return Needs("preference")
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """Rows with prompt, chosen and rejected."""

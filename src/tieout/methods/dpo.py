@@ -18,18 +18,16 @@ from ..losses.supervised import cross_entropy
 from ..source import Source
 from ..types import Group
 from .checks import check_choices
+from .method import Method, Needs
 
 
 @dataclass(frozen=True)
-class DPO:
+class DPO(Method):
     """Direct Preference Optimization. Rafailov et al., 2023, https://arxiv.org/abs/2305.18290."""
 
     learning_rate: float = 5e-6
-    """For LoRA; a tenth of it for full fine-tuning."""
     batch_size: int = 16
     """Pairs per optimizer step."""
-    epochs: float = 1.0
-    """Passes over the pairs."""
     beta: float = 0.1
     """Strength of the pull to the reference."""
     loss_type: Literal[
@@ -64,6 +62,11 @@ class DPO:
         if self.loss_type == "exo_pair" and self.label_smoothing == 0:
             raise InputError("loss_type 'exo_pair' needs a label_smoothing above 0, such as 0.001")
         check_preference(self.beta, self.label_smoothing)
+
+    @property
+    def needs(self) -> Needs:
+        """Pairs and the reference. `beta` is the scale of the log-ratios, not a weight of a KL term."""
+        return Needs("preference", reference=True)
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """Rows with prompt, chosen and rejected."""

@@ -25,6 +25,7 @@ from ..losses.policy import KL, cispo, clipped_policy, entropy_bonus, sapo
 from ..source import Source
 from ..types import Completion, Group
 from .checks import at_least, check_choices, check_rollouts
+from .method import Method, Needs, Rollouts
 
 Advantage = Literal["zscore", "mean", "leave_one_out", "maxrl", "batch_zscore"]
 PolicyLoss = Literal["clip", "gspo", "sequence", "cispo", "sapo"]
@@ -33,21 +34,12 @@ Estimator = Literal["k1", "k2", "k3"]
 
 
 @dataclass(frozen=True)
-class GRPO:
+class GRPO(Rollouts, Method):
     """Group Relative Policy Optimization. Shao et al., 2024, https://arxiv.org/abs/2402.03300."""
 
     learning_rate: float = 1e-6
-    """For LoRA; a tenth of it for full fine-tuning."""
     batch_size: int = 8
     """Prompts per step."""
-    epochs: float = 1.0
-    """Passes over the prompts."""
-    group_size: int = 8
-    """Completions per prompt (K)."""
-    temperature: float = 1.0
-    """Of the rollouts, and of the log-probabilities that are trained."""
-    max_new_tokens: int = 256
-    """Completions are cut off after this many tokens."""
     advantage: Advantage = "zscore"
     """From a group's scores: (score - mean) / std; score - mean (Dr. GRPO); score - mean of the others (RLOO);
     (score - mean) / mean (MaxRL, for scores of 0 and 1); (score - mean) / std of the whole batch."""
@@ -120,6 +112,11 @@ class GRPO:
             raise InputError(
                 f"entropy_floor is {self.entropy_floor}, but entropy_coef is 0: there is no bonus"
             )
+
+    @property
+    def needs(self) -> Needs:
+        """Rollouts; with beta the reference."""
+        return replace(super().needs, reference=bool(self.beta), kl_coef="beta" if self.beta else None)
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """Groups sampled from the current policy."""

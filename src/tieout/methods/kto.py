@@ -17,18 +17,16 @@ from ..losses.preference import check_preference, kto
 from ..source import Source
 from ..types import Group
 from .checks import check_choices
+from .method import Method, Needs
 
 
 @dataclass(frozen=True)
-class KTO:
+class KTO(Method):
     """Kahneman-Tversky Optimization. Ethayarajh et al., 2024, https://arxiv.org/abs/2402.01306."""
 
     learning_rate: float = 5e-6
-    """For LoRA; a tenth of it for full fine-tuning."""
     batch_size: int = 16
     """Prompts per optimizer step; the reference point is estimated from them, so take at least 8."""
-    epochs: float = 1.0
-    """Passes over the rows."""
     beta: float = 0.1
     """How fast the value of a log-ratio saturates; smaller lets the policy go further from the reference."""
     loss_type: Literal["kto", "apo_zero_unpaired"] = "kto"
@@ -47,6 +45,11 @@ class KTO:
                 "the reference point of KTO comes from mismatched pairs: batch_size needs at least 2"
             )
         check_preference(self.beta)
+
+    @property
+    def needs(self) -> Needs:
+        """Labels and the reference. `beta` is the scale of the log-ratios, not a weight of a KL term."""
+        return Needs("label", reference=True)
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """Rows with prompt, completion and label; each group with the weights of the two classes."""

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..groups import best, best_and_worst, decided
 from ..source import Source
 from ..types import Group
 from .checks import check_rollouts
 from .dpo import DPO
+from .method import Needs, Rollouts
 from .sft import SFT
 
 
 @dataclass(frozen=True)
-class OnlineDPO(DPO):
+class OnlineDPO(Rollouts, DPO):
     """DPO on pairs that the policy has just written. Guo et al., 2024, https://arxiv.org/abs/2402.04792."""
 
     group_size: int = 4
     """Completions per prompt, of which the best and the worst are the pair."""
-    temperature: float = 1.0
-    """Of the rollouts, and of the log-probabilities that are trained."""
-    max_new_tokens: int = 256
-    """Completions are cut off after this many tokens."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_rollouts(self, group_size=2)
+
+    @property
+    def needs(self) -> Needs:
+        """Rollouts and the reference."""
+        return replace(super().needs, reference=True)
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """Best and worst of groups sampled from the current policy; groups that all tie are replaced by later rows."""
@@ -36,15 +38,11 @@ class OnlineDPO(DPO):
 
 
 @dataclass(frozen=True)
-class RejectionSampling(SFT):
+class RejectionSampling(Rollouts, SFT):
     """Supervised fine-tuning on the policy's own best. Section 3.2.3 of https://arxiv.org/abs/2307.09288."""
 
     group_size: int = 8
     """Completions per prompt, of which the best is the demonstration."""
-    temperature: float = 1.0
-    """Of the rollouts, and of the log-probabilities that are trained."""
-    max_new_tokens: int = 256
-    """Completions are cut off after this many tokens."""
     min_score: float | None = None
     """Prompts whose best completion scores less are passed over; left out: none is."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,21 +14,24 @@ from ..losses.preference import log_odds, orpo
 from ..losses.supervised import cross_entropy
 from ..source import Source
 from ..types import Group
+from .method import Method, Needs
 
 
 @dataclass(frozen=True)
-class ORPO:
+class ORPO(Method):
     """Odds-Ratio Preference Optimization. Hong et al., 2024, https://arxiv.org/abs/2403.07691."""
 
-    reference_free: ClassVar[bool] = True
     learning_rate: float = 8e-6
     """The paper's for full fine-tuning; LoRA takes more."""
     batch_size: int = 16
     """Pairs per optimizer step."""
-    epochs: float = 1.0
-    """Passes over the pairs."""
     beta: float = 0.1
     """Weight of the odds ratio beside the cross entropy of the chosen completions (the paper's lambda)."""
+
+    @property
+    def needs(self) -> Needs:
+        """Pairs; no reference."""
+        return Needs("preference")
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """Rows with prompt, chosen and rejected."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,29 +23,21 @@ from ..losses.policy import KL, clipped_policy, clipped_value, kl_from_policy
 from ..source import Source
 from ..types import Completion, Group
 from .checks import at_least, check_choices, check_rollouts
+from .method import Method, Needs, Rollouts
 
 KL_FACTOR = "kl_factor"
 """Under this name the learner remembers between steps by what the coefficient is multiplied, where it adapts."""
 
 
 @dataclass(frozen=True)
-class PPO:
+class PPO(Rollouts, Method):
     """Proximal Policy Optimization. https://arxiv.org/abs/1707.06347; for language, https://arxiv.org/abs/1909.08593."""
 
-    head: ClassVar[str] = "value"
-    """The model needs a value head."""
     learning_rate: float = 1e-6
-    """For LoRA; a tenth of it for full fine-tuning."""
     batch_size: int = 16
     """Prompts per step."""
-    epochs: float = 1.0
-    """Passes over the prompts."""
     group_size: int = 4
     """Completions per prompt; 1 is enough, more share the prompt's computation."""
-    temperature: float = 1.0
-    """Of the rollouts, and of the log-probabilities that are trained."""
-    max_new_tokens: int = 256
-    """Completions are cut off after this many tokens."""
     num_ppo_epochs: int = 2
     """Passes over the completions of a step."""
     num_mini_batches: int = 2
@@ -92,6 +84,18 @@ class PPO:
             raise InputError(
                 f"kl_target is {self.kl_target}, but kl_coef is 0: there is nothing that can adapt"
             )
+
+    @property
+    def needs(self) -> Needs:
+        """Rollouts and a value head; with kl_coef the reference."""
+        return replace(
+            super().needs,
+            reference=bool(self.kl_coef),
+            kl_coef="kl_coef" if self.kl_coef else None,
+            head="value",
+            value_adapter=self.value_adapter,
+            reward_model=self.reward_model,
+        )
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """Groups sampled from the current policy."""

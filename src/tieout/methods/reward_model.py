@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -15,17 +14,14 @@ from ..learner import Learner
 from ..losses.preference import bradley_terry
 from ..source import Source
 from ..types import Group
+from .method import Method, Needs
 
 
 @dataclass(frozen=True)
-class RewardModel:
+class RewardModel(Method):
     """Bradley-Terry over every decided pair of a group. Eq. 1 of https://arxiv.org/abs/2203.02155."""
 
-    reference_free: ClassVar[bool] = True
-    head: ClassVar[str] = "score"
-    """The model needs a score head."""
     learning_rate: float = 1e-5
-    """For LoRA; a tenth of it for full fine-tuning."""
     batch_size: int = 16
     """Pairs, or ranked groups, per optimizer step."""
     epochs: float = 1.0
@@ -34,6 +30,11 @@ class RewardModel:
     """Weight of the square of a pair's summed scores, which keeps them around 0 (https://arxiv.org/abs/2312.09244)."""
     use_margin: bool = True
     """Where rows have a column `margin`, the better completion must win by it (Llama 2, eq. 2)."""
+
+    @property
+    def needs(self) -> Needs:
+        """Pairs or rankings, and a score head."""
+        return Needs("ranking", head="score")
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """Rows with prompt, chosen and rejected, or with prompt, completions and scores."""

@@ -12,18 +12,21 @@ from ..learner import Learner
 from ..losses.supervised import cross_entropy
 from ..source import Source
 from ..types import Group
+from .method import Method, Needs
 
 
 @dataclass(frozen=True)
-class SFT:
+class SFT(Method):
     """Cross entropy of the completions' tokens; prompts are not trained on."""
 
     learning_rate: float = 2e-4
-    """For LoRA; a tenth of it for full fine-tuning."""
     batch_size: int = 16
     """Demonstrations per optimizer step."""
-    epochs: float = 1.0
-    """Passes over the rows."""
+
+    @property
+    def needs(self) -> Needs:
+        """Demonstrations."""
+        return Needs("demonstration")
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """Rows with prompt and completion."""

@@ -83,12 +83,12 @@ def _load_module(place: str, spec: str) -> ModuleType:
 def _load_file(path: Path) -> ModuleType:
     """Import a file under a name of its own, so that two files called reward.py do not meet."""
     if not path.is_file():
-        raise InputError(f"reward file {path} does not exist (looked in {Path.cwd()})")
+        raise InputError(f"file {path} does not exist (looked in {Path.cwd()})")
     path = path.resolve()
     name = f"tieout_reward_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise InputError(f"reward file {path} cannot be imported")
+        raise InputError(f"file {path} cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and annotations look their module up there
     try:

@@ -161,23 +161,20 @@ def fit(run: RunFolder, name: str, what: TrainSpec, task: Task, console: Console
 
 def prepare(what: TrainSpec, task: Task) -> tuple[Learner, Source]:
     """Load the model and make the learner and the source; whatever is wrong with them is said here."""
-    method = what.method
-    options = {
-        "head": getattr(method, "head", None),
-        "value_adapter": getattr(method, "value_adapter", False),
-    }
+    method, needs = what.method, what.method.needs
+    options = {"head": needs.head, "value_adapter": needs.value_adapter}
     model = open_model(
-        what.model, what.start, what.adapter, what.seed, what.device, _needs_reference(method), **options
+        what.model, what.start, what.adapter, what.seed, what.device, needs.reference, **options
     )
-    learner = Learner(model, method.learning_rate, what.learner, getattr(method, "temperature", 1.0))
-    if learner.sharded and hasattr(method, "max_new_tokens"):
+    learner = Learner(model, method.learning_rate, what.learner, needs.temperature)
+    if learner.sharded and needs.samples:
         raise InputError(
             f"{type(method).__name__} samples, and a model that is cut over the ranks cannot: leave FSDP out, or train "
             "on given completions"
         )
-    sampler = _sampler(what, model) if hasattr(method, "max_new_tokens") else None
-    if folder := getattr(method, "reward_model", ""):
-        model.add_reward(Path(folder))
+    sampler = _sampler(what, model) if needs.samples else None
+    if needs.reward_model:
+        model.add_reward(Path(needs.reward_model))
         task = replace(task, reward=SharedReward(learner), environment=None)
     return learner, Source(task, model.chat, sampler, seed=what.seed)
 
@@ -289,9 +286,3 @@ def open_model(
     return load(
         name, adapter, start=start, seed=seed, device=device, keep_reference=keep_reference, **options
     )
-
-
-def _needs_reference(method: Method) -> bool:
-    if getattr(method, "reference_free", False):
-        return False
-    return any(getattr(method, name, 0.0) != 0.0 for name in ("beta", "kl_coef"))

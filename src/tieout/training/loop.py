@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import fmean
@@ -24,9 +24,6 @@ from ..types import Group
 from .alarms.actions import Adjustments
 from .monitors import Monitor, memory_of, recall
 from .provenance import provenance, refuse_changes
-
-Updates = Generator[list[Group], Mapping[str, float], None]
-"""What `updates` of a method gives: the groups of each optimizer update, told the metrics of the one before."""
 
 
 @dataclass(frozen=True)
@@ -180,15 +177,15 @@ def train(
 def learn(method: Method, groups: list[Group], learner: Learner) -> dict[str, float]:
     """All optimizer updates that one batch of annotated groups is worth; together they are one step.
 
-    A method with `updates` says which groups each of them takes, and is sent the metrics of the one before. An update
-    in which no token would be trained is skipped, and counted.
+    `method.updates` yields the groups of each of them, and is sent the metrics of the one before. An update in which no
+    token would be trained is skipped, and counted.
 
     Returns:
         the means of the updates' metrics, but `mismatch` of the first (later ones measure the updates themselves, not
         the sampler), and `updates` and `empty_updates`, which are counts.
     """
     step, results, empty = learner.step, list[dict[str, float]](), 0
-    plan: Updates = getattr(method, "updates", _once)(groups)
+    plan = method.updates(groups)
     part = next(plan, None)
     while part is not None:
         if Totals.of(part).tokens:
@@ -206,10 +203,6 @@ def learn(method: Method, groups: list[Group], learner: Learner) -> dict[str, fl
     if "mismatch" in metrics:
         metrics["mismatch"] = results[0]["mismatch"]
     return metrics
-
-
-def _once(groups: list[Group]) -> Updates:
-    yield groups
 
 
 def _watch(

@@ -292,7 +292,7 @@ class Trainer(Events):
         rows = self._rows(dataset, None)
         source = Prepared(_task(rows), self.chat, seed=self.plan.data_seed)
         source.shuffle = False
-        method = dataclasses.replace(self.plan.method, batch_size=len(rows))  # type: ignore[type-var]
+        method = dataclasses.replace(self.plan.method, batch_size=len(rows))
         groups = method.annotate(next(method.collect(source)), self.learner)
         metrics = self.learner.assess(groups, method.loss)
         named = self._reported(metrics, groups)

@@ -1,0 +1,80 @@
+"""The methods that are known by name, and the resolver of names: one for the command line, recipes and Python."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import MISSING, fields
+from inspect import isabstract, isclass
+
+from ..errors import InputError
+from ..rewards import load_attribute
+from .cpo import CPO, SimPO
+from .dpo import DPO
+from .grpo import GRPO
+from .grpo_family import CISPO, DAPO, GSPO, RLOO, DrGRPO
+from .kto import KTO
+from .method import Method
+from .online import OnlineDPO, RejectionSampling
+from .orpo import ORPO
+from .ppo import PPO
+from .reward_model import RewardModel
+from .sft import SFT
+
+METHODS: dict[str, type[Method]] = {
+    "sft": SFT,
+    "rejection_sampling": RejectionSampling,
+    "reward_model": RewardModel,
+    "dpo": DPO,
+    "online_dpo": OnlineDPO,
+    "kto": KTO,
+    "orpo": ORPO,
+    "cpo": CPO,
+    "simpo": SimPO,
+    "grpo": GRPO,
+    "dr_grpo": DrGRPO,
+    "dapo": DAPO,
+    "gspo": GSPO,
+    "cispo": CISPO,
+    "rloo": RLOO,
+    "ppo": PPO,
+}
+"""Name -> class: the names that `tieout train` and recipes accept."""
+
+
+def load_method(name: str) -> type[Method]:
+    """A method by its name in METHODS, or your own as `FILE.py:Class` or `package.module:Class`.
+
+    Raises:
+        InputError: an unknown name (the nearest is named), or a class that is not a complete method (what it lacks).
+    """
+    if name in METHODS:
+        return METHODS[name]
+    if not all(name.rpartition(":")[::2]):
+        near = difflib.get_close_matches(name, METHODS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        raise InputError(f"no method {name!r}{hint} There are: {', '.join(METHODS)}; or FILE.py:Class")
+    return _checked(load_attribute(name), name)
+
+
+def _checked(found: object, name: str) -> type[Method]:
+    """The class, if it is a method with nothing missing."""
+    if not isclass(found):
+        raise InputError(f"method {name!r} is a {type(found).__name__}; expected a class")
+    required = sorted(Method.__abstractmethods__)
+    if not issubclass(found, Method):
+        lacking = [part for part in required if not hasattr(found, part)]
+        lacks = f", and lacks {', '.join(lacking)}" if lacking else ""
+        raise InputError(f"method {name!r} is not a subclass of tieout.methods.Method{lacks}")
+    if isabstract(found):
+        raise InputError(
+            f"method {name!r} lacks {', '.join(sorted(found.__abstractmethods__))}; a method defines "
+            f"{', '.join(required)}"
+        )
+    if "__dataclass_fields__" not in vars(found):
+        raise InputError(f"method {name!r} is not a dataclass: put @dataclass(frozen=True) above the class")
+    bare = [f.name for f in fields(found) if f.default is MISSING and f.default_factory is MISSING]
+    if bare:
+        raise InputError(
+            f"method {name!r}: give a default to {', '.join(bare)}; every field of a method has one"
+        )
+    return found
