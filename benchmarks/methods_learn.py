@@ -115,7 +115,7 @@ def scores_of(model: Any, rows: Sequence[Row]) -> Scores:
     task, found = load_task(TASK), {}
     for name, temperature in (("greedy", 0.0), ("drawn", 1.0)):
         params = SamplingParams(MAX_NEW_TOKENS, temperature)
-        cases = evaluate(TASK, rows, LocalSampler(model), task.reward, params, batch_size=len(rows))
+        cases = evaluate(task, rows, LocalSampler(model), params, batch_size=len(rows))
         found[name] = [case.score for case in cases if case.score is not None]
         assert len(found[name]) == len(rows)  # an error of the reward would be an error of this script
     return found

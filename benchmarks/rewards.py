@@ -46,7 +46,7 @@ def groups_of(task: Task, count: int = 24) -> list[Call]:
         gold = task.gold(row)
         flawed = [task.corrupt(row, rng) if task.corrupt else gold[::-1] for _ in range(GROUP - 4)]
         texts = [gold, *flawed, gold[: len(gold) // 2], f"{gold} {gold}", ""]
-        calls.append(Call(texts, [task.prompt(row)] * len(texts), row))
+        calls.append(Call(texts, [row["prompt"]] * len(texts), row))
     return calls
 
 

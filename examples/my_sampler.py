@@ -16,6 +16,7 @@ from tieout.evidence.evaluate import evaluate
 from tieout.rewards.library.exact import exact
 from tieout.samplers import Sampler, SamplingParams
 from tieout.samplers.mock import MockSampler
+from tieout.tasks import Task
 from tieout.types import Prompt
 
 
@@ -52,7 +53,8 @@ def main(wait_seconds: float = 0.1) -> float:
         return str(sum(int(number) for number in str(prompt).removesuffix("=").split("+")))
 
     rows = [{"prompt": f"{a}+{b}=", "answer": a + b} for a in range(3) for b in range(3)]
-    cases = evaluate("sums", rows, Retrying(MockSampler(answer), wait_seconds=wait_seconds), exact)
+    task = Task("sums", lambda split: rows, exact)
+    cases = evaluate(task, rows, Retrying(MockSampler(answer), wait_seconds=wait_seconds))
     mean = sum(case.score or 0.0 for case in cases) / len(cases)
     print(f"{len(cases)} cases, mean score {mean:.2f}")
     return mean

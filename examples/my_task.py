@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> float:
     print(f"gold scores 1 and empty 0 on all {SIZES['test']} test rows, such as:\n  {TASK.rows('test')[0]}")
     model = load(arguments[0] if arguments else "tieout-base")
     sampler = LocalSampler(model, Chat(model.tokenizer))
-    cases = evaluate(TASK.name, TASK.rows("test"), sampler, exact)
+    cases = evaluate(TASK, TASK.rows("test"), sampler)
     mean = sum(case.score or 0.0 for case in cases) / len(cases)
     print(f"{model.name}: mean score {mean:.2f}; it wrote, for example: {cases[0].completion!r}")
     return mean

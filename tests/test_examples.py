@@ -262,7 +262,8 @@ def test_my_sampler_tries_again_on_a_tiny_model(
     model = load(str(tiny_model("llama")), device="cpu")
     local = LocalSampler(model, Chat(model.tokenizer))
     rows = [{"prompt": f"{a}+{a}=", "answer": str(2 * a)} for a in range(4)]
-    plain = evaluate("sums", rows, local, load_reward("exact"), SamplingParams(4, temperature=0.0))
+    task = Task("sums", lambda split: rows, load_reward("exact"), max_new_tokens=4)
+    plain = evaluate(task, rows, local)
 
     class Flaky:
         calls = 0
@@ -274,9 +275,7 @@ def test_my_sampler_tries_again_on_a_tiny_model(
             return local.complete(prompts, params)
 
     retrying = example("my_sampler").Retrying(Flaky(), attempts=3, wait_seconds=0.0)
-    cases = evaluate(
-        "sums", rows, retrying, load_reward("exact"), SamplingParams(4, temperature=0.0), batch_size=2
-    )
+    cases = evaluate(task, rows, retrying, batch_size=2)
     assert [c.completion for c in cases] == [c.completion for c in plain]
     assert retrying.sampler.calls == 6
 

@@ -50,6 +50,7 @@ NO_TORCH = [
     "embedded",
     "tasks",
     "evidence",
+    "episodes",
     "vetting",
     "samplers",
     "samplers.api",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -356,11 +356,11 @@ def test_a_play_draws_from_its_own_streams_on_whichever_rank_and_whoever_still_p
 
     source = scripted(chat, says=says, task={"reward": None, "environment": guess})
     rows = [{"prompt": "", "answer": answer} for answer in (3, 4, 5)]
-    source._played(rows, 2, SamplingParams(seed=7))
+    source._sampled_groups(rows, 2, SamplingParams(seed=7))
     whole = [list(p.streams) for p in source.sampler.params]  # type: ignore[union-attr]
     assert whole == [[0, 1, 2, 3, 4, 5], [2, 3, 4, 5], [2, 3, 4, 5]]
     source.sampler.params.clear()  # type: ignore[union-attr]
-    source._played(rows[1:], 2, SamplingParams(seed=7, streams=range(1, 3)))
+    source._sampled_groups(rows[1:], 2, SamplingParams(seed=7, streams=range(1, 3)))
     assert [list(p.streams) for p in source.sampler.params] == [[2, 3, 4, 5]] * 3  # type: ignore[union-attr]
 
 
@@ -388,8 +388,11 @@ def test_outgrowing_the_context_pays_no_more_than_the_worst_of_the_group(chat: C
             raise OSError("the board cannot be closed") from None
         return -1.0
 
-    source = scripted(chat, says=lambda p, r: "x" * 30 if r == 0 else "stop", task={"environment": stubborn})
-    source.task = replace(source.task, reward=None)
+    source = scripted(
+        chat,
+        says=lambda p, r: "x" * 30 if r == 0 else "stop",
+        task={"reward": None, "environment": stubborn},
+    )
     source.sampler.context = 90  # type: ignore[union-attr]
     (group,) = first(source.rollouts(1, 2, max_new_tokens=8))
     assert group.scores == [-1.0, -1.0]
@@ -436,7 +439,9 @@ def test_an_environment_that_fails_is_an_error_not_a_score(chat: Chat) -> None:
 
 def test_small_batches_are_judged_together(chat: Chat) -> None:
     batches = scripted(chat, failing(0.5)).rollouts(1, 4)
-    with pytest.raises(TooManyErrors, match=r"failed on \d+ of \d+ completions.*repeat the command to go on"):
+    with pytest.raises(
+        TooManyErrors, match=r"failed on \d+ of \d+ completions.*repeat the command to resume"
+    ):
         list(islice(batches, 16))
 
 

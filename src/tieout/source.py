@@ -9,17 +9,17 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from .chat.template import Chat
+from .episodes import judge, token_episodes
 from .errors import InputError, TooManyErrors
 from .learner.parallel.processes import Processes, join
-from .rewards.scoring.runner import Call, Outcome, Workers, score, score_groups
+from .rewards.scoring.runner import Call, Outcome, Workers, score_groups
 from .samplers import PolicySampler, SamplingParams
-from .tasks import Environment, Task
-from .types import Completion, Group, Message, Row
+from .tasks import Task
+from .types import Completion, Group, Row
 
 
 @dataclass
@@ -63,9 +63,7 @@ class Source:
     def preferences(self, batch_size: int) -> Iterator[list[Group]]:
         """K = 2, scores 1 and 0: rows with prompt, chosen and rejected."""
         while True:
-            yield [
-                self.given(row, [row["chosen"], row["rejected"]], [1.0, 0.0]) for row in self.take(batch_size)
-            ]
+            yield [self.preference(row) for row in self.take(batch_size)]
 
     def labels(self, batch_size: int) -> Iterator[list[Group]]:
         """K = 1, score 1 or 0: rows with prompt, completion and label."""
@@ -77,12 +75,7 @@ class Source:
     def rankings(self, batch_size: int) -> Iterator[list[Group]]:
         """K >= 2 in an order: rows with prompt, completions and scores, or pairs with chosen and rejected."""
         while True:
-            yield [
-                self.given(row, row["completions"], [float(score) for score in row["scores"]])
-                if "completions" in row
-                else self.given(row, [row["chosen"], row["rejected"]], [1.0, 0.0])
-                for row in self.take(batch_size)
-            ]
+            yield [self.ranking(row) for row in self.take(batch_size)]
 
     def rollouts(
         self,
@@ -134,10 +127,20 @@ class Source:
 
     def given(self, row: Row, texts: Sequence[str], scores: list[float] | None) -> Group:
         """A group of completions that the data holds."""
-        prompt = self.task.prompt(row)
+        prompt = row["prompt"]
         tokens = [self.chat.completion(prompt, text) for text in texts]
         completions = [Completion(t, [True] * len(t), text=x) for t, x in zip(tokens, texts, strict=True)]
         return Group(self.chat.prompt(prompt), completions, scores, row)
+
+    def preference(self, row: Row) -> Group:
+        """The group of a row with chosen and rejected."""
+        return self.given(row, [row["chosen"], row["rejected"]], [1.0, 0.0])
+
+    def ranking(self, row: Row) -> Group:
+        """The group of a row with completions and scores, or of a preference."""
+        if "completions" not in row:
+            return self.preference(row)
+        return self.given(row, row["completions"], [float(score) for score in row["scores"]])
 
     def rollout(self, rows: Sequence[Row], group_size: int, params: SamplingParams) -> list[Group]:
         """Sample `group_size` completions of each row, and score them.
@@ -148,14 +151,14 @@ class Source:
         start, end = self.processes.stretch(len(rows))
         own = replace(params, streams=range(start, end))
 
-        def play() -> list[Any]:
-            groups = self._played(rows[start:end], group_size, own)
+        def sample() -> list[Any]:
+            groups = self._sampled_groups(rows[start:end], group_size, own)
             if self.processes.alone:
                 return [groups, self.counts, self._reason]
             place = {id(row): i for i, row in enumerate(rows)}
             return [[_to_plain(g, place[id(g.row)]) for g in groups], self.counts, self._reason]
 
-        parts = self.processes.together(play)
+        parts = self.processes.together(sample)
         self.counts = sum((Counter(part[1]) for part in parts), counted)
         self._reason = next((part[2] for part in parts if part[2]), "")
         self._refuse_errors()
@@ -163,23 +166,28 @@ class Source:
             return parts[0][0]
         return [_from_plain(plain, rows) for groups, _, _ in parts for plain in groups]
 
-    def _played(self, rows: Sequence[Row], group_size: int, params: SamplingParams) -> list[Group]:
+    def _sampled_groups(self, rows: Sequence[Row], group_size: int, params: SamplingParams) -> list[Group]:
         """The groups of these rows; what was counted is in `counts`."""
         if self.sampler is None:
             raise InputError("rollouts need a sampler")
         if not rows:
             return []
-        if self.task.environment is not None:
-            return self._episodes(rows, group_size, params, self.task.environment)
-        if self.task.reward is None:
+        if self.task.scorer is None:
             raise InputError(f"task {self.task.name!r} has neither a reward nor an environment that scores")
-        prompts = [self.chat.prompt(self.task.prompt(row)) for row in rows]
-        sampled = self.sampler.sample(prompts, group_size, params)
-        calls = [
-            Call([c.text for c in completions], [self.task.prompt(row)] * len(completions), row)
-            for row, completions in zip(rows, sampled, strict=True)
-        ]
-        outcomes = score_groups(self.task.reward, calls, self.workers)
+        if self.task.environment is not None:
+            episodes = token_episodes(self.task, self.chat, rows, group_size, self.sampler, params)
+            prompts = [next((e.prompt for e in group if e.opened), []) for group in episodes]
+            sampled = [[episode.completion() for episode in group] for group in episodes]
+            outcomes = judge(self.task, episodes, self.workers)
+        else:
+            assert self.task.reward is not None
+            prompts = [self.chat.prompt(row["prompt"]) for row in rows]
+            sampled = self.sampler.sample(prompts, group_size, params)
+            calls = [
+                Call([c.text for c in completions], [row["prompt"]] * len(completions), row)
+                for row, completions in zip(rows, sampled, strict=True)
+            ]
+            outcomes = score_groups(self.task.reward, calls, self.workers)
         groups = []
         for row, prompt, completions, said in zip(rows, prompts, sampled, outcomes, strict=True):
             groups += self._scored(prompt, completions, said, row)
@@ -210,45 +218,9 @@ class Source:
         if seen >= 16 and errored > self.error_limit * seen:
             raise TooManyErrors(
                 f"the reward of task {self.task.name!r} failed on {errored} of {seen} completions; "
-                f"the limit is {self.error_limit:.0%}. Last: {self._reason}. The run pauses: mend the reward, or "
-                "what it needs, and repeat the command to go on"
+                f"the limit is {self.error_limit:.0%}. Last: {self._reason}. The run pauses: fix the reward, or "
+                "what it needs, and repeat the command to resume"
             )
-
-    def _episodes(
-        self, rows: Sequence[Row], group_size: int, params: SamplingParams, environment: Environment
-    ) -> list[Group]:
-        """Play all episodes in lockstep: one call of the sampler a turn. Each draws from streams of its own, whoever
-        else is still playing and on whichever rank."""
-        assert self.sampler is not None
-        episodes = [
-            Episode(self.chat, environment, row, params.stream(i) * group_size + k)
-            for i, row in enumerate(rows)
-            for k in range(group_size)
-        ]
-        turn, longest = 0, self.sampler.context - params.max_new_tokens
-        while active := [e for e in episodes if e.goes_on(longest)]:
-            turn_params = replace(params, seed=params.seed + 7_919 * turn, streams=[e.stream for e in active])
-            for episode, (completion,) in zip(
-                active, self.sampler.sample([e.tokens for e in active], 1, turn_params), strict=True
-            ):
-                episode.take(completion)
-            turn += 1
-        groups = []
-        for i, row in enumerate(rows):
-            played = episodes[i * group_size : (i + 1) * group_size]
-            if any(e.prompt != played[0].prompt for e in played):
-                raise InputError(
-                    f"task {self.task.name!r}: the environment opened two plays of one row differently; the first "
-                    "observation must follow from the row, since a group has one prompt"
-                )
-            outcomes = [e.outcome() for e in played]
-            lowest = min([0.0, *(o.score for o in outcomes if o.score is not None)])
-            outcomes = [
-                replace(o, as_wrong=lowest) if e.outgrown else o
-                for e, o in zip(played, outcomes, strict=True)
-            ]
-            groups += self._scored(played[0].prompt, [e.completion() for e in played], outcomes, row)
-        return groups
 
 
 def _to_plain(group: Group, place: int) -> list[Any]:
@@ -258,76 +230,3 @@ def _to_plain(group: Group, place: int) -> list[Any]:
 def _from_plain(plain: Sequence[Any], rows: Sequence[Row]) -> Group:
     place, prompt, completions, scores, columns = plain
     return Group(prompt, [Completion(**c) for c in completions], scores, rows[place], columns)
-
-
-class Episode:
-    """One play of an environment: sampled tokens are kept verbatim, the environment's replies are not trained."""
-
-    def __init__(self, chat: Chat, environment: Environment, row: Row, stream: int) -> None:
-        self.chat, self.game, self.stream = chat, environment(row), stream
-        self.messages: list[Message] = [{"role": "user", "content": next(self.game)}]
-        self.prompt = chat.prompt(self.messages)
-        self.tokens, self.mask, self.logprobs = list(self.prompt), list[bool](), list[float]()
-        self.score: float | None = None
-        self.error = ""
-        self.outgrown = self.done = False
-        self.finish_reason = "stop"
-
-    def goes_on(self, longest: int) -> bool:
-        """Whether there is another turn. A conversation that left no room for one in the model's context has ended."""
-        if not self.done and self.mask and len(self.tokens) > longest:
-            self.outgrown = self.done = True
-            self.finish_reason = "length"
-            with suppress(Exception):  # whatever it does at its end, the others play on
-                self.game.close()
-        return not self.done
-
-    def take(self, turn: Completion) -> None:
-        """Append what the policy wrote, and the environment's reply to it. An environment that raises ends the play."""
-        if turn.logprobs is None:
-            raise InputError(
-                "the sampler gave no log-probabilities; episodes need a sampler that records them"
-            )
-        self.tokens += turn.tokens
-        self.mask += [True] * len(turn.tokens)
-        self.logprobs += turn.logprobs
-        self.messages.append({"role": "assistant", "content": turn.text})
-        self.finish_reason = turn.finish_reason
-        try:
-            reply = {"role": "user", "content": self.game.send(turn.text)}
-        except StopIteration as stop:
-            self.score, self.done = stop.value, True
-            return
-        except Exception as error:
-            self.error, self.done = f"the environment raised {type(error).__name__}: {error}", True
-            return
-        suffix = self.chat.suffix(self.messages, reply, ended=turn.finish_reason == "stop")
-        self.tokens += suffix
-        self.mask += [False] * len(suffix)
-        self.logprobs += [0.0] * len(suffix)
-        self.messages.append(reply)
-
-    def outcome(self) -> Outcome:
-        """What the environment returned, judged as a reward's value is. A play that outgrew the context is a wrong
-        answer, counted as `crashed`, and worth as little as the worst of its group: ending there must be no way out."""
-        if self.outgrown:
-            reason = f"the play outgrew the model's context after {len(self.tokens)} tokens"
-            return Outcome("errored", None, reason, cause="completion")
-        if self.error:
-            return Outcome("errored", None, self.error)
-
-        def environment(completions: list[str]) -> list[float | None]:
-            return [self.score]
-
-        return score(environment, [""], [""], {})[0]
-
-    def completion(self) -> Completion:
-        """The whole play as one completion; its text is the policy's last turn."""
-        said = next((m["content"] for m in reversed(self.messages) if m["role"] == "assistant"), "")
-        return Completion(
-            self.tokens[len(self.prompt) :],
-            self.mask,
-            self.logprobs,
-            said,
-            self.finish_reason,
-        )

@@ -14,18 +14,25 @@ from tieout.evidence.evaluate import CONTROLS, Case, evaluate, read_cases, write
 from tieout.rewards.library.exact import exact
 from tieout.samplers import SamplingParams
 from tieout.samplers.mock import MockSampler
+from tieout.tasks import Task
 
 ROWS = [{"prompt": f"{i} + {i} =", "answer": str(2 * i)} for i in range(5)]
+SUMS = Task("sums", lambda split: ROWS, exact)
+T = replace(SUMS, name="t")
 
 
 def fragile(completions: list[str], **_: Any) -> list[float | None]:
     return [None if text == "skip" else float(text) for text in completions]
 
 
+def half(completions: list[str], **_: Any) -> list[float]:
+    return [float(c) / 2 for c in completions]
+
+
 def test_every_row_becomes_a_case() -> None:
     sampler = MockSampler({"0 + 0 =": "0", "1 + 1 =": "3", "2 + 2 =": " 4 ", "3 + 3 =": "6", "4 + 4 =": ""})
     done: list[tuple[int, int]] = []
-    cases = evaluate("sums", ROWS, sampler, exact, batch_size=2, progress=lambda i, n: done.append((i, n)))
+    cases = evaluate(SUMS, ROWS, sampler, batch_size=2, progress=lambda i, n: done.append((i, n)))
     assert [case.score for case in cases] == [1.0, 0.0, 1.0, 1.0, 0.0]
     assert cases[1] == Case("sums/test/1", "programmatic", "test", "1 + 1 =", "3", 0.0)
     assert done == [(2, 5), (4, 5), (5, 5)]
@@ -34,7 +41,7 @@ def test_every_row_becomes_a_case() -> None:
 
 def test_chunks_do_not_repeat_each_others_random_streams() -> None:
     sampler = MockSampler(["x"] * 5)
-    evaluate("sums", ROWS, sampler, exact, SamplingParams(seed=10), batch_size=2)
+    evaluate(SUMS, ROWS, sampler, SamplingParams(seed=10), batch_size=2)
     streams = [params.seed + i for prompts, params in sampler.calls for i in range(len(prompts))]
     assert len(set(streams)) == 5
 
@@ -42,11 +49,9 @@ def test_chunks_do_not_repeat_each_others_random_streams() -> None:
 def test_errors_and_abstentions_have_no_score_and_a_crash_is_a_wrong_answer() -> None:
     """`junk` makes a reward raise that works on `0`: it gets what a wrong answer gets, or it would be a way out."""
     cases = evaluate(
-        "sums",
+        replace(SUMS, reward=fragile, metrics={"half": half}),
         ROWS,
         MockSampler(["1", "junk", "skip", "nan", "0.5"]),
-        fragile,
-        metrics={"half": lambda completions, **_: [float(c) / 2 for c in completions]},
     )
     assert [case.status for case in cases] == ["scored", "scored", "abstained", "errored", "scored"]
     assert [case.score for case in cases] == [1.0, 0.0, None, None, 0.5]
@@ -65,10 +70,9 @@ def test_errors_and_abstentions_have_no_score_and_a_crash_is_a_wrong_answer() ->
 def test_names_slices_and_clusters_come_from_the_rows() -> None:
     rows = [{"prompt": "p", "answer": "a", "id": "q7", "skill": "copy", "doc": "d1"}]
     (case,) = evaluate(
-        "qa",
+        replace(SUMS, name="qa"),
         rows,
         MockSampler(["a"]),
-        exact,
         track=CONTROLS,
         slice=lambda row: row["skill"],
         cluster=lambda row: row["doc"],
@@ -79,18 +83,18 @@ def test_names_slices_and_clusters_come_from_the_rows() -> None:
 def test_bad_rows_are_refused_before_anything_is_generated() -> None:
     sampler = MockSampler([])
     with pytest.raises(ValueError, match="reward 'exact' needs column 'answer'; rows have: question"):
-        evaluate("t", [{"prompt": "p", "question": "q"}], sampler, exact)
+        evaluate(T, [{"prompt": "p", "question": "q"}], sampler)
     with pytest.raises(ValueError, match="needs column 'answer'"):  # one row has it, one does not
-        evaluate("t", [ROWS[0], {"prompt": "p"}], sampler, exact)
+        evaluate(T, [ROWS[0], {"prompt": "p"}], sampler)
     with pytest.raises(ValueError, match="case 't/test/1' has no prompt"):
-        evaluate("t", [ROWS[0], {"prompt": "", "answer": ""}], sampler, exact)
+        evaluate(T, [ROWS[0], {"prompt": "", "answer": ""}], sampler)
     with pytest.raises(ValueError, match="two rows for the case 't/test/a'"):
-        evaluate("t", [{**ROWS[0], "id": "a"}, {**ROWS[1], "id": "a"}], sampler, exact)
+        evaluate(T, [{**ROWS[0], "id": "a"}, {**ROWS[1], "id": "a"}], sampler)
     assert sampler.calls == []
 
 
 def test_no_rows_give_no_cases() -> None:
-    assert evaluate("t", [], MockSampler([]), exact) == []
+    assert evaluate(T, [], MockSampler([])) == []
 
 
 def test_a_sampler_that_loses_completions_is_caught() -> None:
@@ -99,7 +103,7 @@ def test_a_sampler_that_loses_completions_is_caught() -> None:
             return ["x"]
 
     with pytest.raises(ValueError, match="1 completions for 5 prompts"):
-        evaluate("t", ROWS, Lossy(), exact)
+        evaluate(T, ROWS, Lossy())
 
 
 ANY_TEXT = st.text(alphabet=st.characters(exclude_categories=()), max_size=20)

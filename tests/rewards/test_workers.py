@@ -31,6 +31,7 @@ from tieout.rewards.scoring.runner import (
     start_workers,
 )
 from tieout.samplers.mock import MockSampler
+from tieout.tasks import Task
 from tieout.vetting.check import prove
 
 DEADLINE = 1.2
@@ -133,7 +134,8 @@ def test_no_fault_becomes_a_number(workers: Workers, name: str) -> None:
 @pytest.mark.parametrize("name", FAULTS)
 def test_no_fault_becomes_a_number_in_an_evaluation_or_a_proof(workers: Workers, name: str) -> None:
     reward, row = getattr(scripted, name), {"prompt": "p", "completion": "a"}
-    (case,) = evaluate("t", [row], MockSampler(["a"]), reward, metrics={"same": reward}, workers=workers)
+    task = Task("t", lambda split: [row], reward, metrics={"same": reward})
+    (case,) = evaluate(task, [row], MockSampler(["a"]), workers=workers)
     assert (case.status, case.score, case.metrics) == ("errored", None, {})
     assert set(case.errors) == {"score", "same"}
     if name not in ("hangs", "never"):  # each of a proof's tries would take its deadline

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tieout.evidence.evaluate import evaluate
 from tieout.samplers.mock import MockSampler
-from tieout.tasks import load_task, wordle
+from tieout.tasks import Task, load_task, wordle
 from tieout.tasks.wordle import NUM_GUESSES, mark, play, task
 from tieout.types import Row
 
@@ -79,7 +79,7 @@ def test_evaluation_plays_to_the_end() -> None:
         return rows[next(turns)]["word"]
 
     sampler = MockSampler(second_try)
-    cases = evaluate("wordle", rows, sampler, None, environment=task.environment)
+    cases = evaluate(task, rows, sampler)
     assert [case.score for case in cases] == [0.9] * 6
     assert cases[0].completion == f"yield\n\n{rows[0]['word']}"
     assert len(sampler.calls) == 2  # all games go in lockstep
@@ -96,12 +96,14 @@ def test_an_environment_that_fails_is_an_error_and_no_score() -> None:
 
     rows = [{"prompt": "raise"}, {"prompt": "nan"}, {"prompt": "go on"}]
     says = iter(["raise", "nan", *["go on"] * 200])
-    cases = evaluate("t", rows, MockSampler(lambda p: next(says)), None, environment=broken)
+    cases = evaluate(
+        Task("t", lambda split: rows, environment=broken), rows, MockSampler(lambda p: next(says))
+    )
     assert [(case.status, case.score) for case in cases] == [("errored", None)] * 3
     reasons = ["the exchange is closed", "nan", "did not end within 100 turns"]
     assert all(reason in case.errors["score"] for reason, case in zip(reasons, cases, strict=True))
-    with pytest.raises(ValueError, match="either a reward or an environment"):
-        evaluate("t", rows, MockSampler([]), None)
+    with pytest.raises(ValueError, match="neither a reward nor an environment"):
+        evaluate(Task("t", lambda split: rows), rows, MockSampler([]))
 
 
 def test_the_task_is_found_by_name() -> None:

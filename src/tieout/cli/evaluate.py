@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
     else:
         given = check_rows(read_rows(options.data or ""), "prompt", str(options.data))
         task = Task(str(options.data), lambda split: given, load_reward(options.reward))
-    if task.reward is None and task.environment is None:
+    if task.scorer is None:
         raise InputError(f"task {task.name!r} has neither a reward nor an environment to score with")
     rows = list(task.rows(options.split))[: options.max_rows or None]
     if not rows:
@@ -77,13 +77,10 @@ def main(arguments: Sequence[str]) -> None:
         params = SamplingParams(options.max_new_tokens or task.max_new_tokens, temperature=0.0)
         with bar(console, name, len(rows)) as shown:
             cases[name] = evaluate(
-                task.name,
+                task,
                 rows,
                 sampler,
-                task.reward,
                 params,
-                environment=None if task.reward else task.environment,
-                metrics=task.metrics,
                 slice=options.split,
                 batch_size=sampler.batch_size,
                 workers=workers,

@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..episodes import judge, text_episodes
 from ..errors import InputError
 from ..rewards import Reward
 from ..rewards.scoring.runner import Call, Outcome, Workers, check_reward, score_groups
 from ..samplers import Sampler, SamplingParams
 from ..storage.jsonl import read_jsonl, write_jsonl
-from ..tasks import Environment
+from ..tasks import Task
 from ..types import Prompt, Row
-from .episodes import play
 
 PROGRAMMATIC = "programmatic"
 HUMAN = "human"
@@ -22,7 +22,6 @@ CONTROLS = "negative_controls"
 TRACKS = (PROGRAMMATIC, HUMAN, CONTROLS)
 """The tracks that the gate judges. Cases may name others, which are reported only."""
 
-GREEDY = SamplingParams(temperature=0.0)
 Progress = Callable[[int, int], None]
 """Called with the number of cases done and the number of all."""
 
@@ -53,14 +52,11 @@ class Case:
 
 
 def evaluate(
-    task_name: str,
+    task: Task,
     rows: Sequence[Row],
     sampler: Sampler,
-    reward: Reward | None,
-    params: SamplingParams = GREEDY,
+    params: SamplingParams | None = None,
     *,
-    environment: Environment | None = None,
-    metrics: Mapping[str, Reward] | None = None,
     track: str = PROGRAMMATIC,
     slice: str | Callable[[Row], str] = "test",
     cluster: Callable[[Row], str] | None = None,
@@ -70,39 +66,46 @@ def evaluate(
 ) -> list[Case]:
     """Ask the sampler every row's prompt and score what it writes. Greedy unless `params` says otherwise.
 
-    With an environment, every row is played to its end, and the score is what the environment returns; metrics see
-    everything that the model said. Only `workers` can stop a reward that hangs.
+    With an environment, there is an episode per row; metrics, and a reward that scores it, see everything that the
+    model said. Only `workers` can stop a reward that hangs.
     A case is named `task/slice/id`, where id is the row's own or its position. Errors stay errors: they have no score,
-    but where the completion itself made the reward fail it counts as in training, as a wrong answer (`Outcome.worth`),
-    or crashing the reward would be a way to skip hard rows; the error stands beside. Raises ValueError, before anything
-    is generated, if a reward asks for a column that rows lack.
+    unless the completion itself made the reward fail. That counts as in training, as a wrong answer (`Outcome.worth`),
+    or crashing the reward would be a way to skip hard rows; the error is kept alongside.
+
+    Raises:
+        InputError: before anything is generated, if nothing scores, or a reward asks for a column that rows lack.
     """
-    metrics = metrics or {}
-    if (reward is None) == (environment is None):
-        raise InputError(f"task {task_name!r}: give either a reward or an environment that scores")
-    rewards = {"score": reward, **metrics} if reward else dict(metrics)
+    if task.scorer is None:
+        raise InputError(f"task {task.name!r} has neither a reward nor an environment to score with")
+    params = params or SamplingParams(task.max_new_tokens, temperature=0.0)
+    rewards: dict[str, Reward] = {"score": task.reward} if task.reward and task.scorer == "reward" else {}
+    rewards |= task.metrics
     slices = [slice if isinstance(slice, str) else slice(row) for row in rows]
-    ids = [f"{task_name}/{s}/{row.get('id', i)}" for i, (s, row) in enumerate(zip(slices, rows, strict=True))]
-    _check_rows(task_name, rows, ids, [*rewards.values()])
+    ids = [f"{task.name}/{s}/{row.get('id', i)}" for i, (s, row) in enumerate(zip(slices, rows, strict=True))]
+    _check_rows(task.name, rows, ids, [*rewards.values()])
     cases: list[Case] = []
     for start in range(0, len(rows), batch_size):
         chunk = rows[start : start + batch_size]
-        prompts = [row["prompt"] for row in chunk]
-        # Request i of a call draws from the stream (seed, i): a seed per chunk, or chunks would repeat them.
-        drawn = replace(params, seed=params.seed + start)
-        played = play(environment, chunk, sampler, drawn) if environment else []
-        completions = [text for text, _ in played] if environment else sampler.complete(prompts, drawn)
+        # Request i of a call samples from the stream (seed, i): a seed per chunk, or chunks would repeat them.
+        own = replace(params, seed=params.seed + start)
+        said: dict[str, list[list[Outcome]]] = {}
+        if task.environment is not None:
+            episodes = [[episode] for episode in text_episodes(task.environment, chunk, sampler, own)]
+            completions = [episode.text for (episode,) in episodes]
+            said["score"] = judge(task, episodes, workers)
+        else:
+            completions = sampler.complete([row["prompt"] for row in chunk], own)
         if len(completions) != len(chunk):
             raise InputError(f"the sampler gave {len(completions)} completions for {len(chunk)} prompts")
         calls = [Call([c], [row["prompt"]], row) for row, c in zip(chunk, completions, strict=True)]
-        said = {name: score_groups(function, calls, workers) for name, function in rewards.items()}
-        if environment:
-            said["score"] = [[outcome] for _, outcome in played]
+        for name, function in rewards.items():
+            if name not in said:
+                said[name] = score_groups(function, calls, workers)
         for offset, (row, completion) in enumerate(zip(chunk, completions, strict=True)):
             outcomes = {name: said[name][offset][0] for name in said}
             index = start + offset
-            name = cluster(row) if cluster else ""
-            cases.append(_case(ids[index], track, slices[index], name, row["prompt"], completion, outcomes))
+            shared = cluster(row) if cluster else ""
+            cases.append(_case(ids[index], track, slices[index], shared, row["prompt"], completion, outcomes))
         if progress:
             progress(len(cases), len(rows))
     return cases

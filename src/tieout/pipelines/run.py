@@ -111,7 +111,7 @@ class Run:
             raise InputError(f"task {task.name!r} has no training rows")
         if not task.rows("test"):
             raise InputError(f"task {task.name!r} has no test rows: nothing could be shown at the end")
-        if task.reward is None and task.environment is None:
+        if task.scorer is None:
             raise InputError(f"task {task.name!r} has neither a reward nor an environment to evaluate with")
         if task.reward is not None:
             check_reward(task.reward, list(task.rows("train")[0]))

@@ -6,9 +6,10 @@ import difflib
 import random
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ..errors import InputError
-from ..types import Prompt, Row
+from ..types import Row
 
 RewardFunction = Callable[..., "list[float | None]"]
 """`(completions, prompts=..., **columns) -> scores`, TRL's signature, called once per group on strings.
@@ -31,6 +32,9 @@ class Task:
     """Scores completions; None if the environment returns the score."""
     environment: Environment | None = None
     """None: single turn, the row's prompt is asked and one completion is taken."""
+    scored_by: Literal["reward", "environment"] | None = None
+    """Which of the two scores; needed only if there are both. A reward then scores everything that the policy said in
+    an episode."""
     metrics: Mapping[str, RewardFunction] = field(default_factory=dict)
     """Further numbers for reports, with a reward's signature."""
     gold: Callable[[Row], str] | None = None
@@ -40,10 +44,28 @@ class Task:
     max_new_tokens: int = 256
     """Long enough for every gold completion."""
 
-    def prompt(self, row: Row) -> Prompt:
-        """What the policy is asked."""
-        prompt: Prompt = row["prompt"]
-        return prompt
+    def __post_init__(self) -> None:
+        both = self.reward is not None and self.environment is not None
+        if both and self.scored_by is None:
+            raise InputError(
+                f"task {self.name!r} has both a reward and an environment; say which of them scores: "
+                'scored_by="reward" or scored_by="environment"'
+            )
+        if self.scored_by not in (None, "reward", "environment"):
+            raise InputError(
+                f"task {self.name!r}: scored_by is {self.scored_by!r}; expected reward or environment"
+            )
+        if self.scored_by is not None and getattr(self, self.scored_by) is None:
+            raise InputError(f"task {self.name!r} is scored by its {self.scored_by}, but has none")
+
+    @property
+    def scorer(self) -> Literal["reward", "environment"] | None:
+        """What scores, in training as in evaluation; None: nothing does, and the task has rows only."""
+        if self.scored_by is not None:
+            return self.scored_by
+        return (
+            "environment" if self.environment is not None else "reward" if self.reward is not None else None
+        )
 
 
 TASKS: dict[str, str] = {

@@ -92,7 +92,7 @@ def fit(run: RunFolder, name: str, what: TrainSpec, task: Task, console: Console
     learner, source = prepare(what, task)
     gold = load_reward(what.guards.gold) if what.guards.gold and source.sampler is not None else None
     rewards = [r for r in (source.task.reward, gold) if r is not None]
-    if source.sampler is not None and source.task.environment is None and rewards:
+    if source.sampler is not None and source.task.scorer == "reward" and rewards:
         source.workers = under_deadline(rewards, what.reward_workers, what.reward_seconds, console)
         for reward in rewards:
             check_call(reward, source.rows, source.workers)
@@ -149,7 +149,7 @@ def fit(run: RunFolder, name: str, what: TrainSpec, task: Task, console: Console
             check_reward_model(learner, source, task.rows("test"), stage.path, console)
         else:
             rows = list(task.rows("test"))[:8] or list(task.rows("train"))[:8]
-            prompts = [task.prompt(row) for row in rows]
+            prompts = [row["prompt"] for row in rows]
             seen = observe(learner.model, learner.model.chat, prompts, task.max_new_tokens)
             write_json(stage.path / BEHAVIOUR, seen)
         lost = log.flush()

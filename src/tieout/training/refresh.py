@@ -104,7 +104,7 @@ def score_range(
     learner: Learner, source: Source, rows: Sequence[Row], limit: int = 256
 ) -> tuple[float, float]:
     """1st and 99th percentile of what the reward model says of (the newest of) its own training data."""
-    groups = [source.given(row, _texts(row), None) for row in rows[-limit:]]
+    groups = [source.ranking(row) for row in rows[-limit:]]
     scores = sorted(s for group in learner.scores(groups) for s in group)
     cut = len(scores) // 100
     return scores[cut], scores[-1 - cut]
@@ -155,10 +155,6 @@ def by_file(folder: Path) -> Label:
 def waiting(folder: Path) -> list[Path]:
     """Samples that people have been asked to label, and that no reward model was trained on yet."""
     return sorted(folder.glob("samples-*.jsonl"))
-
-
-def _texts(row: Row) -> list[str]:
-    return list(row["completions"]) if "completions" in row else [row["chosen"], row["rejected"]]
 
 
 def _labels(refresh: Refresh, source: Source, step: int) -> list[Row]:

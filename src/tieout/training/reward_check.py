@@ -29,12 +29,7 @@ def check_reward_model(
             "  no held-out pairs: nothing is known of this reward model; calibrate it before it is used"
         )
         return
-    groups = [
-        source.given(row, row["completions"], row["scores"])
-        if "completions" in row
-        else source.given(row, [row["chosen"], row["rejected"]], [1.0, 0.0])
-        for row in rows
-    ]
+    groups = [source.ranking(row) for row in rows]
     found = calibrate("reward_model", None, scored_pairs(groups, learner.scores(groups)))
     write_jsonl(folder / SCORED, found.rows)
     write_json(folder / MEASURED, found.to_plain())

@@ -9,7 +9,6 @@ from typing import Any
 from ...config.fields import from_plain, to_plain
 from ...evidence.evaluate import CONTROLS, PROGRAMMATIC, Case, evaluate, read_cases, write_cases
 from ...evidence.report import write_report
-from ...samplers import SamplingParams
 from ...samplers.local.sampler import LocalSampler
 from ...shipping.candidate import prepare
 from ...shipping.reload_check import Behaviour
@@ -102,18 +101,14 @@ def _cases(run: Run, name: str, adapter: Path | None, add: Callable[[str, int], 
     controls = list(run.controls.rows("test")) if run.controls else []
     cases: list[Case] = []
     shown = add(name, sum(map(len, rows.values())) + len(controls))
-    plays = task.reward is None  # then a row takes several completions
-    sampler = LocalSampler(model, progress=None if plays else shown.advance)
+    # An episode takes several completions for a row.
+    sampler = LocalSampler(model, progress=None if task.environment else shown.advance)
     for split, given in rows.items():
         if given:
             cases += evaluate(
-                task.name,
+                task,
                 given,
                 sampler,
-                task.reward,
-                SamplingParams(task.max_new_tokens, temperature=0.0),
-                environment=None if task.reward else task.environment,
-                metrics=task.metrics,
                 track=PROGRAMMATIC,
                 slice=split,
                 workers=run.workers,
@@ -121,13 +116,10 @@ def _cases(run: Run, name: str, adapter: Path | None, add: Callable[[str, int], 
             )
             shown.at(len(cases))
     if run.controls and controls:
-        assert run.controls.reward is not None
         cases += evaluate(
-            run.controls.name,
+            run.controls,
             controls,
             sampler,
-            run.controls.reward,
-            SamplingParams(run.controls.max_new_tokens, temperature=0.0),
             track=CONTROLS,
             slice=lambda row: str(row.get("skill", "controls")),
             workers=run.workers,

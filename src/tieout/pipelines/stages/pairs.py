@@ -102,7 +102,7 @@ def flawed_pairs(run: Run) -> list[Row]:
     pairs = []
     for row in rows:
         chosen, rejected = task.gold(row), task.corrupt(row, rng)
-        said = score(task.reward, [chosen, rejected], [task.prompt(row)] * 2, row, run.workers)
+        said = score(task.reward, [chosen, rejected], [row["prompt"]] * 2, row, run.workers)
         good, bad = (outcome.worth for outcome in said)
         if good is None or bad is None or good <= bad:
             raise InputError(

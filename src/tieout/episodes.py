@@ -1,0 +1,264 @@
+"""Episodes: conversations of a policy with a task's environment, in lockstep, for training and for evaluation.
+
+Both advance all episodes of a batch together, one call of the sampler per turn, and judge how they end alike. They
+differ in what they keep: evaluation the text, training also every sampled token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from .chat.template import Chat
+from .errors import InputError
+from .rewards.scoring.runner import Call, Outcome, Workers, score, score_groups
+from .samplers import PolicySampler, Sampler, SamplingParams
+from .tasks import Environment, Task
+from .types import Completion, Message, Row
+
+MAX_TURNS = 100
+"""An environment that has not ended by then is an error."""
+
+
+class Episode:
+    """One conversation in text. An environment that raises ends it with an error, never with a score."""
+
+    def __init__(self, environment: Environment, row: Row) -> None:
+        self.row, self.game = row, environment(row)
+        self.messages: list[Message] = []
+        self.ended = self.outgrown = False
+        self._returned: Any = None
+        self._failure: Outcome | None = None
+        self._advance(None)
+
+    @property
+    def said(self) -> list[str]:
+        """The policy's turns."""
+        return [m["content"] for m in self.messages if m["role"] == "assistant"]
+
+    @property
+    def text(self) -> str:
+        """Everything the policy said, its turns separated by blank lines."""
+        return "\n\n".join(self.said)
+
+    @property
+    def opened(self) -> bool:
+        """Whether the environment gave a first observation: without one there is nothing to reply to."""
+        return bool(self.messages)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended in another way than by the environment's return."""
+        return self._failure is not None
+
+    def take(self, text: str) -> None:
+        """Append what the policy said, and the environment's reply to it."""
+        self.messages.append({"role": "assistant", "content": text})
+        self._advance(text)
+
+    def outgrow(self, size: int) -> None:
+        """End it: `size` tokens leave no room for another turn. That is a wrong answer, or it would be a way out."""
+        self.outgrown = True
+        reason = f"the episode outgrew the model's context after {size} tokens"
+        self._fail(Outcome("errored", None, reason, "completion", as_wrong=0.0))
+        self._close()
+
+    def overrun(self) -> None:
+        """End it: the environment does not."""
+        self._fail(
+            Outcome("errored", None, f"the environment did not end within {MAX_TURNS} turns", "reward")
+        )
+        self._close()
+
+    def outcome(self) -> Outcome:
+        """The environment's score, judged as a reward's value is; or why there is none."""
+        if self._failure is not None:
+            return self._failure
+
+        def environment(completions: list[str]) -> list[Any]:
+            return [self._returned]
+
+        return score(environment, [""], [""], {})[0]
+
+    def _advance(self, text: str | None) -> None:
+        try:
+            observation = next(self.game) if text is None else self.game.send(text)
+        except StopIteration as stop:
+            self._returned, self.ended = stop.value, True
+            if not self.opened:
+                self._fail(Outcome("errored", None, "the environment ended before the first turn", "reward"))
+        except Exception as error:
+            reason = f"the environment raised {type(error).__name__}: {error}"
+            self._fail(Outcome("errored", None, reason, "reward"))
+        else:
+            self.messages.append({"role": "user", "content": observation})
+
+    def _fail(self, outcome: Outcome) -> None:
+        self._failure, self.ended = outcome, True
+
+    def _close(self) -> None:
+        with suppress(Exception):  # whatever it does at its end, the other episodes continue
+            self.game.close()
+
+
+class TokenEpisode(Episode):
+    """An episode to train on: sampled tokens are kept verbatim, the environment's replies are not trained."""
+
+    def __init__(self, chat: Chat, environment: Environment, row: Row, stream: int) -> None:
+        super().__init__(environment, row)
+        self.chat, self.stream = chat, stream
+        self.prompt = chat.prompt(self.messages) if self.opened else []
+        self.tokens, self.mask, self.logprobs = list(self.prompt), list[bool](), list[float]()
+        self.finish_reason = "stop"
+
+    def take_turn(self, turn: Completion) -> None:
+        """Append what the policy wrote, and the environment's reply to it."""
+        if turn.logprobs is None:
+            raise InputError(
+                "the sampler gave no log-probabilities; episodes need a sampler that records them"
+            )
+        self._append(turn.tokens, turn.logprobs, trained=True)
+        self.finish_reason = turn.finish_reason
+        self.take(turn.text)
+        if not self.ended:
+            *before, reply = self.messages
+            suffix = self.chat.suffix(before, reply, ended=turn.finish_reason == "stop")
+            self._append(suffix, [0.0] * len(suffix), trained=False)
+
+    def completion(self) -> Completion:
+        """The whole episode as one completion; its text is the policy's last turn."""
+        said = self.said[-1] if self.said else ""
+        reason = "length" if self.outgrown else self.finish_reason
+        return Completion(self.tokens[len(self.prompt) :], self.mask, self.logprobs, said, reason)
+
+    def _append(self, tokens: Sequence[int], logprobs: Sequence[float], *, trained: bool) -> None:
+        self.tokens += tokens
+        self.mask += [trained] * len(tokens)
+        self.logprobs += logprobs
+
+
+@runtime_checkable
+class _KnowsContext(Protocol):
+    """A text sampler that can tell when a conversation has become too long for it."""
+
+    @property
+    def context(self) -> int: ...
+    @property
+    def chat(self) -> Chat: ...
+
+
+def text_episodes(
+    environment: Environment, rows: Iterable[Row], sampler: Sampler, params: SamplingParams
+) -> list[Episode]:
+    """One episode per row, to its end, with a sampler of text."""
+    episodes = [Episode(environment, row) for row in rows]
+
+    def turn(active: Sequence[Episode], params: SamplingParams) -> None:
+        for episode, text in zip(active, sampler.complete([e.messages for e in active], params), strict=True):
+            episode.take(text)
+
+    if isinstance(sampler, _KnowsContext):
+        chat, longest = sampler.chat, sampler.context - params.max_new_tokens
+        _lockstep(episodes, turn, params, longest, lambda episode: len(chat.prompt(episode.messages)))
+    else:
+        _lockstep(episodes, turn, params)
+    return episodes
+
+
+def token_episodes(
+    task: Task,
+    chat: Chat,
+    rows: Sequence[Row],
+    group_size: int,
+    sampler: PolicySampler,
+    params: SamplingParams,
+) -> list[list[TokenEpisode]]:
+    """[row][group_size] episodes, to their end. Each samples from streams of its own, whichever others are still
+    active and on whichever rank.
+
+    Raises:
+        InputError: two episodes of one row opened differently.
+    """
+    assert task.environment is not None
+    episodes = [
+        TokenEpisode(chat, task.environment, row, params.stream(i) * group_size + k)
+        for i, row in enumerate(rows)
+        for k in range(group_size)
+    ]
+
+    def turn(active: Sequence[TokenEpisode], params: SamplingParams) -> None:
+        params = replace(params, streams=[e.stream for e in active])
+        sampled = sampler.sample([e.tokens for e in active], 1, params)
+        for episode, (completion,) in zip(active, sampled, strict=True):
+            episode.take_turn(completion)
+
+    longest = sampler.context - params.max_new_tokens
+    _lockstep(episodes, turn, params, longest, lambda episode: len(episode.tokens))
+    groups = [episodes[i : i + group_size] for i in range(0, len(episodes), group_size)]
+    for group in groups:
+        prompts = [episode.prompt for episode in group if episode.opened]
+        if any(prompt != prompts[0] for prompt in prompts):
+            raise InputError(
+                f"task {task.name!r}: the environment opened two episodes of one row differently; the first "
+                "observation must follow from the row, since a group has one prompt"
+            )
+    return groups
+
+
+E = TypeVar("E", bound=Episode)
+
+
+def _lockstep(
+    episodes: Sequence[E],
+    turn: Callable[[Sequence[E], SamplingParams], None],
+    params: SamplingParams,
+    longest: int | None = None,
+    size: Callable[[E], int] = lambda episode: 0,
+) -> None:
+    """Advance all episodes turn by turn until each has ended; those that left no room in the context end first."""
+    for number in range(MAX_TURNS):
+        if longest is not None and number:
+            for episode in episodes:
+                if not episode.ended and size(episode) > longest:
+                    episode.outgrow(size(episode))
+        active = [episode for episode in episodes if not episode.ended]
+        if not active:
+            return
+        # Request i of a call samples from the stream (seed, i): a seed per turn, or turns would repeat their samples.
+        turn(active, replace(params, seed=params.seed + 7_919 * number))
+    for episode in episodes:
+        if not episode.ended:
+            episode.overrun()
+
+
+def judge(
+    task: Task, groups: Sequence[Sequence[Episode]], workers: Workers | None = None
+) -> list[list[Outcome]]:
+    """[group][episode] outcomes, by whichever scores: the environment, or the reward on everything the policy said.
+
+    An episode that failed has its own outcome. One that outgrew the context is worth no more than the worst of its
+    group.
+    """
+    outcomes = [[episode.outcome() for episode in group] for group in groups]
+    if task.scorer == "reward" and task.reward is not None:
+        places = [[k for k, episode in enumerate(group) if not episode.failed] for group in groups]
+        calls = [
+            Call([g[k].text for k in at], [g[0].row.get("prompt", "")] * len(at), g[0].row)
+            for g, at in zip(groups, places, strict=True)
+            if at
+        ]
+        said = iter(score_groups(task.reward, calls, workers))
+        for own, at in zip(outcomes, places, strict=True):
+            for k, outcome in zip(at, next(said) if at else [], strict=True):
+                own[k] = outcome
+    return [_no_way_out(group, own) for group, own in zip(groups, outcomes, strict=True)]
+
+
+def _no_way_out(group: Sequence[Episode], outcomes: list[Outcome]) -> list[Outcome]:
+    lowest = min([0.0, *(o.score for o in outcomes if o.score is not None)])
+    return [
+        replace(outcome, as_wrong=lowest) if episode.outgrown else outcome
+        for episode, outcome in zip(group, outcomes, strict=True)
+    ]

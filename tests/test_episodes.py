@@ -1,0 +1,189 @@
+"""Training and evaluation advance the same episodes and judge them alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from tieout.chat.template import Chat
+from tieout.episodes import MAX_TURNS, judge, text_episodes, token_episodes
+from tieout.evidence.evaluate import evaluate
+from tieout.samplers import SamplingParams
+from tieout.source import Source
+from tieout.tasks import Task
+from tieout.types import Completion, Prompt, Row
+
+ROOMY = 100_000
+PARAMS = SamplingParams(max_new_tokens=8, seed=5)
+
+
+@dataclass
+class Repeating:
+    """Says the row's word (its prompt's last one) at every turn, as text or as tokens."""
+
+    chat: Chat
+    context: int = ROOMY
+    params: list[SamplingParams] = field(default_factory=list)
+
+    def load(self, learner: Any) -> None: ...
+
+    def complete(self, prompts: Sequence[Prompt], params: SamplingParams) -> list[str]:
+        self.params.append(params)
+        return [str(prompt[0]["content"]).split()[-1] for prompt in prompts]  # type: ignore[index]
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], num_completions: int, params: SamplingParams
+    ) -> list[list[Completion]]:
+        self.params.append(params)
+        return [[self._completion(self.chat.text(prompt))] * num_completions for prompt in prompts]
+
+    def _completion(self, opening: str) -> Completion:
+        text = next(word for word in (*WORDS, "long", "so") if f"Say {word}" in opening)
+        tokens = [*self.chat.tokenizer.encode(text, add_special_tokens=False), self.chat.stop_tokens[0]]
+        return Completion(tokens, [True] * len(tokens), [-0.5] * len(tokens), text)
+
+
+def moody(row: Row) -> Generator[str, str, Any]:
+    """Its end depends on the word that the row is about."""
+    word = row["word"]
+    if word == "never":
+        return 1.0
+    if word == "shut":
+        raise OSError("the exchange is closed")
+    said = yield f"Say {word}"
+    if word == "crash":
+        raise TimeoutError("no reply from the exchange")
+    if word == "twice":
+        said += yield "Again."
+    while word in ("loop", "long"):
+        yield "x" * 40 if word == "long" else "Again."
+    return {"nan": float("nan"), "pass": None, "text": "fine"}.get(word, float(len(said)))
+
+
+WORDS = ["right", "twice", "pass", "nan", "text", "crash", "shut", "never", "loop"]
+ROWS = [{"word": word, "prompt": word} for word in WORDS]
+
+
+@pytest.fixture
+def chat(tiny_tokenizer: Any) -> Chat:
+    return Chat(tiny_tokenizer)
+
+
+def by_environment(**changes: Any) -> Task:
+    return Task(**{"name": "moody", "rows": lambda split: ROWS, "environment": moody, **changes})
+
+
+def vowels(completions: list[str], word: list[str], **_: Any) -> list[float]:
+    return [sum(letter in "aeiou" for letter in text) + len(word[0]) / 100 for text in completions]
+
+
+@pytest.mark.parametrize("scored_by", ["environment", "reward"])
+@pytest.mark.parametrize("word", [*WORDS, "long"])
+def test_training_and_evaluation_score_alike(chat: Chat, word: str, scored_by: Any) -> None:
+    """Whatever an episode comes to, the same row has the same status and score in both."""
+    rows = [{"word": word, "prompt": word}]
+    task = by_environment(rows=lambda split: rows, reward=vowels, scored_by=scored_by)
+    sampler = Repeating(chat, 150 if word == "long" else ROOMY)
+    (case,) = evaluate(task, rows, sampler, PARAMS)
+    source = Source(task, chat, sampler)
+    groups = source.rollout(rows, 1, PARAMS)
+    assert [group.scores for group in groups] == ([] if case.score is None else [[case.score]])
+    status = "crashed" if word == "long" else case.status
+    assert source.counts["completions"] == source.counts[status] == 1
+
+
+def test_what_each_end_of_an_episode_is_worth(chat: Chat) -> None:
+    cases = evaluate(by_environment(), ROWS, Repeating(chat), PARAMS)
+    assert {case.completion or word: case.score for word, case in zip(WORDS, cases, strict=True)} == {
+        "right": 5.0,
+        "twice\n\ntwice": 10.0,
+        "pass": None,
+        "nan": None,
+        "text": None,
+        "crash": None,
+        "shut": None,
+        "never": None,
+        "\n\n".join(["loop"] * MAX_TURNS): None,
+    }
+    reasons = {word: case.errors.get("score", "") for word, case in zip(WORDS, cases, strict=True)}
+    assert reasons["right"] == reasons["twice"] == reasons["pass"] == ""
+    for word, part in {
+        "nan": "finite number",
+        "text": "expected a number",
+        "crash": "TimeoutError: no reply",
+        "shut": "OSError: the exchange is closed",
+        "never": "ended before the first turn",
+        "loop": f"did not end within {MAX_TURNS} turns",
+    }.items():
+        assert part in reasons[word], word
+
+
+def test_a_reward_that_scores_sees_everything_the_policy_said(chat: Chat) -> None:
+    """The environment's own score is not used, and what goes wrong in it stays an error."""
+    task = by_environment(reward=vowels, scored_by="reward")
+    cases = evaluate(task, ROWS, Repeating(chat), PARAMS)
+    scores = [case.score for case in cases]
+    assert scores == [1.05, 4.05, 1.04, 1.03, 1.04, None, None, None, None]
+
+
+def test_an_environment_without_end_stops_in_training_too(chat: Chat) -> None:
+    source = Source(by_environment(), chat, Repeating(chat))
+    assert source.rollout([ROWS[-1]], 2, PARAMS) == []
+    assert source.counts == Counter(completions=2, errored=2, dropped_groups=1)
+    assert len(source.sampler.params) == MAX_TURNS  # type: ignore[union-attr]
+
+
+def test_episodes_that_did_not_open_leave_their_group(chat: Chat) -> None:
+    opened = iter([False, True, True])
+
+    def shaky(row: Row) -> Generator[str, str, float]:
+        if not next(opened):
+            raise OSError("no board")
+        said = yield "Say so"
+        return float(len(said))
+
+    source = Source(by_environment(environment=shaky), chat, Repeating(chat))
+    (group,) = source.rollout(ROWS[:1], 3, PARAMS)
+    assert (group.prompt, group.scores) == (chat.prompt([{"role": "user", "content": "Say so"}]), [2.0, 2.0])
+    assert source.counts == Counter(completions=3, errored=1, scored=2)
+
+
+def test_each_turn_has_its_own_seed_in_both(chat: Chat) -> None:
+    rows = [ROWS[0], ROWS[1]]
+    texts, tokens = Repeating(chat), Repeating(chat)
+    text_episodes(moody, rows, texts, PARAMS)
+    token_episodes(by_environment(), chat, rows, 1, tokens, PARAMS)
+    assert [p.seed for p in texts.params] == [p.seed for p in tokens.params] == [5, 5 + 7_919]
+    assert [list(p.streams) for p in tokens.params] == [[0, 1], [1]]
+    assert all(not p.streams for p in texts.params)
+
+
+def test_outgrowing_the_context_ends_an_evaluation_as_a_wrong_answer(chat: Chat) -> None:
+    rows = [{"word": "long", "prompt": "long"}, ROWS[1]]
+    task = by_environment(rows=lambda split: rows)
+    long, other = evaluate(task, rows, Repeating(chat, 150), PARAMS)
+    assert (long.score, other.score) == (0.0, 10.0)
+    assert "outgrew the model's context" in long.errors["score"]
+
+
+def test_judging_no_episodes_asks_nobody() -> None:
+    assert judge(by_environment(), []) == []
+
+
+def test_a_task_with_two_scorers_says_which_counts() -> None:
+    with pytest.raises(ValueError, match=r"both a reward and an environment.*scored_by="):
+        by_environment(reward=vowels)
+    assert by_environment().scorer == "environment"
+    assert by_environment(reward=vowels, scored_by="reward").scorer == "reward"
+    assert by_environment(reward=vowels, environment=None).scorer == "reward"
+    assert by_environment(environment=None).scorer is None
+    with pytest.raises(ValueError, match="scored by its reward, but has none"):
+        by_environment(scored_by="reward")
+    with pytest.raises(ValueError, match="both a reward and an environment"):
+        replace(by_environment(), reward=vowels)
+    with pytest.raises(ValueError, match="scored_by is 'gold'; expected reward or environment"):
+        by_environment(scored_by="gold")
