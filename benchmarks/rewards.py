@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from tieout.rewards import load_reward
-from tieout.rewards.scoring.runner import Call, Limits, Workers, score_groups
+from tieout.rewards.processes.workers import Workers
+from tieout.rewards.scoring.runner import Call, Limits, score_groups
 from tieout.tasks import Task, load_task
 
 RESULTS = Path(__file__).parent / "results"

@@ -16,7 +16,8 @@ from tieout.chat.template import Chat, ChatError
 from tieout.errors import TooManyErrors
 from tieout.learner import Learner
 from tieout.rewards.library.exact import exact
-from tieout.rewards.scoring.runner import Workers, combine, start_workers
+from tieout.rewards.processes.workers import Workers, start_workers
+from tieout.rewards.scoring.runner import combine
 from tieout.samplers import SamplingParams
 from tieout.samplers.local.sampler import LocalSampler
 from tieout.source import Source

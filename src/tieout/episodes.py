@@ -13,7 +13,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from .chat.template import Chat
 from .errors import InputError
-from .rewards.scoring.runner import Call, Outcome, Workers, score, score_groups
+from .rewards.processes.workers import Workers
+from .rewards.scoring.runner import Call, Outcome, score, score_groups
 from .samplers import PolicySampler, Sampler, SamplingParams
 from .tasks import Environment, Task
 from .types import Completion, Message, Row

@@ -16,7 +16,8 @@ from .chat.template import Chat
 from .episodes import judge, token_episodes
 from .errors import InputError, TooManyErrors
 from .learner.parallel.processes import Processes, join
-from .rewards.scoring.runner import Call, Outcome, Workers, score_groups
+from .rewards.processes.workers import Workers
+from .rewards.scoring.runner import Call, Outcome, score_groups
 from .samplers import PolicySampler, SamplingParams
 from .tasks import Task
 from .types import Completion, Group, Row

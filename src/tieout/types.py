@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,10 @@ Prompt = str | Sequence[Message]
 
 Row = Mapping[str, Any]
 """One row of a dataset, with TRL's column names: prompt, completion, chosen, rejected, label, messages."""
+
+Reward = Callable[..., Any]
+"""`(completions, prompts=..., **columns) -> list[float | None]`, TRL's signature, or the same as an `async def`: called
+once per group on strings. `completions`, `prompts` and every column of the row have K entries; None: does not apply."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import pytest
 from random_groups import make_learner, stir_weights
 from tieout.learner.checkpoint import save_adapter
 from tieout.rewards import load_reward
-from tieout.rewards.library.preference import reward_model
+from tieout.rewards.library.reward_model import reward_model
 from tieout.rewards.scoring.runner import check_reward, score
 from tieout.source import Source
 from tieout.types import Completion, Group
@@ -69,7 +69,7 @@ def test_naming_one_needs_no_torch(trained: tuple[Path, list[float]]) -> None:
 def test_it_sits_on_the_policys_base_or_on_its_own(
     tiny_model: ModelFolder, trained: tuple[Path, list[float]]
 ) -> None:
-    from tieout.learner.shared_reward import SharedReward
+    from tieout.rewards.library.reward_model import SharedReward
 
     folder, expected = trained
     policy = make_learner(tiny_model("llama"))

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tieout.rewards import REWARDS, load_reward
+from tieout.rewards import FACTORIES, REWARDS, load_reward
 from tieout.rewards.library.exact import exact
-from tieout.rewards.scoring.runner import Outcome, call_columns, check_reward, from_trl, reward_name, score
+from tieout.rewards.scoring.adapt import from_trl
+from tieout.rewards.scoring.runner import Outcome, call_columns, check_reward, reward_name, score
 
 ROW = {"prompt": "What?", "answer": "a", "question": "?"}
 
@@ -276,6 +277,11 @@ def test_registered_names_are_loaded_when_asked_for() -> None:
 @pytest.mark.parametrize("name", REWARDS)
 def test_every_registered_reward_exists(name: str) -> None:
     assert callable(load_reward(name))
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_every_factory_of_rewards_exists_and_takes_what_follows_its_name(name: str, tmp_path: Path) -> None:
+    assert callable(load_reward(f"{name}:{tmp_path}"))
 
 
 def test_a_reward_in_a_file(tmp_path: Path) -> None:

@@ -19,17 +19,9 @@ from tieout.rewards import load_reward
 from tieout.rewards.library.exact import exact
 from tieout.rewards.library.numeric import numeric
 from tieout.rewards.processes.importable import refer, resolve
-from tieout.rewards.scoring.runner import (
-    Call,
-    Limits,
-    Workers,
-    check_call,
-    combine,
-    from_trl,
-    score,
-    score_groups,
-    start_workers,
-)
+from tieout.rewards.processes.workers import Workers, start_workers
+from tieout.rewards.scoring.adapt import from_trl
+from tieout.rewards.scoring.runner import Call, Limits, check_call, combine, score, score_groups
 from tieout.samplers.mock import MockSampler
 from tieout.tasks import Task
 from tieout.vetting.check import prove

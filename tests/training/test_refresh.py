@@ -10,8 +10,8 @@ from random_groups import make_learner
 from tieout.errors import StopTraining
 from tieout.learner import AdapterConfig, Learner
 from tieout.learner.checkpoint import save_adapter
-from tieout.learner.shared_reward import SharedReward
 from tieout.methods import GRPO, RewardModel
+from tieout.rewards.library.reward_model import SharedReward
 from tieout.rows import RowsError, read_rows, write_jsonl
 from tieout.samplers.local.sampler import LocalSampler
 from tieout.source import Source

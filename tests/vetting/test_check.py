@@ -21,7 +21,8 @@ from tieout.rewards.library.exact import exact
 from tieout.rewards.library.format import language, length, overlong, repetition, tags
 from tieout.rewards.library.numeric import numeric
 from tieout.rewards.library.rag import citation_accuracy, faithfulness, groundedness, relevance
-from tieout.rewards.scoring.runner import Workers, combine, reward_range
+from tieout.rewards.processes.workers import Workers
+from tieout.rewards.scoring.runner import combine, reward_range
 from tieout.tasks import load_task
 from tieout.vetting.check import Proof, prove
 

@@ -57,7 +57,8 @@ def main(arguments: Sequence[str]) -> None:
 def check(options: Check) -> None:
     """Prove one reward; exits with status 1 if it does not hold."""
     from ..rewards import load_reward
-    from ..rewards.scoring.runner import Limits, Workers
+    from ..rewards.processes.workers import Workers
+    from ..rewards.scoring.runner import Limits
     from ..rows import check_rows, read_rows
     from ..vetting.check import prove
 

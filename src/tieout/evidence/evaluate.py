@@ -9,12 +9,12 @@ from typing import Any
 
 from ..episodes import judge, text_episodes
 from ..errors import InputError
-from ..rewards import Reward
-from ..rewards.scoring.runner import Call, Outcome, Workers, check_reward, score_groups
+from ..rewards.processes.workers import Workers
+from ..rewards.scoring.runner import Call, Outcome, check_reward, score_groups
 from ..samplers import Sampler, SamplingParams
 from ..storage.jsonl import read_jsonl, write_jsonl
 from ..tasks import Task
-from ..types import Prompt, Row
+from ..types import Prompt, Reward, Row
 
 PROGRAMMATIC = "programmatic"
 HUMAN = "human"

@@ -6,8 +6,8 @@ import difflib
 from dataclasses import MISSING, fields
 from inspect import isabstract, isclass
 
+from ..config.attribute import load_attribute
 from ..errors import InputError
-from ..rewards import load_attribute
 from .cpo import CPO, SimPO
 from .dpo import DPO
 from .grpo import GRPO

@@ -12,7 +12,8 @@ from rich.console import Console
 from ..errors import InputError
 from ..learner.models.loading import context_of, load_chat
 from ..methods import Method
-from ..rewards.scoring.runner import Workers, check_reward
+from ..rewards.processes.workers import Workers
+from ..rewards.scoring.runner import check_reward
 from ..rows import data_hash
 from ..storage.runfolder import RunFolder
 from ..tasks import Task, load_task

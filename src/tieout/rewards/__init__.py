@@ -7,19 +7,10 @@ def exact(completions, answer, **_):            # names are columns of the row
 from __future__ import annotations
 
 import difflib
-import hashlib
-import importlib
-import importlib.util
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
-from typing import Any
 
+from ..config.attribute import load_attribute
 from ..errors import InputError
-
-Reward = Callable[..., Any]
-"""`(completions, prompts=..., **columns) -> list[float | None]`, or the same as an `async def`."""
+from ..types import Reward
 
 REWARDS: dict[str, str] = {
     "citation_accuracy": "tieout.rewards.library.rag:citation_accuracy",
@@ -40,13 +31,18 @@ REWARDS: dict[str, str] = {
 }
 """Registered name -> `module:attribute`, imported when it is asked for."""
 
+FACTORIES: dict[str, str] = {
+    "reward_model": "tieout.rewards.library.reward_model:reward_model",
+}
+"""`NAME:ARGUMENT` calls one of these with the argument."""
+
 
 def load_reward(spec: str) -> Reward:
     """What `spec` names: registered, `file.py:function`, `package.module:function`, or `reward_model:FOLDER`."""
-    if spec.startswith("reward_model:"):
-        from .library.preference import reward_model
-
-        return reward_model(spec.partition(":")[2])
+    factory, _, argument = spec.partition(":")
+    if factory in FACTORIES:
+        made: Reward = load_attribute(FACTORIES[factory])(argument)
+        return made
     if spec not in REWARDS and not all(spec.rpartition(":")[::2]):
         near = difflib.get_close_matches(spec, REWARDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -58,42 +54,3 @@ def load_reward(spec: str) -> Reward:
     if not callable(reward):
         raise InputError(f"reward {spec!r} is a {type(reward).__name__}; expected a function")
     return reward
-
-
-def load_attribute(spec: str) -> Any:
-    """What `file.py:attribute` or `package.module:attribute` names."""
-    place, _, attribute = spec.rpartition(":")
-    module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place, spec)
-    found: Any = module
-    for name in attribute.split("."):
-        if not hasattr(found, name):
-            functions = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
-            raise InputError(f"{spec!r}: {place} has no {attribute!r}; it has: {', '.join(functions)}")
-        found = getattr(found, name)
-    return found
-
-
-def _load_module(place: str, spec: str) -> ModuleType:
-    try:
-        return importlib.import_module(place)
-    except ModuleNotFoundError as error:
-        raise InputError(f"{spec!r}: cannot import {place!r} ({error})") from error
-
-
-def _load_file(path: Path) -> ModuleType:
-    """Import a file under a name of its own, so that two files called reward.py do not meet."""
-    if not path.is_file():
-        raise InputError(f"file {path} does not exist (looked in {Path.cwd()})")
-    path = path.resolve()
-    name = f"tieout_reward_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"file {path} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and annotations look their module up there
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module

@@ -9,13 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..errors import InputError
-from ..types import Row
-
-RewardFunction = Callable[..., "list[float | None]"]
-"""`(completions, prompts=..., **columns) -> scores`, TRL's signature, called once per group on strings.
-
-`completions` and `prompts` have K entries, and so has every column of the row. None means: does not apply.
-"""
+from ..types import Reward, Row
 
 Environment = Callable[[Row], Generator[str, str, float | None]]
 """`text = yield observation`, `return score`: a multi-turn episode. The first observation is the user's turn."""
@@ -28,14 +22,14 @@ class Task:
     name: str
     rows: Callable[[str], Sequence[Row]]
     """Split name -> rows. Splits: train, calibration, test, ood; a task may lack some (empty list)."""
-    reward: RewardFunction | None = None
+    reward: Reward | None = None
     """Scores completions; None if the environment returns the score."""
     environment: Environment | None = None
     """None: single turn, the row's prompt is asked and one completion is taken."""
     scored_by: Literal["reward", "environment"] | None = None
     """Which of the two scores; needed only if there are both. A reward then scores everything that the policy said in
     an episode."""
-    metrics: Mapping[str, RewardFunction] = field(default_factory=dict)
+    metrics: Mapping[str, Reward] = field(default_factory=dict)
     """Further numbers for reports, with a reward's signature."""
     gold: Callable[[Row], str] | None = None
     """The completion that must score 1."""
@@ -85,7 +79,7 @@ def load_task(name: str, options: Mapping[str, object] | None = None) -> Task:
 
     Raises ValueError for an unknown name (the nearest is named) and for options that the task does not take.
     """
-    from ..rewards import load_attribute
+    from ..config.attribute import load_attribute
 
     if name not in TASKS and ":" not in name:
         near = difflib.get_close_matches(name, TASKS, n=1)

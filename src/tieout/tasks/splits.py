@@ -7,10 +7,9 @@ from functools import cache
 from pathlib import Path
 
 from ..errors import InputError
-from ..rewards import Reward
 from ..rewards.scoring.runner import check_reward
 from ..rows import check_rows, read_rows
-from ..types import Row
+from ..types import Reward, Row
 
 Splits = Callable[[str], Sequence[Row]]
 """Split -> its rows; none for a split that is not there."""

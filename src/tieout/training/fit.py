@@ -19,11 +19,11 @@ from ..errors import InputError
 from ..learner import AdapterConfig, Learner, LearnerConfig, Model, load
 from ..learner.checkpoint import Checkpoints, save_adapter
 from ..learner.parallel.processes import join
-from ..learner.shared_reward import SharedReward
 from ..methods import Method
-from ..rewards import Reward, load_reward
-from ..rewards.library.preference import PreferenceReward
-from ..rewards.scoring.runner import Combined, Limits, Workers, check_call, start_workers
+from ..rewards import load_reward
+from ..rewards.library.reward_model import PreferenceReward, SharedReward
+from ..rewards.processes.workers import Workers, start_workers
+from ..rewards.scoring.runner import Combined, Limits, check_call
 from ..samplers import PolicySampler
 from ..samplers.local.sampler import LocalSampler
 from ..samplers.staleness import StalenessCheck
@@ -33,7 +33,7 @@ from ..source import Source
 from ..storage.atomic import fingerprint, sha256, write_atomic, write_json
 from ..storage.runfolder import RunFolder, Stage
 from ..tasks import Task
-from ..types import Group
+from ..types import Group, Reward
 from .alarms import Adjustments
 from .guards import Guards, watch
 from .loop import Schedule, num_steps, train

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..rewards import Reward
-from ..rewards.scoring.runner import Workers
+from ..rewards.processes.workers import Workers
+from ..types import Reward
 from . import alarms
 from .alarms import Action, Adjustments, Detector
 from .monitors import Monitor

@@ -15,13 +15,12 @@ from ..errors import InputError, StopTraining
 from ..learner import AdapterConfig, Learner, load
 from ..learner.checkpoint import save_adapter
 from ..methods import RewardModel
-from ..rewards import Reward
 from ..rewards.scoring.runner import score
 from ..rows import check_rows, read_rows, write_jsonl
 from ..samplers import SamplingParams
 from ..source import Source
 from ..tasks import Task
-from ..types import Group, Row
+from ..types import Group, Reward, Row
 from .loop import train
 from .monitors import Memory, Monitor, remembers
 

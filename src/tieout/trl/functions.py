@@ -12,9 +12,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from ..errors import InputError
-from ..rewards import Reward
 from ..rewards.scoring.combine import combine
-from ..types import Message, Prompt
+from ..types import Message, Prompt, Reward
 from .reward_context import Surroundings
 
 OWN = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
@@ -63,7 +62,7 @@ def rewards(
 def _one(function: Any, around: Surroundings, own_tokenizer: Any) -> Any:
     if isinstance(function, str):
         if Path(function).exists():
-            from ..rewards.library.preference import reward_model
+            from ..rewards.library.reward_model import reward_model
 
             return _named(reward_model(Path(function)), Path(function).name)
         options: dict[str, Any] = {"num_labels": 1, "use_safetensors": True}

@@ -14,9 +14,9 @@ from typing import Any, Literal
 from ..errors import InputError
 from ..evidence.evaluate import plain_prompt
 from ..evidence.stats import Estimate, mean
-from ..rewards import Reward
-from ..rewards.scoring.runner import Workers, check_reward, score
-from ..types import Row
+from ..rewards.processes.workers import Workers
+from ..rewards.scoring.runner import check_reward, score
+from ..types import Reward, Row
 from .reliability import Bin, Drift, calibration_error, drift, faults, kappa, reliability, separation
 
 PAIR_FLOOR, PAIR_GOOD = 0.70, 0.85

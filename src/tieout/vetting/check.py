@@ -23,12 +23,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import InputError
-from ..rewards import Reward
 from ..rewards.processes.workers import Workers
 from ..rewards.scoring.attribution import Call
 from ..rewards.scoring.outcomes import Outcome, judges_form, reward_name, reward_range
 from ..rewards.scoring.runner import check_reward, score_groups
-from ..types import Row
+from ..types import Reward, Row
 
 CHECKS = ("gold", "empty", "other gold", "perturbed", "re-formatted", "steady")
 MIN_SHARE = 0.95

@@ -124,7 +124,7 @@ class Model:
         if own is None or portable(base) != portable(self.name):
             raise InputError(
                 f"{folder} is no adapter of {portable(self.name)}, but of {portable(base)}; "
-                "use it as a reward function: tieout.rewards.library.preference.reward_model"
+                "use it as a reward function: tieout.rewards.library.reward_model.reward_model"
             )
         tensors = adapter_score(own)
         if tensors is None:

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from .. import Reward, load_attribute
+from ...config.attribute import FILE_MODULE, load_attribute
+from ...types import Reward
+from ..scoring.adapt import from_trl
 from ..scoring.outcomes import reward_name
 
 Reference = Mapping[str, Any]
@@ -45,8 +47,6 @@ def resolve(reference: Reference) -> Reward:
     """The reward again."""
     reward: Reward = load_attribute(reference["spec"])
     if reference["messages"]:
-        from ..scoring.runner import from_trl
-
         reward = from_trl(reward)
     return functools.partial(reward, **reference["options"]) if reference["options"] else reward
 
@@ -64,7 +64,7 @@ def _spec(target: Reward, reward: Reward) -> str:
     # A file that was loaded twice has two functions with equal code; either stands for the other.
     if found is not target and getattr(found, "__code__", None) != getattr(target, "__code__", target):
         raise _not_importable(reward, f"{module.__name__}:{name} is something else")
-    in_file = module.__name__.startswith("tieout_reward_")
+    in_file = module.__name__.startswith(FILE_MODULE)
     return f"{module.__file__ if in_file else module.__name__}:{name}"
 
 

@@ -9,6 +9,7 @@ JSON over sockets: a reward is sent as the name to import it by, never as code.
 
 from __future__ import annotations
 
+import inspect
 import json
 import selectors
 import time
@@ -18,8 +19,9 @@ from dataclasses import dataclass, field
 
 from ...config.plain import to_plain
 from ...errors import InputError
-from .. import Reward
+from ...types import Reward
 from ..scoring.attribution import Call, Limits, Settling, settle
+from ..scoring.combine import Combined
 from ..scoring.outcomes import Outcome, errored, late, reward_name, reward_range
 from .fork_server import Nursery, Worker
 from .importable import Reference, refer
@@ -166,6 +168,26 @@ class Workers:
     def _fork(self) -> Worker:
         assert self._nursery is not None
         return self._nursery.fork()
+
+
+def start_workers(reward: Reward, num_workers: int = 2, limits: Limits | None = None) -> Workers | None:
+    """Warm workers that have the reward loaded; None for no workers, or where no part of it would run there.
+
+    Raises:
+        ValueError: another process cannot import the reward, and what to do.
+    """
+    parts = list(reward.parts.values()) if isinstance(reward, Combined) else [reward]
+    parts = [part for part in parts if not inspect.iscoroutinefunction(part)]
+    if not num_workers or not parts:
+        return None
+    workers = Workers(num_workers, limits)
+    try:
+        for part in parts:
+            workers.load(part)
+    except ValueError:
+        workers.close()
+        raise
+    return workers
 
 
 @dataclass

@@ -11,7 +11,8 @@ from math import fsum, isfinite
 from typing import Any, Literal
 
 from ...errors import InputError
-from .. import Reward, load_reward
+from ...types import Reward
+from .. import load_reward
 from .outcomes import ABSTAINED, Outcome, attempt, is_judge, parameters, reward_name, reward_range
 
 Missing = Literal["abstain", "rescale", "leave_out"]

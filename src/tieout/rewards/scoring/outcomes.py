@@ -16,8 +16,7 @@ from numbers import Real
 from typing import Any, Literal, TypeVar
 
 from ...errors import InputError, TieoutError
-from ...types import Prompt, Row
-from .. import Reward
+from ...types import Prompt, Reward, Row
 
 Cause = Literal["", "infrastructure", "reward", "completion"]
 """Of an error: a service was down; the reward gave no score, or fails on this row whatever the completion; this

@@ -6,16 +6,13 @@ Here rewards run inside this process; give `Workers` to run them in others, unde
 from __future__ import annotations
 
 import asyncio
-import functools
 import inspect
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Protocol
 
 from ...errors import InputError
-from ...types import Prompt, Row
-from .. import Reward
-from ..processes.workers import Workers
+from ...types import Prompt, Reward, Row
 from .attribution import CONTROLS, Call, Limits, Settling, settle
 from .combine import Combined, combine
 from .outcomes import (
@@ -37,22 +34,30 @@ __all__ = [
     "Limits",
     "Outcome",
     "RewardUnavailable",
-    "Workers",
     "call_columns",
     "check_call",
     "check_reward",
     "combine",
-    "from_trl",
     "ranged",
     "reward_name",
     "reward_range",
     "score",
     "score_groups",
-    "start_workers",
 ]
 
 GIVEN = ("completions", "prompts")
 """What every reward may ask for besides the columns of the row."""
+
+
+class RewardCaller(Protocol):
+    """Calls rewards somewhere else, under a deadline: `processes.workers.Workers`."""
+
+    @property
+    def limits(self) -> Limits:
+        """How long a reward may take, and how often it is asked again."""
+
+    def run(self, reward: Reward, calls: Sequence[Call]) -> list[list[Outcome]]:
+        """[call][K] outcomes."""
 
 
 def score(
@@ -60,14 +65,14 @@ def score(
     completions: Sequence[str],
     prompts: Sequence[Prompt],
     row: Row,
-    workers: Workers | None = None,
+    workers: RewardCaller | None = None,
 ) -> list[Outcome]:
     """[K] outcomes for K completions of one row; never raises for what the reward does."""
     return score_groups(reward, [Call(completions, prompts, row)], workers)[0]
 
 
 def score_groups(
-    reward: Reward, calls: Sequence[Call], workers: Workers | None = None, limits: Limits | None = None
+    reward: Reward, calls: Sequence[Call], workers: RewardCaller | None = None, limits: Limits | None = None
 ) -> list[list[Outcome]]:
     """[call][K] outcomes of many groups, at the same time where that is possible.
 
@@ -125,26 +130,6 @@ def _all_at_once(reward: Reward, calls: Sequence[Call], limits: Limits) -> list[
     return outcomes
 
 
-def start_workers(reward: Reward, num_workers: int = 2, limits: Limits | None = None) -> Workers | None:
-    """Warm workers that have the reward loaded; None for no workers, or where no part of it would run there.
-
-    Raises:
-        ValueError: another process cannot import the reward, and what to do.
-    """
-    parts = list(reward.parts.values()) if isinstance(reward, Combined) else [reward]
-    parts = [part for part in parts if not inspect.iscoroutinefunction(part)]
-    if not num_workers or not parts:
-        return None
-    workers = Workers(num_workers, limits)
-    try:
-        for part in parts:
-            workers.load(part)
-    except ValueError:
-        workers.close()
-        raise
-    return workers
-
-
 # --- before the first step ----------------------------------------------------------------------------------
 
 
@@ -172,7 +157,7 @@ def check_reward(reward: Reward, columns: Iterable[str]) -> None:
 
 
 def check_call(
-    reward: Reward, rows: Sequence[Row], workers: Workers | None = None, num_rows: int = 2
+    reward: Reward, rows: Sequence[Row], workers: RewardCaller | None = None, num_rows: int = 2
 ) -> None:
     """Refuse, before any work, a reward that fails whatever it is given: it raises, hangs, gives the wrong length,
     no numbers, or numbers outside its range. The first rows are tried, with harmless completions.
@@ -188,29 +173,3 @@ def check_call(
             raise InputError(
                 f"{outcomes[0].reason}. This is row {number}, with harmless completions; rows have: {columns}"
             )
-
-
-def from_trl(function: Reward) -> Reward:
-    """Adapt a reward written for conversations: each completion a list of messages, each prompt too."""
-
-    def given(completions: Sequence[str], columns: dict[str, Any]) -> dict[str, Any]:
-        if "prompts" in columns:
-            columns["prompts"] = [
-                [{"role": "user", "content": p}] if isinstance(p, str) else p for p in columns["prompts"]
-            ]
-        return {**columns, "completions": [[{"role": "assistant", "content": text}] for text in completions]}
-
-    if inspect.iscoroutinefunction(function):
-
-        @functools.wraps(function)
-        async def adapted_async(completions: Sequence[str], **columns: Any) -> Any:
-            return await function(**given(completions, columns))
-
-        return adapted_async
-
-    @functools.wraps(function)  # keeps the signature, by which check_reward judges
-    def adapted(completions: Sequence[str], **columns: Any) -> Any:
-        return function(**given(completions, columns))
-
-    adapted.__from_trl__ = True  # type: ignore[attr-defined]  # by which workers know to adapt it there too
-    return adapted

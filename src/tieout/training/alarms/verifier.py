@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, MutableMapping, Sequence
 from statistics import fmean, stdev
 
-from ...rewards import Reward
-from ...rewards.scoring.runner import Workers, score
-from ...types import Group
+from ...rewards.processes.workers import Workers
+from ...rewards.scoring.runner import score
+from ...types import Group, Reward
 from ..monitors import Memory, remembers
 from .actions import Detector
 

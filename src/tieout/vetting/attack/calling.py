@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from ...rewards import Reward
 from ...rewards.scoring.outcomes import Outcome
 from ...rewards.scoring.runner import score
-from ...types import Row
+from ...types import Reward, Row
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,9 @@ from typing import Any
 
 from ...config.plain import fingerprint
 from ...errors import InputError
-from ...rewards import Reward
 from ...rewards.scoring.outcomes import judges_form, parameters
 from ...rewards.scoring.runner import check_reward, reward_name
-from ...types import Row
+from ...types import Reward, Row
 from .calling import Ask, pay
 from .findings import EMPTY, HALF, MORE, PAID, Finding, Tried, bottom, judge, smallest
 from .gold import read_gold

@@ -9,9 +9,8 @@ from itertools import chain, zip_longest
 from typing import Any
 
 from ...errors import InputError
-from ...rewards import Reward
 from ...rewards.scoring.runner import reward_name
-from ...types import Prompt, Row
+from ...types import Prompt, Reward, Row
 from .calling import pay
 from .code_probes import code_probes
 from .corpus import replayed

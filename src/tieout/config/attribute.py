@@ -1,0 +1,55 @@
+"""Load an attribute of a module or of a Python file by its name."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..errors import InputError
+
+FILE_MODULE = "tieout_file_"
+"""What the names of modules start with that were loaded from a file by its path."""
+
+
+def load_attribute(spec: str) -> Any:
+    """What `file.py:attribute` or `package.module:attribute` names."""
+    place, _, attribute = spec.rpartition(":")
+    module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place, spec)
+    found: Any = module
+    for name in attribute.split("."):
+        if not hasattr(found, name):
+            functions = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
+            raise InputError(f"{spec!r}: {place} has no {attribute!r}; it has: {', '.join(functions)}")
+        found = getattr(found, name)
+    return found
+
+
+def _load_module(place: str, spec: str) -> ModuleType:
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        raise InputError(f"{spec!r}: cannot import {place!r} ({error})") from error
+
+
+def _load_file(path: Path) -> ModuleType:
+    """Import a file under a name of its own, so that two files called reward.py do not meet."""
+    if not path.is_file():
+        raise InputError(f"file {path} does not exist (looked in {Path.cwd()})")
+    path = path.resolve()
+    name = f"{FILE_MODULE}{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"file {path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and annotations look their module up there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
