@@ -5,8 +5,14 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 VLLM_STAMP := .venv-vllm/.installed
 MODEL  ?= tieout-base
+PIP    := -m pip --quiet --disable-pip-version-check install
+PYTEST := $(BIN)/python -m pytest -n 2
 
-.PHONY: demo reason test bench vllm vllm-environment test-vllm lint format clean
+# Settings of the processor's vector instructions, for torch and for oneDNN.
+PLAIN := ATEN_CPU_CAPABILITY=default DNNL_MAX_CPU_ISA=SSE41
+AVX2  := ATEN_CPU_CAPABILITY=avx2 DNNL_MAX_CPU_ISA=AVX2
+
+.PHONY: demo reason test quick test-cpu test-kernels test-wheel docs wheel bench vllm vllm-environment test-vllm lint format clean
 
 demo: $(STAMP)
 	$(BIN)/tieout demo align --out runs/demo
@@ -15,7 +21,28 @@ reason: $(STAMP)
 	$(BIN)/tieout demo reason --out runs/demo-reason
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2
+	$(PYTEST) -m "not wheel"
+
+quick: $(STAMP)  # under a minute
+	$(PYTEST) -m quick
+
+test-cpu: $(STAMP)  # the whole suite under three capabilities of the processor
+	$(PYTEST) -m "not wheel"
+	$(AVX2) $(PYTEST) -m "not wheel"
+	$(PLAIN) $(PYTEST) -m "not wheel"
+
+test-kernels: $(STAMP)  # the models' arithmetic under a capability that is not this processor's own
+	if [ "$$($(BIN)/python -c 'import torch; print(torch.backends.cpu.get_cpu_capability())')" = AVX512 ]; \
+	then $(AVX2) $(PYTEST) -m kernels; else $(PLAIN) $(PYTEST) -m kernels; fi
+
+test-wheel: $(STAMP)
+	$(BIN)/python -m pytest -m wheel --timeout=1800
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+wheel: $(STAMP)
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 vllm: $(VLLM_STAMP)
 	$(PYTHON) scripts/serve_vllm.py --model $(MODEL)
@@ -40,16 +67,16 @@ format: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "tieout needs Python 3.11 or later, this is " + sys.version'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python $(PIP) -c constraints.txt torch==2.13.0
+	$(BIN)/python $(PIP) -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
 
 $(VLLM_STAMP): constraints-vllm.txt
 	rm -rf .venv-vllm
 	$(PYTHON) -m venv .venv-vllm
-	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r constraints-vllm.txt
+	.venv-vllm/bin/python $(PIP) --no-deps -r constraints-vllm.txt
 	.venv-vllm/bin/python -c 'import vllm'
 	touch $(VLLM_STAMP)
 
 clean:
-	rm -rf $(VENV) .venv-vllm .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-vllm .pytest_cache .mypy_cache .ruff_cache dist site

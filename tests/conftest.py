@@ -21,6 +21,31 @@ CHAT_TEMPLATE = (
 )
 CONTEXT = 2048
 
+# What `make quick` runs, and what runs again under another capability of the processor; new files join by their folder.
+QUICK = {
+    "chat",
+    "config",
+    "evidence",
+    "losses",
+    "rewards",
+    "storage",
+    "tasks",
+    "test_advantages.py",
+    "test_batch.py",
+}
+QUICK |= {"test_docs.py", "test_groups.py", "test_house.py", "test_method_pages.py", "test_rows.py"}
+KERNELS = {"learner", "losses", "samplers", "test_batch.py"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by the folder, or the file, that they stand in."""
+    for item in items:
+        place = item.path.relative_to(Path(__file__).parent).parts[0]
+        if place in QUICK:
+            item.add_marker("quick")
+        if place in KERNELS:
+            item.add_marker("kernels")
+
 
 def make_tokenizer(chat_template: str | None = CHAT_TEMPLATE, extra_special: tuple[str, ...] = ()) -> Any:
     """One token a byte, so any text round-trips; ids: specials first, then bytes. Turns end with <|end|>."""

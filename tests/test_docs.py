@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
+import subprocess
+import sys
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 
+import tieout
 from tieout.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -28,3 +33,40 @@ def test_commands_and_links_exist(page: Path) -> None:
     assert {a or b for a, b in named} <= set(COMMANDS)
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
         assert (page.parent / link).exists(), f"{page.name} links to {link}, which is not there"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_modules_and_files_that_a_page_names_exist(page: Path) -> None:
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    for name in re.findall(r"`(tieout(?:\.\w+)+)`|^::: (tieout(?:\.\w+)+)$", text, re.MULTILINE):
+        pkgutil.resolve_name(name[0] or name[1])
+    folders = "benchmarks|docs|examples|recipes|scripts|src|tests"
+    for name in re.findall(rf"`((?:{folders})/[\w./-]*)`", text):
+        assert (ROOT / name).exists(), f"{page.name} names {name}, which does not exist"
+
+
+def test_the_picture_of_the_tree_is_that_of_the_layers() -> None:
+    spec = spec_from_file_location("draw_layers", ROOT / "scripts" / "draw_layers.py")
+    assert spec is not None
+    assert spec.loader is not None
+    drawing = module_from_spec(spec)
+    spec.loader.exec_module(drawing)
+    stale = "run python scripts/draw_layers.py: the layers of tests/test_house.py have changed"
+    assert drawing.PICTURE.read_text(encoding="utf-8") == drawing.picture(), stale
+
+
+def test_the_reference_documents_every_exported_name() -> None:
+    reference = "".join(page.read_text(encoding="utf-8") for page in ROOT.glob("docs/api/*.md"))
+    named = set(re.findall(r"^::: [\w.]+?\.(\w+)$|`([A-Z]+)`", reference, re.MULTILINE))
+    assert set(tieout.__all__) <= {a or b for a, b in named}
+
+
+def test_the_site_builds_with_every_page_in_the_navigation_and_no_dead_link(tmp_path: Path) -> None:
+    if find_spec("mkdocs") is None:
+        pytest.skip("mkdocs is not installed; it comes with the extra `docs`")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    pages = [page.read_text(encoding="utf-8") for page in (tmp_path / "site").rglob("*.html")]
+    assert sum("<math" in page for page in pages) > 10
+    assert not any(re.search(r'<(?:script|link)[^>]* (?:src|href)="https?:', page) for page in pages)
