@@ -47,7 +47,7 @@ def groups_of(task: Task, count: int = 24) -> list[Call]:
         gold = task.gold(row)
         flawed = [task.corrupt(row, rng) if task.corrupt else gold[::-1] for _ in range(GROUP - 4)]
         texts = [gold, *flawed, gold[: len(gold) // 2], f"{gold} {gold}", ""]
-        calls.append(Call(texts, [row["prompt"]] * len(texts), row))
+        calls.append(Call.of_texts(texts, [row["prompt"]] * len(texts), row))
     return calls
 
 
@@ -56,7 +56,8 @@ def numeric_groups() -> list[Call]:
     golds = ["(5,062)", "$1,496.5", "36%", "25 bps", "$(9.8) million", "€1.3 billion"]
     wrong = ["5,062", "Answer: 36%", "41, 42", "NaN", "", "<think>a</think>12.5%"]
     return [
-        Call([gold, *wrong, f"#### {gold}"], ["?"] * 8, {"prompt": "?", "answer": gold}) for gold in golds
+        Call.of_texts([gold, *wrong, f"#### {gold}"], ["?"] * 8, {"prompt": "?", "answer": gold})
+        for gold in golds
     ]
 
 
@@ -64,7 +65,7 @@ def form_groups() -> list[Call]:
     """Texts of a few hundred words, in tags."""
     words = " ".join(f"step{i} follows from what was said before" for i in range(40))
     texts = [f"<think>{words}</think><answer>{i}</answer>" for i in range(GROUP)]
-    return [Call(texts, ["?"] * GROUP, {"prompt": "?"}) for _ in range(8)]
+    return [Call.of_texts(texts, ["?"] * GROUP, {"prompt": "?"}) for _ in range(8)]
 
 
 def reconcile_groups() -> list[Call]:
@@ -78,13 +79,15 @@ def reconcile_groups() -> list[Call]:
     lines = {name: f"{name} | {value:,}" for name, value in figures.items()}
     gold = json.dumps({"figures": figures, "citations": lines})
     row = {"prompt": "?", "figures": figures, "source": "\n".join(lines.values()), "evidence": lines}
-    return [Call([gold, gold.replace("3", "4"), gold[:-1], "{}"] * 2, ["?"] * GROUP, row)] * 8
+    return [Call.of_texts([gold, gold.replace("3", "4"), gold[:-1], "{}"] * 2, ["?"] * GROUP, row)] * 8
 
 
 def exact_groups() -> list[Call]:
     """Short texts."""
     return [
-        Call(["Net income"] * 4 + ["net loss"] * 4, ["?"] * GROUP, {"prompt": "?", "answer": "Net income"})
+        Call.of_texts(
+            ["Net income"] * 4 + ["net loss"] * 4, ["?"] * GROUP, {"prompt": "?", "answer": "Net income"}
+        )
     ] * 8
 
 
@@ -120,14 +123,14 @@ def targets(workers: Workers) -> dict[str, float]:
         path = Path(folder) / "slow.py"
         path.write_text(SLOW)
         slow, hangs = load_reward(f"{path}:slow"), load_reward(f"{path}:hangs")
-        calls = [Call(["x"], ["?"], {"prompt": "?"})] * 200
+        calls = [Call.of_texts(["x"], ["?"], {"prompt": "?"})] * 200
         score_groups(slow, calls[:4], workers)
         workers.load(hangs)
         started = time.perf_counter()
         score_groups(slow, calls, workers)
         many = time.perf_counter() - started
         started = time.perf_counter()
-        score_groups(hangs, [Call(["x"] * GROUP, ["?"] * GROUP, {"prompt": "?"})], workers)
+        score_groups(hangs, [Call.of_texts(["x"] * GROUP, ["?"] * GROUP, {"prompt": "?"})], workers)
         return {
             "200_rewards_of_5_ms": many,
             "a_reward_that_hangs_deadline_1_s": time.perf_counter() - started,

@@ -141,7 +141,7 @@ class TokenEpisode(Episode):
 
 
 @runtime_checkable
-class _KnowsContext(Protocol):
+class KnowsContext(Protocol):
     """A text sampler that can tell when a conversation has become too long for it."""
 
     @property
@@ -160,7 +160,7 @@ def text_episodes(
         for episode, text in zip(active, sampler.complete([e.messages for e in active], params), strict=True):
             episode.take(text)
 
-    if isinstance(sampler, _KnowsContext):
+    if isinstance(sampler, KnowsContext):
         chat, longest = sampler.chat, sampler.context - params.max_new_tokens
         _lockstep(episodes, turn, params, longest, lambda episode: len(chat.prompt(episode.messages)))
     else:
@@ -246,7 +246,7 @@ def judge(
     if task.scorer == "reward" and task.reward is not None:
         places = [[k for k, episode in enumerate(group) if not episode.failed] for group in groups]
         calls = [
-            Call([g[k].text for k in at], [g[0].row.get("prompt", "")] * len(at), g[0].row)
+            Call([_said(g[k]) for k in at], [g[0].row.get("prompt", "")] * len(at), g[0].row)
             for g, at in zip(groups, places, strict=True)
             if at
         ]
@@ -255,6 +255,13 @@ def judge(
             for k, outcome in zip(at, next(said) if at else [], strict=True):
                 own[k] = outcome
     return [_no_way_out(group, own) for group, own in zip(groups, outcomes, strict=True)]
+
+
+def _said(episode: Episode) -> Completion:
+    """Everything the policy said, with its tokens where they are known."""
+    if isinstance(episode, TokenEpisode):
+        return replace(episode.completion(), text=episode.text)
+    return Completion([], [], text=episode.text)
 
 
 def _no_way_out(group: Sequence[Episode], outcomes: list[Outcome]) -> list[Outcome]:

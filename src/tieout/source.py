@@ -185,7 +185,7 @@ class Source:
             prompts = [self.chat.prompt(row["prompt"]) for row in rows]
             sampled = self.sampler.sample(prompts, group_size, params)
             calls = [
-                Call([c.text for c in completions], [row["prompt"]] * len(completions), row)
+                Call(completions, [row["prompt"]] * len(completions), row, self.chat.encode)
                 for row, completions in zip(rows, sampled, strict=True)
             ]
             outcomes = score_groups(self.task.reward, calls, self.workers)

@@ -94,3 +94,10 @@ def scaled(completions: Sequence[str], factor: float = 1.0, **_: Any) -> list[fl
 def by_message(completions: Sequence[list[dict[str, str]]], answer: Sequence[str], **_: Any) -> list[float]:
     """Written for conversations."""
     return [float(c[-1]["content"] == a) for c, a in zip(completions, answer, strict=True)]
+
+
+def counts_tokens(completions: Sequence[str], completion_ids: Sequence[Sequence[int]]) -> list[float]:
+    """The tokens of each; what says so breaks it."""
+    if "raise" in completions:
+        raise ValueError("told to")
+    return [float(len(ids)) for ids in completion_ids]

@@ -153,7 +153,7 @@ def test_a_service_that_fails_is_asked_again_and_never_scored(failures: int) -> 
         return [1.0] * len(completions)
 
     limits = Limits(retries=2, backoff_seconds=0.001)
-    (outcomes,) = score_groups(judge, [Call(["a", "b"], ["p", "p"], ROW)], limits=limits)
+    (outcomes,) = score_groups(judge, [Call.of_texts(["a", "b"], ["p", "p"], ROW)], limits=limits)
     if failures <= 2:
         assert [o.score for o in outcomes] == [1.0, 1.0]
     else:
@@ -190,7 +190,7 @@ def test_async_rewards_wait_together() -> None:
         return [float(len(c)) for c in completions]
 
     started = time.perf_counter()
-    outcomes = score_groups(judge, [Call(["x" * i], ["p"], ROW) for i in range(40)])
+    outcomes = score_groups(judge, [Call.of_texts(["x" * i], ["p"], ROW) for i in range(40)])
     assert time.perf_counter() - started < 2.0  # one after the other: 4 seconds
     assert [o.score for (o,) in outcomes] == [float(i) for i in range(40)]
 
@@ -201,7 +201,7 @@ def test_one_async_call_that_hangs_holds_no_other() -> None:
             await asyncio.sleep(60)
         return [1.0] * len(completions)
 
-    calls = [Call([text, "fine"], ["p"] * 2, ROW) for text in ("fine", "hang")]
+    calls = [Call.of_texts([text, "fine"], ["p"] * 2, ROW) for text in ("fine", "hang")]
     fine, hung = score_groups(judge, calls, limits=Limits(deadline_seconds=0.4))
     assert [o.score for o in fine] == [1.0, 1.0]
     assert [(o.score, o.cause) for o in hung] == [(None, "completion"), (1.0, "")]

@@ -98,14 +98,14 @@ def test_repeating_a_text_never_helps(count: int, times: int) -> None:
 @given(st.integers(1, 500), st.integers(1, 500), st.integers(0, 1500))
 def test_overlong_is_flat_then_a_line_then_flat(buffer: int, more: int, size: int) -> None:
     limit = buffer + more
-    (value,) = overlong(["x" * size], max_chars=limit, buffer_chars=buffer)
+    (value,) = overlong(["x"], [[0] * size], max_tokens=limit, buffer_tokens=buffer)
     assert value is not None
     if size <= limit - buffer:
         assert value == 0
     elif size >= limit:
         assert value == -1
     else:
-        (next_value,) = overlong(["x" * (size + 1)], max_chars=limit, buffer_chars=buffer)
+        (next_value,) = overlong(["x"], [[0] * (size + 1)], max_tokens=limit, buffer_tokens=buffer)
         assert next_value is not None
         assert value - next_value == pytest.approx(1 / buffer)
 
@@ -114,7 +114,7 @@ def test_options_that_mean_nothing_are_errors() -> None:
     for call in (
         lambda: length(["a"], max_words=0),
         lambda: length(["a"], min_words=5, max_words=2),
-        lambda: overlong(["a"], max_chars=5, buffer_chars=6),
+        lambda: overlong(["a"], max_tokens=5, buffer_tokens=6),
         lambda: repetition(["a"], ngram_size=0),
         lambda: length(["a", "b"], max_words=[1]),
     ):

@@ -17,8 +17,19 @@ from hypothesis import strategies as st
 
 from tieout.rewards import FACTORIES, REWARDS, load_reward
 from tieout.rewards.library.exact import exact
+from tieout.rewards.library.format import overlong
 from tieout.rewards.scoring.adapt import from_trl
-from tieout.rewards.scoring.runner import Outcome, call_columns, check_reward, reward_name, score
+from tieout.rewards.scoring.runner import (
+    Call,
+    Outcome,
+    call_columns,
+    check_reward,
+    combine,
+    reward_name,
+    score,
+    score_groups,
+)
+from tieout.types import Completion
 
 ROW = {"prompt": "What?", "answer": "a", "question": "?"}
 
@@ -263,6 +274,46 @@ def test_what_cannot_be_called_by_name_is_refused() -> None:
         check_reward(lambda completions, prompt: [], ["prompt"])
     with pytest.raises(ValueError, match="column 'completions', which clashes"):
         check_reward(exact, ["completions", "answer"])
+
+
+# ---- tokens
+
+
+def tokens_of(completions: list[str], completion_ids: list[list[int]]) -> list[float]:
+    return [float(len(ids)) for ids in completion_ids]
+
+
+def test_tokens_are_those_that_the_policy_sampled() -> None:
+    episode = Completion([1, 2, 3, 4], [True, False, False, True], text="what it said")
+    (outcomes,) = score_groups(tokens_of, [Call([episode], ["p"], {})])
+    assert outcomes[0].score == 2.0
+    assert score(tokens_of, ["four", ""], ["p"] * 2, {}, encode=lambda t: [0] * len(t))[0].score == 4.0
+    combined = combine({tokens_of: 1.0, exact: 1.0})
+    (outcomes,) = score_groups(combined, [Call([episode], ["p"], {"answer": "what it said"})])
+    assert outcomes[0].score == 3.0
+    assert combined(["ab"], completion_ids=[[1, 2]], answer=["ab"]) == [3.0]
+
+
+def test_a_reward_that_needs_tokens_is_refused_where_there_are_none() -> None:
+    check_reward(tokens_of, ["prompt"])
+    with pytest.raises(
+        ValueError, match=r"asks for tokens \('completion_ids'\), and here completions are texts"
+    ):
+        check_reward(tokens_of, ["prompt"], tokens=False)
+    with pytest.raises(ValueError, match="'completion_ids', which clashes"):
+        check_reward(exact, ["prompt", "answer", "completion_ids"])
+    check_reward(overlong, ["prompt"], tokens=False)
+    (outcome,) = score(tokens_of, ["x"], ["p"], {})
+    assert outcome.status == "errored"
+
+
+def test_overlong_counts_tokens_where_there_are_some_and_four_characters_for_one_elsewhere() -> None:
+    reward = functools.partial(overlong, max_tokens=10, buffer_tokens=4)
+    sampled = [Completion([1] * n, [True] * n, text="x") for n in (6, 8, 10)]
+    (outcomes,) = score_groups(reward, [Call(sampled, ["p"] * 3, {})])
+    assert [o.score for o in outcomes] == [0.0, -0.5, -1.0]
+    texts = ["x" * 24, "x" * 32, "x" * 40]
+    assert [o.score for o in score(reward, texts, ["p"] * 3, {})] == [0.0, -0.5, -1.0]
 
 
 # ---- loading

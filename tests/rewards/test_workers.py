@@ -24,6 +24,7 @@ from tieout.rewards.scoring.adapt import from_trl
 from tieout.rewards.scoring.runner import Call, Limits, check_call, combine, score, score_groups
 from tieout.samplers.mock import MockSampler
 from tieout.tasks import Task
+from tieout.types import Completion
 from tieout.vetting.check import prove
 
 DEADLINE = 1.2
@@ -38,7 +39,7 @@ def workers() -> Iterator[Workers]:
 
 
 def calls(texts: list[str], **row: Any) -> list[Call]:
-    return [Call([text], ["p"], {"prompt": "p", **row}) for text in texts]
+    return [Call.of_texts([text], ["p"], {"prompt": "p", **row}) for text in texts]
 
 
 def alive(parent: int) -> list[int]:
@@ -50,8 +51,18 @@ def alive(parent: int) -> list[int]:
 
 def test_the_outcomes_are_those_of_a_call_in_this_process(workers: Workers) -> None:
     row = {"prompt": "?", "answer": "(5,062)", "scale": ""}
-    call = Call(["-5062", "5062", "", "\ud800"], ["?"] * 4, row)
+    call = Call.of_texts(["-5062", "5062", "", "\ud800"], ["?"] * 4, row)
     assert score_groups(numeric, [call], workers) == score_groups(numeric, [call])
+
+
+def test_a_reward_gets_the_tokens_it_names_also_in_a_worker(workers: Workers) -> None:
+    sampled = [Completion([7] * n, [True] * n, text="a" * n) for n in (3, 5)]
+    broken = Completion([7], [True], text="raise")
+    group = Call([*sampled, broken], ["p"] * 3, {"prompt": "p"}, encode=lambda text: list(text.encode()))
+    for pool in (None, workers):
+        (outcomes,) = score_groups(scripted.counts_tokens, [group], pool)
+        assert [o.score for o in outcomes] == [3.0, 5.0, None]
+        assert outcomes[2].cause == "completion"  # the controls have tokens too, and pass
 
 
 def test_two_hundred_rewards_of_five_milliseconds_take_half_a_second(workers: Workers) -> None:
@@ -79,7 +90,7 @@ def test_a_reward_that_hangs_costs_its_deadline_and_nothing_else(workers: Worker
 
 
 def test_one_hanging_completion_does_not_hold_its_group_or_others(workers: Workers) -> None:
-    group = Call(["right", "hang", "wrong"], ["p"] * 3, {})
+    group = Call.of_texts(["right", "hang", "wrong"], ["p"] * 3, {})
     started = time.perf_counter()
     hung, *others = score_groups(scripted.obedient, [group, *calls(["right"] * 20)], workers)
     assert time.perf_counter() - started < DEADLINE + SLACK
@@ -103,11 +114,11 @@ def test_what_a_reward_prints_is_no_answer(workers: Workers) -> None:
 
 def test_what_a_killed_reward_has_started_is_killed_with_it(workers: Workers) -> None:
     score(scripted.obedient, ["fork"], ["p"], {}, workers)
-    assert workers._nursery is not None
-    nursery = workers._nursery.process.pid
-    inside = [child for worker in alive(nursery) for child in alive(worker)]
+    assert workers._server is not None
+    server = workers._server.process.pid
+    inside = [child for worker in alive(server) for child in alive(worker)]
     assert not inside
-    assert len(alive(nursery)) <= 2
+    assert len(alive(server)) <= 2
 
 
 FAULTS = ["raises", "hangs", "not_a_number", "infinite", "strings", "one_too_few", "nothing", "down", "never"]
@@ -154,17 +165,17 @@ def test_a_row_that_json_cannot_say_is_refused(workers: Workers) -> None:
 def test_closing_ends_every_process() -> None:
     pool = Workers(2)
     score(exact, ["a"], ["p"], {"answer": "a"}, pool)
-    assert pool._nursery is not None
-    nursery = pool._nursery.process
-    assert alive(nursery.pid)
+    assert pool._server is not None
+    server = pool._server.process
+    assert alive(server.pid)
     pool.close()
-    assert nursery.poll() is not None
-    assert not alive(nursery.pid)
+    assert server.poll() is not None
+    assert not alive(server.pid)
     assert score(exact, ["a"], ["p"], {"answer": "a"}, pool)[0].score == 1.0  # and it starts again when asked
     pool.close()
 
 
-def test_the_nursery_needs_no_torch() -> None:
+def test_the_fork_server_needs_no_torch() -> None:
     code = (
         "import sys; from tieout.rewards.processes import worker, workers; sys.exit('torch' in sys.modules)"
     )

@@ -64,7 +64,7 @@ def test_exact_and_numeric_prove_themselves() -> None:
 
 
 @pytest.mark.parametrize(
-    "reward", [tags, language, length, repetition, functools.partial(overlong, max_chars=1200)]
+    "reward", [tags, language, length, repetition, functools.partial(overlong, max_tokens=300)]
 )
 def test_rewards_for_form_prove_themselves_on_form(reward: Any) -> None:
     proof = prove(reward, TALK)

@@ -144,6 +144,11 @@ class Chat:
         closing = "" if ended else end.closing
         return self._encoder.later(closing + after[len(before) :], marks)
 
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a bare text, without special tokens."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return list(ids)
+
     def text(self, tokens: Sequence[int]) -> str:
         """The text of tokens, without special tokens."""
         decoded: str = self.tokenizer.decode(

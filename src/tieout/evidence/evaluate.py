@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..episodes import judge, text_episodes
+from ..episodes import KnowsContext, judge, text_episodes
 from ..errors import InputError
 from ..rewards.processes.workers import Workers
 from ..rewards.scoring.runner import Call, Outcome, check_reward, score_groups
@@ -82,7 +82,8 @@ def evaluate(
     rewards |= task.metrics
     slices = [slice if isinstance(slice, str) else slice(row) for row in rows]
     ids = [f"{task.name}/{s}/{row.get('id', i)}" for i, (s, row) in enumerate(zip(slices, rows, strict=True))]
-    _check_rows(task.name, rows, ids, [*rewards.values()])
+    encode = sampler.chat.encode if isinstance(sampler, KnowsContext) else None
+    _check_rows(task.name, rows, ids, [*rewards.values()], tokens=encode is not None)
     cases: list[Case] = []
     for start in range(0, len(rows), batch_size):
         chunk = rows[start : start + batch_size]
@@ -97,7 +98,10 @@ def evaluate(
             completions = sampler.complete([row["prompt"] for row in chunk], own)
         if len(completions) != len(chunk):
             raise InputError(f"the sampler gave {len(completions)} completions for {len(chunk)} prompts")
-        calls = [Call([c], [row["prompt"]], row) for row, c in zip(chunk, completions, strict=True)]
+        calls = [
+            Call.of_texts([c], [row["prompt"]], row, encode)
+            for row, c in zip(chunk, completions, strict=True)
+        ]
         for name, function in rewards.items():
             if name not in said:
                 said[name] = score_groups(function, calls, workers)
@@ -146,14 +150,16 @@ def read_cases(path: Path) -> dict[str, list[Case]]:
     return cases
 
 
-def _check_rows(task_name: str, rows: Sequence[Row], ids: Sequence[str], rewards: Sequence[Reward]) -> None:
+def _check_rows(
+    task_name: str, rows: Sequence[Row], ids: Sequence[str], rewards: Sequence[Reward], *, tokens: bool
+) -> None:
     if len(set(ids)) < len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
         raise InputError(f"task {task_name!r} has two rows for the case {twice!r}; ids must be unique")
     if rows:
         columns = [column for column in rows[0] if all(column in row for row in rows)]
         for reward in rewards:
-            check_reward(reward, columns)
+            check_reward(reward, columns, tokens=tokens)
     for name, row in zip(ids, rows, strict=True):
         if not row.get("prompt"):
             raise InputError(f"case {name!r} has no prompt; its row has: {', '.join(row)}")

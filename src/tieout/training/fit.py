@@ -95,7 +95,7 @@ def fit(run: RunFolder, name: str, what: TrainSpec, task: Task, console: Console
     if source.sampler is not None and source.task.scorer == "reward" and rewards:
         source.workers = under_deadline(rewards, what.reward_workers, what.reward_seconds, console)
         for reward in rewards:
-            check_call(reward, source.rows, source.workers)
+            check_call(reward, source.rows, source.workers, encode=source.chat.encode)
     steps = num_steps(what.method, source)
     monitors = [*DEFAULT, stop_on_divergence()]
     if isinstance(source.sampler, StalenessCheck):

@@ -15,7 +15,7 @@ from ..errors import InputError, StopTraining
 from ..learner import AdapterConfig, Learner, load
 from ..learner.checkpoint import save_adapter
 from ..methods import RewardModel
-from ..rewards.scoring.runner import score
+from ..rewards.scoring.runner import Encode, score
 from ..rows import check_rows, read_rows, write_jsonl
 from ..samplers import SamplingParams
 from ..source import Source
@@ -109,13 +109,17 @@ def score_range(
     return scores[cut], scores[-1 - cut]
 
 
-def by_reward(reward: Reward) -> Label:
-    """Labels by a program or a judge; a group in which it failed or abstained, or found all alike, is left out."""
+def by_reward(reward: Reward, encode: Encode | None = None) -> Label:
+    """Labels by a program or a judge; a group in which it failed or abstained, or found all alike, is left out.
+
+    `encode` makes the tokens for a reward that asks for them: `chat.encode`.
+    """
 
     def label(rows: Sequence[Row], step: int) -> list[Row]:
         found: list[Row] = []
         for row in rows:
-            outcomes = score(reward, row["completions"], [row["prompt"]] * len(row["completions"]), row)
+            prompts = [row["prompt"]] * len(row["completions"])
+            outcomes = score(reward, row["completions"], prompts, row, encode=encode)
             scores = [outcome.worth for outcome in outcomes]
             if None not in scores and len(set(scores)) > 1:
                 found.append({**row, "scores": scores})

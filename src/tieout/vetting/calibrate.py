@@ -98,7 +98,8 @@ def calibrate(
     if reward is not None:
         for some in filter(None, (rows, fresh)):
             given = {"completion", "chosen", "rejected", "label", "labels"}
-            check_reward(reward, [c for c in some[0] if c not in given and all(c in row for row in some)])
+            columns = [c for c in some[0] if c not in given and all(c in row for row in some)]
+            check_reward(reward, columns, tokens=False)
     measured = [_measure(kind, reward, row, policy.threshold, progress, workers) for row in rows]
     scored = [row for row in measured if row.get("status") == "scored"]
     abstained = sum(row["status"] == "abstained" for row in measured)

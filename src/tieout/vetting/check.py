@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 from ..errors import InputError
 from ..rewards.processes.workers import Workers
-from ..rewards.scoring.attribution import Call
+from ..rewards.scoring.call import Call
 from ..rewards.scoring.outcomes import Outcome, judges_form, reward_name, reward_range
 from ..rewards.scoring.runner import check_reward, score_groups
 from ..types import Reward, Row
@@ -90,7 +90,7 @@ def prove(reward: Reward, rows: Sequence[Row], workers: Workers | None = None, s
     """
     if not rows:
         raise InputError("no rows to prove the reward on")
-    check_reward(reward, [column for column in rows[0] if all(column in row for row in rows)])
+    check_reward(reward, [c for c in rows[0] if all(c in row for row in rows)], tokens=False)
     for number, row in enumerate(rows, 1):
         if not isinstance(row.get("completion"), str) or not row["completion"].strip():
             raise InputError(f"row {number} has no gold in column 'completion'; it has: {', '.join(row)}")
@@ -99,9 +99,10 @@ def prove(reward: Reward, rows: Sequence[Row], workers: Workers | None = None, s
     rng = random.Random(seed)
     tries = [one for i in range(len(rows)) for one in _tries(i, rows, form, high <= 0, rng)]
     # Alone, as most tries: gold beside others is what `steady` is for.
-    calls = [Call([t.completion], [t.row.get("prompt", "")], t.row) for t in tries]
+    calls = [Call.of_texts([t.completion], [t.row.get("prompt", "")], t.row) for t in tries]
     golds = [
-        Call([row["completion"], "", row["completion"]], [row.get("prompt", "")] * 3, row) for row in rows
+        Call.of_texts([row["completion"], "", row["completion"]], [row.get("prompt", "")] * 3, row)
+        for row in rows
     ]
     outcomes = score_groups(reward, [*golds, *calls], workers)
     checks = {name: Check(name, min_share=MIN_SHARE if name == "other gold" else 1.0) for name in CHECKS}

@@ -6,7 +6,7 @@
 | `language` | 0 to 1 | share of letters | languages of one script in texts of a few words; wrong content |
 | `length` | -1 to 0 | words | padding below the limit |
 | `repetition` | -1 to 0 | share of runs of words that came before | the same thing in other words |
-| `overlong` | -1 to 0 | characters | tokens: it sees text, not what the model's tokenizer makes of it |
+| `overlong` | -1 to 0 | tokens | padding below the limit |
 
 Form alone is farmed: combine these with a reward for what is said, and give that the larger weight. Options come as
 columns of the row, or fixed: `functools.partial(length, max_words=100)`.
@@ -20,12 +20,16 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from ...advantages import overlong_penalty
 from ...errors import InputError
 from ..scoring.outcomes import ranged
 from ..text.sentences import MAX_CHARS, ngrams, words
 
+CHARS_PER_TOKEN = 4
+"""Of texts that have no tokens."""
+
 Counts = Sequence[int] | int
-"""A column, one value a completion; or one value for all."""
+"""A column, one value per completion; or one value for all."""
 
 _TAGGED = re.compile(r"\s*<think>(.*)</think>\s*<answer>(.*)</answer>\s*", re.DOTALL)
 _TAG = re.compile(r"<\s*/?\s*(?:think|answer)\b[^>]*>", re.IGNORECASE)
@@ -167,24 +171,32 @@ def _repeated(text: str, size: int) -> float:
 
 @ranged(-1, 0, form=True)
 def overlong(
-    completions: Sequence[str], max_chars: Counts = 4000, buffer_chars: Counts = 1000, **_: Any
+    completions: Sequence[str],
+    completion_ids: Sequence[Sequence[int]] | None = None,
+    max_tokens: Counts = 1000,
+    buffer_tokens: Counts = 250,
+    **_: Any,
 ) -> list[float | None]:
-    """[K] soft punishment of overlong completions: DAPO, eq. 13 of https://arxiv.org/abs/2503.14476, in characters.
+    """[K] soft punishment of overlong completions: DAPO, eq. 13 of https://arxiv.org/abs/2503.14476.
 
-    0.0 up to `max_chars - buffer_chars`, then in a line to -1.0 at `max_chars`, and -1.0 beyond.
+    0.0 up to `max_tokens - buffer_tokens`, then in a line to -1.0 at `max_tokens`, and -1.0 beyond. Texts that have no
+    tokens, as where a reward is checked without a model, count one for every four characters.
 
-    >>> overlong(["x" * 6, "x" * 9, "x" * 10, "x" * 99], max_chars=10, buffer_chars=4)
+    >>> overlong(["a b"] * 4, [[1] * 6, [1] * 9, [1] * 10, [1] * 99], max_tokens=10, buffer_tokens=4)
     [0.0, -0.75, -1.0, -1.0]
     """
-    limits, buffers = _each(max_chars, len(completions)), _each(buffer_chars, len(completions))
+    limits, buffers = _each(max_tokens, len(completions)), _each(buffer_tokens, len(completions))
+    lengths = (
+        [len(text) for text in completions] if completion_ids is None else list(map(len, completion_ids))
+    )
+    unit = CHARS_PER_TOKEN if completion_ids is None else 1
     scores: list[float | None] = []
-    for completion, limit, buffer in zip(completions, limits, buffers, strict=True):
+    for length, limit, buffer in zip(lengths, limits, buffers, strict=True):
         if not 0 < buffer <= limit:
             raise InputError(
-                f"max_chars is {limit} and buffer_chars {buffer}; expected 0 < buffer_chars <= max_chars"
+                f"max_tokens is {limit} and buffer_tokens {buffer}; expected 0 < buffer_tokens <= max_tokens"
             )
-        over = (len(completion) - (limit - buffer)) / buffer
-        scores.append(0.0 - min(1.0, max(0.0, over)))
+        scores.append(overlong_penalty(length, unit * limit, unit * buffer))
     return scores
 
 

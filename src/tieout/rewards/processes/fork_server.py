@@ -1,4 +1,4 @@
-"""The processes behind `workers`, as seen from the one that wants rewards called: a nursery, and workers it forks."""
+"""Handles of the processes that call rewards: a fork server, and the workers it forks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import InputError
-from ..scoring.outcomes import Outcome
+from ..scoring.outcomes import Outcome, RewardUnavailable
 
 START_SECONDS = 60.0
-"""For the nursery to start, and for a reward's imports."""
+"""For the fork server to start, and for a reward's imports."""
 
 
 @dataclass(eq=False)
@@ -41,8 +41,8 @@ class Worker:
         return [[Outcome(*one) for one in json.loads(line)] for line in lines]
 
 
-class Nursery:
-    """The process that forks; it answers in the order of the questions."""
+class ForkServer:
+    """The process that forks workers; it answers in the order of the questions."""
 
     def __init__(self) -> None:
         self.line, other = socket.socketpair()
@@ -78,7 +78,10 @@ class Nursery:
             while not data.endswith(b"\n"):
                 part = self.line.recv(1 << 16)
                 if not part:
-                    raise RuntimeError(f"the reward workers ended (exit status {self.process.wait()})")
+                    raise RewardUnavailable(
+                        f"the reward workers ended (exit status {self.process.wait()}); run the command again, or "
+                        "with reward workers 0 to call rewards in this process"
+                    )
                 data += part
         except TimeoutError:
             self.close()
@@ -90,7 +93,7 @@ class Nursery:
 
 
 def _end(line: socket.socket, process: subprocess.Popen[bytes]) -> None:
-    line.close()  # at which the nursery kills its workers and ends
+    line.close()  # at which the fork server kills its workers and ends
     try:
         process.wait(2.0)
     except subprocess.TimeoutExpired:

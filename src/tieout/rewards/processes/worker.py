@@ -1,10 +1,11 @@
-"""The other side of `workers`: a nursery that has the rewards in memory and forks a worker at a word.
+"""A fork server that preloads rewards and forks workers on request: the other side of `workers`.
 
     python -m tieout.rewards.processes.worker FD        # FD: a socket to the process that wants rewards called
 
-Lines of JSON both ways. To the nursery: {"path": [...]}; {"load": reference}; {"fork": true} with a socket for the
-worker; {"kill": pid}. To a worker: {"reward", "completions", "prompts", "row"}. It imports no torch, so that forking is
-safe and takes a millisecond: whoever hangs is killed and replaced at once.
+Lines of JSON both ways. To the fork server: {"path": [...]}; {"load": reference}; {"fork": true} with a socket for the
+worker; {"kill": pid}. To a worker: {"reward", "completions", "prompts", "row"} and
+"completion_ids" if the reward asks for tokens. It imports no torch, so that forking is
+safe and takes a millisecond: a worker that hangs is killed and replaced at once.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import socket
 import sys
 from typing import Any, NoReturn
 
+from ...types import Completion
+from ..scoring.call import Call
 from ..scoring.outcomes import Outcome, attempt
 from .importable import Reference, resolve
 
@@ -109,13 +112,19 @@ def _work(number: int) -> NoReturn:
         os.setsid()
         with socket.socket(fileno=number) as own, own.makefile("rb") as lines:
             for data in lines:
-                call = json.loads(data)
-                reward = _reward(call["reward"])
-                said = attempt(reward, call["completions"], call["prompts"], call["row"])
+                message = json.loads(data)
+                said = attempt(_reward(message["reward"]), _call(message))
                 own.sendall(json.dumps([_plain(outcome) for outcome in said]).encode() + b"\n")
         status = 0
     finally:
         os._exit(status)
+
+
+def _call(message: dict[str, Any]) -> Call:
+    texts = message["completions"]
+    ids = message.get("completion_ids", [[]] * len(texts))
+    completions = [Completion(i, [True] * len(i), text=text) for i, text in zip(ids, texts, strict=True)]
+    return Call(completions, message["prompts"], message["row"])
 
 
 def _plain(outcome: Outcome) -> list[Any]:

@@ -3,8 +3,8 @@
     with Workers(num_workers=2) as workers:
         outcomes = score_groups(reward, calls, workers)
 
-A nursery process, started once and without torch, imports the rewards and forks the workers. What goes between is
-JSON over sockets: a reward is sent as the name to import it by, never as code.
+A fork server, started once and without torch, imports the rewards and forks the workers. What goes between is JSON
+over sockets: a reward is sent as the name to import it by, never as code.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 from ...config.plain import to_plain
 from ...errors import InputError
 from ...types import Reward
-from ..scoring.attribution import Call, Limits, Settling, settle
+from ..scoring.attribution import Attribution, Limits, attribute
+from ..scoring.call import Call
 from ..scoring.combine import Combined
-from ..scoring.outcomes import Outcome, errored, late, reward_name, reward_range
-from .fork_server import Nursery, Worker
+from ..scoring.outcomes import Outcome, asks_for_tokens, errored, late, reward_name, reward_range
+from .fork_server import ForkServer, Worker
 from .importable import Reference, refer
 
 SHORT_SECONDS = 0.05
@@ -39,7 +40,7 @@ class Workers:
         self.num_workers, self.limits = num_workers, limits or Limits()
         self.kills = 0
         """Workers killed so far for taking too long."""
-        self._nursery: Nursery | None = None
+        self._server: ForkServer | None = None
         self._idle: list[Worker] = []
         self._took = SHORT_SECONDS
         self._references: dict[int, tuple[Reward, Reference]] = {}
@@ -55,25 +56,25 @@ class Workers:
         for worker in self._idle:
             worker.line.close()
         self._idle = []
-        if self._nursery:
-            self._nursery.close()
-            self._nursery = None
+        if self._server:
+            self._server.close()
+            self._server = None
 
     def load(self, reward: Reward) -> Reference:
-        """Have the nursery import the reward. ValueError: it cannot be imported there, and why."""
+        """Have the fork server import the reward. ValueError: it cannot be imported there, and why."""
         known = self._references.get(id(reward))
-        if known is not None and known[0] is reward and self._nursery:
+        if known is not None and known[0] is reward and self._server:
             return known[1]
         reference = refer(reward)
-        if self._nursery is None:
-            self._nursery = Nursery()
-        answer = self._nursery.ask({"load": reference})
+        if self._server is None:
+            self._server = ForkServer()
+        answer = self._server.ask({"load": reference})
         if "error" in answer:
             raise InputError(
                 f"reward {reward_name(reward)!r} cannot be loaded in a worker: {answer['error']}"
             )
         for worker in self._idle:  # forked before: they would import it within somebody's deadline
-            self._nursery.kill(worker)
+            self._server.kill(worker)
         self._idle = []
         self._references[id(reward)] = (reward, reference)
         return reference
@@ -81,10 +82,10 @@ class Workers:
     def run(self, reward: Reward, calls: Sequence[Call]) -> list[list[Outcome]]:
         """[call][K] outcomes, `num_workers` calls at a time. ValueError: a row has what JSON cannot say."""
         reference = self.load(reward)
-        groups = [_Group(settle(call, self.limits, reward_range(reward))) for call in calls]
+        groups = [_Group(attribute(call, self.limits, reward_range(reward))) for call in calls]
         todo: deque[_Job] = deque()
         for group in groups:
-            group.go_on(None, todo)
+            group.advance(None, todo)
         with selectors.DefaultSelector() as selector:
             busy: dict[Worker, deque[_Job]] = {}
             while todo or busy:
@@ -159,15 +160,15 @@ class Workers:
         """A worker is dead, or is killed now; the call it had not begun goes to another one."""
         selector.unregister(worker.line)
         job, *waiting = busy.pop(worker)
-        assert self._nursery is not None
-        self._nursery.kill(worker)
+        assert self._server is not None
+        self._server.kill(worker)
         self._took = SHORT_SECONDS
         todo.extendleft(waiting)
         job.done([why] * len(job.call.completions), todo)
 
     def _fork(self) -> Worker:
-        assert self._nursery is not None
-        return self._nursery.fork()
+        assert self._server is not None
+        return self._server.fork()
 
 
 def start_workers(reward: Reward, num_workers: int = 2, limits: Limits | None = None) -> Workers | None:
@@ -192,17 +193,17 @@ def start_workers(reward: Reward, num_workers: int = 2, limits: Limits | None = 
 
 @dataclass
 class _Group:
-    """One call on its way: the calls that its settling asked for, and when its time is up."""
+    """One call on its way: the calls that its attribution asked for, and when its time is up."""
 
-    settling: Settling
+    attribution: Attribution
     outcomes: list[Outcome] = field(default_factory=list)
     ends: float | None = None
     """Its whole time counts from when a worker first has it, not from when it was queued."""
     said: list[list[Outcome] | None] = field(default_factory=list)
 
-    def go_on(self, tried: list[list[Outcome]] | None, todo: deque[_Job]) -> None:
+    def advance(self, tried: list[list[Outcome]] | None, todo: deque[_Job]) -> None:
         try:
-            tries = next(self.settling) if tried is None else self.settling.send(tried)
+            tries = next(self.attribution) if tried is None else self.attribution.send(tried)
         except StopIteration as stop:
             self.outcomes = stop.value
             return
@@ -237,7 +238,7 @@ class _Job:
     def done(self, said: list[Outcome], todo: deque[_Job]) -> None:
         self.group.said[self.index] = said
         if all(one is not None for one in self.group.said):
-            self.group.go_on([one for one in self.group.said if one is not None], todo)
+            self.group.advance([one for one in self.group.said if one is not None], todo)
 
 
 def _patience(todo: deque[_Job], busy: dict[Worker, deque[_Job]], num_workers: int) -> float:
@@ -259,5 +260,12 @@ def _message(reward: Reward, reference: Reference, call: Call) -> bytes:
                 f"cannot say: {error}"
             ) from None
     prompts = [p if isinstance(p, str) else [dict(m) for m in p] for p in call.prompts]
-    message = {"reward": reference, "completions": list(call.completions), "prompts": prompts, "row": row}
+    message: dict[str, object] = {
+        "reward": reference,
+        "completions": call.texts,
+        "prompts": prompts,
+        "row": row,
+    }
+    if asks_for_tokens(reward) and (ids := call.completion_ids) is not None:
+        message["completion_ids"] = ids
     return json.dumps(message).encode() + b"\n"

@@ -1,9 +1,9 @@
-"""Whose fault an error is: that of a service, of the reward on this row, or of the completion.
+"""Attribute a reward failure to the service, the reward or the completion.
 
 A service that fails is asked again. A reward that returns what is no score is wrong. Where it raises, hangs or dies,
-each completion is tried alone, and beside them a few harmless controls. If the reward works on this row for any of the
+each completion is tried alone, next to a few harmless controls. If the reward works on this row for any of the
 others, a completion that failed twice made it fail: a wrong answer, or crashing the verifier would be a way to skip
-hard prompts. If it works for none, nobody can say that a completion was wrong: all of them leave the group.
+hard prompts. If it works for none, no completion can be said to be wrong: all of them leave the group.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
 from ...errors import InputError
-from ...types import Prompt, Row
+from .call import Call
 from .outcomes import Outcome
 
 CONTROLS = ("", "0", "I do not know.")
@@ -36,26 +36,6 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Call:
-    """K completions of one row."""
-
-    completions: Sequence[str]
-    prompts: Sequence[Prompt]
-    """[K]"""
-    row: Row
-
-    def __post_init__(self) -> None:
-        if len(self.prompts) != len(self.completions):
-            raise InputError(
-                f"{len(self.completions)} completions, but {len(self.prompts)} prompts: expected one prompt each"
-            )
-
-    def alone(self, completion: str) -> Call:
-        """The same row with one completion."""
-        return Call([completion], [self.prompts[0]], self.row)
-
-
-@dataclass(frozen=True)
 class Tries:
     """Calls to be made now, in any order or at once."""
 
@@ -65,12 +45,12 @@ class Tries:
     wait_seconds: float = 0.0
 
 
-Settling = Generator[Tries, list[list[Outcome]], list[Outcome]]
+Attribution = Generator[Tries, list[list[Outcome]], list[Outcome]]
 """Asks for calls, is sent their outcomes in the same order, returns the [K] outcomes of the group."""
 
 
-def settle(call: Call, limits: Limits, bounds: tuple[float, float] | None) -> Settling:
-    """The outcomes of one group; whoever drives it makes the calls, in this process or in others.
+def attribute(call: Call, limits: Limits, bounds: tuple[float, float] | None) -> Attribution:
+    """The outcomes of one group; the caller makes the calls it asks for, in this process or in others.
 
     Args:
         call: the group.
@@ -87,9 +67,7 @@ def settle(call: Call, limits: Limits, bounds: tuple[float, float] | None) -> Se
         return outcomes
     own = call.row.get("completion")
     controls = [*CONTROLS, *([own] if isinstance(own, str) else [])]
-    tried = yield Tries(
-        [call.alone(text) for text in [*(call.completions[i] for i in unknown), *controls]], 1.0
-    )
+    tried = yield Tries([*(call.alone(i) for i in unknown), *(call.instead(text) for text in controls)], 1.0)
     alone, of_controls = tried[: len(unknown)], tried[len(unknown) :]
     first, outcomes = outcomes, list(outcomes)
     for i, (outcome,) in zip(unknown, alone, strict=True):

@@ -11,9 +11,19 @@ from math import fsum, isfinite
 from typing import Any, Literal
 
 from ...errors import InputError
-from ...types import Reward
+from ...types import Completion, Reward
 from .. import load_reward
-from .outcomes import ABSTAINED, Outcome, attempt, is_judge, parameters, reward_name, reward_range
+from .call import Call
+from .outcomes import (
+    ABSTAINED,
+    Outcome,
+    RewardError,
+    attempt,
+    is_judge,
+    parameters,
+    reward_name,
+    reward_range,
+)
 
 Missing = Literal["abstain", "rescale", "leave_out"]
 
@@ -53,13 +63,15 @@ class Combined:
         return inspect.Signature([*asked.values(), rest])
 
     def __call__(self, completions: Sequence[str], **columns: Any) -> list[float | None]:
-        """[K] sums, without a runner. RuntimeError: a part failed."""
-        rows = {name: values[0] for name, values in columns.items() if name != "prompts" and values}
-        prompts = columns.get("prompts") or [""] * len(completions)
-        said = {n: attempt(part, completions, prompts, rows) for n, part in self.parts.items()}
+        """[K] sums, without a runner. RewardError: a part failed."""
+        ids = columns.pop("completion_ids", None) or [[]] * len(completions)
+        prompts = columns.pop("prompts", None) or [""] * len(completions)
+        given = [Completion(i, [True] * len(i), text=t) for i, t in zip(ids, completions, strict=True)]
+        call = Call(given, prompts, {name: values[0] for name, values in columns.items() if values})
+        said = {name: attempt(part, call) for name, part in self.parts.items()}
         merged = [self.merge({n: said[n][i] for n in said}) for i in range(len(completions))]
         if failed := next((o for o in merged if o.status == "errored"), None):
-            raise RuntimeError(failed.reason)
+            raise RewardError(failed.reason)
         return [o.score for o in merged]
 
     def merge(self, said: Mapping[str, Outcome]) -> Outcome:

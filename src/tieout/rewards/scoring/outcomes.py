@@ -7,7 +7,7 @@ import contextlib
 import errno
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -16,13 +16,18 @@ from numbers import Real
 from typing import Any, Literal, TypeVar
 
 from ...errors import InputError, TieoutError
-from ...types import Prompt, Reward, Row
+from ...types import Reward, Row
+from .call import Call
 
 Cause = Literal["", "infrastructure", "reward", "completion"]
 """Of an error: a service was down; the reward gave no score, or fails on this row whatever the completion; this
 completion made it crash or hang."""
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class RewardError(TieoutError, RuntimeError):
+    """A combined reward was called as a function, and one of its parts failed."""
 
 
 class RewardUnavailable(TieoutError, RuntimeError):
@@ -120,12 +125,17 @@ def parameters(reward: Reward) -> list[inspect.Parameter]:
         ) from error
 
 
+def asks_for_tokens(reward: Reward) -> bool:
+    """Whether the function names `completion_ids`."""
+    return any(p.name == "completion_ids" for p in parameters(reward))
+
+
 def call_columns(row: Row, num_completions: int) -> dict[str, list[Any]]:
     """Every column of the row except the prompt, repeated for each completion: TRL's way."""
     return {name: [value] * num_completions for name, value in row.items() if name != "prompt"}
 
 
-def attempt(reward: Reward, completions: Sequence[str], prompts: Sequence[Prompt], row: Row) -> list[Outcome]:
+def attempt(reward: Reward, call: Call) -> list[Outcome]:
     """[K] outcomes of one call; never raises for what the reward does.
 
     A call that raises, or returns other than K values, makes all K errored; a value that is NaN, infinite, not a
@@ -133,29 +143,27 @@ def attempt(reward: Reward, completions: Sequence[str], prompts: Sequence[Prompt
     scalars and tensors of one element are numbers.
     """
     try:
-        returned = reward(**_arguments(reward, completions, prompts, row))
+        returned = reward(**_arguments(reward, call))
         if inspect.isawaitable(returned):
             returned = _wait_for(returned)
-        return _judged(reward, returned, len(completions))
+        return _judged(reward, returned, len(call.completions))
     except (Exception, asyncio.CancelledError) as error:
-        return _failed(reward, error, len(completions))
+        return _failed(reward, error, len(call.completions))
 
 
-async def attempt_async(
-    reward: Reward, completions: Sequence[str], prompts: Sequence[Prompt], row: Row, seconds: float
-) -> list[Outcome]:
+async def attempt_async(reward: Reward, call: Call, seconds: float) -> list[Outcome]:
     """The same for an `async def`, given up after so many seconds."""
     try:
         async with asyncio.timeout(seconds) as limit:
-            returned = await reward(**_arguments(reward, completions, prompts, row))
-        return _judged(reward, returned, len(completions))
+            returned = await reward(**_arguments(reward, call))
+        return _judged(reward, returned, len(call.completions))
     except (Exception, asyncio.CancelledError) as error:
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
             raise  # not the reward gave up: somebody ends this program
         if limit.expired():
-            return [late(reward, seconds)] * len(completions)
-        return _failed(reward, error, len(completions))
+            return [late(reward, seconds)] * len(call.completions)
+        return _failed(reward, error, len(call.completions))
 
 
 def late(reward: Reward, seconds: float) -> Outcome:
@@ -205,13 +213,13 @@ def _text(error: BaseException) -> str:
 # --- values -------------------------------------------------------------------------------------------------
 
 
-def _arguments(
-    reward: Reward, completions: Sequence[str], prompts: Sequence[Prompt], row: Row
-) -> dict[str, Any]:
-    """The columns that the function takes: all if it has **kwargs, else those that it names."""
-    columns = call_columns(row, len(completions))
-    columns.update(completions=list(completions), prompts=list(prompts))
+def _arguments(reward: Reward, call: Call) -> dict[str, Any]:
+    """What the function takes: every column if it has **kwargs, else those that it names; tokens if it names them."""
+    columns = call_columns(call.row, len(call.completions))
+    columns.update(completions=call.texts, prompts=list(call.prompts))
     taken = parameters(reward)
+    if asks_for_tokens(reward) and (ids := call.completion_ids) is not None:
+        columns["completion_ids"] = ids
     if any(p.kind is p.VAR_KEYWORD for p in taken):
         return columns
     return {p.name: columns[p.name] for p in taken if p.name in columns}

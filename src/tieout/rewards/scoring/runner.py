@@ -13,7 +13,8 @@ from typing import Protocol
 
 from ...errors import InputError
 from ...types import Prompt, Reward, Row
-from .attribution import CONTROLS, Call, Limits, Settling, settle
+from .attribution import CONTROLS, Attribution, Limits, attribute
+from .call import Call, Encode
 from .combine import Combined, combine
 from .outcomes import (
     Outcome,
@@ -31,6 +32,7 @@ from .outcomes import (
 __all__ = [
     "Call",
     "Combined",
+    "Encode",
     "Limits",
     "Outcome",
     "RewardUnavailable",
@@ -45,7 +47,7 @@ __all__ = [
     "score_groups",
 ]
 
-GIVEN = ("completions", "prompts")
+GIVEN = ("completions", "prompts", "completion_ids")
 """What every reward may ask for besides the columns of the row."""
 
 
@@ -66,9 +68,10 @@ def score(
     prompts: Sequence[Prompt],
     row: Row,
     workers: RewardCaller | None = None,
+    encode: Encode | None = None,
 ) -> list[Outcome]:
-    """[K] outcomes for K completions of one row; never raises for what the reward does."""
-    return score_groups(reward, [Call(completions, prompts, row)], workers)[0]
+    """[K] outcomes for K texts of one row; never raises for what the reward does."""
+    return score_groups(reward, [Call.of_texts(completions, prompts, row, encode)], workers)[0]
 
 
 def score_groups(
@@ -77,7 +80,7 @@ def score_groups(
     """[call][K] outcomes of many groups, at the same time where that is possible.
 
     A group is one call of the reward, repeated where a service failed, and taken apart where it raised, hung or gave
-    no number, to find out why: see `blame`. An `async def` waits in this process, all groups at once, under its
+    no number, to find out why: see `attribution`. An `async def` waits in this process, all groups at once, under its
     deadline. Anything else runs in the workers, or one after the other in this process, where nothing can stop it.
     """
     if isinstance(reward, Combined):
@@ -91,16 +94,16 @@ def score_groups(
         return _all_at_once(reward, calls, limits)
     if workers is not None:
         return workers.run(reward, calls)
-    return [_in_turn(reward, settle(call, limits, reward_range(reward)), limits) for call in calls]
+    return [_in_turn(reward, attribute(call, limits, reward_range(reward)), limits) for call in calls]
 
 
-def _in_turn(reward: Reward, settling: Settling, limits: Limits) -> list[Outcome]:
+def _in_turn(reward: Reward, attribution: Attribution, limits: Limits) -> list[Outcome]:
     try:
-        tries = next(settling)
+        tries = next(attribution)
         while True:
             if tries.wait_seconds:
                 time.sleep(tries.wait_seconds)
-            tries = settling.send([attempt(reward, c.completions, c.prompts, c.row) for c in tries.calls])
+            tries = attribution.send([attempt(reward, call) for call in tries.calls])
     except StopIteration as stop:
         outcomes: list[Outcome] = stop.value
         return outcomes
@@ -108,17 +111,17 @@ def _in_turn(reward: Reward, settling: Settling, limits: Limits) -> list[Outcome
 
 def _all_at_once(reward: Reward, calls: Sequence[Call], limits: Limits) -> list[list[Outcome]]:
     async def one(call: Call) -> list[Outcome]:
-        settling, ends = (
-            settle(call, limits, reward_range(reward)),
+        attribution, ends = (
+            attribute(call, limits, reward_range(reward)),
             time.monotonic() + limits.deadline_seconds,
         )
         try:
-            tries = next(settling)
+            tries = next(attribution)
             while True:
                 await asyncio.sleep(tries.wait_seconds)
                 seconds = max(0.0, ends - time.monotonic()) * tries.share
-                tried = (attempt_async(reward, c.completions, c.prompts, c.row, seconds) for c in tries.calls)
-                tries = settling.send(list(await asyncio.gather(*tried)))
+                tried = (attempt_async(reward, call, seconds) for call in tries.calls)
+                tries = attribution.send(list(await asyncio.gather(*tried)))
         except StopIteration as stop:
             outcomes: list[Outcome] = stop.value
             return outcomes
@@ -133,31 +136,46 @@ def _all_at_once(reward: Reward, calls: Sequence[Call], limits: Limits) -> list[
 # --- before the first step ----------------------------------------------------------------------------------
 
 
-def check_reward(reward: Reward, columns: Iterable[str]) -> None:
-    """Refuse, before any work, a reward that asks for a column that the rows do not have."""
+def check_reward(reward: Reward, columns: Iterable[str], *, tokens: bool = True) -> None:
+    """Refuse, before any work, a reward that asks for a column that the rows do not have.
+
+    `tokens`: completions have tokens, so that it may ask for `completion_ids`.
+    """
     name, columns = reward_name(reward), list(columns)
     for column in columns:
         if column in GIVEN:
             raise InputError(f"rows have a column {column!r}, which clashes with what rewards get; rename it")
     if isinstance(reward, Combined):
         for part in reward.parts.values():
-            check_reward(part, columns)
+            check_reward(part, columns, tokens=tokens)
         return
     for parameter in parameters(reward):
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise InputError(f"reward {name!r} takes {parameter.name!r} by position only; columns go by name")
-        wanted = parameter.default is parameter.empty and parameter.name not in GIVEN
+        required = parameter.default is parameter.empty
+        if required and parameter.name == "completion_ids" and not tokens:
+            raise InputError(
+                f"reward {name!r} asks for tokens ('completion_ids'), and here completions are texts; give the "
+                "parameter a default for texts (completion_ids=None)"
+            )
+        wanted = required and parameter.name not in GIVEN
         if wanted and parameter.name == "prompt":
-            raise InputError(f"reward {name!r} asks for 'prompt'; it is given as `prompts`, one a completion")
+            raise InputError(
+                f"reward {name!r} asks for 'prompt'; it is given as `prompts`, one per completion"
+            )
         if wanted and parameter.name not in columns:
             shown = ", ".join(c for c in columns if c != "prompt") or "no columns"
             raise InputError(f"reward {name!r} needs column {parameter.name!r}; rows have: {shown}")
 
 
 def check_call(
-    reward: Reward, rows: Sequence[Row], workers: RewardCaller | None = None, num_rows: int = 2
+    reward: Reward,
+    rows: Sequence[Row],
+    workers: RewardCaller | None = None,
+    num_rows: int = 2,
+    encode: Encode | None = None,
 ) -> None:
     """Refuse, before any work, a reward that fails whatever it is given: it raises, hangs, gives the wrong length,
     no numbers, or numbers outside its range. The first rows are tried, with harmless completions.
@@ -167,7 +185,7 @@ def check_call(
     for number, row in enumerate(rows[:num_rows], 1):
         own = row.get("completion")
         texts = [*CONTROLS, *([own] if isinstance(own, str) else [])]
-        outcomes = score(reward, texts, [row.get("prompt", "")] * len(texts), row, workers)
+        outcomes = score(reward, texts, [row.get("prompt", "")] * len(texts), row, workers, encode)
         if all(o.status == "errored" for o in outcomes):
             columns = ", ".join(name for name in row if name != "prompt") or "no columns"
             raise InputError(

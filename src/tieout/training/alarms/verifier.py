@@ -7,7 +7,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from statistics import fmean, stdev
 
 from ...rewards.processes.workers import Workers
-from ...rewards.scoring.runner import score
+from ...rewards.scoring.runner import Call, score_groups
 from ...types import Group, Reward
 from ..monitors import Memory, remembers
 from .actions import Detector
@@ -36,9 +36,9 @@ def gold_against_proxy(
     def detect(step: int, groups: Sequence[Group], metrics: Mapping[str, float]) -> str | None:
         own, proxy = [], []
         for group in groups:
-            texts = [c.text for c in group.completions]
-            prompts = [group.row.get("prompt", "")] * len(texts)
-            known = [o.worth for o in score(gold, texts, prompts, group.row, workers) if o.worth is not None]
+            prompts = [group.row.get("prompt", "")] * len(group.completions)
+            (outcomes,) = score_groups(gold, [Call(group.completions, prompts, group.row)], workers)
+            known = [o.worth for o in outcomes if o.worth is not None]
             if known and group.scores:
                 own.append(fmean(known))
                 proxy.append(fmean(group.scores))

@@ -126,7 +126,7 @@ def attack(
     rows = [with_gold(row, number) for number, row in enumerate(rows, 1)]
     if not rows:
         raise InputError("no rows to attack the reward on")
-    check_reward(reward, [column for column in rows[0] if all(column in row for row in rows)])
+    check_reward(reward, [c for c in rows[0] if all(c in row for row in rows)], tokens=False)
     asked = [p.name for p in parameters(reward) if p.name in rows[0]]
     picked, gold_scores, deadline = pick_rows(reward, rows, settings.max_rows, settings.deadline_seconds)
     golds = {i: read_gold(rows[i], asked) for i in picked}
