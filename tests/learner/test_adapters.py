@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +13,7 @@ import torch
 from random_groups import flat, make_learner, random_groups, stir_weights
 from tieout.learner import AdapterConfig, Learner, load
 from tieout.learner.checkpoint import save_adapter
-from tieout.learner.models.adapters import REWARD, four_bits, tuner_layers, using
-from tieout.samplers import SamplingParams
-from tieout.samplers.local.sampler import LocalSampler
-from tieout.types import Group
+from tieout.learner.models.adapters import REWARD, using
 
 ModelFolder = Callable[[str], Path]
 IDS = torch.tensor([[9, 3, 77, 120, 5, 201, 40, 2]])
@@ -153,51 +149,3 @@ def test_several_adapters_live_on_one_base(tiny_model: ModelFolder, tmp_path: Pa
     assert torch.equal(logits(model.network), policy)
     trained = {name.split(".")[-2] for name in model.trained() if "lora" in name}
     assert trained == {"default", "value"}
-
-
-@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
-def test_qlora_says_what_it_needs(tiny_model: ModelFolder) -> None:
-    with pytest.raises(ValueError, match=r"needs bitsandbytes, which is not installed: `pip install"):
-        load(str(tiny_model("llama")), AdapterConfig(method="qlora"))
-
-
-def test_qlora_trains_beside_four_bits_and_samples_from_what_it_trains(
-    tiny_model: ModelFolder, tmp_path: Path
-) -> None:
-    bitsandbytes = pytest.importorskip("bitsandbytes")
-    config, folder = AdapterConfig(method="qlora", rank=4), str(tiny_model("llama"))
-    learner = Learner(load(folder, config), 1e-2)
-    layer = tuner_layers(learner.model.network)[0]
-    assert isinstance(layer.get_base_layer(), bitsandbytes.nn.Linear4bit)
-    stored = layer.get_base_layer().weight.clone()
-    full = load(folder, AdapterConfig(rank=4))
-    groups = random_groups([(9, [4, 7]), (5, [6])], seed=1)
-    assert not torch.allclose(
-        flat(learner.logprobs(groups)), flat(Learner(full, 1e-2).logprobs(groups)), atol=1e-4
-    )
-
-    before = flat(learner.logprobs(groups))
-    losses = [learner.update(groups, lambda o, b: (b.token_mean(-o.logprobs), {}))["loss"] for _ in range(8)]
-    assert losses[-1] < losses[0] - 0.05
-    assert torch.equal(layer.get_base_layer().weight, stored)
-    torch.testing.assert_close(flat(learner.reference_logprobs(groups)), before, rtol=0, atol=1e-5)
-
-    (sampled,) = LocalSampler(learner.model).sample(
-        [groups[0].prompt], 3, SamplingParams(max_new_tokens=6, seed=1)
-    )
-    measured = learner.logprobs([Group(groups[0].prompt, sampled)])
-    torch.testing.assert_close(flat(measured), flat([[c.logprobs for c in sampled]]), rtol=0, atol=1e-4)
-
-    save_adapter(learner, tmp_path / "adapter")
-    again = Learner(load(folder, AdapterConfig(method="qlora"), start=tmp_path / "adapter"), 1e-2)
-    torch.testing.assert_close(
-        flat(again.logprobs(groups)), flat(learner.logprobs(groups)), rtol=0, atol=1e-5
-    )
-
-
-def test_qlora_is_refused_where_it_has_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tieout.learner.models.adapters.find_spec", lambda name: object())
-    with pytest.raises(ValueError, match=r"needs a CUDA device or a CPU and this run is on 'mps'"):
-        four_bits(torch.float32, "mps")
-    config = four_bits(torch.bfloat16, "cuda:0")
-    assert (config.load_in_4bit, config.bnb_4bit_quant_type) == (True, "nf4")

@@ -10,15 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
-from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from ..errors import InputError
 from ..learner.models.adapters import POLICY, REFERENCE, add_frozen
-from ..learner.models.architecture import attention_for, check_head, text_config
+from ..learner.models.architecture import attention_for, check_network, text_config
 from ..learner.models.loading import Model, frozen_copy, load, portable
+from ..learner.models.peft import (
+    TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING,
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    get_peft_model,
+)
 from ..learner.models.scalar_head import ScalarHead, ScalarKind
 
 Given = Any
@@ -95,7 +100,7 @@ def adopt(
             if linear.weight.dtype == torch.float32:
                 classifier.score = score.linear  # what was given is what is trained
         base.set_attn_implementation(attention_for(base.config))
-        check_head(base, name)
+        check_network(base, name)
         if device is not None:
             network.to(device)
     model = Model(network, tokenizer, name, score=score)

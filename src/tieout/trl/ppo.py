@@ -12,11 +12,11 @@ from statistics import fmean, pstdev
 from typing import Any, ClassVar
 
 import torch
-from peft import PeftModel
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..errors import InputError
+from ..learner.models.peft import PeftModel
 from ..learner.models.scalar_head import ScalarKind
 from ..samplers import SamplingParams
 from ..samplers.local.backends import PATHS

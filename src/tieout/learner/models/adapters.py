@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from peft import LoraConfig, PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
-from transformers import BitsAndBytesConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from ...errors import InputError
+from .peft import BaseTunerLayer, LoraConfig, PeftModel
 
 POLICY = "default"
 REFERENCE = "reference"
@@ -61,28 +58,6 @@ def lora_config(adapter: AdapterConfig) -> LoraConfig:
         target_modules=targets,
         use_dora=adapter.method == "dora",
         task_type="CAUSAL_LM",
-    )
-
-
-def four_bits(compute: torch.dtype, device: str) -> BitsAndBytesConfig:
-    """QLoRA's storage of the base: 4-bit NormalFloat, quantised twice (sections 3 of the paper).
-
-    ValueError where bitsandbytes is not installed, or has no kernels for the device.
-    """
-    if find_spec("bitsandbytes") is None:
-        raise InputError(
-            "adapter method 'qlora' needs bitsandbytes, which is not installed: `pip install bitsandbytes`; "
-            "or use method 'lora', which keeps the base in its own precision"
-        )
-    if not device.startswith(("cuda", "cpu")):
-        raise InputError(
-            f"adapter method 'qlora' needs a CUDA device or a CPU and this run is on {device!r}: use method 'lora' here"
-        )
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute,
     )
 
 

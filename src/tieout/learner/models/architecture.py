@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import PeftModel
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from ...errors import InputError
 from ..prefix.attention import NAME
+from .four_bits import prepare_four_bits
 from .output_head import Head
+from .peft import PeftModel
 
 if TYPE_CHECKING:
     from .loading import Model
@@ -31,8 +32,14 @@ def head_of(network: PreTrainedModel) -> Head:
     return Head(network.get_output_embeddings(), scale, getattr(config, "final_logit_softcapping", None))
 
 
-def check_head(network: PreTrainedModel, name: str) -> None:
-    """Refuse an architecture that does to its logits what `head_of` does not know: every number would be wrong."""
+def check_network(network: PreTrainedModel, name: str) -> None:
+    """Refuse a network whose numbers would be wrong; where its 4-bit layers would be on this machine, replace them."""
+    prepare_four_bits(network, name)
+    _check_head(network, name)
+
+
+def _check_head(network: PreTrainedModel, name: str) -> None:
+    """Refuse an architecture that does to its logits what `head_of` does not know."""
     ids = torch.tensor([[1, 2, 3]], device=network.device)
     with torch.no_grad():
         own = network(input_ids=ids).logits.float()

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from ...errors import InputError
-from .adapters import four_bits as quantization
-from .architecture import attention_for, check_head, without_dropout
+from .architecture import attention_for, check_network, without_dropout
+from .four_bits import four_bits as quantization
+from .peft import PeftModel
 from .scalar_head import checkpoint_score
 
 
@@ -61,7 +61,7 @@ def load_base(name: str, source: str, dtype: torch.dtype, device: str, four_bits
     if not options:
         network = network.to(device)
     network.eval().requires_grad_(False)
-    check_head(network, name)
+    check_network(network, name)
     return Base(network, tokenizer, checkpoint_score(source) if classifier else None)
 
 

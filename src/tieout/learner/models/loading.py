@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 
@@ -34,6 +33,7 @@ from .adapters import (
 from .architecture import decoder_of, head_of, text_config, why_not_packed
 from .bases import Bases, load_base
 from .output_head import Head
+from .peft import PeftModel, get_peft_model
 from .scalar_head import ScalarHead, ScalarKind, adapter_score, load_value
 
 __all__ = [

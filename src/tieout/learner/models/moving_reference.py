@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
 
 from ...errors import InputError
 from .loading import POLICY, REFERENCE, Model
+from .peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 
 
 def refresh_reference(model: Model) -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from peft import LoraConfig
 from transformers import BitsAndBytesConfig
 
 from ...errors import InputError
+from ...learner.models.peft import LoraConfig
 
 
 @dataclass

@@ -12,10 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from ....learner.models.loading import decoder_of, head_of
+from ....learner.models.peft import BaseTunerLayer
 from ..kv_cache import KVCache
 from .weight_layout import Packed, Product, product
 
