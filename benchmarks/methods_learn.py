@@ -36,8 +36,10 @@ from tieout.samplers import SamplingParams
 from tieout.samplers.local.sampler import LocalSampler
 from tieout.source import Source
 from tieout.tasks import Task, load_task
-from tieout.training.fit import TrainSpec, prepare
-from tieout.training.loop import Schedule, train
+from tieout.training.build import prepare
+from tieout.training.loop import train
+from tieout.training.schedule import Schedule
+from tieout.training.spec import Placement, TrainSpec
 from tieout.types import Row
 
 Scores = dict[str, list[float]]
@@ -126,7 +128,9 @@ def start_of(seed: int, folder: Path, count: int, prompts: int) -> Start:
     path, rows, task = folder / f"seed-{seed}", held_out(count), load_task(TASK)
     known = path / "start.json"
     if not (path / "start").exists():
-        fit = TrainSpec(METHODS["sft"](learning_rate=1e-3, batch_size=16), MODEL, seed=seed, device="cpu")
+        fit = TrainSpec(
+            METHODS["sft"](learning_rate=1e-3, batch_size=16), MODEL, seed=seed, placement=Placement("cpu")
+        )
         learner, source = prepare(fit, task)
         train(fit.method, source, learner, steps=30, schedule=fit.schedule)
         path.mkdir(parents=True, exist_ok=True)
@@ -170,7 +174,13 @@ def run(name: str, start: Start, seed: int, count: int, steps: int | None) -> di
     scored = name != "reward_model"
     begin = None if name in ("sft", "reward_model") else start.adapter
     fit = TrainSpec(
-        method, MODEL, begin, AdapterConfig(), seed=seed, device="cpu", schedule=Schedule("constant")
+        method,
+        MODEL,
+        begin,
+        AdapterConfig(),
+        seed=seed,
+        placement=Placement("cpu"),
+        schedule=Schedule("constant"),
     )
     learner, source = prepare(fit, rows_for(setting, start))
     before = scores_of(learner.model, held_out(count)) if name == "sft" else start.scores

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from .samplers.vllm.sampler import VLLMSampler
     from .source import Source
     from .tasks import TASKS, Task, load_task
-    from .training.loop import Schedule, train
+    from .training.loop import train
+    from .training.schedule import Schedule
     from .types import Completion, Group
 
 _WHERE = {
@@ -55,7 +56,7 @@ _WHERE = {
     "RewardModel": "methods",
     "SFT": "methods",
     "SamplingParams": "samplers",
-    "Schedule": "training.loop",
+    "Schedule": "training.schedule",
     "SimPO": "methods",
     "Source": "source",
     "TASKS": "tasks",

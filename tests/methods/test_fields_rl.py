@@ -17,8 +17,10 @@ from tieout.learner import AdapterConfig, Learner
 from tieout.learner.checkpoint import save_adapter
 from tieout.methods import GRPO, METHODS, PPO
 from tieout.source import Source
-from tieout.training.fit import TrainSpec, prepare
-from tieout.training.loop import num_steps, train
+from tieout.training.build import prepare
+from tieout.training.loop import train
+from tieout.training.schedule import num_steps
+from tieout.training.spec import Placement, TrainSpec
 from tieout.types import Group
 from tiny_task import make_task
 
@@ -170,7 +172,9 @@ def test_no_field_is_forgotten() -> None:
 
 def test_the_value_gets_an_adapter_of_its_own_when_asked(tiny_model: ModelFolder) -> None:
     def trained(method: PPO) -> set[str]:
-        fit = TrainSpec(method, str(tiny_model("llama")), adapter=AdapterConfig(rank=2), device="cpu")
+        fit = TrainSpec(
+            method, str(tiny_model("llama")), adapter=AdapterConfig(rank=2), placement=Placement("cpu")
+        )
         return set(prepare(fit, make_task())[0].model.trained())
 
     shared, own = trained(PPO()), trained(PPO(value_adapter=True))
@@ -184,7 +188,9 @@ def test_a_reward_model_beside_the_policy_scores_the_rollouts(
     judge = make_learner(tiny_model("llama"), head="score")
     save_adapter(judge, tmp_path / "reward")
     method = PPO(reward_model=str(tmp_path / "reward"), batch_size=2, group_size=2, max_new_tokens=5)
-    fit = TrainSpec(method, str(tiny_model("llama")), adapter=AdapterConfig(rank=2), device="cpu")
+    fit = TrainSpec(
+        method, str(tiny_model("llama")), adapter=AdapterConfig(rank=2), placement=Placement("cpu")
+    )
     learner, source = prepare(fit, make_task())
     groups = next(method.collect(source))
     given = [source.given(g.row, [c.text for c in g.completions], None) for g in groups]

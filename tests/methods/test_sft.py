@@ -14,7 +14,8 @@ from tieout.methods import SFT
 from tieout.samplers import SamplingParams
 from tieout.samplers.local.sampler import LocalSampler
 from tieout.source import Source
-from tieout.training.loop import Schedule, train
+from tieout.training.loop import train
+from tieout.training.schedule import Schedule
 from tieout.types import Completion, Group
 from tiny_task import ROWS, make_task
 

@@ -21,8 +21,9 @@ from tieout.samplers import SamplingParams
 from tieout.samplers.local.sampler import LocalSampler
 from tieout.samplers.staleness import StalenessCheck, compare, pick
 from tieout.source import Source
-from tieout.training.loop import Schedule, train
+from tieout.training.loop import train
 from tieout.training.monitors import stop_on_mismatch
+from tieout.training.schedule import Schedule
 from tieout.types import Completion, Group
 from tiny_task import make_task
 

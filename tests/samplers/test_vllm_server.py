@@ -21,8 +21,9 @@ from tieout.samplers.vllm.dispatch import NoServerLeft
 from tieout.samplers.vllm.sampler import VLLMSampler
 from tieout.source import Source
 from tieout.tasks import Task
-from tieout.training.loop import Schedule, train
+from tieout.training.loop import train
 from tieout.training.monitors import scores, stop_on_mismatch
+from tieout.training.schedule import Schedule
 from tieout.types import Completion, Group
 
 ROOT = Path(__file__).resolve().parents[2]

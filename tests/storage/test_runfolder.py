@@ -185,7 +185,7 @@ def test_a_run_is_continued_with_the_same_config_and_refused_with_another(tmp_pa
     folder.record({"dpo": Config(), "seed": 1}, {"train": "aa"})
     folder.record({"dpo": Config(), "seed": 1}, {"train": "aa"})
     run = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
-    assert run["config"] == {"dpo": {"rate": 0.1, "targets": ["q", "v"]}, "seed": 1}
+    assert run["identity"] == {"dpo": {"rate": 0.1, "targets": ["q", "v"]}, "seed": 1}
     assert run["data"] == {"train": "aa"}
     assert len(run["continued"]) == 1
     assert run["environment"]["versions"]["torch"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tieout.storage.runfolder import RunFolder
-from tieout.training.fit import _Log
+from tieout.training.log import TrainLog
 
 
 def rows(path: Path) -> list[Any]:
@@ -22,7 +22,7 @@ def test_lines_wait_while_the_disk_is_full_and_are_written_in_order(
 ) -> None:
     with RunFolder(tmp_path) as run:
         stage = run.stage("sft")
-        log = _Log(run, stage)
+        log = TrainLog(run, stage)
         log.metrics(1, {"loss": 1.0})
         real = RunFolder.append_jsonl
 

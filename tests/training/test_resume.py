@@ -216,7 +216,7 @@ def test_other_data_or_settings_are_refused_with_the_difference(
     for more, said in (
         (["--learning-rate", "0.02"], "method.learning_rate: 0.01 -> 0.02"),
         (["--adapter.rank", "8"], "adapter.rank: 4 -> 8"),
-        (["--seed", "3"], "run.seed: 0 -> 3"),
+        (["--seed", "3"], "seed: 0 -> 3"),
         (["--data", data], "data.train: "),
     ):
         other = tmp_path / f"log{more[0]}"

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from tieout.errors import StopTraining, TooManyErrors
 from tieout.learner.checkpoint import Checkpoints
-from tieout.training.loop import Schedule, num_steps, train
+from tieout.training.loop import train
+from tieout.training.schedule import Schedule, num_steps
 from tiny_task import ROWS, Run, make_run
 
 ModelFolder = Callable[[str], Path]
@@ -218,7 +219,7 @@ def test_an_interrupt_between_the_questions_still_saves(
 
     from tieout.training import loop as module
 
-    real = module._interrupts
+    real = module.interrupts
 
     @contextmanager
     def late() -> Any:
@@ -235,7 +236,7 @@ def test_an_interrupt_between_the_questions_still_saves(
 
             yield ask
 
-    monkeypatch.setattr(module, "_interrupts", late)
+    monkeypatch.setattr(module, "interrupts", late)
     run = make_run("sft", tiny_model("llama"))
     with pytest.raises(KeyboardInterrupt):
         run_sft(run, steps=4, checkpoints=Checkpoints(tmp_path))

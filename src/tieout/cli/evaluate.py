@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
     from ..samplers import SamplingParams
     from ..samplers.local.sampler import LocalSampler
     from ..tasks import Task, load_task
-    from ..training.fit import under_deadline
+    from ..training.build import under_deadline
     from ..training.progress import bar
 
     if options.task:

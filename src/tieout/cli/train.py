@@ -18,7 +18,7 @@ from .quiet import quiet
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What every method takes; repeating the command goes on where it stopped."""
+    """What every method takes; repeating the command resumes it."""
 
     out: Path
     """Run folder: run.json, metrics, checkpoints, and the adapter."""
@@ -35,16 +35,6 @@ class Options:
     """For what samples, with data: a reward's name, FILE.py:function, or reward_model:FOLDER."""
     seed: int = 0
     """Of the adapter, the order of the data and the sampling."""
-    save_steps: int = 50
-    """Steps between checkpoints."""
-    device: str | None = None
-    """cpu or cuda; left out: cuda if there is one."""
-    vllm: str = ""
-    """For methods that sample: addresses of vLLM servers to draw on, separated by commas; left out: in process."""
-    reward_workers: int = 2
-    """For methods that sample: processes that call the reward under a deadline; 0 calls it in this one."""
-    reward_seconds: float = 10.0
-    """A reward that takes longer for one group has failed."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -77,7 +67,8 @@ def options_type(name: str) -> type:
     from ..learner import AdapterConfig, LearnerConfig
     from ..methods import METHODS
     from ..training.guards import Guards
-    from ..training.loop import Schedule
+    from ..training.schedule import Schedule
+    from ..training.spec import EvalPolicy, Placement
 
     method: Any = METHODS[name]
     flat: Any = tyro.conf.OmitArgPrefixes
@@ -85,6 +76,8 @@ def options_type(name: str) -> type:
         f"Train{name.upper()}",
         [
             ("run", flat[Options]),
+            ("placement", flat[Placement], dataclasses.field(default_factory=Placement)),
+            ("evaluation", flat[EvalPolicy], dataclasses.field(default_factory=EvalPolicy)),
             ("method", flat[method], dataclasses.field(default_factory=method)),
             ("adapter", AdapterConfig, dataclasses.field(default_factory=AdapterConfig)),
             ("learner", LearnerConfig, dataclasses.field(default_factory=LearnerConfig)),
@@ -101,36 +94,21 @@ def train(name: str, parsed: Any) -> None:
     from ..rows import data_hash
     from ..storage.machine import launched
     from ..storage.runfolder import RunFolder
-    from ..training.fit import TrainSpec, fit
+    from ..training.fit import fit
+    from ..training.spec import TrainSpec, identity
 
     quiet()
     console = Console(quiet=launched()[0] > 0)
     options: Options = parsed.run
     task = rows_for(name, options)
     with RunFolder(options.out) as folder:
-        config = {
-            "method": name,
-            **{k: getattr(parsed, k) for k in ("run", "method", "adapter", "learner", "schedule", "guards")},
-        }
+        parts = {k: v for k, v in vars(parsed).items() if k != "run"}
+        spec = TrainSpec(model=options.model, seed=options.seed, **parts)
         digest = data_hash(task.rows("train"))
         check_model(options.model, {"train": task.rows("train")}, parsed.method.needs.max_new_tokens)
-        folder.record(config, {"train": digest})
-        what = TrainSpec(
-            parsed.method,
-            options.model,
-            None,
-            parsed.adapter,
-            parsed.learner,
-            parsed.schedule,
-            options.seed,
-            options.save_steps,
-            options.device,
-            options.vllm,
-            options.reward_workers,
-            options.reward_seconds,
-            parsed.guards,
-        )
-        adapter = fit(folder, name, what, task, console, digest)
+        asked = {"task": options.task, "reward": options.reward}
+        folder.record({**identity(spec), **asked}, {"train": digest}, spec.placement)
+        adapter = fit(folder, name, spec, task, console, digest)
     console.print(f"adapter: {adapter}", highlight=False)
 
 
@@ -174,11 +152,11 @@ def rows_for(name: str, options: Options) -> Any:
             test: Sequence[Any] = check_rows(read_rows(options.held_out), kind, str(options.held_out))
         else:
             rows, test = hold_out(rows)
-        return Task(str(options.data), lambda split: {"train": rows, "test": test}.get(split, []))
+        return Task(options.data.name, lambda split: {"train": rows, "test": test}.get(split, []))
     reward = None
     if kind == "prompt":
         if options.reward is None:
             raise InputError(f"{name} needs a reward: give --reward NAME or FILE.py:function")
         reward = load_reward(options.reward)
         check_reward(reward, [c for c in rows[0] if all(c in row for row in rows)])
-    return Task(str(options.data), lambda split: rows if split == "train" else [], reward)
+    return Task(options.data.name, lambda split: rows if split == "train" else [], reward)

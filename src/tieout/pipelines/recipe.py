@@ -14,7 +14,7 @@ from ..learner import AdapterConfig, LearnerConfig
 from ..methods import DPO, GRPO, SFT
 from ..tasks.files import Data
 from ..training.guards import Guards
-from ..training.loop import Schedule
+from ..training.schedule import Schedule
 from ..vetting.attack.settings import AttackSettings
 
 

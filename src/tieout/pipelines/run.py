@@ -18,7 +18,9 @@ from ..rows import data_hash
 from ..storage.runfolder import RunFolder
 from ..tasks import Task, load_task
 from ..tasks.files import controls_task, files_task
-from ..training.fit import TrainSpec, fit, under_deadline
+from ..training.build import under_deadline
+from ..training.fit import fit
+from ..training.spec import Placement, TrainSpec
 from ..types import Row
 from .recipe import Recipe
 
@@ -52,12 +54,10 @@ class Run:
             recipe.learner,
             recipe.schedule,
             recipe.seed,
-            recipe.save_steps,
-            recipe.device,
-            recipe.vllm,
-            recipe.reward_workers,
-            recipe.reward_seconds,
             recipe.guards,
+            placement=Placement(
+                recipe.device, recipe.vllm, recipe.reward_workers, recipe.reward_seconds, recipe.save_steps
+            ),
         )
         return fit(self.folder, name, what, task, self.console, digest)
 

@@ -16,9 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..config.plain import changes, to_plain
+from ..config.plain import to_plain
 from ..errors import InputError
 from .atomic import write_json
+from .identity import as_stored, differences, refuse_changes
 from .machine import environment, launched
 
 
@@ -49,20 +50,24 @@ class Stage:
     leads: bool = True
     """Whether this process writes: of several that share the folder, only one does."""
 
-    def is_done(self, inputs: str) -> bool:
-        """Whether this stage finished with exactly these inputs (a fingerprint)."""
-        return self.info().get("inputs") == inputs
+    def is_done(self, inputs: Any) -> bool:
+        """Whether this stage finished with exactly these inputs: an identity with its data, or another plain value."""
+        return bool(self.info().get("inputs") == as_stored(inputs))
 
-    def begin(self, inputs: str) -> None:
-        """Make the folder ready to work in; what an unfinished stage with the same inputs left, stays."""
+    def begun(self) -> Any:
+        """The inputs that this stage was last begun with; None if it was not."""
+        return _read_object(self.path / "started.json").get("inputs")
+
+    def begin(self, inputs: Any) -> None:
+        """Make the folder ready to work in; what is there is deleted unless these inputs may resume it."""
         if not self.leads:
             return
-        if _read_object(self.path / "started.json").get("inputs") != inputs:
+        if differences(self.begun(), as_stored(inputs)):
             self.clear()
         (self.path / "done.json").unlink(missing_ok=True)
         write_json(self.path / "started.json", {"inputs": inputs, "time": _now()})
 
-    def finish(self, inputs: str, **info: Any) -> None:
+    def finish(self, inputs: Any, **info: Any) -> None:
         """Write the marker, last of all."""
         if self.leads:
             write_json(self.path / "done.json", {"inputs": inputs, "time": _now(), **info})
@@ -152,31 +157,30 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         return Stage(path, self.leads)
 
-    def record(self, config: Any, data: Mapping[str, str] | None = None) -> None:
-        """Write run.json (resolved config, data hashes by name, command, environment), or check against it.
+    def record(self, identity: Any, data: Mapping[str, str] | None = None, placement: Any = None) -> None:
+        """Write run.json, or compare with the one that is there.
 
-        When the run is continued, the time and environment are added to it.
-        RunFolderError: run.json is of another config or other data; the message lists what changed.
+        Args:
+            identity: plain values that decide the run's numbers; a resumed run must have the same.
+            data: hashes of the data by name; a resumed run must have the same.
+            placement: where it runs; with time, command and environment it is noted anew for every resumption.
+
+        Raises:
+            RunFolderError: run.json is of another run; the message lists what was and what is.
         """
         if not self.leads:
             return
         path = self.path / "run.json"
-        # Through JSON, so that tuples compare equal to the lists that come back from the file.
-        given = json.loads(json.dumps({"config": to_plain(config), "data": dict(data or {})}))
-        now = {"time": _now(), "command": sys.argv, "environment": environment()}
+        given = as_stored({"identity": identity, "data": dict(data or {})})
+        now = {"time": _now(), "command": sys.argv, "placement": placement, "environment": environment()}
         if not path.exists():
             write_json(path, {**given, **now, "continued": []})
             return
         old = _read_object(path)
-        lines = changes(old.get("config", {}), given["config"])
-        lines += changes(old.get("data", {}), given["data"], "data")
-        if lines:
-            listed = "\n  ".join(lines)
-            raise RunFolderError(
-                f"{path} is of another run; what changed (old -> new):\n  {listed}\n"
-                "use another --out, or repeat the old values"
-            )
-        write_json(path, {**old, "continued": [*old.get("continued", []), now]})
+        lines = differences(old.get("identity"), given["identity"])
+        lines += differences({"data": old.get("data")}, {"data": given["data"]})
+        refuse_changes(lines, path, RunFolderError)
+        write_json(path, {**old, **given, "continued": [*old.get("continued", []), now]})
 
     def write_json(self, path: str, value: Any) -> None:
         """Write a file of plain values, atomically; `path` is inside the run folder."""

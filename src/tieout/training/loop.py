@@ -2,55 +2,26 @@
 
 from __future__ import annotations
 
-import math
-import signal
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
-from typing import Literal
+from typing import Any
 
 from ..batch import Totals
-from ..errors import InputError, RollBack, StopTraining, TooManyErrors
+from ..errors import RollBack, StopTraining, TooManyErrors
 from ..learner import Learner
 from ..learner.checkpoint import Checkpoints
 from ..learner.parallel.processes import Processes
 from ..methods import Method
 from ..source import Source
+from ..storage.identity import differences, refuse_changes
 from ..types import Group
 from .alarms.actions import Adjustments
+from .interrupts import interrupts
 from .monitors import Monitor, memory_of, recall
-from .provenance import provenance, refuse_changes
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """The learning rate over a run: linear warmup to the method's rate, then constant or a fall to zero."""
-
-    kind: Literal["constant", "linear", "cosine"] = "linear"
-    """What follows the warmup."""
-    warmup: float = 0.05
-    """Share of the steps in which the rate rises."""
-
-    def rate(self, step: int, steps: int) -> float:
-        """Factor in (0, 1] for step `step` (from 0) of `steps`."""
-        warmup = self.warmup * steps
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        if self.kind == "constant":
-            return 1.0
-        left = (steps - step) / max(1.0, steps - warmup)
-        return left if self.kind == "linear" else 0.5 - 0.5 * math.cos(math.pi * left)
-
-
-def num_steps(method: Method, source: Source) -> int:
-    """Optimizer steps in the method's epochs. ValueError: a batch of nothing."""
-    if method.batch_size < 1:
-        raise InputError(f"batch_size is {method.batch_size}; it must be at least 1")
-    return max(1, math.ceil(method.epochs * len(source.rows) / method.batch_size))
+from .provenance import provenance
+from .schedule import Schedule, num_steps
 
 
 def train(
@@ -66,6 +37,7 @@ def train(
     on_step: Callable[[int, dict[str, float]], None] | None = None,
     on_start: Callable[[int], None] | None = None,
     adjustments: Adjustments | None = None,
+    identity: Mapping[str, Any] | None = None,
 ) -> None:
     """Train until `steps` optimizer steps are done, going on from the newest checkpoint that verifies.
 
@@ -90,18 +62,19 @@ def train(
             for metrics that is down ends no run.
         on_start: told how many steps are done already: 0, or where the run goes on.
         adjustments: what alarms may turn; saved with the weights.
+        identity: what the run is known by (`spec.identity`, with the data); read off the arguments if None.
 
     Raises:
-        ValueError: the checkpoint is of another method, other settings or other data; the message lists what was and
-            what is. `steps` may change: a finished run can be made longer.
+        InputError: the checkpoint is of another method, other settings or other data; the message lists what was and
+            what is. Steps and epochs may grow: a finished run can be continued.
     """
     whole = num_steps(method, source)
     steps = steps or whole
     schedule, adjustments = schedule or Schedule(), adjustments or Adjustments()
     ranks = learner.processes
-    made_of = provenance(method, source, learner, schedule) if checkpoints else {}
+    made_of = identity or (provenance(method, source, learner, schedule) if checkpoints else {})
     if checkpoints and (state := checkpoints.peek(learner)) is not None:
-        refuse_changes(state.get("made_of", made_of), made_of, checkpoints.folder)
+        refuse_changes(differences(state.get("made_of", made_of), made_of), checkpoints.folder)
         checkpoints.load(learner, state)
         source.position = state["position"]
         adjustments.rate, adjustments.beta = state.get("adjustments", (1.0, 1.0))
@@ -125,7 +98,7 @@ def train(
 
     groups_of = method.collect(source)
     position = source.position
-    with _interrupts() as asked_to_stop:
+    with interrupts() as asked_to_stop:
         while learner.step < steps:
             started = time.perf_counter()
             if source.sampler is not None:
@@ -249,25 +222,3 @@ def _tell(
         warnings.warn(
             f"on_step failed at step {step} ({type(error).__name__}: {error}); training goes on", stacklevel=3
         )
-
-
-@contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT or SIGTERM into a question to ask between steps, so that no step is half done."""
-    asked = False
-
-    def handler(number: int, frame: object) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: asked
-        return
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

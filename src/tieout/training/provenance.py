@@ -1,14 +1,10 @@
-"""What decides the numbers of a run: kept with every checkpoint, and held against who wants to go on from it."""
+"""The identity of a run that was not specified: read off the objects that `train` is given."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-from ..config.plain import changes, to_plain
-from ..errors import InputError
 from ..learner import Learner
 from ..learner.checkpoint import digest
 from ..learner.models.loading import POLICY, REFERENCE
@@ -16,51 +12,28 @@ from ..methods import Method
 from ..rows import data_hash
 from ..source import Source
 from ..types import Row
-
-if TYPE_CHECKING:
-    from .loop import Schedule
+from .spec import TrainSpec, identity
 
 
-def provenance(method: Method, source: Source, learner: Learner, schedule: Schedule) -> dict[str, Any]:
-    """Method, model, adapter, reference, optimizer, schedule, seed and data, as plain values."""
+def provenance(method: Method, source: Source, learner: Learner, schedule: Any) -> dict[str, Any]:
+    """Method, model, adapter, reference, optimizer, schedule, seed and data: the keys of a specification's identity."""
     network = learner.model.network
-    adapter = getattr(network, "peft_config", {}).get(POLICY)
-    plain = {
-        "method": {"name": type(method).__name__, **_plain(method)},
-        "model": Path(learner.model.name).name,
-        "adapter": adapter
-        and {"rank": adapter.r, "alpha": adapter.lora_alpha, "dropout": adapter.lora_dropout},
-        "reference": digest({n: p for n, p in network.named_parameters() if f".{REFERENCE}." in n}),
-        "learner": _plain(learner.config),
+    spec = TrainSpec(method, learner.model.name, learner=learner.config, schedule=schedule, seed=source.seed)
+    plain = identity(spec)
+    plain |= {
+        "adapter": _adapter(getattr(network, "peft_config", {}).get(POLICY)),
+        "start": digest({n: p for n, p in network.named_parameters() if f".{REFERENCE}." in n}),
         "temperature": learner.temperature,
-        "schedule": _plain(schedule),
-        "seed": source.seed,
         "task": source.task.name,
         "data": {"rows": len(source.rows), "sha256": _data(source.rows)},
     }
-    result: dict[str, Any] = json.loads(json.dumps(plain))  # tuples compare equal to the lists that come back
-    return result
+    return plain
 
 
-def refuse_changes(was: Mapping[str, Any], is_now: Mapping[str, Any], folder: Path) -> None:
-    """ValueError, with what was and what is, if the checkpoints in `folder` were made from something else."""
-    if lines := changes(was, is_now):
-        listed = "\n  ".join(lines)
-        raise InputError(
-            f"{folder} holds checkpoints of another run; what changed (was -> is):\n  {listed}\n"
-            "repeat the old values, or use another folder"
-        )
-
-
-def _plain(config: Any) -> dict[str, Any]:
-    """The fields of a dataclass; what has no plain form, such as a function, by its name."""
-    result = {}
-    for name, value in vars(config).items():
-        try:
-            result[name] = to_plain(value)
-        except TypeError:
-            result[name] = getattr(value, "__qualname__", type(value).__qualname__)
-    return result
+def _adapter(config: Any) -> dict[str, Any] | None:
+    if config is None:
+        return None
+    return {"rank": config.r, "alpha": config.lora_alpha, "dropout": config.lora_dropout}
 
 
 def _data(rows: Sequence[Row]) -> str | None:

@@ -15,8 +15,10 @@ from ...shipping.reload_check import Behaviour
 from ...storage.atomic import fingerprint
 from ...storage.jsonl import read_json
 from ...storage.runfolder import environment
-from ...training.fit import BEHAVIOUR, adapter_digest, open_model
+from ...training.build import open_model
+from ...training.fit import BEHAVIOUR
 from ...training.progress import Bar, bars
+from ...training.spec import adapter_digest
 from ..run import Run
 from ..show import refresh, ship_run, show
 

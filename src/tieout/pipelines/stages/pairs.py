@@ -15,8 +15,9 @@ from ...samplers import SamplingParams
 from ...samplers.local.sampler import LocalSampler
 from ...source import Source
 from ...storage.atomic import fingerprint
-from ...training.fit import adapter_digest, open_model
+from ...training.build import open_model
 from ...training.progress import bar
+from ...training.spec import adapter_digest
 from ...types import Group, Row
 from ..run import Run
 

@@ -1,0 +1,96 @@
+"""Identity of a run: the plain values that decide its numbers, and the one comparison before anything is resumed.
+
+run.json, the markers of stages and checkpoints all hold an identity. Files and folders are in it by content, so that
+moving or renaming them changes nothing; where a run computes is not in it at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ..config.plain import changes, to_plain
+from ..errors import InputError
+from .atomic import MANIFEST, sha256
+
+GROWS = "epochs"
+"""The one key whose value may become larger: a run is then continued for longer."""
+
+WEIGHTS = (".safetensors", ".bin", ".pt")
+SETTINGS = (".json", ".jinja", ".model", ".txt")
+NO_SETTINGS = ("trainer_state.json", "requirements.txt", "LICENSE.txt", "license.txt")
+
+
+def as_stored(value: Any) -> Any:
+    """Plain values as they come back from a JSON file: tuples become lists, keys become text."""
+    return json.loads(json.dumps(to_plain(value)))
+
+
+def differences(was: Any, now: Any) -> list[str]:
+    """`key: was -> is` for every value that keeps `now` from resuming `was`; more epochs are not one."""
+    return changes(was, _without_growth(was, now))
+
+
+def refuse_changes(lines: Sequence[str], place: str | Path, error: type[InputError] = InputError) -> None:
+    """InputError that lists what was and what is, if there are `differences` from the run that `place` holds."""
+    if lines:
+        listed = "\n  ".join(lines)
+        raise error(
+            f"{place} is of another run; what changed (was -> is):\n  {listed}\n"
+            "repeat the old values, or use another --out"
+        )
+
+
+def _without_growth(was: Any, now: Any) -> Any:
+    """`now` with the old number wherever `epochs` grew."""
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        return {
+            key: was[key]
+            if key == GROWS and _grew(was.get(key), value)
+            else _without_growth(was.get(key), value)
+            for key, value in now.items()
+        }
+    if isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
+        return [_without_growth(old, new) for old, new in zip(was, now, strict=True)]
+    return now
+
+
+def _grew(was: Any, now: Any) -> bool:
+    return isinstance(was, int | float) and isinstance(now, int | float) and now >= was
+
+
+def known_model(name: str) -> str:
+    """What a model is known by: a folder by the digest of its content, a hub id and the embedded base by name."""
+    folder = Path(name)
+    if name and any((folder / config).is_file() for config in ("config.json", "adapter_config.json")):
+        return folder_digest(folder)
+    return name
+
+
+def folder_digest(folder: Path) -> str:
+    """Digest of a model or adapter, wherever it lies: of its manifest, or of its weights, settings and tokenizer."""
+    manifest = folder / MANIFEST
+    if manifest.is_file():
+        return sha256(manifest)
+    files = [p for p in sorted(folder.iterdir()) if p.is_file() and _counts(p)]
+    if not files:
+        raise InputError(f"{folder} holds no model and no adapter: it has no weights and no settings")
+    return _digest(tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files))
+
+
+def _counts(path: Path) -> bool:
+    hidden = path.name.startswith(".")
+    return not hidden and path.suffix in (*WEIGHTS, *SETTINGS) and path.name not in NO_SETTINGS
+
+
+@lru_cache(maxsize=64)
+def _digest(files: Sequence[tuple[Path, int, int]]) -> str:
+    """SHA-256 over names and bytes; sizes and times are there so that a changed file is read again."""
+    result = hashlib.sha256()
+    for path, _, _ in files:
+        result.update(f"{path.name} {sha256(path)}\n".encode())
+    return result.hexdigest()

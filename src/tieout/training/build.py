@@ -1,0 +1,88 @@
+"""Build what a specification names: the model, its learner, the source of its groups, the processes of its rewards."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..errors import InputError
+from ..learner import AdapterConfig, Learner, Model, load
+from ..rewards.library.reward_model import PreferenceReward, SharedReward
+from ..rewards.processes.workers import Workers, start_workers
+from ..rewards.scoring.runner import Combined, Limits
+from ..samplers import PolicySampler
+from ..samplers.local.sampler import LocalSampler
+from ..samplers.staleness import StalenessCheck
+from ..samplers.vllm.sampler import VLLMSampler
+from ..source import Source
+from ..tasks import Task
+from ..types import Reward
+from .spec import TrainSpec
+
+
+def prepare(spec: TrainSpec, task: Task) -> tuple[Learner, Source]:
+    """Load the model and make the learner and the source; whatever is wrong with them is said here."""
+    method, needs, device = spec.method, spec.method.needs, spec.placement.device
+    options = {"head": needs.head, "value_adapter": needs.value_adapter}
+    model = open_model(spec.model, spec.start, spec.adapter, spec.seed, device, needs.reference, **options)
+    learner = Learner(model, method.learning_rate, spec.learner, needs.temperature)
+    if learner.sharded and needs.samples:
+        raise InputError(
+            f"{type(method).__name__} samples, and a model that is cut over the ranks cannot: leave FSDP out, or train "
+            "on given completions"
+        )
+    sampler = _sampler(spec, model) if needs.samples else None
+    if needs.reward_model:
+        model.add_reward(Path(needs.reward_model))
+        task = replace(task, reward=SharedReward(learner), environment=None)
+    return learner, Source(task, model.chat, sampler, seed=spec.seed)
+
+
+def _sampler(spec: TrainSpec, model: Model) -> PolicySampler:
+    """In process, or on vLLM servers, watched: those may go on with old weights."""
+    return (
+        StalenessCheck(VLLMSampler(spec.placement.vllm, model.chat))
+        if spec.placement.vllm
+        else LocalSampler(model)
+    )
+
+
+def under_deadline(rewards: Sequence[Reward], count: int, seconds: float, console: Console) -> Workers | None:
+    """Processes that call these rewards; None: this one does. That is said, but of a reward model: it belongs here."""
+    workers = None
+    if any(isinstance(reward, PreferenceReward) for reward in rewards):
+        return None
+    try:
+        for reward in rewards:
+            if workers is None:
+                workers = start_workers(reward, count, Limits(seconds))
+            elif not isinstance(reward, Combined) and not inspect.iscoroutinefunction(reward):
+                workers.load(reward)
+    except ValueError as error:
+        if workers is not None:
+            workers.close()
+        console.print(f"  no deadline for rewards: {error}", markup=False, highlight=False)
+        return None
+    return workers
+
+
+def open_model(
+    name: str,
+    start: Path | None,
+    adapter: AdapterConfig | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    keep_reference: bool = False,
+    **options: Any,
+) -> Model:
+    """The base with what a stage left (an adapter, or a whole model); `adapter` None: only to sample from."""
+    if start is not None and not (start / "adapter_config.json").exists():
+        name, start = str(start), None
+    return load(
+        name, adapter, start=start, seed=seed, device=device, keep_reference=keep_reference, **options
+    )

@@ -1,0 +1,126 @@
+"""The specification of one training run, where it computes, and its identity, in which that place has no part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config.plain import to_plain
+from ..errors import InputError
+from ..learner import AdapterConfig, LearnerConfig
+from ..methods import Method
+from ..storage.identity import as_stored, folder_digest, known_model
+from .guards import Guards
+from .schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how a run computes. Nothing here changes its numbers, so all of it may differ when it is resumed."""
+
+    device: str | None = None
+    """cpu or cuda; left out: cuda if there is one."""
+    vllm: str = ""
+    """For methods that sample: addresses of vLLM servers, separated by commas; left out: sample in process."""
+    reward_workers: int = 2
+    """For methods that sample: processes that call the reward under a deadline; 0 calls it in this one, where nothing
+    can stop it."""
+    reward_seconds: float = 10.0
+    """A reward that takes longer for one group has failed."""
+    save_steps: int = 50
+    """Steps between checkpoints."""
+    trackers: tuple[str, ...] = ()
+    """Where metrics go besides metrics.jsonl: tensorboard, wandb, trackio, mlflow; offline unless their own settings
+    name a server."""
+
+    def __post_init__(self) -> None:
+        for name in ("reward_workers", "save_steps"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        if not self.reward_seconds > 0:
+            raise InputError(f"reward_seconds is {self.reward_seconds}; it must be above 0")
+
+
+@dataclass(frozen=True)
+class EvalPolicy:
+    """Evaluation on held-out rows during training: how often, by which metric, and what follows from it."""
+
+    eval_steps: int = 0
+    """Steps between evaluations; the last step is always evaluated. 0: never."""
+    metric: str = ""
+    """What the best is judged by; left out: score for methods that sample, loss for the others."""
+    greater_is_better: bool | None = None
+    """Left out: yes, unless the metric is a loss, an error or a KL."""
+    keep_best: bool = False
+    """Export the weights of the best evaluation in place of the last ones. Its checkpoint is kept in any case."""
+    patience: int = 0
+    """Stop after so many evaluations in a row that were not better than the best; 0: never."""
+    max_rows: int = 0
+    """Held-out rows to use; 0 takes all."""
+    num_completions: int = 1
+    """For methods that sample: completions per held-out row; one is greedy, more are sampled as in training."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("eval_steps", 0), ("patience", 0), ("max_rows", 0), ("num_completions", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        asked = [name for name in ("keep_best", "patience", "metric") if getattr(self, name)]
+        if asked and not self.eval_steps:
+            raise InputError(f"{' and '.join(asked)}: nothing is evaluated; give eval_steps too")
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """What to train. Together with the data, all of it but `placement` is what the run is known by."""
+
+    method: Method
+    model: str = "tieout-base"
+    """Hub id or folder of a causal model, or the embedded tieout-base."""
+    start: Path | None = None
+    """Adapter to start from; it is then the reference too."""
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    schedule: Schedule = field(default_factory=Schedule)
+    seed: int = 0
+    """Of the adapter, the order of the data and the sampling."""
+    guards: Guards = field(default_factory=Guards)
+    """What is watched while it samples."""
+    evaluation: EvalPolicy = field(default_factory=EvalPolicy)
+    placement: Placement = field(default_factory=Placement)
+
+
+def identity(spec: Any) -> dict[str, Any]:
+    """What decides the numbers of a run, as plain values.
+
+    Left out is whatever is a `Placement`, wherever it stands. Folders of models and adapters are named by their
+    content, methods by class and fields, functions by name.
+    """
+    plain: dict[str, Any] = as_stored(_identity(spec))
+    return plain
+
+
+def _identity(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        named = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
+        named = {name: x for name, x in named.items() if not isinstance(x, Placement)}
+        if isinstance(named.get("model"), str):
+            named["model"] = known_model(named["model"])
+        method = {"name": type(value).__name__} if hasattr(value, "collect") else {}
+        return {**method, **{name: _identity(x) for name, x in named.items()}}
+    if isinstance(value, Mapping):
+        return {str(key): _identity(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_identity(item) for item in value]
+    if isinstance(value, Path) and value.is_dir():
+        return folder_digest(value)
+    try:
+        return to_plain(value)
+    except TypeError:
+        return getattr(value, "__qualname__", type(value).__qualname__)
+
+
+def adapter_digest(folder: Path | None) -> str | None:
+    """What an adapter is known by: the digest of its content; None: the base."""
+    return None if folder is None else folder_digest(folder)
