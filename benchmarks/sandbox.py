@@ -9,7 +9,7 @@ import resource
 import time
 from pathlib import Path
 
-from tieout.sandbox.isolation import available
+from tieout.sandbox.choose import available
 from tieout.sandbox.pool import Sandbox
 
 PROGRAM = ("def add(a, b):\n    return a + b\n", "add", [((1, 2), {})])
@@ -27,7 +27,7 @@ def main() -> None:
             rows.append({"backend": found.backend, "reason": found.reason})
             continue
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        with Sandbox(backend=found.backend, size=2) as sandbox:
+        with Sandbox(found.backend, size=2) as sandbox:
             sandbox.map([PROGRAM] * 4)  # starts the zygotes
             began, spent = time.monotonic(), time.process_time()
             ran = sandbox.map([PROGRAM] * options.programs)

@@ -1,4 +1,4 @@
-"""What a confined program can do, what it cannot, and what refuses to run when isolation is too weak."""
+"""What a confined program can do, what it cannot, and the refusal where no isolation works."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tieout.sandbox import isolation
-from tieout.sandbox.isolation import BACKENDS, Backend, Isolation, SandboxError, available, choose
-from tieout.sandbox.pool import Limits, Sandbox
+from tieout.sandbox import choose as chooser
+from tieout.sandbox import zygote
+from tieout.sandbox.choose import available, choose
+from tieout.sandbox.isolation import BACKENDS, Backend, Isolation, SandboxError
+from tieout.sandbox.pool import ProgramLimits, Sandbox
 from tieout.sandbox.probes import PROBES, run_probes
 
-QUICK = Limits(seconds=5.0, call_seconds=4.0, memory_bytes=256 << 20)
+QUICK = ProgramLimits(seconds=5.0, call_seconds=4.0, memory_bytes=256 << 20)
 
 
 def works(backend: Backend) -> Isolation:
@@ -26,8 +28,8 @@ def works(backend: Backend) -> Isolation:
 def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     found = works(request.param)
     if not found.works:
-        pytest.skip(f"{found.backend} cannot be had here: {found.reason}")
-    with Sandbox(backend=request.param, limits=QUICK, size=1) as made:
+        pytest.skip(f"{found.backend} does not work here: {found.reason}")
+    with Sandbox(request.param, limits=QUICK, size=1) as made:
         yield made
 
 
@@ -126,7 +128,7 @@ def test_output_is_thrown_away_and_cannot_fill_anything(sandbox: Sandbox) -> Non
 
 
 def test_a_value_too_large_is_an_error() -> None:
-    with Sandbox(size=1, limits=Limits(answer_bytes=1000)) as sandbox:
+    with Sandbox(choose(), size=1, limits=ProgramLimits(answer_bytes=1000)) as sandbox:
         answers = sandbox.run(
             "def f(n): return 'x' * n", "f", [((10,), {}), ((5000,), {}), ((3,), {})]
         ).answers
@@ -136,7 +138,7 @@ def test_a_value_too_large_is_an_error() -> None:
 
 
 def test_a_program_that_hangs_costs_its_time_and_nothing_else() -> None:
-    with Sandbox(size=1, limits=Limits(seconds=2.0, call_seconds=0.5)) as sandbox:
+    with Sandbox(choose(), size=1, limits=ProgramLimits(seconds=2.0, call_seconds=0.5)) as sandbox:
         sandbox.run("def f(x): return x", "f", [((1,), {})])
         began = time.monotonic()
         ran = sandbox.run("import time\ndef f(x): time.sleep(x); return x", "f", [((60,), {}), ((0,), {})])
@@ -148,7 +150,7 @@ def test_a_program_that_hangs_costs_its_time_and_nothing_else() -> None:
 
 
 def test_nothing_stays_behind_when_a_sandbox_closes() -> None:
-    sandbox = Sandbox(size=1)
+    sandbox = Sandbox(choose(), size=1)
     sandbox.run("def f(x): return x", "f", [((1,), {})])
     zygote = sandbox._free.get_nowait()
     sandbox._free.put(zygote)
@@ -179,7 +181,7 @@ def _of_session(session: int) -> list[int]:
 
 
 def test_a_zygote_that_died_is_replaced() -> None:
-    with Sandbox(size=1) as sandbox:
+    with Sandbox(choose(), size=1) as sandbox:
         sandbox.run("def f(x): return x", "f", [((1,), {})])
         zygote = sandbox._free.get_nowait()
         zygote.process.kill()  # type: ignore[union-attr]
@@ -191,39 +193,44 @@ def test_sets_have_one_order_in_every_run() -> None:
     program = "def f(): return list({'alpha', 'beta', 'gamma', 'delta', 'epsilon'})"
     seen = set()
     for _ in range(2):
-        with Sandbox(size=1) as sandbox:
+        with Sandbox(choose(), size=1) as sandbox:
             seen.add(tuple(sandbox.run(program, "f", [((), {})]).answers[0].value))
     assert len(seen) == 1
 
 
-def test_weaker_isolation_is_refused_until_it_is_accepted_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    forbidden = {
+def test_where_no_isolation_works_it_refuses_and_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {
         "namespaces": Isolation("namespaces", False, "unshare: Operation not permitted"),
         "bubblewrap": Isolation("bubblewrap", False, "bwrap is not installed"),
-        "landlock": Isolation("landlock", True),
     }
-    monkeypatch.setattr(isolation, "isolation", forbidden.__getitem__)
-    monkeypatch.delenv(isolation.ACCEPT, raising=False)
-    with pytest.raises(SandboxError, match=r"as strong as 'namespaces' .*TIEOUT_SANDBOX=landlock"):
+    monkeypatch.setattr(chooser, "isolation", found.__getitem__)
+    with pytest.raises(
+        SandboxError, match=r"Operation not permitted; .*not installed.*userns.*install bubblewrap"
+    ):
         choose()
-    with pytest.raises(SandboxError, match="Operation not permitted"):
-        Sandbox()
-    assert choose("landlock") == "landlock"
-    monkeypatch.setenv(isolation.ACCEPT, "landlock")
-    assert choose() == "landlock"
-    with pytest.raises(SandboxError):
-        choose("namespaces")
-    monkeypatch.setenv(isolation.ACCEPT, "none")
-    with pytest.raises(SandboxError, match="expected one of namespaces, bubblewrap, landlock"):
-        choose()
-    del forbidden["bubblewrap"]
-    forbidden["bubblewrap"] = Isolation("bubblewrap", True)
-    monkeypatch.delenv(isolation.ACCEPT)
-    assert choose() == "bubblewrap"  # the strongest that works
+    found["bubblewrap"] = Isolation("bubblewrap", True)
+    assert choose() == "bubblewrap"
+
+
+def test_no_program_runs_outside_a_process_namespace() -> None:
+    """As if bubblewrap had not made one."""
+    inputs, answers, (said, status) = (
+        os.open(os.devnull, os.O_RDONLY),
+        os.open(os.devnull, os.O_WRONLY),
+        os.pipe(),
+    )
+    child = os.fork()
+    if child == 0:
+        zygote.confine_and_run({"resources": {}}, [inputs, answers, status])
+    os.close(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 70
+    assert b"no process namespace" in os.read(said, 1000)
+    for descriptor in (inputs, answers, said):
+        os.close(descriptor)
 
 
 def test_a_sandbox_does_not_survive_a_fork() -> None:
-    with Sandbox(size=1) as sandbox:
+    with Sandbox(choose(), size=1) as sandbox:
         child = os.fork()
         if child == 0:
             try:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tieout.rewards.library.code import run_tests
-from tieout.sandbox.isolation import available
+from tieout.sandbox.choose import available
 from tieout.tasks import load_task
 from tieout.tasks.code import FAMILIES, HELD_OUT, NUM_TESTS, SIZES, corrupt, make
 
@@ -17,7 +17,7 @@ SMALL = {"train": 16, "calibration": 8, "test": 8, "ood": 6}
 
 @pytest.fixture(scope="module")
 def rows() -> list[Any]:
-    if not any(found.works and found.backend != "landlock" for found in available()):
+    if not any(found.works for found in available()):
         pytest.skip("no namespaces here")
     task = make(seed=1, sizes=SMALL)
     return [row for split in SMALL for row in task.rows(split)]

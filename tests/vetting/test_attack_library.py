@@ -14,7 +14,7 @@ from planted_rewards import CODE, SUMS, TAGS, WORDS
 from tieout.rewards import REWARDS, load_reward
 from tieout.rewards.library.judge import Judge
 from tieout.samplers.mock import MockSampler
-from tieout.sandbox.isolation import available
+from tieout.sandbox.choose import available
 from tieout.tasks import load_task
 from tieout.types import Prompt, Row
 from tieout.vetting.attack import Attack, AttackSettings, attack
@@ -81,7 +81,7 @@ def test_every_registered_reward_is_attacked() -> None:
 def test_no_exploit_in_the_library(name: str) -> None:
     options: dict[str, Any] = {}
     if name == "code":
-        if not any(i.works and i.backend != "landlock" for i in available()):
+        if not any(i.works for i in available()):
             pytest.skip("no namespaces here")
         options = {"num_search": 0, "classes": ("code", "constant")}
     result = attacked(load_reward(name), ROWS[name](), **options)

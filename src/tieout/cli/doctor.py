@@ -78,8 +78,9 @@ def _machine() -> Table:
 
 def _sandboxes(console: Console, quick: bool) -> bool:
     """Print what isolation there is, and what the probes came to; whether all is well."""
-    from ..sandbox.isolation import SandboxError, available, choose
-    from ..sandbox.pool import Limits, Sandbox
+    from ..sandbox.choose import available, choose
+    from ..sandbox.isolation import SandboxError
+    from ..sandbox.pool import ProgramLimits, Sandbox
     from ..sandbox.probes import PROBES, run_probes
 
     table = Table(title="sandbox for code that a model wrote", title_justify="left")
@@ -96,7 +97,7 @@ def _sandboxes(console: Console, quick: bool) -> bool:
     console.print(f"code rewards run in: {backend}")
     if quick:
         return True
-    with Sandbox(backend=backend, size=1, limits=Limits(memory_bytes=256 << 20)) as sandbox:
+    with Sandbox(backend, size=1, limits=ProgramLimits(memory_bytes=256 << 20)) as sandbox:
         results = run_probes(sandbox)
     table = Table(title=f"{len(PROBES)} escape probes in {backend}", title_justify="left")
     for heading in ("probe", "held", "how"):

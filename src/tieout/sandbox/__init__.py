@@ -1,5 +1,5 @@
-"""Where code that a model wrote runs: confined, limited, timed, and without the answers.
+"""A sandbox for code that a model wrote: confined, limited, timed, and without the answers.
 
-`isolation` says how strong it can be here, `pool` runs programs, `probes` try to break out. What runs inside
+`choose` finds the isolation that works here, `pool` runs programs, `probes` try to break out. What runs inside
 (`zygote`, `harness` and what they import) uses the standard library only, and nothing else of this project.
 """

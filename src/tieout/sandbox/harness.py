@@ -55,10 +55,7 @@ def main() -> None:
         say(error=_described(error))
         os._exit(1)
     for index, call in enumerate(request["calls"]):
-        if request["fork"]:
-            outcome = _in_child(function, call, request["call_seconds"], request["max_answer_bytes"])
-        else:
-            outcome = json.loads(_called(function, call))
+        outcome = _in_child(function, call, request["call_seconds"], request["max_answer_bytes"])
         say(index=index, **outcome)
     os._exit(0)
 

@@ -21,8 +21,8 @@ from .namespaces import NOBODY, readable_for_all
 
 # Appended, not put first: the folder has a types.py of its own.
 BOOT = "import sys; sys.path.append(sys.argv[1]); from sandbox import zygote; sys.path.pop(); "
-BOOT_ZYGOTE = BOOT + "zygote.main(int(sys.argv[2]), sys.argv[3])"
-BOOT_ONCE = BOOT + "import json; zygote.confine_and_run(*json.loads(sys.argv[2]), 'bubblewrap')"
+BOOT_ZYGOTE = BOOT + "zygote.main(int(sys.argv[2]))"
+BOOT_ONCE = BOOT + "import json; zygote.confine_and_run(*json.loads(sys.argv[2]))"
 PYTHON = ["-s", "-S", "-P", "-B"]
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin"}
 """The order of sets is the same in every run, so that a program that depends on it scores the same."""
@@ -38,12 +38,12 @@ class Ended:
 
 
 class Zygote:
-    """One process that forks confined ones (namespaces or Landlock)."""
+    """One process that forks confined ones, each in namespaces of its own."""
 
-    def __init__(self, level: str) -> None:
-        """SandboxError: this machine forbids what the level needs."""
+    def __init__(self) -> None:
+        """SandboxError: this machine forbids namespaces."""
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        arguments = ["-c", BOOT_ZYGOTE, package_folder(), str(theirs.fileno()), level]
+        arguments = ["-c", BOOT_ZYGOTE, package_folder(), str(theirs.fileno())]
         with theirs:
             self.process = subprocess.Popen(
                 [os.path.realpath(sys.executable), *PYTHON, *arguments],
@@ -60,7 +60,7 @@ class Zygote:
             _, noise = self.process.communicate()
             reason = said.get("error") or noise.decode(errors="replace").strip()[-300:]
             self.close()
-            raise SandboxError(f"{level}: {reason or 'the zygote did not start'}")
+            raise SandboxError(f"namespaces: {reason or 'the zygote did not start'}")
 
     def run(self, data: bytes, limits: Mapping[str, Any], max_bytes: int) -> tuple[bytes, Ended]:
         """Run one request. SandboxError: the zygote broke, or could not confine the program."""
@@ -108,7 +108,7 @@ class Zygote:
 
 
 class Bubblewrapped:
-    """The same by one call of bubblewrap a program."""
+    """The same by one call of bubblewrap per program."""
 
     def __init__(self) -> None:
         """SandboxError: bwrap is not installed, or we are root and Python is root's own."""
@@ -129,7 +129,7 @@ class Bubblewrapped:
         receive, answers = os.pipe()
         status, confined = os.pipe()
         filter_read, filter_write = os.pipe()
-        os.write(filter_write, seccomp.program(namespaces=True))  # some 1.5 kB: fits the pipe
+        os.write(filter_write, seccomp.program())  # some 1.5 kB: fits the pipe
         os.close(filter_write)
         with _closing(receive, status):
             with _closing(inputs, answers, confined, filter_read):

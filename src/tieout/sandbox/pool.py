@@ -9,24 +9,23 @@ import math
 import os
 import queue
 import secrets
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from .answers import FAILED, Answer, read_answers
-from .isolation import Backend, SandboxError, choose
+from .answers import Answer, read_answers
+from .isolation import Backend, SandboxError
 from .launch import Bubblewrapped, Ended, Zygote
 from .values import encode
 
-Call = tuple[Sequence[Any], Mapping[str, Any]]
+ProgramCall = tuple[Sequence[Any], Mapping[str, Any]]
 """Positional arguments, and those by name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ProgramLimits:
     """What a program may use. Where a limit is a process's own, it is that of each of its processes."""
 
     seconds: float = 6.0
@@ -36,16 +35,16 @@ class Limits:
     memory_bytes: int = 512 << 20
     """Address space of a process."""
     processes: int = 8
-    """At once, threads too; where there are no namespaces, no process may be started at all."""
+    """At once, threads too."""
     file_bytes: int = 8 << 20
     """Largest file."""
     tmp_bytes: int = 16 << 20
-    """All of /tmp; where there are no namespaces, nothing can be written."""
+    """All of /tmp."""
     open_files: int = 64
     answer_bytes: int = 1 << 20
     """Largest value of one call, as JSON."""
 
-    def plain(self, backend: Backend) -> dict[str, Any]:
+    def plain(self) -> dict[str, Any]:
         """As the process inside reads them."""
         cpu = math.ceil(self.seconds) + 1
         resources = {
@@ -58,8 +57,6 @@ class Limits:
             "MEMLOCK": 0,
             "NPROC": self.processes,
         }
-        if backend == "landlock":
-            del resources["NPROC"]  # the kernel would count all of the user's; the filter forbids new ones
         return {"seconds": self.seconds, "tmp_bytes": self.tmp_bytes, "resources": resources}
 
 
@@ -68,7 +65,7 @@ class Ran:
     """How a program ran."""
 
     answers: list[Answer]
-    """One a call."""
+    """One per call."""
     error: str = ""
     """If the program as a whole failed: why. Then no answer has a value."""
 
@@ -77,15 +74,11 @@ class Sandbox:
     """Runs programs, at most `size` at once; any thread may call it."""
 
     def __init__(
-        self,
-        at_least: Backend | None = None,
-        limits: Limits | None = None,
-        size: int | None = None,
-        backend: Backend | None = None,
+        self, backend: Backend, limits: ProgramLimits | None = None, size: int | None = None
     ) -> None:
-        """SandboxError: no isolation as strong as `at_least` is to be had. `backend` takes exactly that one."""
-        self.backend: Backend = backend or choose(at_least)
-        self.limits = limits or Limits()
+        """`backend`: one that works, such as `choose()` finds."""
+        self.backend = backend
+        self.limits = limits or ProgramLimits()
         self.size = size or max(1, min(8, os.cpu_count() or 1))
         self._free: queue.LifoQueue[Zygote | Bubblewrapped | None] = queue.LifoQueue()
         for _ in range(self.size):
@@ -93,47 +86,33 @@ class Sandbox:
         self._owner = os.getpid()
         atexit.register(self.close)
 
-    def run(self, program: str, entry: str, calls: Sequence[Call]) -> Ran:
+    def run(self, program: str, entry: str, calls: Sequence[ProgramCall]) -> Ran:
         """Load the program, call its function `entry` with each of `calls`, each in a process of its own.
 
         TypeError: an argument has no plain form. SandboxError: the sandbox broke, twice.
         """
         coded = [{"args": encode(list(args)), "kwargs": encode(dict(kwargs))} for args, kwargs in calls]
-        if self.backend != "landlock":
-            return self._run(program, entry, coded, self.limits.seconds)
-        # It may not fork there: one run a call gives each call a process of its own all the same.
-        answers: list[Answer] = []
-        errors, left = set(), self.limits.seconds
-        for call in coded:
-            began = time.monotonic()
-            ran = self._run(program, entry, [call], min(self.limits.call_seconds, max(left, 0.0)))
-            if ran.error.startswith(FAILED):
-                return Ran([Answer(error=ran.error)] * len(calls), ran.error)
-            answers += ran.answers
-            errors.add(ran.error)
-            left -= time.monotonic() - began
-        return Ran(answers, errors.pop() if len(errors) == 1 else "")
+        return self._run(program, entry, coded)
 
-    def map(self, programs: Sequence[tuple[str, str, Sequence[Call]]]) -> list[Ran]:
+    def map(self, programs: Sequence[tuple[str, str, Sequence[ProgramCall]]]) -> list[Ran]:
         """`run` for several, as many at once as there are zygotes; in order."""
         with ThreadPoolExecutor(min(self.size, len(programs) or 1)) as threads:
             return list(threads.map(lambda given: self.run(*given), programs))
 
-    def _run(self, program: str, entry: str, calls: Sequence[Mapping[str, Any]], seconds: float) -> Ran:
+    def _run(self, program: str, entry: str, calls: Sequence[Mapping[str, Any]]) -> Ran:
         nonce = secrets.token_hex(16)
         request = {
             "nonce": nonce,
             "program": program,
             "entry": entry,
             "calls": calls,
-            "fork": self.backend != "landlock",
             "call_seconds": self.limits.call_seconds,
             "max_answer_bytes": self.limits.answer_bytes,
         }
         data = json.dumps(request).encode("utf-8", "surrogatepass")
-        limits = {**self.limits.plain(self.backend), "seconds": seconds}
+        limits = self.limits.plain()
         output, ended = self._confined(data, limits, 4096 + 2 * len(calls) * self.limits.answer_bytes)
-        return _judged(read_answers(output, nonce, len(calls)), ended, seconds)
+        return _judged(read_answers(output, nonce, len(calls)), ended, self.limits.seconds)
 
     def _confined(self, data: bytes, limits: Mapping[str, Any], max_bytes: int) -> tuple[bytes, Ended]:
         """Give one request to a free zygote; one that broke is replaced, once."""
@@ -156,7 +135,7 @@ class Sandbox:
         raise AssertionError("unreachable")
 
     def _start(self) -> Zygote | Bubblewrapped:
-        return Bubblewrapped() if self.backend == "bubblewrap" else Zygote(self.backend)
+        return Bubblewrapped() if self.backend == "bubblewrap" else Zygote()
 
     def close(self) -> None:
         """End the zygotes, and with them whatever runs in them."""

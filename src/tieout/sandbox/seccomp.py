@@ -81,54 +81,10 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     "socket": (41, 198),
 }
 
-WITHOUT_NAMESPACES: dict[str, tuple[int | None, int | None]] = {
-    # Where the program shares the user's processes and files, it may neither start, signal nor touch any.
-    "fork": (57, None),
-    "vfork": (58, None),
-    "execve": (59, 221),
-    "execveat": (322, 281),
-    "kill": (62, 129),
-    "tkill": (200, 130),
-    "rt_sigqueueinfo": (129, 138),
-    "rt_tgsigqueueinfo": (297, 240),
-    "pidfd_open": (434, 434),
-    "pidfd_send_signal": (424, 424),
-    "setpriority": (141, 140),
-    "sched_setscheduler": (144, 119),
-    "sched_setparam": (142, 118),
-    "sched_setattr": (314, 274),
-    "sched_setaffinity": (203, 122),
-    "ioprio_set": (251, 30),
-    "migrate_pages": (256, 238),
-    "move_pages": (279, 239),
-    "chmod": (90, None),
-    "fchmod": (91, 52),
-    "fchmodat": (268, 53),
-    "fchmodat2": (452, 452),
-    "chown": (92, None),
-    "fchown": (93, 55),
-    "lchown": (94, None),
-    "fchownat": (260, 54),
-    "setxattr": (188, 5),
-    "lsetxattr": (189, 6),
-    "fsetxattr": (190, 7),
-    "removexattr": (197, 14),
-    "lremovexattr": (198, 15),
-    "fremovexattr": (199, 16),
-    "setxattrat": (463, 463),
-    "removexattrat": (466, 466),
-    "truncate": (76, 45),
-    "utime": (132, None),
-    "utimes": (235, None),
-    "futimesat": (261, None),
-    "utimensat": (280, 88),
-}
-
 CLONE, CLONE3, SOCKETPAIR, IOCTL = (56, 220), (435, 435), (53, 199), (16, 29)
-PRLIMIT, TGKILL = (302, 261), (234, 131)
-AF_UNIX, CLONE_THREAD = 1, 0x00010000
+AF_UNIX = 1
 TERMINAL_INPUT = (0x5412, 0x541C)
-"""TIOCSTI and TIOCLINUX: they type into the terminal of whoever started us."""
+"""TIOCSTI and TIOCLINUX: they type into the terminal of the process that started us."""
 
 # Classic BPF: (opcode, jump if true, jump if false, value)
 LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -142,13 +98,8 @@ def supported() -> bool:
     return platform.machine() in AUDIT_ARCH
 
 
-def program(*, namespaces: bool, own_pid: int = 0) -> bytes:
-    """The filter as bytes, for prctl or for bubblewrap's --seccomp.
-
-    Args:
-        namespaces: the program has process and mount namespaces of its own, and may fork in them.
-        own_pid: without them: the one process that it may signal and whose limits it may change.
-    """
+def program() -> bytes:
+    """The filter as bytes, for prctl or for bubblewrap's --seccomp."""
     machine = platform.machine()
     column = list(AUDIT_ARCH).index(machine)
     refuse = (RETURN, 0, 0, ERRNO | errno.EPERM)
@@ -160,18 +111,12 @@ def program(*, namespaces: bool, own_pid: int = 0) -> bytes:
     ]
     if machine == "x86_64":  # the x32 calls have other numbers and would pass
         lines += [(AT_LEAST, 0, 1, 0x40000000), (RETURN, 0, 0, KILL)]
-    denied = DENIED if namespaces else DENIED | WITHOUT_NAMESPACES
-    for numbers in denied.values():
+    for numbers in DENIED.values():
         if (number := numbers[column]) is not None:
             lines += [(EQUAL, 0, 1, number), refuse]
     # Its flags are behind a pointer, which a filter cannot follow; the C library then uses clone.
     lines += [(EQUAL, 0, 1, CLONE3[column]), (RETURN, 0, 0, ERRNO | errno.ENOSYS)]
     lines += _if_call(CLONE[column], FIRST_ARGUMENT, [(ANY_BIT, 0, 1, NEW_NAMESPACES), refuse])
-    if not namespaces:
-        lines += _if_call(CLONE[column], FIRST_ARGUMENT, [(ANY_BIT, 1, 0, CLONE_THREAD), refuse])
-        for numbers in (PRLIMIT, TGKILL):
-            own = [(EQUAL, 2, 0, 0), (EQUAL, 1, 0, own_pid), refuse]
-            lines += _if_call(numbers[column], FIRST_ARGUMENT, own)
     lines += _if_call(SOCKETPAIR[column], FIRST_ARGUMENT, [(EQUAL, 1, 0, AF_UNIX), refuse])
     typing = [line for code in TERMINAL_INPUT for line in ((EQUAL, 0, 1, code), refuse)]
     lines += _if_call(IOCTL[column], SECOND_ARGUMENT, typing)

@@ -25,22 +25,15 @@ MNT_DETACH = 2
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV = 1, 2, 4
 AT_FDCWD, AT_RECURSIVE = -100, 0x8000
 
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_SECCOMP, PR_CAPBSET_DROP = 1, 4, 8, 22, 24
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP = 1, 4, 22, 24
 PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 38, 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
-DAC_READ_SEARCH = 1 << 2
-"""The capability to read files whatever their rights say; Landlock still says which."""
 
 NUMBERS = {
     "x86_64": {"pivot_root": 155, "capset": 126},
     "aarch64": {"pivot_root": 41, "capset": 91},
 }
-SAME_EVERYWHERE = {
-    "mount_setattr": 442,
-    "landlock_create_ruleset": 444,
-    "landlock_add_rule": 445,
-    "landlock_restrict_self": 446,
-}
+SAME_EVERYWHERE = {"mount_setattr": 442}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -98,8 +91,8 @@ def pivot_root(new: str, old: str) -> None:
     syscall("pivot_root", new.encode(), old.encode())
 
 
-def drop_capabilities(keep: int = 0) -> None:
-    """Give up every capability but those of the bit set `keep`, also for programs that are executed later."""
+def drop_capabilities() -> None:
+    """Give up every capability, also for programs that are executed later."""
     for capability in range(64):
         try:
             prctl(PR_CAPBSET_DROP, capability)
@@ -109,15 +102,8 @@ def drop_capabilities(keep: int = 0) -> None:
             if error.errno != errno.EPERM:  # an ordinary user may not, and has none to drop
                 raise
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
-    set_capabilities(keep)
-
-
-def set_capabilities(bits: int) -> None:
-    """Effective and permitted capabilities become these; OSError(EPERM) if one of them is not permitted now."""
-    low, high = bits & 0xFFFFFFFF, bits >> 32
     header = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0), 8)
-    sets = struct.pack("=6I", low, low, 0, high, high, 0)
-    syscall("capset", header, ctypes.create_string_buffer(sets, 24))
+    syscall("capset", header, ctypes.create_string_buffer(24))  # effective, permitted, inheritable: none
 
 
 def die_with_parent(signal: int = 9) -> None:

@@ -17,10 +17,13 @@ import socket
 import time
 from typing import Any, NoReturn
 
-from . import harness, landlock, namespaces, seccomp, syscalls
+from . import harness, namespaces, seccomp, syscalls
 
 STATUS = 5
 """Descriptor on which a child says that it is confined, or why not."""
+
+MAX_PID = 9
+"""Of the first processes in a namespace; bubblewrap's own come before the program."""
 
 PRELOADED = (
     *(
@@ -40,12 +43,12 @@ PRELOADED = (
 """What programs often import, so that each need not read it again."""
 
 
-def main(descriptor: int, level: str) -> None:
+def main(descriptor: int) -> None:
     """Confine this process, say so (or why not), then serve until the socket closes."""
     control = socket.socket(fileno=descriptor)
     os.setsid()
     try:
-        proc, kept = prepare(level)
+        proc = prepare()
     except OSError as error:
         control.send(json.dumps({"error": str(error)}).encode())
         return
@@ -59,52 +62,35 @@ def main(descriptor: int, level: str) -> None:
             return
         if not descriptors:  # told to stop a program that had ended by itself
             continue
-        control.send(
-            json.dumps(_serve(control, json.loads(message), descriptors, (level, proc, kept))).encode()
-        )
+        control.send(json.dumps(_serve(control, json.loads(message), descriptors, proc)).encode())
 
 
-def prepare(level: str) -> tuple[int, int]:
-    """What is done once: the view of files, the user. OSError: forbidden here.
-
-    Returns a descriptor of /proc (-1: none is needed) and the capabilities that a program keeps: none, or with
-    Landlock as root the one to read Python's library where only root may.
-    """
-    if level == "namespaces":
-        proc = namespaces.build_view()
-        child = os.fork()  # a trial: may a program have namespaces, and a filter?
-        if child == 0:
-            try:
-                namespaces.enter(proc)
-                seccomp.install(seccomp.program(namespaces=True))
-                os._exit(0)
-            except OSError as error:
-                os._exit(error.errno or 1)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if code:
-            raise OSError(code, f"namespaces for a program: {os.strerror(code)}")
-        return proc, 0
-    if not landlock.version():
-        raise OSError("the kernel has no Landlock")
-    kept = 0
-    if os.geteuid() == 0:
-        if not namespaces.readable_for_all():
-            kept = syscalls.DAC_READ_SEARCH
-            syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
-        namespaces.become_nobody()
-        syscalls.set_capabilities(kept)
-    return -1, kept
+def prepare() -> int:
+    """What is done once: the view of files, the user; returns a descriptor of /proc. OSError: forbidden here."""
+    proc = namespaces.build_view()
+    child = os.fork()  # a trial: may a program have namespaces, and a filter?
+    if child == 0:
+        try:
+            namespaces.enter(proc)
+            seccomp.install(seccomp.program())
+            os._exit(0)
+        except OSError as error:
+            os._exit(error.errno or 1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code:
+        raise OSError(code, f"namespaces for a program: {os.strerror(code)}")
+    return proc
 
 
 def _serve(
-    control: socket.socket, limits: dict[str, Any], descriptors: list[int], how: tuple[str, int, int]
+    control: socket.socket, limits: dict[str, Any], descriptors: list[int], proc: int
 ) -> dict[str, Any]:
     """Run one program in a child, and wait until it ends, is told to, or is out of time."""
     began = time.monotonic()
     status, said = os.pipe()
     child = os.fork()
     if child == 0:
-        confine_and_run(limits, [*descriptors, said], *how)
+        confine_and_run(limits, [*descriptors, said], proc)
     for descriptor in (*descriptors, said):
         os.close(descriptor)
     watched = os.pidfd_open(child)
@@ -122,32 +108,27 @@ def _serve(
     return {"ended": ended, "setup": setup, "seconds": time.monotonic() - began}
 
 
-def confine_and_run(
-    limits: dict[str, Any], descriptors: list[int], level: str, proc: int = -1, kept: int = 0
-) -> NoReturn:
+def confine_and_run(limits: dict[str, Any], descriptors: list[int], proc: int | None = None) -> NoReturn:
     """In the child: descriptors, namespaces, limits, filter, and then the program. Never returns.
 
     Args:
-        limits: plain values, see `pool.Limits`.
+        limits: plain values, see `pool.ProgramLimits`.
         descriptors: inputs, answers, and where to say that all is set up.
-        level: namespaces, bubblewrap (then namespaces, capabilities and filter are its work) or landlock.
-        proc: descriptor of /proc, for namespaces.
-        kept: capabilities to keep, as bits.
+        proc: descriptor of /proc, to make namespaces; None: bubblewrap made them, with capabilities and filter.
     """
     try:
         proc = _place_descriptors(descriptors, proc)
-        if level != "bubblewrap":
+        if proc is not None:
             syscalls.die_with_parent()
             os.environ.clear()
             os.environ.update(PATH="/usr/bin:/bin", HOME="/tmp", LANG="C.UTF-8")
-        if level == "namespaces":
             _into_namespaces(limits, proc)
-        elif level == "landlock":
-            landlock.restrict(namespaces.readable_paths(), ["/dev/null"])
+        if os.getpid() > MAX_PID:  # the harness kills every process that it can see but itself
+            raise OSError("the program has no process namespace of its own")
         harness.limit(limits["resources"])
-        if level != "bubblewrap":
-            syscalls.drop_capabilities(kept)
-            seccomp.install(seccomp.program(namespaces=level == "namespaces", own_pid=os.getpid()))
+        if proc is not None:
+            syscalls.drop_capabilities()
+            seccomp.install(seccomp.program())
         os.write(STATUS, b"confined")
         os.close(STATUS)
     except BaseException as error:
@@ -158,15 +139,15 @@ def confine_and_run(
     os._exit(70)
 
 
-def _place_descriptors(descriptors: list[int], proc: int) -> int:
+def _place_descriptors(descriptors: list[int], proc: int | None) -> int | None:
     """Nothing for 0 to 2, the given ones from 3 on, and no other; returns where `proc` went."""
     null = os.open("/dev/null", os.O_RDWR)
-    wanted = [null, null, null, *descriptors, *([proc] if proc >= 0 else [])]
+    wanted = [null, null, null, *descriptors, *([] if proc is None else [proc])]
     high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 100) for descriptor in wanted]  # out of each other's way
     for target, source in enumerate(high):
         os.dup2(source, target)
     os.closerange(len(wanted), 65536)
-    return len(wanted) - 1 if proc >= 0 else -1
+    return None if proc is None else len(wanted) - 1
 
 
 def _into_namespaces(limits: dict[str, Any], proc: int) -> None:

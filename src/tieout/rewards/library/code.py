@@ -9,7 +9,7 @@ Range 0 to 1, in units of tests. What it does not catch: a program that is right
 keep them out of the prompt; a program that is slow within its limits; style. Only Python's standard library can be
 imported. Each call runs in a process of its own, so state that a call leaves does not reach the next.
 
-Where isolation is weaker than asked it raises SandboxError, an error of the machine: it is never a score.
+Where no sandbox works it raises SandboxError, an error of the machine: it is never a score.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InputError
-from ...sandbox.isolation import Backend
-from ...sandbox.pool import Call, Limits, Ran, Sandbox
+from ...sandbox.choose import choose
+from ...sandbox.pool import ProgramCall, ProgramLimits, Ran, Sandbox
 from ...sandbox.values import encode, same
 from ..scoring.outcomes import ranged
 
-__all__ = ["CodeResult", "Limits", "code", "code_reward", "extract_program", "run_tests"]
+__all__ = ["CodeResult", "ProgramLimits", "code", "code_reward", "extract_program", "run_tests"]
 
 FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
 KEYS = {"args", "kwargs", "expected"}
 
-_sandboxes: dict[tuple[int, Backend | None, Limits], Sandbox] = {}
+_sandboxes: dict[tuple[int, ProgramLimits], Sandbox] = {}
 _making = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class CodeResult:
-    """What tests said of a program."""
+    """The tests that a program passed."""
 
     passed: int
     total: int
@@ -58,8 +58,7 @@ def run_tests(
     tests: Sequence[Mapping[str, Any]],
     entry: str,
     *,
-    at_least: Backend | None = None,
-    limits: Limits = Limits(),  # noqa: B008
+    limits: ProgramLimits = ProgramLimits(),  # noqa: B008
 ) -> CodeResult:
     """Run a program's function on hidden tests in the sandbox.
 
@@ -69,7 +68,6 @@ def run_tests(
             text, None, lists, tuples, sets, dicts. A float may differ by 1e-9 of itself; otherwise the types must
             agree: 1 is neither 1.0 nor True. A tuple stands for an expected list, as JSON has no tuples.
         entry: the function's name.
-        at_least: the weakest isolation to accept; None: namespaces, or what TIEOUT_SANDBOX says.
         limits: of time, memory and so on.
 
     Returns:
@@ -85,7 +83,7 @@ def run_tests(
     calls = _calls(tests, entry)
     if not calls:
         return CodeResult(0, 0, "there are no tests: nothing was executed")
-    return _tested(_sandbox(at_least, limits).run(program, entry, calls), tests)
+    return _tested(_sandbox(limits).run(program, entry, calls), tests)
 
 
 @ranged(0, 1)
@@ -102,15 +100,15 @@ def code(
         tests: [K] lists of tests as in `run_tests`, or the same as JSON text.
         entry: [K] names of the function.
     """
-    return _score(completions, tests, entry, None, Limits())
+    return _score(completions, tests, entry, ProgramLimits())
 
 
-def code_reward(at_least: Backend | None = None, limits: Limits = Limits()) -> Callable[..., Any]:  # noqa: B008
-    """The code reward with other limits, or one that accepts a weaker isolation by name."""
+def code_reward(limits: ProgramLimits = ProgramLimits()) -> Callable[..., Any]:  # noqa: B008
+    """The code reward with other limits."""
 
     @functools.wraps(code)
     def reward(completions: Sequence[str], tests: Any, entry: Sequence[str], **_: Any) -> list[float | None]:
-        return _score(completions, tests, entry, at_least, limits)
+        return _score(completions, tests, entry, limits)
 
     return reward
 
@@ -135,8 +133,7 @@ def _score(
     completions: Sequence[str],
     tests: Sequence[Any],
     entry: Sequence[str],
-    at_least: Backend | None,
-    limits: Limits,
+    limits: ProgramLimits,
 ) -> list[float | None]:
     scores: list[float | None] = [0.0] * len(completions)
     places, given, checks = [], [], []
@@ -149,17 +146,17 @@ def _score(
             places.append(place)
             given.append((program, name, calls))
             checks.append(parsed)
-    for place, ran, row_tests in zip(places, _sandbox(at_least, limits).map(given), checks, strict=True):
+    for place, ran, row_tests in zip(places, _sandbox(limits).map(given), checks, strict=True):
         scores[place] = _tested(ran, row_tests).share
     return scores
 
 
-def _calls(tests: Any, entry: str) -> list[Call]:
+def _calls(tests: Any, entry: str) -> list[ProgramCall]:
     if not isinstance(entry, str) or not entry.isidentifier():
         raise InputError(f"entry is {entry!r}; expected the name of a function")
     if isinstance(tests, str | Mapping) or not isinstance(tests, Sequence):
         raise InputError(f"tests is a {type(tests).__name__}; expected a list of {{'args', 'expected'}}")
-    calls: list[Call] = []
+    calls: list[ProgramCall] = []
     for number, test in enumerate(tests, 1):
         wrong = f"test {number} of {len(tests)}: "
         if not isinstance(test, Mapping) or "expected" not in test or not set(test) <= KEYS:
@@ -188,10 +185,10 @@ def _tested(ran: Ran, tests: Sequence[Mapping[str, Any]]) -> CodeResult:
     return CodeResult(passed, len(tests), error)
 
 
-def _sandbox(at_least: Backend | None, limits: Limits) -> Sandbox:
+def _sandbox(limits: ProgramLimits) -> Sandbox:
     """The sandbox of this process for these settings, made on first use and kept warm."""
-    key = (os.getpid(), at_least, limits)
+    key = (os.getpid(), limits)
     with _making:
         if key not in _sandboxes:
-            _sandboxes[key] = Sandbox(at_least, limits)
+            _sandboxes[key] = Sandbox(choose(), limits)
         return _sandboxes[key]
