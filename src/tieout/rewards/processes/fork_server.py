@@ -1,44 +1,20 @@
-"""Handles of the processes that call rewards: a fork server, and the workers it forks."""
+"""The handle of the fork server, which starts the workers of a run."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
 import subprocess
 import sys
 import weakref
-from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import InputError
-from ..scoring.outcomes import Outcome, RewardUnavailable
+from ..scoring.outcomes import RewardUnavailable
+from .handle import Worker
 
 START_SECONDS = 60.0
 """For the fork server to start, and for a reward's imports."""
-
-
-@dataclass(eq=False)
-class Worker:
-    pid: int
-    line: socket.socket
-    data: bytearray = field(default_factory=bytearray)
-
-    def send(self, message: bytes) -> None:
-        with contextlib.suppress(OSError):  # it is gone: reading tells
-            self.line.sendall(message)
-
-    def receive(self) -> list[list[Outcome]] | None:
-        """What it answered, call by call, as far as it is complete; None: it is gone."""
-        try:
-            data = self.line.recv(1 << 20)
-        except OSError:
-            return None
-        if not data:
-            return None
-        *lines, rest = (bytes(self.data) + data).split(b"\n")
-        self.data = bytearray(rest)
-        return [[Outcome(*one) for one in json.loads(line)] for line in lines]
 
 
 class ForkServer:

@@ -10,18 +10,18 @@ safe and takes a millisecond: a worker that hangs is killed and replaced at once
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import socket
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
 from ...types import Completion
 from ..scoring.call import Call
 from ..scoring.outcomes import Outcome, attempt
 from .importable import Reference, resolve
+from .serve import kill, serve
 
 _LOADED: dict[str, Any] = {}
 
@@ -50,7 +50,7 @@ def main() -> None:
                 pid = os.fork()
                 if pid == 0:
                     line.close()
-                    _work(handed[0])
+                    serve(handed[0], _answer)
                 os.close(handed[0])
                 workers.add(pid)
                 answer = {"pid": pid}
@@ -82,13 +82,9 @@ def _reward(reference: Reference) -> Any:
 
 
 def _kill(pid: int, workers: set[int]) -> None:
-    """Kill a worker with whatever it started. Only a worker that was not reaped has a right to its number."""
+    """Kill a worker. Only one that was not reaped has a right to its number."""
     if pid in workers:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        kill(pid)
         workers.discard(pid)
 
 
@@ -105,19 +101,8 @@ def _keep_out_of_the_way() -> None:
     os.dup2(2, 1)
 
 
-def _work(number: int) -> NoReturn:
-    """A worker: one call after the other, until the other end closes."""
-    status = 1
-    try:
-        os.setsid()
-        with socket.socket(fileno=number) as own, own.makefile("rb") as lines:
-            for data in lines:
-                message = json.loads(data)
-                said = attempt(_reward(message["reward"]), _call(message))
-                own.sendall(json.dumps([_plain(outcome) for outcome in said]).encode() + b"\n")
-        status = 0
-    finally:
-        os._exit(status)
+def _answer(message: dict[str, Any]) -> list[Outcome]:
+    return attempt(_reward(message["reward"]), _call(message))
 
 
 def _call(message: dict[str, Any]) -> Call:
@@ -125,10 +110,6 @@ def _call(message: dict[str, Any]) -> Call:
     ids = message.get("completion_ids", [[]] * len(texts))
     completions = [Completion(i, [True] * len(i), text=text) for i, text in zip(ids, texts, strict=True)]
     return Call(completions, message["prompts"], message["row"])
-
-
-def _plain(outcome: Outcome) -> list[Any]:
-    return [outcome.status, outcome.score, outcome.reason, outcome.cause]
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from ..scoring.attribution import Attribution, Limits, attribute
 from ..scoring.call import Call
 from ..scoring.combine import Combined
 from ..scoring.outcomes import Outcome, asks_for_tokens, errored, late, reward_name, reward_range
-from .fork_server import ForkServer, Worker
+from .fork_server import ForkServer
+from .handle import Worker
 from .importable import Reference, refer
 
 SHORT_SECONDS = 0.05

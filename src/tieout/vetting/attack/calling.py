@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import selectors
-import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
 
-from ...rewards.scoring.outcomes import Outcome
+from ...rewards.processes.forked import forked
+from ...rewards.scoring.outcomes import Outcome, errored
 from ...rewards.scoring.runner import score
 from ...types import Reward, Row
 
 
 @dataclass(frozen=True, slots=True)
 class Paid:
-    """What a reward said of one completion."""
+    """The answer of a reward to one completion."""
 
     score: float | None
     """None: it abstained or failed."""
@@ -47,8 +43,8 @@ def pay(
 ) -> list[Paid | None]:
     """What the reward says of each; None for those that came after `ends` (by time.monotonic).
 
-    A child process, forked so that any function can be called, does them in turn and is replaced where one takes
-    longer than the deadline, or ends it.
+    A worker, forked so that any function can be called, does them in turn and is replaced where one takes longer than
+    the deadline, or ends it.
     """
     said: list[Paid | None] = []
     late: list[int] = []
@@ -57,13 +53,13 @@ def pay(
         if len(long) >= MAX_LONG and len(asks[len(said)][1]) >= min(long) >= LONG:
             said.append(None)
             continue
-        said += _one_child(reward, rows, asks[len(said) :], deadline_seconds, ends)
+        said += _one_worker(reward, rows, asks[len(said) :], deadline_seconds, ends)
         if said and said[-1] is not None and said[-1].late:
             late.append(len(said) - 1)
     if late and deadline_seconds < PATIENCE_SECONDS:
         # Once more, alone and for longer: to be slow, or called on a busy machine, is no hole.
         shortest = min(late, key=lambda i: len(asks[i][1]))
-        (again,) = _one_child(reward, rows, [asks[shortest]], PATIENCE_SECONDS, time.monotonic() + 60.0)
+        (again,) = _one_worker(reward, rows, [asks[shortest]], PATIENCE_SECONDS, time.monotonic() + 60.0)
         for i in late:
             if again is None or not again.late:
                 said[i] = None
@@ -71,65 +67,34 @@ def pay(
     return [*said, *[None] * (len(asks) - len(said))]
 
 
-def _one_child(
+def _one_worker(
     reward: Reward, rows: Sequence[Row], asks: Sequence[Ask], deadline_seconds: float, ends: float
 ) -> list[Paid | None]:
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        _answer(reward, rows, asks, writing)
-    os.close(writing)
+    """What one worker says of them, up to the first that ends it or takes too long."""
+
+    def answer(ask: Ask) -> list[Outcome]:
+        row, completion = ask
+        try:
+            return score(reward, [completion], [rows[row]["prompt"]], rows[row])
+        except BaseException as error:  # a reward that runs programs may pass on their SystemExit
+            return [errored(f"it raised {type(error).__name__}: {str(error)[:200]}")]
+
     said: list[Paid | None] = []
-    buffer, failed, late = b"", "", False
-    with selectors.DefaultSelector() as events:
-        events.register(reading, selectors.EVENT_READ)
-        while len(said) < len(asks) and time.monotonic() < ends:
-            if not events.select(deadline_seconds):
-                failed, late = f"it gave nothing within {deadline_seconds:g} seconds", True
+    with forked(answer) as worker:
+        for ask in asks:
+            if time.monotonic() >= ends:
                 break
-            piece = os.read(reading, 1 << 16)
-            if not piece:
-                failed = "it ended the process that called it"
-                break
-            buffer += piece
-            *lines, buffer = buffer.split(b"\n")
-            said += [Paid(**json.loads(line)) for line in lines]
-    os.close(reading)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child, signal.SIGKILL)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return [*said, Paid(None, failed, late=late)] if failed and len(said) < len(asks) else said
+            try:
+                (outcome,) = worker.ask(json.dumps(ask).encode() + b"\n", deadline_seconds)
+            except TimeoutError:
+                return [*said, Paid(None, f"it gave nothing within {deadline_seconds:g} seconds", late=True)]
+            except EOFError:
+                return [*said, Paid(None, "it ended the process that called it")]
+            said.append(_paid(outcome))
+    return said
 
 
-def _answer(reward: Reward, rows: Sequence[Row], asks: Sequence[Ask], writing: int) -> NoReturn:
-    """In the child: a line of JSON for each. Never returns."""
-    with contextlib.suppress(OSError):
-        os.setpgid(0, 0)
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(null, descriptor)
-    try:
-        for row, completion in asks:
-            _write(writing, _paid(reward, rows[row], completion))
-    finally:
-        os._exit(0)
-
-
-def _paid(reward: Reward, row: Row, completion: str) -> dict[str, Any]:
-    try:
-        outcome: Outcome = score(reward, [completion], [row["prompt"]], row)[0]
-    except BaseException as error:  # a reward that runs programs may pass on their SystemExit
-        return {"score": None, "failed": f"it raised {type(error).__name__}: {str(error)[:200]}"}
+def _paid(outcome: Outcome) -> Paid:
     failed = (outcome.reason[:300] or "it failed") if outcome.status == "errored" else ""
     elsewhere = bool(failed) and outcome.cause == "infrastructure"
-    parts = dict(outcome.parts) or None
-    return {"score": outcome.score, "failed": failed, "elsewhere": elsewhere, "parts": parts}
-
-
-def _write(descriptor: int, value: dict[str, Any]) -> None:
-    data = memoryview(json.dumps(value).encode() + b"\n")
-    while data:
-        data = data[os.write(descriptor, data) :]
+    return Paid(outcome.score, failed, elsewhere, dict(outcome.parts) or None)

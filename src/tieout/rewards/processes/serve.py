@@ -1,0 +1,45 @@
+"""The inside of a worker process: answer calls, a line of JSON each, until the other end closes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from ..scoring.outcomes import Outcome
+
+Answer = Callable[[Any], Sequence[Outcome]]
+"""From one message to the outcomes of its completions."""
+
+
+def serve(number: int, answer: Answer) -> NoReturn:
+    """In a process that was forked for it: answer what comes on this descriptor, in a session of its own."""
+    status = 1
+    try:
+        os.setsid()
+        with socket.socket(fileno=number) as line, line.makefile("rb") as messages:
+            for message in messages:
+                outcomes = answer(json.loads(message))
+                line.sendall(json.dumps([_plain(outcome) for outcome in outcomes]).encode() + b"\n")
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _plain(outcome: Outcome) -> list[Any]:
+    """The fields of an outcome, in their order."""
+    head = [outcome.status, outcome.score, outcome.reason, outcome.cause, outcome.as_wrong]
+    return [*head, dict(outcome.parts)]
+
+
+def kill(pid: int) -> None:
+    """Kill a worker, a child of this process that was not waited for, with whatever it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
