@@ -72,7 +72,7 @@ class Ours:
         """Reference and update. What is known of the reference is forgotten: others compute it in each step, too."""
         from tieout.learner.logprob_cache import LogprobCache
 
-        self.learner.kept = LogprobCache()
+        self.learner.logprob_cache = LogprobCache()
         return self.learner.update(self.method.annotate(groups, self.learner), self.method.loss)
 
 

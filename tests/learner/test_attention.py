@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from tieout.learner.prefix import flash
-from tieout.learner.prefix.attention import NAME, SharedPrefix, Span, best_path
+from tieout.learner.prefix.attention import NAME, SharedPrefix, best_path
+from tieout.learner.prefix.span import Span
 
 SPANS = (Span(0, 5, (7, 1, 3)), Span(16, 1, (4,)), Span(21, 9, (2, 12, 6, 6, 1)))
 LENGTH = SPANS[-1].end

@@ -10,7 +10,7 @@ import torch
 
 from random_groups import flat, gradient, make_learner, random_groups, relative
 from tieout.batch import Batch, Outputs
-from tieout.learner import Learner
+from tieout.learner.forward import Forward
 from tieout.learner.prefix.attention import Path as AttentionPath
 from tieout.learner.prefix.cost import Cost, cheaper_repeated
 
@@ -71,18 +71,18 @@ def test_a_model_says_what_its_pairs_cost(tiny_model: ModelFolder) -> None:
     model = make_learner(tiny_model("llama")).model
     linear = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64)
     adapters = sum(p.numel() for p in model.trained().values())
-    cost = Cost.of(model, "merge")
+    cost = Cost.of(model.causal, "merge")
     assert 2 * 2 * 2 * 32 / cost.pair in (linear, linear + adapters)
     assert cost.windows == (None, None)
-    assert Cost.of(make_learner(tiny_model("gemma3")).model, "merge").windows == (16, None)
-    assert Cost.of(make_learner(tiny_model("mistral")).model, "merge").windows == (16, 16)
+    assert Cost.of(make_learner(tiny_model("gemma3")).model.causal, "merge").windows == (16, None)
+    assert Cost.of(make_learner(tiny_model("mistral")).model.causal, "merge").windows == (16, 16)
 
 
 def test_micro_batches_of_one_step_may_differ_and_the_gradient_does_not(
     tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One group is cheaper packed, one repeated; the metrics say how many shared their prompt."""
-    monkeypatch.setattr(Learner, "attention_path", "dense")
+    monkeypatch.setattr(Forward, "attention_path", "dense")
     groups = random_groups([(60, [4, 5]), (2, [60] * 4)])
 
     def loss(outputs: Outputs, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

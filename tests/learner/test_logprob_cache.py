@@ -11,7 +11,8 @@ import torch
 
 from random_groups import make_learner, random_groups
 from tieout.learner import Learner
-from tieout.learner.logprob_cache import LogprobCache, Logprobs, digest
+from tieout.learner.digest import digest
+from tieout.learner.logprob_cache import LogprobCache, Logprobs
 from tieout.types import Group
 
 ModelFolder = Callable[[str], Path]
@@ -127,4 +128,4 @@ def test_the_learner_asks_its_reference_once(
 def test_what_was_sampled_never_comes_again_and_is_not_kept(tiny_model: ModelFolder) -> None:
     learner = make_learner(tiny_model("llama"))
     learner.reference_logprobs(random_groups())
-    assert not learner.kept._known
+    assert not learner.logprob_cache._known

@@ -11,7 +11,7 @@ import torch
 from random_groups import gradient, make_learner, random_groups, relative
 from tieout.batch import Batch, Outputs
 from tieout.learner import AdapterConfig
-from tieout.learner import learner as module
+from tieout.learner import micro_batches as module
 from tieout.learner.memory import free_bytes, kept_bytes
 
 ModelFolder = Callable[[str], Path]
@@ -49,7 +49,7 @@ def test_only_the_micro_batch_that_does_not_fit_is_computed_again(
     )
     assert metrics["recomputed"] == 0  # all of this fits
     learner = make_learner(tiny_model("llama"), micro_batch_tokens=60, layout="packed")
-    free = 100 * learner._bytes_per_token / module.USABLE
+    free = 100 * learner.micro_batches.bytes_per_token / module.USABLE
     monkeypatch.setattr(module, "free_bytes", lambda device: int(free))
     found, metrics = gradient(learner, groups, loss)
     assert metrics["recomputed"] == pytest.approx(170 / (13 + 13 + 170))
@@ -64,14 +64,14 @@ def test_only_the_micro_batch_that_does_not_fit_is_computed_again(
 def test_what_a_token_keeps_is_what_a_larger_forward_keeps(tiny_model: ModelFolder) -> None:
     """Measured on fifty tokens, it must hold for many."""
     learner = make_learner(tiny_model("llama"), layout="packed")
-    layout = learner._layout(random_groups([(200, [100, 80, 120])]))
-    whole = kept_bytes(lambda: learner.outputs(layout), list(learner.model.network.parameters()))
-    assert learner._bytes_per_token == pytest.approx(whole / layout.fed, rel=0.1)
+    layout = learner.micro_batches.layout(random_groups([(200, [100, 80, 120])]))
+    whole = kept_bytes(lambda: learner.forward.outputs(layout), list(learner.model.network.parameters()))
+    assert learner.micro_batches.bytes_per_token == pytest.approx(whole / layout.fed, rel=0.1)
 
 
 def test_measuring_draws_no_number_that_training_would_draw(tiny_model: ModelFolder) -> None:
     """A resumed run measures at another step: with adapter dropout, its masks must stay those of the unbroken run."""
     learner = make_learner(tiny_model("llama"), adapter=AdapterConfig(rank=4, dropout=0.3), layout="repeated")
     state = torch.random.get_rng_state()
-    assert learner._bytes_per_token > 0
+    assert learner.micro_batches.bytes_per_token > 0
     assert torch.equal(torch.random.get_rng_state(), state)

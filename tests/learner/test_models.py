@@ -13,7 +13,9 @@ from torch import nn
 from random_groups import VOCABULARY, flat, make_learner, random_groups
 from tieout.learner import AdapterConfig, Learner, load
 from tieout.learner.checkpoint import save_adapter
-from tieout.learner.models.loading import REFERENCE, Model, decoder_of, head_of, why_not_packed
+from tieout.learner.models.adapters import REFERENCE
+from tieout.learner.models.architecture import decoder_of, head_of
+from tieout.learner.models.model import Model, why_not_packed
 
 ModelFolder = Callable[[str], Path]
 IDS = torch.tensor([[9, 3, 77, 120, 5, 5, 201, 40, 2, 90, 17, 33, 8, 61, 150, 99, 7, 21, 250, 64]])

@@ -13,11 +13,19 @@ from torch import Tensor
 
 from random_groups import flat, make_learner, random_groups
 from tieout.learner import Learner
+from tieout.learner.forward import Forward
 from tieout.learner.prefix import attention
-from tieout.learner.prefix.attention import SharedPrefix, Span
+from tieout.learner.prefix.attention import SharedPrefix
 from tieout.learner.prefix.selfcheck import disagreement
+from tieout.learner.prefix.span import Span
 
 ModelFolder = Callable[[str], Path]
+
+
+def found(learner: Learner) -> str | None:
+    """The disagreement of this learner's model."""
+    forward, trained = learner.forward, list(learner.model.trained().values())
+    return disagreement(forward, learner.model.causal, trained, forward.attention_path)
 
 
 def wrong_scale(patch: pytest.MonkeyPatch) -> None:
@@ -41,7 +49,7 @@ def leaking_completion(patch: pytest.MonkeyPatch) -> None:
 
 def leaking_mask(patch: pytest.MonkeyPatch) -> None:
     """Completions see each other: only positions are compared."""
-    patch.setattr(Learner, "attention_path", "dense")
+    patch.setattr(Forward, "attention_path", "dense")
 
     def mask(span: Span, window: int | None, device: torch.device) -> Tensor:
         position = torch.cat(
@@ -112,7 +120,7 @@ def test_the_check_leaves_no_trace(tiny_model: ModelFolder) -> None:
     learner = make_learner(tiny_model("qwen3"))
     weights = {n: p.clone() for n, p in learner.model.network.named_parameters()}
     state = torch.random.get_rng_state()
-    assert disagreement(learner) is None
+    assert found(learner) is None
     assert torch.equal(torch.random.get_rng_state(), state)
     for name, parameter in learner.model.network.named_parameters():
         assert torch.equal(parameter, weights[name])
@@ -125,7 +133,7 @@ def test_the_check_holds_in_half_precision(tiny_model: ModelFolder) -> None:
     from tieout.learner import AdapterConfig, load
 
     model = load(str(tiny_model("llama")), AdapterConfig(rank=4), dtype=torch.bfloat16)
-    assert disagreement(Learner(model)) is None
+    assert found(Learner(model)) is None
 
 
 def test_running_out_of_memory_is_no_reason_to_use_more_of_it(
@@ -140,10 +148,10 @@ def test_running_out_of_memory_is_no_reason_to_use_more_of_it(
 
 
 def test_it_is_asked_once(tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tieout.learner import learner as module
+    from tieout.learner import micro_batches as module
 
     calls: list[int] = []
-    monkeypatch.setattr(module, "disagreement", lambda learner: calls.append(1))
+    monkeypatch.setattr(module, "disagreement", lambda *args: calls.append(1))
     learner = make_learner(tiny_model("llama"))
     for _ in range(3):
         learner.logprobs(random_groups())

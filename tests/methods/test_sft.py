@@ -9,7 +9,7 @@ import torch
 
 from random_groups import VOCABULARY, gradient, make_learner, own_logprobs, random_groups, relative
 from tieout.learner import Learner, LearnerConfig, load
-from tieout.learner.models.loading import AdapterConfig
+from tieout.learner.models.adapters import AdapterConfig
 from tieout.methods import SFT
 from tieout.samplers import SamplingParams
 from tieout.samplers.local.sampler import LocalSampler

@@ -1,6 +1,9 @@
-"""The machine that learns: models, layouts, the optimizer step, checkpoints."""
+"""Models, layouts, the optimizer step and checkpoints."""
 
-from .learner import Learner, LearnerConfig, Loss
-from .models.loading import AdapterConfig, Model, load
+from .config import LearnerConfig
+from .learner import Learner, Loss
+from .models.adapters import AdapterConfig
+from .models.loading import load
+from .models.model import Model
 
 __all__ = ["AdapterConfig", "Learner", "LearnerConfig", "Loss", "Model", "load"]

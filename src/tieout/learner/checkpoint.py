@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import shutil
 import warnings
@@ -18,8 +17,9 @@ from safetensors.torch import load_file, save_file
 
 from ..errors import InputError
 from ..storage.atomic import MANIFEST, appearing, verifies
+from .digest import digest
 from .learner import Learner
-from .models.loading import POLICY, VALUE
+from .models.adapters import POLICY, VALUE
 from .models.moving_reference import reference_weights, set_reference
 from .models.scalar_head import save_classifier, save_score, save_value
 from .parallel import randomness
@@ -201,12 +201,3 @@ def _load_optimizer(learner: Learner, tensors: Mapping[str, torch.Tensor], folde
                 )
             parameter = parameters[int(place)]  # fused AdamW keeps its step count beside the parameter, too
             learner.optimizer.state[parameter][key] = value.to(parameter.device)
-
-
-def digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 of names and bytes."""
-    result = hashlib.sha256()
-    for name in sorted(tensors):
-        result.update(name.encode())
-        result.update(tensors[name].detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return result.hexdigest()

@@ -14,7 +14,6 @@ from pathlib import Path
 from zlib import crc32
 
 import numpy as np
-import torch
 
 from ..types import Group
 
@@ -73,15 +72,6 @@ class LogprobCache:
                         data = values.tobytes()
                         file.write(HEADER.pack(key, len(values), crc32(data)) + data)
         return [_split(self._known[key].tolist(), group) for key, group in zip(keys, groups, strict=True)]
-
-
-def digest(tensors: dict[str, torch.Tensor], *more: object) -> str:
-    """Which weights these are: SHA-256 over every byte of them, and of what else changes what they say."""
-    result = hashlib.sha256(repr(more).encode())
-    for name, tensor in sorted(tensors.items()):
-        result.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        result.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return result.hexdigest()[:32]
 
 
 def _key(group: Group) -> bytes:

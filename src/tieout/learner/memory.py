@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .models.loading import Model
+from .models.model import Model
 
 USABLE = 0.8
 """Share of the free memory that activations may take: backward needs some beside them."""

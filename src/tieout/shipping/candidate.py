@@ -29,7 +29,7 @@ from ..config.fields import from_plain, to_plain
 from ..errors import TieoutError
 from ..evidence.report import verify as verify_report
 from ..learner import load
-from ..learner.models.loading import portable
+from ..learner.models.names import portable
 from ..storage.atomic import MANIFEST, appearing, sha256, write_json
 from ..storage.jsonl import read_json
 from .card import Card, card_of, render

@@ -12,7 +12,9 @@ import torch
 
 from ..chat.template import Chat
 from ..errors import InputError, TieoutError
-from ..learner.models.loading import Model, decoder_of, head_of, load
+from ..learner.models.architecture import decoder_of, head_of
+from ..learner.models.loading import load
+from ..learner.models.model import Model
 from ..learner.prefix.layouts import repeat
 from ..samplers import SamplingParams
 from ..samplers.local.sampler import LocalSampler

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..learner import Learner
-from ..learner.checkpoint import digest
-from ..learner.models.loading import POLICY, REFERENCE
+from ..learner.digest import digest
+from ..learner.models.adapters import POLICY, REFERENCE
 from ..methods import Method
 from ..rows import data_hash
 from ..source import Source

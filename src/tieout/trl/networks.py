@@ -16,7 +16,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from ..errors import InputError
 from ..learner.models.adapters import POLICY, REFERENCE, add_frozen
 from ..learner.models.architecture import attention_for, check_network, text_config
-from ..learner.models.loading import Model, frozen_copy, load, portable
+from ..learner.models.loading import frozen_copy, load
+from ..learner.models.model import Model
+from ..learner.models.names import portable
 from ..learner.models.peft import (
     TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING,
     LoraConfig,

@@ -20,7 +20,7 @@ from ..chat.template import Chat
 from ..errors import InputError, StopTraining
 from ..learner import Learner
 from ..learner.checkpoint import Checkpoints, save_adapter
-from ..learner.models.loading import Model
+from ..learner.models.model import Model
 from ..learner.models.scalar_head import ScalarKind
 from ..source import Source
 from ..training.loop import train

@@ -1,8 +1,8 @@
-"""What an architecture is: its decoder, its output layer, its attention, and whether prompts may be shared."""
+"""Properties of an architecture: its decoder, its output layer, its attention and its context."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,10 +12,6 @@ from ...errors import InputError
 from ..prefix.attention import NAME
 from .four_bits import prepare_four_bits
 from .output_head import Head
-from .peft import PeftModel
-
-if TYPE_CHECKING:
-    from .loading import Model
 
 
 def decoder_of(network: PreTrainedModel) -> nn.Module:
@@ -76,43 +72,5 @@ def text_config(network: PreTrainedModel) -> Any:
     return network.config.get_text_config()
 
 
-FULL_ATTENTION = {"full_attention", "sliding_attention"}
-
-
-def why_not_packed(model: Model) -> str | None:
-    """None if the completions of a group may share their prompt in this model, else the reason."""
-    if reason := why_not_shared(model):
-        return reason
-    if _dropout(model):
-        return "the adapter's dropout is above 0: copies of a prompt would differ"
-    return None
-
-
-def why_not_shared(model: Model) -> str | None:
-    """The same without dropout, as in sampling: what the architecture itself says."""
-    config = text_config(model.causal)
-    other = {kind for kind in getattr(config, "layer_types", None) or [] if kind not in FULL_ATTENTION}
-    if other:
-        return f"it has layers of type {', '.join(sorted(other))}, which carry state across the row"
-    state = [
-        n for n, m in model.causal.named_modules() if isinstance(m, (nn.Conv1d, nn.RNNBase)) or _is_mamba(m)
-    ]
-    if state:
-        return f"it has recurrent or convolution layers ({state[0]}), which carry state across the row"
-    if getattr(config, "alibi", False) or config.model_type in {"bloom", "mpt", "falcon_h1"}:
-        return "its positions are distances along the row (ALiBi)"
-    if getattr(config, "kv_lora_rank", None):
-        return "its keys and values have heads of different sizes (multi-head latent attention)"
-    if config._attn_implementation != NAME:
-        return f"its architecture brings its own attention ({config._attn_implementation})"
-    return None
-
-
-def _is_mamba(module: nn.Module) -> bool:
-    return "mamba" in type(module).__name__.lower()
-
-
-def _dropout(model: Model) -> bool:
-    if not isinstance(model.network, PeftModel):
-        return False
-    return any(config.lora_dropout > 0 for config in model.network.peft_config.values())
+def context(config: Any) -> int:
+    return int(getattr(config, "max_position_embeddings", 0) or 1 << 30)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from .loading import POLICY, REFERENCE, Model
+from .adapters import POLICY, REFERENCE
+from .model import Model
 from .peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 
 

@@ -8,17 +8,14 @@ by none: whoever has fewer micro-batches than another computes idle ones.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from ...errors import InputError
+from ..models.model import Model
 from .processes import Processes
-
-if TYPE_CHECKING:
-    from ..models.loading import Model
 
 
 def wanted() -> bool:

@@ -19,6 +19,7 @@ from transformers.masking_utils import sdpa_mask
 
 from ...errors import InputError
 from .flash import DTYPES, MAX_HEAD, flash_attend
+from .span import Span
 
 NAME = "tieout"
 """The attention implementation that models are loaded with."""
@@ -72,24 +73,6 @@ def _attention(
 
 AttentionInterface.register(NAME, _attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """One group in a row: its prompt at [start, start + prompt), then its completions, one after another."""
-
-    start: int
-    prompt: int
-    completions: tuple[int, ...]
-
-    @property
-    def end(self) -> int:
-        return self.start + self.prompt + sum(self.completions)
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest sequence that the group holds."""
-        return self.prompt + max(self.completions, default=0)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a forward of some groups costs in each layout, so that the cheaper one is taken for each micro-batch.
+"""Cost of a forward in each layout, so that each micro-batch takes the cheaper one.
 
 Counted in tokens: the work of one token in the linear layers is 1, and a query-key pair is its share of that. Shared
 prompts are never computed twice, but the packed row pays for pairs that a mask hides (`dense`) and for a kernel call
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
 from ...types import Group
-from ..models.loading import Model, decoder_of
-from .attention import Path, Span
+from .attention import Path
+from .span import Span
 
 ATTENTION = 2.0
 """A FLOP of attention costs as much as two of a matrix product (measured on a CPU, forward and backward)."""
@@ -36,10 +37,10 @@ class Cost:
     """The sliding window of each layer; None: it sees everything."""
 
     @classmethod
-    def of(cls, model: Model, path: Path) -> Cost:
-        """From the model's own sizes."""
-        config = model.causal.config.get_text_config()
-        linear = [m for m in decoder_of(model.causal).modules() if isinstance(m, nn.Linear)]
+    def of(cls, causal: Any, path: Path) -> Cost:
+        """From the sizes of a transformers model."""
+        config = causal.config.get_text_config()
+        linear = [m for m in causal.get_decoder().modules() if isinstance(m, nn.Linear)]
         weights = sum(m.in_features * m.out_features for m in linear) or 1
         heads = config.num_attention_heads
         width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)

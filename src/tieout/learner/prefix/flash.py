@@ -11,15 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...batch import send_together
-
-if TYPE_CHECKING:
-    from .attention import Span
+from .span import Span
 
 DTYPES = (torch.bfloat16, torch.float16)
 MAX_HEAD = 256

@@ -16,7 +16,8 @@ from torch import Tensor
 from ...batch import send_together
 from ...errors import InputError
 from ...types import Group
-from .attention import SKIP_MASK, Path, SharedPrefix, Span
+from .attention import SKIP_MASK, Path, SharedPrefix
+from .span import Span
 
 
 @dataclass(frozen=True)

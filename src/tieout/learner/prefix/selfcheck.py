@@ -1,53 +1,60 @@
-"""Does sharing prompts give the same numbers on this very model? Asked once, before the first packed forward."""
+"""Self-check of shared prompts: compare both layouts on the model itself, once, before the first packed forward."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...types import Completion, Group
+from .attention import Path
 from .layouts import Layout, pack, repeat
 
-if TYPE_CHECKING:
-    from ..learner import Learner
+Forward = Callable[[Layout], tuple[Tensor, Tensor]]
+"""[T] log-probabilities and [T] entropies of a layout."""
 
 
-def disagreement(learner: Learner) -> str | None:
+def disagreement(forward: Forward, causal: Any, trained: Sequence[Tensor], path: Path) -> str | None:
     """None if packed equals repeated, else what differs and by how much.
 
     Three checks on random tokens: isolation (changing one completion moves no other, bitwise), values (within four
     times the noise between two plain layouts of the same sequences), gradients (cosine above 0.999). An architecture
     on which the packed forward does not run at all fails too.
+
+    Args:
+        forward: of the model.
+        causal: the transformers model, for its vocabulary and precision.
+        trained: the parameters whose gradients are compared; none of a frozen model.
+        path: how packed rows are attended.
     """
     try:
-        return _compare(learner)
+        return _compare(forward, causal, trained, path)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
         return f"the packed forward failed with {type(error).__name__}: {error}"
 
 
-def _compare(learner: Learner) -> str | None:
-    groups, changed = probe(learner.model.causal.config.get_text_config().vocab_size)
-    path = learner.attention_path
+def _compare(forward: Forward, causal: Any, trained: Sequence[Tensor], path: Path) -> str | None:
+    groups, changed = probe(causal.config.get_text_config().vocab_size)
     with torch.no_grad():
-        packed = learner.forward(pack(groups, path))[0]
-        moved = learner.forward(pack(changed, path))[0]
-        together = learner.forward(repeat(groups, 0))[0]
-        apart = torch.cat([learner.forward(repeat([_only(g, k)], 0))[0] for g in groups for k in range(3)])
+        packed = forward(pack(groups, path))[0]
+        moved = forward(pack(changed, path))[0]
+        together = forward(repeat(groups, 0))[0]
+        apart = torch.cat([forward(repeat([_only(g, k)], 0))[0] for g in groups for k in range(3)])
     first = len(groups[0].completions[0].tokens)
     if not torch.equal(packed[first:], moved[first:]):
         worst = (packed[first:] - moved[first:]).abs().max().item()
         return f"changing one completion moved another by {worst:.1e} nats"
-    noise = max((together - apart).abs().max().item(), 32 * torch.finfo(learner.model.causal.dtype).eps)
+    noise = max((together - apart).abs().max().item(), 32 * torch.finfo(causal.dtype).eps)
     error = (packed - together).abs().max().item()
     if not error <= 4 * noise:
         return f"log-probabilities differ by {error:.1e} nats, where two plain layouts differ by {noise:.1e}"
-    if not learner.model.trained():
-        return None  # frozen: there will be no gradient
-    a, b = (_gradient(learner, layout) for layout in (pack(groups, path), repeat(groups, 0)))
+    if not trained:
+        return None
+    a, b = (_gradient(forward, trained, layout) for layout in (pack(groups, path), repeat(groups, 0)))
     cosine = (a @ b / (a.norm() * b.norm()).clamp(min=1e-30)).item()
     if not cosine > 0.999:
         return f"gradients point apart: cosine {cosine:.5f}"
@@ -74,10 +81,9 @@ def _only(group: Group, k: int) -> Group:
     return Group(group.prompt, [group.completions[k]])
 
 
-def _gradient(learner: Learner, layout: Layout) -> Tensor:
+def _gradient(forward: Forward, trained: Sequence[Tensor], layout: Layout) -> Tensor:
     with torch.enable_grad():  # the check may be asked for by a forward that needs no gradient itself
-        logprobs = learner.forward(layout)[0]
+        logprobs = forward(layout)[0]
         loss = (logprobs * torch.linspace(-1, 1, len(logprobs), device=logprobs.device)).sum()
-    parameters = list(learner.model.trained().values())
-    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    gradients = torch.autograd.grad(loss, trained, allow_unused=True)
     return torch.cat([g.flatten().float() for g in gradients if g is not None])

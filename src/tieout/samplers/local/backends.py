@@ -19,8 +19,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from ...learner.models.architecture import why_not_shared
-from ...learner.models.loading import Model
+from ...learner.models.model import Model, why_not_shared
 from .. import SamplingParams
 from .batched import generate_batched
 from .cpu.lean import LeanStep, NotLean

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...learner.models.loading import decoder_of, head_of
+from ...learner.models.architecture import decoder_of, head_of
 from ...learner.models.output_head import Head
-from ...learner.prefix.attention import SKIP_MASK, SharedPrefix, Span
+from ...learner.prefix.attention import SKIP_MASK, SharedPrefix
+from ...learner.prefix.span import Span
 from .. import SamplingParams
 from .decode_job import Ended
 from .kv_cache import KVCache, Recorder

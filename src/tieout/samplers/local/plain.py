@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ...learner.models.loading import head_of
+from ...learner.models.architecture import head_of
 from .. import SamplingParams
 from .sampling import Request, draw_into
 

@@ -9,7 +9,7 @@ import torch
 
 from ...chat.template import Chat
 from ...errors import InputError
-from ...learner.models.loading import Model
+from ...learner.models.model import Model
 from ...types import Completion, Prompt
 from .. import SamplingParams
 from .backends import PATHS, Choice, choose

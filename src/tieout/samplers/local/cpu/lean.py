@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ....learner.models.loading import decoder_of, head_of
+from ....learner.models.architecture import decoder_of, head_of
 from ....learner.models.peft import BaseTunerLayer
 from ..kv_cache import KVCache
 from .weight_layout import Packed, Product, product

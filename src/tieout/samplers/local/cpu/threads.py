@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ....learner.models.loading import decoder_of
+from ....learner.models.architecture import decoder_of
 from ..decode_job import DecodeJob
 from .weight_layout import LARGE
 

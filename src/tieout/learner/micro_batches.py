@@ -1,0 +1,92 @@
+"""Micro-batches: which groups share a forward, in which layout, and whether their activations are computed twice."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import torch
+
+from ..errors import InputError
+from ..types import Group
+from .config import LearnerConfig
+from .forward import Forward
+from .memory import USABLE, free_bytes, kept_bytes, training_mode
+from .models.model import why_not_packed
+from .prefix.cost import Cost, cheaper_repeated
+from .prefix.layouts import Layout, pack, plan, repeat
+from .prefix.selfcheck import disagreement, probe
+
+
+class MicroBatches:
+    """The micro-batches of one model on one machine."""
+
+    def __init__(self, forward: Forward, config: LearnerConfig, num_processes: int, sharded: bool) -> None:
+        """
+        Args:
+            forward: of the model.
+            config: the budget of tokens, and what it fixes of layout and recomputation.
+            num_processes: that share the memory of a CPU.
+            sharded: whether the base is sharded over the ranks, which must then all decide alike.
+        """
+        self.forward, self.model, self.config = forward, forward.model, config
+        self.num_processes, self.sharded = num_processes, sharded
+
+    @cached_property
+    def packs(self) -> bool:
+        """Whether prompts are shared. Decided on first use; a refusal is never silent."""
+        if self.config.layout == "repeated":
+            return False
+        causal, trained = self.model.causal, list(self.model.trained().values())
+        reason = why_not_packed(self.model)
+        reason = reason or disagreement(self.forward, causal, trained, self.forward.attention_path)
+        if reason is None:
+            return True
+        message = f"{self.model.name} cannot share prompts between completions: {reason}"
+        if self.config.layout == "packed":
+            raise InputError(f"{message}; use layout='auto' or 'repeated'")
+        warnings.warn(f"{message}. The plain layout is used: same numbers, more work", stacklevel=2)
+        return False
+
+    def plan(self, groups: Sequence[Group]) -> list[list[int]]:
+        """Indices of the groups of each micro-batch."""
+        if self.packs:
+            sizes = [g.unique_tokens for g in groups]
+        else:
+            sizes = [sum(len(g.prompt) + len(c.tokens) for c in g.completions) for g in groups]
+        return plan(sizes, self.config.micro_batch_tokens)
+
+    def of(self, groups: Sequence[Group]) -> Iterator[list[Group]]:
+        """The groups of each micro-batch."""
+        for indices in self.plan(groups):
+            yield [groups[i] for i in indices]
+
+    def layout(self, groups: Sequence[Group]) -> Layout:
+        """The cheaper layout of one micro-batch."""
+        budget, chosen = self.config.micro_batch_tokens, self.config.layout == "packed"
+        if self.packs and (chosen or not cheaper_repeated(self._cost, groups, budget)):
+            return pack(groups, self.forward.attention_path)
+        return repeat(groups, self.model.tokenizer.pad_token_id or 0)
+
+    def recomputes(self, fed: int) -> bool:
+        """Whether a micro-batch of so many tokens is computed again in backward, because it would not fit."""
+        if self.config.activation_checkpointing is not None or self.sharded:
+            return bool(self.config.activation_checkpointing)
+        free = free_bytes(self.model.device)
+        sharing = self.num_processes if self.model.device.type == "cpu" else 1
+        return free is not None and fed * self.bytes_per_token > USABLE * free / sharing
+
+    @cached_property
+    def bytes_per_token(self) -> float:
+        """Bytes that one token keeps for backward, measured on a few."""
+        layout = self.layout(probe(self.model.causal.config.get_text_config().vocab_size)[0])
+        weights = list(self.model.network.parameters())
+        devices = [self.model.device] if self.model.device.type == "cuda" else []
+        # Dropout draws: a resumed run measures at another step, and must see the numbers that the unbroken one saw.
+        with torch.random.fork_rng(devices), training_mode(self.model, False):
+            return kept_bytes(lambda: self.forward.outputs(layout), weights) / layout.fed
+
+    @cached_property
+    def _cost(self) -> Cost:
+        return Cost.of(self.model.causal, self.forward.attention_path)

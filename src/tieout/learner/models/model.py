@@ -1,0 +1,191 @@
+"""A loaded model: its network, adapters, heads and reference, and whether it can share prompts between completions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from ...chat.template import Chat
+from ...errors import InputError
+from ..prefix.attention import NAME
+from .adapters import POLICY, REFERENCE, REWARD, add_frozen, tuner_layers, using
+from .architecture import context, head_of, text_config
+from .names import portable, resolve
+from .output_head import Head
+from .peft import PeftModel
+from .scalar_head import ScalarHead, adapter_score
+
+
+@dataclass(eq=False)
+class Model:
+    """A network, its tokenizer, and how to reach its frozen reference."""
+
+    network: Any
+    """The transformers model, or PEFT's wrapper around it."""
+    tokenizer: Any
+    name: str
+    """Hub id or folder of the base."""
+    reference_network: Any = None
+    """Full fine-tuning only: a frozen copy of the network at step 0."""
+    reference_moved: bool = False
+    """Whether the reference was refreshed: it is then no longer what the model was loaded with."""
+    score: ScalarHead | None = None
+    """One number a sequence: the network is a reward model, or has one's frozen adapter beside its own."""
+    value: ScalarHead | None = None
+    """One number a token: PPO's expected return."""
+
+    @property
+    def causal(self) -> PreTrainedModel:
+        """The transformers model, without PEFT's wrapper."""
+        return self.network.get_base_model() if isinstance(self.network, PeftModel) else self.network
+
+    @cached_property
+    def chat(self) -> Chat:
+        """Tokens to text and back, with the stop tokens that the model's generation config adds."""
+        stops = getattr(self.causal.generation_config, "eos_token_id", None)
+        return Chat(
+            self.tokenizer, tuple(stops) if isinstance(stops, list) else () if stops is None else (stops,)
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    @property
+    def context(self) -> int:
+        """The longest sequence the model was built for, in tokens."""
+        return context(text_config(self.causal))
+
+    @property
+    def head(self) -> Head:
+        """The output layer."""
+        return head_of(self.causal)
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Name -> every parameter that takes a gradient."""
+        heads = {"score_head": self.score, "value_head": self.value}
+        named = dict(self.network.named_parameters())
+        for name, head in heads.items():
+            named |= {f"{name}.{n}": p for n, p in head.linear.named_parameters()} if head else {}
+        return {name: p for name, p in named.items() if p.requires_grad}
+
+    @property
+    def only_scores(self) -> bool:
+        """Whether the network is a reward model: what its output layer says of tokens means nothing."""
+        return self.score is not None and self.score.adapter is None
+
+    def add_reward(self, folder: Path) -> None:
+        """Put a reward model's adapter beside the policy's, frozen: one base serves both.
+
+        ValueError: the folder holds no adapter with a score head, or one of another base.
+        """
+        if not isinstance(self.network, PeftModel):
+            raise InputError(
+                "full fine-tuning changes the base that the reward model needs: train an adapter"
+            )
+        base, _, own = resolve(str(folder))
+        if own is None or portable(base) != portable(self.name):
+            raise InputError(
+                f"{folder} is no adapter of {portable(self.name)}, but of {portable(base)}; "
+                "use it as a reward function: tieout.rewards.library.reward_model.reward_model"
+            )
+        tensors = adapter_score(own)
+        if tensors is None:
+            raise InputError(
+                f"the adapter in {folder} has no score head; train it with `tieout train reward_model`"
+            )
+        add_frozen(self.network, own, REWARD)
+        self.score = ScalarHead.of(tensors, self.device, REWARD)
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether `as_reference` gives one: always with an adapter."""
+        return self.reference_network is not None or isinstance(self.network, PeftModel)
+
+    @contextmanager
+    def as_reference(self) -> Iterator[PreTrainedModel]:
+        """The policy at step 0: the adapter off, the frozen copy of the adapter it started from, or a frozen copy."""
+        if self.reference_network is not None:
+            yield self.reference_network
+        elif not isinstance(self.network, PeftModel):
+            raise InputError(
+                "full fine-tuning keeps no reference unless asked: load the model with keep_reference=True"
+            )
+        elif REFERENCE in self.network.peft_config:
+            with using(self.network, REFERENCE):
+                yield self.causal
+        else:
+            with self.network.disable_adapter():
+                yield self.causal
+
+    @contextmanager
+    def merged(self) -> Iterator[PreTrainedModel]:
+        """The policy with its adapter folded into a copy of the weights; the originals come back untouched.
+
+        An adapter on anything but a plain linear layer (a mixture's experts, 4-bit weights) stays beside it.
+        """
+        layers = tuner_layers(self.network)
+        if not all(type(layer.get_base_layer()) is nn.Linear for layer in layers):
+            layers = []
+        originals = [(layer, layer.get_base_layer(), layer.get_base_layer().weight) for layer in layers]
+        try:
+            with torch.no_grad():
+                for layer, base, weight in originals:
+                    # A new parameter, not new data: an embedding tied to this one keeps its own.
+                    base.weight = nn.Parameter(weight.clone(), requires_grad=False)
+                    layer.merge(adapter_names=[POLICY])
+            yield self.causal
+        finally:
+            for layer, base, weight in originals:
+                base.weight = weight
+                layer.merged_adapters.clear()
+
+
+FULL_ATTENTION = {"full_attention", "sliding_attention"}
+
+
+def why_not_packed(model: Model) -> str | None:
+    """None if the completions of a group may share their prompt in this model, else the reason."""
+    if reason := why_not_shared(model):
+        return reason
+    if _dropout(model):
+        return "the adapter's dropout is above 0: copies of a prompt would differ"
+    return None
+
+
+def why_not_shared(model: Model) -> str | None:
+    """The same without dropout, as in sampling: what the architecture itself says."""
+    config = text_config(model.causal)
+    other = {kind for kind in getattr(config, "layer_types", None) or [] if kind not in FULL_ATTENTION}
+    if other:
+        return f"it has layers of type {', '.join(sorted(other))}, which carry state across the row"
+    state = [
+        n for n, m in model.causal.named_modules() if isinstance(m, (nn.Conv1d, nn.RNNBase)) or _is_mamba(m)
+    ]
+    if state:
+        return f"it has recurrent or convolution layers ({state[0]}), which carry state across the row"
+    if getattr(config, "alibi", False) or config.model_type in {"bloom", "mpt", "falcon_h1"}:
+        return "its positions are distances along the row (ALiBi)"
+    if getattr(config, "kv_lora_rank", None):
+        return "its keys and values have heads of different sizes (multi-head latent attention)"
+    if config._attn_implementation != NAME:
+        return f"its architecture brings its own attention ({config._attn_implementation})"
+    return None
+
+
+def _is_mamba(module: nn.Module) -> bool:
+    return "mamba" in type(module).__name__.lower()
+
+
+def _dropout(model: Model) -> bool:
+    if not isinstance(model.network, PeftModel):
+        return False
+    return any(config.lora_dropout > 0 for config in model.network.peft_config.values())
