@@ -22,29 +22,28 @@ CHAT_TEMPLATE = (
 CONTEXT = 2048
 
 # What `make quick` runs, and what runs again under another capability of the processor; new files join by their folder.
-QUICK = {
-    "chat",
-    "config",
-    "evidence",
-    "losses",
-    "rewards",
-    "storage",
-    "tasks",
-    "test_advantages.py",
-    "test_batch.py",
+FOLDERS = {
+    "quick": {"chat", "config", "evidence", "losses", "rewards", "storage", "tasks"}
+    | {f"test_{name}.py" for name in ("advantages", "batch", "groups", "house", "method_pages", "rows")},
+    "kernels": {"learner", "losses", "samplers", "test_batch.py"},
 }
-QUICK |= {"test_docs.py", "test_groups.py", "test_house.py", "test_method_pages.py", "test_rows.py"}
-KERNELS = {"learner", "losses", "samplers", "test_batch.py"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by the folder, or the file, that they stand in."""
     for item in items:
         place = item.path.relative_to(Path(__file__).parent).parts[0]
-        if place in QUICK:
-            item.add_marker("quick")
-        if place in KERNELS:
-            item.add_marker("kernels")
+        for mark, places in FOLDERS.items():
+            if place in places:
+                item.add_marker(mark)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Skip importing what `-m quick` or `-m kernels` would deselect."""
+    places = FOLDERS.get(config.option.markexpr)
+    if places is None or collection_path.parent != Path(__file__).parent:
+        return None
+    return None if collection_path.name in places else True
 
 
 def make_tokenizer(chat_template: str | None = CHAT_TEMPLATE, extra_special: tuple[str, ...] = ()) -> Any:
