@@ -31,7 +31,18 @@ def run(*command: str | Path, folder: Path) -> str:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from this tree."""
     folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT, folder=folder)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        folder,
+        ROOT,
+        folder=folder,
+    )
     (found,) = folder.glob("*.whl")
     return found
 
@@ -41,7 +52,15 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the programs of a new environment in which nothing but the wheel was installed."""
     folder = tmp_path_factory.mktemp("environment")
     run(sys.executable, "-m", "venv", folder / "venv", folder=folder)
-    install = [folder / "venv" / "bin" / "python", "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt"]
+    install = [
+        folder / "venv" / "bin" / "python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "-c",
+        ROOT / "constraints.txt",
+    ]
     run(*install, "torch", folder=folder)  # first, so that a build for the CPU is not replaced
     run(*install, wheel, folder=folder)
     return folder / "venv" / "bin"
@@ -53,7 +72,9 @@ def test_the_wheel_has_every_file_of_the_package_and_nothing_else(wheel: Path) -
         inside = {name for name in archive.namelist() if ".dist-info/" not in name}
     source = ROOT / "src"
     made = {"__pycache__"}
-    files = {p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file() and not made & {*p.parts}}
+    files = {
+        p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file() and not made & {*p.parts}
+    }
     assert inside == files
     for kind in (".safetensors", ".yaml", ".jinja", "py.typed"):
         assert any(name.endswith(kind) for name in inside), f"no {kind} in the wheel"
