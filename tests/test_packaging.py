@@ -49,9 +49,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the programs of a new environment in which nothing but the wheel was installed."""
+    """The programs of a new environment with nothing but the wheel in it; TIEOUT_TEST_PYTHON: of another Python."""
     folder = tmp_path_factory.mktemp("environment")
-    run(sys.executable, "-m", "venv", folder / "venv", folder=folder)
+    python = os.environ.get("TIEOUT_TEST_PYTHON", sys.executable)
+    run(python, "-m", "venv", folder / "venv", folder=folder)
     install = [
         folder / "venv" / "bin" / "python",
         "-m",
