@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tieout.rows import Rows, RowsError, check_rows, data_hash, read_rows, write_jsonl
+from tieout.rows import Rows, RowsError, check_rows, data_hash, read_rows
+from tieout.storage.jsonl import write_jsonl
 
 JSON = st.recursive(
     st.none()

@@ -12,9 +12,10 @@ from tieout.learner import AdapterConfig, Learner
 from tieout.learner.checkpoint import save_adapter
 from tieout.methods import GRPO, RewardModel
 from tieout.rewards.library.reward_model import SharedReward
-from tieout.rows import RowsError, read_rows, write_jsonl
+from tieout.rows import RowsError, read_rows
 from tieout.samplers.local.sampler import LocalSampler
 from tieout.source import Source
+from tieout.storage.jsonl import write_jsonl
 from tieout.training.loop import train
 from tieout.training.refresh import Refresh, by_file, by_reward, refreshing, score_range
 from tieout.types import Group

@@ -1,17 +1,15 @@
-"""Rows of data: read them, check that they fit a method, hash them, write them."""
+"""Rows of data: read them, check that they fit a method, hash them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ..storage.atomic import write_atomic
+from ..storage.jsonl import as_json
 from ..types import Row
 from .checks import KINDS, Kind, check_rows
 from .json_files import read_json
@@ -28,7 +26,6 @@ __all__ = [
     "place",
     "raise_problems",
     "read_rows",
-    "write_jsonl",
 ]
 
 _READERS: dict[str, Callable[[Path], Rows]] = {
@@ -95,33 +92,10 @@ def _in_memory(source: Any) -> Rows:
     return Rows(rows)
 
 
-def _as_json(value: Any) -> Any:
-    """What Parquet and datasets hold beyond JSON; only values whose text is the same everywhere."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    if isinstance(value, timedelta | Decimal):
-        return str(value)
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, tuple):
-        return list(value)
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"{value!r} ({type(value).__name__}) cannot be written as JSON")
-
-
 def data_hash(rows: Iterable[Row]) -> str:
     """SHA-256 over the rows in their order, whatever the order of their keys."""
     digest = hashlib.sha256()
     for row in rows:
-        text = json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_as_json)
+        text = json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=as_json)
         digest.update(text.encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()
-
-
-def write_jsonl(path: str | Path, rows: Iterable[Row]) -> None:
-    """One JSON object a line, atomically: the old file stays until the new one is whole."""
-    lines = [json.dumps(row, ensure_ascii=False, allow_nan=False, default=_as_json) for row in rows]
-    write_atomic(path, "".join(f"{line}\n" for line in lines).encode())

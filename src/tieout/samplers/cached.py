@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ..storage.atomic import fingerprint
+from ..storage.atomic import fingerprint, sync
+from ..storage.jsonl import append_jsonl
 from ..types import Prompt
 from . import Sampler, SamplingParams
 from .api import IncompleteError
@@ -21,19 +21,17 @@ class CachedSampler:
         """
         Args:
             sampler: asked what the file does not know.
-            path: JSON lines of {"key", "completion"}; made if it is not there. A torn last line is dropped.
+            path: JSON lines of {"key", "completion"}; made if it is not there. A torn last line is left out,
+                and dropped by the next write.
             name: of the model; another name is another question.
         """
         self.sampler, self.path, self.name = sampler, path, name
         self.hits = self.misses = 0
         self._known: dict[str, str] = {}
         if path.exists():
-            text = path.read_text(encoding="utf-8")
-            for line in text.split("\n")[:-1]:
+            for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
                 row = json.loads(line)
                 self._known[row["key"]] = row["completion"]
-            if not text.endswith("\n"):
-                path.write_text("".join(line + "\n" for line in text.split("\n")[:-1]), encoding="utf-8")
 
     def complete(self, prompts: Sequence[Prompt], params: SamplingParams) -> list[str]:
         """One completion per prompt. A prompt asked twice in one call is answered once unless it is sampled."""
@@ -61,12 +59,8 @@ class CachedSampler:
 
     def _keep(self, answers: dict[str, str]) -> None:
         self._known.update(answers)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a", encoding="utf-8") as file:
-            for key, text in answers.items():
-                file.write(json.dumps({"key": key, "completion": text}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_jsonl(self.path, [{"key": key, "completion": text} for key, text in answers.items()])
+        sync(self.path)
 
     def _key(self, prompt: Prompt, params: SamplingParams, index: int) -> str:
         """At temperature 0 the place in the call does not matter; above it, draw i is a question of its own."""

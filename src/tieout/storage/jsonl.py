@@ -1,12 +1,16 @@
-"""Evidence on disk: JSON lines with their line numbers, and files that are whole or absent."""
+"""JSON lines: read with their line numbers, written whole or appended line by line."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..errors import InputError
 from .atomic import write_atomic
@@ -17,9 +21,37 @@ def write_text(path: Path, text: str) -> None:
     write_atomic(path, text.encode("utf-8", "backslashreplace"))
 
 
-def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    """One JSON value a line, as readable as UTF-8 allows."""
-    write_text(path, "".join(_line(row) + "\n" for row in rows))
+def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
+    """One JSON value per line, as readable as UTF-8 allows, atomically: the old file stays until the new one is whole.
+
+    ValueError, TypeError: NaN or inf, or a value that JSON cannot say (see `as_json`).
+    """
+    write_atomic(path, "".join(_line(row) for row in rows).encode())
+
+
+def append_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    """Add lines to a log. NaN and inf become null; a line torn by a crash or a full disk is dropped first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b") as file:
+        _drop_torn_line(file)
+        file.write("".join(_line(_finite(row)) for row in rows).encode())
+
+
+def as_json(value: Any) -> Any:
+    """What Parquet, datasets and numpy hold beyond JSON; only values whose text is the same everywhere."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta | Decimal):
+        return str(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, tuple):
+        return list(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{value!r} ({type(value).__name__}) cannot be written as JSON")
 
 
 def read_json(path: Path) -> Any:
@@ -60,12 +92,33 @@ def sha256_text(text: str) -> str:
 
 
 def _line(row: Any) -> str:
-    text = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(row, ensure_ascii=False, allow_nan=False, default=as_json)
     try:
         text.encode("utf-8")
-    except UnicodeEncodeError:
-        return json.dumps(row, allow_nan=False)
-    return text
+    except UnicodeEncodeError:  # half a surrogate pair
+        text = json.dumps(row, allow_nan=False, default=as_json)
+    return text + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """NaN and inf become null: a metric that cannot be computed must not break the log's JSON."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _drop_torn_line(file: BinaryIO) -> None:
+    """Cut a file after its last newline."""
+    if not file.seek(0, os.SEEK_END):
+        return
+    file.seek(-1, os.SEEK_END)
+    if file.read(1) != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _read(path: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import math
 import os
 import platform
 import shutil
@@ -20,6 +19,7 @@ from ..config.plain import to_plain
 from ..errors import InputError
 from .atomic import write_json
 from .identity import as_stored, differences, refuse_changes
+from .jsonl import append_jsonl
 from .machine import environment, launched
 
 
@@ -29,17 +29,6 @@ class RunFolderError(InputError):
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _finite(value: Any) -> Any:
-    """NaN and inf become null: a metric that cannot be computed must not break the log's JSON."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return value
 
 
 @dataclass(frozen=True)
@@ -107,7 +96,6 @@ class RunFolder:
         self.path = Path(path)
         self.leads = launched()[0] == 0
         self._lock: int | None = None
-        self._mended: set[Path] = set()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self.path, prefix=".probe"):
@@ -188,23 +176,6 @@ class RunFolder:
             write_json(self.path / path, value)
 
     def append_jsonl(self, path: str, row: Mapping[str, Any]) -> None:
-        """Add one line to a log. NaN and inf become null; a line torn by a crash or a full disk is dropped first."""
-        if not self.leads:
-            return
-        file_path = self.path / path
-        file_path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps(_finite(to_plain(row)), ensure_ascii=False) + "\n"
-        with open(file_path, "ab") as file:
-            if file_path not in self._mended:
-                _drop_torn_line(file_path)
-            self._mended.discard(file_path)  # until the line is written whole
-            file.write(line.encode())
-        self._mended.add(file_path)
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Cut a file after its last newline."""
-    with open(path, "r+b") as file:
-        data = file.read()
-        if data and not data.endswith(b"\n"):
-            file.truncate(data.rfind(b"\n") + 1)
+        """Add one line to a log, see `jsonl.append_jsonl`; `path` is inside the run folder."""
+        if self.leads:
+            append_jsonl(self.path / path, [to_plain(row)])

@@ -16,9 +16,10 @@ from ..learner import AdapterConfig, Learner, load
 from ..learner.checkpoint import save_adapter
 from ..methods import RewardModel
 from ..rewards.scoring.runner import Encode, score
-from ..rows import check_rows, read_rows, write_jsonl
+from ..rows import check_rows, read_rows
 from ..samplers import SamplingParams
 from ..source import Source
+from ..storage.jsonl import write_jsonl
 from ..tasks import Task
 from ..types import Group, Reward, Row
 from .loop import train

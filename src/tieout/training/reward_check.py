@@ -9,9 +9,9 @@ from rich.console import Console
 
 from ..groups import ranked_pairs
 from ..learner import Learner
-from ..rows import write_jsonl
 from ..source import Source
 from ..storage.atomic import write_json
+from ..storage.jsonl import write_jsonl
 from ..types import Group, Row
 from ..vetting.calibrate import Calibration, calibrate
 

@@ -10,11 +10,12 @@ from statistics import fmean
 from ...errors import InputError
 from ...groups import best_and_worst
 from ...rewards.scoring.runner import score
-from ...rows import read_rows, write_jsonl
+from ...rows import read_rows
 from ...samplers import SamplingParams
 from ...samplers.local.sampler import LocalSampler
 from ...source import Source
 from ...storage.atomic import fingerprint
+from ...storage.jsonl import write_jsonl
 from ...training.build import open_model
 from ...training.progress import bar
 from ...training.spec import adapter_digest
