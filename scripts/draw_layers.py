@@ -29,27 +29,29 @@ def layers() -> list[list[str]]:
     return [[name for name in names if name != "__main__"] for names in ast.literal_eval(found)]
 
 
+def title(name: str) -> str:
+    """A folder or a file."""
+    return f"{name}/" if (ROOT / "src" / "tieout" / name).is_dir() else f"{name}.py"
+
+
 def within(name: str) -> str:
-    """The folders of a room, or that it is a file."""
-    room = ROOT / "src" / "tieout" / name
-    if not room.is_dir():
-        return f"{name}.py"
-    return " · ".join(sorted(p.parent.name for p in room.glob("*/__init__.py"))) or f"{name}/"
+    """The folders of a folder."""
+    return " · ".join(sorted(p.parent.name for p in (ROOT / "src" / "tieout" / name).glob("*/__init__.py")))
 
 
 def box(name: str, x: float, y: float, width: float) -> str:
-    """A room as a rectangle with its name and what is in it."""
-    middle = x + width / 2
+    """A room as a rectangle with its name and its folders."""
+    middle, folders = x + width / 2, within(name)
     return (
         f'<rect x="{x:.0f}" y="{y:.0f}" width="{width:.0f}" height="{BOX}"/>'
-        f'<text x="{middle:.0f}" y="{y + 20:.0f}">{name}</text>'
-        f'<text class="within" x="{middle:.0f}" y="{y + 36:.0f}">{within(name)}</text>'
+        f'<text x="{middle:.0f}" y="{y + (20 if folders else 28):.0f}">{title(name)}</text>'
+        f'<text class="within" x="{middle:.0f}" y="{y + 36:.0f}">{folders}</text>'
     )
 
 
 def row(names: list[str], y: float) -> str:
     """The rooms of one layer, each as wide as its text needs, spread over the width."""
-    need = [max(8.5 * len(name), 6.2 * len(within(name))) + 12 for name in names]
+    need = [max(8.5 * len(title(name)), 6.2 * len(within(name))) + 12 for name in names]
     spare = (WIDTH - GAP * (len(names) - 1) - sum(need)) / len(names)
     x, boxes = 0.0, []
     for name, least in zip(names, need, strict=True):
