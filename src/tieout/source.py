@@ -6,6 +6,7 @@ follow from (seed, position). A run resumed at the same position sees the same d
 
 from __future__ import annotations
 
+import copy
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -52,6 +53,8 @@ class Source:
     def __post_init__(self) -> None:
         self._reason = ""
         self._before = Counter[str]()  # of some batches before this: a small one alone says little
+        self._held_out: Sequence[Row] | None = None
+        self._cached: tuple[int, list[int]] | None = None
         self.rows = self.task.rows(self.split)
         if not self.rows:
             raise InputError(f"task {self.task.name!r} has no rows in split {self.split!r}")
@@ -109,18 +112,31 @@ class Source:
                 raise InputError(f"task {self.task.name!r}: a pass over all rows gave no group worth keeping")
             yield batch
 
+    def over(self, held_out: Sequence[Row]) -> Source:
+        """A source that gives held-out rows, in their order, and leaves this one as it is.
+
+        Its `rows` are still the training rows: what a method counts in them, such as the weights of classes, is the
+        same in an evaluation.
+        """
+        other = copy.copy(self)
+        other._held_out, other.shuffle, other.position = held_out, False, 0
+        other.counts, other.sampled_scores, other._before, other._reason = Counter(), [], Counter(), ""
+        other._cached = None
+        return other
+
     def take(self, count: int) -> list[Row]:
         """The next rows."""
+        rows = self.rows if self._held_out is None else self._held_out
         result = []
         for _ in range(count):
-            epoch, index = divmod(self.position, len(self.rows))
-            result.append(self.rows[self._order(epoch)[index]])
+            epoch, index = divmod(self.position, len(rows))
+            result.append(rows[self._order(epoch, len(rows))[index]])
             self.position += 1
         return result
 
-    def _order(self, epoch: int) -> list[int]:
-        if getattr(self, "_cached", (None,))[0] != epoch:
-            order = list(range(len(self.rows)))
+    def _order(self, epoch: int, count: int) -> list[int]:
+        if self._cached is None or self._cached[0] != epoch:
+            order = list(range(count))
             if self.shuffle:
                 random.Random(f"{self.seed}/{epoch}").shuffle(order)
             self._cached = (epoch, order)

@@ -28,7 +28,8 @@ class Options:
     """Rows: prompt and completion (sft), prompt, chosen and rejected (dpo, orpo, cpo, simpo, reward_model), prompt,
     completions and scores (reward_model), prompt, completion and label (kto), prompt and columns (what samples)."""
     held_out: Path | None = None
-    """Rows that a reward model is measured on; left out: a tenth of the data, which is then not trained on."""
+    """Rows to evaluate on while training, of the same kind as data. A reward model is measured on them at the end, too;
+    left out for it: a tenth of the data, which is then not trained on."""
     task: str | None = None
     """Instead of data: a task's name, or FILE.py:attribute."""
     reward: str | None = None
@@ -106,6 +107,12 @@ def train(name: str, parsed: Any) -> None:
         spec = TrainSpec(model=options.model, seed=options.seed, **parts)
         digest = data_hash(task.rows("train"))
         check_model(options.model, {"train": task.rows("train")}, parsed.method.needs.max_new_tokens)
+        if (
+            options.held_out is not None
+            and not spec.evaluation.eval_steps
+            and spec.method.needs.rows != "ranking"
+        ):
+            raise InputError("--held-out is evaluated every --eval-steps steps; give both, or neither")
         asked = {"task": options.task, "reward": options.reward}
         folder.record({**identity(spec), **asked}, {"train": digest}, spec.placement)
         adapter = fit(folder, name, spec, task, console, digest)
@@ -141,12 +148,10 @@ def rows_for(name: str, options: Options) -> Any:
             raise InputError(
                 f"{name} needs rows that tasks do not have: give --data with {COLUMNS[KINDS[name]]}"
             )
-        return load_task(options.task)
+        return _with_held_out(load_task(options.task), options, KINDS.get(name, "prompt"))
     assert options.data is not None
     kind: Any = KINDS.get(name, "prompt")
     rows: Sequence[Any] = check_rows(read_rows(options.data), kind, str(options.data))
-    if options.held_out is not None and kind != "ranking":
-        raise InputError(f"--held-out is for reward_model; {name} is measured by `tieout eval`")
     if kind == "ranking":
         if options.held_out is not None:
             test: Sequence[Any] = check_rows(read_rows(options.held_out), kind, str(options.held_out))
@@ -159,4 +164,18 @@ def rows_for(name: str, options: Options) -> Any:
             raise InputError(f"{name} needs a reward: give --reward NAME or FILE.py:function")
         reward = load_reward(options.reward)
         check_reward(reward, [c for c in rows[0] if all(c in row for row in rows)])
-    return Task(options.data.name, lambda split: rows if split == "train" else [], reward)
+    task = Task(options.data.name, lambda split: rows if split == "train" else [], reward)
+    return _with_held_out(task, options, kind)
+
+
+def _with_held_out(task: Any, options: Options, kind: Any) -> Any:
+    """The task with the rows of --held-out as its split `validation`."""
+    from ..rewards.scoring.runner import check_reward
+    from ..rows import check_rows, read_rows
+
+    if options.held_out is None:
+        return task
+    rows = check_rows(read_rows(options.held_out), kind, str(options.held_out))
+    if kind == "prompt" and task.reward is not None:
+        check_reward(task.reward, [c for c in rows[0] if all(c in row for row in rows)])
+    return dataclasses.replace(task, rows=lambda split: rows if split == "validation" else task.rows(split))

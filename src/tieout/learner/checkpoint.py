@@ -6,7 +6,7 @@ import errno
 import json
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,10 @@ class Checkpoints:
     keep: int = 2
     """Older ones are deleted."""
 
-    def save(self, learner: Learner, state: Mapping[str, Any]) -> Path:
+    def save(self, learner: Learner, state: Mapping[str, Any], pinned: Collection[int] = ()) -> Path:
         """Weights, optimizer, random state of every rank and `state` (plain values), atomically.
+
+        Checkpoints of the `pinned` steps, such as the best one, are never deleted for their age.
 
         OSError: it could not be written, for a full disk or whatever else; the earlier ones are as they were.
         """
@@ -48,18 +50,25 @@ class Checkpoints:
             **state,
             "random": processes.gather(randomness.state(learner.model.device)),
         }
-        target = self.folder / f"step-{learner.step:06d}"
-        processes.first(lambda: self._write(target, _tensors(learner), plain))
+        target = self._folder(learner.step)
+        processes.first(lambda: self._write(target, _tensors(learner), plain, pinned))
         return target
 
-    def _write(self, target: Path, tensors: Mapping[str, torch.Tensor], plain: Mapping[str, Any]) -> None:
+    def _write(
+        self,
+        target: Path,
+        tensors: Mapping[str, torch.Tensor],
+        plain: Mapping[str, Any],
+        pinned: Collection[int],
+    ) -> None:
         for dead in self.folder.glob(".step-*"):  # of a process that was killed inside a save
             shutil.rmtree(dead, ignore_errors=True)
         with _complaining(self.folder), appearing(target) as aside:
             save_file(dict(tensors), aside / "state.safetensors")
             (aside / "state.json").write_text(json.dumps(plain), encoding="utf-8")
         for old in self._all()[: -self.keep]:
-            shutil.rmtree(old)
+            if _step(old) not in pinned:
+                shutil.rmtree(old)
 
     def newest(self, before: int | None = None) -> Path | None:
         """The newest checkpoint (of a step before that one) that verifies; damaged ones are skipped with a warning."""
@@ -87,8 +96,37 @@ class Checkpoints:
 
     def load(self, learner: Learner, state: Mapping[str, Any]) -> None:
         """Put the checkpoint with this plain state into the learner. ValueError: it is of another model."""
-        folder = self.folder / f"step-{state['step']:06d}"
+        folder = self._folder(state["step"])
         tensors = load_file(folder / "state.safetensors")
+        self._load_weights(learner, tensors, folder)
+        _load_optimizer(learner, tensors, folder)
+        if moved := {
+            n.removeprefix("reference/"): x for n, x in tensors.items() if n.startswith("reference/")
+        }:
+            set_reference(learner.model, moved)
+        learner.step, learner.skipped_updates = state["step"], state["skipped_updates"]
+        learner.memory = dict(state.get("memory", {}))
+        known = state["random"]
+        if len(known) != learner.processes.count:
+            warnings.warn(
+                f"{folder} was saved by {len(known)} processes, and is resumed by {learner.processes.count}: the same "
+                "data and the same steps, but not bit for bit the same numbers",
+                stacklevel=2,
+            )
+        randomness.restore(known[min(learner.processes.rank, len(known) - 1)], learner.model.device)
+
+    def load_weights(self, learner: Learner, step: int) -> None:
+        """Put the weights of one checkpoint, and nothing else of it, into the learner. OSError: it is damaged."""
+        folder = self._folder(step)
+        if not learner.processes.first(lambda: verifies(folder)):
+            raise OSError(errno.EIO, "is damaged or missing", str(folder))
+        self._load_weights(learner, load_file(folder / "state.safetensors"), folder)
+
+    def _folder(self, step: int) -> Path:
+        return self.folder / f"step-{step:06d}"
+
+    @staticmethod
+    def _load_weights(learner: Learner, tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
         trained = learner.model.trained()
         saved = {name.removeprefix("weight/"): x for name, x in tensors.items() if name.startswith("weight/")}
         if saved.keys() != trained.keys():
@@ -100,21 +138,6 @@ class Checkpoints:
                     shapes = f"was {list(saved[name].shape)}, is {list(parameter.shape)}"
                     raise InputError(f"{folder} holds {name} in another shape: {shapes}")
                 parameter.copy_(saved[name])
-        _load_optimizer(learner, tensors, folder)
-        if moved := {
-            n.removeprefix("reference/"): x for n, x in tensors.items() if n.startswith("reference/")
-        }:
-            set_reference(learner.model, moved)
-        learner.step, learner.skipped_updates = state["step"], state["skipped_updates"]
-        learner.memory = dict(state.get("memory", {}))
-        known = state["random"]
-        if len(known) != learner.processes.count:
-            warnings.warn(
-                f"{folder} was saved by {len(known)} processes, and goes on with {learner.processes.count}: the same "
-                "data and the same steps, but not bit for bit the same numbers",
-                stacklevel=2,
-            )
-        randomness.restore(known[min(learner.processes.rank, len(known) - 1)], learner.model.device)
 
     def discard(self, after: int) -> None:
         """Delete the checkpoints of later steps."""

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
+from ..learner import Learner
 from ..learner.checkpoint import Checkpoints, save_adapter
 from ..learner.parallel.processes import join
 from ..rewards import load_reward
-from ..rewards.scoring.outcomes import reward_name
 from ..rewards.scoring.runner import check_call
-from ..rows import data_hash
 from ..samplers.staleness import StalenessCheck
 from ..shipping.reload_check import observe
+from ..source import Source
 from ..storage.atomic import write_json
-from ..storage.identity import differences, refuse_changes
 from ..storage.runfolder import RunFolder, Stage
 from ..tasks import Task
+from ..types import Row
 from .alarms import Adjustments
 from .build import prepare, under_deadline
+from .evaluation import Evaluation
 from .guards import watch
 from .log import TrainLog
 from .loop import train
@@ -29,7 +32,9 @@ from .monitors import DEFAULT, kl_to_reference, stop_on_divergence, stop_on_mism
 from .progress import bar
 from .reward_check import check_reward_model
 from .schedule import num_steps
-from .spec import TrainSpec, identity
+from .spec import TrainSpec
+from .stage import begin, known_as, rows_held_out
+from .trackers import Trackers
 
 BEHAVIOUR = "behaviour.json"
 """What the policy did on a few prompts while it was in memory: whatever is shipped must do the same."""
@@ -53,41 +58,94 @@ def fit(run: RunFolder, name: str, spec: TrainSpec, task: Task, console: Console
     Raises:
         InputError: the stage was begun with other values; the message lists what was and what is.
     """
-    ranks, where = join(), spec.placement
+    ranks = join()
     stage = run.stage(name)
-    known = _known(spec, task, data)
+    held_out = rows_held_out(spec, task, console)
+    known = known_as(spec, task, data, held_out)
     adapter = stage.path / "adapter"
     if ranks.first(lambda: stage.is_done(known)):
         console.print(f"[bold]{name}[/]  done before ({stage.info().get('steps')} steps)")
         return adapter
     console.print(f"[bold]{name}[/]")
-    ranks.first(lambda: _begin(stage, known))
+    ranks.first(lambda: begin(stage, known))
+    log = TrainLog(run, stage)
+    with ExitStack() as opened:
+        learner, source, evaluation = _train(run, stage, spec, task, console, held_out, known, log, opened)
+
+    def finish() -> None:
+        save_adapter(learner, adapter)
+        if learner.sharded:
+            console.print(f"  no {BEHAVIOUR}: this process holds only its part of the model")
+        elif learner.model.only_scores:
+            check_reward_model(learner, source, task.rows("test"), stage.path, console)
+        else:
+            rows = list(task.rows("test"))[:8] or list(task.rows("train"))[:8]
+            prompts = [row["prompt"] for row in rows]
+            seen = observe(learner.model, learner.model.chat, prompts, task.max_new_tokens)
+            write_json(stage.path / BEHAVIOUR, seen)
+        info: dict[str, Any] = {"steps": learner.step}
+        if evaluation is not None:
+            info["best"] = {"step": evaluation.best_step, evaluation.metric: evaluation.memory["best"]}
+        if lost := log.flush():
+            info["lost_log_lines"] = lost
+        stage.finish(known, **info)
+
+    ranks.first(finish)
+    return adapter
+
+
+def _train(
+    run: RunFolder,
+    stage: Stage,
+    spec: TrainSpec,
+    task: Task,
+    console: Console,
+    held_out: Sequence[Row],
+    known: dict[str, Any],
+    log: TrainLog,
+    opened: ExitStack,
+) -> tuple[Learner, Source, Evaluation | None]:
+    """Run the loop, with everything that watches it; what needs closing is left to `opened`."""
+    where, name = spec.placement, stage.path.name
     learner, source = prepare(spec, task)
-    gold = load_reward(spec.guards.gold) if spec.guards.gold and source.sampler is not None else None
+    samples = source.sampler is not None
+    gold = load_reward(spec.guards.gold) if spec.guards.gold and samples else None
     rewards = [r for r in (source.task.reward, gold) if r is not None]
-    if source.sampler is not None and source.task.scorer == "reward" and rewards:
+    if isinstance(source.sampler, StalenessCheck):
+        opened.callback(source.sampler.close)
+    if samples and source.task.scorer == "reward" and rewards:
         source.workers = under_deadline(rewards, where.reward_workers, where.reward_seconds, console)
+        if source.workers is not None:
+            opened.callback(source.workers.close)
         for reward in rewards:
             check_call(reward, source.rows, source.workers, encode=source.chat.encode)
-    steps = num_steps(spec.method, source)
-    monitors = [*DEFAULT, stop_on_divergence()]
-    if isinstance(source.sampler, StalenessCheck):
-        monitors.append(source.sampler.monitor)
-    log, adjustments = TrainLog(run, stage), Adjustments()
+    evaluation = None
+    if held_out:
+        limit = spec.method.needs.max_new_tokens
+        source.chat.check(held_out)
+        source.chat.check_lengths(held_out, learner.model.context, limit, "held-out")
+        evaluation = Evaluation(spec.evaluation, source, held_out, samples)
+    steps, adjustments = num_steps(spec.method, source), Adjustments()
 
     def say(step: int, reason: str) -> None:
         log.alarm(step, reason)
         console.print(f"  [yellow]alarm[/] at step {step}: {escape(reason)}", highlight=False)
 
-    if source.sampler is not None:
+    monitors = [*DEFAULT, stop_on_divergence()]
+    if isinstance(source.sampler, StalenessCheck):
+        monitors.append(source.sampler.monitor)
+    if samples:
         monitors.append(stop_on_mismatch())
         if learner.model.has_reference:
             monitors.append(kl_to_reference(learner))
         monitors += watch(spec.guards, gold, source.workers, adjustments, say)
+    trackers = Trackers(where.trackers, run.path / "trackers", run.path.resolve().name, name)
+    opened.callback(trackers.close)
     with bar(console, name, steps) as shown:
 
         def on_start(step: int) -> None:
             log.cut(step)
+            trackers.start(known, step)
             if step:
                 shown.at(step)
                 console.print(f"  resumed at step {step} of {steps}")
@@ -95,6 +153,7 @@ def fit(run: RunFolder, name: str, spec: TrainSpec, task: Task, console: Console
         def on_step(step: int, metrics: dict[str, float]) -> None:
             log.metrics(step, metrics)
             shown.at(step, metrics)
+            trackers.log(step, metrics)
 
         train(
             spec.method,
@@ -108,46 +167,23 @@ def fit(run: RunFolder, name: str, spec: TrainSpec, task: Task, console: Console
             on_step=on_step,
             on_start=on_start,
             adjustments=adjustments,
+            evaluation=evaluation,
             identity=known,
         )
-    if isinstance(source.sampler, StalenessCheck):
-        source.sampler.close()
-    if source.workers is not None:
-        source.workers.close()
-
-    def finish() -> None:
-        save_adapter(learner, adapter)
-        if learner.sharded:
-            console.print(f"  no {BEHAVIOUR}: this process holds only its part of the model")
-        elif learner.model.only_scores:
-            check_reward_model(learner, source, task.rows("test"), stage.path, console)
-        else:
-            rows = list(task.rows("test"))[:8] or list(task.rows("train"))[:8]
-            prompts = [row["prompt"] for row in rows]
-            seen = observe(learner.model, learner.model.chat, prompts, task.max_new_tokens)
-            write_json(stage.path / BEHAVIOUR, seen)
-        lost = log.flush()
-        stage.finish(known, steps=steps, **({"lost_log_lines": lost} if lost else {}))
-
-    ranks.first(finish)
-    return adapter
+    if evaluation is not None:
+        console.print(f"  {_outcome(evaluation, learner.step, steps)}", markup=False, highlight=False)
+    return learner, source, evaluation
 
 
-def _known(spec: TrainSpec, task: Task, data: str) -> dict[str, Any]:
-    """The identity of the stage: of the specification, with what it is trained on."""
-    scored_by = {"reward": reward_name(task.reward)} if task.reward is not None else {}
-    rows = task.rows("train")
-    trained_on = {"rows": len(rows), "sha256": data or data_hash(rows)}
-    return {**identity(spec), "task": task.name, **scored_by, "data": trained_on}
-
-
-MADE_BEFORE = ("start:", "data.")
-"""What an earlier stage decides, and no value that was given for this one."""
-
-
-def _begin(stage: Stage, known: dict[str, Any]) -> None:
-    """Keep what the stage has done so far, or clear it if an earlier stage has changed."""
-    if (was := stage.begun()) is not None:
-        lines = differences(was, known)
-        refuse_changes(lines if any(not line.startswith(MADE_BEFORE) for line in lines) else [], stage.path)
-    stage.begin(known)
+def _outcome(evaluation: Evaluation, step: int, steps: int) -> str:
+    best = evaluation.memory["best"]
+    if best is None:
+        return f"{evaluation.metric} was never measured"
+    said = f"best {evaluation.metric} {best:.4g} at step {evaluation.best_step}"
+    if evaluation.policy.keep_best:
+        said += ", whose weights are exported"
+    if evaluation.stopped and step < steps:
+        said += (
+            f"; stopped at step {step} of {steps}: no better in {evaluation.memory['not_better']} evaluations"
+        )
+    return said

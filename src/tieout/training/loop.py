@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from ..batch import Totals
-from ..errors import RollBack, StopTraining, TooManyErrors
+from ..errors import InputError, RollBack, StopTraining, TooManyErrors
 from ..learner import Learner
 from ..learner.checkpoint import Checkpoints
 from ..learner.parallel.processes import Processes
@@ -18,6 +18,7 @@ from ..source import Source
 from ..storage.identity import differences, refuse_changes
 from ..types import Group
 from .alarms.actions import Adjustments
+from .evaluation import Evaluation
 from .interrupts import interrupts
 from .monitors import Monitor, memory_of, recall
 from .provenance import provenance
@@ -37,9 +38,10 @@ def train(
     on_step: Callable[[int, dict[str, float]], None] | None = None,
     on_start: Callable[[int], None] | None = None,
     adjustments: Adjustments | None = None,
+    evaluation: Evaluation | None = None,
     identity: Mapping[str, Any] | None = None,
 ) -> None:
-    """Train until `steps` optimizer steps are done, going on from the newest checkpoint that verifies.
+    """Train until `steps` optimizer steps are done, resuming from the newest checkpoint that verifies.
 
     Interrupted (Ctrl-C, SIGTERM, or a monitor that stops the run), it finishes the step, saves and raises on; a second
     Ctrl-C ends it at once, and the newest checkpoint stays. With several processes, every rank calls this with the
@@ -62,6 +64,8 @@ def train(
             for metrics that is down ends no run.
         on_start: told how many steps are done already: 0, or where the run goes on.
         adjustments: what alarms may turn; saved with the weights.
+        evaluation: measures held-out rows; it may stop the run early, and have the weights of its best step put into
+            the learner at the end. What it remembers is saved with the weights, and so is its best step.
         identity: what the run is known by (`spec.identity`, with the data); read off the arguments if None.
 
     Raises:
@@ -72,6 +76,8 @@ def train(
     steps = steps or whole
     schedule, adjustments = schedule or Schedule(), adjustments or Adjustments()
     ranks = learner.processes
+    if evaluation and evaluation.policy.keep_best and not checkpoints:
+        raise InputError("keep_best: there are no checkpoints to keep; give a folder for them")
     made_of = identity or (provenance(method, source, learner, schedule) if checkpoints else {})
     if checkpoints and (state := checkpoints.peek(learner)) is not None:
         refuse_changes(differences(state.get("made_of", made_of), made_of), checkpoints.folder)
@@ -80,6 +86,10 @@ def train(
         adjustments.rate, adjustments.beta = state.get("adjustments", (1.0, 1.0))
         for monitor, memory in zip(monitors, state.get("monitors", ()), strict=False):
             recall(memory_of(monitor), memory)
+        if evaluation:
+            recall(evaluation.memory, state.get("evaluation", {}))
+    if evaluation and learner.step == 0:
+        evaluation.check(method, learner)
     if on_start:
         ranks.first(lambda: on_start(learner.step))
     if checkpoints:  # a resumed run reads what the unbroken one remembers
@@ -92,14 +102,16 @@ def train(
             known = {
                 "adjustments": [adjustments.rate, adjustments.beta],
                 "monitors": [memory_of(m) for m in monitors],
+                **({"evaluation": evaluation.memory} if evaluation else {}),
             }
-            checkpoints.save(learner, {"position": position, "made_of": made_of, **known})
+            pinned = {evaluation.best_step} if evaluation else set()
+            checkpoints.save(learner, {"position": position, "made_of": made_of, **known}, pinned)
             saved = learner.step
 
     groups_of = method.collect(source)
     position = source.position
     with interrupts() as asked_to_stop:
-        while learner.step < steps:
+        while learner.step < steps and not (evaluation and evaluation.stopped):
             started = time.perf_counter()
             if source.sampler is not None:
                 source.sampler.load(learner)
@@ -119,14 +131,18 @@ def train(
             if source.sampled_scores:
                 metrics["score"] = fmean(source.sampled_scores)
             metrics["collect_seconds"], metrics["update_seconds"] = collected - started, ended - collected
+            is_best = False
             try:
                 for monitor in monitors:
                     _watch(monitor, step, groups, metrics, ranks)
+                if evaluation and evaluation.due(step, steps):
+                    metrics |= evaluation.measure(method, learner)
+                    is_best = evaluation.judge(step, metrics)
             except StopTraining:
                 save()
                 raise
             except RollBack as alarmed:
-                metrics["rolled_back_to"] = _roll_back(learner, checkpoints, alarmed)
+                metrics["rolled_back_to"] = _roll_back(learner, checkpoints, alarmed, evaluation)
                 saved = (
                     0  # and save at once, or an interrupted run would go on from weights that were given up
                 )
@@ -140,11 +156,14 @@ def train(
                 due = ranks.any(save_steps(step))
             else:
                 due = save_steps > 0 and step % save_steps == 0
-            if stop or due:
+            if stop or due or is_best:
                 save()
             if stop:
                 raise KeyboardInterrupt
         save()
+    if evaluation and evaluation.policy.keep_best and evaluation.best_step not in (0, learner.step):
+        assert checkpoints is not None
+        checkpoints.load_weights(learner, evaluation.best_step)
 
 
 def learn(method: Method, groups: list[Group], learner: Learner) -> dict[str, float]:
@@ -198,7 +217,9 @@ def _watch(
         raise RollBack(reason, *before) if before else StopTraining(reason)
 
 
-def _roll_back(learner: Learner, checkpoints: Checkpoints | None, alarmed: RollBack) -> float:
+def _roll_back(
+    learner: Learner, checkpoints: Checkpoints | None, alarmed: RollBack, evaluation: Evaluation | None
+) -> float:
     """Put the newest checkpoint from before the trouble into the learner, which keeps counting; returns its step."""
     step = learner.step
     state = checkpoints.peek(learner, before=alarmed.before) if checkpoints else None
@@ -208,6 +229,8 @@ def _roll_back(learner: Learner, checkpoints: Checkpoints | None, alarmed: RollB
         )
     checkpoints.load(learner, state)
     learner.processes.first(lambda: checkpoints.discard(after=state["step"]))
+    if evaluation:  # a best step among those that were given up is none
+        recall(evaluation.memory, state.get("evaluation", {}))
     learner.step = step
     warnings.warn(f"{alarmed}; went back to the weights of step {state['step']}", stacklevel=2)
     return float(state["step"])

@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-SHOWN = ("loss", "score", "accuracy", "kl", "entropy", "length", "no_signal")
+SHOWN = ("loss", "score", "accuracy", "kl", "entropy", "length", "no_signal", "eval/loss", "eval/score")
 """Metrics beside the bar, where a method has them."""
 
 

@@ -14,6 +14,7 @@ from ..methods import Method
 from ..storage.identity import as_stored, folder_digest, known_model
 from .guards import Guards
 from .schedule import Schedule
+from .trackers import check_trackers
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Placement:
     name a server."""
 
     def __post_init__(self) -> None:
+        check_trackers(self.trackers)
         for name in ("reward_workers", "save_steps"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 0")

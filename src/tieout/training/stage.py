@@ -1,0 +1,52 @@
+"""Beginning or resuming the stage of a run that trains: its held-out rows, its identity, what is kept of before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from ..rewards.scoring.outcomes import reward_name
+from ..rows import data_hash
+from ..storage.identity import differences, refuse_changes
+from ..storage.runfolder import Stage
+from ..tasks import Task
+from ..types import Row
+from .evaluation import held_out_rows
+from .spec import TrainSpec, identity
+
+
+def rows_held_out(spec: TrainSpec, task: Task, console: Console) -> list[Row]:
+    """The rows that are evaluated on; none if nothing is."""
+    policy = spec.evaluation
+    if not policy.eval_steps:
+        return []
+    split, rows = held_out_rows(task, spec.method, policy)
+    if split == "test" and (policy.keep_best or policy.patience):
+        console.print(
+            "  the best step is chosen on the test rows: what they show of it afterwards is optimistic"
+        )
+    return rows
+
+
+def known_as(spec: TrainSpec, task: Task, data: str, held_out: Sequence[Row]) -> dict[str, Any]:
+    """The identity of the stage: of the specification, with what it is trained and evaluated on."""
+    scored_by = {"reward": reward_name(task.reward)} if task.reward is not None else {}
+    rows = task.rows("train")
+    seen: dict[str, Any] = {"rows": len(rows), "sha256": data or data_hash(rows)}
+    if held_out:
+        seen["held_out"] = data_hash(held_out)
+    return {**identity(spec), "task": task.name, **scored_by, "data": seen}
+
+
+MADE_BEFORE = ("start:", "data.")
+"""What an earlier stage decides, and no value that was given for this one."""
+
+
+def begin(stage: Stage, known: dict[str, Any]) -> None:
+    """Keep what the stage has done so far, or clear it if an earlier stage has changed."""
+    if (was := stage.begun()) is not None:
+        lines = differences(was, known)
+        refuse_changes(lines if any(not line.startswith(MADE_BEFORE) for line in lines) else [], stage.path)
+    stage.begin(known)
