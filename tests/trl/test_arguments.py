@@ -263,9 +263,9 @@ test_split_size: 0.25
     mixture.datasets[0].fraction, mixture.datasets[1].fraction = 2.0, 2.0
     assert trl.get_dataset(mixture)["train"]["text"] == ["a0", "a1", "b0", "b1"]
     mixture.datasets[1].fraction = None
-    with pytest.raises(ValueError, match="for all datasets, or for none"):
+    with pytest.raises(ValueError, match="either all datasets in the mixture or none"):
         trl.get_dataset(mixture)
-    with pytest.raises(ValueError, match="names no datasets"):
+    with pytest.raises(ValueError, match="No datasets were loaded"):
         trl.get_dataset(trl.DatasetMixtureConfig())
     assert isinstance(made, DatasetDict)
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from tieout.chat.messages import split
 from tieout.chat.template import Chat
+from tieout.chat.tokens import Limits
 from tieout.trl.collators import DataCollatorForCompletionOnlyLM
-from tieout.trl.conversion import extract_prompt
-from tieout.trl.data import TOKENS, Limits, Reader, prompts
-from tieout.trl.turns import split
+from tieout.trl.data import TOKENS, Reader, prompts
 
 ASK = {"role": "user", "content": "two?"}
 
@@ -209,9 +209,10 @@ def test_gaps_that_arrow_fills_and_columns_beside_pairs(reader: Reader) -> None:
         reader.labelled(rows)
 
 
-def test_where_one_text_begins_the_other_something_is_left_of_both() -> None:
+def test_where_one_text_begins_the_other_something_is_left_of_both(reader: Reader, chat: Chat) -> None:
     assert split(["yes sir", "yes"]) == ("ye", ["s sir", "s"])
-    assert extract_prompt({"chosen": "yes sir", "rejected": "yes"})["rejected"] == "s"
+    (row,) = reader.pairs([{"chosen": "yes sir", "rejected": "yes"}])
+    assert trained(chat, row, 1) == "s<|end|>"
 
 
 def test_a_call_of_a_tool_in_the_prompt_goes_through_the_template(new_tokenizer: Any) -> None:

@@ -141,7 +141,7 @@ def test_resuming_from_a_step_goes_on_from_that_one(trained: Callable[..., Any])
     folder = Path(trainer.args.output_dir)
     again = trl.SFTTrainer(trainer._model.name, trainer.args, ROWS, peft_config=LoraConfig(r=2))
     again.train(resume_from_checkpoint=str(folder / "checkpoint-2"))
-    assert len(again._losses) == 4
+    assert len(again.events.losses) == 4
     again = trl.SFTTrainer(trainer._model.name, trainer.args, ROWS, peft_config=LoraConfig(r=2))
     with pytest.raises(ValueError, match="no such checkpoint; found: step-000002, step-000004, step-000006"):
         again.train(resume_from_checkpoint=str(folder / "checkpoint-3"))
@@ -159,7 +159,7 @@ def test_a_checkpoint_of_an_epoch_or_of_a_callback_can_be_gone_on_from(trained: 
         assert [int(p.name.removeprefix("step-")) for p in kept] == sorted({*steps, 6})
         again = trl.SFTTrainer(trainer._model.name, trainer.args, ROWS, peft_config=LoraConfig(r=2))
         again.train(resume_from_checkpoint=str(folder / f"checkpoint-{steps[0]}"))
-        assert len(again._losses) == 6 - steps[0]
+        assert len(again.events.losses) == 6 - steps[0]
 
 
 def test_a_resumed_run_remembers_the_best_and_what_it_saw(trained: Callable[..., Any]) -> None:
@@ -199,9 +199,9 @@ def test_the_best_checkpoint_is_the_one_that_is_saved(trained: Callable[..., Any
         trained(**best)
     last = trained(**best, metric_for_best_model="eval_loss", save_total_limit=1)
     assert [p.name for p in tmp_path.glob("checkpoint-*")] == ["checkpoint-6"]
-    assert not last._judge({"eval_loss": math.nan})
+    assert not last.events.judge({"eval_loss": math.nan})
     last.state.best_metric = None
-    assert not last._judge({"eval_loss": math.nan}), "or nothing would be better than it ever after"
+    assert not last.events.judge({"eval_loss": math.nan}), "or nothing would be better than it ever after"
 
 
 def test_the_margin_of_an_evaluation_may_decide(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_rollouts_are_counted_as_trl_counts_them(
             num_generations=4, max_completion_length=12, max_steps=2, mask_truncated_completions=True,
         )  # fmt: skip
         seen: list[Sequence[Group]] = []
-        monkeypatch.setattr(trainer, "_record", lambda step, groups: seen.append(groups))
+        monkeypatch.setattr(trainer.events, "record", lambda step, groups: seen.append(groups))
         trainer.train()
         return [e for e in trainer.state.log_history if "reward" in e], seen
 
@@ -360,5 +360,5 @@ def test_tokens_are_counted_up_and_speeds_follow_from_the_time(trained: Callable
         (evaluation["eval_runtime"], evaluation["eval_steps_per_second"], 1),
     ]
     assert all(seconds * rate == pytest.approx(count) for seconds, rate, count in counts)
-    unsized = trainer._speed("eval", 0.0, itertools.chain())
+    unsized = trainer.events.speed("eval", 0.0, itertools.chain())
     assert list(unsized) == ["eval_runtime"]

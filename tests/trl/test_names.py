@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tieout import trl
 from tieout.trl import rewards
-from tieout.trl.legacy.absent import ABSENT
+from tieout.trl.older import ABSENT, HANDED_ON, handed_on
 
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 QUICK: dict[str, Any] = {"use_cpu": True, "report_to": "none", "disable_tqdm": True}
@@ -54,18 +55,24 @@ def test_what_is_not_there_says_what_to_use_instead() -> None:
         assert str(error.value) == f"tieout.trl has no {name!r}: {why}"
         assert not hasattr(trl, name)
         assert name not in trl.__all__
-    with (
-        pytest.raises(ImportError, match="cannot")
-        if False
-        else pytest.raises(ImportError, match="KTOTrainer learns")
-    ):
+    with pytest.raises(ImportError, match="KTOTrainer learns"):
         from tieout.trl import BCOTrainer  # noqa: F401
     with pytest.raises(ImportError, match="give them to SFTTrainer as they are"):
-        from tieout.trl import pack_dataset  # noqa: F401
+        from tieout.trl import ConstantLengthDataset  # noqa: F401
     with pytest.raises(AttributeError, match="no attribute 'DPOTrainr'; did you mean 'DPOTrainer'"):
         _ = trl.DPOTrainr
     with pytest.raises(ImportError, match="cannot import name 'nothing'"):
         from tieout.trl import nothing  # noqa: F401
+
+
+def test_functions_of_trl_are_its_own_or_say_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert trl.pack_dataset.__wrapped__ is importlib.import_module("trl").pack_dataset
+    rows = Dataset.from_dict({"input_ids": [[1, 2], [3]]})
+    assert len(trl.pack_dataset(rows, seq_length=3)) == 1
+    assert set(HANDED_ON) <= {*trl.__all__}
+    monkeypatch.setitem(sys.modules, "trl", None)
+    with pytest.raises(ImportError, match=r"apply_chat_template is TRL's own, .*: pip install trl"):
+        handed_on("apply_chat_template")
 
 
 def lengths(completions: list[str]) -> list[float]:

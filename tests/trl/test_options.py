@@ -15,8 +15,8 @@ from transformers.utils import logging
 from tieout import trl
 from tieout.trl import plan as plan_module
 from tieout.trl.configs import CONFIGS
-from tieout.trl.legacy.older_names import renamed
-from tieout.trl.options import HONOURED, INSTEAD, REFUSED, SAME, gone, table
+from tieout.trl.older import gone, renamed
+from tieout.trl.options import HONOURED, INSTEAD, REFUSED, SAME, table
 
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 peer = pytest.importorskip("trl")
@@ -111,7 +111,7 @@ WITH: dict[str, dict[str, Any]] = {
         "vllm_server_host", "vllm_server_port", "vllm_importance_sampling_correction",
         "vllm_importance_sampling_clip_max", "vllm_importance_sampling_cap")},
     "vllm_server_base_url": {"use_vllm": True, "vllm_server_base_url": "http://127.0.0.1:1"},
-    "loss_weights": {"loss_type": ["sigmoid", "sft"]},
+    "loss_weights": {"loss_type": ["sigmoid", "sft"]}, "shuffle_dataset": {"train_sampling_strategy": "sequential"},
     "target": {"adap_kl_ctrl": True}, "horizon": {"adap_kl_ctrl": True},
 }  # fmt: skip
 """What an option needs beside it to matter."""
@@ -333,7 +333,7 @@ def test_a_warmup_is_of_steps_if_there_are_any_else_of_a_share() -> None:
 
 def test_a_truncation_of_the_prompt_is_honoured_where_it_was_an_option() -> None:
     for name in ("KTOConfig", "ORPOConfig", "CPOConfig"):
-        assert plan_module.plan(made(name, truncation_mode="keep_end")).truncation == "keep_end"
+        assert plan_module.plan(made(name, truncation_mode="keep_end")).limits.truncation == "keep_end"
 
 
 def test_packing_says_that_batches_count_examples() -> None:
@@ -395,6 +395,24 @@ def test_batches_are_counted_as_trl_counts_them() -> None:
     for wrong in ({"steps_per_generation": 7}, {"generation_batch_size": 64}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             plan_module.plan(made("GRPOConfig", num_generations=4, **wrong))
+
+
+def test_a_batch_smaller_than_a_group_counts_prompts_as_in_0_14() -> None:
+    small = made("GRPOConfig", per_device_train_batch_size=2, num_generations=8)
+    with pytest.warns(UserWarning, match=r"as in TRL 0\.14.* 2 prompts of 8 completions per step") as caught:
+        planned: Any = plan_module.plan(small)
+    assert len(caught) == 1
+    assert (planned.groups_per_step, planned.method.batch_size, planned.method.group_size) == (2, 2, 8)
+    with pytest.warns(UserWarning, match="as 4 prompts of 8 completions"):
+        assert plan_module.plan(small, world=2).groups_per_step == 4
+    with warnings.catch_warnings():  # today's meaning wherever it has one
+        warnings.simplefilter("error")
+        accumulated = made("GRPOConfig", per_device_train_batch_size=2, gradient_accumulation_steps=4)
+        assert plan_module.plan(accumulated).groups_per_step == 1
+    for wrong in ({"gradient_accumulation_steps": 2}, {"per_device_train_batch_size": 3}):
+        options = {"per_device_train_batch_size": 2, "num_generations": 8, **wrong}
+        with pytest.raises(ValueError, match="are not whole groups of num_generations=8"):
+            plan_module.plan(made("GRPOConfig", **options))
 
 
 def test_episodes_are_completions() -> None:

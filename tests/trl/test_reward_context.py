@@ -15,7 +15,9 @@ from transformers import AutoModelForCausalLM
 
 from tieout import trl
 from tieout.chat.template import Chat
-from tieout.trl.reward_context import Surroundings
+from tieout.rewards.scoring.call import Call
+from tieout.rewards.scoring.runner import score_groups
+from tieout.trl.reward_funcs import RewardContext, rewards
 from tieout.types import Completion
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -35,9 +37,8 @@ def grpo(folder: Path, out: Path, function: Any, **options: Any) -> Any:
         "max_completion_length": 6,
         "logging_steps": 1,
     }
-    args = trl.GRPOConfig(
-        str(out), **given, max_steps=2, use_cpu=True, report_to=[], save_strategy="no", **options
-    )
+    given |= options
+    args = trl.GRPOConfig(str(out), **given, max_steps=2, use_cpu=True, report_to=[], save_strategy="no")
     return trl.GRPOTrainer(str(folder), function, args, PROMPTS, PROMPTS)
 
 
@@ -53,6 +54,20 @@ def test_rewards_see_the_tokens_that_were_sampled(folder: Path, tmp_path: Path) 
     assert seen
     first = trainer.state.log_history[0]
     assert first["reward"] == pytest.approx(first["completions/mean_length"])
+
+
+def test_a_batch_of_two_prompts_as_in_0_14_samples_eight_completions_of_each(
+    folder: Path, tmp_path: Path
+) -> None:
+    sizes: list[int] = []
+
+    def count(completions: list[str], **_: Any) -> list[float]:
+        sizes.append(len(completions))
+        return [float(len(text)) for text in completions]
+
+    trainer = grpo(folder, tmp_path, count, per_device_train_batch_size=2, num_generations=8)
+    trainer.train()
+    assert sizes == [8] * 4, "two steps of two prompts"
 
 
 def test_what_a_reward_logs_is_in_the_log_of_its_step_and_of_its_evaluation(
@@ -83,14 +98,21 @@ def test_what_a_reward_logs_is_in_the_log_of_its_step_and_of_its_evaluation(
 
 
 def test_of_equal_texts_each_has_its_own_tokens(tiny_tokenizer: Any) -> None:
-    around = Surroundings(Chat(tiny_tokenizer), lambda: None)
-    prompt = around.chat.prompt("p")
+    seen: list[list[list[int]]] = []
+
+    def spy(completions: list[str], completion_ids: list[list[int]], **_: Any) -> list[float]:
+        seen.append(completion_ids)
+        return [0.0] * len(completions)
+
+    reward = rewards(spy, None, None, RewardContext(lambda: None), None)
     ended = Completion([7, 1], [True, True], text="a")
     cut_off = Completion([7], [True], text="a", finish_reason="length")
-    around.sampled[tuple(prompt)] = [ended, cut_off]
+    call = Call([ended, cut_off], ["p", "p"], {"prompt": "p"}, Chat(tiny_tokenizer).encode)
     for _ in range(2):  # every reward function asks
-        assert around.ids("p", ["a", "a"]) == [[7, 1], [7]]
-    assert around.ids("p", ["b"]) == [tiny_tokenizer("b", add_special_tokens=False)["input_ids"]]
+        score_groups(reward, [call])
+        assert seen[-1] == [[7, 1], [7]]
+    score_groups(reward, [call.instead("b")])
+    assert seen[-1] == [tiny_tokenizer("b", add_special_tokens=False)["input_ids"]]
 
 
 def test_a_second_call_of_train_is_a_second_run(folder: Path, tmp_path: Path) -> None:
@@ -171,12 +193,10 @@ def test_adapters_that_cannot_be_trained_say_why(folder: Path, tmp_path: Path) -
 def test_a_reward_model_may_be_a_classifier_by_name(folder: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from tieout.trl.functions import rewards
-
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    around = Surroundings(Chat(tokenizer), lambda: None)
+    context = RewardContext(lambda: None)
     with pytest.raises(OSError, match="no-such-owner/no-such-model"):
-        rewards("no-such-owner/no-such-model", None, None, around, None)
-    score = rewards(model, None, None, around, tokenizer)
+        rewards("no-such-owner/no-such-model", None, None, context, None)
+    score = rewards(model, None, None, context, tokenizer)
     assert score(completions=["a"], prompts=["b"]) != score(completions=["zz"], prompts=["b"])

@@ -2,51 +2,44 @@
 
     from tieout.trl import DPOConfig, DPOTrainer
 
-Options that cannot be honoured are errors, options without effect are named in a warning: `options.yaml` has them all.
-Names that TRL exports and that are not here say why: `absent.py`.
+Options that cannot be honoured are errors, options without effect are named in a warning: see `options.yaml`. Functions
+over data sets and chat templates are TRL's own, where it is installed. Names that are not here say why: `older.yaml`.
 """
 
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 from transformers import set_seed
 
 from . import rewards
-from .chat_template import apply_chat_template, clone_chat_template, setup_chat_format
+from .chat_format import setup_chat_format
 from .collators import DataCollatorForCompletionOnlyLM
-from .configs import CPOConfig, DPOConfig, KTOConfig, ORPOConfig, RewardConfig, SFTConfig
-from .conversion import (
-    extract_prompt,
-    is_conversational,
-    is_conversational_from_value,
-    maybe_apply_chat_template,
-    maybe_convert_to_chatml,
-    maybe_extract_prompt,
-    maybe_unpair_preference_dataset,
-    unpair_preference_dataset,
+from .configs import (
+    CPOConfig,
+    DPOConfig,
+    GRPOConfig,
+    KTOConfig,
+    ORPOConfig,
+    PPOConfig,
+    RewardConfig,
+    RLOOConfig,
+    SFTConfig,
 )
-from .legacy.absent import ABSENT, why_not
-from .legacy.mixtures import DatasetConfig, DatasetMixtureConfig, get_dataset
-from .legacy.older_classes import DPOScriptArguments, PPOv2Config, PPOv2Trainer, SFTScriptArguments
-from .legacy.parser import TrlParser, init_zero_verbose
-from .legacy.scripts import (
+from .older import ABSENT, HANDED_ON, NAMES, handed_on, older_class, why_not
+from .ppo import PPOTrainer
+from .progress import RichProgressCallback
+from .scripts import (
     ModelConfig,
     ScriptArguments,
+    TrlParser,
     get_kbit_device_map,
     get_peft_config,
     get_quantization_config,
+    init_zero_verbose,
 )
-from .online_configs import GRPOConfig, PPOConfig, RLOOConfig
-from .ppo import (
-    AutoModelForCausalLMWithValueHead,
-    LengthSampler,
-    PPOTrainer,
-    create_reference_model,
-    respond_to_batch,
-)
-from .progress import RichProgressCallback
 from .trainers import (
     CPOTrainer,
     DPOTrainer,
@@ -57,64 +50,33 @@ from .trainers import (
     RLOOTrainer,
     SFTTrainer,
 )
+from .value_head import (
+    AutoModelForCausalLMWithValueHead,
+    LengthSampler,
+    create_reference_model,
+    respond_to_batch,
+)
 
 __all__ = [
-    "AutoModelForCausalLMWithValueHead",
-    "CPOConfig",
-    "CPOTrainer",
-    "DPOConfig",
-    "DPOScriptArguments",
-    "DPOTrainer",
-    "DataCollatorForCompletionOnlyLM",
-    "DatasetConfig",
-    "DatasetMixtureConfig",
-    "GRPOConfig",
-    "GRPOTrainer",
-    "KTOConfig",
-    "KTOTrainer",
-    "LengthSampler",
-    "ModelConfig",
-    "ORPOConfig",
-    "ORPOTrainer",
-    "PPOConfig",
-    "PPOTrainer",
-    "PPOv2Config",
-    "PPOv2Trainer",
-    "RLOOConfig",
-    "RLOOTrainer",
-    "RewardConfig",
-    "RewardTrainer",
-    "RichProgressCallback",
-    "SFTConfig",
-    "SFTScriptArguments",
-    "SFTTrainer",
-    "ScriptArguments",
-    "TrlParser",
-    "apply_chat_template",
-    "clone_chat_template",
-    "create_reference_model",
-    "extract_prompt",
-    "get_dataset",
-    "get_kbit_device_map",
-    "get_peft_config",
-    "get_quantization_config",
-    "init_zero_verbose",
-    "is_conversational",
-    "is_conversational_from_value",
-    "maybe_apply_chat_template",
-    "maybe_convert_to_chatml",
-    "maybe_extract_prompt",
-    "maybe_unpair_preference_dataset",
-    "respond_to_batch",
-    "rewards",
-    "set_seed",
-    "setup_chat_format",
-    "unpair_preference_dataset",
-]
+    "AutoModelForCausalLMWithValueHead", "CPOConfig", "CPOTrainer", "DPOConfig", "DPOTrainer",
+    "DataCollatorForCompletionOnlyLM", "GRPOConfig", "GRPOTrainer", "KTOConfig", "KTOTrainer", "LengthSampler",
+    "ModelConfig", "ORPOConfig", "ORPOTrainer", "PPOConfig", "PPOTrainer", "RLOOConfig", "RLOOTrainer",
+    "RewardConfig", "RewardTrainer", "RichProgressCallback", "SFTConfig", "SFTTrainer", "ScriptArguments", "TrlParser",
+    "create_reference_model", "get_kbit_device_map", "get_peft_config", "get_quantization_config",
+    "init_zero_verbose", "respond_to_batch", "rewards", "set_seed", "setup_chat_format",
+]  # fmt: skip
+__all__ += [*NAMES["classes"], *(HANDED_ON if find_spec("trl") else ())]
 
 
 def __getattr__(name: str) -> Any:
-    """AttributeError, or ImportError for `from tieout.trl import name`, that says what to use instead."""
+    """Older classes, and what TRL has; else an error that says what to use instead.
+
+    It is an AttributeError, or an ImportError for `from tieout.trl import name`.
+    """
+    if name in NAMES["classes"]:
+        return globals().setdefault(name, older_class(name, globals()[NAMES["classes"][name]]))
+    if name in HANDED_ON:
+        return globals().setdefault(name, handed_on(name))
     asks = sys._getframe(1).f_code.co_name  # importlib drops the message of an AttributeError
     kind = ImportError if name in ABSENT and asks == "_handle_fromlist" else AttributeError
     raise kind(why_not(name, __all__))

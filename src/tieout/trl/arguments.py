@@ -1,4 +1,4 @@
-"""What a trainer was given beside the model and the data -> its configuration."""
+"""Make a trainer's configuration from whatever it was given: ours, TrainingArguments, or options of its own."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from transformers import TrainingArguments
 
 from ..errors import InputError
 from .configs import Config
-from .legacy.older_names import older, renamed
+from .older import older, renamed
 from .options import HONOURED, name_of, table
 
-_WHY = {
+REFUSED = {
+    "optimizers": "the learner has its own",
+    "optimizer_cls_and_kwargs": "the learner has its own",
     "model_init": "give the model itself",
     "quantization_config": "load the model with it, and give the model",
     "compute_loss_func": "write a method (docs: writing), 25 lines",
 }
+"""Argument of a trainer -> what to do instead."""
 _DERIVED = {
     "do_eval": "eval_strategy",
     "activation_checkpointing": "gradient_checkpointing",
@@ -29,22 +32,15 @@ _DERIVED = {
 
 
 def arguments(config_class: type[Config], args: Any, more: dict[str, Any]) -> Config:
-    """The configuration, from ours, from TrainingArguments, or from nothing; older trainers took some of it too.
-
-    Options that are found in `more` are taken out of it.
-    """
+    """The configuration. Options that older trainers took themselves are taken out of `more`."""
     known = {f.name for f in dataclasses.fields(config_class)} | older(name_of(config_class))
     own = {name: more.pop(name) for name in list(more) if name in known}
-    for gone in ("optimizers", "optimizer_cls_and_kwargs", *_WHY):
-        value = more.pop(gone, None)
-        if value is not None and value != (None, None):
-            raise InputError(f"{gone} cannot be honoured: {_WHY.get(gone, 'the learner has its own')}")
+    for name, instead in REFUSED.items():
+        if more.pop(name, None) not in (None, (None, None)):
+            raise InputError(f"{name} cannot be honoured: {instead}")
     if own:
-        warnings.warn(
-            f"{', '.join(own)} belong into {config_class.__name__} by now",
-            FutureWarning,
-            stacklevel=4,
-        )
+        text = f"{', '.join(own)} belong into {config_class.__name__} by now"
+        warnings.warn(text, FutureWarning, stacklevel=4)
     if args is None:
         return config_class(**{"output_dir": "trainer_output", **own})
     if not isinstance(args, TrainingArguments):
@@ -72,9 +68,8 @@ def _converted(config_class: type[Config], args: TrainingArguments) -> Config:
             f"leaves them out: {', '.join(lost)}",
             stacklevel=5,
         )
-    shared = {
-        f.name for f in dataclasses.fields(TrainingArguments)
-    }  # of the rest each method has its own defaults
+    # Of options that transformers does not have, each method has its own defaults.
+    shared = {f.name for f in dataclasses.fields(TrainingArguments)}
     taken = {n for n in known & given.keys() if (whats[n] == HONOURED and n in shared) or n in chosen}
     return config_class(**{name: given[name] for name in taken})
 
@@ -91,8 +86,6 @@ def _overlaid(config: Config, own: dict[str, Any]) -> Config:
     given = type(config)(**{"output_dir": config.output_dir, "use_cpu": config.use_cpu, **own})
     names = {renamed(name_of(type(config))).get(name, name) for name in own}
     merged = copy.copy(config)
-    for name in names & vars(given).keys():
-        setattr(merged, name, getattr(given, name))
-    if names & {"bf16", "fp16"}:
-        merged.wants_bf16 = given.wants_bf16
+    names |= {"wants_bf16"} if names & {"bf16", "fp16"} else set()
+    merged.__dict__.update({name: getattr(given, name) for name in names & vars(given).keys()})
     return merged

@@ -10,6 +10,8 @@ from transformers import DataCollatorForLanguageModeling, DataCollatorForSeq2Seq
 
 from ..errors import InputError
 
+Template = str | Sequence[int]
+
 
 class DataCollatorForCompletionOnlyLM:
     """Train only what follows the last `response_template`; with `instruction_template`, every reply of a dialogue.
@@ -19,23 +21,14 @@ class DataCollatorForCompletionOnlyLM:
     """
 
     def __init__(
-        self,
-        response_template: str | Sequence[int],
-        instruction_template: str | Sequence[int] | None = None,
-        *,
-        tokenizer: Any = None,
-        mlm: bool = False,
-        **_: Any,
-    ) -> None:
+        self, response_template: Template, instruction_template: Template | None = None, *, tokenizer: Any = None,
+        mlm: bool = False, **_: Any,
+    ) -> None:  # fmt: skip
         if mlm:
             raise InputError("mlm=True: causal language models are trained here")
 
-        def tokens(template: str | Sequence[int]) -> list[int]:
-            return (
-                tokenizer.encode(template, add_special_tokens=False)
-                if isinstance(template, str)
-                else [*template]
-            )
+        def tokens(part: Template) -> list[int]:
+            return tokenizer.encode(part, add_special_tokens=False) if isinstance(part, str) else [*part]
 
         self.tokenizer = tokenizer
         self.response = tokens(response_template)
@@ -57,7 +50,7 @@ def _found(ids: Sequence[int], part: Sequence[int]) -> list[int]:
 
 
 def marking(collator: Any) -> Callable[[Sequence[int]], list[bool]] | None:
-    """What a collator says about which tokens are trained. ValueError: it may do what is not known here."""
+    """Which tokens a collator trains; None: all. InputError: it may do what is not known here."""
     if isinstance(collator, DataCollatorForCompletionOnlyLM):
         return collator.trained
     plain = isinstance(collator, DataCollatorForLanguageModeling) and not collator.mlm

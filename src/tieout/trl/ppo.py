@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader
 
 from ..errors import InputError
 from ..learner.models.peft import PeftModel
-from ..learner.models.scalar_head import ScalarKind
 from ..samplers import SamplingParams
 from ..samplers.local.backends import PATHS
 from ..samplers.local.decode_job import DecodeJob
@@ -26,30 +25,24 @@ from ..samplers.local.sampling import Request
 from ..training.loop import learn
 from ..types import Completion, Group, Row
 from .arguments import arguments
-from .configs import Config
+from .configs import Config, PPOConfig
 from .data import prompts
-from .legacy.value_head import (
-    AutoModelForCausalLMWithValueHead,
-    LengthSampler,
-    create_reference_model,
-    respond_to_batch,
-)
-from .online_configs import PPOConfig
-from .trainers import GRPOTrainer
-
-__all__ = [
-    "AutoModelForCausalLMWithValueHead",
-    "LengthSampler",
-    "PPOTrainer",
-    "create_reference_model",
-    "respond_to_batch",
-]
+from .older import todays
+from .trainer import Trainer
+from .value_head import AutoModelForCausalLMWithValueHead, refuse_filters
 
 DEFAULTS_OF_STEPS: dict[str, Any] = {"temperature": 1.0, "init_kl_coef": 0.2, "adap_kl_ctrl": True}
 """What the step interface of TRL 0.7 to 0.11 took where a program said nothing, and today's PPOConfig does not."""
+STATISTICS = {
+    "ppo/loss/total": "loss", "ppo/loss/value": "value_loss", "ppo/policy/clipfrac": "clipped",
+    "ppo/policy/policykl": "policy_kl", "ppo/policy/entropy": "entropy", "ppo/returns/mean": "return",
+    "objective/entropy": "entropy",
+}  # fmt: skip
+"""What programs read of a step's statistics -> our name."""
+Tensors = Sequence[Tensor]
 
 
-class PPOTrainer(GRPOTrainer):
+class PPOTrainer(Trainer):
     """`PPOTrainer(args, processing_class, model, ref_model, reward_model, train_dataset, value_model)`, or the older
     `PPOTrainer(config, model, ref_model, tokenizer, dataset)` with `generate` and `step`.
 
@@ -57,7 +50,6 @@ class PPOTrainer(GRPOTrainer):
     """
 
     config_class: ClassVar[type[Config]] = PPOConfig
-    head: ClassVar[ScalarKind | None] = "value"
 
     def __init__(self, *given: Any, **options: Any) -> None:
         named = _by_name(given, options)
@@ -66,9 +58,9 @@ class PPOTrainer(GRPOTrainer):
             for name in ("args", "model", "ref_model", "reward_model", "value_model", "train_dataset", "data_collator")
         )  # fmt: skip
         args = arguments(self.config_class, args, named)
-        reward = reward if reward is not None else args.reward_model_path
-        self._steps_by_hand = reward is None
-        self._draws = 0
+        reward = args.reward_model_path if reward is None else reward
+        if isinstance(reward, str) and not Path(reward).exists():
+            raise InputError(f"reward_model_path {reward} does not exist")
         if value is not None:
             warnings.warn("value_model: the value head is put on the policy instead", stacklevel=2)
         wrapper = model if isinstance(model, AutoModelForCausalLMWithValueHead) else None
@@ -77,37 +69,23 @@ class PPOTrainer(GRPOTrainer):
             model = wrapper.pretrained_model
         if model is None:
             model = args.sft_model_path or args.model_name
-        self._dataset, self._collate = dataset, collator or _columns
-        if self._steps_by_hand:
+        self._dataset, self._collate, self._calls = dataset, collator or _columns, 0
+        if reward is None:
             args = _for_steps(args)
             reward, dataset = _unscored, [{"prompt": "queries come with step()"}]
         super().__init__(
-            model,
-            reward,
-            args,
-            dataset,
-            ref_model=_unwrapped(reference),
-            reward_processing_classes=named.pop("reward_processing_class", named.get("processing_class")),
-            **named,
-        )
+            model, args, dataset, reward_funcs=reward, ref_model=_unwrapped(reference),
+            reward_processing_classes=named.pop("reward_processing_class", named.get("processing_class")), **named,
+        )  # fmt: skip
         self.config = self.args
         if wrapper is not None:  # with its adapter and head, so that it says and saves what is trained
             wrapper.pretrained_model, wrapper.value_head = self.model, self._model.value
 
-    def _wants_reference(self) -> bool:
-        return bool(getattr(self.plan.method, "kl_coef", 0.0))
-
-    def _task(self, dataset: Any) -> Any:
-        if isinstance(self.reward_funcs, str) and not Path(self.reward_funcs).exists():
-            raise InputError(f"reward_model_path {self.reward_funcs} does not exist")
-        return super()._task(dataset)
-
     def generate_completions(self, sampling: bool = False) -> list[Row]:
         """Print what the policy says to a few prompts of the evaluation's dataset, and return it."""
-        rows = prompts(self.eval_dataset if self.eval_dataset is not None else self._dataset, self.tokenizer)[
-            :5
-        ]
-        params = SamplingParams(int(getattr(self.plan.method, "max_new_tokens", 53)), float(sampling))
+        dataset = self.eval_dataset if self.eval_dataset is not None else self._dataset
+        rows = prompts(dataset, self.tokenizer)[:5]
+        params = SamplingParams(self.args.response_length, float(sampling))
         texts = LocalSampler(self._model, self.chat).complete([row["prompt"] for row in rows], params)
         shown: list[Row] = [
             {"prompt": r["prompt"], "completion": t} for r, t in zip(rows, texts, strict=True)
@@ -134,9 +112,12 @@ class PPOTrainer(GRPOTrainer):
         """The older name of `save_model`."""
         self.save_model(folder)
 
+    def log_stats(self, stats: dict[str, Any], batch: Any, rewards: Any, **_: Any) -> None:
+        """The step has logged already."""
+
     def generate(
         self,
-        query_tensor: Tensor | Sequence[Tensor],
+        query_tensor: Tensor | Tensors,
         length_sampler: Callable[[], int] | None = None,
         batch_size: int | None = None,
         return_prompt: bool = True,
@@ -151,9 +132,9 @@ class PPOTrainer(GRPOTrainer):
             query_tensor: tokens [P] of one query, or a list of them.
             length_sampler: asked for each query after how many tokens its completion is cut off; goes before
                 max_new_tokens.
-            batch_size: without effect on what is drawn.
+            batch_size: changes nothing about what is sampled.
             return_prompt: whether queries come back too.
-            generate_ref_response: return a pair: the policy's completions, and those that the reference draws.
+            generate_ref_response: return a pair: the policy's completions, and the reference's.
             max_new_tokens: completions are cut off after this many tokens; response_length if None.
             temperature: must be that of PPOConfig, at which log-probabilities are trained.
             options: as of transformers' `generate`; do_sample=False is greedy.
@@ -161,72 +142,59 @@ class PPOTrainer(GRPOTrainer):
         temperature = self._temperature(temperature, options)
         one = isinstance(query_tensor, Tensor) and query_tensor.dim() == 1
         queries: list[Any] = [query_tensor] if one else list(query_tensor)
-        longest = max_new_tokens or int(getattr(self.plan.method, "max_new_tokens", 53))
+        longest = max_new_tokens or self.args.response_length
         lengths = [int(length_sampler()) if length_sampler else longest for _ in queries]
 
         def made(reference: bool) -> Any:
-            drawn = self._draw([q.tolist() for q in queries], lengths, temperature, reference)
+            # No two calls of a run sample the same.
+            seed = self.plan.seed * 1_000_003 + self._calls
+            self._calls += 1
+            params = SamplingParams(max(lengths, default=1), temperature, seed=seed)
+            sampled = self._sampled([q.tolist() for q in queries], params, reference)
             whole = [
-                torch.tensor([*(q.tolist() if return_prompt else ()), *tokens], device=q.device)
-                for q, tokens in zip(queries, drawn, strict=True)
+                torch.tensor([*(q.tolist() if return_prompt else ()), *tokens[:length]], device=q.device)
+                for q, tokens, length in zip(queries, sampled, lengths, strict=True)
             ]
             return whole[0][None] if one else whole
 
         return (made(False), made(True)) if generate_ref_response else made(False)
 
     def _temperature(self, asked: float | None, options: Mapping[str, Any]) -> float:
-        """At which `generate` draws: the trained one, or 0. A warning names the options without effect.
+        """The temperature of `generate`: the trained one, or 0. A warning names the options without effect.
 
-        ValueError: options with which log-probabilities would not be those of what is drawn.
+        InputError: options with which log-probabilities would not be those of what is sampled.
         """
-        for name in ("top_p", "top_k"):
-            if options.get(name) not in (None, 0, 0.0, 1.0):
-                raise InputError(
-                    f"{name}: log-probabilities of filtered samples are not the policy's; leave it out"
-                )
+        refuse_filters(**{name: options.get(name) for name in ("top_p", "top_k")})
         own = self.plan.temperature
         if asked is not None and asked != own:
             raise InputError(
                 f"temperature={asked}, but log-probabilities are trained at {own}: set it in PPOConfig"
             )
         known = {"top_p", "top_k", "pad_token_id", "do_sample"}
-        if (options.get("min_length") or 0) <= 0:
-            known.add("min_length")
-        if options.get("eos_token_id") in (None, *self.chat.stop_tokens):
-            known.add("eos_token_id")
+        known |= {"min_length"} if (options.get("min_length") or 0) <= 0 else set()
+        known |= {"eos_token_id"} if options.get("eos_token_id") in (None, *self.chat.stop_tokens) else set()
         if ignored := options.keys() - known:
             warnings.warn(f"generate: without effect: {', '.join(sorted(ignored))}", stacklevel=3)
         return 0.0 if options.get("do_sample") is False else own
 
-    def _draw(
-        self, queries: list[list[int]], lengths: list[int], temperature: float, reference: bool
-    ) -> list[list[int]]:
-        """[query] tokens of the policy or of the reference, at most so many; no two calls of a run draw alike."""
-        seed = self.plan.seed * 1_000_003 + self._draws
-        self._draws += 1
-        params = SamplingParams(max(lengths, default=1), temperature, seed=seed)
-        if reference:
-            drawn = self._draw_reference(queries, params)
-        else:
+    def _sampled(self, queries: list[list[int]], params: SamplingParams, reference: bool) -> list[list[int]]:
+        """[query] tokens of the policy or of the reference."""
+        if not reference:
             sampled = LocalSampler(self._model, self.chat).sample(queries, 1, params)
-            drawn = [c.tokens for (c,) in sampled]
-        return [tokens[:length] for tokens, length in zip(drawn, lengths, strict=True)]
-
-    def _draw_reference(self, queries: list[list[int]], params: SamplingParams) -> list[list[int]]:
-        """By the plain path: what folds adapters in, for the others, folds the policy's."""
+            return [completion.tokens for (completion,) in sampled]
         if not self._model.has_reference:
             raise InputError("generate_ref_response: without a KL no reference is kept; give ref_model")
         requests = [[Request.make(params, i)] for i in range(len(queries))]
-        with self._model.as_reference() as network:
+        with self._model.as_reference() as network:  # the plain path: others fold the policy's adapter in
             PATHS["plain"](network, DecodeJob(queries, requests, params, self.chat.stop_tokens, max_rows=192))
         return [request.tokens for (request,) in requests]
 
     def step(
         self,
-        queries: Sequence[Tensor],
-        responses: Sequence[Tensor],
+        queries: Tensors,
+        responses: Tensors,
         scores: Sequence[Any],
-        response_masks: Sequence[Tensor] | None = None,
+        response_masks: Tensors | None = None,
     ) -> dict[str, float]:
         """One PPO step on completions and their scores; returns what was measured, by our names and by TRL's."""
         size = self.plan.groups_per_step
@@ -236,9 +204,7 @@ class PPOTrainer(GRPOTrainer):
             )
         if len(queries) != size:
             raise InputError(f"{len(queries)} queries, and batch_size is {size}: they must be the same")
-        masks = [[True] * len(r) for r in responses]
-        if response_masks is not None:
-            masks = [[bool(m) for m in mask] for mask in response_masks]
+        masks = response_masks or [torch.ones(len(r)) for r in responses]
         groups = [self._given(*parts) for parts in zip(queries, responses, masks, scores, strict=True)]
         groups = [
             replace(g, completions=[replace(c, logprobs=logprobs[0]) for c in g.completions])
@@ -249,38 +215,23 @@ class PPOTrainer(GRPOTrainer):
         metrics = learn(self.plan.method, annotated, self.learner)
         self.state.global_step += 1
         self.log(metrics)
-        return {**metrics, **_older_names(metrics, annotated)}
+        values = [float(s) for s in scores]
+        return {
+            **metrics,
+            **{name: metrics[own] for name, own in STATISTICS.items() if own in metrics},
+            **dict.fromkeys(("ppo/mean_scores", "env/reward_mean"), fmean(values)),
+            **dict.fromkeys(("ppo/std_scores", "env/reward_std"), pstdev(values)),
+            "objective/kl": fmean(sum(row) for g in annotated for row in g.columns["kl"]),
+        }
 
-    def _given(self, query: Tensor, response: Tensor, mask: list[bool], score: Any) -> Group:
+    def _given(self, query: Tensor, response: Tensor, mask: Tensor, score: Any) -> Group:
         """A group of one completion, whose log-probabilities are still to be measured."""
         tokens = [int(t) for t in response]
         if not tokens:
             raise InputError("a response is empty: there is nothing that its score could be for")
         reason = "stop" if tokens[-1] in self.chat.stop_tokens else "length"
-        completion = Completion(tokens, mask, None, self.chat.text(tokens), reason)
+        completion = Completion(tokens, [bool(m) for m in mask], None, self.chat.text(tokens), reason)
         return Group([int(t) for t in query], [completion], [float(score)])
-
-    def log_stats(self, stats: dict[str, Any], batch: Any, rewards: Any, **_: Any) -> None:
-        """The step has logged already."""
-
-
-def _older_names(metrics: Mapping[str, float], groups: Sequence[Group]) -> dict[str, float]:
-    """What programs for the step interface read of its statistics."""
-    kl = [sum(row) for g in groups for row in g.columns["kl"]]
-    scores = [s for g in groups for s in g.scores or []]
-    named = {
-        "ppo/loss/total": "loss", "ppo/loss/value": "value_loss", "ppo/policy/clipfrac": "clipped",
-        "ppo/policy/policykl": "policy_kl", "ppo/policy/entropy": "entropy", "ppo/returns/mean": "return",
-    }  # fmt: skip
-    return {
-        "objective/kl": fmean(kl),
-        "objective/entropy": metrics["entropy"],
-        "ppo/mean_scores": fmean(scores),
-        "ppo/std_scores": pstdev(scores),
-        "env/reward_mean": fmean(scores),
-        "env/reward_std": pstdev(scores),
-        **{new: metrics[own] for new, own in named.items() if own in metrics},
-    }
 
 
 def _for_steps(config: Any) -> Any:
@@ -295,10 +246,8 @@ def _for_steps(config: Any) -> Any:
         taken.pop("adap_kl_ctrl", None)
     if taken:
         named = ", ".join(f"{name}={value}" for name, value in taken.items())
-        warnings.warn(
-            f"PPOTrainer by steps: what PPOConfig does not give is as in TRL 0.7 to 0.11: {named}",
-            stacklevel=3,
-        )
+        text = f"PPOTrainer by steps: what PPOConfig does not give is as in TRL 0.7 to 0.11: {named}"
+        warnings.warn(text, stacklevel=3)
     return made
 
 
@@ -313,23 +262,12 @@ def _by_name(given: Sequence[Any], options: dict[str, Any]) -> dict[str, Any]:
     """Positional arguments by name: (config, model, ref_model, tokenizer) or (args, processing_class, model, ...)."""
     today = ("args", "processing_class", "model", "ref_model", "reward_model", "train_dataset", "value_model")
     older = ("args", "model", "ref_model", "processing_class", "train_dataset")
-    named = dict(options)
-    for old, new in (("config", "args"), ("tokenizer", "processing_class"), ("policy", "model"),
-                     ("ref_policy", "ref_model"), ("dataset", "train_dataset")):  # fmt: skip
-        if old in named:
-            named[new] = named.pop(old)
-            warnings.warn(f"{old} is the older name of {new}", FutureWarning, stacklevel=3)
     if given and not isinstance(given[0], Config) and hasattr(given[0], "parameters"):
         raise TypeError("PPOTrainer takes its configuration first: PPOTrainer(config, model, ...)")
     second = given[1] if len(given) > 1 else None
-    names = today if second is not None and not _is_model(second) else older
-    for name, value in zip(names, given, strict=False):
-        named.setdefault(name, value)
-    return named
-
-
-def _is_model(value: Any) -> bool:
-    return isinstance(value, str) or hasattr(value, "parameters") or hasattr(value, "pretrained_model")
+    is_model = isinstance(second, str) or hasattr(second, "parameters") or hasattr(second, "pretrained_model")
+    names = older if second is None or is_model else today
+    return {**dict(zip(names, given, strict=False)), **todays("PPOTrainer", options)}
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..advantages import overlong_penalty
 from ..errors import InputError
-from .answers import answer_of, gold_of
+from ..rewards.text.math_answers import answer_of, gold_of
 
 Said = str | Sequence[dict[str, Any]]
 """A completion: text, or the one message that the trainers give for conversations."""

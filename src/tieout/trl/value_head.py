@@ -1,4 +1,4 @@
-"""What programs for PPO's step interface use beside the trainer: the wrapped model, its reference, random lengths."""
+"""What programs for PPO's step interface use with the trainer: the wrapped model, its reference, random lengths."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from ...errors import InputError
-from ...learner.models.scalar_head import ScalarHead
+from ..errors import InputError
+from ..learner.models.scalar_head import ScalarHead
 
 CHAINED = {
     "to", "cuda", "cpu", "train", "eval", "half", "float", "double", "bfloat16", "requires_grad_", "apply",
@@ -41,12 +41,10 @@ class AutoModelForCausalLMWithValueHead:
             options["dtype"] = options.pop("torch_dtype")
         for gone in ("summary_dropout_prob", "v_head_initializer_range", "v_head_init_strategy"):
             options.pop(gone, None)
-        model = name
         if isinstance(name, str):
-            model = AutoModelForCausalLM.from_pretrained(
-                name, use_safetensors=True, **{"dtype": torch.float32, **options}
-            )
-        return cls(model, peft_config)
+            options = {"dtype": torch.float32, "use_safetensors": True, **options}
+            name = AutoModelForCausalLM.from_pretrained(name, **options)
+        return cls(name, peft_config)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "pretrained_model" not in self.__dict__:  # copying and pickling ask early
@@ -80,33 +78,37 @@ class AutoModelForCausalLMWithValueHead:
 def create_reference_model(model: Any, num_shared_layers: int | None = None, pattern: Any = None) -> Any:
     """A frozen copy of a model, wrapped if the model is. A trainer that is given none keeps the same reference."""
     if num_shared_layers is not None or pattern is not None:
-        warnings.warn(
-            "num_shared_layers, pattern: without effect: the reference is a whole copy, and every layer is trained",
-            stacklevel=2,
-        )
+        text = "num_shared_layers, pattern: without effect: the reference is a whole copy, and every layer is trained"
+        warnings.warn(text, stacklevel=2)
     if isinstance(model, AutoModelForCausalLMWithValueHead):
         return AutoModelForCausalLMWithValueHead(create_reference_model(model.pretrained_model))
     return deepcopy(model).eval().requires_grad_(False)
+
+
+def refuse_filters(**given: float | None) -> None:
+    """InputError: a filter of samples that is on, for which log-probabilities would not be the policy's."""
+    for name, value in given.items():
+        if value not in (None, 0, 1.0):
+            raise InputError(
+                f"{name}: log-probabilities of filtered samples are not the policy's; leave it out"
+            )
 
 
 def respond_to_batch(
     model: Any, queries: Tensor, txt_len: int = 20, top_k: int = 0, top_p: float = 1.0
 ) -> Tensor:
     """[B, txt_len] tokens sampled after queries [B, L] of one length, stop tokens or not."""
-    if top_k or top_p != 1.0:
-        raise InputError(
-            "top_k, top_p: log-probabilities of filtered samples are not the policy's; leave them out"
-        )
+    refuse_filters(top_k=top_k, top_p=top_p)
     ids = queries
     with torch.no_grad():
         for _ in range(txt_len):
-            drawn = torch.multinomial(model(input_ids=ids)[0][:, -1].float().softmax(-1), 1)
-            ids = torch.cat([ids, drawn], dim=-1)
+            sampled = torch.multinomial(model(input_ids=ids)[0][:, -1].float().softmax(-1), 1)
+            ids = torch.cat([ids, sampled], dim=-1)
     return ids[:, queries.shape[1] :]
 
 
 class LengthSampler:
-    """Lengths in [min_value, max_value), by chance: `new_tokens = sampler()`."""
+    """Random lengths in [min_value, max_value): `new_tokens = sampler()`."""
 
     def __init__(self, min_value: int, max_value: int) -> None:
         self.values = range(min_value, max_value)

@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 from typing import Any
 
-from ..rewards.text.figures import MAX_CHARS, figure
+from .figures import MAX_CHARS, figure
 
 Answer = Fraction | str
 

@@ -13,20 +13,20 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from ..errors import InputError
-from ..learner.models.adapters import POLICY, REFERENCE, add_frozen
-from ..learner.models.architecture import attention_for, check_network, text_config
-from ..learner.models.loading import frozen_copy, load
-from ..learner.models.model import Model
-from ..learner.models.names import portable
-from ..learner.models.peft import (
+from ...errors import InputError
+from .adapters import POLICY, REFERENCE, add_frozen
+from .architecture import attention_for, check_network, text_config
+from .loading import frozen_copy, load
+from .model import Model
+from .names import portable
+from .peft import (
     TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING,
     LoraConfig,
     PeftConfig,
     PeftModel,
     get_peft_model,
 )
-from ..learner.models.scalar_head import ScalarHead, ScalarKind
+from .scalar_head import ScalarHead, ScalarKind
 
 Given = Any
 """A name, a transformers model or a PEFT model."""

@@ -1,4 +1,4 @@
-"""Messages as TRL's users have them, brought to one form: role and content, and nothing that is None."""
+"""Bring messages as TRL's users have them to one form, and find the prompt that chosen and rejected share."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ def turns(messages: Any) -> list[dict[str, Any]]:
     return [_turn(message) for message in messages]
 
 
+def turns_of(prompt: Any) -> list[dict[str, Any]]:
+    """The messages of a prompt; text is the user's."""
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else turns(prompt)
+
+
 def _turn(message: Any) -> dict[str, Any]:
     if not isinstance(message, Mapping):
         raise InputError(f"a message is a {type(message).__name__}; expected an object with role and content")
@@ -32,9 +37,8 @@ def _turn(message: Any) -> dict[str, Any]:
         raise InputError(
             f"a message has {', '.join(map(str, found)) or 'nothing'}; expected role and content"
         )
-    content = found.get("content")
-    if isinstance(content, list):
-        found["content"] = "".join(_text(part) for part in content)
+    if isinstance(content := found.get("content"), list):
+        found["content"] = "".join(map(_text, content))
     return found
 
 
@@ -53,29 +57,26 @@ def only_reply(completion: Any) -> str | None:
 
 
 def split(sides: Sequence[Any]) -> tuple[Any, list[Any]]:
-    """The prompt that chosen and rejected share: their common messages, or the text up to the last common space."""
+    """The prompt that chosen and rejected share, and what is left of each: never nothing.
+
+    It is their common messages, or the text up to the last common space.
+    """
     chosen, rejected = sides
     common = shared(chosen, rejected)
     least = min(len(chosen), len(rejected))
     if isinstance(chosen, str) and 0 < common < least and chosen[common - 1] == " ":
         common -= 1
-    common = max(0, min(common, least - 1))  # where one begins the other, something is left of both
+    common = max(0, min(common, least - 1))
     return chosen[:common], [chosen[common:], rejected[common:]]
 
 
 def shared(one: Sequence[Any], other: Sequence[Any]) -> int:
     """Length of the common beginning."""
-    return next(
-        (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
-    )
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def is_talk(value: Any) -> bool:
     """Whether it is a list of messages, and there are any."""
     listed = isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0
     return listed and all(isinstance(message, Mapping) for message in value)
-
-
-def is_messages(value: Any) -> bool:
-    """Whether they have roles by that name, too: ShareGPT's have not."""
-    return is_talk(value) and "role" in value[0]

@@ -1,0 +1,58 @@
+"""Rows as tokens, with a mask of what is trained, and how they are cut to a length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A row as the learner sees it: one prompt and K completions."""
+
+    prompt: list[int]
+    completions: list[list[int]]
+    masks: list[list[bool]]
+    """Like completions: True where the token is trained."""
+
+    @classmethod
+    def of(cls, prompt: list[int], completions: list[list[int]]) -> Tokens:
+        """All tokens of the completions are trained."""
+        return cls(prompt, completions, [[True] * len(c) for c in completions])
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long rows may be, in tokens."""
+
+    max_length: int | None = None
+    max_prompt_length: int | None = None
+    """Longer prompts lose their beginning."""
+    max_completion_length: int | None = None
+    """Longer completions lose their end."""
+    truncation: str = "keep_start"
+    """keep_start or keep_end: which part of a row longer than max_length stays."""
+
+    def cut(self, tokens: Tokens) -> Tokens | None:
+        """What is left; None if nothing that is trained is."""
+        if self.truncation == "keep_end" and len(tokens.completions) == 1:
+            tokens = self._end(tokens)
+        prompt = tokens.prompt[-self.max_prompt_length :] if self.max_prompt_length else tokens.prompt
+        room = self.max_completion_length
+        if self.max_length is not None:
+            longest = max(map(len, tokens.completions))
+            if self.truncation == "keep_end" and len(prompt) + longest > self.max_length:
+                prompt = prompt[-max(1, self.max_length - longest) :]
+            left = self.max_length - len(prompt)
+            room = left if room is None else min(room, left)
+        if room is not None and room < 1:
+            return None
+        part = slice(-room, None) if self.truncation == "keep_end" and room is not None else slice(room)
+        completions, masks = [c[part] for c in tokens.completions], [m[part] for m in tokens.masks]
+        return Tokens(prompt, completions, masks) if all(map(any, masks)) else None
+
+    def _end(self, tokens: Tokens) -> Tokens:
+        """The last `max_length` tokens of prompt and completion together, the first of them as a prompt."""
+        (completion,), (mask,) = tokens.completions, tokens.masks
+        ids = [*tokens.prompt, *completion][-(self.max_length or 0) :]
+        left = max(1, len(ids) - len(completion))
+        return Tokens(ids[:left], [ids[left:]], [mask[len(mask) - (len(ids) - left) :]])

@@ -1,1 +1,0 @@
-"""Names and interfaces of TRL before 1.0."""

@@ -1,0 +1,199 @@
+"""Adapt reward functions as TRL's users write them: functions, reward models by name or as objects, lists of them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+
+from ..chat.messages import turns
+from ..errors import InputError
+from ..learner.parallel.processes import Processes, join
+from ..rewards import load_reward
+from ..rewards.scoring.combine import combine
+from ..types import Prompt
+
+OWN = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
+"""What TRL passes to a function in addition to the columns of the row."""
+
+
+@dataclass
+class RewardContext:
+    """What a trainer gives its reward functions in addition to text and columns: its state, and a way to log."""
+
+    state: Callable[[], Any]
+    """The trainer's current state."""
+    folder: Path = Path("trainer_output")
+    processes: Processes = field(default_factory=join)
+    measured: dict[str, list[float]] = field(default_factory=dict)
+    """Name -> what the functions have logged since it was last taken."""
+    extra: list[dict[str, Any]] = field(default_factory=list)
+    """Columns and values that the functions have logged since they were last taken, one entry per call."""
+
+    def log_metric(self, name: str, value: float) -> None:
+        """TRL's: its mean over the step, or over the evaluation, is logged."""
+        self.measured.setdefault(name, []).append(float(value))
+
+    def log_extra(self, column: str, values: Sequence[Any]) -> None:
+        """TRL's: a column of the table of completions; here a line of output_dir/extra.jsonl per call."""
+        self.extra.append({"column": column, "values": list(values)})
+
+    def take(self, step: int | None = None) -> dict[str, float]:
+        """The means of what the functions of all ranks have logged since; a step's columns go into extra.jsonl.
+
+        Every rank asks, and gets the same.
+        """
+        lines = [json.dumps({"step": step, **line}, ensure_ascii=False, default=str) for line in self.extra]
+        told = self.processes.gather([self.measured, lines])
+        self.measured, self.extra = {}, []
+        means: dict[str, list[float]] = {}
+        for measured, _ in told:
+            for name, values in measured.items():
+                means.setdefault(name, []).extend(values)
+        written = [line + "\n" for _, lines in told for line in lines]
+        if step is not None and written and self.processes.leads:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with open(self.folder / "extra.jsonl", "a", encoding="utf-8") as file:
+                file.writelines(written)
+        return {name: fmean(values) for name, values in means.items()}
+
+
+def rewards(
+    given: Any, weights: Sequence[float] | None, clip: Sequence[float] | None, context: RewardContext, tokenizers: Any
+) -> Any:  # fmt: skip
+    """One reward of TRL's `reward_funcs`.
+
+    Where one of several returns None its part is left out of the sum, as in TRL; where all do, the completion has no
+    score and leaves its group. What raises is an error, and never a number.
+    """
+    listed = list(given) if isinstance(given, list | tuple) else [given]
+    if not listed or given is None:
+        raise InputError("reward_funcs is empty; give a function of completions, or a list of them")
+    classes = tokenizers if isinstance(tokenizers, list) else [tokenizers] * len(listed)
+    weights = list(weights) if weights else [1.0] * len(listed)
+    if len(weights) != len(listed):
+        raise InputError(
+            f"{len(weights)} reward_weights for {len(listed)} reward functions; give one for each"
+        )
+    parts: dict[Any, float] = {}
+    names: dict[str, int] = {}
+    for function, weight, tokenizer in zip(listed, weights, classes, strict=True):
+        part = _one(function, context, tokenizer)
+        names[part.__name__] = count = names.get(part.__name__, 0) + 1
+        if count > 1:
+            part.__name__ = f"{part.__name__}_{count}"
+        if weight:
+            parts[part] = weight
+    if not parts:
+        raise InputError("all reward_weights are 0")
+    (first, weight) = next(iter(parts.items()))
+    whole = first if len(parts) == 1 and weight == 1 else combine(parts, missing="leave_out")
+    return _clipped(whole, *clip) if clip else whole
+
+
+def _one(function: Any, context: RewardContext, tokenizer: Any) -> Any:
+    if isinstance(function, str):
+        if Path(function).exists():
+            return _named(load_reward(f"reward_model:{function}"), Path(function).name)
+        try:
+            function = AutoModelForSequenceClassification.from_pretrained(
+                function, num_labels=1, use_safetensors=True
+            )
+        except OSError as error:
+            raise OSError(
+                f"reward model {function!r} is no folder, and the hub did not give it: {error}"
+            ) from error
+    if isinstance(function, PreTrainedModel):
+        return _named(_scorer(function, tokenizer), str(function.config._name_or_path).split("/")[-1])
+    if not callable(function):
+        raise InputError(
+            f"a reward function is a {type(function).__name__}; expected a function, a model or a name"
+        )
+    return _adapted(function, context)
+
+
+def _adapted(function: Callable[..., Any], context: RewardContext) -> Any:
+    """Give the function what TRL would: message lists for conversational prompts, and what else it asks for."""
+    asked = inspect.signature(function).parameters.values()
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in asked)
+    names = {p.name for p in asked}
+
+    def call(completions: Sequence[str], prompts: Sequence[Prompt], **columns: Any) -> Any:
+        options = {
+            **columns,
+            "prompts": list(prompts),
+            "completions": completions if isinstance(prompts[0], str) else [_reply(c) for c in completions],
+            "trainer_state": context.state(),
+            "log_extra": context.log_extra,
+            "log_metric": context.log_metric,
+        }
+        return function(**{name: value for name, value in options.items() if takes_all or name in names})
+
+    async def later(completions: Sequence[str], prompts: Sequence[Prompt], **columns: Any) -> Any:
+        return await call(completions, prompts, **columns)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    shown = [inspect.Parameter(name, keyword) for name in ("completions", "prompts")]
+    if takes_all or "completion_ids" in names:
+        shown.append(inspect.Parameter("completion_ids", keyword, default=None))
+    kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    shown += [p.replace(kind=keyword) for p in asked if p.name not in OWN and p.kind not in kinds]
+    shown += [inspect.Parameter("columns", inspect.Parameter.VAR_KEYWORD)] if takes_all else []
+    adapted: Any = later if inspect.iscoroutinefunction(function) else call
+    adapted.__signature__ = inspect.Signature(shown)
+    adapted.__name__ = getattr(function, "__name__", type(function).__name__)
+    return adapted
+
+
+def _reply(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+def _scorer(model: PreTrainedModel, tokenizer: Any) -> Callable[..., list[float]]:
+    """A sequence classifier with one output, asked about prompt and completion."""
+    tokenizer = tokenizer or AutoTokenizer.from_pretrained(model.config._name_or_path)
+    if model.config.num_labels != 1:
+        raise InputError(f"a reward model gives {model.config.num_labels} numbers; expected num_labels=1")
+    model.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def score(completions: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
+        scores = []
+        for prompt, text in zip(prompts, completions, strict=True):  # one at a time, without padding
+            if isinstance(prompt, str):
+                whole = prompt + text
+            else:
+                whole = tokenizer.apply_chat_template([*turns(prompt), *_reply(text)], tokenize=False)
+            ids = tokenizer(whole, return_tensors="pt", add_special_tokens=False).to(model.device)
+            scores.append(float(model(**ids).logits[0, 0]))
+        return scores
+
+    return score
+
+
+def _clipped(reward: Any, low: float, high: float) -> Any:
+    @functools.wraps(reward)
+    def clipped(*given: Any, **columns: Any) -> Any:
+        return [None if score is None else min(high, max(low, score)) for score in reward(*given, **columns)]
+
+    return clipped
+
+
+def _named(function: Any, name: str) -> Any:
+    """The function under another name, by which it is logged."""
+
+    @functools.wraps(function)
+    def named(*given: Any, **columns: Any) -> Any:
+        return function(*given, **columns)
+
+    named.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    named.__name__ = name
+    return named

@@ -1,0 +1,98 @@
+"""Train and evaluate on completions that are sampled from the policy and scored by reward functions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..errors import InputError
+from ..learner import Learner
+from ..samplers import PolicySampler, SamplingParams
+from ..samplers.local.sampler import LocalSampler
+from ..source import Source
+from ..tasks import Task
+from ..training.monitors import DEFAULT
+from ..types import Group, Row
+from .data import prompts
+from .events import Events
+from .plan import Plan
+from .reward_funcs import RewardContext, rewards
+
+
+class SampledData:
+    """The prompts and rewards of a trainer that samples."""
+
+    def __init__(
+        self, plan: Plan, learner: Learner, dataset: Any, reward_funcs: Any, tokenizers: Any, state: Callable[[], Any]
+    ) -> None:  # fmt: skip
+        if reward_funcs is None:
+            raise InputError("reward_funcs is missing; give a function of completions, or a list of them")
+        self.plan, self.learner = plan, learner
+        self.chat = learner.model.chat
+        self.context = RewardContext(state, plan.folder, learner.processes)
+        self.reward_funcs, self.tokenizers = reward_funcs, tokenizers
+        self.source = self._source(dataset, plan.max_rows, self._sampler())
+        self.source.shuffle, self.source.missing_eos_penalty = plan.shuffle, plan.missing_eos_penalty
+
+    def _source(self, dataset: Any, count: int | None, sampler: PolicySampler) -> Penalising:
+        rows = prompts(dataset, self.chat.tokenizer, count)
+        missing = next((i for i, row in enumerate(rows) if not row.get("prompt")), None)
+        if missing is not None:
+            raise InputError(f"row {missing} has no prompt; it has: {', '.join(rows[missing])}")
+        plan = self.plan
+        reward = rewards(
+            self.reward_funcs, plan.reward_weights, plan.reward_clip_range, self.context, self.tokenizers
+        )
+        return Penalising(Task("trl", lambda split: rows, reward), self.chat, sampler, seed=plan.data_seed)
+
+    def _sampler(self) -> PolicySampler:
+        if self.plan.vllm is None:
+            return LocalSampler(self.learner.model, self.chat)
+        from ..samplers.vllm.dispatch import NoServerLeft
+        from ..samplers.vllm.sampler import VLLMSampler
+
+        until = time.monotonic() + self.plan.vllm_server_timeout
+        while True:
+            try:
+                return VLLMSampler([self.plan.vllm], self.chat)
+            except NoServerLeft:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(min(2.0, self.plan.vllm_server_timeout))
+
+    def told(self, step: int) -> dict[str, float]:
+        """What the reward functions have logged since; their columns are written into output_dir."""
+        return self.context.take(step)
+
+    def evaluated(self, dataset: Any, events: Events) -> dict[str, float]:
+        """The rewards of one greedy completion per prompt, or of num_generations_eval as sampled in training."""
+        count = self.plan.num_generations_eval
+        source = self._source(dataset, None, LocalSampler(self.learner.model, self.chat))
+        temperature = self.plan.temperature if count else 0.0
+        params = SamplingParams(self.plan.method.needs.max_new_tokens, temperature, seed=self.plan.seed)
+        groups = source.rollout(source.rows, count or 1, params)
+        metrics = {"scored": source.counts["scored"] / source.counts["completions"]}
+        for monitor in DEFAULT if groups else ():
+            monitor(events.state.global_step, groups, metrics)
+        return self.context.take() | events.named(metrics, groups)
+
+
+class Penalising(Source):
+    """A source that can take something off the scores of completions that were cut off."""
+
+    missing_eos_penalty: float = 0.0
+
+    def rollout(self, rows: Sequence[Row], group_size: int, params: SamplingParams) -> list[Group]:
+        """As any source's, less the penalty."""
+        groups, penalty = super().rollout(rows, group_size, params), self.missing_eos_penalty
+        if not penalty:
+            return groups
+        return [
+            replace(g, scores=[
+                s - penalty * (c.finish_reason == "length")
+                for s, c in zip(g.scores or [], g.completions, strict=True)
+            ])
+            for g in groups
+        ]  # fmt: skip
