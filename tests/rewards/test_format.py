@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tieout.rewards.library.format
+import tieout.rewards.text.repetition
+import tieout.rewards.text.scripts
 from tieout.rewards.library.format import language, length, overlong, repetition, tags
 
 TEXT = st.text() | st.text("ab <>/think answer\n.", max_size=80)
@@ -18,7 +20,12 @@ GERMAN = "Der Umsatz der Firma ist im Jahr gestiegen und die Kosten sind nicht g
 
 
 def test_the_examples_run() -> None:
-    assert doctest.testmod(tieout.rewards.library.format).failed == 0
+    for module in (
+        tieout.rewards.library.format,
+        tieout.rewards.text.repetition,
+        tieout.rewards.text.scripts,
+    ):
+        assert doctest.testmod(module).failed == 0
 
 
 @settings(deadline=None)

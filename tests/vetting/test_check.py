@@ -25,6 +25,7 @@ from tieout.rewards.processes.workers import Workers
 from tieout.rewards.scoring.runner import combine, reward_range
 from tieout.tasks import load_task
 from tieout.vetting.check import Proof, prove
+from tieout.vetting.golden_rows import with_gold
 
 NUMBERS = [
     {"prompt": "?", "answer": a, "completion": a}
@@ -177,3 +178,20 @@ def test_a_declared_range_is_kept_through_partial_and_workers() -> None:
     assert reward_range(functools.partial(length, max_words=3)) == (-1.0, 0.0)
     with Workers(1) as workers:
         assert prove(functools.partial(length, max_words=40), TALK, workers).holds
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"completion": "7"},
+        {"completion": [{"role": "assistant", "content": "7"}]},
+        {"answer": 7},
+        {"question": "gold of the task"},
+    ],
+)
+def test_gold_is_the_completion_else_the_tasks_else_the_answer(row: dict[str, Any]) -> None:
+    golden = with_gold(row, (lambda _: "7") if "question" in row else None)
+    assert golden is not None
+    assert golden["completion"] == "7"
+    assert with_gold({"prompt": "?", "completion": " "}) is None
+    assert prove(exact, [{"prompt": "?", "answer": w} for w in ("net income", "cost")]).holds

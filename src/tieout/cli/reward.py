@@ -16,12 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import InputError
-from ..types import Row
 from .options import parse
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckOptions:
     """Gold scores 1, empty 0; another row's gold and a perturbed gold fail; a re-formatted gold passes. Exit status 1
     if one of these does not hold."""
 
@@ -45,7 +44,7 @@ def main(arguments: Sequence[str]) -> None:
     if verb == "list":
         _list()
     elif verb == "check":
-        check(parse(Check, "reward check", rest))
+        check(parse(CheckOptions, "reward check", rest))
     else:
         usage = "usage: tieout reward check REWARD --data ROWS.jsonl | tieout reward list"
         if verb not in ("", "-h", "--help"):
@@ -54,7 +53,7 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit(0 if verb else 2)
 
 
-def check(options: Check) -> None:
+def check(options: CheckOptions) -> None:
     """Prove one reward; exits with status 1 if it does not hold."""
     from ..rewards import load_reward
     from ..rewards.processes.workers import Workers
@@ -64,7 +63,7 @@ def check(options: Check) -> None:
 
     reward = load_reward(options.reward)
     given = check_rows(read_rows(options.data), "prompt", str(options.data))
-    rows = [_with_gold(row) for row in given[: options.max_rows or None]]
+    rows = given[: options.max_rows or None]
     started = time.perf_counter()
     if options.workers:
         with Workers(options.workers, Limits(options.deadline_seconds)) as workers:
@@ -93,13 +92,6 @@ def check(options: Check) -> None:
     console.print(
         f"proven on these rows, in {seconds:.1f} s; it says nothing of holes: tieout attack looks for them"
     )
-
-
-def _with_gold(row: Row) -> Row:
-    """Gold is the completion; where there is none, the answer as text."""
-    if "completion" in row or row.get("answer") is None:
-        return row
-    return {**row, "completion": str(row["answer"])}
 
 
 def _list() -> None:

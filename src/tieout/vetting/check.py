@@ -28,6 +28,7 @@ from ..rewards.scoring.call import Call
 from ..rewards.scoring.outcomes import Outcome, judges_form, reward_name, reward_range
 from ..rewards.scoring.runner import check_reward, score_groups
 from ..types import Reward, Row
+from .golden_rows import golden_rows
 
 CHECKS = ("gold", "empty", "other gold", "perturbed", "re-formatted", "steady")
 MIN_SHARE = 0.95
@@ -81,7 +82,7 @@ def prove(reward: Reward, rows: Sequence[Row], workers: Workers | None = None, s
 
     Args:
         reward: any reward.
-        rows: with `prompt`, `completion` = gold, and the columns that the reward asks for.
+        rows: with `prompt`, `completion` = gold (else `answer`), and the columns that the reward asks for.
         workers: where to run it; None: in this process.
         seed: of the perturbations.
 
@@ -91,9 +92,7 @@ def prove(reward: Reward, rows: Sequence[Row], workers: Workers | None = None, s
     if not rows:
         raise InputError("no rows to prove the reward on")
     check_reward(reward, [c for c in rows[0] if all(c in row for row in rows)], tokens=False)
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row.get("completion"), str) or not row["completion"].strip():
-            raise InputError(f"row {number} has no gold in column 'completion'; it has: {', '.join(row)}")
+    rows = golden_rows(rows)
     form = judges_form(reward)
     low, high = reward_range(reward) or (0.0, 1.0)
     rng = random.Random(seed)

@@ -15,7 +15,6 @@ columns of the row, or fixed: `functools.partial(length, max_words=100)`.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -23,7 +22,9 @@ from typing import Any
 from ...advantages import overlong_penalty
 from ...errors import InputError
 from ..scoring.outcomes import ranged
-from ..text.sentences import MAX_CHARS, ngrams, words
+from ..text.repetition import repeated_share
+from ..text.scripts import scripts
+from ..text.sentences import MAX_CHARS, words
 
 CHARS_PER_TOKEN = 4
 """Of texts that have no tokens."""
@@ -96,26 +97,21 @@ def language(
 
 
 def _language(text: str, wanted: str) -> float:
-    scripts = [_script(letter) for letter in text if letter.isalpha()]
+    letters = scripts(text)
     own = SCRIPTS.get(wanted, {"LATIN"})
-    if not scripts or (wanted == "ja" and not {"HIRAGANA", "KATAKANA"} & set(scripts)):
+    if not letters or (wanted == "ja" and not {"HIRAGANA", "KATAKANA"} & set(letters)):
         return 0.0
     if wanted in COMMON:
         said = words(text)
         seen = {name: sum(word in common for word in said) for name, common in _common().items()}
         if max(seen.values()) > seen[wanted]:
             return 0.0
-    return sum(script in own for script in scripts) / len(scripts)
+    return sum(letters.get(script, 0) for script in own) / sum(letters.values())
 
 
 @lru_cache(maxsize=1)
 def _common() -> dict[str, frozenset[str]]:
     return {name: frozenset(common.split()) for name, common in COMMON.items()}
-
-
-@lru_cache(maxsize=4096)
-def _script(letter: str) -> str:
-    return unicodedata.name(letter, "?").split(" ")[0]
 
 
 @ranged(-1, 0, form=True)
@@ -161,12 +157,7 @@ def repetition(completions: Sequence[str], ngram_size: Counts = 4, **_: Any) -> 
 def _repeated(text: str, size: int) -> float:
     if size < 1:
         raise InputError(f"ngram_size is {size}; it must be at least 1")
-    shares = [0.0]
-    runs: list[Sequence[Any]] = [ngrams(words(text), size), [text[i : i + 24] for i in range(len(text) - 23)]]
-    for run in runs:
-        if run:
-            shares.append((len(run) - len(set(run))) / len(run))
-    return max(shares)
+    return max(repeated_share(words(text), size), repeated_share(text, 24))
 
 
 @ranged(-1, 0, form=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, MutableMapping, Sequence
 from statistics import fmean
 
+from ...rewards.text.repetition import repeated_share
+from ...rewards.text.scripts import scripts
 from ...types import Group, Prompt
 from ..monitors import Monitor
 
@@ -51,17 +52,7 @@ def repeats(text: str, n: int = 4) -> float:
     words: Sequence[str] = text.split()
     if len(words) < 3 * n - 1 and 2 * n < len(text) // 8:  # too few spaces for 2n n-grams: count characters
         words, n = text, 4 * n
-    grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
-    return 1 - len(set(grams)) / len(grams) if len(grams) >= 2 * n else 0.0
-
-
-def scripts(text: str) -> dict[str, int]:
-    """Script -> letters of it, by the first word of their Unicode names: LATIN, CYRILLIC, CJK, ARABIC ..."""
-    found: dict[str, int] = {}
-    for letter in filter(str.isalpha, text):
-        script = "LATIN" if letter.isascii() else unicodedata.name(letter, "?").split()[0]
-        found[script] = found.get(script, 0) + 1
-    return found
+    return repeated_share(words, n) if len(words) - n + 1 >= 2 * n else 0.0
 
 
 def prompt_text(prompt: Prompt) -> str:

@@ -15,13 +15,14 @@ from ...errors import InputError
 from ...rewards.scoring.outcomes import judges_form, parameters
 from ...rewards.scoring.runner import check_reward, reward_name
 from ...types import Reward, Row
+from ..golden_rows import golden_rows
 from .calling import Ask, pay
 from .findings import EMPTY, HALF, MORE, PAID, Finding, Tried, bottom, judge, smallest
 from .gold import read_gold
 from .probe import CLASSES, Probe
 from .search import offspring, shrunk
 from .settings import AttackSettings
-from .targets import fixed_probes, pick_rows, setting_of, with_gold
+from .targets import fixed_probes, pick_rows, setting_of
 from .text_probes import FILLER
 
 HONEST = {
@@ -123,7 +124,7 @@ def attack(
     if not settings.max_rows:
         raise InputError("max_rows is 0: no row would be attacked; give 1 or more")
     began = time.monotonic()
-    rows = [with_gold(row, number) for number, row in enumerate(rows, 1)]
+    rows = golden_rows(rows)
     if not rows:
         raise InputError("no rows to attack the reward on")
     check_reward(reward, [c for c in rows[0] if all(c in row for row in rows)], tokens=False)

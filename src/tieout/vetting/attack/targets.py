@@ -24,18 +24,6 @@ SLOW_SECONDS = 0.1
 """A reward that takes longer for one gold is attacked on two rows."""
 
 
-def with_gold(row: Row, number: int) -> Row:
-    """The row with gold as a text, and a prompt. ValueError: it has no gold."""
-    gold = row.get("completion")
-    if gold is None and row.get("answer") is not None:
-        gold = str(row["answer"])
-    if isinstance(gold, list | tuple) and gold and isinstance(gold[-1], Mapping):
-        gold = gold[-1].get("content")  # a conversation: the last turn
-    if not isinstance(gold, str) or not gold.strip():
-        raise InputError(f"row {number} has no gold in column 'completion'; it has: {', '.join(row)}")
-    return {"prompt": "", **row, "completion": gold}
-
-
 def pick_rows(
     reward: Reward, rows: Sequence[Row], max_rows: int, deadline: float
 ) -> tuple[list[int], dict[int, float], float]:
