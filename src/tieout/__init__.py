@@ -8,102 +8,92 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from .chat.template import Chat
-    from .learner import AdapterConfig, Learner, LearnerConfig, load
-    from .methods import (
-        CPO,
-        DPO,
-        GRPO,
-        KTO,
-        METHODS,
-        ORPO,
-        SFT,
-        OnlineDPO,
-        RejectionSampling,
-        RewardModel,
-        SimPO,
-    )
-    from .samplers import SamplingParams
-    from .samplers.local.sampler import LocalSampler
-    from .samplers.mock import MockSampler
-    from .samplers.staleness import StalenessCheck
-    from .samplers.vllm.sampler import VLLMSampler
-    from .source import Source
-    from .tasks import TASKS, Task, load_task
-    from .training.loop import train
-    from .training.schedule import Schedule
-    from .types import Completion, Group
+if TYPE_CHECKING:  # the same names for type checkers; a test compares them with the table below
+    from .chat.template import Chat as Chat
+    from .errors import TieoutError as TieoutError
+    from .evidence.evaluate import evaluate as evaluate
+    from .learner import AdapterConfig as AdapterConfig
+    from .learner import Learner as Learner
+    from .learner import LearnerConfig as LearnerConfig
+    from .learner import load as load
+    from .methods import CISPO as CISPO
+    from .methods import CPO as CPO
+    from .methods import DAPO as DAPO
+    from .methods import DPO as DPO
+    from .methods import GRPO as GRPO
+    from .methods import GSPO as GSPO
+    from .methods import KTO as KTO
+    from .methods import METHODS as METHODS
+    from .methods import ORPO as ORPO
+    from .methods import PPO as PPO
+    from .methods import RLOO as RLOO
+    from .methods import SFT as SFT
+    from .methods import DrGRPO as DrGRPO
+    from .methods import Method as Method
+    from .methods import OnlineDPO as OnlineDPO
+    from .methods import RejectionSampling as RejectionSampling
+    from .methods import RewardModel as RewardModel
+    from .methods import SimPO as SimPO
+    from .methods import load_method as load_method
+    from .rewards import REWARDS as REWARDS
+    from .rewards import load_reward as load_reward
+    from .rewards.library.judge import Judge as Judge
+    from .rewards.scoring.combine import combine as combine
+    from .rewards.scoring.outcomes import ranged as ranged
+    from .rewards.scoring.runner import score as score
+    from .samplers import SamplingParams as SamplingParams
+    from .samplers.local.sampler import LocalSampler as LocalSampler
+    from .samplers.mock import MockSampler as MockSampler
+    from .samplers.staleness import StalenessCheck as StalenessCheck
+    from .samplers.vllm.sampler import VLLMSampler as VLLMSampler
+    from .source import Source as Source
+    from .tasks import TASKS as TASKS
+    from .tasks import Task as Task
+    from .tasks import load_task as load_task
+    from .training.loop import train as train
+    from .training.schedule import Schedule as Schedule
+    from .types import Completion as Completion
+    from .types import Group as Group
 
-_WHERE = {
-    "AdapterConfig": "learner",
-    "CPO": "methods",
-    "StalenessCheck": "samplers.staleness",
-    "Chat": "chat.template",
-    "Completion": "types",
-    "DPO": "methods",
-    "GRPO": "methods",
-    "Group": "types",
-    "KTO": "methods",
-    "Learner": "learner",
-    "LearnerConfig": "learner",
-    "LocalSampler": "samplers.local.sampler",
-    "METHODS": "methods",
-    "MockSampler": "samplers.mock",
-    "ORPO": "methods",
-    "OnlineDPO": "methods",
-    "RejectionSampling": "methods",
-    "RewardModel": "methods",
-    "SFT": "methods",
-    "SamplingParams": "samplers",
-    "Schedule": "training.schedule",
-    "SimPO": "methods",
-    "Source": "source",
-    "TASKS": "tasks",
-    "Task": "tasks",
-    "VLLMSampler": "samplers.vllm.sampler",
-    "load": "learner",
-    "load_task": "tasks",
-    "train": "training.loop",
+    __version__: str
+
+_NAMES = {
+    "types": "Completion Group",
+    "errors": "TieoutError",
+    "chat.template": "Chat",
+    "learner": "AdapterConfig Learner LearnerConfig load",
+    "samplers": "SamplingParams",
+    "samplers.local.sampler": "LocalSampler",
+    "samplers.mock": "MockSampler",
+    "samplers.staleness": "StalenessCheck",
+    "samplers.vllm.sampler": "VLLMSampler",
+    "rewards": "REWARDS load_reward",
+    "rewards.library.judge": "Judge",
+    "rewards.scoring.combine": "combine",
+    "rewards.scoring.outcomes": "ranged",
+    "rewards.scoring.runner": "score",
+    "tasks": "TASKS Task load_task",
+    "source": "Source",
+    "evidence.evaluate": "evaluate",
+    "methods": "CISPO CPO DAPO DPO DrGRPO GRPO GSPO KTO METHODS Method OnlineDPO ORPO PPO RejectionSampling RLOO "
+    "RewardModel SFT SimPO load_method",
+    "training.loop": "train",
+    "training.schedule": "Schedule",
 }
+"""Module -> what is exported of it."""
+_MODULE = {name: module for module, names in _NAMES.items() for name in names.split()}
 
-__all__ = [
-    "CPO",
-    "DPO",
-    "GRPO",
-    "KTO",
-    "METHODS",
-    "ORPO",
-    "SFT",
-    "TASKS",
-    "AdapterConfig",
-    "Chat",
-    "Completion",
-    "Group",
-    "Learner",
-    "LearnerConfig",
-    "LocalSampler",
-    "MockSampler",
-    "OnlineDPO",
-    "RejectionSampling",
-    "RewardModel",
-    "SamplingParams",
-    "Schedule",
-    "SimPO",
-    "Source",
-    "StalenessCheck",
-    "Task",
-    "VLLMSampler",
-    "load",
-    "load_task",
-    "train",
-]
+__all__ = sorted([*_MODULE, "__version__"])
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("tieout")
+    if name not in _MODULE:
         raise AttributeError(f"module 'tieout' has no attribute {name!r}")
-    return getattr(import_module(f".{_WHERE[name]}", __name__), name)
+    return getattr(import_module(f".{_MODULE[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -6,25 +6,32 @@ import os
 import sys
 from importlib import import_module
 
+from ..errors import TieoutError
+
 COMMANDS: dict[str, str] = {
-    "demo": "Watch the embedded model become better at a finance task",
+    "demo": "Watch the embedded model improve on a finance task",
     "run": "Run a recipe: SFT, preferences, DPO or GRPO, evaluate, gate, ship",
     "train": "Train with one method, such as sft, dpo, grpo or ppo",
     "sample": "Ask a model",
     "eval": "Score a model on a task or a file",
-    "calibrate": "Hold a reward against the marks of people",
-    "reward": "Have a reward prove itself on rows with gold, or list those of the library",
-    "attack": "Look for completions that a reward pays for and should not",
-    "gate": "Judge a run's candidate anew, with the grades of people",
+    "calibrate": "Calibrate a reward against human labels",
+    "reward": "Prove a reward on rows with gold, or list the rewards of the library",
+    "attack": "Search for completions that a reward pays for and should not",
+    "gate": "Judge a run's candidate again, with human grades",
     "ship": "Ship a run's candidate, or say what is missing",
-    "doctor": "Tell what this machine can do, and try to break out of the sandbox",
+    "doctor": "Show what this machine can do, and try to break out of the sandbox",
     "show": "Show a run's table, verdict and next command",
 }
 """Name -> what it does. Each is a module of this package with `main(arguments)`."""
 
+_BUG = (
+    "an unexpected error. If the traceback ends in a file of your own, the error is there. Otherwise please report "
+    "this as a bug in tieout, with the traceback above and the output of `tieout doctor`"
+)
+
 
 def main() -> None:
-    """Entry point: errors that a person can mend are printed as one message, and the exit status says so."""
+    """Entry point. Exit status: 0 done, 1 an explained error, 2 wrong usage, 70 a bug, 130 interrupted."""
     # Read when torch starts. Idle threads that spin instead of sleeping make training ten times slower as soon as
     # another program needs a core, and gain nothing that was measured.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -33,9 +40,9 @@ def main() -> None:
         print(_help())
         sys.exit(0 if arguments else 2)
     if arguments[0] in ("-V", "--version"):
-        from importlib.metadata import version
+        from .. import __version__
 
-        print(f"tieout {version('tieout')}")
+        print(f"tieout {__version__}")
         return
     name, *rest = arguments
     if name not in COMMANDS:
@@ -48,13 +55,26 @@ def main() -> None:
     try:
         import_module(f".{name if name != 'eval' else 'evaluate'}", __name__).main(rest)
     except KeyboardInterrupt:
-        print("\ninterrupted; what is done is kept: repeat the command to go on", file=sys.stderr)
+        print("\ninterrupted; what is done is kept: repeat the command to resume", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, OSError, RuntimeError) as error:
-        if "TIEOUT_TRACEBACK" in os.environ:
-            raise
-        print(f"tieout {name}: {error}", file=sys.stderr)
-        sys.exit(1)
+    except Exception as error:
+        sys.exit(_failed(name, error))
+
+
+def _failed(command: str, error: Exception) -> int:
+    """Print an error as its kind deserves; returns the exit status."""
+    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's
+    explained = isinstance(error, TieoutError | OSError) or out_of_memory
+    if not explained or "TIEOUT_TRACEBACK" in os.environ:
+        from traceback import print_exception
+
+        print_exception(error)
+    if explained:
+        said = f"out of memory: {error}" if out_of_memory else str(error)
+        print(f"tieout {command}: {said or type(error).__name__}", file=sys.stderr)
+        return 1
+    print(f"\ntieout {command}: {_BUG}", file=sys.stderr)
+    return 70
 
 
 def _help() -> str:
@@ -63,5 +83,5 @@ def _help() -> str:
     return (
         "tieout: fine-tune language models by reinforcement and preference, and prove that it worked\n\n"
         f"usage: tieout COMMAND ...\n\n{lines}\n\n"
-        "tieout COMMAND --help tells a command's options. Errors with a traceback: TIEOUT_TRACEBACK=1"
+        "tieout COMMAND --help shows a command's options. Errors with a traceback: TIEOUT_TRACEBACK=1"
     )

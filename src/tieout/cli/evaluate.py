@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -92,22 +93,31 @@ def main(arguments: Sequence[str]) -> None:
     for name in cases:
         figure = model_figures(cases, [], name, "programmatic", 0)
         metrics = figure.get("metrics", {})
-        table.add_row(
-            name,
-            f"{figure['mean']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]",
-            str(figure["n"]),
-            *(f"{metrics[m]['mean']:.3f}" if m in metrics else "-" for m in task.metrics),
-        )
+        shown_metrics = (_number(metrics[m]["mean"] if m in metrics else None) for m in task.metrics)
+        table.add_row(name, _interval(figure, "mean"), str(figure["n"]), *shown_metrics)
     console.print(table)
     for i, one in enumerate(options.model):
         for other in options.model[i + 1 :]:
             pair = pair_figures(cases, [], other, one, "programmatic", 0)
-            console.print(
-                f"{other} minus {one}: {pair['difference']:+.3f} [{pair['low']:+.3f}, {pair['high']:+.3f}], paired, "
-                f"n={pair['n']}",
-                highlight=False,
-            )
+            difference = _interval(pair, "difference", "+")
+            console.print(f"{other} minus {one}: {difference}, paired, n={pair['n']}", highlight=False)
     if options.out:
         write_cases(options.out, cases)
         console.print(f"cases: {options.out}", highlight=False)
     print(json.dumps({name: model_figures(cases, [], name, "programmatic", 0)["mean"] for name in cases}))
+    for name, own in cases.items():
+        if all(case.score is None for case in own):
+            reason = next(
+                (case.errors["score"] for case in own if "score" in case.errors), "the reward abstained"
+            )
+            raise InputError(f"no completion of {name} has a score: {reason}")
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    return "-" if value is None else f"{value:{sign}.3f}"
+
+
+def _interval(figure: Mapping[str, Any], name: str, sign: str = "") -> str:
+    """An estimate with its interval, or `-` if nothing was scored."""
+    low, high = (_number(figure[bound], sign) for bound in ("low", "high"))
+    return "-" if figure[name] is None else f"{_number(figure[name], sign)} [{low}, {high}]"

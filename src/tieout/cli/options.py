@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
+from math import isfinite
 from typing import Any, TypeVar, get_type_hints
 
 import tyro
@@ -15,6 +16,7 @@ from tyro.constructors import (
 )
 
 from ..config.docs import field_docs
+from ..errors import InputError
 
 Parsed = TypeVar("Parsed")
 _REGISTRY = ConstructorRegistry()
@@ -22,7 +24,18 @@ _REGISTRY = ConstructorRegistry()
 
 def parse(options: type[Parsed], command: str, arguments: Sequence[str]) -> Parsed:
     """The options that the arguments give; prints help or what is wrong, and exits, where they do not."""
-    return tyro.cli(options, prog=f"tieout {command}", args=list(arguments), registry=_REGISTRY)
+    parsed = tyro.cli(options, prog=f"tieout {command}", args=list(arguments), registry=_REGISTRY)
+    _refuse_infinite(parsed)
+    return parsed
+
+
+def _refuse_infinite(options: Any) -> None:
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if isinstance(value, float) and not isfinite(value):
+            raise InputError(f"--{field.name.replace('_', '-')} is {value}; expected a finite number")
+        if is_dataclass(value):
+            _refuse_infinite(value)
 
 
 @_REGISTRY.struct_rule

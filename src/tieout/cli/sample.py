@@ -45,6 +45,8 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(Options, "sample", arguments)
     if bool(options.prompt) == bool(options.data):
         raise InputError("give either a PROMPT or --data FILE")
+    if options.num_completions < 1:
+        raise InputError(f"num_completions is {options.num_completions}; it must be at least 1")
     quiet()
     from ..learner import load
     from ..rows import check_rows, read_rows

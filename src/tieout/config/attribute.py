@@ -7,10 +7,11 @@ import importlib
 import importlib.util
 import sys
 from pathlib import Path
+from traceback import walk_tb
 from types import ModuleType
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, TieoutError
 
 FILE_MODULE = "tieout_file_"
 """What the names of modules start with that were loaded from a file by its path."""
@@ -49,7 +50,23 @@ def _load_file(path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses and annotations look their module up there
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[name]
-        raise
+        if isinstance(error, TieoutError) or not isinstance(error, Exception):
+            raise
+        raise InputError(f"file {path} cannot be imported{_line(error, path)}: {_said(error)}") from error
     return module
+
+
+def _line(error: Exception, path: Path) -> str:
+    """` (line N)`: where in the file it was raised, or where its syntax is wrong."""
+    if isinstance(error, SyntaxError):
+        return f" (line {error.lineno})" if error.filename == str(path) else ""
+    lines = [
+        number for frame, number in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(path)
+    ]
+    return f" (line {lines[-1]})" if lines else ""
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"

@@ -133,7 +133,7 @@ def _union(annotation: Any, value: Any, where: str, path: str) -> Any:
 @cache
 def _adapter(annotation: Any) -> TypeAdapter[Any]:
     try:
-        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
     except PydanticUserError:
         return TypeAdapter(annotation)
 

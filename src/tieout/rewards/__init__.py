@@ -45,7 +45,7 @@ def load_reward(spec: str) -> Reward:
         return made
     if spec not in REWARDS and not all(spec.rpartition(":")[::2]):
         near = difflib.get_close_matches(spec, REWARDS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         raise InputError(
             f"no reward is called {spec!r}{hint} Registered: {', '.join(sorted(REWARDS))}. "
             "Your own: file.py:function, package.module:function or reward_model:FOLDER"

@@ -83,13 +83,17 @@ def load_task(name: str, options: Mapping[str, object] | None = None) -> Task:
 
     if name not in TASKS and ":" not in name:
         near = difflib.get_close_matches(name, TASKS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         raise InputError(f"no task {name!r}{hint} There are: {', '.join(TASKS)}; or FILE.py:attribute")
     found = load_attribute(TASKS.get(name, name))
     if isinstance(found, Task):
         if options:
             raise InputError(f"task {name!r} takes no options; given: {', '.join(options)}")
         return found
+    if not callable(found):
+        raise InputError(
+            f"{name!r} is a {type(found).__name__}; expected a tieout Task, or a function that makes one"
+        )
     try:
         task = found(**(options or {}))
     except TypeError as error:

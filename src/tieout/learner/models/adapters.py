@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -71,7 +72,12 @@ def start_from(network: PreTrainedModel, folder: Path, adapter: AdapterConfig | 
         config.lora_dropout = adapter.dropout
     config.inference_mode = adapter is None
     options: dict[str, Any] = {"config": config, "torch_device": str(network.device)}
-    peft = PeftModel.from_pretrained(network, str(folder), is_trainable=adapter is not None, **options)
+    try:
+        peft = PeftModel.from_pretrained(network, str(folder), is_trainable=adapter is not None, **options)
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, RuntimeError) as error:  # of other layers, or of other shapes
+        raise InputError(f"the adapter in {folder} does not fit its base: {error}") from error
     if adapter is not None:
         add_frozen(peft, folder, REFERENCE)
     return peft.eval()
@@ -95,7 +101,12 @@ def _read(folder: Path) -> LoraConfig:
             raise InputError(
                 f"{folder} holds no adapter: expected adapter_config.json and adapter_model.safetensors"
             )
-    config = LoraConfig.from_pretrained(str(folder))
+    try:
+        config = LoraConfig.from_pretrained(str(folder))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{folder}/adapter_config.json is no configuration of an adapter ({error})"
+        ) from error
     if not isinstance(config, LoraConfig):
         raise InputError(f"{folder} holds a {config.peft_type} adapter; only LoRA and DoRA are known here")
     if saved := [name for name in config.modules_to_save or [] if name not in ("score", "classifier")]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from ...errors import InputError
@@ -53,7 +54,14 @@ def load_base(name: str, source: str, dtype: torch.dtype, device: str, four_bits
             attn_implementation=attention_for(config),
             **options,
         )
-    except (OSError, ValueError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:  # RuntimeError: weights of other shapes
         raise InputError(
             f"model {name!r} could not be loaded: expected the folder of a causal language model with "
             f"config.json, tokenizer and *.safetensors, or a hub id that is reachable or cached ({error})"

@@ -51,7 +51,7 @@ def load(
         bases: where a base that is loaded already is taken from; the model that had it before is then closed. None, and
             full fine-tuning, which changes the base: load it from disk.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device(device)
     dtype = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
     name, source, own = resolve(name)
     if own is not None and start is not None:
@@ -77,6 +77,19 @@ def load(
     if bases is not None:
         bases.lend(base, model, source, dtype, device, four_bits)
     return model
+
+
+def _device(asked: str | None) -> str:
+    """The device to load onto. InputError: there is no such device here."""
+    if asked is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(asked).type
+    except RuntimeError as error:
+        raise InputError(f"device is {asked!r}; expected cpu, cuda or cuda:N") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device is {asked!r}, but torch finds no CUDA device here; use cpu")
+    return asked
 
 
 def _with_adapter(

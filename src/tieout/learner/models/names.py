@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 from ... import embedded
 from ...errors import InputError
+from ...storage.jsonl import read_json
 
 
 def resolve(name: str) -> tuple[str, str, Path | None]:
     """Resolve a model name to (name of the base, what transformers loads, adapter folder or None)."""
     folder = embedded.path(name) if name in embedded.NAMES else Path(name)
     if (folder / "adapter_config.json").exists():
-        base = json.loads((folder / "adapter_config.json").read_text()).get("base_model_name_or_path")
+        base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
         if not base:
             raise InputError(f"{folder}/adapter_config.json names no base_model_name_or_path; add it")
         return (*resolve(base)[:2], folder)

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.utils import cached_file
 
 from ...errors import InputError
+from ...storage.jsonl import read_json
 
 ScalarKind = Literal["score", "value"]
 VALUE_FILE = "value_head.safetensors"
@@ -69,16 +70,22 @@ class ScalarHead:
 
 def is_score_adapter(folder: Path) -> bool:
     """Whether a PEFT adapter is one for sequence classification: a reward model."""
-    config = json.loads((folder / "adapter_config.json").read_text())
+    config = read_json(folder / "adapter_config.json")
     return config.get("task_type") == "SEQ_CLS"
 
 
 def adapter_score(folder: Path) -> dict[str, Tensor] | None:
     """The score head saved in a PEFT adapter, None if it has none."""
     prefix = "base_model.model.score."
-    with safe_open(folder / ADAPTER_WEIGHTS, "pt") as file:
-        names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118  not a mapping
-        return {name.removeprefix(prefix): file.get_tensor(name) for name in names} or None
+    path = folder / ADAPTER_WEIGHTS
+    try:
+        with safe_open(path, "pt") as file:
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118  not a mapping
+            return {name.removeprefix(prefix): file.get_tensor(name) for name in names} or None
+    except (FileNotFoundError, SafetensorError) as error:
+        raise InputError(
+            f"{folder} holds no adapter: {path.name} is missing or not readable ({error})"
+        ) from error
 
 
 def checkpoint_score(source: str) -> dict[str, Tensor]:
