@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import scripted_rewards as scripted
 
+import scripted_rewards as scripted
 import tieout.rewards.scoring.outcomes
 import tieout.vetting.check
 from tieout.cli import reward as command
@@ -119,7 +119,7 @@ def test_a_combined_reward_is_proven_as_a_whole() -> None:
 
 def test_rows_without_gold_are_refused() -> None:
     with pytest.raises(ValueError, match="row 1 has no gold in column 'completion'; it has: prompt, answer"):
-        prove(exact, [{"prompt": "?", "answer": "a"}])
+        prove(exact, [{"prompt": "?", "answer": None}])
     with pytest.raises(ValueError, match="no rows"):
         prove(exact, [])
     with pytest.raises(ValueError, match="needs column 'answer'"):
