@@ -40,9 +40,9 @@ def main() -> None:
         print(_help())
         sys.exit(0 if arguments else 2)
     if arguments[0] in ("-V", "--version"):
-        from .. import __version__
+        from importlib.metadata import version
 
-        print(f"tieout {__version__}")
+        print(f"tieout {version('tieout')}")
         return
     name, *rest = arguments
     if name not in COMMANDS:

@@ -147,7 +147,7 @@ class Learner:
             for name, x in {"loss": value, **metrics}.items():
                 sums[name] = sums.get(name, 0.0) + float(x)
         for part in self._idle(groups):
-            self.outputs(self._layout(part))
+            self.forward.outputs(self.micro_batches.layout(part))
         return self.processes.sum_metrics(sums)
 
     def logprobs(self, groups: Sequence[Group]) -> list[list[list[float]]]:

@@ -145,10 +145,10 @@ class Evaluation:
     def _undisturbed(self, learner: Learner) -> Iterator[None]:
         """Put back the random streams, what the method remembers, and the cache of log-probabilities."""
         drawn, memory = randomness.state(learner.model.device), dict(learner.memory)
-        kept, folder = learner.kept, learner.reference_folder
-        learner.kept, learner.reference_folder = self._cache, None
+        kept, folder = learner.logprob_cache, learner.reference_folder
+        learner.logprob_cache, learner.reference_folder = self._cache, None
         try:
             yield
         finally:
-            learner.kept, learner.reference_folder, learner.memory = kept, folder, memory
+            learner.logprob_cache, learner.reference_folder, learner.memory = kept, folder, memory
             randomness.restore(drawn, learner.model.device)
