@@ -95,7 +95,7 @@ def contenders(model: Any, prompts: list[list[int]]) -> dict[str, Decode]:
     def tieout(count: int) -> list[Any]:
         drawn = sampler.sample(prompts, GROUP, SamplingParams(max_new_tokens=count, seed=1))
         assert sampler.choice is not None
-        assert sampler.choice.path == "lean"
+        assert sampler.choice.backend == "lean"
         return drawn
 
     def generate(count: int) -> list[Any]:

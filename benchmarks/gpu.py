@@ -119,7 +119,7 @@ def measure(work: DecodeJob, folder: Path, device: str) -> dict[str, Any]:
         "logprob_difference": (ours.logprobs(groups) - exact).abs().max().item(),
         "logprob_noise": (plain.logprobs(groups) - exact).abs().max().item(),
         "gradient_cosine": (mine @ theirs / (mine.norm() * theirs.norm())).item(),
-        "sampling_path": ours.sampler.choice.path if ours.sampler.choice else "",
+        "sampling_backend": ours.sampler.choice.backend if ours.sampler.choice else "",
     }
 
 
@@ -197,7 +197,7 @@ def table(
     for r in results:
         share = r["flops"] / median(r["update"]["tieout"]) / r["matmul_peak"]
         lines.append(
-            f"| {r['row']} | {r['path']} | {r['sampling_path']} | {r['token_ratio']:.2f} | "
+            f"| {r['row']} | {r['path']} | {r['sampling_backend']} | {r['token_ratio']:.2f} | "
             f"{r['logprob_difference']:.1e} | {r['logprob_noise']:.1e} | {r['gradient_cosine']:.6f} | {share:.0%} |"
         )
     return "\n".join([*lines, ""])

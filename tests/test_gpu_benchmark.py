@@ -41,7 +41,7 @@ def test_the_whole_benchmark_runs_small_on_a_cpu(tmp_path: Path) -> None:
     assert all(c["right"] for c in found["parity"])
     (row,) = found["rows"]
     assert row["path"] == "merge"
-    assert row["sampling_path"] == "lean"
+    assert row["sampling_backend"] == "lean"
     assert row["shared_prefix"] == 1
     assert row["logprob_difference"] < 1e-5
     assert row["gradient_cosine"] > 0.99999  # tieout's own loss against the one written out in plain_peer.py

@@ -14,13 +14,13 @@ import torch
 from random_groups import VOCABULARY, random_groups
 from tieout.learner import AdapterConfig, Model, load
 from tieout.samplers import SamplingParams
-from tieout.samplers.local import backends as paths
-from tieout.samplers.local.backends import PATHS, DecodeJob, PathName, choose, disagreement
+from tieout.samplers.local import backends
+from tieout.samplers.local.backends import BACKENDS, BackendName, DecodeJob, choose, disagreement
 from tieout.samplers.local.cpu.lean import LeanStep
-from tieout.samplers.local.decoder import SharedStep
-from tieout.samplers.local.kv_cache import KVCache
+from tieout.samplers.local.decoding.decoder import SharedStep
+from tieout.samplers.local.decoding.kv_cache import KVCache
+from tieout.samplers.local.decoding.sampling import Request
 from tieout.samplers.local.sampler import LocalSampler
-from tieout.samplers.local.sampling import Request
 
 ModelFolder = Callable[[str], Path]
 PROMPTS = [g.prompt for g in random_groups([(23, [1]), (3, [1]), (40, [1])], seed=9)]
@@ -29,20 +29,20 @@ PARAMS = SamplingParams(max_new_tokens=20, seed=2)
 
 @pytest.fixture(autouse=True)
 def nothing_known() -> Iterator[None]:
-    paths._chosen.clear()
+    backends._chosen.clear()
     yield
-    paths._chosen.clear()
+    backends._chosen.clear()
 
 
-def chosen(model: Model) -> paths.Choice:
+def chosen(model: Model) -> backends.Choice:
     with model.merged() as network, torch.no_grad():
         return choose(model, network)
 
 
-def decode(model: Model, path: PathName, params: SamplingParams = PARAMS) -> list[list[Request]]:
+def decode(model: Model, backend: BackendName, params: SamplingParams = PARAMS) -> list[list[Request]]:
     requests = [[Request.make(params, 3 * i + k) for k in range(3)] for i in range(len(PROMPTS))]
     with model.merged() as network:
-        PATHS[path](network, DecodeJob(PROMPTS, requests, params, range(8), 6))
+        BACKENDS[backend](network, DecodeJob(PROMPTS, requests, params, range(8), 6))
     return requests
 
 
@@ -54,21 +54,21 @@ def own(model: Model, prompt: list[int], tokens: list[int]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("family", "path"),
+    ("family", "backend"),
     [
         *((f, "lean") for f in ["llama", "qwen2", "qwen3", "mistral", "gemma3"]),
         ("gemma2", "plain"),  # transformers' continuous batching leaves out its soft cap
         ("qwen3_next", "plain"),  # and does not know linear attention
     ],
 )
-def test_the_fastest_path_that_is_right(tiny_model: ModelFolder, family: str, path: str) -> None:
+def test_the_fastest_backend_that_is_right(tiny_model: ModelFolder, family: str, backend: str) -> None:
     model = load(str(tiny_model(family)), AdapterConfig(rank=2, targets="q_proj,v_proj", dropout=0.1))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         choice = chosen(model)
     said = [str(w.message) for w in caught if "the sampler decodes" in str(w.message)]
-    assert choice.path == path, choice.reason
-    if path == "lean":
+    assert choice.backend == backend, choice.reason
+    if backend == "lean":
         assert choice.reason == ""
         assert not said
     else:
@@ -78,13 +78,13 @@ def test_the_fastest_path_that_is_right(tiny_model: ModelFolder, family: str, pa
     assert chosen(model) is choice  # asked once
 
 
-@pytest.mark.parametrize("path", ["lean", "shared", "plain"])
+@pytest.mark.parametrize("backend", ["lean", "shared", "plain"])
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
-def test_every_path_draws_the_same(tiny_model: ModelFolder, family: str, path: PathName) -> None:
+def test_every_backend_samples_the_same(tiny_model: ModelFolder, family: str, backend: BackendName) -> None:
     """Tokens, and the log-probabilities and entropies of a plain forward."""
     model = load(str(tiny_model(family)))
     expected = decode(model, "plain")
-    for prompt, group, other in zip(PROMPTS, decode(model, path), expected, strict=True):
+    for prompt, group, other in zip(PROMPTS, decode(model, backend), expected, strict=True):
         assert [r.tokens for r in group] == [r.tokens for r in other]
         for request in group:
             logprobs = own(model, prompt, request.tokens)
@@ -99,8 +99,8 @@ def test_continuous_batching_of_transformers_serves_what_ours_does_not(tiny_mode
     model = load(str(tiny_model("llama")))
     model.causal.set_attn_implementation("sdpa")
     state = torch.random.get_rng_state()
-    with pytest.warns(UserWarning, match=r"'batched' path.*brings its own attention \(sdpa\)"):
-        assert chosen(model).path == "batched"
+    with pytest.warns(UserWarning, match=r"'batched' backend.*brings its own attention \(sdpa\)"):
+        assert chosen(model).backend == "batched"
     first, again = (decode(model, "batched") for _ in range(2))
     assert [(r.tokens, r.logprobs) for g in first for r in g] == [
         (r.tokens, r.logprobs) for g in again for r in g
@@ -146,9 +146,9 @@ def test_a_faulty_cache_is_not_used(
     model = load(str(tiny_model("llama")))
     monkeypatch.setattr(KVCache, name, fault)
     with pytest.warns(
-        UserWarning, match=r"'batched' path, not the fastest: lean: log-prob.* shared: log-prob"
+        UserWarning, match=r"'batched' backend, not the fastest: lean: log-prob.* shared: log-prob"
     ):
-        assert chosen(model).path == "batched"
+        assert chosen(model).backend == "batched"
     assert model.causal.config._attn_implementation == "tieout"
 
 
@@ -157,10 +157,12 @@ def test_a_faulty_lean_step_is_not_used(tiny_model: ModelFolder, monkeypatch: py
     model = load(str(tiny_model("qwen3")))
     monkeypatch.setattr(LeanStep, "__call__", lambda self, *given: lean_step(self, *given) * 1.001)
     drawing = LocalSampler(model)
-    with pytest.warns(UserWarning, match="'shared' path, not the fastest: lean: log-probabilities differ by"):
+    with pytest.warns(
+        UserWarning, match="'shared' backend, not the fastest: lean: log-probabilities differ by"
+    ):
         drawing.sample(PROMPTS, 1, PARAMS)
     assert drawing.choice is not None
-    assert drawing.choice.path == "shared"
+    assert drawing.choice.backend == "shared"
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         drawing.sample(PROMPTS, 1, PARAMS)
@@ -174,7 +176,7 @@ def test_an_unknown_family_takes_the_general_step_without_alarm(
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         choice = chosen(model)
-    assert choice == paths.Choice("shared", "lean: llama is not among other")
+    assert choice == backends.Choice("shared", "lean: llama is not among other")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_an_unknown_family_takes_the_general_step_without_alarm(
 def test_what_the_lean_step_cannot_do_it_refuses(tiny_model: ModelFolder, change: Any) -> None:
     model = load(str(tiny_model("llama")))
     change(model.causal.config)
-    with pytest.raises(paths.NotLean):
+    with pytest.raises(backends.NotLean):
         LeanStep(model.causal)
 
 
@@ -198,13 +200,13 @@ def test_the_check_sees_what_a_plain_forward_sees(tiny_model: ModelFolder) -> No
     def other(network: Any, work: DecodeJob) -> None:
         with torch.no_grad():
             network.model.norm.weight.mul_(1.001)
-            PATHS["plain"](network, work)
+            BACKENDS["plain"](network, work)
             network.model.norm.weight.div_(1.001)
 
     def broken(network: Any, work: DecodeJob) -> None:
         raise RuntimeError("no such kernel")
 
-    assert disagreement(model.causal, PATHS["plain"]) is None
+    assert disagreement(model.causal, BACKENDS["plain"]) is None
     assert "nats" in str(disagreement(model.causal, other))
     assert disagreement(model.causal, broken) == "it failed with RuntimeError: no such kernel"
 

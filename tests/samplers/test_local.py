@@ -17,10 +17,10 @@ from scipy.stats import chisquare
 from random_groups import VOCABULARY, flat, make_learner, own_logprobs, random_groups, stir_weights
 from tieout.learner import AdapterConfig, Learner, Model, load
 from tieout.samplers import SamplingParams
-from tieout.samplers.local.backends import PATHS, DecodeJob, PathName
-from tieout.samplers.local.kv_cache import KVCache
+from tieout.samplers.local.backends import BACKENDS, BackendName, DecodeJob
+from tieout.samplers.local.decoding.kv_cache import KVCache
+from tieout.samplers.local.decoding.sampling import Request, draw
 from tieout.samplers.local.sampler import LocalSampler
-from tieout.samplers.local.sampling import Request, draw
 from tieout.types import Completion, Group
 
 ModelFolder = Callable[[str], Path]
@@ -48,7 +48,7 @@ def sampler(model: Model, stops: tuple[int, ...] = (1,), batch_size: int = 192) 
 
 def forced(
     model: Model,
-    path: PathName,
+    backend: BackendName,
     prompts: list[list[int]],
     group: int,
     params: SamplingParams,
@@ -56,12 +56,12 @@ def forced(
     max_rows: int = 192,
     first: int = 0,
 ) -> list[list[Request]]:
-    """By this path, whatever the sampler would choose."""
+    """By this backend, whatever the sampler would choose."""
     requests = [
         [Request.make(params, (first + i) * group + k) for k in range(group)] for i in range(len(prompts))
     ]
     with torch.no_grad(), model.merged() as network:
-        PATHS[path](network, DecodeJob(prompts, requests, params, stops, max_rows))
+        BACKENDS[backend](network, DecodeJob(prompts, requests, params, stops, max_rows))
     return requests
 
 
@@ -313,10 +313,10 @@ def test_completions_end_with_their_first_stop_token(tiny_model: ModelFolder, fa
     assert min(reasons["stop"], reasons["length"]) > 0
 
 
-@pytest.mark.parametrize("path", ["lean", "shared"])
+@pytest.mark.parametrize("backend", ["lean", "shared"])
 @pytest.mark.parametrize("family", ["llama", "mistral", "gemma3"])
 def test_rows_that_come_and_go_change_no_other(
-    tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch, family: str, path: PathName
+    tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch, family: str, backend: BackendName
 ) -> None:
     """Prompts wait, take the rows of those that ended, and the batch shrinks at the end; nobody notices."""
     learner = policy(tiny_model(family))
@@ -335,13 +335,13 @@ def test_rows_that_come_and_go_change_no_other(
 
     monkeypatch.setattr(KVCache, "fill", spy_on_fill)
     monkeypatch.setattr(KVCache, "keep", spy_on_keep)
-    drawn = forced(learner.model, path, prompts, 4, params, stops, max_rows=16)
+    drawn = forced(learner.model, backend, prompts, 4, params, stops, max_rows=16)
     assert len(filled) == len(prompts)
     assert len(set(filled)) >= 4  # prompts began at many moments, some past the room of 24 columns
     assert max(filled) > 24
     assert len(kept) >= 2
     alone = [
-        forced(learner.model, path, [prompt], 4, params, stops, max_rows=4, first=i)[0]
+        forced(learner.model, backend, [prompt], 4, params, stops, max_rows=4, first=i)[0]
         for i, prompt in enumerate(prompts)
     ]
     assert [[r.tokens for r in g] for g in drawn] == [[r.tokens for r in g] for g in alone]
@@ -363,7 +363,7 @@ def test_a_prompt_is_computed_once_for_all_its_completions(tiny_model: ModelFold
     )
     drawing.sample(PROMPTS, 8, SamplingParams(max_new_tokens=5))
     assert drawing.choice is not None
-    assert drawing.choice.path == "lean"
+    assert drawing.choice.backend == "lean"
     assert fed == [sum(map(len, PROMPTS))]
     fed.clear()
     forced(learner.model, "shared", PROMPTS, 8, SamplingParams(max_new_tokens=5), ())

@@ -19,7 +19,7 @@ from tieout.learner import AdapterConfig, Learner, load
 from tieout.methods import GRPO
 from tieout.samplers import SamplingParams
 from tieout.samplers.local.sampler import LocalSampler
-from tieout.samplers.staleness import StalenessCheck, compare, pick
+from tieout.samplers.staleness import StalenessCheck, measure, pick
 from tieout.source import Source
 from tieout.training.loop import train
 from tieout.training.monitors import stop_on_mismatch
@@ -80,9 +80,9 @@ class Several:
         ]
 
 
-def run(sampler: Any, learner: Learner, method: GRPO = METHOD, steps: int = 4, **canary: Any) -> list[dict]:
+def run(sampler: Any, learner: Learner, method: GRPO = METHOD, steps: int = 4, **options: Any) -> list[dict]:
     """Metrics of the steps that were done, as a run logs them, also where it was stopped."""
-    watched, told = StalenessCheck(sampler, **canary), []
+    watched, told = StalenessCheck(sampler, **options), []
     source = Source(make_task(), learner.model.chat, watched, seed=3)
     try:
         train(
@@ -112,20 +112,20 @@ def test_old_weights_are_caught_in_the_first_step_after_the_first_update(
     told = run(Remote(folder, late), make_learner(folder), GRPO(**{**vars(METHOD), "learning_rate": rate}))
     assert len(told) == 2
     assert "stopped" not in told[0]
-    assert told[0]["canary_mismatch"] < 1e-4
-    assert "draws from weights older than the ones just loaded: staleness 1.00" in told[1]["stopped"]
+    assert told[0]["sampler_mismatch"] < 1e-4
+    assert "uses weights older than the ones just loaded: staleness 1.00" in told[1]["stopped"]
     assert told[1]["staleness"] == pytest.approx(1, abs=0.05)
-    assert told[1]["canary_mismatch"] < 0.1
+    assert told[1]["sampler_mismatch"] < 0.1
 
 
 @pytest.mark.parametrize("late", [math.inf, 1], ids=["never loads", "one behind"])
 def test_a_large_update_shows_in_the_difference_alone(tiny_model: ModelFolder, late: float) -> None:
-    """Without the canary, and without an extra forward."""
+    """Without the check, and without an extra forward."""
     folder = tiny_model("llama")
     learner, told = make_learner(folder), []
     source = Source(make_task(), learner.model.chat, Remote(folder, late), seed=3)
     method = GRPO(**{**vars(METHOD), "learning_rate": 3e-2})
-    with pytest.raises(StopTraining, match="step 2: sampler and learner disagree"):
+    with pytest.raises(StopTraining, match="step 2: the sampler and the learner disagree"):
         train(
             method,
             source,
@@ -158,7 +158,7 @@ def test_of_several_the_stale_one_is_named(tiny_model: ModelFolder) -> None:
     folder = tiny_model("llama")
     told = run(Several(first=Remote(folder), second=Remote(folder, math.inf)), make_learner(folder))
     assert len(told) == 2
-    assert "step 2: the sampler at second draws from weights older" in told[1]["stopped"]
+    assert "step 2: the sampler at second uses weights older" in told[1]["stopped"]
 
 
 def test_another_temperature_is_caught_at_once(tiny_model: ModelFolder) -> None:
@@ -203,7 +203,7 @@ def test_the_first_call_after_a_load_is_measured_and_no_other(
     for _ in range(3):
         watched.sample([[5, 6], [7]], 2, SamplingParams(4))
     assert calls == [2]
-    watched.load(learner)  # the same weights: nothing to compare with
+    watched.load(learner)  # the same weights: nothing to measure with
     watched.sample([[5, 6], [7]], 2, SamplingParams(4))
     assert calls == [2, 2]
 
@@ -231,10 +231,10 @@ def test_staleness_is_right_about_which_weights_are_nearer(
     def measured(values: list[float], by: float = noise) -> list[float]:
         return [x + rng.gauss(0, by) for x in values]
 
-    fresh = compare(measured(now), measured(now), measured(before))
+    fresh = measure(measured(now), measured(now), measured(before))
     assert fresh.staleness is not None
     assert fresh.staleness < 0.5 + 4 * fresh.standard_error
-    stale = compare(measured(before), measured(now), measured(before))
+    stale = measure(measured(before), measured(now), measured(before))
     exact = (moved**2 + noise**2) / (moved**2 + 2 * noise**2)
     assert stale.staleness == pytest.approx(exact, abs=6 * stale.standard_error + 0.02)
     if exact - 0.5 > 8 * stale.standard_error:  # else it may abstain
@@ -245,15 +245,15 @@ def test_staleness_is_right_about_which_weights_are_nearer(
 
 def test_without_an_update_there_is_nothing_to_be_stale_against() -> None:
     now = [-1.0, -2.0, -0.5]
-    assert compare([-1.1, -2.1, -0.4], now, None).staleness is None
-    assert compare([-1.1, -2.1, -0.4], now, now).staleness is None
-    assert compare([-1.1, -2.1, -0.4], now, None).mismatch == pytest.approx(0.1)
-    assert not compare([-1.1, -2.1, -0.4], now, now).stale
+    assert measure([-1.1, -2.1, -0.4], now, None).staleness is None
+    assert measure([-1.1, -2.1, -0.4], now, now).staleness is None
+    assert measure([-1.1, -2.1, -0.4], now, None).mismatch == pytest.approx(0.1)
+    assert not measure([-1.1, -2.1, -0.4], now, now).stale
 
 
 def test_no_number_is_no_agreement() -> None:
     watched = StalenessCheck(None)  # type: ignore[arg-type]
-    watched.findings = {"": compare([math.nan, -1.0], [-1.0, -1.0], None)}
+    watched.findings = {"": measure([math.nan, -1.0], [-1.0, -1.0], None)}
     with pytest.raises(StopTraining, match="nan nats"):
         watched.monitor(1, [], {})
 

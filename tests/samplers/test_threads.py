@@ -17,9 +17,9 @@ from tieout.learner import load
 from tieout.samplers import SamplingParams
 from tieout.samplers.local.cpu import threads
 from tieout.samplers.local.cpu.threads import in_parts
-from tieout.samplers.local.decode_job import DecodeJob
+from tieout.samplers.local.decoding.decode_job import DecodeJob
+from tieout.samplers.local.decoding.sampling import Request
 from tieout.samplers.local.sampler import LocalSampler
-from tieout.samplers.local.sampling import Request
 
 ModelFolder = Callable[[str], Path]
 PROMPTS = [g.prompt for g in random_groups([(n, [1]) for n in (23, 3, 40, 17, 9)], seed=9)]

@@ -31,4 +31,4 @@ def test_training_draws_on_the_server_and_notices_that_it_is_of_another_model(
     assert len(server.drawn()) == 4
     assert {body["model"] for body in server.drawn()} != {"tiny"}  # the adapter, not the base
     metrics = json.loads((out / "grpo" / "metrics.jsonl").read_text().splitlines()[0])
-    assert metrics["canary_mismatch"] > 0.1
+    assert metrics["sampler_mismatch"] > 0.1

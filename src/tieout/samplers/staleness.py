@@ -1,8 +1,8 @@
 """Staleness of a sampler's weights: after every load, compare its log-probabilities with the learner's.
 
-A sampler that goes on with old weights draws plausible completions: nothing fails, and the run learns from a policy of
-long ago. The mean difference alone does not show it while updates are small. What does: the draws agree better with the
-learner's weights of one load earlier than with those it has now.
+A sampler that keeps old weights gives plausible completions: nothing fails, and the run learns from a policy of long
+ago. While updates are small the mean difference does not show it. The samples do: they agree better with the learner's
+weights of one load earlier than with its present ones.
 """
 
 from __future__ import annotations
@@ -22,62 +22,62 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What one server's draws said."""
+class Staleness:
+    """Agreement of one server's samples with the learner."""
 
     tokens: int
     mismatch: float
-    """Nats a token: mean absolute difference between sampler and learner."""
+    """Nats per token: mean absolute difference between sampler and learner."""
     staleness: float | None
-    """0: the draws are from the weights just loaded; 1: from those one load earlier; None: nothing to compare."""
+    """0: sampled from the weights just loaded; 1: from those one load earlier; None: nothing to compare."""
     standard_error: float
     """Of the staleness."""
 
     @property
     def stale(self) -> bool:
-        """Whether the draws are nearer to the earlier weights, beyond three standard errors."""
+        """Whether the samples are nearer to the earlier weights, beyond three standard errors."""
         return self.staleness is not None and self.staleness - 3 * self.standard_error > 0.5
 
 
-def compare(sampled: Sequence[float], now: Sequence[float], before: Sequence[float] | None) -> Finding:
-    """Hold log-probabilities [T] of draws against the learner's under its present and its previous weights.
+def measure(sampled: Sequence[float], now: Sequence[float], before: Sequence[float] | None) -> Staleness:
+    """Compare log-probabilities [T] of samples with the learner's under its present and its previous weights.
 
     With d = sampled - now and u = before - now, staleness is the least-squares slope of d on u. One half is where
-    the draws are as near to the one as to the other; rounding in `now` and `before` pulls towards it from both sides.
+    the samples are as near to the one as to the other; rounding in `now` and `before` pulls towards it from both sides.
 
-    >>> compare([-1.2, -2.1, -0.7], [-1.0, -2.0, -1.0], [-1.2, -2.1, -0.7]).staleness
+    >>> measure([-1.2, -2.1, -0.7], [-1.0, -2.0, -1.0], [-1.2, -2.1, -0.7]).staleness
     1.0
     """
     d = [s - n for s, n in zip(sampled, now, strict=True)]
     mismatch = fmean(map(abs, d)) if d else 0.0
     if before is None or len(d) < 2:
-        return Finding(len(d), mismatch, None, math.inf)
+        return Staleness(len(d), mismatch, None, math.inf)
     u = [b - n for b, n in zip(before, now, strict=True)]
     scale = math.fsum(x * x for x in u)
     if not scale > 0:  # the last update changed nothing
-        return Finding(len(d), mismatch, None, math.inf)
+        return Staleness(len(d), mismatch, None, math.inf)
     slope = math.fsum(x * y for x, y in zip(d, u, strict=True)) / scale
     left = math.fsum((y - slope * x) ** 2 for x, y in zip(u, d, strict=True))
-    return Finding(len(d), mismatch, slope, math.sqrt(left / (len(d) - 1) / scale))
+    return Staleness(len(d), mismatch, slope, math.sqrt(left / (len(d) - 1) / scale))
 
 
 class StalenessCheck:
-    """A PolicySampler that watches another one; `monitor` reports what it saw, and stops the run.
+    """A PolicySampler that checks another one; `monitor` reports the result, and stops the run.
 
     It measures the first call after each load: some completions of every server, if the sampler says in `origins`
-    which drew what. That costs two forwards over `num_tokens`, and a copy of what is trained.
+    which sampled what. That costs two forwards over `num_tokens`, and a copy of what is trained.
     """
 
     def __init__(self, sampler: PolicySampler, limit: float = 0.1, num_tokens: int = 4096) -> None:
         """
         Args:
-            sampler: the one that draws.
-            limit: nats a token, mean absolute difference of one server, that stops the run.
+            sampler: the one to check.
+            limit: nats per token, mean absolute difference of one server, that stops the run.
             num_tokens: measured after each load, shared by the servers.
         """
         self.sampler, self.limit, self.num_tokens = sampler, limit, num_tokens
-        self.findings: dict[str, Finding] = {}
-        """Of the last load: server -> what was found; the name is empty where the sampler names none."""
+        self.findings: dict[str, Staleness] = {}
+        """Of the last load, by server; the name is empty where the sampler names none."""
         self._learner: Learner | None = None
         self._now: dict[str, Any] = {}
         self._before: dict[str, Any] = {}
@@ -100,7 +100,7 @@ class StalenessCheck:
     def sample(
         self, prompts: Sequence[Sequence[int]], num_completions: int, params: SamplingParams
     ) -> list[list[Completion]]:
-        """What the sampler draws; measured, if nothing was since the last load."""
+        """The sampler's completions; measured, if nothing was since the last load."""
         drawn = self.sampler.sample(prompts, num_completions, params)
         if self._learner is not None and not self.findings:
             groups = [Group(list(p), list(c)) for p, c in zip(prompts, drawn, strict=True)]
@@ -113,31 +113,27 @@ class StalenessCheck:
         getattr(self.sampler, "close", lambda: None)()
 
     def monitor(self, step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
-        """Add `canary_mismatch` and `staleness` of the worst server; StopTraining names it where it is past a limit."""
+        """Add `sampler_mismatch` and `staleness` of the worst server; StopTraining names it if it is past a limit."""
         if not self.findings:
             return
         found = self.findings.values()
-        metrics["canary_mismatch"] = max(f.mismatch for f in found)
-        metrics.setdefault("mismatch", metrics["canary_mismatch"])
+        metrics["sampler_mismatch"] = max(f.mismatch for f in found)
+        metrics.setdefault("mismatch", metrics["sampler_mismatch"])
         if measured := [f.staleness for f in found if f.staleness is not None]:
             metrics["staleness"] = max(measured)
         for origin, finding in self.findings.items():
             who = f"the sampler at {origin}" if origin else "the sampler"
             if finding.stale:
                 raise StopTraining(
-                    f"step {step}: {who} draws from weights older than the ones just loaded: staleness "
+                    f"step {step}: {who} uses weights older than the ones just loaded: staleness "
                     f"{finding.staleness:.2f} +- {finding.standard_error:.2f} over {finding.tokens} tokens (0 is "
                     "current, 1 is one load behind). Its loads have no effect; restart it"
                 )
-            if not finding.mismatch <= self.limit:  # NaN is no agreement
-                raise StopTraining(
-                    f"step {step}: {who} and the learner disagree by {finding.mismatch:.3f} nats a token "
-                    f"(limit {self.limit}); it may hold other weights, or another temperature or precision"
-                )
+            stop_on_mismatch(step, finding.mismatch, self.limit, who)
 
     def _measure(
         self, learner: Learner, groups: Sequence[Group], origins: Sequence[str]
-    ) -> dict[str, Finding]:
+    ) -> dict[str, Staleness]:
         picked, places = pick(groups, origins, self.num_tokens)
         sampled = [_flat(group, [c.logprobs or [] for c in group.completions]) for group in picked]
         now = self._logprobs(learner, picked)
@@ -152,12 +148,21 @@ class StalenessCheck:
         for origin in dict.fromkeys(places):
             mine = [i for i, name in enumerate(places) if name == origin]
             columns = [[x for i in mine for x in side[i]] for side in (sampled, now, before or now)]
-            findings[origin] = compare(columns[0], columns[1], columns[2] if before else None)
+            findings[origin] = measure(columns[0], columns[1], columns[2] if before else None)
         return findings
 
     @staticmethod
     def _logprobs(learner: Learner, groups: Sequence[Group]) -> list[list[float]]:
         return [_flat(g, rows) for g, rows in zip(groups, learner.logprobs(groups), strict=True)]
+
+
+def stop_on_mismatch(step: int, mismatch: float, limit: float, sampler: str = "the sampler") -> None:
+    """StopTraining if sampler and learner differ by more than `limit` nats per token, or by NaN."""
+    if not mismatch <= limit:
+        raise StopTraining(
+            f"step {step}: {sampler} and the learner disagree by {mismatch:.3f} nats per token (limit {limit}); "
+            "the sampler may hold old weights, or another temperature or precision"
+        )
 
 
 def pick(groups: Sequence[Group], origins: Sequence[str], num_tokens: int) -> tuple[list[Group], list[str]]:

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import StopTraining
+from ..samplers import staleness
 from ..types import Group
 
 if TYPE_CHECKING:
@@ -125,16 +126,11 @@ def stop_on_mismatch(limit: float = 0.1) -> Monitor:
     """Stop when the sampler's log-probabilities leave the learner's: it serves other weights, or computes otherwise.
 
     Args:
-        limit: nats a token, mean absolute difference on the tokens just sampled.
+        limit: nats per token, mean absolute difference on the tokens just sampled.
     """
 
     def monitor(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
-        mismatch = metrics.get("mismatch", 0.0)
-        if not mismatch <= limit:  # NaN is no agreement
-            raise StopTraining(
-                f"step {step}: sampler and learner disagree by {mismatch:.3f} nats a token (limit {limit}); "
-                "the sampler may hold old weights, or another temperature or precision"
-            )
+        staleness.stop_on_mismatch(step, metrics.get("mismatch", 0.0), limit)
 
     return monitor
 

@@ -18,10 +18,10 @@ from torch.utils.data import DataLoader
 from ..errors import InputError
 from ..learner.models.peft import PeftModel
 from ..samplers import SamplingParams
-from ..samplers.local.backends import PATHS
-from ..samplers.local.decode_job import DecodeJob
+from ..samplers.local.backends import BACKENDS
+from ..samplers.local.decoding.decode_job import DecodeJob
+from ..samplers.local.decoding.sampling import Request
 from ..samplers.local.sampler import LocalSampler
-from ..samplers.local.sampling import Request
 from ..training.loop import learn
 from ..types import Completion, Group, Row
 from .arguments import arguments
@@ -185,8 +185,9 @@ class PPOTrainer(Trainer):
         if not self._model.has_reference:
             raise InputError("generate_ref_response: without a KL no reference is kept; give ref_model")
         requests = [[Request.make(params, i)] for i in range(len(queries))]
-        with self._model.as_reference() as network:  # the plain path: others fold the policy's adapter in
-            PATHS["plain"](network, DecodeJob(queries, requests, params, self.chat.stop_tokens, max_rows=192))
+        with self._model.as_reference() as network:  # the plain backend: others fold the policy's adapter in
+            job = DecodeJob(queries, requests, params, self.chat.stop_tokens, max_rows=192)
+            BACKENDS["plain"](network, job)
         return [request.tokens for (request,) in requests]
 
     def step(

@@ -1,11 +1,11 @@
-"""The ways to decode, fastest first. The first that agrees with the model's own forward is used, and said aloud.
+"""Decoding backends, fastest first. The first that agrees with the model's own forward is used.
 
-| path | for | each prompt | draws depend on the batch |
+| backend | for | each prompt | samples depend on the batch |
 |---|---|---|---|
 | lean | the families that `lean.py` knows | once | no |
 | shared | every architecture whose prompts may be shared | once | no |
 | batched | others: transformers' continuous batching | once | yes |
-| plain | the rest: transformers' cache | once a completion | no |
+| plain | the rest: transformers' cache | once per completion | no |
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from .. import SamplingParams
 from .batched import generate_batched
 from .cpu.lean import LeanStep, NotLean
 from .cpu.threads import in_parts
-from .decode_job import DecodeJob
-from .decoder import Decoder, SharedStep, Step
+from .decoding.decode_job import DecodeJob
+from .decoding.decoder import Decoder, SharedStep, Step
+from .decoding.sampling import Request
 from .plain import generate_plainly
-from .sampling import Request
 
-PathName = Literal["lean", "shared", "batched", "plain"]
+BackendName = Literal["lean", "shared", "batched", "plain"]
 
 
 def _lean(network: Any, job: DecodeJob) -> None:
@@ -62,7 +62,7 @@ def _plain(network: Any, job: DecodeJob) -> None:
         job.ended(sum(map(len, requests)))
 
 
-PATHS: dict[PathName, Callable[[Any, DecodeJob], None]] = {
+BACKENDS: dict[BackendName, Callable[[Any, DecodeJob], None]] = {
     "lean": _lean,
     "shared": _shared,
     "batched": _batched,
@@ -74,7 +74,7 @@ PATHS: dict[PathName, Callable[[Any, DecodeJob], None]] = {
 class Choice:
     """How a model is decoded, and why not faster."""
 
-    path: PathName
+    backend: BackendName
     reason: str = ""
 
 
@@ -82,7 +82,7 @@ _chosen: WeakKeyDictionary[Model, Choice] = WeakKeyDictionary()
 
 
 def choose(model: Model, network: Any) -> Choice:
-    """The fastest path that gives this network's own log-probabilities; found out once a model, on first use.
+    """The fastest backend that gives this network's own log-probabilities; found out once a model, on first use.
 
     Args:
         model: what is decoded, for its name and architecture.
@@ -99,10 +99,10 @@ def _choose(model: Model, network: Any) -> Choice:
     unshared = why_not_shared(model)
     if unshared:
         reasons.append(f"its prompts cannot be shared: {unshared}")
-    names: list[PathName] = ["batched"] if unshared else ["lean", "shared", "batched"]
+    names: list[BackendName] = ["batched"] if unshared else ["lean", "shared", "batched"]
     for name in names:
         try:
-            problem = disagreement(network, PATHS[name])
+            problem = disagreement(network, BACKENDS[name])
         except NotLean as error:
             reasons.append(f"{name}: {error}")
             continue
@@ -115,7 +115,7 @@ def _choose(model: Model, network: Any) -> Choice:
     choice = Choice(name, "; ".join(reasons))
     if unexpected or unshared:
         warnings.warn(
-            f"the sampler decodes {model.name} by its {name!r} path, not the fastest: {choice.reason}",
+            f"the sampler decodes {model.name} by its {name!r} backend, not the fastest: {choice.reason}",
             stacklevel=4,
         )
     return choice
@@ -125,10 +125,10 @@ def _choose(model: Model, network: Any) -> Choice:
 
 
 def disagreement(network: Any, decode: Callable[[Any, DecodeJob], None]) -> str | None:
-    """None if the log-probabilities of a path are those of the network's own forward, else how far apart they are.
+    """None if the log-probabilities of a backend are those of the network's own forward, else how far apart they are.
 
     On random prompts of several lengths, more than there are rows for, so that rows are filled anew. The bound is four
-    times the difference between two plain forwards of the same tokens. A path that does not run at all fails too.
+    times the difference between two plain forwards of the same tokens. A backend that does not run at all fails too.
     """
     generator = torch.Generator().manual_seed(0)
     vocabulary = network.config.get_text_config().vocab_size

@@ -16,7 +16,7 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
 from ...learner.prefix.attention import NAME
 from .. import SamplingParams
-from .sampling import Request
+from .decoding.sampling import Request
 
 PAGE = 32
 """Tokens of a page of the cache."""

@@ -9,7 +9,7 @@ import torch
 
 from ...learner.models.architecture import head_of
 from .. import SamplingParams
-from .sampling import Request, draw_into
+from .decoding.sampling import Request, draw_into
 
 
 def generate_plainly(

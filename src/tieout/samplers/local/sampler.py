@@ -12,9 +12,9 @@ from ...errors import InputError
 from ...learner.models.model import Model
 from ...types import Completion, Prompt
 from .. import SamplingParams
-from .backends import PATHS, Choice, choose
-from .decode_job import DecodeJob
-from .sampling import Request
+from .backends import BACKENDS, Choice, choose
+from .decoding.decode_job import DecodeJob
+from .decoding.sampling import Request
 
 if TYPE_CHECKING:
     from ...learner import Learner
@@ -87,7 +87,7 @@ class LocalSampler:
         job = DecodeJob([list(p) for p in prompts], requests, params, self.chat.stop_tokens, *limits)
         with torch.no_grad(), self.model.merged() as network:
             self.choice = choose(self.model, network)
-            PATHS[self.choice.path](network, job)
+            BACKENDS[self.choice.backend](network, job)
         return [[self._completion(r) for r in group] for group in requests]
 
     @property

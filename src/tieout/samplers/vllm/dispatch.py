@@ -1,4 +1,4 @@
-"""DecodeJob shared out to several servers: what one that dies leaves undone, the others do."""
+"""Dispatch jobs to several servers; what a server that dies leaves undone, the others do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class NoServerLeft(TieoutError, RuntimeError):
     """Every server is down."""
 
 
-def share_out(
+def dispatch(
     servers: Sequence[Server],
     count: int,
     ask: Callable[[Server, int], T],
@@ -28,15 +28,15 @@ def share_out(
     Args:
         servers: those marked `down` get nothing.
         count: how many jobs.
-        ask: does one job on one server; ServerDown passes the job on, other errors end everything.
-        num_workers: requests under way at the same time, for each server.
-        done: told of each job as it ends.
+        ask: does one job on one server; ServerDown passes the job on, any other error ends the call.
+        num_workers: concurrent requests per server.
+        done: called as each job ends.
 
     Returns:
         Each job's result, and the server that gave it.
 
     Raises:
-        NoServerLeft: what each server died of.
+        NoServerLeft: with the reason of each server.
     """
     results: dict[int, tuple[T, Server]] = {}
 
@@ -64,7 +64,7 @@ def share_out(
 
 
 def everywhere(servers: Sequence[Server], ask: Callable[[Server], T]) -> list[T]:
-    """Ask each server that is not down once, all at the same time; the replies of those that gave one.
+    """Ask every server that is not down once, concurrently; the replies of those that gave one.
 
     NoServerLeft: none did.
     """
@@ -84,7 +84,7 @@ def everywhere(servers: Sequence[Server], ask: Callable[[Server], T]) -> list[T]
 
 
 def _alive(servers: Sequence[Server]) -> list[Server]:
-    """Those that are not down. NoServerLeft: what each died of."""
+    """The servers that are not down. NoServerLeft, with the reason of each, if there is none."""
     if alive := [server for server in servers if not server.down]:
         return alive
     raise NoServerLeft(

@@ -26,7 +26,7 @@ from ...chat.template import Chat
 from ...errors import InputError
 from ...types import Completion, Prompt
 from .. import SamplingParams
-from .dispatch import NoServerLeft, everywhere, share_out
+from .dispatch import NoServerLeft, dispatch, everywhere
 from .server import Refused, Server, ServerDown
 from .server_check import probe, refuse_all_but_lora, refuse_truncation
 from .wire import completions_of, request, seed_of
@@ -195,6 +195,6 @@ class VLLMSampler:
                 return server.ask("/v1/completions", body, read)
 
         done = partial(self.progress or (lambda count: None), num_completions)
-        drawn = share_out(self.servers, len(prompts), ask, self.num_workers, done)
+        drawn = dispatch(self.servers, len(prompts), ask, self.num_workers, done)
         self.origins = [server.url for _, server in drawn]
         return [completions for completions, _ in drawn]

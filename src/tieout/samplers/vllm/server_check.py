@@ -1,4 +1,4 @@
-"""Whether draws of a vLLM server training: what is cut off, which log-probabilities come, and what is trained."""
+"""Check that a vLLM server's samples can be trained on: truncation, log-probability mode, adapter type."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from ...learner import Learner
 
 PROBES = ("The", "1 + 1 =", "Total assets were")
-"""Texts whose next token is asked for, until one tells; after most of them several are likely."""
+"""Texts whose next token is asked for, until the mode is clear; after most of them several tokens are likely."""
 
 
 def refuse_truncation(params: SamplingParams) -> None:
-    """ValueError if the draws are not from the whole distribution: the policy's own ratio would be biased."""
+    """InputError if samples are not from the whole distribution: the policy's importance ratio would be biased."""
     for name, neutral in {"top_p": 1.0, "top_k": 0, "min_p": 0.0}.items():
         value = getattr(params, name, neutral)
         if value not in (neutral, None) and not (name == "top_k" and value == -1):
@@ -61,7 +61,7 @@ def logprobs_mode(plain: Mapping[str, float], hot: Mapping[str, float]) -> str:
 
 
 def probe(server: Server, chat: Chat) -> tuple[str, int]:
-    """(name of the base that a vLLM server holds, its context). ValueError: its draws are not fit to train on."""
+    """(name of a vLLM server's base, its context in tokens). InputError: its samples cannot be trained on."""
     model, context = server.ask("/v1/models", read=base_of)
     verdict = "unclear"
     for text in PROBES:
@@ -74,14 +74,14 @@ def probe(server: Server, chat: Chat) -> tuple[str, int]:
             break
     if verdict != "processed_logprobs":
         raise InputError(
-            f"{server.url} reports {verdict}, but training needs the log-probabilities that tokens are drawn "
+            f"{server.url} reports {verdict}, but training needs the log-probabilities that tokens are sampled "
             "with: start the server with --logprobs-mode processed_logprobs"
         )
     return model, context
 
 
 def refuse_all_but_lora(learner: Learner) -> None:
-    """ValueError where what is trained is more than a LoRA adapter."""
+    """InputError if more than a LoRA adapter is trained."""
     configs = getattr(learner.model.network, "peft_config", None)
     if configs is None:
         raise InputError(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ....learner.models.architecture import decoder_of, head_of
 from ....learner.models.peft import BaseTunerLayer
-from ..kv_cache import KVCache
+from ..decoding.kv_cache import KVCache
 from .weight_layout import Packed, Product, product
 
 FAMILIES = {"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text"}

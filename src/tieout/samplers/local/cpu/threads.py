@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ....learner.models.architecture import decoder_of
-from ..decode_job import DecodeJob
+from ..decoding.decode_job import DecodeJob
 from .weight_layout import LARGE
 
 MOST = 4

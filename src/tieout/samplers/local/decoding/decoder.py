@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...learner.models.architecture import decoder_of, head_of
-from ...learner.models.output_head import Head
-from ...learner.prefix.attention import SKIP_MASK, SharedPrefix
-from ...learner.prefix.span import Span
-from .. import SamplingParams
+from ....learner.models.architecture import decoder_of, head_of
+from ....learner.models.output_head import Head
+from ....learner.prefix.attention import SKIP_MASK, SharedPrefix
+from ....learner.prefix.span import Span
+from ... import SamplingParams
 from .decode_job import Ended
 from .kv_cache import KVCache, Recorder
 from .sampling import Request, draw_into

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import SamplingParams
+from ... import SamplingParams
 
 BLOCK = 256
 """The vocabulary is searched in two steps, block and token: no cumulative sum over all of it is needed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .. import SamplingParams
+from ... import SamplingParams
 from .sampling import Request
 
 Ended = Callable[[int], None]
