@@ -174,7 +174,9 @@ class Learner:
     def _reference_digest(self) -> str:
         own = self.model.reference_network or self.model.network
         frozen = {n: p for n, p in own.named_parameters() if not p.requires_grad}
-        return digest(frozen, self.model.name, self.temperature)
+        config = self.model.causal.config.to_dict()
+        del config["_name_or_path"]  # where the model lies changes nothing
+        return digest(frozen, sorted(config.items()), self.temperature)
 
     def values(self, groups: Sequence[Group]) -> list[list[list[float]]]:
         """[group][completion][token] what the value head says before each token. ValueError without one."""
