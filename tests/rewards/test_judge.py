@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tieout.rewards.library import judge as judge_module
-from tieout.rewards.library.judge import Judge, compare, family, parse
+from tieout.rewards.library.judge import Judge, family, judge_pairs, parse
 from tieout.rewards.scoring.runner import combine, score
 from tieout.samplers import SamplingParams
 from tieout.samplers.api import IncompleteError
@@ -168,7 +168,7 @@ def test_judges_weigh_less_than_the_programmatic_parts() -> None:
 
 def test_a_judge_of_places_decides_nothing() -> None:
     for place in ("first", "second"):
-        found = compare(scripted(lambda b, place=place: place, "better"), "r", ["p"], ["x"], ["y"])
+        found = judge_pairs(scripted(lambda b, place=place: place, "better"), "r", ["p"], ["x"], ["y"])
         assert [(c.preferred, c.consistent) for c in found] == [("tie", False)]
 
 
@@ -176,10 +176,10 @@ def test_a_judge_of_content_is_heard_in_both_orders() -> None:
     longer = scripted(
         lambda b: "first" if len(b["first completion"]) > len(b["second completion"]) else "second", "better"
     )
-    found = compare(longer, "the longer", ["p", "p"], ["xx", "y"], ["x", "yy"])
+    found = judge_pairs(longer, "the longer", ["p", "p"], ["xx", "y"], ["x", "yy"])
     assert [c.preferred for c in found] == ["a", "b"]
     assert all(c.consistent for c in found)
-    broken = compare(MockSampler(["?", "?"]), "r", ["p"], ["x"], ["y"])
+    broken = judge_pairs(MockSampler(["?", "?"]), "r", ["p"], ["x"], ["y"])
     assert broken[0].preferred is None
     assert broken[0].reason
 
@@ -197,7 +197,7 @@ def test_on_people_marked_pairs_a_scripted_judge_agrees_as_often_as_it_was_told_
         return flipped[right] if b["prompt"] in wrong else right
 
     a, b = ([p[f"output_{k}"] for p in pairs] for k in (1, 2))
-    found = compare(scripted(oracle, "better"), RUBRIC, [p["input"] for p in pairs], a, b)
+    found = judge_pairs(scripted(oracle, "better"), RUBRIC, [p["input"] for p in pairs], a, b)
     agreed = [c.preferred == "ab"[p["label"] - 1] for c, p in zip(found, pairs, strict=True)]
     assert all(c.consistent for c in found)
     assert sum(agreed) == 100 - sum(p["input"] in wrong for p in pairs)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scripted_rewards as scripted
 
+import scripted_rewards as scripted
 from tieout.evidence.evaluate import evaluate
 from tieout.rewards import load_reward
 from tieout.rewards.library.exact import exact
@@ -221,7 +221,8 @@ def test_a_file_that_breaks_in_the_worker_is_named(tmp_path: Path) -> None:
     reward = load_reward(f"{file}:f")
     file.write_text("raise RuntimeError('broken since')\n")
     with pytest.raises(
-        ValueError, match="reward 'f' cannot be loaded in a worker: RuntimeError: broken since"
+        ValueError,
+        match=r"reward 'f' cannot be loaded in a worker: file .*breaks.py .*RuntimeError: broken since",
     ):
         start_workers(reward)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from ..vetting.calibrate import CalibrationPolicy
 from .options import parse
 
 
@@ -26,12 +27,8 @@ class Options:
     """Rows with the marks of people."""
     out: Path = Path("calibration")
     """Folder for calibration.json, calibration.png and rows.jsonl."""
-    floor: float = 0.70
-    """The interval of the agreement must lie above this."""
-    threshold: float = 0.5
-    """Rows with labels: a completion that scores at least this counts as called right."""
-    min_rows: int = 50
-    """Fewer judged rows show nothing."""
+    policy: Annotated[CalibrationPolicy, tyro.conf.OmitArgPrefixes] = field(default_factory=CalibrationPolicy)
+    """What is enough."""
     fresh: Path | None = None
     """Rows of prompt and completion that the policy wrote lately: has it left the calibrated range?"""
 
@@ -46,18 +43,22 @@ def main(arguments: Sequence[str]) -> None:
     from ..rows import read_rows
     from ..storage.atomic import write_json
     from ..storage.jsonl import write_jsonl
-    from ..vetting.calibrate import CalibrationPolicy, calibrate
+    from ..vetting.calibrate import calibrate
     from ..vetting.calibration_plot import plot
 
     rows = list(read_rows(options.data))
     fresh = list(read_rows(options.fresh)) if options.fresh else []
     reward = None if options.reward == "scores" else load_reward(options.reward)
-    policy = CalibrationPolicy(options.floor, options.threshold, options.min_rows)
     console = Console()
     with Progress(console=console, transient=True) as shown:
         bar = shown.add_task("calibrate", total=len(rows))
         result = calibrate(
-            options.reward, reward, rows, policy, fresh=fresh, progress=lambda done: shown.advance(bar, done)
+            options.reward,
+            reward,
+            rows,
+            options.policy,
+            fresh=fresh,
+            progress=lambda done: shown.advance(bar, done),
         )
     write_json(options.out / "calibration.json", result.to_plain())
     write_jsonl(options.out / "rows.jsonl", result.rows)

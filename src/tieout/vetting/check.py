@@ -36,7 +36,7 @@ MIN_SHARE = 0.95
 
 
 @dataclass
-class Check:
+class ProofCheck:
     """How often something held, and where it did not."""
 
     name: str
@@ -61,7 +61,7 @@ class Proof:
 
     reward: str
     num_rows: int
-    checks: tuple[Check, ...]
+    checks: tuple[ProofCheck, ...]
 
     @property
     def holds(self) -> bool:
@@ -104,7 +104,7 @@ def prove(reward: Reward, rows: Sequence[Row], workers: Workers | None = None, s
         for row in rows
     ]
     outcomes = score_groups(reward, [*golds, *calls], workers)
-    checks = {name: Check(name, min_share=MIN_SHARE if name == "other gold" else 1.0) for name in CHECKS}
+    checks = {name: ProofCheck(name, min_share=MIN_SHARE if name == "other gold" else 1.0) for name in CHECKS}
     best: list[float | None] = []
     for row, (gold, _empty, again) in zip(rows, outcomes, strict=False):
         best.append(gold.score)
@@ -140,7 +140,7 @@ def _as_expected(check: str, outcome: Outcome, gold: float, low: float) -> bool:
     return worth <= low + 1e-6 if check == "empty" else worth < gold
 
 
-def _add(check: Check, holds: bool, completion: str, outcome: Outcome) -> None:
+def _add(check: ProofCheck, holds: bool, completion: str, outcome: Outcome) -> None:
     if holds:
         check.passed += 1
     else:

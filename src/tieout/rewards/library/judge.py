@@ -112,7 +112,7 @@ class Judge:
         verdicts = ask(self.sampler, questions, marks, "score", self.max_new_tokens)
         return [self._outcome(verdict) for verdict in verdicts]
 
-    def _outcome(self, verdict: Verdict) -> Outcome:
+    def _outcome(self, verdict: Reply) -> Outcome:
         grade = verdict.value
         if verdict.reason:
             return errored(verdict.reason, "infrastructure")
@@ -123,8 +123,8 @@ class Judge:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a judge's reply says."""
+class Reply:
+    """The verdict of a judge's reply."""
 
     value: Any = None
     reason: str = ""
@@ -141,7 +141,7 @@ class Comparison:
     reason: str = ""
 
 
-def compare(
+def judge_pairs(
     sampler: Sampler,
     rubric: str,
     prompts: Sequence[Prompt],
@@ -166,7 +166,7 @@ def compare(
     return [_compared(verdicts[i], verdicts[i + len(prompts)]) for i in range(len(prompts))]
 
 
-def _compared(straight: Verdict, swapped: Verdict) -> Comparison:
+def _compared(straight: Reply, swapped: Reply) -> Comparison:
     for verdict in (straight, swapped):
         if verdict.reason:
             return Comparison(None, reason=verdict.reason)
@@ -183,7 +183,7 @@ def ask(
     marks: Sequence[str],
     key: Literal["score", "better"],
     max_new_tokens: int,
-) -> list[Verdict]:
+) -> list[Reply]:
     """Put the questions to the judge, greedily; a request that failed for good has no verdict."""
     params = SamplingParams(max_new_tokens, temperature=0.0)
     reasons: Mapping[int, str] = {}
@@ -193,7 +193,7 @@ def ask(
     except IncompleteError as error:
         replies, reasons = error.completions, error.reasons
     return [
-        Verdict(reason=f"the judge did not answer: {reasons.get(i, '')}")
+        Reply(reason=f"the judge did not answer: {reasons.get(i, '')}")
         if reply is None
         else parse(reply, mark, key)
         for i, (reply, mark) in enumerate(zip(replies, marks, strict=True))
@@ -203,7 +203,7 @@ def ask(
 _OBJECT = re.compile(r"\{[^{}]*\}")
 
 
-def parse(reply: str, mark: str, key: str) -> Verdict:
+def parse(reply: str, mark: str, key: str) -> Reply:
     """The verdict in a reply: its last line, a JSON object of exactly `mark` and `key`, and the only such object.
 
     >>> parse('Short and right.\\n{"mark": "a1", "score": 4}', "a1", "score").value
@@ -212,18 +212,18 @@ def parse(reply: str, mark: str, key: str) -> Verdict:
     lines = reply.strip().splitlines()
     own = [text for text in _OBJECT.findall(reply) if mark in text]
     if not lines or not own:
-        return Verdict(reason=f"no verdict in the judge's reply, which ends {reply[-80:]!r}")
+        return Reply(reason=f"no verdict in the judge's reply, which ends {reply[-80:]!r}")
     if len(own) > 1:
-        return Verdict(reason=f"{len(own)} verdicts in the judge's reply; expected one")
+        return Reply(reason=f"{len(own)} verdicts in the judge's reply; expected one")
     try:
         verdict = json.loads(lines[-1], object_pairs_hook=_once)
     except ValueError as error:
-        return Verdict(reason=f"the judge's last line is no verdict ({error}): {lines[-1][:80]!r}")
+        return Reply(reason=f"the judge's last line is no verdict ({error}): {lines[-1][:80]!r}")
     if not isinstance(verdict, dict) or set(verdict) != {"mark", key} or verdict["mark"] != mark:
-        return Verdict(
+        return Reply(
             reason=f"the judge's verdict is {lines[-1][:80]!r}; expected exactly its mark and {key!r}"
         )
-    return Verdict(verdict[key])
+    return Reply(verdict[key])
 
 
 def family(model: str) -> str | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...config.attribute import FILE_MODULE, load_attribute
+from ...errors import InputError
 from ...types import Reward
 from ..scoring.adapt import from_trl
 from ..scoring.outcomes import reward_name
@@ -68,8 +69,8 @@ def _spec(target: Reward, reward: Reward) -> str:
     return f"{module.__file__ if in_file else module.__name__}:{name}"
 
 
-def _not_importable(reward: Reward, reason: str) -> ValueError:
-    return ValueError(
+def _not_importable(reward: Reward, reason: str) -> InputError:
+    return InputError(
         f"reward {reward_name(reward)!r} cannot run in a worker process: {reason}. Put it into a file of its own "
         "(file.py:function), or run it without workers, inside this process and without a deadline"
     )

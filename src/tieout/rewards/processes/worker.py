@@ -17,6 +17,7 @@ import socket
 import sys
 from typing import Any
 
+from ...errors import TieoutError
 from ...types import Completion
 from ..scoring.call import Call
 from ..scoring.outcomes import Outcome, attempt
@@ -70,7 +71,7 @@ def _load(reference: Reference) -> dict[str, Any]:
             if name.startswith("tieout.rewards.") and hasattr(module, "warm_up"):
                 module.warm_up()
     except Exception as error:
-        return {"error": f"{type(error).__name__}: {error}"}
+        return {"error": str(error) if isinstance(error, TieoutError) else f"{type(error).__name__}: {error}"}
     return {}
 
 

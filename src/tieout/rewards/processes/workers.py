@@ -39,8 +39,6 @@ class Workers:
         if num_workers < 1:
             raise InputError(f"num_workers is {num_workers}; it must be at least 1")
         self.num_workers, self.limits = num_workers, limits or Limits()
-        self.kills = 0
-        """Workers killed so far for taking too long."""
         self._server: ForkServer | None = None
         self._idle: list[Worker] = []
         self._took = SHORT_SECONDS
@@ -105,7 +103,6 @@ class Workers:
                         self._idle.append(worker)
                 now = time.monotonic()
                 for worker in [worker for worker, jobs in busy.items() if now >= jobs[0].ends]:
-                    self.kills += 1
                     self._lose(worker, late(reward, busy[worker][0].seconds), busy, todo, selector)
         return [group.outcomes for group in groups]
 
