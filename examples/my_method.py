@@ -1,9 +1,10 @@
 """A method in one file: RAFT, or rejection sampling. Sample a group, keep its best completion, imitate it.
 
-A method says three things: which groups it wants (`collect`), what must be known about them before the loss
-(`annotate`), and the loss on one token's log-probability (`loss`). The learner, the sampler, the loop, checkpoints
-and the command line know nothing about it: one line below the class registers it.
+A method says which groups it wants (`collect`), what must be known about them before the loss (`annotate`), and the
+loss on one token's log-probability (`loss`). `Rollouts` adds the fields of a method that samples, and declares that it
+needs prompts, a sampler and a reward. Nothing has to be registered; the command line and recipes take the file:
 
+    tieout train examples/my_method.py:RAFT --data prompts.jsonl --reward numeric --out runs/raft
     python examples/my_method.py [MODEL_FOLDER_OR_ID]
 """
 
@@ -13,15 +14,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import fmean
-from string import ascii_uppercase
 
 from torch import Tensor
 
 from tieout.batch import Batch, Outputs
-from tieout.chat.template import Chat
 from tieout.learner import AdapterConfig, Learner, load
 from tieout.losses.supervised import cross_entropy
-from tieout.methods import METHODS
+from tieout.methods import Method, Rollouts
 from tieout.samplers import SamplingParams
 from tieout.samplers.local.sampler import LocalSampler
 from tieout.source import Source
@@ -31,28 +30,19 @@ from tieout.types import Group, Row
 
 
 @dataclass(frozen=True)
-class RAFT:
-    """Dong et al., 2023, https://arxiv.org/abs/2304.06767."""
+class RAFT(Rollouts, Method):
+    """Imitate the best completion of each prompt. Dong et al., 2023, https://arxiv.org/abs/2304.06767."""
 
     learning_rate: float = 2e-4
-    """For LoRA; a tenth of it for full fine-tuning."""
     batch_size: int = 8
     """Prompts per optimizer step."""
-    epochs: float = 1.0
-    """Passes over the prompts."""
-    group_size: int = 8
-    """Completions per prompt, of which one is imitated."""
-    temperature: float = 1.0
-    """Of the rollouts."""
-    max_new_tokens: int = 256
-    """Completions are cut off after this many tokens."""
+    skip_ties: bool = False
+    """Replace groups whose scores are all equal by groups of later prompts."""
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
-        """The best of every group; a group whose completions are all as good as each other has no best."""
-        batches = source.rollouts(
-            self.batch_size, self.group_size, self.temperature, self.max_new_tokens, keep=differ
-        )
-        for groups in batches:
+        """The best of every group; of a tie the first."""
+        options = (self.group_size, self.temperature, self.max_new_tokens)
+        for groups in source.rollouts(self.batch_size, *options, keep=self._keep):
             yield [best(group) for group in groups]
 
     def annotate(self, groups: list[Group], learner: Learner) -> list[Group]:
@@ -62,6 +52,9 @@ class RAFT:
     def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Cross entropy, averaged over all trained tokens of the step."""
         return batch.token_mean(cross_entropy(outputs.logprobs)), {}
+
+    def _keep(self, group: Group) -> bool:
+        return differ(group) or not self.skip_ties
 
 
 def differ(group: Group) -> bool:
@@ -75,30 +68,27 @@ def best(group: Group) -> Group:
     return Group(group.prompt, [group.completions[scores.index(max(scores))]], None, group.row)
 
 
-METHODS["raft"] = RAFT
-
 # ---------------------------------------------------------------- see it work on a toy
 
 
-def capitals(completions: list[str], **_: object) -> list[float | None]:
-    """[K] share of capital letters among the characters."""
-    return [sum(c in ascii_uppercase for c in text) / max(1, len(text)) for text in completions]
+def late(completions: list[str], **_: object) -> list[float | None]:
+    """[K] share of the characters that are letters from the second half of the alphabet."""
+    return [sum("n" <= c.lower() <= "z" for c in text) / max(1, len(text)) for text in completions]
 
 
 def toy_rows(split: str) -> list[Row]:
     """Eight prompts."""
     return [
-        {"prompt": [{"role": "user", "content": f"Say {word}."}]}
-        for word in ["ab", "cd", "ef", "gh", "ij", "kl", "mn", "op"]
+        {"prompt": [{"role": "user", "content": f"Name a {kind}."}]}
+        for kind in ["figure", "colour", "town", "bird", "tree", "fish", "tool", "game"]
     ]
 
 
-def main(model: str = "tieout-base", steps: int = 30, learning_rate: float = 2e-3) -> tuple[float, float]:
+def main(model: str = "tieout-base", steps: int = 20, learning_rate: float = 2e-3) -> tuple[float, float]:
     """Train on the toy; returns the mean reward of samples before and after."""
     method = RAFT(learning_rate=learning_rate, max_new_tokens=12)
     policy = load(model, AdapterConfig(rank=8))
-    chat = Chat(policy.tokenizer)
-    source = Source(Task("capitals", toy_rows, reward=capitals), chat, LocalSampler(policy, chat))
+    source = Source(Task("late letters", toy_rows, reward=late), policy.chat, LocalSampler(policy))
     learner = Learner(policy)
 
     def mean_reward() -> float:

@@ -17,7 +17,7 @@ from random_groups import MIXED, random_groups, with_own_logprobs
 from tieout.chat.template import Chat
 from tieout.evidence.evaluate import evaluate
 from tieout.learner import AdapterConfig, Learner, LearnerConfig, load
-from tieout.methods import METHODS
+from tieout.methods import load_method
 from tieout.methods.grpo import GRPO
 from tieout.rewards import load_reward
 from tieout.rewards.scoring.runner import check_reward, score
@@ -49,7 +49,6 @@ def example() -> Iterator[Callable[[str], ModuleType]]:
     yield module
     for name in modules:
         del sys.modules[f"examples_{name}"]
-    METHODS.pop("raft", None)  # other tests count the library's own
 
 
 @pytest.mark.parametrize("name", ["rl_loop", "my_reward", "my_task", "my_method", "my_sampler"])
@@ -236,12 +235,17 @@ def test_my_task_is_sound(example: Callable[[str], ModuleType], tiny_model: Tiny
     assert mean == 0.0  # random weights
 
 
-def test_my_method_is_registered_and_learns(
+def test_my_method_is_found_by_file_and_learns(
     example: Callable[[str], ModuleType], tiny_model: TinyModel
 ) -> None:
-    before, after = example("my_method").main(str(tiny_model("llama")), steps=8, learning_rate=1e-2)
+    before, after = example("my_method").main(str(tiny_model("llama")), steps=12, learning_rate=1e-2)
     assert after > before + 0.05
-    assert METHODS["raft"].__name__ == "RAFT"
+    assert load_method(f"{EXAMPLES / 'my_method.py'}:RAFT").__name__ == "RAFT"
+
+
+def test_my_method_learns_on_its_own_model(example: Callable[[str], ModuleType]) -> None:
+    before, after = example("my_method").main(steps=6)
+    assert after > before + 0.05
 
 
 def test_my_method_imitates_the_best_only(example: Callable[[str], ModuleType]) -> None:

@@ -1,0 +1,118 @@
+"""The options of `tieout train` that name rows and reward, and the task they make for what a method needs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..rows import Kind, check_rows, read_rows
+
+if TYPE_CHECKING:
+    from ..methods import Needs
+    from ..tasks import Task
+
+COLUMNS: dict[Kind, str] = {
+    "demonstration": "prompt and completion, or messages",
+    "preference": "prompt, chosen and rejected",
+    "ranking": "prompt, chosen and rejected, or prompt, completions and scores",
+    "label": "prompt, completion and label",
+    "prompt": "prompt and the columns that the reward reads",
+}
+"""Kind of rows -> their columns."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What every method takes; repeating the command resumes it."""
+
+    out: Path
+    """Run folder: run.json, metrics, checkpoints, and the adapter."""
+    model: str = "tieout-base"
+    """Hub id or folder of a causal model, an adapter to go on from, or the embedded tieout-base."""
+    data: Path | None = None
+    """Rows with the columns that the method needs: see above."""
+    held_out: Path | None = None
+    """Rows to evaluate on while training, of the same kind as data. A reward model is measured on them at the end, too;
+    left out for it: a tenth of the data, which is then not trained on."""
+    task: str | None = None
+    """Instead of data: a task's name, or FILE.py:attribute."""
+    reward: str | None = None
+    """For methods that sample, with data: a reward's name, FILE.py:function, or reward_model:FOLDER."""
+    seed: int = 0
+    """Of the adapter, the order of the data and the sampling."""
+
+
+def task_for(needs: Needs, name: str, options: Options, evaluates: bool = False) -> Task:
+    """The task that the options name: a registered one, or the rows of the file as the method needs them.
+
+    Args:
+        needs: of the method.
+        name: of the method, for messages.
+        options: rows and reward.
+        evaluates: whether the run evaluates on held-out rows while it trains.
+
+    Raises:
+        InputError: an option is missing, would be ignored, or names what the method cannot use.
+    """
+    from ..tasks import Task, load_task
+    from ..tasks.files import hold_out
+
+    _refuse_unused(needs, name, options, evaluates)
+    scored = needs.samples and not needs.reward_model
+    splits: dict[str, Sequence[Any]] = {}
+    if options.held_out is not None:
+        split = "test" if needs.head == "score" else "validation"
+        splits[split] = check_rows(read_rows(options.held_out), needs.rows, str(options.held_out))
+    if options.task:
+        task = load_task(options.task)
+        if scored and task.reward is None and task.environment is None:
+            raise InputError(
+                f"{name} needs a reward, and task {options.task!r} has neither a reward nor an environment"
+            )
+    else:
+        assert options.data is not None
+        splits["train"] = check_rows(read_rows(options.data), needs.rows, str(options.data))
+        if needs.head == "score" and "test" not in splits:
+            splits["train"], splits["test"] = hold_out(splits["train"])
+        task = Task(options.data.name, lambda split: [], _reward(options.reward))
+    if scored and task.reward is not None:
+        _check_columns(task.reward, splits)
+    own = task.rows
+    return dataclasses.replace(task, rows=lambda split: splits[split] if split in splits else own(split))
+
+
+def _refuse_unused(needs: Needs, name: str, options: Options, evaluates: bool) -> None:
+    """InputError: an option is missing, or would be ignored."""
+    if (options.data is None) == (options.task is None):
+        raise InputError("give either --data FILE or --task NAME")
+    if options.task and needs.rows not in ("prompt", "demonstration"):
+        raise InputError(f"{name} needs rows that tasks do not have: give --data with {COLUMNS[needs.rows]}")
+    if options.held_out is not None and not evaluates and needs.head != "score":
+        raise InputError("--held-out is evaluated every --eval-steps steps; give both, or neither")
+    if options.reward is not None and (options.task or needs.reward_model or not needs.samples):
+        if not needs.samples:
+            reason = f"{name} is not trained on a reward"
+        elif needs.reward_model:
+            reason = f"the reward model {needs.reward_model} scores"
+        else:
+            reason = f"task {options.task!r} has its own"
+        raise InputError(f"--reward is {options.reward!r}, but {reason}: leave it out")
+    if options.data is not None and options.reward is None and needs.samples and not needs.reward_model:
+        raise InputError(f"{name} needs a reward: give --reward NAME or FILE.py:function")
+
+
+def _reward(name: str | None) -> Any:
+    from ..rewards import load_reward
+
+    return None if name is None else load_reward(name)
+
+
+def _check_columns(reward: Any, splits: dict[str, Sequence[Any]]) -> None:
+    """InputError: the reward asks for a column that some rows lack."""
+    from ..rewards.scoring.runner import check_reward
+
+    for rows in splits.values():
+        check_reward(reward, [c for c in rows[0] if all(c in row for row in rows)])

@@ -1,0 +1,167 @@
+"""`tieout train`: methods of the table and of a user's file, and options that a method cannot use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tieout.cli.train import main
+from tieout.cli.train_rows import COLUMNS, task_for
+from tieout.methods import METHODS, PPO
+from tieout.rows import KINDS
+
+MINE = '''
+from dataclasses import dataclass
+from tieout.methods import SFT
+
+@dataclass(frozen=True)
+class Focal(SFT):
+    """Cross entropy, weighed towards unlikely tokens. https://arxiv.org/abs/1708.02002."""
+
+    gamma: float = 1.0
+    """0 is
+    SFT."""
+
+    def loss(self, outputs, batch):
+        weight = (1 - outputs.logprobs.detach().exp()) ** self.gamma
+        return batch.token_mean(-weight * outputs.logprobs), {"gamma": batch.token_mean(0 * weight + self.gamma)}
+'''
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> str:
+    file = tmp_path / "mine.py"
+    file.write_text(MINE)
+    return f"{file}:Focal"
+
+
+def help_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        main([*arguments, "--help"])
+    assert end.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_a_method_of_a_file_trains_with_its_fields_as_options(
+    mine: str, tmp_path: Path, tiny_model: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "rows.jsonl", tmp_path / "run"
+    data.write_text("".join(json.dumps({"prompt": f"q{i}", "completion": f"a{i}"}) + "\n" for i in range(4)))
+    command = [mine, "--model", str(tiny_model("llama")), "--data", str(data), "--out", str(out)]
+    main([*command, "--batch-size", "2", "--gamma", "3.5"])
+    steps = [json.loads(line) for line in (out / "focal" / "metrics.jsonl").read_text().splitlines()]
+    assert [step["step"] for step in steps] == [1, 2]
+    assert all(step["gamma"] == pytest.approx(3.5) for step in steps)
+    assert (out / "focal" / "adapter" / "adapter_model.safetensors").exists()
+    capsys.readouterr()
+    main([*command, "--batch-size", "2", "--gamma", "3.5"])
+    assert "done before" in capsys.readouterr().out
+
+
+def test_the_help_of_a_method_of_a_file_is_its_docstrings(
+    mine: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    text = help_of(capsys, mine)
+    for part in ("Cross entropy, weighed towards", "--gamma FLOAT", "0 is SFT.", COLUMNS["demonstration"]):
+        assert part in text
+
+
+def test_the_help_lists_every_method_once_below_its_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--help"])
+    text = capsys.readouterr().out
+    assert set(COLUMNS) == set(KINDS)
+    for kind, columns in COLUMNS.items():
+        block = text.partition(f"Rows: {columns}\n")[2].partition("\n\n")[0]
+        listed = {line.split()[0] for line in block.splitlines()}
+        assert listed == {name for name, method in METHODS.items() if method().needs.rows == kind}
+    assert "FILE.py:Class" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "no method ''"),
+        (["grop"], "did you mean 'grpo'?"),
+        (["none.py:Mine"], "file none.py does not exist"),
+        (["tieout.types:Group"], "is not a subclass of tieout.methods.Method, and lacks annotate, collect"),
+    ],
+)
+def test_what_is_no_method_is_said_before_options_are_parsed(
+    arguments: Sequence[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_a_field_that_is_an_option_of_every_method_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(MINE.replace("gamma", "seed"))
+    with pytest.raises(ValueError, match="Focal has fields that are options of every method: seed; rename"):
+        main([f"{file}:Focal", "--out", str(tmp_path / "run")])
+
+
+ROWS = {
+    "prompt": {"prompt": "p"},
+    "demonstration": {"prompt": "p", "completion": "c"},
+    "ranking": {"prompt": "p", "chosen": "c", "rejected": "r"},
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "expected"),
+    [
+        ("sft", {}, "either --data FILE or --task NAME"),
+        ("sft", {"data": "demonstration", "task": "wordle"}, "either --data FILE or --task NAME"),
+        ("dpo", {"task": "wordle"}, "dpo needs rows that tasks do not have: give --data with prompt, chosen"),
+        ("reward_model", {"task": "wordle"}, "give --data with prompt, chosen and rejected, or"),
+        ("kto", {"task": "wordle"}, "give --data with prompt, completion and label"),
+        ("sft", {"data": "demonstration", "held_out": "ranking"}, "--held-out is for reward models; sft"),
+        ("grpo", {"data": "prompt"}, "grpo needs a reward: give --reward"),
+        (
+            "sft",
+            {"data": "demonstration", "reward": "exact"},
+            "--reward is 'exact', but sft is not trained on",
+        ),
+        (
+            "grpo",
+            {"task": "wordle", "reward": "exact"},
+            "'exact', but task 'wordle' has its own: leave it out",
+        ),
+        ("ppo", {"data": "prompt", "reward": "exact", "reward_model": "rm"}, "the reward model rm scores"),
+        ("grpo", {"task": "{here}/bare.py:task"}, "grpo needs a reward, and task '.*' has neither"),
+        ("grpo", {"data": "prompt", "reward": "exact"}, "needs column 'answer'"),
+    ],
+)
+def test_options_that_a_method_cannot_use_are_refused(
+    method: str, given: dict[str, str], expected: str, tmp_path: Path
+) -> None:
+    (tmp_path / "bare.py").write_text(
+        "from tieout.tasks import Task\ntask = Task('bare', lambda split: [{'prompt': 'p'}])\n"
+    )
+    options: dict[str, Any] = {"data": None, "task": None, "reward": None, "held_out": None}
+    fields = {}
+    for name, value in given.items():
+        if name in ("data", "held_out"):
+            options[name] = tmp_path / f"{name}.jsonl"
+            options[name].write_text(json.dumps(ROWS[value]) + "\n")
+        elif name == "reward_model":
+            fields[name] = value
+        else:
+            options[name] = value.format(here=tmp_path)
+    with pytest.raises(ValueError, match=expected):
+        task_for(METHODS[method](**fields).needs, method, **options)
+
+
+def test_a_reward_model_in_place_of_the_reward_needs_none(tmp_path: Path) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text('{"prompt": "p"}\n')
+    task = task_for(PPO(reward_model="rm").needs, "ppo", data, None, None, None)
+    assert task.reward is None
+    assert [row["prompt"] for row in task.rows("train")] == ["p"]
