@@ -73,7 +73,8 @@ class Ours:
         from tieout.learner.logprob_cache import LogprobCache
 
         self.learner.logprob_cache = LogprobCache()
-        return self.learner.update(self.method.annotate(groups, self.learner), self.method.loss)
+        annotated = self.method.annotate(groups, self.learner)
+        return self.learner.update(annotated, self.method.loss, self.method.counts(annotated))
 
 
 @contextmanager

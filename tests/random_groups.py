@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from tieout.learner import AdapterConfig, Learner, LearnerConfig, load
+from tieout.methods import Method
 from tieout.types import Completion, Group
 
 VOCABULARY = 262
@@ -79,10 +80,15 @@ def stir_weights(learner: Learner, scale: float = 0.05, seed: int = 3) -> None:
             parameter += scale * torch.randn(parameter.shape, generator=generator)
 
 
-def gradient(learner: Learner, groups: Sequence[Group], loss: Any) -> tuple[torch.Tensor, dict[str, float]]:
-    """The flat gradient of one update that moves nothing, and the metrics."""
+def gradient(
+    learner: Learner, groups: Sequence[Group], objective: Any
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """The flat gradient of one update that moves nothing, and the metrics; of a method, or of a loss alone."""
     learner.learning_rate = 0.0
-    metrics = learner.update(groups, loss)
+    if isinstance(objective, Method):
+        metrics = learner.update(groups, objective.loss, objective.counts(groups))
+    else:
+        metrics = learner.update(groups, objective)
     gradients = [p.grad for p in learner.model.trained().values() if p.grad is not None]
     return torch.cat([g.flatten().clone() for g in gradients]), metrics
 

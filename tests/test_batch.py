@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 
 from random_groups import MIXED, random_groups
 from tieout.batch import Batch, Totals
+from tieout.groups import best_tokens
 from tieout.types import Completion, Group
 
 GROUPS = [g.with_columns(weight=list(range(len(g.completions)))) for g in random_groups()]
@@ -23,7 +25,9 @@ def test_totals_count_trained_tokens_only() -> None:
     completions = [c for g in GROUPS for c in g.completions]
     best = [max(zip(g.scores or [], g.completions, strict=True), key=lambda pair: pair[0])[1] for g in GROUPS]
     trained = [sum(m for c in some for m in c.mask) for some in (completions, best)]
-    assert Totals(trained[0], len(completions), len(GROUPS), trained[1]) == TOTALS
+    assert Totals(trained[0], len(completions), len(GROUPS)) == TOTALS
+    assert best_tokens(GROUPS) == trained[1]
+    assert best_tokens([replace(group, scores=None) for group in GROUPS]) == 0
     assert TOTALS.tokens < sum(len(c.tokens) for c in completions)
 
 

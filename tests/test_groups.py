@@ -9,7 +9,16 @@ import pytest
 
 from random_groups import random_groups
 from tieout.batch import Batch, Totals
-from tieout.groups import best, best_and_worst, class_weights, decided, mismatched, ranked_pairs, tail_weights
+from tieout.groups import (
+    best,
+    best_and_worst,
+    best_tokens,
+    class_weights,
+    decided,
+    mismatched,
+    ranked_pairs,
+    tail_weights,
+)
 from tieout.types import Completion, Group
 
 GROUPS = random_groups([(9, [7, 3, 12]), (4, [5, 5]), (6, [2, 8, 8, 1])])
@@ -32,7 +41,7 @@ def test_a_tie_still_gives_two_completions_and_the_same_ones_everywhere() -> Non
     assert decided(GROUPS[0])
     batch = Batch([tied], Totals.of([tied]))
     assert [t.tolist() for t in batch.best_and_worst()] == [[0], [1]]
-    assert batch.totals.best_tokens == sum(tied.completions[0].mask)
+    assert best_tokens([tied]) == sum(tied.completions[0].mask)
 
 
 def test_too_few_scores_say_so() -> None:

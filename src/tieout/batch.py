@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -34,11 +34,11 @@ class Totals:
     """Trained tokens (mask True)."""
     completions: int
     groups: int
-    best_tokens: int = 0
-    """Trained tokens of each group's best completion; groups without scores have none."""
+    counts: Mapping[str, float] = field(default_factory=dict)
+    """What the method counts itself: see `Method.counts`."""
 
     @classmethod
-    def of(cls, groups: Sequence[Group]) -> Totals:
+    def of(cls, groups: Sequence[Group], counts: Mapping[str, float] | None = None) -> Totals:
         """Count the groups of one optimizer step. ValueError: one has more or fewer scores than completions."""
         for group in groups:
             if group.scores is not None and len(group.scores) != len(group.completions):
@@ -47,13 +47,7 @@ class Totals:
                     f"score for each. Its row: {dict(group.row)!r:.200}"
                 )
         completions = [c for g in groups for c in g.completions]
-        best = [g.completions[extremes(g.scores)[0]] for g in groups if g.scores]
-        return cls(
-            sum(sum(c.mask) for c in completions),
-            len(completions),
-            len(groups),
-            sum(sum(c.mask) for c in best),
-        )
+        return cls(sum(sum(c.mask) for c in completions), len(completions), len(groups), dict(counts or {}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +120,12 @@ class Batch:
         return (per_token * self.mask).sum() / self.totals.tokens
 
     def best_token_mean(self, per_token: Tensor) -> Tensor:
-        """[T] -> []: every trained token of the groups' best completions weighs the same, no other counts."""
+        """[T] -> []: every trained token of the groups' best completions weighs the same, no other counts.
+
+        The method has to count them: `counts` gives `best_tokens`, by `groups.best_tokens`.
+        """
         best, _ = self.best_and_worst()
-        return self.sum_tokens(per_token)[best].sum() / self.totals.best_tokens
+        return self.sum_tokens(per_token)[best].sum() / self.totals.counts["best_tokens"]
 
     def ranked(self) -> tuple[Tensor, Tensor, Tensor]:
         """[P], [P]: better and worse of every decided pair within the groups; [P] weights, of sum 1 a group."""

@@ -62,6 +62,11 @@ def decided(group: Group) -> bool:
     return group.scores is not None and len(set(group.scores)) > 1
 
 
+def best_tokens(groups: Sequence[Group]) -> int:
+    """Trained tokens of each group's best completion; groups without scores have none."""
+    return sum(sum(g.completions[extremes(g.scores)[0]].mask) for g in groups if g.scores)
+
+
 def tail_weights(group: Group, weight: float) -> list[list[float]]:
     """[K][C] 1 for as many trained tokens as the shorter of best and worst has, `weight` for those after.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,21 @@ def test_the_help_of_a_method_of_a_file_is_its_docstrings(
     text = help_of(capsys, mine)
     for part in ("Cross entropy, weighed towards", "--gamma FLOAT", "0 is SFT.", COLUMNS["demonstration"]):
         assert part in text
+
+
+def test_the_page_on_writing_a_method_says_how_it_is_trained(
+    tmp_path: Path, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "writing.md").read_text(encoding="utf-8")
+    (code,) = [
+        block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class FocalSFT" in block
+    ]
+    (command,) = re.findall(r"^    tieout train (focal\.py:FocalSFT .*--out.*)$", page, re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    Path("focal.py").write_text(code)
+    Path("rows.jsonl").write_text('{"prompt": "q", "completion": "a"}\n')
+    main([*command.split(), "--model", str(tiny_model("llama"))])
+    assert Path("runs/focal/focalsft/adapter/adapter_model.safetensors").exists()
 
 
 def test_the_help_lists_every_method_once_below_its_rows(capsys: pytest.CaptureFixture[str]) -> None:

@@ -329,8 +329,12 @@ def test_totals_count_the_whole_step_in_every_micro_batch(tiny_model: ModelFolde
         seen.append((len(batch.groups), batch.totals))
         return lower(outputs, batch)
 
-    make_learner(tiny_model("llama"), micro_batch_tokens=1).update(groups, spy)
-    assert seen == [(1, Totals.of(groups))] * len(groups)
+    learner = make_learner(tiny_model("llama"), micro_batch_tokens=1)
+    learner.update(groups, spy, {"decided": 2})
+    assert seen == [(1, Totals.of(groups, {"decided": 2}))] * len(groups)
+    seen.clear()
+    learner.assess(groups, spy, {"decided": 3})
+    assert [totals.counts for _, totals in seen] == [{"decided": 3}] * len(groups)
 
 
 def test_a_model_without_anything_to_train_is_refused(tiny_model: ModelFolder) -> None:

@@ -56,7 +56,7 @@ def test_the_first_gradient_is_half_beta_times_the_difference_of_the_likelihoods
     """Where policy and reference agree, sigmoid(0) = 1/2 weighs every pair alike."""
     model = load(str(tiny_model("llama")), AdapterConfig(method="full"), keep_reference=True)
     learner = Learner(model, config=LearnerConfig(max_grad_norm=float("inf")))
-    found, _ = gradient(learner, DPO(beta=0.3).annotate(PAIRS, learner), DPO(beta=0.3).loss)
+    found, _ = gradient(learner, DPO(beta=0.3).annotate(PAIRS, learner), DPO(beta=0.3))
     logprobs = own_logprobs(learner, PAIRS)
     sign = [s for g in PAIRS for c, s in zip(g.completions, (-1, 1), strict=True) for _ in c.tokens]
     mask = [m for g in PAIRS for c in g.completions for m in c.mask]
@@ -68,7 +68,7 @@ def test_the_first_gradient_is_half_beta_times_the_difference_of_the_likelihoods
 def test_a_pair_that_says_the_same_teaches_nothing(tiny_model: ModelFolder) -> None:
     learner = make_learner(tiny_model("llama"))
     same = [Group(g.prompt, [g.completions[0]] * 2, [1.0, 0.0]) for g in PAIRS]
-    found, metrics = gradient(learner, DPO().annotate(same, learner), DPO().loss)
+    found, metrics = gradient(learner, DPO().annotate(same, learner), DPO())
     assert metrics["loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert found.norm() < 1e-5
 
@@ -76,8 +76,8 @@ def test_a_pair_that_says_the_same_teaches_nothing(tiny_model: ModelFolder) -> N
 def test_swapping_the_pair_swaps_the_gradient_at_step_0(tiny_model: ModelFolder) -> None:
     learner = make_learner(tiny_model("llama"), stir=False)
     swapped = [replace(g, scores=[0.0, 1.0]) for g in PAIRS]
-    one, _ = gradient(learner, DPO().annotate(PAIRS, learner), DPO().loss)
-    two, _ = gradient(learner, DPO().annotate(swapped, learner), DPO().loss)
+    one, _ = gradient(learner, DPO().annotate(PAIRS, learner), DPO())
+    two, _ = gradient(learner, DPO().annotate(swapped, learner), DPO())
     assert relative(two, -one) < 1e-4
 
 
@@ -86,8 +86,8 @@ def test_of_larger_groups_the_best_and_the_worst_are_the_pair(tiny_model: ModelF
     (group,) = random_groups([(9, [4, 6, 3, 8])])
     group = replace(group, scores=[0.3, -1.0, 2.0, 0.5])
     pair = replace(group, completions=[group.completions[2], group.completions[1]], scores=[1.0, 0.0])
-    a, metrics = gradient(learner, method.annotate([group], learner), method.loss)
-    b, expected = gradient(learner, method.annotate([pair], learner), method.loss)
+    a, metrics = gradient(learner, method.annotate([group], learner), method)
+    b, expected = gradient(learner, method.annotate([pair], learner), method)
     assert relative(a, b) < 1e-4
     assert metrics["loss"] == pytest.approx(expected["loss"], rel=1e-5)
 

@@ -46,7 +46,7 @@ def mean_per_completion(values: torch.Tensor, groups: list[Group]) -> list[torch
 def test_on_policy_the_gradient_is_that_of_reinforce_with_the_groups_zscore(tiny_model: ModelFolder) -> None:
     learner = make_learner(tiny_model("llama"))
     groups = with_own_logprobs(random_groups(SHAPES), learner)
-    found, metrics = gradient(learner, GRPO().annotate(groups, learner), GRPO().loss)
+    found, metrics = gradient(learner, GRPO().annotate(groups, learner), GRPO())
     zscores = []
     for group in groups:
         scores = torch.tensor(group.scores, dtype=torch.float64)
@@ -64,7 +64,7 @@ def test_groups_without_signal_move_nothing(tiny_model: ModelFolder) -> None:
     learner = make_learner(tiny_model("llama"))
     groups = with_own_logprobs(random_groups(SHAPES), learner)
     groups = [replace(g, scores=[0.7] * len(g.completions)) for g in groups]
-    found, _ = gradient(learner, GRPO().annotate(groups, learner), GRPO().loss)
+    found, _ = gradient(learner, GRPO().annotate(groups, learner), GRPO())
     assert found.norm() < 1e-6
 
 
@@ -79,7 +79,7 @@ def test_long_and_short_completions_weigh_the_same(tiny_model: ModelFolder) -> N
         group,
         completions=[replace(c, logprobs=[x + 0.1 for x in c.logprobs or []]) for c in group.completions],
     )
-    _, metrics = gradient(learner, GRPO().annotate([lower], learner), GRPO().loss)
+    _, metrics = gradient(learner, GRPO().annotate([lower], learner), GRPO())
     ratio, z = math.exp(-0.1), math.sqrt(0.5) / (1 + 1e-4 / math.sqrt(0.5))
     assert metrics["loss"] == pytest.approx((-ratio * z + ratio * z) / 2, abs=1e-5)
     assert metrics["mismatch"] == pytest.approx(0.1, rel=1e-3)
@@ -111,18 +111,18 @@ def test_the_kl_is_zero_at_the_start_and_pulls_back_after(tiny_model: ModelFolde
     learner, method = make_learner(tiny_model("llama"), stir=False), GRPO(beta=0.5)
     groups = with_own_logprobs(random_groups(SHAPES), learner)
     groups = [replace(g, scores=[0.0] * len(g.completions)) for g in groups]  # nothing but the KL pulls
-    found, metrics = gradient(learner, method.annotate(groups, learner), method.loss)
+    found, metrics = gradient(learner, method.annotate(groups, learner), method)
     assert metrics["kl"] == pytest.approx(0, abs=1e-9)
     assert found.norm() < 1e-6
     stir_weights(learner)
     groups = with_own_logprobs(groups, learner)
     annotated = method.annotate(groups, learner)
-    _, before = gradient(learner, annotated, method.loss)
+    _, before = gradient(learner, annotated, method)
     assert before["kl"] > 0.01
     learner.learning_rate = 1e-3
     for _ in range(5):
         learner.update(method.annotate(with_own_logprobs(groups, learner), learner), method.loss)
-    _, after = gradient(learner, method.annotate(groups, learner), method.loss)
+    _, after = gradient(learner, method.annotate(groups, learner), method)
     assert after["kl"] < before["kl"]
 
 
@@ -150,7 +150,7 @@ def test_the_expected_update_is_the_gradient_of_expected_reward(bandit: Learner)
     for pair in itertools.product(range(3), repeat=2):
         completions = [Completion([w], [True], [policy[w].log().item()]) for w in pair]
         groups = [Group(PROMPT, completions, [reward[w] for w in pair])]
-        found, _ = gradient(bandit, GRPO().annotate(groups, bandit), GRPO().loss)
+        found, _ = gradient(bandit, GRPO().annotate(groups, bandit), GRPO())
         total -= policy[list(pair)].prod() * found
     scale = 0.5 / (math.sqrt(0.5) + 1e-4)
     assert exact_flat.norm() > 0.01
@@ -187,7 +187,7 @@ def test_sampled_groups_agree_with_the_learner(tiny_model: ModelFolder, temperat
     groups = next(method.collect(source))
     assert [len(g.completions) for g in groups] == [3, 3]
     assert flat([g.scores for g in groups]).std() > 0
-    _, metrics = gradient(learner, method.annotate(groups, learner), method.loss)
+    _, metrics = gradient(learner, method.annotate(groups, learner), method)
     assert metrics["mismatch"] < 1e-5
 
 

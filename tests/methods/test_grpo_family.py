@@ -52,7 +52,7 @@ def expected_update(learner: Learner, method: GRPO) -> torch.Tensor:
         g.with_columns(advantages=[x * p * len(groups) for x in g.columns["advantages"]])
         for g, p in zip(method.annotate(groups, learner), chances, strict=True)
     ]
-    return -gradient(learner, groups, method.loss)[0]
+    return -gradient(learner, groups, method)[0]
 
 
 def expected_pull(learner: Learner, method: GRPO) -> torch.Tensor:
@@ -60,7 +60,7 @@ def expected_pull(learner: Learner, method: GRPO) -> torch.Tensor:
     total: Any = 0.0
     for completion, chance in completions(learner, 2):
         groups = method.annotate([Group(PROMPT, [completion] * 2, [0.0, 0.0])], learner)
-        total -= chance * gradient(learner, groups, method.loss)[0]
+        total -= chance * gradient(learner, groups, method)[0]
     return total
 
 
@@ -140,7 +140,7 @@ def test_below_its_floor_entropy_is_paid_for_and_above_it_is_not() -> None:
     group = Group(PROMPT, [Completion([0], [True], [-0.7]), Completion([1], [True], [-0.7])], [0.0, 0.0])
     for floor, acts in ((0.8, True), (0.6, False), (None, True)):
         method = GRPO(entropy_coef=1.0, entropy_floor=floor)
-        found, _ = gradient(learner, method.annotate([group], learner), method.loss)
+        found, _ = gradient(learner, method.annotate([group], learner), method)
         assert (found.norm() > 1e-4) == acts
 
 
@@ -191,9 +191,9 @@ def test_cut_off_completions_stay_in_the_baseline_and_are_not_trained(tiny_model
         scores=[1.0, 0.0],
         completions=[group.completions[0], replace(group.completions[1], finish_reason="length")],
     )
-    found, _ = gradient(learner, method.annotate([group], learner), method.loss)
+    found, _ = gradient(learner, method.annotate([group], learner), method)
     alone = replace(group, completions=group.completions[:1], scores=[1.0]).with_columns(advantages=[0.5])
-    expected, _ = gradient(learner, [alone], method.loss)
+    expected, _ = gradient(learner, [alone], method)
     assert relative(found, expected) < 1e-5
 
 
@@ -278,7 +278,7 @@ def test_truncated_importance_weights_take_off_what_the_sampler_says_too_often(
     """A token that the sampler finds half as likely as the learner does counts double, but not past the cap."""
     learner = make_learner(tiny_model("llama"))
     groups = with_own_logprobs(random_groups(SHAPES, tools=False), learner)
-    plain, _ = gradient(learner, GRPO().annotate(groups, learner), GRPO().loss)
+    plain, _ = gradient(learner, GRPO().annotate(groups, learner), GRPO())
     low = [
         replace(
             g,
@@ -290,7 +290,7 @@ def test_truncated_importance_weights_take_off_what_the_sampler_says_too_often(
     ]
     for cap, factor, share in ((3.0, 2.0, 0.0), (1.5, 1.5, 1.0)):
         method = GRPO(tis_cap=cap)
-        found, metrics = gradient(learner, method.annotate(low, learner), method.loss)
+        found, metrics = gradient(learner, method.annotate(low, learner), method)
         assert relative(found, factor * plain) < 1e-4
         assert metrics["tis_clipped"] == share
         assert metrics["clipped"] == 0  # the ratio is taken to the learner's own

@@ -49,10 +49,10 @@ def test_the_gradient_is_the_same_for_one_and_for_many_micro_batches(
     learner: Learner, method: Method
 ) -> None:
     groups = method.annotate(scored(learner), learner)
-    whole, metrics = gradient(other(learner, micro_batch_tokens=1 << 30), groups, method.loss)
+    whole, metrics = gradient(other(learner, micro_batch_tokens=1 << 30), groups, method)
     assert whole.norm() > 1e-4
     for budget in (1, 50, 100):
-        part, counted = gradient(other(learner, micro_batch_tokens=budget), groups, method.loss)
+        part, counted = gradient(other(learner, micro_batch_tokens=budget), groups, method)
         assert relative(part, whole) < 1e-4
         for name in metrics.keys() - {"token_ratio", "shared_prefix"}:  # the layout follows the cost
             assert counted[name] == pytest.approx(metrics[name], rel=1e-4, abs=1e-6)
@@ -64,7 +64,7 @@ def test_packed_and_repeated_give_the_same_update(learner: Learner, method: Meth
     for layout in ("packed", "repeated"):
         with_layout = other(learner, layout=layout)
         groups = method.annotate(scored(learner), with_layout)
-        results.append(gradient(with_layout, groups, method.loss))
+        results.append(gradient(with_layout, groups, method))
     (packed, a), (repeated, b) = results
     assert relative(packed, repeated) < 1e-4
     assert a["loss"] == pytest.approx(b["loss"], rel=1e-5, abs=1e-6)
@@ -74,7 +74,7 @@ def test_packed_and_repeated_give_the_same_update(learner: Learner, method: Meth
 @pytest.mark.parametrize("method", CASES, ids=repr)
 def test_order_of_groups_and_completions_changes_nothing(learner: Learner, method: Method) -> None:
     groups = scored(learner)
-    expected, metrics = gradient(learner, method.annotate(groups, learner), method.loss)
+    expected, metrics = gradient(learner, method.annotate(groups, learner), method)
     rng = random.Random(0)
     shuffled = []
     for group in rng.sample(groups, len(groups)):
@@ -87,7 +87,7 @@ def test_order_of_groups_and_completions_changes_nothing(learner: Learner, metho
                 scores=[group.scores[i] for i in order],
             )
         )
-    found, again = gradient(learner, method.annotate(shuffled, learner), method.loss)
+    found, again = gradient(learner, method.annotate(shuffled, learner), method)
     assert relative(found, expected) < 1e-4
     assert again["loss"] == pytest.approx(metrics["loss"], rel=1e-5, abs=1e-6)
 
@@ -96,8 +96,8 @@ def test_order_of_groups_and_completions_changes_nothing(learner: Learner, metho
 def test_twice_the_same_groups_is_the_same_mean(learner: Learner, method: Method) -> None:
     """A loss is a mean over the step: doubling the step doubles nothing."""
     groups = method.annotate(scored(learner), learner)
-    once, metrics = gradient(learner, groups, method.loss)
-    twice, again = gradient(learner, [*groups, *groups], method.loss)
+    once, metrics = gradient(learner, groups, method)
+    twice, again = gradient(learner, [*groups, *groups], method)
     assert relative(twice, once) < 1e-4
     assert again["loss"] == pytest.approx(metrics["loss"], rel=1e-5, abs=1e-6)
     assert again["tokens"] == 2 * metrics["tokens"] == 2 * Totals.of(groups).tokens

@@ -61,9 +61,7 @@ def test_the_expected_update_of_the_policy_is_the_gradient_of_reward_minus_kl() 
             g.with_columns(advantages=[[a * p * len(groups) for a in row] for row in g.columns["advantages"]])
             for g, p in zip(method.annotate(groups, learner), chances, strict=True)
         ]
-        found = (
-            -gradient(learner, groups, method.loss)[0][: len(exact)] * 2
-        )  # the mean is over two tokens each
+        found = -gradient(learner, groups, method)[0][: len(exact)] * 2  # the mean is over two tokens each
         assert (relative(found, exact) < 1e-3) == (
             lam == 1.0
         )  # below 1 wrong values bias it: that is its trade

@@ -64,7 +64,7 @@ def test_kto_raises_the_good_above_the_bad_without_pairs(tiny_model: ModelFolder
 def test_a_kto_batch_of_one_class_is_a_step_like_any_other(tiny_model: ModelFolder) -> None:
     learner, method = make_learner(tiny_model("llama")), KTO()
     groups = [replace(g, scores=[1.0] * len(g.completions)) for g in random_groups()]
-    found, metrics = gradient(learner, method.annotate(groups, learner), method.loss)
+    found, metrics = gradient(learner, method.annotate(groups, learner), method)
     assert metrics["desirable"] == 1
     assert found.isfinite().all()
     assert found.norm() > 1e-5
@@ -75,7 +75,7 @@ def test_a_kto_step_of_one_prompt_has_no_strangers_and_reference_point_0(tiny_mo
     groups = [Group([5, 6], [Completion([t, 8], [True, True])], [float(t % 2)]) for t in (3, 4, 7)]
     annotated = method.annotate(groups, learner)
     assert {k for g in annotated for k in g.columns["kl"]} == {0.0}
-    _, metrics = gradient(learner, annotated, method.loss)
+    _, metrics = gradient(learner, annotated, method)
     assert math.isfinite(metrics["loss"])
 
 
@@ -90,7 +90,7 @@ def test_kto_tells_the_reward_of_each_class_whatever_its_share(tiny_model: Model
         replace(g, scores=[float(i == 0)])
         for i, g in enumerate(random_groups([(5 + i, [4]) for i in range(6)], tools=False))
     ]
-    _, metrics = gradient(learner, KTO().annotate(groups, learner), KTO().loss)
+    _, metrics = gradient(learner, KTO().annotate(groups, learner), KTO())
     for name, own in (("reward_desirable", groups[:1]), ("reward_undesirable", groups[1:])):
         pairs = zip(learner.logprobs(own), learner.reference_logprobs(own), strict=True)
         expected = fmean(0.1 * (sum(p[0]) - sum(q[0])) for p, q in pairs)
@@ -101,7 +101,7 @@ def test_kto_tells_the_reward_of_each_class_whatever_its_share(tiny_model: Model
 def test_identical_pairs_teach_no_preference(tiny_model: ModelFolder, method: Any) -> None:
     learner = make_learner(tiny_model("llama"))
     same = [Group(g.prompt, [g.completions[0]] * 2, [1.0, 0.0]) for g in random_groups(tools=False)]
-    found, _ = gradient(learner, method.annotate(same, learner), method.loss)
+    found, _ = gradient(learner, method.annotate(same, learner), method)
     if isinstance(method, ORPO):  # what is left is the cross entropy of the completions
         plain, _ = gradient(
             learner, [replace(g, completions=g.completions[:1], scores=None) for g in same], SFT().loss
@@ -196,8 +196,8 @@ def test_a_ranking_is_the_mean_over_its_pairs(tiny_model: ModelFolder) -> None:
         for i, j in ((0, 1), (0, 2), (2, 1))
     ]
     method = RewardModel(center_rewards_coefficient=0.1)
-    one, whole = gradient(learner, method.annotate([group], learner), method.loss)
-    three, parts = gradient(learner, method.annotate(pairs, learner), method.loss)
+    one, whole = gradient(learner, method.annotate([group], learner), method)
+    three, parts = gradient(learner, method.annotate(pairs, learner), method)
     assert whole["loss"] == pytest.approx(parts["loss"], rel=1e-5)
     assert (one - three).norm() < 1e-4 * three.norm()
 
@@ -207,8 +207,8 @@ def test_a_group_that_all_ties_weighs_nothing_and_is_counted(tiny_model: ModelFo
     (group,) = random_groups([(9, [4, 6, 3])])
     tied = replace(group, scores=[1.0, 1.0, 1.0])
     method = RewardModel()
-    found, metrics = gradient(learner, method.annotate([tied, group], learner), method.loss)
-    alone, own = gradient(learner, method.annotate([group], learner), method.loss)
+    found, metrics = gradient(learner, method.annotate([tied, group], learner), method)
+    alone, own = gradient(learner, method.annotate([group], learner), method)
     assert metrics["decided"] == 0.5
     assert metrics["accuracy"] == pytest.approx(own["accuracy"])
     assert metrics["score_gap"] == pytest.approx(own["score_gap"])
@@ -219,13 +219,13 @@ def test_a_group_that_all_ties_weighs_nothing_and_is_counted(tiny_model: ModelFo
 def test_a_model_without_a_score_head_is_refused(tiny_model: ModelFolder) -> None:
     learner = make_learner(tiny_model("llama"))
     with pytest.raises(ValueError, match="needs a score head"):
-        learner.update(RewardModel().annotate(random_groups(), learner), RewardModel().loss)
+        gradient(learner, RewardModel().annotate(random_groups(), learner), RewardModel())
 
 
 def test_full_fine_tuning_without_a_reference_needs_no_copy(tiny_model: ModelFolder) -> None:
     learner = Learner(load(str(tiny_model("llama")), AdapterConfig(method="full")))
     groups = [replace(g, scores=[1.0, 0.0]) for g in random_groups([(9, [5, 4])])]
     for method in (ORPO(), CPO(), SimPO()):
-        assert math.isfinite(learner.update(method.annotate(groups, learner), method.loss)["loss"])
+        assert math.isfinite(gradient(learner, method.annotate(groups, learner), method)[1]["loss"])
     with pytest.raises(ValueError, match="keep_reference"):
         KTO().annotate(groups, learner)

@@ -24,7 +24,7 @@ ModelFolder = Callable[[str], Path]
 
 def test_the_loss_is_the_mean_over_the_trained_tokens_of_the_step(tiny_model: ModelFolder) -> None:
     learner, groups = make_learner(tiny_model("llama")), random_groups()
-    found, metrics = gradient(learner, groups, SFT().loss)
+    found, metrics = gradient(learner, groups, SFT())
     mask = torch.tensor([m for g in groups for c in g.completions for m in c.mask])
     loss = -own_logprobs(learner, groups)[mask].mean()
     assert metrics["loss"] == pytest.approx(loss.item(), rel=1e-5)
@@ -36,7 +36,7 @@ def test_a_model_that_knows_nothing_has_the_loss_of_a_uniform_guess(tiny_model: 
     learner = make_learner(tiny_model("llama"), layout="repeated")
     with torch.no_grad():
         learner.model.head.module.weight.zero_()
-    _, metrics = gradient(learner, random_groups(), SFT().loss)
+    _, metrics = gradient(learner, random_groups(), SFT())
     assert metrics["loss"] == pytest.approx(math.log(VOCABULARY), rel=1e-5)
     assert metrics["entropy"] == pytest.approx(math.log(VOCABULARY), rel=1e-5)
 
@@ -45,8 +45,8 @@ def test_prompts_and_tool_tokens_are_not_trained_on(tiny_model: ModelFolder) -> 
     """A group of tool tokens only adds nothing to the step, neither to the gradient nor to the mean."""
     learner, groups = make_learner(tiny_model("llama")), random_groups()
     silent = Group(groups[1].prompt, [Completion([5, 6, 7], [False] * 3)])
-    with_it, a = gradient(learner, [*groups, silent], SFT().loss)
-    without, b = gradient(learner, groups, SFT().loss)
+    with_it, a = gradient(learner, [*groups, silent], SFT())
+    without, b = gradient(learner, groups, SFT())
     assert relative(with_it, without) < 1e-5
     assert a["loss"] == pytest.approx(b["loss"], rel=1e-6)
 

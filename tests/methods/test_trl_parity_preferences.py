@@ -146,7 +146,7 @@ def test_kto(
     method = KTO(beta=0.3, loss_type=loss_type, desirable_weight=0.8, undesirable_weight=1.7)
     assert_parity(loss, parameters, ours, groups, method)
     if loss_type == "kto":
-        _, metrics = gradient(ours, method.annotate(groups, ours), method.loss)
+        _, metrics = gradient(ours, method.annotate(groups, ours), method)
         assert metrics["kl_reference"] > 0
 
 
@@ -287,6 +287,6 @@ def test_the_policy_has_left_its_reference(ours: Learner) -> None:
     """Else every log-ratio above would be 0, and half of the losses the same."""
     stir_weights(ours, 0.0)
     groups = DPO().annotate(pairs(ours), ours)
-    _, metrics = gradient(ours, groups, DPO().loss)
+    _, metrics = gradient(ours, groups, DPO())
     assert abs(metrics["reward_chosen"]) > 0.01
     assert torch.isfinite(torch.tensor(metrics["loss"]))

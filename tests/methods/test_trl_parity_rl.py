@@ -153,7 +153,7 @@ def test_grpo_and_its_relatives(
     inputs = trainer._generate_and_score_completions(rows_of(groups))
     inputs["old_per_token_logps"] = inputs["sampling_per_token_logps"]
     loss = trainer.compute_loss(trainer.model, inputs)
-    _, metrics = gradient(ours, method.annotate(groups, ours), method.loss)
+    _, metrics = gradient(ours, method.annotate(groups, ours), method)
     if case not in ("cispo", "sapo", "sapo, far apart"):
         assert metrics["clipped"] > 0.1
     assert_parity(loss, parameters, ours, groups, method)
@@ -174,7 +174,7 @@ def test_truncated_importance_sampling(
     trainer.use_vllm, trainer._last_loaded_step = True, trainer.state.global_step
     inputs = trainer._generate_and_score_completions(rows_of(groups))
     loss = trainer.compute_loss(trainer.model, inputs)
-    _, metrics = gradient(ours, method.annotate(groups, ours), method.loss)
+    _, metrics = gradient(ours, method.annotate(groups, ours), method)
     assert 0.1 < metrics["tis_clipped"] < 0.9
     assert_parity(loss, parameters, ours, groups, method)
 
@@ -220,6 +220,6 @@ def test_rloo(
     )
     without_kl = [a for g in groups for a in leave_one_out(g.scores or [])]
     assert max(abs(a - b) for a, b in zip(inputs["advantages"].tolist(), without_kl, strict=True)) > 0.01
-    _, metrics = gradient(ours, annotated, method.loss)
+    _, metrics = gradient(ours, annotated, method)
     assert 0.05 < metrics["clipped"] < 0.95
     assert_parity(loss, parameters, ours, groups, method)

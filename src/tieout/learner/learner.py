@@ -74,17 +74,20 @@ class Learner:
 
     # ------------------------------------------------------------------ the three things a method asks for
 
-    def update(self, groups: Sequence[Group], loss: Loss) -> dict[str, float]:
+    def update(
+        self, groups: Sequence[Group], loss: Loss, counts: Mapping[str, float] | None = None
+    ) -> dict[str, float]:
         """One optimizer step on these groups: all of the step, of which each rank computes its share.
 
-        A gradient that is not finite is not applied: the step is counted in `skipped_updates`.
+        A gradient that is not finite is not applied: the step is counted in `skipped_updates`. `counts` are further
+        denominators of the loss over all these groups, which it finds as `batch.totals.counts`.
 
         Returns:
             loss, entropy (nats a trained token; not of a reward model), grad_norm, tokens, shared_prefix (share of the
             groups whose prompt was computed once), token_ratio (tokens of the plain layout over tokens fed), recomputed
             (share of the tokens fed whose activations were computed twice), and the metrics of the loss.
         """
-        totals = Totals.of(groups)
+        totals = Totals.of(groups, counts)
         if totals.tokens == 0:
             raise InputError(
                 "none of these completions has a trained token: nothing can be learned from them"
@@ -120,8 +123,8 @@ class Learner:
         norm = self.optimizer.apply(self.learning_rate, self.config.max_grad_norm)
         # The device is waited for once a step, here: one copy of all that the step has to say.
         *values, grad_norm = torch.stack([x.float() for x in (*sums.values(), norm)]).tolist()
-        counts = {"fed": float(fed), "shared_prefix": shared / len(groups), "recomputed": float(recomputed)}
-        result = self.processes.sum_metrics({**dict(zip(sums, values, strict=True)), **counts})
+        work = {"fed": float(fed), "shared_prefix": shared / len(groups), "recomputed": float(recomputed)}
+        result = self.processes.sum_metrics({**dict(zip(sums, values, strict=True)), **work})
         all_fed = result.pop("fed")
         if not math.isfinite(grad_norm):
             self.skipped_updates += 1
@@ -137,9 +140,11 @@ class Learner:
         }
 
     @torch.no_grad()
-    def assess(self, groups: Sequence[Group], loss: Loss) -> dict[str, float]:
+    def assess(
+        self, groups: Sequence[Group], loss: Loss, counts: Mapping[str, float] | None = None
+    ) -> dict[str, float]:
         """The loss and its metrics on these groups, and no step: what an evaluation on held-out rows needs."""
-        totals, sums = Totals.of(groups), dict[str, float]()
+        totals, sums = Totals.of(groups, counts), dict[str, float]()
         mine = [groups[i] for i in self.processes.share([g.unique_tokens for g in groups])]
         for part in self.micro_batches.of(mine):
             outputs = self.forward.outputs(self.micro_batches.layout(part))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, Outputs
+from ..groups import best_tokens
 from ..learner import Learner
 from ..losses.preference import CPO_LOSSES, check_preference
 from ..losses.supervised import cross_entropy
@@ -57,6 +58,10 @@ class CPO(Method):
     def annotate(self, groups: list[Group], learner: Learner) -> list[Group]:
         """Nothing to add: there is no reference."""
         return groups
+
+    def counts(self, groups: Sequence[Group]) -> Mapping[str, float]:
+        """Trained tokens of the chosen completions."""
+        return {"best_tokens": best_tokens(groups)}
 
     def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Mean over the pairs of the step, and the cross entropy over its chosen tokens."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..batch import Batch, Outputs
 from ..errors import InputError
-from ..groups import tail_weights
+from ..groups import best_tokens, tail_weights
 from ..learner import Learner
 from ..losses.preference import DIVERGENCES, PAIR_LOSSES, check_preference
 from ..losses.supervised import cross_entropy
@@ -79,6 +79,10 @@ class DPO(Method):
         if self.ld_alpha != 1:
             groups = [g.with_columns(weights=tail_weights(g, self.ld_alpha)) for g in groups]
         return groups
+
+    def counts(self, groups: Sequence[Group]) -> Mapping[str, float]:
+        """With rpo_alpha, the trained tokens of the chosen completions."""
+        return {"best_tokens": best_tokens(groups)} if self.rpo_alpha else {}
 
     def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Mean over the pairs of the step."""

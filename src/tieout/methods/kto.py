@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,20 +62,13 @@ class KTO(Method):
         prompt with a completion that was written for another one, at least 0 (section 4.2 of the paper).
         """
         reference = learner.reference_logprobs(groups)
-        good = [score > self.threshold for g in groups for score in g.scores or []]
-        share = {True: 1 / max(1, sum(good)), False: 1 / max(1, len(good) - sum(good))}
         kl = 0.0
         if self.loss_type == "kto":
             strangers = mismatched(groups)
             measured = learner.logprobs(strangers), learner.reference_logprobs(strangers)
             kl = max(0.0, mean_logratio(strangers, *measured))
         return [
-            g.with_columns(
-                reference_logprobs=r,
-                weights=self._weights(g),
-                kl=[kl] * len(g.completions),
-                share_of_class=[share[score > self.threshold] for score in g.scores or []],
-            )
+            g.with_columns(reference_logprobs=r, weights=self._weights(g), kl=[kl] * len(g.completions))
             for g, r in zip(groups, reference, strict=True)
         ]
 
@@ -85,17 +78,22 @@ class KTO(Method):
         bad = bad if self.undesirable_weight is None else self.undesirable_weight
         return [good if score > self.threshold else bad for score in group.scores or []]
 
+    def counts(self, groups: Sequence[Group]) -> Mapping[str, float]:
+        """Good and bad completions: the metrics of a class are means over it."""
+        good = [score > self.threshold for g in groups for score in g.scores or []]
+        return {"desirable": sum(good), "undesirable": len(good) - sum(good)}
+
     def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Mean over the completions of the step, each with its class's weight."""
         logratio = batch.sum_tokens(outputs.logprobs - batch["reference_logprobs"])
         scores = [s for g in batch.groups for s in g.scores or []]
         desirable = torch.tensor([s > self.threshold for s in scores], device=logratio.device)
         loss = batch["weights"] * kto(logratio, desirable, batch["kl"], self.beta)
-        count = batch.totals.completions
-        reward = self.beta * logratio.detach() * batch["share_of_class"]
+        count, counts = batch.totals.completions, batch.totals.counts
+        reward = self.beta * logratio.detach()
         return loss.sum() / count, {
             "desirable": desirable.sum() / count,
             "kl_reference": batch["kl"].sum() / count,
-            "reward_desirable": (reward * desirable).sum(),
-            "reward_undesirable": (reward * ~desirable).sum(),
+            "reward_desirable": (reward * (1 / max(1, counts["desirable"])) * desirable).sum(),
+            "reward_undesirable": (reward * (1 / max(1, counts["undesirable"])) * ~desirable).sum(),
         }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..batch import Batch, Outputs
+from ..groups import best_tokens
 from ..learner import Learner
 from ..losses.preference import log_odds, orpo
 from ..losses.supervised import cross_entropy
@@ -40,6 +41,10 @@ class ORPO(Method):
     def annotate(self, groups: list[Group], learner: Learner) -> list[Group]:
         """Nothing to add."""
         return groups
+
+    def counts(self, groups: Sequence[Group]) -> Mapping[str, float]:
+        """Trained tokens of the chosen completions."""
+        return {"best_tokens": best_tokens(groups)}
 
     def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Cross entropy over the chosen tokens of the step, and the odds ratio's mean over its pairs (eq. 6)."""

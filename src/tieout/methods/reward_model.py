@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -41,14 +41,13 @@ class RewardModel(Method):
         return source.rankings(self.batch_size)
 
     def annotate(self, groups: list[Group], learner: Learner) -> list[Group]:
-        """Add the margin by which the better completion of a row must win, 0 where the row has none; and what a group
-        weighs in metrics, which are of the groups that do not all tie."""
+        """Add the margin by which the better completion of a row must win, 0 where the row has none."""
         margins = [float(g.row.get("margin") or 0.0) if self.use_margin else 0.0 for g in groups]
-        share = 1 / max(1, sum(map(decided, groups)))
-        return [
-            g.with_columns(margin=[m] * len(g.completions), share_of_decided=[share] * len(g.completions))
-            for g, m in zip(groups, margins, strict=True)
-        ]
+        return [g.with_columns(margin=[m] * len(g.completions)) for g, m in zip(groups, margins, strict=True)]
+
+    def counts(self, groups: Sequence[Group]) -> Mapping[str, float]:
+        """Groups that do not all tie: metrics are means over them."""
+        return {"decided": sum(map(decided, groups))}
 
     def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Mean over the groups of the step, and within each over its pairs; a group that all ties weighs nothing."""
@@ -60,7 +59,7 @@ class RewardModel(Method):
         if self.center_rewards_coefficient:
             loss = loss + self.center_rewards_coefficient * (high + low) ** 2
         groups, high, low = batch.totals.groups, high.detach(), low.detach()
-        shares = weights * batch["share_of_decided"][better]
+        shares = weights * (1 / max(1, batch.totals.counts["decided"]))
         return (loss * weights).sum() / groups, {
             "accuracy": ((high > low) * shares).sum(),
             "score_gap": ((high - low) * shares).sum(),

@@ -122,7 +122,7 @@ class Evaluation:
         while len(groups) < count:
             groups += next(batches)
         groups = method.annotate(groups[:count], learner)  # the last batch may have begun the rows again
-        return learner.assess(groups, method.loss)
+        return learner.assess(groups, method.loss, method.counts(groups))
 
     def _sampled(
         self, method: Method, learner: Learner, source: Source, rows: Sequence[Row]

@@ -181,7 +181,7 @@ def learn(method: Method, groups: list[Group], learner: Learner) -> dict[str, fl
     part = next(plan, None)
     while part is not None:
         if Totals.of(part).tokens:
-            results.append(learner.update(part, method.loss))
+            results.append(learner.update(part, method.loss, method.counts(part)))
         else:
             empty += 1
         try:

@@ -57,7 +57,7 @@ class GivenData:
         source.shuffle = False
         method = replace(self.plan.method, batch_size=len(source.rows))
         groups = method.annotate(next(method.collect(source)), self.learner)
-        named = events.named(self.learner.assess(groups, method.loss), groups)
+        named = events.named(self.learner.assess(groups, method.loss, method.counts(groups)), groups)
         if self.compute_metrics is not None:
             named |= self.compute_metrics(predictions(self.learner, groups, self.preprocess))
         return named
