@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tieout.cli.train import main
-from tieout.cli.train_rows import COLUMNS, task_for
+from tieout.cli.train_rows import COLUMNS, Options, task_for
 from tieout.methods import METHODS, PPO
 from tieout.rows import KINDS
 
@@ -138,7 +138,11 @@ ROWS = {
         ("dpo", {"task": "wordle"}, "dpo needs rows that tasks do not have: give --data with prompt, chosen"),
         ("reward_model", {"task": "wordle"}, "give --data with prompt, chosen and rejected, or"),
         ("kto", {"task": "wordle"}, "give --data with prompt, completion and label"),
-        ("sft", {"data": "demonstration", "held_out": "ranking"}, "--held-out is for reward models; sft"),
+        (
+            "sft",
+            {"data": "demonstration", "held_out": "ranking"},
+            "--held-out is evaluated every --eval-steps",
+        ),
         ("grpo", {"data": "prompt"}, "grpo needs a reward: give --reward"),
         (
             "sft",
@@ -161,7 +165,7 @@ def test_options_that_a_method_cannot_use_are_refused(
     (tmp_path / "bare.py").write_text(
         "from tieout.tasks import Task\ntask = Task('bare', lambda split: [{'prompt': 'p'}])\n"
     )
-    options: dict[str, Any] = {"data": None, "task": None, "reward": None, "held_out": None}
+    options: dict[str, Any] = {"out": tmp_path}
     fields = {}
     for name, value in given.items():
         if name in ("data", "held_out"):
@@ -172,12 +176,28 @@ def test_options_that_a_method_cannot_use_are_refused(
         else:
             options[name] = value.format(here=tmp_path)
     with pytest.raises(ValueError, match=expected):
-        task_for(METHODS[method](**fields).needs, method, **options)
+        task_for(METHODS[method](**fields).needs, method, Options(**options))
 
 
 def test_a_reward_model_in_place_of_the_reward_needs_none(tmp_path: Path) -> None:
     data = tmp_path / "rows.jsonl"
     data.write_text('{"prompt": "p"}\n')
-    task = task_for(PPO(reward_model="rm").needs, "ppo", data, None, None, None)
+    task = task_for(PPO(reward_model="rm").needs, "ppo", Options(tmp_path, data=data))
     assert task.reward is None
     assert [row["prompt"] for row in task.rows("train")] == ["p"]
+
+
+@pytest.mark.parametrize(("method", "split"), [("sft", "validation"), ("reward_model", "test")])
+def test_held_out_rows_are_a_split_of_the_task(method: str, split: str, tmp_path: Path) -> None:
+    needs, data, held_out = METHODS[method]().needs, tmp_path / "rows.jsonl", tmp_path / "held_out.jsonl"
+    data.write_text("".join(json.dumps({**ROWS[needs.rows], "prompt": f"{i}"}) + "\n" for i in range(40)))
+    held_out.write_text(json.dumps(ROWS[needs.rows]) + "\n")
+    task = task_for(needs, method, Options(tmp_path, data=data, held_out=held_out), evaluates=True)
+    assert (len(task.rows("train")), [row["prompt"] for row in task.rows(split)]) == (40, ["p"])
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"prompt": "p"}\n')
+    with pytest.raises(ValueError, match=r"bad\.jsonl.*missing column"):
+        task_for(needs, method, Options(tmp_path, data=data, held_out=bad), evaluates=True)
+    alone = task_for(needs, method, Options(tmp_path, data=data))
+    assert len(alone.rows("train")) + len(alone.rows("test")) == 40
+    assert bool(alone.rows("test")) == (method == "reward_model")
