@@ -29,13 +29,13 @@ class Options(AttackSettings):
     json: Path | None = None
     """Write findings and probes here, with a hash over them."""
     corpus: Path | None = None
-    """Exploits found before are tried again, new ones are added. Left out: attack-corpus.jsonl beside --json."""
+    """Exploits found before are tried again, new ones are added. Left out: attack-corpus.jsonl next to --json."""
     seed: int = 0
     """Of the search."""
     model: str | None = None
     """Also sample this policy (hub id, folder, or tieout-base)."""
     samples: int = 8
-    """With model: completions a row."""
+    """With model: completions per row."""
     verifier: str | None = None
     """With model: a second reward that says which samples are right."""
 

@@ -15,16 +15,16 @@ from .options import parse
 
 @dataclass(frozen=True)
 class Options:
-    """Hold a reward against people. Exit status: 0 pass, 3 hold (not shown to be enough), 4 fail.
+    """Calibrate a reward against human labels. Exit status: 0 pass, 3 hold (not shown to be enough), 4 fail.
 
-    Rows: prompt, completion and label (true or false; labels for several people's), or prompt, chosen and rejected;
-    and the columns that the reward asks for.
+    Rows: prompt, completion and label (true or false; labels for those of several people), or prompt, chosen and
+    rejected; and the columns that the reward asks for.
     """
 
     reward: Annotated[str, tyro.conf.Positional]
     """A registered name, FILE.py:FUNCTION, or `scores`: rows carry `score` (or chosen_score, rejected_score)."""
     data: Path
-    """Rows with the marks of people."""
+    """Rows with human labels."""
     out: Path = Path("calibration")
     """Folder for calibration.json, calibration.png and rows.jsonl."""
     policy: Annotated[CalibrationPolicy, tyro.conf.OmitArgPrefixes] = field(default_factory=CalibrationPolicy)
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
     write_json(options.out / "calibration.json", result.to_plain())
     write_jsonl(options.out / "rows.jsonl", result.rows)
     plot(result, options.out / "calibration.png")
-    lines = {"agreement": result.agreement, "between people": result.people}
+    lines = {"agreement": result.agreement, "between labellers": result.people}
     for name, figure in lines.items():
         if figure.value is not None:
             console.print(

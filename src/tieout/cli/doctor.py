@@ -1,4 +1,4 @@
-"""tieout doctor: what this machine can do, and whether the sandbox holds."""
+"""tieout doctor: report this machine's capabilities and test the sandbox."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Options:
-    """Tell versions, processors and devices, and try to break out of the sandbox in every way we know. Exit status 1 if
+    """List versions, processors and devices, and try to break out of the sandbox in every way we know. Exit status 1 if
     a probe escapes, or if there is no sandbox for code rewards."""
 
     quick: bool = False

@@ -1,4 +1,4 @@
-"""tieout reward check REWARD --data ROWS.jsonl: a reward proves itself; tieout reward list: those of the library."""
+"""tieout reward check REWARD --data ROWS.jsonl: prove a reward; tieout reward list: list the library."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
         usage = "usage: tieout reward check REWARD --data ROWS.jsonl | tieout reward list"
         if verb not in ("", "-h", "--help"):
             raise InputError(f"no command 'reward {verb}'\n{usage}")
-        print(f"{usage}\n\ntieout reward check --help tells its options")
+        print(f"{usage}\n\ntieout reward check --help lists its options")
         sys.exit(0 if verb else 2)
 
 

@@ -1,4 +1,4 @@
-"""Rewards: plain functions with TRL's signature, one family a file, and the runner that calls them.
+"""Rewards: plain functions with TRL's signature, one family per file, and the runner that calls them.
 
 def exact(completions, answer, **_):            # names are columns of the row
     return [1.0 if c.strip() == a else 0.0 for c, a in zip(completions, answer)]

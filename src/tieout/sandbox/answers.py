@@ -1,4 +1,4 @@
-"""Read what came out of the sandbox. Whatever wrote it may lie about everything, so only one form is read."""
+"""Parse what came out of the sandbox. Its writer may lie about everything, so only one form is accepted."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read_answers(output: bytes, nonce: str, num_calls: int) -> tuple[list[Answer
 
 def _answer(said: dict[str, Any]) -> Answer:
     if set(said) == {"error"} and isinstance(said["error"], str):
-        return Answer(error=said["error"][:300] or "an error without a word")
+        return Answer(error=said["error"][:300] or "an error without a message")
     if set(said) != {"value"}:
         raise ValueError("expected a value or an error")
     return Answer(decode(said["value"]))

@@ -1,4 +1,4 @@
-"""Bubblewrap, where a process may not make namespaces but the installed `bwrap` may: one call of it a program."""
+"""Bubblewrap, where a process may not make namespaces but the installed `bwrap` may: one call of it per program."""
 
 from __future__ import annotations
 

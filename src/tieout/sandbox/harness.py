@@ -1,7 +1,7 @@
-"""Runs inside the sandbox: load the program, call its function, write what it returns. It knows no expected value.
+"""The harness inside the sandbox: load the program, call its function, write what it returns.
 
-It shares its process with the program, which may read and change all of it. That is no loss: whatever a program
-makes it say must still be the right answer, and the right answers are elsewhere.
+It knows no expected value. It shares its process with the program, which may read and change all of it. That is no
+loss: whatever a program makes it say must still be the right answer, and the right answers are elsewhere.
 """
 
 from __future__ import annotations

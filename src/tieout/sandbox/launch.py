@@ -1,4 +1,4 @@
-"""Start what confines, hand it a program, and read what comes back within a time and a size."""
+"""Start a confining process, hand it a program, and read its output within a time and a size limit."""
 
 from __future__ import annotations
 

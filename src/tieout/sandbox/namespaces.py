@@ -1,4 +1,4 @@
-"""Namespaces of its own for every program: users, processes, files, network. No privilege is needed.
+"""Linux namespaces for every program: users, processes, files, network. No privilege is needed.
 
 Files: a read-only view of the system's programs and of Python's library, in which nothing else exists (no /proc,
 no /home, no /etc beyond the linker's cache), and a small /tmp in memory that ends with the program.
@@ -96,7 +96,7 @@ def _pivot_into_view() -> None:
         _make_place(target, os.path.isdir(path))
         sys_.mount(os.path.realpath(path), target, flags=MS_BIND | MS_REC)
         sys_.seal_mount(target, sealed | MOUNT_ATTR_NODEV)
-    # What is installed beside Python is nobody's business, and -S does not find it anyway.
+    # Packages installed next to Python are hidden; -S does not find them anyway.
     for name in ("site-packages", "dist-packages"):
         packages = root + os.path.join(os.path.realpath(sysconfig.get_path("stdlib")), name)
         if os.path.isdir(packages):

@@ -1,7 +1,8 @@
-"""Programs that try to break out of the sandbox, and what tells whether one did. For `tieout doctor` and the tests.
+"""Programs that try to break out of the sandbox, and the checks that detect an escape.
 
-Each defines `probe(place)` and returns what it got hold of, or "" if nothing. `place` says where there would be
-something to get: a file, a port, a process of ours. Whether something outside was changed is seen outside.
+For `tieout doctor` and the tests. Each defines `probe(place)` and returns what it got hold of, or "" if nothing.
+`place` says where there would be something to get: a file, a port, a process of ours. Whether something outside was
+changed is seen outside.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def probe(place):
 
 @dataclass(frozen=True, slots=True)
 class Escape:
-    """What one probe came to."""
+    """The result of one probe."""
 
     probe: str
     held: bool

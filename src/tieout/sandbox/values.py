@@ -1,4 +1,4 @@
-"""Values on their way between processes: JSON that keeps Python's types, and nothing that could run code.
+"""Encode values for another process: JSON that keeps Python's types, and nothing that could run code.
 
 None, bool, int, str and finite floats stand for themselves; all else is an object with one key that names the
 type: `{"list": [...]}`, `{"tuple": [...]}`, `{"set": [...]}`, `{"dict": [[key, value], ...]}`, `{"bytes": hex}`,

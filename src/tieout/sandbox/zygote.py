@@ -1,4 +1,4 @@
-"""A process that waits, confined already, with Python loaded: it forks once for every program.
+"""A zygote: a confined process with Python loaded that waits and forks once for every program.
 
 `python -c BOOT` runs `main`: it takes requests from a socket, each with two descriptors, and says how each ended.
 It reads nothing that a program or its author wrote.
@@ -40,7 +40,7 @@ PRELOADED = (
     *("functools", "hashlib", "heapq", "io", "itertools", "math", "operator", "queue", "random", "re"),
     *("statistics", "string", "threading", "typing"),
 )
-"""What programs often import, so that each need not read it again."""
+"""Modules that programs often import, loaded once."""
 
 
 def main(descriptor: int) -> None:

@@ -1,7 +1,7 @@
-"""A reward against people: does it pay for what they call good? Asked before training, and again on fresh samples.
+"""Calibrate a reward against human labels, before training and again on fresh samples.
 
-Two kinds of rows: `prompt, completion, label` (1 right, 0 wrong, or a share of people in between; `labels` for the
-marks of several people), and `prompt, chosen, rejected` (people preferred the one to the other).
+Two kinds of rows: `prompt, completion, label` (1 right, 0 wrong, or a share of labellers in between; `labels` for
+those of several labellers), and `prompt, chosen, rejected` (a human preferred the one to the other).
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class CalibrationPolicy:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was measured, and whether it is enough."""
+    """The result of a calibration, and whether it is enough."""
 
     kind: Literal["labels", "pairs"]
     reward: str
     agreement: Estimate
-    """Share of completions (pairs) where reward and people say the same; a tie counts a half."""
+    """Share of completions (pairs) where reward and labels agree; a tie counts a half."""
     people: Estimate
-    """The same between two people, where rows have `labels`."""
+    """The same between two labellers, where rows have `labels`."""
     kappa: float | None
     """Agreement beyond chance (labels)."""
     separation: float | None
@@ -56,7 +56,7 @@ class Calibration:
     bins: list[Bin]
     drift: Drift | None
     errored: int
-    """Rows on which the reward failed; those that crashed it count as wrong answers all the same."""
+    """Rows on which the reward failed; those that crashed it still count as wrong answers."""
     abstained: int
     verdict: Literal["pass", "hold", "fail"]
     reasons: list[str]
@@ -79,7 +79,7 @@ def calibrate(
     progress: Callable[[int], None] | None = None,
     workers: Workers | None = None,
 ) -> Calibration:
-    """Score every row and hold the scores against people.
+    """Score every row and compare the scores with human labels.
 
     Args:
         name: of the reward, for the report.
@@ -146,7 +146,7 @@ def _measure(
     progress: Callable[[int], None] | None,
     workers: Workers | None,
 ) -> dict[str, Any]:
-    """Score one row: its `status`, and if scored, whether reward and people agree (1, 0.5 or 0)."""
+    """Score one row: its `status`, and if scored, whether reward and label agree (1, 0.5 or 0)."""
     names = ["chosen", "rejected"] if kind == "pairs" else ["completion"]
     keys = ["chosen_score", "rejected_score"] if kind == "pairs" else ["score"]
     result: dict[str, Any] = {"prompt": plain_prompt(row["prompt"]), **{n: row[n] for n in names}}
@@ -180,7 +180,7 @@ def _agrees(kind: str, row: Mapping[str, Any], threshold: float) -> float:
 
 
 def _label(row: Row) -> float:
-    """1 right, 0 wrong; of several people, the share that says right."""
+    """1 right, 0 wrong; of several labellers, the share that says right."""
     marks = row["labels"] if "labels" in row else [row["label"]]
     for mark in marks:
         if not isinstance(mark, bool | int | float) or not 0 <= mark <= 1:
@@ -189,7 +189,7 @@ def _label(row: Row) -> float:
 
 
 def _people(rows: Sequence[Row]) -> Estimate:
-    """How often two people say the same of one completion: what a reward can hope for."""
+    """How often two labellers agree on one completion: the most a reward can reach."""
     agreed: list[float] = []
     clusters: list[str] = []
     for i, row in enumerate(rows):
@@ -249,7 +249,7 @@ def _judge(
 
 
 def _columns(row: Row) -> dict[str, Any]:
-    """What a reward may ask for: not the marks of people, or it could look them up."""
+    """The columns a reward may ask for: not the labels, or it could look them up."""
     hidden = (
         "completion",
         "chosen",

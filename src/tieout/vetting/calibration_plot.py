@@ -1,4 +1,4 @@
-"""The picture of a calibration: how often each range of scores is right, and how scores are spread."""
+"""Plot a calibration: how often each range of scores is right, and how scores are spread."""
 
 from __future__ import annotations
 
@@ -55,4 +55,4 @@ def _reliability(axes: Any, calibration: Calibration) -> None:
     if calibration.calibration_error is not None:
         axes.plot([0, 1], [0, 1], color="#8a8a8a", linestyle=":")
         axes.set_title(f"ECE {calibration.calibration_error:.3f}", fontsize=9)
-    axes.set(xlabel="score", ylabel="share that people call right", ylim=(-0.03, 1.03))
+    axes.set(xlabel="score", ylabel="share labelled right", ylim=(-0.03, 1.03))

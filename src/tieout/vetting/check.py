@@ -1,4 +1,4 @@
-"""A reward proves itself on rows with gold, before anything is trained on it.
+"""Proof of a reward on rows with gold, before anything is trained on it.
 
 | check | what must hold |
 |---|---|
@@ -7,7 +7,7 @@
 | other gold | another row's gold fails |
 | perturbed | gold with a digit changed (or a word, where there is no digit), and its first half, fail |
 | re-formatted | gold with white space around it, and JSON re-indented or in a fence, scores as gold does |
-| steady | gold scores the same again, alone and beside others |
+| steady | gold scores the same again, alone and next to others |
 
 To fail is to score below gold. A reward that judges form only (`ranged(..., form=True)`) need not tell one row's gold
 from another's: it must fail one of gold repeated, cut in half, or in another script. It is a proof of these six
@@ -37,7 +37,7 @@ MIN_SHARE = 0.95
 
 @dataclass
 class ProofCheck:
-    """How often something held, and where it did not."""
+    """How often one check held, and where it did not."""
 
     name: str
     passed: int = 0
@@ -57,7 +57,7 @@ class ProofCheck:
 
 @dataclass(frozen=True)
 class Proof:
-    """What `prove` found."""
+    """The result of `prove`."""
 
     reward: str
     num_rows: int
@@ -87,7 +87,7 @@ def prove(reward: Reward, rows: Sequence[Row], workers: Workers | None = None, s
         seed: of the perturbations.
 
     Raises:
-        ValueError: a row has no gold, or the reward asks for a column that rows lack.
+        InputError: a row has no gold, or the reward asks for a column that rows lack.
     """
     if not rows:
         raise InputError("no rows to prove the reward on")
@@ -97,7 +97,7 @@ def prove(reward: Reward, rows: Sequence[Row], workers: Workers | None = None, s
     low, high = reward_range(reward) or (0.0, 1.0)
     rng = random.Random(seed)
     tries = [one for i in range(len(rows)) for one in _tries(i, rows, form, high <= 0, rng)]
-    # Alone, as most tries: gold beside others is what `steady` is for.
+    # Alone, as most tries: gold next to others is what `steady` is for.
     calls = [Call.of_texts([t.completion], [t.row.get("prompt", "")], t.row) for t in tries]
     golds = [
         Call.of_texts([row["completion"], "", row["completion"]], [row.get("prompt", "")] * 3, row)

@@ -1,4 +1,4 @@
-"""Gold of a row: the completion that a reward must pay in full."""
+"""The gold of a row: the completion that a reward must pay in full."""
 
 from __future__ import annotations
 

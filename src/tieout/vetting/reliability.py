@@ -1,4 +1,4 @@
-"""What scores are worth against labels: agreement, reliability, separation, drift. Arithmetic only; no torch."""
+"""Statistics of scores against labels: agreement, reliability, separation, drift. No torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..evidence.stats import wilson
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Completions of similar score, and the share of them that people call right."""
+    """Completions of similar score, and the share of them labelled right."""
 
     low: float
     high: float
@@ -122,7 +122,7 @@ class Drift:
 
 
 def drift(calibrated: Sequence[float], fresh: Sequence[float]) -> Drift:
-    """Whether the policy's samples have left the range in which the reward was held against people."""
+    """Whether the policy's samples have left the range in which the reward was calibrated."""
     if not calibrated or not fresh:
         raise InputError(
             f"{len(calibrated)} calibrated and {len(fresh)} fresh scores: drift needs some of each"

@@ -75,7 +75,7 @@ def run_tests(
 
     Raises:
         ValueError: a test is not in this form. Then the row is wrong, not the program.
-        SandboxError: the sandbox is not to be had, or broke. It says nothing about the program.
+        SandboxError: no sandbox works here, or it broke. It says nothing about the program.
 
     >>> run_tests("def double(x):\\n    return 2 * x", [{"args": [2], "expected": 4}], "double")
     CodeResult(passed=1, total=1, error='')

@@ -1,4 +1,4 @@
-"""A model as judge: against a rubric, or of pairs in both orders. What it judges cannot pose as its instructions.
+"""A model as judge: against a rubric, or of pairs in both orders. The text it judges cannot pose as its instructions.
 
 A judge reads text that was optimised against it. So the text stands between marks that it cannot know (they are
 derived from a secret and the text itself), the verdict must repeat the mark, and anything but exactly one verdict
@@ -64,13 +64,13 @@ class Judge:
     low: int = 1
     high: int = 5
     shows: tuple[str, ...] = ()
-    """Columns of the row that the judge sees beside prompt and completion."""
+    """Columns of the row that the judge sees in addition to prompt and completion."""
     model: str = ""
     """The judge's name, for the check of families."""
     policy: str = ""
     """The name of the policy that is trained; "" where there is none."""
     allow_same_family: bool = False
-    """A judge prefers the writing of its own family; say yes to have it all the same."""
+    """A judge prefers the writing of its own family; say yes to allow it anyway."""
     max_new_tokens: int = 512
     """Room for the judge's reasons before its verdict."""
     secret: str = "tieout"
@@ -227,7 +227,7 @@ def parse(reply: str, mark: str, key: str) -> Reply:
 
 
 def family(model: str) -> str | None:
-    """The family that a model's name tells, such as `qwen` for Qwen/Qwen3-8B; None if it tells none.
+    """The family that a model's name names, such as `qwen` for Qwen/Qwen3-8B; None if it names none.
 
     >>> family("org/Meta-Llama-3-8B-Instruct"), family("my-model")
     ('llama', None)

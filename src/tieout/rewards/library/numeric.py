@@ -1,4 +1,4 @@
-r"""The numeric reward: is the completion's one final answer the gold figure?
+r"""The numeric reward: 1 if the completion's one final answer is the gold figure.
 
 A completion answers in one of these ways and in no other:
 
@@ -6,7 +6,7 @@ A completion answers in one of these ways and in no other:
 - it ends with its only marked answer: `<answer>4.5%</answer>`, `\boxed{4.5\%}`, `#### 4.5%`, `Answer: 4.5%`.
 
 What stands before the marker is reasoning and is not judged, nor is anything up to the last `</think>`. Two
-markers, words beside or after the figure, and two figures are no answer.
+markers, words next to or after the figure, and two figures are no answer.
 
 The figure must say what it is: `42` is not `42 million`, and `12.5%`, `12.5`, `0.125` and `1250 bps` are four
 different answers, unless the row declares the unit to compare in. Only what leaves the value as it is may be

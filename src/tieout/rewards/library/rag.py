@@ -2,7 +2,7 @@
 
 | reward | range | what it is | it does not catch |
 |---|---|---|---|
-| `faithfulness` | 0 to 1 | share of claims a passage supports | what `claims` does not; answers beside the point |
+| `faithfulness` | 0 to 1 | share of claims a passage supports | what `claims` does not; answers that miss the point |
 | `citation_accuracy` | 0 to 1 | claims whose citation supports them, and no citation that does not | as above |
 | `groundedness` | 0 or 1 | "I do not know" exactly when the passages lack the answer | wrong answers |
 | `relevance` | 0 to 1 | gives gold and no other answer; falls with length | (refuses gold in other words) |
@@ -59,7 +59,7 @@ def groundedness(
 ) -> list[float | None]:
     """[K] 1.0 if it says that it does not know exactly where `answer` is None or empty, else 0.0.
 
-    To say so and to answer all the same is neither, and so is saying nothing. Who says so may repeat the question.
+    To say so and answer anyway is neither, and so is saying nothing. Saying so may repeat the question.
     """
     asked = question or [""] * len(completions)
     scores: list[float | None] = []
@@ -118,17 +118,17 @@ def rag(
 
 
 def _told(completion: str) -> list[str]:
-    """What it claims, besides that it does not know."""
+    """What it claims, other than that it does not know."""
     return [claim for claim in claims(completion) if not says_unknown(claim)]
 
 
 def _to_support(completion: str) -> list[str]:
-    """The claims that passages must support: beside one, not to know is a claim too, and contradicts it."""
+    """The claims that passages must support: next to one, not to know is a claim too, and contradicts it."""
     return claims(completion) if _told(completion) else []
 
 
 def _adds(completion: str, question: str) -> bool:
-    """Whether it says that it does not know and, beside that, something that the question does not."""
+    """Whether it says that it does not know and also something that the question does not."""
     if not says_unknown(completion):
         return False
     rest = beside_unknown(strip_citations(completion))

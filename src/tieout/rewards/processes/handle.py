@@ -23,7 +23,7 @@ class Worker:
 
     def send(self, message: bytes) -> None:
         """Hand it a call: a line of JSON."""
-        with contextlib.suppress(OSError):  # it is gone: reading tells
+        with contextlib.suppress(OSError):  # it is gone: the next read shows it
             self.line.sendall(message)
 
     def receive(self) -> list[list[Outcome]] | None:

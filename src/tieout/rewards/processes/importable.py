@@ -1,4 +1,4 @@
-"""A reward as plain values, by which another process finds it: no pickle, and no code sent anywhere."""
+"""References to rewards as plain values that another process can import: no pickle, no code sent."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def refer(reward: Reward) -> Reference:
 
 
 def resolve(reference: Reference) -> Reward:
-    """The reward again."""
+    """The reward of a reference."""
     reward: Reward = load_attribute(reference["spec"])
     if reference["messages"]:
         reward = from_trl(reward)

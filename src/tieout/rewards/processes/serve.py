@@ -1,4 +1,4 @@
-"""The inside of a worker process: answer calls, a line of JSON each, until the other end closes."""
+"""The loop inside a worker process: answer calls, one line of JSON each, until the other end closes."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Workers:
             raise InputError(
                 f"reward {reward_name(reward)!r} cannot be loaded in a worker: {answer['error']}"
             )
-        for worker in self._idle:  # forked before: they would import it within somebody's deadline
+        for worker in self._idle:  # forked before: they would import it within the deadline of a call
             self._server.kill(worker)
         self._idle = []
         self._references[id(reward)] = (reward, reference)
@@ -191,7 +191,7 @@ def start_workers(reward: Reward, num_workers: int = 2, limits: Limits | None = 
 
 @dataclass
 class _Group:
-    """One call on its way: the calls that its attribution asked for, and when its time is up."""
+    """One group in progress: the calls that its attribution asked for, and when its time is up."""
 
     attribution: Attribution
     outcomes: list[Outcome] = field(default_factory=list)

@@ -16,7 +16,7 @@ from .call import Call
 from .outcomes import Outcome
 
 CONTROLS = ("", "0", "I do not know.")
-"""Harmless completions, besides the row's own."""
+"""Harmless completions, in addition to the row's own."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Several rewards as one, with each part kept.
+"""Combine several rewards into a weighted sum, with each part kept.
 
 reward = combine({accuracy: 1.0, concise: 0.2})
 """
@@ -111,10 +111,10 @@ def combine(
         missing: where a part abstains, the sum `abstain`s, or the others are `rescale`d to the full weight, or
             summed as they are (`leave_out`, as in TRL: rows where a part abstains then score less).
         allow_judges_to_lead: a judge can be persuaded, so all judges together must weigh less than the other
-            parts; say yes to have it otherwise.
+            parts; say yes to allow more.
 
     Raises:
-        ValueError: no parts, two parts of one name, a weight of 0 or that is not finite, or judges that weigh as much
+        InputError: no parts, two parts of one name, a weight of 0 or that is not finite, or judges that weigh as much
             as the other parts.
     """
     parts: dict[str, Reward] = {}

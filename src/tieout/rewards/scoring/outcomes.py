@@ -1,4 +1,4 @@
-"""One call of a reward, and what it said of each completion: scored, abstained or errored. An error is no number."""
+"""One call of a reward, and the outcome of each completion: scored, abstained or errored. An error is no number."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RewardUnavailable(TieoutError, RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a reward said of one completion."""
+    """The outcome of one completion."""
 
     status: Literal["scored", "abstained", "errored"]
     score: float | None = None
@@ -102,7 +102,7 @@ def is_judge(reward: Reward) -> bool:
 
 
 def reward_name(reward: Reward) -> str:
-    """What messages call it: the function's name, or the class's."""
+    """Its name in messages: the function's, or the class's."""
     bare = _bare(reward)
     return getattr(bare, "__name__", type(bare).__name__)
 
@@ -115,7 +115,7 @@ def _bare(reward: Reward) -> Reward:
 
 
 def parameters(reward: Reward) -> list[inspect.Parameter]:
-    """What the function asks for. ValueError: it cannot be read."""
+    """The function's parameters. InputError: they cannot be read."""
     try:
         return list(inspect.signature(reward).parameters.values())
     except (TypeError, ValueError) as error:
@@ -160,14 +160,14 @@ async def attempt_async(reward: Reward, call: Call, seconds: float) -> list[Outc
     except (Exception, asyncio.CancelledError) as error:
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
-            raise  # not the reward gave up: somebody ends this program
+            raise  # the reward did not give up: this program is being ended
         if limit.expired():
             return [late(reward, seconds)] * len(call.completions)
         return _failed(reward, error, len(call.completions))
 
 
 def late(reward: Reward, seconds: float) -> Outcome:
-    """What a call that took too long makes of its completions."""
+    """The outcome of completions whose call took too long."""
     return errored(f"reward {reward_name(reward)!r} gave nothing within {seconds:.3g} seconds")
 
 
@@ -188,7 +188,7 @@ NETWORK = {"aiohttp", "http", "httpcore", "httpx", "openai", "requests", "socket
 
 
 def is_infrastructure(error: BaseException) -> bool:
-    """Whether an exception tells of the surroundings (a server, the network, the machine), not of a completion."""
+    """Whether an exception comes from the infrastructure (server, network, machine), not from a completion."""
     if isinstance(error, RewardUnavailable | ConnectionError | TimeoutError | asyncio.CancelledError):
         return True
     if isinstance(error, OSError) and error.errno in TRANSIENT:

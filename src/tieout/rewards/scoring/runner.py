@@ -1,4 +1,4 @@
-"""Calls rewards, and makes every completion end scored, abstained or errored. An error is never a number.
+"""Call rewards, so that every completion ends scored, abstained or errored. An error is never a number.
 
 Here rewards run inside this process; give `Workers` to run them in others, under a deadline that kills.
 """
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 GIVEN = ("completions", "prompts", "completion_ids")
-"""What every reward may ask for besides the columns of the row."""
+"""Names that every reward may ask for in addition to the columns of the row."""
 
 
 class RewardCaller(Protocol):

@@ -1,4 +1,4 @@
-"""Claims and what supports them: does a passage say what a sentence says? Without a model, or by a judge of yours.
+"""Claims and the passages that support them, decided without a model or by your own judge.
 
 The programmatic answer is strict about what can be checked (figures, names, denials) and lenient about wording. What
 it does not catch: a true sentence in wholly other words (called unsupported); two things of one passage confused with

@@ -1,4 +1,4 @@
-"""Read a figure as an accountant writes it: `$(9.8) million` is minus 9,800,000 of currency.
+"""Parse figures as accountants write them: `$(9.8) million` is minus 9,800,000 of currency.
 
 One pattern, read from left to right:
 
@@ -75,7 +75,7 @@ class Figure:
     currency: str = ""
     """Which one, if it says: `$`, `US$`, `€`, ..."""
     scale: int = 0
-    """The power of ten that was written beside it: 6 for million, -2 for cents."""
+    """The power of ten written next to it: 6 for million, -2 for cents."""
     digits: int = 0
     """Decimals shown."""
 

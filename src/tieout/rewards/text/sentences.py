@@ -1,4 +1,4 @@
-"""What rewards read in running text without a model: sentences, words of content, figures, negation, copying."""
+"""Parse running text without a model: sentences, content words, figures, negation, copying."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def says_unknown(text: str) -> bool:
 
 
 def beside_unknown(text: str) -> str:
-    """What the text says besides that it does not know."""
+    """What the text says other than that it does not know."""
     return _UNKNOWN.sub(" ", text[:MAX_CHARS])
 
 

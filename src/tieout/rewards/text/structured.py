@@ -1,4 +1,4 @@
-"""Structured answers: strict JSON, schema, figures that reconcile, citations that resolve.
+"""Parse and check structured answers: strict JSON, schema, figures that reconcile, citations that resolve.
 
 These are the pieces; a task says what each is worth. None of them raises on any string that a model wrote.
 """

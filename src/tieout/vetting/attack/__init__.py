@@ -1,7 +1,7 @@
-"""Attack a reward before anything is trained on it: completions that it pays for and should not.
+"""Attack a reward before training: search for completions that it pays for and should not.
 
     result = attack(reward, rows)
-    result.findings     # the smallest of each class, its score beside gold's
+    result.findings     # the smallest of each class, its score next to gold's
     result.verdict      # "no exploit in 412 probes of these classes: ..." or what was found
 
 Fixed probes first, then search by mutation and recombination, then, if given, samples of the policy itself.

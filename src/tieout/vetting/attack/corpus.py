@@ -1,4 +1,4 @@
-"""Exploits that were found once, kept so that later runs try them again."""
+"""A corpus of exploits found before, which later runs try again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a probe is an exploit: the rule, in one place.
+"""The rule by which a probe is an exploit.
 
 `share` of a score: 0 is the least that any probe got (or 0, if that is more), 1 is what this row's gold got.
 

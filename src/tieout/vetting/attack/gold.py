@@ -1,4 +1,4 @@
-"""Read what a gold completion is made of, so that it can be broken in the ways that matter."""
+"""Parse a gold completion into its parts, so that it can be broken in the ways that matter."""
 
 from __future__ import annotations
 

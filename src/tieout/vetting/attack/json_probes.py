@@ -136,7 +136,7 @@ def _emptied(value: Any) -> Any:
 
 
 def _omissions(gold: Gold) -> Iterator[Probe]:
-    """Each field left out, null or emptied, held against the same field wrong."""
+    """Each field left out, null or emptied, compared with the same field wrong."""
     if not isinstance(gold.value, dict):
         return
     whole = gold.value

@@ -56,7 +56,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What probes are made from, besides gold."""
+    """The material of probes other than gold."""
 
     sources: Sequence[str]
     """Texts that the answer may be copied from: the prompt, long columns."""
@@ -78,7 +78,7 @@ def unique(probes: Iterable[Probe], gold: Gold) -> list[Probe]:
 
 
 def says_gold(completion: str, gold: Gold) -> bool:
-    """Whether a text that was made without knowing the answer has it all the same: `yes`, or a round number."""
+    """Whether a text that was made without knowing the answer has it anyway: `yes`, or a round number."""
     if _is_gold(completion, gold) or _refuses_as_gold(completion, gold):
         return True
     if gold.kind != "text" or not gold.answer or len(gold.answer) > 40 or len(completion) > 10 * LONG:

@@ -1,4 +1,4 @@
-"""The attack: rows, probes, calls, judgement, search, and what came of it."""
+"""Run an attack: rows, probes, calls, judgement, search, result."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ HONEST = {
 
 @dataclass(frozen=True)
 class Attack:
-    """What an attack found."""
+    """The result of an attack."""
 
     reward: str
     findings: list[Finding]

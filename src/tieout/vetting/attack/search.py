@@ -1,4 +1,4 @@
-"""Look further than the fixed probes: changes combined, fragments recombined, what pays best bred on."""
+"""Search beyond the fixed probes: combine changes, recombine fragments, breed on what pays best."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_CHARS = 2000
 def offspring(
     gold: Gold, setting: Setting, tried: Sequence[tuple[Probe, Paid]], count: int, rng: random.Random
 ) -> list[Probe]:
-    """`count` new probes for one row, from those tried on it; what paid more is drawn more often."""
+    """`count` new probes for one row, from those tried on it; what paid more is chosen more often."""
     paid = [
         (p, t.score or 0.0)
         for p, t in tried
@@ -75,7 +75,7 @@ def _null(key: str) -> Change:
 
 def _crossed(gold: Gold, pool: Sequence[Probe], rng: random.Random) -> Probe:
     """Two fragments that know no answer, put together."""
-    # Squared, so that the front, which pays best, is drawn more often.
+    # Squared, so that the front, which pays best, is chosen more often.
     first, second = (pool[int(len(pool) * rng.random() ** 2)] for _ in range(2))
     a, b = first.completion, second.completion
     ways: list[Callable[[], str]] = [

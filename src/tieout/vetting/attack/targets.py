@@ -1,4 +1,4 @@
-"""What an attack starts from: rows whose gold is paid, and the fixed probes made from each."""
+"""The starting point of an attack: rows whose gold is paid, and the fixed probes made from each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Probes that any reward gets: nothing, constants, form without content, everything at once, other people's golds."""
+"""Probes that any reward gets: nothing, constants, form without content, everything at once, golds of other rows."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def answer_probes(gold: Gold, setting: Setting) -> Iterator[Probe]:
         yield from _both("stuffing", "two numbers", gold, pair)
     for name, said in (
         ("all labels", ", ".join(middle)),
-        ("all labels, one a line", "\n".join(middle)),
+        ("all labels, one per line", "\n".join(middle)),
         ("the answer, then another", f"{right}, {wrong}"),
         ("the answer, then another, in words", f"{right} and {wrong}"),
     ):
