@@ -14,7 +14,7 @@ import torch
 
 from tieout.errors import StopTraining
 from tieout.learner.checkpoint import Checkpoints
-from tieout.methods import GRPO
+from tieout.methods import GRPO, METHODS
 from tieout.training import alarms
 from tieout.training.loop import train
 from tiny_task import make_run
@@ -104,6 +104,38 @@ def test_a_raised_coefficient_reaches_the_method(tiny_model: ModelFolder) -> Non
     with pytest.warns(UserWarning, match="2 times its own"):
         alarms.raise_beta(adjustments)(1, "planted")
     assert adjustments.turned(run.method).beta == 2 * run.method.beta  # type: ignore[attr-defined]
+
+
+TURNED: list[tuple[str, dict[str, Any], str | None]] = [
+    *((name, {}, {"rloo": "beta", "ppo": "kl_coef"}.get(name)) for name in METHODS),
+    *((name, {"beta": 0.1}, "beta") for name in ("grpo", "dr_grpo", "dapo", "gspo", "cispo")),
+    ("rloo", {"beta": 0.0}, None),
+    ("ppo", {"kl_coef": 0.0}, None),
+]
+"""Method, its fields, and which of them is turned by a raised KL coefficient."""
+
+
+@pytest.mark.parametrize(("name", "fields", "expected"), TURNED)
+def test_a_raised_kl_coefficient_turns_only_a_field_that_is_one(
+    name: str, fields: dict[str, Any], expected: str | None
+) -> None:
+    method = METHODS[name](**fields)
+    turned = vars(alarms.Adjustments(beta=2.0).turned(method))
+    changed = {field: value for field, value in turned.items() if value != vars(method)[field]}
+    assert changed == ({} if expected is None else {expected: 2 * vars(method)[expected]})
+    slower = alarms.Adjustments(rate=0.5).turned(method)
+    assert vars(slower) == {**vars(method), "learning_rate": method.learning_rate / 2}
+
+
+def test_an_alarm_says_that_there_is_no_kl_coefficient_to_raise(tiny_model: ModelFolder) -> None:
+    run = make_run("dpo", tiny_model("llama"))
+    adjustments = alarms.Adjustments()
+    raised = alarms.alarm(at(1), alarms.raise_beta(adjustments))
+    with pytest.warns(
+        UserWarning, match="step 1: planted; the method has no KL coefficient above 0 to raise"
+    ):
+        train(run.method, run.source, run.learner, steps=1, monitors=[raised], adjustments=adjustments)
+    assert adjustments.beta == 1.0
 
 
 def share_of(wanted: Collection[str]) -> Callable[..., list[float]]:

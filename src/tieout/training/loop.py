@@ -75,6 +75,7 @@ def train(
     whole = num_steps(method, source)
     steps = steps or whole
     schedule, adjustments = schedule or Schedule(), adjustments or Adjustments()
+    adjustments.has_kl_coef = method.needs.kl_coef is not None
     ranks = learner.processes
     if evaluation and evaluation.policy.keep_best and not checkpoints:
         raise InputError("keep_best: there are no checkpoints to keep; give a folder for them")

@@ -109,7 +109,7 @@ def _identity(value: Any) -> Any:
         named = {name: x for name, x in named.items() if not isinstance(x, Placement)}
         if isinstance(named.get("model"), str):
             named["model"] = known_model(named["model"])
-        method = {"name": type(value).__name__} if hasattr(value, "collect") else {}
+        method = {"name": type(value).__name__} if isinstance(value, Method) else {}
         return {**method, **{name: _identity(x) for name, x in named.items()}}
     if isinstance(value, Mapping):
         return {str(key): _identity(item) for key, item in value.items()}

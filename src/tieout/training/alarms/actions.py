@@ -5,9 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ...errors import RollBack, StopTraining
+from ...methods import Method
 from ...types import Group
 from ..monitors import Memory, Monitor, memory_of, remembers
 
@@ -25,15 +25,17 @@ class Adjustments:
     rate: float = 1.0
     """The learning rate is multiplied by it."""
     beta: float = 1.0
-    """The method's KL coefficient is multiplied by it."""
+    """The field that the method needs as its KL coefficient is multiplied by it."""
+    has_kl_coef: bool = True
+    """Whether the method has such a field; `train` sets it."""
 
-    def turned(self, method: Any) -> Any:
-        """The method, a dataclass, with these adjustments; itself where they are as they were."""
-        changes = {"learning_rate": self.rate, "beta": self.beta, "kl_coef": self.beta}
-        changes = {name: factor for name, factor in changes.items() if factor != 1 and hasattr(method, name)}
-        return (
-            replace(method, **{n: getattr(method, n) * f for n, f in changes.items()}) if changes else method
-        )
+    def turned(self, method: Method) -> Method:
+        """The method with these adjustments; itself where they are as they were."""
+        factors = {"learning_rate": self.rate}
+        if method.needs.kl_coef is not None:
+            factors[method.needs.kl_coef] = self.beta
+        changes = {name: getattr(method, name) * factor for name, factor in factors.items() if factor != 1}
+        return replace(method, **changes) if changes else method
 
 
 def alarm(detector: Detector, action: Action, log: list[tuple[int, str]] | None = None) -> Monitor:
@@ -83,10 +85,17 @@ def lower_rate(adjustments: Adjustments, factor: float = 0.5) -> Action:
 def raise_beta(adjustments: Adjustments, factor: float = 2.0) -> Action:
     """Multiply the KL coefficient by `factor` from the next step on, and warn.
 
-    For methods whose `beta` (PPO: `kl_coef`) is not 0.
+    The field is the one that the method's `needs.kl_coef` names: `beta` of GRPO's family, `kl_coef` of PPO. A method
+    without one, or with one that is 0, is not changed, and the warning says so.
     """
 
     def act(step: int, reason: str) -> None:
+        if not adjustments.has_kl_coef:
+            warnings.warn(
+                f"step {step}: {reason}; the method has no KL coefficient above 0 to raise: nothing is changed",
+                stacklevel=2,
+            )
+            return
         adjustments.beta *= factor
         warnings.warn(
             f"step {step}: {reason}; the KL coefficient is now {adjustments.beta:g} times its own",
