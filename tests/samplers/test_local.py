@@ -19,7 +19,7 @@ from tieout.learner import AdapterConfig, Learner, Model, load
 from tieout.samplers import SamplingParams
 from tieout.samplers.local.backends import BACKENDS, BackendName, DecodeJob
 from tieout.samplers.local.decoding.kv_cache import KVCache
-from tieout.samplers.local.decoding.sampling import Request, draw
+from tieout.samplers.local.decoding.sampling import Request, sample_tokens
 from tieout.samplers.local.sampler import LocalSampler
 from tieout.types import Completion, Group
 
@@ -157,7 +157,7 @@ def test_evenly_spread_uniforms_give_each_token_its_exact_share() -> None:
     logits = torch.randn(1, 50, generator=generator) * 3
     uniforms = (torch.arange(10_000, dtype=torch.float64) + 0.5) / 10_000
     for temperature in (1.0, 0.5):
-        tokens, logprobs, _ = draw(
+        tokens, logprobs, _ = sample_tokens(
             logits.expand(10_000, -1), uniforms, SamplingParams(temperature=temperature)
         )
         exact = (logits[0].double() / temperature).softmax(-1)
@@ -169,7 +169,7 @@ def test_evenly_spread_uniforms_give_each_token_its_exact_share() -> None:
 def test_a_nucleus_holds_the_likeliest_tokens_and_no_more() -> None:
     logits = torch.tensor([[0.4, 0.05, 0.3, 0.05, 0.2]]).log()
     uniforms = (torch.arange(1_000, dtype=torch.float64) + 0.5) / 1_000
-    tokens, logprobs, _ = draw(logits.expand(1_000, -1), uniforms, SamplingParams(top_p=0.6))
+    tokens, logprobs, _ = sample_tokens(logits.expand(1_000, -1), uniforms, SamplingParams(top_p=0.6))
     assert set(tokens.tolist()) == {0, 2}
     for token, probability in ((0, 4 / 7), (2, 3 / 7)):
         assert (tokens == token).float().mean().item() == pytest.approx(probability, abs=2e-3)
@@ -182,7 +182,9 @@ def test_a_nucleus_holds_the_likeliest_tokens_and_no_more() -> None:
 def test_impossible_tokens_are_never_drawn(uniform: float) -> None:
     impossible = -float("inf")
     logits = torch.tensor([[impossible, 1.0, impossible, 0.5, impossible]])
-    tokens, logprobs, _ = draw(logits, torch.tensor([uniform], dtype=torch.float64), SamplingParams())
+    tokens, logprobs, _ = sample_tokens(
+        logits, torch.tensor([uniform], dtype=torch.float64), SamplingParams()
+    )
     assert tokens.item() in (1, 3)
     assert logprobs.isfinite().all()
 

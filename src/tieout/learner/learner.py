@@ -44,12 +44,12 @@ class Learner:
     ) -> None:
         """
         Args:
-            model: what is trained; its parameters with a gradient.
-            learning_rate: of AdamW; `learning_rate` may be set anew before every update.
+            model: its parameters with a gradient are trained.
+            learning_rate: of AdamW; `learning_rate` may be set before every update.
             config: the rest of the optimizer's settings, and the layout.
             temperature: logits are divided by it, as when the completions were sampled.
             processes: the ranks that share the work; those this one was launched with if None.
-            frozen: only measures; else a model in which nothing is trained is refused.
+            frozen: measure only; otherwise a model without trained parameters is refused.
         """
         self.processes = processes or join()
         self.model, self.config = model, config or LearnerConfig()
@@ -66,13 +66,13 @@ class Learner:
         self.micro_batches = MicroBatches(self.forward, self.config, self.processes.count, self.sharded)
         self.skipped_updates = 0
         self.memory: dict[str, float] = {}
-        """What a method must remember between steps, such as a coefficient that adapts; saved with the weights."""
+        """State of a method between steps, such as an adaptive coefficient; saved with the weights."""
         self.logprob_cache = LogprobCache()
         """The reference's log-probabilities of completions that the data holds."""
         self.reference_folder: Path | None = None
-        """Where they are kept for epochs after a restart, and for other runs with the same reference."""
+        """Folder of the cache, for epochs after a restart and for other runs with the same reference."""
 
-    # ------------------------------------------------------------------ the three things a method asks for
+    # ------------------------------------------------------------------ update and measure
 
     def update(
         self, groups: Sequence[Group], loss: Loss, counts: Mapping[str, float] | None = None
@@ -83,9 +83,9 @@ class Learner:
         denominators of the loss over all these groups, which it finds as `batch.totals.counts`.
 
         Returns:
-            loss, entropy (nats a trained token; not of a reward model), grad_norm, tokens, shared_prefix (share of the
-            groups whose prompt was computed once), token_ratio (tokens of the plain layout over tokens fed), recomputed
-            (share of the tokens fed whose activations were computed twice), and the metrics of the loss.
+            loss, entropy (nats per trained token; not of a reward model), grad_norm, tokens, shared_prefix (share of
+            the groups whose prompt was computed once), token_ratio (tokens of the plain layout over tokens fed),
+            recomputed (share of the tokens fed whose activations were computed twice), and the metrics of the loss.
         """
         totals = Totals.of(groups, counts)
         if totals.tokens == 0:
@@ -121,7 +121,7 @@ class Learner:
             (0.0 * (outputs.logprobs if outputs.scores is None else outputs.scores).sum()).backward()
         self.processes.sum_gradients(self.optimizer.buffers)
         norm = self.optimizer.apply(self.learning_rate, self.config.max_grad_norm)
-        # The device is waited for once a step, here: one copy of all that the step has to say.
+        # The device is waited for once per step, here: one copy of all metrics.
         *values, grad_norm = torch.stack([x.float() for x in (*sums.values(), norm)]).tolist()
         work = {"fed": float(fed), "shared_prefix": shared / len(groups), "recomputed": float(recomputed)}
         result = self.processes.sum_metrics({**dict(zip(sums, values, strict=True)), **work})
@@ -143,7 +143,7 @@ class Learner:
     def assess(
         self, groups: Sequence[Group], loss: Loss, counts: Mapping[str, float] | None = None
     ) -> dict[str, float]:
-        """The loss and its metrics on these groups, and no step: what an evaluation on held-out rows needs."""
+        """The loss and its metrics on these groups, without a step, for held-out rows."""
         totals, sums = Totals.of(groups, counts), dict[str, float]()
         mine = [groups[i] for i in self.processes.share([g.unique_tokens for g in groups])]
         for part in self.micro_batches.of(mine):
@@ -184,7 +184,7 @@ class Learner:
         return digest(frozen, sorted(config.items()), self.temperature)
 
     def values(self, groups: Sequence[Group]) -> list[list[list[float]]]:
-        """[group][completion][token] what the value head says before each token. ValueError without one."""
+        """[group][completion][token] values before each token. InputError without a value head."""
         if self.model.value is None:
             raise InputError(f"{self.model.name} has no value head: load it with head='value'")
         head = self.model.value
@@ -194,7 +194,7 @@ class Learner:
         ]
 
     def scores(self, groups: Sequence[Group]) -> list[list[float]]:
-        """[group][completion] what the reward model says after the last token. ValueError without one."""
+        """[group][completion] scores after the last token. InputError without a score head."""
         if self.model.score is None:
             raise InputError(
                 f"{self.model.name} has no score head: load a reward model, or add one by model.add_reward"
@@ -246,7 +246,7 @@ class Learner:
     def _ask(
         self, groups: Sequence[Group], question: Callable[[Layout], Tensor], per_token: bool = True
     ) -> list[list[float]]:
-        """The answers of each group, in the order of the groups whatever the ranks and micro-batches."""
+        """Numbers of each group, in the order of the groups for any ranks and micro-batches."""
         mine = self.processes.share([g.unique_tokens for g in groups])
         own = [groups[i] for i in mine]
         result: list[list[float]] = [[] for _ in own]
@@ -261,11 +261,14 @@ class Learner:
         return self.processes.place(result, mine, len(groups))
 
     def _idle(self, groups: Sequence[Group]) -> list[list[Group]]:
-        """Micro-batches whose results nobody needs: cut layers are gathered as often on this rank as on any other."""
+        """Micro-batches without use: sharded layers must be gathered as often on this rank as on any other."""
         if not self.sharded:
             return []
         if self.processes.count == 1:
-            raise RuntimeError("one rank alone computes with a model that is sharded over all of them")
+            raise InputError(
+                f"{self.model.name} is sharded over all ranks, and one of them computes with it alone: call this on "
+                "every rank"
+            )
         shares = self.processes.shares([g.unique_tokens for g in groups])
         counts = [len(self.micro_batches.plan([groups[i] for i in share])) for share in shares]
         return [list(groups[:1])] * (max(counts) - counts[self.processes.rank])

@@ -1,8 +1,8 @@
-"""Log-probabilities that never change, computed once: the reference's, of completions that the data holds.
+"""Cache of the reference's log-probabilities of completions that the data holds, which never change.
 
-Epochs, restarts and runs with other settings ask for them again. What is kept is keyed by the tokens, and the file by
-the weights that said it, so a changed row or model is computed anew. Values are kept as they were computed, bit for
-bit: a resumed run sees what the unbroken one saw.
+Epochs, restarts and runs with other settings read them again. Values are keyed by the tokens, and files by the weights,
+so a changed row or model is computed again. Values are kept bit for bit: a resumed run sees the numbers of the unbroken
+one.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class LogprobCache:
         self._writes = False
 
     def open(self, folder: Path, weights: str, writes: bool) -> None:
-        """Read what earlier runs found with these weights, and add to it from now on.
+        """Read the values of earlier runs with these weights, and append new ones.
 
         Args:
             folder: holds one file for each set of weights.
-            weights: says which weights the values are of.
+            weights: digest of the weights that give the values.
             writes: False on all ranks but one.
         """
         path = folder / f"{weights}.logprobs"

@@ -1,4 +1,4 @@
-"""What a forward keeps for its backward, measured on the model itself; and doing without where it would not fit."""
+"""Memory of activations: measure it on the model itself, and recompute activations that would not fit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from .models.model import Model
 
 USABLE = 0.8
-"""Share of the free memory that activations may take: backward needs some beside them."""
+"""Share of the free memory that activations may take: backward needs some in addition."""
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def kept_bytes(forward: Callable[[], object], weights: list[Tensor]) -> int:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that this process could still take; None where nobody says."""
+    """Memory that this process could still take; None if the platform does not report it."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -75,7 +75,7 @@ def _available() -> int | None:
 
 
 def _container() -> int | None:
-    """What a control group leaves."""
+    """Memory that the control group leaves."""
     folder = Path("/sys/fs/cgroup")
     try:
         limit = (folder / "memory.max").read_text(encoding="utf-8").strip()

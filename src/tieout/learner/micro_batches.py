@@ -83,7 +83,7 @@ class MicroBatches:
         layout = self.layout(probe(self.model.causal.config.get_text_config().vocab_size)[0])
         weights = list(self.model.network.parameters())
         devices = [self.model.device] if self.model.device.type == "cuda" else []
-        # Dropout draws: a resumed run measures at another step, and must see the numbers that the unbroken one saw.
+        # Dropout uses random numbers, and a resumed run measures at another step than the unbroken one.
         with torch.random.fork_rng(devices), training_mode(self.model, False):
             return kept_bytes(lambda: self.forward.outputs(layout), weights) / layout.fed
 

@@ -1,4 +1,4 @@
-"""What generates: a Sampler gives text; a PolicySampler gives tokens with log-probabilities and takes weights."""
+"""Samplers: a Sampler gives text; a PolicySampler gives tokens with log-probabilities and takes weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How to draw completions."""
+    """How completions are sampled."""
 
     max_new_tokens: int = 256
     """Completions are cut off after this many tokens."""
@@ -24,10 +24,10 @@ class SamplingParams:
     top_p: float = 1.0
     """Sample from the smallest set of tokens with this much probability. Must be 1 to train on the samples."""
     seed: int = 0
-    """Request i of a call draws from the stream (seed, i), however requests are batched."""
+    """Request i of a call samples from the random stream (seed, i), however requests are batched."""
     streams: Sequence[int] = ()
-    """Prompt i of a call draws as prompt streams[i] of a larger one would: parts of a batch draw what the whole does.
-    Empty: as itself."""
+    """Prompt i of a call samples as prompt streams[i] of a larger call would, so that parts of a batch give the samples
+    of the whole. Empty: as itself."""
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -38,12 +38,12 @@ class SamplingParams:
             raise InputError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
 
     def stream(self, prompt: int) -> int:
-        """As which prompt this one of the call draws."""
+        """The prompt whose random stream this one of the call uses."""
         return self.streams[prompt] if self.streams else prompt
 
 
 class Sampler(Protocol):
-    """Anything that answers: a local model, a server, an API, a list of canned answers."""
+    """Anything that completes prompts: a local model, a server, an API, a list of canned completions."""
 
     def complete(self, prompts: Sequence[Prompt], params: SamplingParams) -> list[str]:
         """One completion per prompt."""
@@ -61,7 +61,7 @@ class PolicySampler(Protocol):
     def sample(
         self, prompts: Sequence[Sequence[int]], num_completions: int, params: SamplingParams
     ) -> list[list[Completion]]:
-        """[prompt][completion]: `num_completions` draws for each prompt, given as token ids."""
+        """[prompt][completion]: `num_completions` samples of each prompt, given as token ids."""
         ...
 
     def load(self, learner: Learner) -> None:

@@ -1,4 +1,4 @@
-"""Any model behind an OpenAI-compatible API: text only, many requests at a time, retried, and never above a budget."""
+"""Sample text from an OpenAI-compatible API: concurrent requests, retries and a budget."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class Budget:
 class APISampler:
     """A Sampler over a chat (or, for plain-text prompts, a completions) endpoint.
 
-    Time-outs, connection errors and the statuses 408, 409, 429 and 5xx are retried with growing pauses; what fails
-    still is named in IncompleteError beside what arrived. An empty completion is a completion.
+    Time-outs, connection errors and the statuses 408, 409, 429 and 5xx are retried with growing pauses; remaining
+    failures are in IncompleteError, with the completions that arrived. An empty completion is a completion.
     """
 
     def __init__(
@@ -86,11 +86,11 @@ class APISampler:
             model: the name that the server knows it by.
             base_url: such as `http://127.0.0.1:8000/v1`; the environment's OPENAI_BASE_URL if None.
             api_key: the environment's OPENAI_API_KEY if None; servers of your own take any.
-            num_workers: requests under way at the same time.
+            num_workers: concurrent requests.
             max_retries: attempts after the first.
             timeout_seconds: for one attempt.
             budget: what may be spent; None counts only.
-            progress: told of completions as they arrive.
+            progress: called with the number of completions that have just arrived.
         """
         from openai import OpenAI
 

@@ -1,4 +1,4 @@
-"""Ask once: completions kept in a file by what was asked, for judges and for evaluations that are repeated."""
+"""Cache of completions in a file, keyed by request, for judges and repeated evaluations."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .api import IncompleteError
 
 
 class CachedSampler:
-    """A Sampler that remembers. What arrives is written at once, also when other requests of the call fail."""
+    """A Sampler with a cache. Completions are written as they arrive, also when other requests of the call fail."""
 
     def __init__(self, sampler: Sampler, path: Path, name: str) -> None:
         """
         Args:
-            sampler: asked what the file does not know.
+            sampler: for requests that are not in the file.
             path: JSON lines of {"key", "completion"}; made if it is not there. A torn last line is left out,
                 and dropped by the next write.
-            name: of the model; another name is another question.
+            name: of the model, part of the key.
         """
         self.sampler, self.path, self.name = sampler, path, name
         self.hits = self.misses = 0
@@ -63,7 +63,7 @@ class CachedSampler:
         sync(self.path)
 
     def _key(self, prompt: Prompt, params: SamplingParams, index: int) -> str:
-        """At temperature 0 the place in the call does not matter; above it, draw i is a question of its own."""
+        """At temperature 0 the place in the call does not matter; above it, sample i has a key of its own."""
         plain = prompt if isinstance(prompt, str) else [dict(message) for message in prompt]
         place = index if params.temperature else None
         return fingerprint({"model": self.name, "prompt": plain, "params": asdict(params), "place": place})

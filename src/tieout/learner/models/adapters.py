@@ -1,4 +1,4 @@
-"""Adapters: what is trained beside a frozen base, how it starts, and how layers switch between several of them."""
+"""Adapters on a frozen base: configuration, start from a saved one, and switching between several."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REWARD = "reward"
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """What is trained. Starting from an adapter, whatever is said here must be true of it."""
+    """The trained weights. Starting from an adapter, settings that are given must be those of the adapter."""
 
     method: Literal["lora", "dora", "qlora", "full"] = "lora"
     """lora: https://arxiv.org/abs/2106.09685; dora: https://arxiv.org/abs/2402.09353; qlora: lora over a base in 4
@@ -63,8 +63,8 @@ def lora_config(adapter: AdapterConfig) -> LoraConfig:
 
 
 def start_from(network: PreTrainedModel, folder: Path, adapter: AdapterConfig | None) -> PeftModel:
-    """The network with the adapter in `folder` as its policy; to be trained if `adapter` says how, then with a frozen
-    copy of it as the reference. ValueError where what is asked is not what the folder holds.
+    """The network with the adapter in `folder` as its policy; trained if `adapter` is given, then with a frozen copy of
+    it as the reference. InputError if `adapter` asks for what the folder does not hold.
     """
     config = _read(folder)
     if adapter is not None:
@@ -84,7 +84,7 @@ def start_from(network: PreTrainedModel, folder: Path, adapter: AdapterConfig | 
 
 
 def add_frozen(peft: PeftModel, folder: Path, name: str) -> None:
-    """Load the adapter in `folder` beside the others, without a gradient and not active."""
+    """Load the adapter in `folder` in addition to the others, without a gradient and not active."""
     _read(folder)
     device = str(next(peft.parameters()).device)
     peft.load_adapter(str(folder), adapter_name=name, is_trainable=False, torch_device=device)

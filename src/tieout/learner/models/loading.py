@@ -45,7 +45,7 @@ def load(
         device: cuda if there is one, else cpu, if None.
         keep_reference: full fine-tuning only: keep a frozen copy of the network.
         head: a scalar head to add: `score` makes a reward model, `value` is for PPO. A head that was saved with the
-            checkpoint or adapter is taken up; what was a reward model is one again without being asked.
+            checkpoint or adapter is loaded; a saved reward model is recognised automatically.
         value_adapter: the value head reads an adapter of its own instead of the policy's.
         four_bits: load the base in 4 bits, as it is for an adapter of method `qlora`, also without `adapter`.
         bases: where a base that is loaded already is taken from; the model that had it before is then closed. None, and
@@ -116,7 +116,7 @@ def _with_adapter(
 
 
 def _add_value(model: Model, adapter: AdapterConfig | None, saved: Path, seed: int, own: bool) -> None:
-    """The value head that lies in `saved`, or a new one; on an adapter of its own if asked."""
+    """The value head that lies in `saved`, or a new one; on an adapter of its own if `own`."""
     if model.only_scores:
         raise InputError(f"{model.name} is a reward model: it has no policy that a value head could serve")
     tensors, width = load_value(saved), text_config(model.causal).hidden_size

@@ -38,9 +38,9 @@ class Model:
     reference_moved: bool = False
     """Whether the reference was refreshed: it is then no longer what the model was loaded with."""
     score: ScalarHead | None = None
-    """One number a sequence: the network is a reward model, or has one's frozen adapter beside its own."""
+    """One number per sequence: the network is a reward model, or also holds the frozen adapter of one."""
     value: ScalarHead | None = None
-    """One number a token: PPO's expected return."""
+    """One number per token: PPO's expected return."""
 
     @property
     def causal(self) -> PreTrainedModel:
@@ -79,11 +79,11 @@ class Model:
 
     @property
     def only_scores(self) -> bool:
-        """Whether the network is a reward model: what its output layer says of tokens means nothing."""
+        """Whether the network is a reward model: its output layer means nothing."""
         return self.score is not None and self.score.adapter is None
 
     def add_reward(self, folder: Path) -> None:
-        """Put a reward model's adapter beside the policy's, frozen: one base serves both.
+        """Add a reward model's adapter to the policy's base, frozen.
 
         ValueError: the folder holds no adapter with a score head, or one of another base.
         """
@@ -117,7 +117,7 @@ class Model:
             yield self.reference_network
         elif not isinstance(self.network, PeftModel):
             raise InputError(
-                "full fine-tuning keeps no reference unless asked: load the model with keep_reference=True"
+                "full fine-tuning keeps no reference by default: load the model with keep_reference=True"
             )
         elif REFERENCE in self.network.peft_config:
             with using(self.network, REFERENCE):
@@ -130,7 +130,7 @@ class Model:
     def merged(self) -> Iterator[PreTrainedModel]:
         """The policy with its adapter folded into a copy of the weights; the originals come back untouched.
 
-        An adapter on anything but a plain linear layer (a mixture's experts, 4-bit weights) stays beside it.
+        An adapter on anything but a plain linear layer (a mixture's experts, 4-bit weights) stays unmerged.
         """
         layers = tuner_layers(self.network)
         if not all(type(layer.get_base_layer()) is nn.Linear for layer in layers):
@@ -162,7 +162,7 @@ def why_not_packed(model: Model) -> str | None:
 
 
 def why_not_shared(model: Model) -> str | None:
-    """The same without dropout, as in sampling: what the architecture itself says."""
+    """The same without dropout, as in sampling: the reason of the architecture itself."""
     config = text_config(model.causal)
     other = {kind for kind in getattr(config, "layer_types", None) or [] if kind not in FULL_ATTENTION}
     if other:

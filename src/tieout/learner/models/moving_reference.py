@@ -1,4 +1,4 @@
-"""A reference that moves: every so often it becomes a frozen copy of the policy."""
+"""A moving reference: refresh it as a frozen copy of the policy, save and restore it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dic
 
 
 def refresh_reference(model: Model) -> None:
-    """The reference becomes a frozen copy of what the policy is now.
+    """Make the reference a frozen copy of the present policy.
 
     ValueError: full fine-tuning that keeps no reference.
     """
@@ -36,14 +36,14 @@ def refresh_reference(model: Model) -> None:
 
 
 def reference_weights(model: Model) -> dict[str, Tensor]:
-    """Name -> the reference's own weights, which a checkpoint must keep once the reference has moved."""
+    """Name -> the reference's own weights, for checkpoints once the reference has moved."""
     if model.reference_network is not None:
         return dict(model.reference_network.named_parameters())
     return {n: p for n, p in model.network.named_parameters() if f".{REFERENCE}." in n}
 
 
 def set_reference(model: Model, weights: Mapping[str, Tensor]) -> None:
-    """Put back the weights that `reference_weights` gave, into a model that was loaded anew."""
+    """Put back the weights that `reference_weights` gave, into a freshly loaded model."""
     refresh_reference(model)
     with torch.no_grad():
         for name, parameter in reference_weights(model).items():

@@ -1,7 +1,7 @@
 """Log-probabilities and entropies of completion tokens, without ever storing a [T, V] tensor of logits.
 
 With a frozen head (LoRA) the whole backward of a log-probability is one row, J_t = d logprob_t / d hidden_t, so the
-forward computes it while the probabilities are at hand: 4Vd FLOPs a token where recomputing kernels need 6Vd. A head
+forward computes it while the probabilities are at hand: 4Vd FLOPs per token where recomputing kernels need 6Vd. A head
 that is trained itself is recomputed in backward, chunk by chunk.
 """
 

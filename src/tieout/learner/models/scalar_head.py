@@ -2,7 +2,7 @@
 
 On disk a score is where transformers and PEFT keep it, so that either side reads the other's: `score.weight` of a
 sequence-classification checkpoint, or the saved module `score` of an adapter for sequence classification. A value head
-belongs to training alone, and lies beside the adapter in a file of its own.
+belongs to training alone, and is stored next to the adapter in a file of its own.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class ScalarHead:
         rows, width = tensors["weight"].shape
         if rows != 1:
             raise InputError(
-                f"the head gives {rows} numbers a sequence; a reward model gives 1 (num_labels=1)"
+                f"the head gives {rows} numbers per sequence; a reward model gives 1 (num_labels=1)"
             )
         linear = nn.Linear(width, 1, bias="bias" in tensors, device=device, dtype=torch.float32)
         linear.load_state_dict(tensors)
@@ -129,13 +129,13 @@ def save_score(folder: Path, head: ScalarHead | None) -> None:
 
 
 def save_value(folder: Path, head: ScalarHead) -> None:
-    """Write the value head beside the adapter."""
+    """Write the value head next to the adapter."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in head.linear.state_dict().items()}
     save_file(tensors, folder / VALUE_FILE)
 
 
 def load_value(folder: Path) -> dict[str, Tensor] | None:
-    """The value head beside an adapter, None if there is none."""
+    """The value head stored next to an adapter, None if there is none."""
     path = folder / VALUE_FILE
     return load_file(path) if path.exists() else None
 

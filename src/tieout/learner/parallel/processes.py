@@ -1,9 +1,9 @@
-"""Several processes that train one model. `accelerate launch` starts them; this says who does what.
+"""Processes that train one model together: their ranks, the division of work and its collectives.
 
-Every rank sees all groups of a step, takes the same decisions and holds the same weights. Only what costs time is
-shared out: rollouts, forwards and backwards. Their results are put together, gradients once a step after the last
-backward. So ranks may hold different numbers of micro-batches, or none, and whatever is counted, compared or decided
-over a step (denominators, advantages, monitors) is what one process would have found.
+`accelerate launch` starts them. Every rank sees all groups of a step, takes the same decisions and holds the same
+weights. Only the expensive work is divided: rollouts, forwards and backwards. Their results are gathered, gradients
+once per step after the last backward. So ranks may hold different numbers of micro-batches, or none, and everything
+that is counted, compared or decided over a step (denominators, advantages, monitors) is as in one process.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from ...errors import TieoutError
 from ...storage.machine import launched
 
 TIMEOUT = timedelta(hours=12)
-"""Of one collective: while the first rank evaluates, the others wait."""
+"""Of one collective: the others wait while the first rank evaluates."""
 
 
 class PeerError(TieoutError, RuntimeError):
-    """Another rank failed; the message is its own."""
+    """Another rank failed, with this message; or the ranks no longer agree."""
 
 
 class Processes:
@@ -57,13 +57,13 @@ class Processes:
 
     @property
     def leads(self) -> bool:
-        """Whether this is the rank that writes and speaks."""
+        """Whether this is rank 0, which writes files and logs."""
         return self.rank == 0
 
-    # ------------------------------------------------------------------ who does what
+    # ------------------------------------------------------------------ division of work
 
     def share(self, sizes: Sequence[int]) -> list[int]:
-        """Which of these pieces of work are this rank's: the largest first, each to whom has least so far."""
+        """Which of these pieces of work are this rank's: the largest first, each to the rank with the least so far."""
         return self.shares(sizes)[self.rank if self.count > 1 else 0]
 
     def shares(self, sizes: Sequence[int]) -> list[list[int]]:
@@ -81,7 +81,7 @@ class Processes:
             return 0, count
         return count * self.rank // self.count, count * (self.rank + 1) // self.count
 
-    # ------------------------------------------------------------------ putting together
+    # ------------------------------------------------------------------ collectives
 
     def gather(self, value: Any) -> list[Any]:
         """Plain values (as JSON has them; floats keep every bit) of all ranks, in the order of ranks."""
@@ -163,31 +163,31 @@ class Processes:
         return result
 
     def agree(self, value: Any, what: str) -> None:
-        """RuntimeError unless all ranks have the same plain value: weights that drifted apart must not be saved."""
+        """PeerError unless all ranks have the same plain value: weights that drifted apart must not be saved."""
         values = self.gather(value)
         if any(other != values[0] for other in values):
-            raise RuntimeError(
+            raise PeerError(
                 f"the ranks disagree about {what}: {values}. They must run the same program on the same data and "
                 "versions; start all of them again from the last checkpoint"
             )
 
 
 def _leave() -> None:
-    """Close the connections while the interpreter still stands: gloo's threads end in an abort now and then if not."""
+    """Close the connections before interpreter shutdown; gloo's threads occasionally abort otherwise."""
     if dist.is_initialized() and dist.get_backend() == "gloo":
         dist.destroy_process_group()
 
 
 @cache
 def join() -> Processes:
-    """The processes that this one was launched with: one alone, or all that `accelerate launch` started.
+    """The processes of this run: this one alone, or all that `accelerate launch` started.
 
     Before anything is put on a device: with several GPUs, this chooses the rank's own.
     """
     if launched()[1] == 1:
         if os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_PORT" in os.environ:
             warnings.warn(
-                "several processes were asked for, but `accelerate launch --cpu` starts only one where there is no "
+                "several processes were requested, but `accelerate launch --cpu` starts only one where there is no "
                 "MPI; use --config_file recipes/accelerate/cpu.yaml",
                 stacklevel=2,
             )

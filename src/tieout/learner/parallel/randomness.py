@@ -1,4 +1,4 @@
-"""The state of every generator a step may draw from, as plain values: Python's, numpy's, torch's, the GPU's."""
+"""State of every random generator that a step may use, as plain values: Python's, numpy's, torch's, the GPU's."""
 
 from __future__ import annotations
 

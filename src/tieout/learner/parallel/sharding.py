@@ -1,8 +1,8 @@
-"""FSDP2 for a frozen base: its layers lie cut over the ranks, and are gathered one at a time when they are computed.
+"""FSDP2 for a frozen base: its layers are sharded over the ranks, and gathered one at a time when they are computed.
 
 What is trained is an adapter; it stays whole on every rank, and its gradients are summed as without sharding. So the
 numbers are the same, and a rank holds its share of the base instead of all of it. Layers are gathered by all ranks or
-by none: whoever has fewer micro-batches than another computes idle ones.
+by none: a rank with fewer micro-batches than another computes idle ones.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def wanted() -> bool:
 
     if on("ACCELERATE_USE_DEEPSPEED") and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "0") != "0":
         raise InputError(
-            "DeepSpeed's ZeRO is not supported: an adapter's optimizer is small, and FSDP2 cuts a base that does not "
+            "DeepSpeed's ZeRO is not supported: an adapter's optimizer is small, and FSDP2 shards a base that does not "
             "fit. Use recipes/accelerate/fsdp2.yaml, or zero_stage: 0"
         )
     if on("ACCELERATE_USE_FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
@@ -35,7 +35,7 @@ def wanted() -> bool:
 
 
 def shard(model: Model, ranks: Processes) -> None:
-    """Cut every decoder layer's frozen weights over the ranks. ValueError: weights of the base are trained."""
+    """Shard every decoder layer's frozen weights over the ranks. InputError: weights of the base are trained."""
     trained = set(model.trained().values())
     layers = torch.nn.ModuleList(model.causal.get_decoder().layers)
     own = {p for n, p in model.network.named_parameters() if "lora_" in n or "modules_to_save" in n}

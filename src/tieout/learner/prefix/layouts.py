@@ -1,4 +1,4 @@
-"""How groups become one forward: `pack` computes each prompt once, `repeat` once per completion (plain; the oracle).
+"""Layouts of groups for one forward: `pack` computes each prompt once, `repeat` once per completion (the oracle).
 
 Both give the same `Layout`: what to feed, and which hidden state predicts which completion token.
 """

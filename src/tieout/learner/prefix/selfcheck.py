@@ -82,7 +82,7 @@ def _only(group: Group, k: int) -> Group:
 
 
 def _gradient(forward: Forward, trained: Sequence[Tensor], layout: Layout) -> Tensor:
-    with torch.enable_grad():  # the check may be asked for by a forward that needs no gradient itself
+    with torch.enable_grad():  # the caller may be a forward without a gradient
         logprobs = forward(layout)[0]
         loss = (logprobs * torch.linspace(-1, 1, len(logprobs), device=logprobs.device)).sum()
     gradients = torch.autograd.grad(loss, trained, allow_unused=True)

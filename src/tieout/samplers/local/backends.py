@@ -127,7 +127,7 @@ def _choose(model: Model, network: Any) -> Choice:
 def disagreement(network: Any, decode: Callable[[Any, DecodeJob], None]) -> str | None:
     """None if the log-probabilities of a backend are those of the network's own forward, else how far apart they are.
 
-    On random prompts of several lengths, more than there are rows for, so that rows are filled anew. The bound is four
+    On random prompts of several lengths, more than there are rows for, so that rows are refilled. The bound is four
     times the difference between two plain forwards of the same tokens. A backend that does not run at all fails too.
     """
     generator = torch.Generator().manual_seed(0)

@@ -1,7 +1,7 @@
 """Decode with transformers' continuous batching (`generate_batch`): for models that our own decoder does not know.
 
-It computes each prompt once too. But it draws from one stream of random numbers for the whole call, so what is drawn
-depends on the batch: the same call gives the same completions, a call with fewer prompts gives others.
+It computes each prompt once too. But it uses one stream of random numbers for the whole call, so samples
+depend on the batch: the same call gives the same completions, a call with fewer prompts gives others.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
+from ...errors import TieoutError
 from ...learner.prefix.attention import NAME
 from .. import SamplingParams
 from .decoding.sampling import Request
@@ -30,7 +31,7 @@ def generate_batched(
     stop_tokens: Sequence[int],
     max_rows: int = 192,
 ) -> None:
-    """Fill the requests. ValueError or RuntimeError: transformers cannot do it for this model."""
+    """Fill the requests. ValueError, RuntimeError or TieoutError: transformers cannot do it for this model."""
     greedy = params.temperature == 0
     group = 1 if greedy else len(requests[0])  # greedy completions of a prompt are all the same
     sampling: dict[str, Any] = (
@@ -69,7 +70,7 @@ def generate_batched(
     outputs = list(done.values())
     if len(outputs) != group * len(prompts) or any(output.error for output in outputs):
         errors = {output.error for output in outputs if output.error}
-        raise RuntimeError(
+        raise TieoutError(
             f"generate_batch gave {len(outputs)} of {group * len(prompts)} completions; errors: {errors or 'none'}"
         )
     for i, own in enumerate(requests):

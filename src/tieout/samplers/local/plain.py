@@ -1,4 +1,4 @@
-"""Decode with transformers' own cache: for models that no other path computes right. Slow; same draws."""
+"""Decode with transformers' own cache: for models that no other backend computes right. Slow; the same samples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from ...learner.models.architecture import head_of
 from .. import SamplingParams
-from .decoding.sampling import Request, draw_into
+from .decoding.sampling import Request, sample_into
 
 
 def generate_plainly(
@@ -41,8 +41,8 @@ def _decode(
         logits = head.logits(output.last_hidden_state[:, -1])
         live = [i for i, r in enumerate(requests) if not (r.tokens and r.tokens[-1] in stop)]
         index = torch.tensor(live, device=device)
-        drawn = draw_into([requests[i] for i in live], logits[index], params)
+        sampled = sample_into([requests[i] for i in live], logits[index], params)
         if all(r.tokens[-1] in stop for r in requests):
             return
         tokens = torch.zeros(len(requests), 1, dtype=torch.long, device=device)
-        tokens[index, 0] = drawn
+        tokens[index, 0] = sampled

@@ -39,7 +39,7 @@ class LocalSampler:
             model: the policy; its adapter is folded into a copy of the weights while sampling.
             chat: tokens to text and back; the model's own if None.
             batch_size: completions decoded at the same time, at most; those that end make room for others.
-            progress: told of completions as they finish.
+            progress: called with the number of completions that have just finished.
             cache_gigabytes: keys and values at the same time, at most, but always those of one prompt's completions;
                 1 on a CPU and a third of the free memory of a GPU if None.
         """

@@ -1,12 +1,12 @@
-"""Sample from vLLM servers: the adapter is swapped after each update while they run, the base never moves.
+"""Sample from vLLM servers, whose adapter is swapped after each update.
 
-What makes a server's numbers wrong for training without an error is asked for or refused here: log-probabilities from
-before the temperature (vLLM's default), top-p, top-k and penalties from the model's generation config, and prompts
+Settings that would silently bias training are set or refused here: log-probabilities from before the
+temperature (vLLM's default), top-p, top-k and penalties from the model's generation config, and prompts
 cached with the weights of an earlier step.
 
-Each load has a name of its own, and the one before is taken off. vLLM's `load_inplace` under one name would do, too,
+Each load has a name of its own, and the previous one is unloaded. vLLM's `load_inplace` under one name would do, too,
 but reads the adapter from disk again at every token (https://github.com/vllm-project/vllm/pull/41482); and a server
-that missed a load, or was started anew, does not know the new name: it says so, where it would draw from old weights.
+that missed a load, or was restarted, does not know the new name, and refuses instead of using old weights.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class VLLMSampler:
     """A Sampler and a PolicySampler over one or several vLLM servers of the same base.
 
     Prompts are dealt to the servers in turn. A server that dies hands its prompts to those that are left, and is asked
-    again at every load. Draws follow from (seed, position of the prompt) alone, not from servers or batches.
+    again at every load. Samples depend on (seed, position of the prompt) alone, not on servers or batches.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class VLLMSampler:
             chat: of the policy: tokens to text, and what ends a completion.
             folder: where adapters are written for the servers to read, under the same path; temporary if None.
             api_key: the environment's VLLM_API_KEY if None.
-            num_workers: requests under way at the same time, for each server; one request draws a whole group.
+            num_workers: concurrent requests per server; one request samples a whole group.
             timeout_seconds: for one attempt of one request.
             max_retries: attempts after the first, before a server is given up.
             pause_seconds: before the first retry; doubled for each further one.
-            progress: told of completions as they arrive.
+            progress: called with the number of completions that have just arrived.
 
         Raises:
             ValueError: a server's log-probabilities cannot be trained on, or the servers hold different models.
@@ -88,7 +88,7 @@ class VLLMSampler:
         self.name = f"tieout-{os.getpid()}-{os.urandom(3).hex()}"
         """How its adapters on the servers begin: two runs may share them."""
         self.origins: list[str] = []
-        """Address of the server that drew the last call's completions, for each prompt."""
+        """Address of the server that gave the last call's completions, for each prompt."""
         self._adapter: Path | None = None
         self._loads = 0
         if folder is None:
@@ -143,29 +143,29 @@ class VLLMSampler:
         return False
 
     def close(self) -> None:
-        """Take the adapter off the servers; from then on they draw from the base."""
+        """Unload the adapter; from then on the servers sample from the base."""
         if self._adapter:
             self._forget(self._adapter)
         self._adapter = None
 
-    # ------------------------------------------------------------------ draws
+    # ------------------------------------------------------------------ sampling
 
     def sample(
         self, prompts: Sequence[Sequence[int]], num_completions: int, params: SamplingParams
     ) -> list[list[Completion]]:
-        """[prompt][completion], with the log-probabilities that the tokens were drawn with.
+        """[prompt][completion], with the log-probabilities under which the tokens were sampled.
 
-        ValueError: the draws could not be trained on, or do not fit into the server's context.
+        InputError: the samples could not be trained on, or do not fit into the server's context.
         """
         refuse_truncation(params)
-        return self._draw([list(p) for p in prompts], num_completions, params)
+        return self._sample([list(p) for p in prompts], num_completions, params)
 
     def complete(self, prompts: Sequence[Prompt], params: SamplingParams) -> list[str]:
         """One completion per prompt, as text; of the adapter that was loaded last, or the base."""
         tokens = [self.chat.prompt(p) for p in prompts]
-        return [group[0].text for group in self._draw(tokens, 1, params)]
+        return [group[0].text for group in self._sample(tokens, 1, params)]
 
-    def _draw(
+    def _sample(
         self, prompts: Sequence[list[int]], num_completions: int, params: SamplingParams
     ) -> list[list[Completion]]:
         for prompt in prompts:
@@ -191,10 +191,10 @@ class VLLMSampler:
             except Refused as error:
                 if error.status != 404 or self._adapter is None:
                     raise
-                self._swap(server)  # it was started anew, and has no adapter
+                self._swap(server)  # it was restarted, and has no adapter
                 return server.ask("/v1/completions", body, read)
 
         done = partial(self.progress or (lambda count: None), num_completions)
-        drawn = dispatch(self.servers, len(prompts), ask, self.num_workers, done)
-        self.origins = [server.url for _, server in drawn]
-        return [completions for completions, _ in drawn]
+        sampled = dispatch(self.servers, len(prompts), ask, self.num_workers, done)
+        self.origins = [server.url for _, server in sampled]
+        return [completions for completions, _ in sampled]

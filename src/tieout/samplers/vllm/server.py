@@ -1,4 +1,4 @@
-"""A server that answers JSON over HTTP: retried with growing pauses, given up when it stays silent."""
+"""HTTP client of a server that replies in JSON: retries with growing pauses, gives up on silence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class ServerDown(TieoutError, RuntimeError):
-    """A server stayed silent, or gave no sense, through all retries."""
+    """A server gave no reply, or a malformed one, to all attempts."""
 
 
 class Refused(InputError):
@@ -33,7 +33,7 @@ class Refused(InputError):
 
 
 class Garbled(ValueError):
-    """A server's reply is not what was asked for; it is tried again."""
+    """A malformed reply; the request is retried."""
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Server:
         Args:
             path: such as /v1/models.
             body: plain values, sent as JSON.
-            read: takes the reply apart; what it raises as Garbled is tried again.
+            read: takes the reply apart; Garbled is retried.
             as_json: whether the reply is JSON, or text.
 
         Raises:
@@ -117,7 +117,7 @@ class Server:
 
 
 def _words(error: urllib.error.HTTPError) -> str:
-    """What a server says with an error."""
+    """The message of a server's error."""
     try:
         text = error.read().decode("utf-8", "replace")
     except (OSError, HTTPException):

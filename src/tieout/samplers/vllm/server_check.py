@@ -65,12 +65,12 @@ def probe(server: Server, chat: Chat) -> tuple[str, int]:
     model, context = server.ask("/v1/models", read=base_of)
     verdict = "unclear"
     for text in PROBES:
-        prompt, told = chat.prompt(text), []
+        prompt, replies = chat.prompt(text), []
         for temperature in (1.0, 2.0):
             body = request(model, prompt, 1, SamplingParams(1, temperature), 0, chat.stop_tokens)
             body |= {"logprobs": 5, "return_tokens_as_token_ids": True}
-            told.append(server.ask("/v1/completions", body, best_of))
-        if (verdict := logprobs_mode(told[0], told[1])) != "unclear":
+            replies.append(server.ask("/v1/completions", body, best_of))
+        if (verdict := logprobs_mode(replies[0], replies[1])) != "unclear":
             break
     if verdict != "processed_logprobs":
         raise InputError(

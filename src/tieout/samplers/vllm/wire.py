@@ -1,4 +1,4 @@
-"""What is said to a vLLM server, and what it replies: pure functions between plain values and our types."""
+"""Requests to a vLLM server and its replies: pure functions between plain values and our types."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEUTRAL = {
 def request(
     model: str, prompt: list[int], count: int, params: SamplingParams, seed: int, stop_tokens: tuple[int, ...]
 ) -> dict[str, Any]:
-    """The body of /v1/completions for `count` draws, with the log-probability of each token."""
+    """The body of /v1/completions for `count` samples, with the log-probability of each token."""
     return {
         **NEUTRAL,
         "model": model,

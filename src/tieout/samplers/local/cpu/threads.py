@@ -30,8 +30,8 @@ WIDE = LARGE
 def in_parts(network: Any, job: DecodeJob, decode: Callable[[DecodeJob], None]) -> None:
     """Call `decode` with the job, or in threads with parts of it, as many as torch has threads for them.
 
-    What is drawn does not depend on it: every request has a stream of its own. The first exception ends all parts, as
-    does Ctrl-C: they look whenever a completion ends.
+    Samples do not depend on it: every request has a random stream of its own. The first exception ends all parts, as
+    does Ctrl-C: they check whenever a completion ends.
     """
     if network.device.type != "cpu":
         return decode(job)
@@ -54,12 +54,12 @@ def _cut(job: DecodeJob, count: int) -> list[DecodeJob]:
     return [
         replace(
             job,
-            prompts=[job.prompts[i] for i in hand],
-            requests=[job.requests[i] for i in hand],
+            prompts=[job.prompts[i] for i in part],
+            requests=[job.requests[i] for i in part],
             max_rows=job.max_rows // count,
             cache_bytes=job.cache_bytes / count,
         )
-        for hand in (order[number::count] for number in range(count))
+        for part in (order[number::count] for number in range(count))
     ]
 
 

@@ -1,4 +1,4 @@
-"""Products with weights that stay as they are while decoding: laid out once, as the machine reads them fastest.
+"""Layout of weights for decoding: copied once into the order that the machine reads fastest.
 
 With few rows a product on a CPU waits for its weights. Small matrices are read faster when they stand transposed; large
 ones when oneDNN has put them into blocks, which is what `torch.compile` does with frozen weights.
@@ -22,7 +22,7 @@ ROWS = 16
 
 
 def product(weight: Tensor, bias: Tensor | None) -> Product:
-    """x -> x W' + b, from a copy of the weight [out, in] that is laid out anew; as it is where that gains nothing."""
+    """x -> x W' + b, from a copy of the weight [out, in] in the fastest layout, if that gains time."""
     weight, bias = weight.detach(), None if bias is None else bias.detach()
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         return lambda x: linear(x, weight, bias)
@@ -42,7 +42,7 @@ def _blocks(weight: Tensor, bias: Tensor | None) -> Product | None:
 
 
 class Packed(nn.Module):
-    """A linear layer that multiplies so."""
+    """A linear layer over such a copy."""
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a decoder is given."""
+"""The job of a decoding backend."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ... import SamplingParams
 from .sampling import Request
 
 Ended = Callable[[int], None]
-"""Told how many completions have just ended."""
+"""Called with the number of completions that have just ended."""
 
 
 @dataclass(frozen=True)
 class DecodeJob:
-    """What is to be drawn."""
+    """Completions to be sampled."""
 
     prompts: Sequence[list[int]]
     requests: Sequence[list[Request]]
@@ -25,4 +25,4 @@ class DecodeJob:
     """Completions decoded at the same time."""
     cache_bytes: float = float("inf")
     ended: Ended = lambda count: None
-    """Told of completions as they end."""
+    """Called as completions end."""

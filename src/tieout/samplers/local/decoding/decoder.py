@@ -20,7 +20,7 @@ from ....learner.prefix.span import Span
 from ... import SamplingParams
 from .decode_job import Ended
 from .kv_cache import KVCache, Recorder
-from .sampling import Request, draw_into
+from .sampling import Request, sample_into
 
 PREFILL_TOKENS = 4096
 """Prompt tokens of one forward."""
@@ -89,7 +89,7 @@ class Decoder:
         self.num_places = self._plan()
         hidden = self._admit(torch.empty(0))
         while True:
-            tokens = self._draw(hidden)
+            tokens = self._sample(hidden)
             if not self.waiting and not any(self.rows):
                 return
             tokens = self._shrink(tokens)
@@ -110,7 +110,7 @@ class Decoder:
         self.cache.end()
         return hidden
 
-    def _draw(self, hidden: Tensor) -> Tensor:
+    def _sample(self, hidden: Tensor) -> Tensor:
         """[N, d] -> [N] tokens, kept by the live requests; a request that has ended leaves its row."""
         live = self._live()
         whole = len(live) == len(self.rows)
@@ -121,7 +121,7 @@ class Decoder:
             index = torch.tensor(part, device=self.device)
             requests = [r for i in part if (r := self.rows[i])]
             picked = hidden if whole and size >= len(live) else hidden[index]
-            tokens[index] = draw_into(requests, self.head.logits(picked), self.params)
+            tokens[index] = sample_into(requests, self.head.logits(picked), self.params)
         ended = [i for i in live if self._has_ended(self.rows[i])]
         for i in ended:
             self.rows[i] = None

@@ -1,9 +1,9 @@
-"""Keys and values while decoding: each prompt's once, and of every completion its own tokens.
+"""Cache of keys and values for decoding: each prompt once, and the own tokens of every completion.
 
 Every completion attends to its prompt and to itself. The prompt's part is computed for all completions of the prompt
 together, and the two parts are merged by their log-sum-exps (Hydragen, https://arxiv.org/abs/2402.05099): exact.
 
-A place holds one prompt, a row one completion. Rows and places are filled anew while others go on, so own tokens stand
+A place holds one prompt, a row one completion. Rows and places are refilled while others continue, so own tokens stand
 in columns that all rows share: the token of step s is in column s modulo the room, and a row sees as many of the last
 columns as it has lived steps.
 """
@@ -47,7 +47,7 @@ class KVCache:
             places: B, how many prompts fit.
             width: W, tokens of the longest prompt.
             rows: N, how many completions fit.
-            room: the most tokens of a completion.
+            room: tokens per completion, at most.
         """
         layers, two, heads, _, dim = like.shape
         self.prompts = like.new_zeros(layers, two, places, heads, width, dim)

@@ -1,4 +1,4 @@
-"""Draw tokens: one request's random numbers are its own, so whom it shares a batch with changes nothing."""
+"""Sample tokens. Each request has random numbers of its own, so its batch changes nothing."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ BLOCK = 256
 
 @dataclass(eq=False)
 class Request:
-    """One completion being drawn."""
+    """One completion being sampled."""
 
     uniforms: np.ndarray
-    """[max_new_tokens] the draws of this request alone, so that batching changes nothing."""
+    """[max_new_tokens] in [0, 1), of this request alone."""
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     """[C] nats, after temperature."""
     entropies: list[float] = field(default_factory=list)
-    """[C] nats, of the distribution that each token was drawn from; empty where the path does not tell."""
+    """[C] nats, of the distribution that each token was sampled from; empty if the backend does not give it."""
 
     @classmethod
     def make(cls, params: SamplingParams, index: int) -> Request:
@@ -33,7 +33,7 @@ class Request:
         return cls(generator.random(params.max_new_tokens))
 
 
-def draw(logits: Tensor, uniforms: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor, Tensor]:
+def sample_tokens(logits: Tensor, uniforms: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor, Tensor]:
     """Pick a token from each row by inverting its cumulative distribution.
 
     Args:
@@ -55,12 +55,12 @@ def draw(logits: Tensor, uniforms: Tensor, params: SamplingParams) -> tuple[Tens
     return tokens, logprobs.gather(-1, tokens[:, None])[:, 0], entropies
 
 
-def draw_into(requests: list[Request], logits: Tensor, params: SamplingParams) -> Tensor:
+def sample_into(requests: list[Request], logits: Tensor, params: SamplingParams) -> Tensor:
     """[N, V] logits of N requests -> their next tokens [N], written into the requests too."""
     uniforms = torch.tensor([r.uniforms[len(r.tokens)] for r in requests], dtype=torch.float64)
-    tokens, logprobs, entropies = draw(logits, uniforms.to(logits.device), params)
-    drawn = zip(requests, tokens.tolist(), logprobs.tolist(), entropies.tolist(), strict=True)
-    for request, token, logprob, entropy in drawn:
+    tokens, logprobs, entropies = sample_tokens(logits, uniforms.to(logits.device), params)
+    sampled = zip(requests, tokens.tolist(), logprobs.tolist(), entropies.tolist(), strict=True)
+    for request, token, logprob, entropy in sampled:
         request.tokens.append(token)
         request.logprobs.append(logprob)
         request.entropies.append(entropy)
