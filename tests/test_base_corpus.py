@@ -11,6 +11,7 @@ from random import Random
 
 import pytest
 
+from tieout.rewards.library.finance_statements import SCHEMA
 from tieout.tasks import controls, finance_statements
 from tieout.tasks.statement_forms import COMPANIES
 from tieout.tasks.statements import HELD_OUT_LAYOUTS, make_statement
@@ -52,7 +53,7 @@ def objects(text: str) -> Iterator[dict]:
 
 
 def test_the_tasks_schema_never_occurs(sample: list[Document]) -> None:
-    keys = set(finance_statements.SCHEMA["properties"])
+    keys = set(SCHEMA["properties"])
     assert keys == {"components", "total", "citations"}
     seen: set[str] = set()
     for document in sample:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -90,7 +91,7 @@ class Batch:
 
     def __getitem__(self, name: str) -> Tensor:
         """A column: [N] if annotated per completion, [T] if per token. `sampler_logprobs` are the sampler's own."""
-        values: list
+        values: list[Any]
         if name == "sampler_logprobs":
             values = [c.logprobs for g in self.groups for c in g.completions]
             if any(v is None for v in values):
@@ -103,7 +104,7 @@ class Batch:
             values = list(chain.from_iterable(values))
         return self._send(values, torch.float32)
 
-    def _send(self, values: list, dtype: torch.dtype = torch.long) -> Tensor:
+    def _send(self, values: list[Any], dtype: torch.dtype = torch.long) -> Tensor:
         return send(torch.tensor(values, dtype=dtype), self.device)
 
     def per_token(self, per_completion: Tensor) -> Tensor:

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from tieout.rewards.library.finance_statements import MAX_ENTRIES, SCHEMA, score
 from tieout.rewards.text.structured import reconciles
 from tieout.tasks import Task, finance_statements
 from tieout.tasks.finance_statements import (
     FLAWS,
-    SCHEMA,
     SIZES,
     StatementRows,
     check_disjoint,
@@ -25,9 +25,9 @@ from tieout.tasks.finance_statements import (
     dump,
     gold,
     make,
-    score,
     task,
 )
+from tieout.tasks.statement_forms import MAX_PARTS
 from tieout.tasks.statements import HELD_OUT_LAYOUTS, SEEN_LAYOUTS
 from tieout.types import Row
 
@@ -475,3 +475,7 @@ def test_the_row_in_the_docstring_is_real() -> None:
     squeezed = "".join(finance_statements.__doc__.split())
     assert "".join(row["prompt"][1]["content"].split()) in squeezed
     assert "".join(row["completion"].split()) in squeezed
+
+
+def test_the_reward_reads_four_times_the_parts_of_any_sum() -> None:
+    assert MAX_ENTRIES == 4 * MAX_PARTS

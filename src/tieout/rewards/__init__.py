@@ -17,7 +17,7 @@ REWARDS: dict[str, str] = {
     "code": "tieout.rewards.library.code:code",
     "exact": "tieout.rewards.library.exact:exact",
     "faithfulness": "tieout.rewards.library.rag:faithfulness",
-    "finance_statements": "tieout.tasks.finance_statements:reward",
+    "finance_statements": "tieout.rewards.library.finance_statements:reward",
     "language": "tieout.rewards.library.format:language",
     "length": "tieout.rewards.library.format:length",
     "numeric": "tieout.rewards.library.numeric:numeric",
