@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -223,6 +224,96 @@ def test_other_data_or_settings_are_refused_with_the_difference(
         assert server.run([*argv, *more], other)["status"] == 1
         assert said in other.read_text()
         assert "Traceback" not in other.read_text()
+
+
+# ---------------------------------------------------------------- what may differ when a run is resumed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ["--reward-workers", 0],
+        ["--reward-seconds", 30],
+        ["--save-steps", 4],
+        ["--device", "cpu"],
+        ["--trackers", "tensorboard"],
+        "run folder",
+        "model folder",
+    ],
+    ids=str,
+)
+def test_resumed_elsewhere_a_run_ends_as_if_unbroken(
+    server: Server,
+    command: Callable[..., list[Any]],
+    unbroken: Callable[..., tuple[dict[str, Any], int, float]],
+    tmp_path: Path,
+    change: Any,
+) -> None:
+    log, out = tmp_path / "log", tmp_path / "run"
+    argv = command("grpo", out)
+    model = tmp_path / "model"
+    shutil.copytree(argv[argv.index("--model") + 1], model)
+    argv += ["--model", model]
+    assert server.run(argv, log, signal_in=["update", 3, signal.SIGTERM])["status"] == 130
+    if change == "run folder":
+        out = out.rename(tmp_path / "moved")
+        argv += ["--out", out]
+    elif change == "model folder":
+        argv += ["--model", model.rename(tmp_path / "renamed")]
+    else:
+        if change[0] == "--trackers":
+            pytest.importorskip("tensorboard")
+        argv += change
+    assert server.run(argv, log)["status"] == 0, log.read_text()[-3000:]
+    assert "resumed at step 3 of 6" in log.read_text()
+    assert ending(out, "grpo") == unbroken("grpo")[0]
+
+
+def test_cached_reference_log_probabilities_survive_a_move_of_the_model(
+    server: Server, command: Callable[..., list[Any]], tmp_path: Path
+) -> None:
+    log, argv = tmp_path / "log", command("dpo", tmp_path / "run")
+    shutil.copytree(argv[argv.index("--model") + 1], tmp_path / "model")
+    again = [*argv, "--model", tmp_path / "model"]
+    assert server.run(argv, log, signal_in=["update", 3, signal.SIGTERM])["status"] == 130
+    assert server.run(again, log)["status"] == 0, log.read_text()[-3000:]
+    assert len(list((tmp_path / "run" / "dpo" / "checkpoints" / "reference").iterdir())) == 1
+
+
+def test_a_finished_run_is_continued_for_more_epochs(
+    server: Server, command: Callable[..., list[Any]], tmp_path: Path
+) -> None:
+    """At a rate that does not depend on the total, the longer run is the unbroken one to the bit."""
+    log, flat = tmp_path / "log", ["--schedule.kind", "constant", "--schedule.warmup", 0]
+    for epochs in (1, 3):
+        argv = command("sft", tmp_path / "run", *flat, "--epochs", epochs)
+        assert server.run(argv, log)["status"] == 0, log.read_text()[-3000:]
+    assert "resumed at step 3 of 9" in log.read_text()
+    whole = command("sft", tmp_path / "whole", *flat, "--epochs", 3)
+    assert server.run(whole, log)["status"] == 0
+    assert ending(tmp_path / "run", "sft") == ending(tmp_path / "whole", "sft")
+    fewer = command("sft", tmp_path / "run", *flat, "--epochs", 2)
+    assert server.run(fewer, log)["status"] == 1
+    assert "method.epochs: 3.0 -> 2.0" in log.read_text()
+
+
+def test_killed_between_evaluations_a_run_exports_the_best_of_the_unbroken_one(
+    server: Server, command: Callable[..., list[Any]], tmp_path: Path
+) -> None:
+    argv = command("dpo", tmp_path / "whole", "--eval-steps", 2, "--keep-best", "--metric", "accuracy")
+    argv += ["--held-out", argv[argv.index("--data") + 1]]
+    log = tmp_path / "log"
+    answer = server.run(argv, log)
+    assert answer["status"] == 0, log.read_text()[-3000:]
+    broken = [*argv, "--out", tmp_path / "broken"]
+    rng = random.Random("evaluation")
+    for _ in range(KILLS):
+        server.run(broken, log, die_at=rng.randrange(1, answer["events"] // (2 * KILLS)))
+    assert server.run(broken, log)["status"] == 0, log.read_text()[-3000:]
+    assert ending(tmp_path / "broken", "dpo") == ending(tmp_path / "whole", "dpo")
+    done = [json.loads((tmp_path / out / "dpo" / "done.json").read_text()) for out in ("whole", "broken")]
+    assert done[0]["best"] == done[1]["best"]
+    assert done[0]["best"]["step"] in (2, 4, 6)
 
 
 # ---------------------------------------------------------------- pipelines

@@ -180,7 +180,7 @@ class Learner:
         own = self.model.reference_network or self.model.network
         frozen = {n: p for n, p in own.named_parameters() if not p.requires_grad}
         config = self.model.causal.config.to_dict()
-        del config["_name_or_path"]  # where the model lies changes nothing
+        config.pop("_name_or_path", None)  # where the model lies changes nothing
         return digest(frozen, sorted(config.items()), self.temperature)
 
     def values(self, groups: Sequence[Group]) -> list[list[list[float]]]:
