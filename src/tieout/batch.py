@@ -1,4 +1,4 @@
-"""Batch: groups laid flat, without padding. Outputs: what the learner says about each completion token."""
+"""Batch: groups laid flat, without padding. Outputs: the learner's numbers for each completion token."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .types import Group
 
 
 def send(values: Tensor, device: torch.device) -> Tensor:
-    """To the device, without waiting for it."""
+    """Copy to the device, without waiting for it."""
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 def send_together(parts: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    """Tensors of one dtype to the device in one copy, without waiting for it."""
+    """Copy tensors of one dtype to the device at once, without waiting for it."""
     flat = send(torch.cat([part.flatten() for part in parts]), device)
     return [x.view(part.shape) for x, part in zip(flat.split([p.numel() for p in parts]), parts, strict=True)]
 
@@ -36,7 +36,7 @@ class Totals:
     completions: int
     groups: int
     counts: Mapping[str, float] = field(default_factory=dict)
-    """What the method counts itself: see `Method.counts`."""
+    """Counts of the method's own: see `Method.counts`."""
 
     @classmethod
     def of(cls, groups: Sequence[Group], counts: Mapping[str, float] | None = None) -> Totals:
@@ -53,16 +53,16 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What a forward says: entry t is about completion token t, given all before it."""
+    """Result of a forward: entry t is about completion token t, given all before it."""
 
     logprobs: Tensor
     """[T] nats, with gradient."""
     entropies: Tensor
-    """[T] nats of the distribution the token was drawn from, no gradient."""
+    """[T] nats of the distribution the token was sampled from, no gradient."""
     values: Tensor | None = None
-    """[T] what the value head says BEFORE each token, with gradient; None without one."""
+    """[T] the value head's output BEFORE each token, with gradient; None without one."""
     scores: Tensor | None = None
-    """[N] what a reward model says AFTER the last token, with gradient; None for a policy."""
+    """[N] a reward model's output AFTER the last token, with gradient; None for a policy."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Batch:
         return self.sum_tokens(per_token)[best].sum() / self.totals.counts["best_tokens"]
 
     def ranked(self) -> tuple[Tensor, Tensor, Tensor]:
-        """[P], [P]: better and worse of every decided pair within the groups; [P] weights, of sum 1 a group."""
+        """[P], [P]: better and worse of every decided pair within the groups; [P] weights, of sum 1 per group."""
         pairs: list[tuple[int, int, float]] = []
         start = 0
         for group in self.groups:

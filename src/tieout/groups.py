@@ -1,4 +1,4 @@
-"""Forgetting: from rewards to an order, to labels, to a demonstration. Pure functions of a group."""
+"""Reduce scored groups to pairs, labels or demonstrations: pure functions of a group."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def best_and_worst(group: Group) -> Group:
 
 
 def extremes(scores: Sequence[float]) -> tuple[int, int]:
-    """Places of the best and of the worst: of a tie the first, but two different ones where there are two.
+    """Places of the best and of the worst: of a tie the first; two different places where there are two completions.
 
     >>> extremes([1.0, 1.0]), extremes([0.0, 2.0, -1.0])
     ((0, 1), (1, 2))
@@ -83,7 +83,7 @@ def tail_weights(group: Group, weight: float) -> list[list[float]]:
 def mismatched(groups: Sequence[Group]) -> list[Group]:
     """Each prompt with the completions of another prompt of these groups; none where all prompts are the same.
 
-    Who gets whose does not depend on the order of the groups, but on their tokens.
+    The assignment depends on the tokens of the groups, not on their order.
     """
 
     def key(group: Group) -> bytes:
@@ -117,7 +117,7 @@ def class_weights(labels: Sequence[bool]) -> tuple[float, float]:
 def mean_logratio(
     groups: Sequence[Group], policy: Sequence[list[list[float]]], reference: Sequence[list[list[float]]]
 ) -> float:
-    """Nats a completion: policy minus reference, [group][completion][token], over trained tokens; 0 without groups."""
+    """Nats per completion, policy minus reference: [group][completion][token], trained only; 0 without groups."""
     ratios = [
         sum(p - q for p, q, trained in zip(own, other, c.mask, strict=True) if trained)
         for group, mine, theirs in zip(groups, policy, reference, strict=True)

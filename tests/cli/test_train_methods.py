@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
+from random_groups import make_learner
 from tieout.cli.train import main
 from tieout.cli.train_rows import COLUMNS, Options, task_for
-from tieout.methods import METHODS, PPO
+from tieout.methods import METHODS, PPO, load_method
 from tieout.rows import KINDS
+from tieout.source import Source
+from tieout.tasks import Task
+from tieout.training.loop import train
 
 MINE = '''
 from dataclasses import dataclass
@@ -61,6 +65,16 @@ def test_a_method_of_a_file_trains_with_its_fields_as_options(
     capsys.readouterr()
     main([*command, "--batch-size", "2", "--gamma", "3.5"])
     assert "done before" in capsys.readouterr().out
+
+
+def test_a_method_of_a_file_in_python(mine: str, tiny_model: Callable[[str], Path]) -> None:
+    method = load_method(mine)(batch_size=2, gamma=3.5)  # type: ignore[call-arg]
+    learner = make_learner(tiny_model("llama"))
+    rows = [{"prompt": f"q{i}", "completion": f"a{i}"} for i in range(4)]
+    metrics: list[float] = []
+    source = Source(Task("rows", lambda split: rows), learner.model.chat)
+    train(method, source, learner, on_step=lambda step, found: metrics.append(found["gamma"]))
+    assert metrics == pytest.approx([3.5, 3.5])
 
 
 def test_the_help_of_a_method_of_a_file_is_its_docstrings(
@@ -114,6 +128,11 @@ def test_what_is_no_method_is_said_before_options_are_parsed(
         main(arguments)
     assert end.value.code == 2
     assert expected in capsys.readouterr().err
+
+
+def test_servers_for_a_method_that_does_not_sample_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--vllm is for methods that sample, and sft learns from given rows"):
+        main(["sft", "--task", "wordle", "--vllm", "http://x", "--out", str(tmp_path / "run")])
 
 
 def test_a_field_that_is_an_option_of_every_method_is_refused(tmp_path: Path) -> None:

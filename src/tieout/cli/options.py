@@ -23,7 +23,7 @@ _REGISTRY = ConstructorRegistry()
 
 
 def parse(options: type[Parsed], command: str, arguments: Sequence[str]) -> Parsed:
-    """The options that the arguments give; prints help or what is wrong, and exits, where they do not."""
+    """Parse the arguments; print the help, or the mistake in them, and exit where there are no options to return."""
     parsed = tyro.cli(options, prog=f"tieout {command}", args=list(arguments), registry=_REGISTRY)
     _refuse_infinite(parsed)
     return parsed

@@ -104,6 +104,10 @@ def train(name: str, parsed: Any) -> None:
     console = Console(quiet=launched()[0] > 0)
     options: Options = parsed.run
     needs = parsed.method.needs
+    if parsed.placement.vllm and not needs.samples:
+        raise InputError(
+            f"--vllm is for methods that sample, and {name} learns from given rows: leave it out"
+        )
     task = task_for(needs, name, options, evaluates=parsed.evaluation.eval_steps > 0)
     with RunFolder(options.out) as folder:
         parts = {k: v for k, v in vars(parsed).items() if k != "run"}

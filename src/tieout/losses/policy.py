@@ -1,7 +1,7 @@
 """Losses of policy-gradient methods: pure functions of tensors, no mean taken.
 
 Shapes: T tokens. Log-probabilities and log-ratios are in nats. The log-ratio may be that of a token, or that of its
-whole completion written beside each of its tokens: the functions do not mind.
+whole completion, repeated for each of its tokens: the functions treat both alike.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def entropy_bonus(logprobs: Tensor, logratio: Tensor, entropies: Tensor) -> Tens
     Args:
         logprobs: [T] under the policy being trained.
         logratio: [T] of it to the policy that sampled, token by token.
-        entropies: [T] nats of the distributions that the tokens were drawn from, under the policy being trained.
+        entropies: [T] nats of the distributions that the tokens were sampled from, under the policy being trained.
 
     Returns:
         [T] nats: the value is the entropy itself, the gradient the estimate.

@@ -2,7 +2,7 @@
 
 P pairs, N completions. A log-ratio is log policy(y|x) - log reference(y|x) in nats, of a whole completion; where a loss
 is `per_token`, it is divided by the completion's trained tokens first. `beta` > 0 is the strength of the pull to the
-reference. Each returns one number a pair [P], or a completion [N].
+reference. Each returns one number per pair [P], or per completion [N].
 """
 
 from __future__ import annotations

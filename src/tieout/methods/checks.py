@@ -1,4 +1,4 @@
-"""Settings that no method can work with, refused when it is made."""
+"""Checks of a method's settings, made when it is constructed."""
 
 from __future__ import annotations
 

@@ -30,13 +30,13 @@ class CPO(Method):
     beta: float = 0.1
     """Scale of the log-probabilities in the preference."""
     loss_type: Literal["sigmoid", "hinge", "ipo", "simpo"] = "sigmoid"
-    """What is done with the two log-probabilities; ipo and simpo take them per token."""
+    """Loss of the two log-probabilities; ipo and simpo take them per token."""
     label_smoothing: float = 0.0
     """Share of pairs believed to be the wrong way round: of sigmoid and simpo."""
     cpo_alpha: float = 1.0
     """Weight of the cross entropy of the chosen completions, per token."""
     simpo_gamma: float = 0.5
-    """By how much the chosen must win, in SimPO."""
+    """Margin by which the chosen completion must win, in SimPO."""
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -90,6 +90,6 @@ class SimPO(CPO):
     beta: float = 2.0
     """Scale of the log-probabilities per token; the paper's 2 to 2.5."""
     loss_type: Literal["sigmoid", "hinge", "ipo", "simpo"] = "simpo"
-    """What is done with the two log-probabilities."""
+    """Loss of the two log-probabilities."""
     cpo_alpha: float = 0.0
     """Weight of the cross entropy of the chosen completions; above 0 it is CPO-SimPO."""

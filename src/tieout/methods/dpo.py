@@ -34,13 +34,13 @@ class DPO(Method):
         "sigmoid", "sigmoid_norm", "ipo", "hinge", "robust", "exo_pair",
         "discopop", "nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down",
     ] = "sigmoid"  # fmt: skip
-    """What is done with the two log-ratios; each is a function in `tieout.losses.preference` that names its paper."""
+    """Loss of the two log-ratios; each is a function in `tieout.losses.preference` that names its paper."""
     label_smoothing: float = 0.0
     """Share of pairs believed to be the wrong way round: of sigmoid, sigmoid_norm, robust and exo_pair."""
     discopop_tau: float = 0.05
     """Temperature of discopop's mixture."""
     divergence: Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"] = "reverse_kl"
-    """What holds the policy near the reference (f-DPO, https://arxiv.org/abs/2309.16240)."""
+    """Divergence that keeps the policy near the reference (f-DPO, https://arxiv.org/abs/2309.16240)."""
     divergence_alpha: float = 0.5
     """Of the alpha divergence: towards 0 the reverse KL, 1 the forward KL."""
     ld_alpha: float = 1.0
@@ -65,7 +65,7 @@ class DPO(Method):
 
     @property
     def needs(self) -> Needs:
-        """Pairs and the reference. `beta` is the scale of the log-ratios, not a weight of a KL term."""
+        """Pairs and the reference. `beta` scales the log-ratios; it is not the weight of a KL term."""
         return Needs("preference", reference=True)
 
     def collect(self, source: Source) -> Iterator[list[Group]]:

@@ -68,7 +68,7 @@ class GRPO(Rollouts, Method):
     entropy_coef: float = 0.0
     """Weight of the entropy bonus: the mean entropy of the trained tokens is taken off the loss."""
     entropy_floor: float | None = None
-    """Nats a token: the bonus acts only on batches whose tokens had less entropy when sampled. None: always."""
+    """Nats per token: the bonus acts only on batches whose tokens had less entropy when sampled. None: always."""
     tis_cap: float = 0.0
     """Above 0: the loss of a token is weighted by how likely it is for the learner over the sampler, at most this much
     (truncated importance sampling). Costs one more forward. For samplers that compute otherwise, such as vLLM."""

@@ -1,4 +1,4 @@
-"""GRPO's relatives: the same method with other choices, as their papers made them. Every choice can be changed."""
+"""Presets of GRPO: the same method with the choices of other papers. Every choice can be changed."""
 
 from __future__ import annotations
 

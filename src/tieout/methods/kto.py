@@ -1,4 +1,4 @@
-"""Kahneman-Tversky Optimization: completions that are good or bad, one by one, without pairs."""
+"""Kahneman-Tversky Optimization: learn from single completions labelled good or bad, without pairs."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class KTO(Method):
     batch_size: int = 16
     """Prompts per optimizer step; the reference point is estimated from them, so take at least 8."""
     beta: float = 0.1
-    """How fast the value of a log-ratio saturates; smaller lets the policy go further from the reference."""
+    """How fast the value of a log-ratio saturates; a smaller one lets the policy move further from the reference."""
     loss_type: Literal["kto", "apo_zero_unpaired"] = "kto"
-    """kto: against the KL as a reference point; apo_zero_unpaired: against 0 (https://arxiv.org/abs/2408.06266)."""
+    """kto: relative to the KL as a reference point; apo_zero_unpaired: relative to 0 (https://arxiv.org/abs/2408.06266)."""
     desirable_weight: float | None = None
     """Weight of good completions; left out: from the counts of the rows, so that both classes weigh the same."""
     undesirable_weight: float | None = None
@@ -48,7 +48,7 @@ class KTO(Method):
 
     @property
     def needs(self) -> Needs:
-        """Labels and the reference. `beta` is the scale of the log-ratios, not a weight of a KL term."""
+        """Labels and the reference. `beta` scales the log-ratios; it is not the weight of a KL term."""
         return Needs("label", reference=True)
 
     def collect(self, source: Source) -> Iterator[list[Group]]:

@@ -1,4 +1,4 @@
-"""Methods for given data, over rollouts: online DPO takes the best and the worst, rejection sampling the best."""
+"""Methods for given data, applied to rollouts: online DPO takes the best and the worst, rejection sampling the best."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class OnlineDPO(Rollouts, DPO):
         return replace(super().needs, reference=True)
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
-        """Best and worst of groups sampled from the current policy; groups that all tie are replaced by later rows."""
+        """Best and worst of groups sampled from the policy; groups of equal scores are replaced by later rows."""
         options = (self.group_size, self.temperature, self.max_new_tokens)
         for groups in source.rollouts(self.batch_size, *options, keep=decided):
             yield [best_and_worst(group) for group in groups]
@@ -44,7 +44,7 @@ class RejectionSampling(Rollouts, SFT):
     group_size: int = 8
     """Completions per prompt, of which the best is the demonstration."""
     min_score: float | None = None
-    """Prompts whose best completion scores less are passed over; left out: none is."""
+    """Prompts whose best completion scores less are skipped; left out: none is."""
 
     def __post_init__(self) -> None:
         check_rollouts(self)

@@ -27,7 +27,7 @@ class ORPO(Method):
     batch_size: int = 16
     """Pairs per optimizer step."""
     beta: float = 0.1
-    """Weight of the odds ratio beside the cross entropy of the chosen completions (the paper's lambda)."""
+    """Weight of the odds ratio relative to the cross entropy of the chosen completions (the paper's lambda)."""
 
     @property
     def needs(self) -> Needs:

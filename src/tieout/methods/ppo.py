@@ -1,4 +1,4 @@
-"""Proximal Policy Optimization: every token gets its own advantage, from a value that is learned beside the policy.
+"""Proximal Policy Optimization: every token gets its own advantage, from a value that is learned alongside the policy.
 
 Policy, reference, value and reward model are adapters of one base, so its memory is about that of one model.
 """
@@ -26,7 +26,7 @@ from .checks import at_least, check_choices, check_rollouts
 from .method import Method, Needs, Rollouts
 
 KL_FACTOR = "kl_factor"
-"""Under this name the learner remembers between steps by what the coefficient is multiplied, where it adapts."""
+"""Key in the learner's memory of the factor that an adaptive coefficient is multiplied by."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class PPO(Rollouts, Method):
     num_mini_batches: int = 2
     """Optimizer updates in each of those passes; prompts are dealt out at random."""
     target_kl: float = 0.1
-    """Nats a token: once an update finds the policy this far from the one that sampled, the step ends. 0: never."""
+    """Nats per token: once an update finds the policy this far from the one that sampled, the step ends. 0: never."""
     epsilon_low: float = 0.2
     """The probability ratio is clipped to at least 1 - epsilon_low."""
     epsilon_high: float = 0.2
@@ -57,13 +57,13 @@ class PPO(Rollouts, Method):
     value_clip: float = 0.2
     """How far a value counts as moved in one step; 0: no limit."""
     value_adapter: bool = False
-    """The value has an adapter of its own instead of the policy's: one more forward and backward a step."""
+    """The value has an adapter of its own instead of the policy's: one more forward and backward per step."""
     kl_coef: float = 0.05
     """Weight of KL(policy || reference), taken off each token's reward; 0 computes no reference."""
     kl_estimator: Literal["k1", "k2", "k3"] = "k1"
     """Of that KL; k1 and k3 have the right mean."""
     kl_target: float = 0.0
-    """Above 0: kl_coef adapts, so that the KL is this many nats a completion. 0: it stays."""
+    """Above 0: kl_coef adapts, so that the KL is this many nats per completion. 0: it stays constant."""
     kl_horizon: int = 10_000
     """Completions in which kl_coef adapts: it changes by at most a fifth of the share that a step is of them."""
     missing_eos_penalty: float = 0.0

@@ -1,4 +1,4 @@
-"""Reward model: one number a completion, higher for the one that people prefer."""
+"""Reward model: one number per completion, higher for the completion that humans prefer."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class RewardModel(Method):
         return [g.with_columns(margin=[m] * len(g.completions)) for g, m in zip(groups, margins, strict=True)]
 
     def counts(self, groups: Sequence[Group]) -> Mapping[str, float]:
-        """Groups that do not all tie: metrics are means over them."""
+        """Groups whose scores are not all equal: metrics are means over them."""
         return {"decided": sum(map(decided, groups))}
 
     def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Mean over the groups of the step, and within each over its pairs; a group that all ties weighs nothing."""
+        """Mean over the groups of the step, and within each over its pairs; a group without a decided pair weighs 0."""
         if outputs.scores is None:
             raise InputError("a reward model needs a score head: load the model with head='score'")
         better, worse, weights = batch.ranked()

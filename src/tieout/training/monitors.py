@@ -76,7 +76,7 @@ def scores(step: int, groups: Sequence[Group], metrics: MutableMapping[str, floa
 def lengths(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
     """Add the mean length of completions in tokens, and the share that was cut off.
 
-    With `sampling_entropy`, nats a token when it was drawn, if the sampler tells.
+    With `sampling_entropy`, nats per token when it was sampled, if the sampler reports it.
     """
     completions = [c for g in groups for c in g.completions]
     metrics["length"] = fmean(len(c.tokens) for c in completions)

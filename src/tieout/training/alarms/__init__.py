@@ -1,6 +1,6 @@
-"""Alarms: what is watched while training, and what is done when it goes wrong.
+"""Detectors for training failures, and the actions they trigger.
 
-A detector looks at a step and says why it is alarmed, or None; `alarm(detector, action)` makes it a monitor. Actions
+A detector examines a step and returns why it is alarmed, or None; `alarm(detector, action)` makes it a monitor. Actions
 warn, lower the learning rate, raise the KL coefficient, stop, or return to the last good checkpoint:
 
     monitors = [*DEFAULT, texts, alarm(gold_against_proxy(gold), roll_back()), alarm(entropy_collapse(), warn())]

@@ -1,4 +1,4 @@
-"""What is done when a detector is alarmed: warn, turn a dial, stop, or go back to a good checkpoint."""
+"""Actions of an alarm: warn, adjust the method, stop, or return to a good checkpoint."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...types import Group
 from ..monitors import Memory, Monitor, memory_of, remembers
 
 Detector = Callable[[int, Sequence[Group], Mapping[str, float]], str | None]
-"""(step, groups, metrics) -> why it is alarmed, or None. What it keeps of earlier steps it `remembers`."""
+"""(step, groups, metrics) -> why it is alarmed, or None. State of earlier steps is declared by `remembers`."""
 
 Action = Callable[[int, str], None]
 """Called with the step and the reason."""
@@ -20,7 +20,7 @@ Action = Callable[[int, str], None]
 
 @dataclass
 class Adjustments:
-    """What alarms may turn while a run goes on; `train` reads it before every step and saves it with the weights."""
+    """Factors that alarms may change; `train` applies them before every step and saves them with the weights."""
 
     rate: float = 1.0
     """The learning rate is multiplied by it."""
@@ -56,7 +56,7 @@ def alarm(detector: Detector, action: Action, log: list[tuple[int, str]] | None 
 
 
 def warn() -> Action:
-    """Say so, and go on."""
+    """Warn, and continue."""
     return lambda step, reason: warnings.warn(f"step {step}: {reason}", stacklevel=2)
 
 

@@ -1,4 +1,4 @@
-"""What is watched: levels and changes of metrics, KL a completion, groups without signal, impossible rows."""
+"""Detectors: levels and changes of metrics, KL per completion, groups without signal, impossible rows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _in_a_row(name: str, bad: Callable[[float], bool], what: str, patience: int)
 
 
 def _lasts(memory: Memory, bad: bool, patience: int) -> bool:
-    """Whether it has now been bad `patience` times in a row; then they are counted anew."""
+    """Whether it has now been bad `patience` times in a row; then the count starts again."""
     memory["row"] = memory["row"] + 1 if bad else 0
     if memory["row"] < patience:
         return False
@@ -99,7 +99,7 @@ def no_signal(limit: float = 0.9, patience: int = 5) -> Detector:
 
 
 def kl_per_sequence(limit: float = 15.0, patience: int = 2) -> Detector:
-    """KL(policy || reference) of a whole completion in nats: `kl` a token (k3) times mean length. 10 to 20 is where
+    """KL(policy || reference) of a whole completion in nats: `kl` per token (k3) times mean length. 10 to 20 is where
     reward models are usually being hacked (https://arxiv.org/abs/2210.10760)."""
     memory: Memory = {"row": 0}
 
@@ -111,7 +111,7 @@ def kl_per_sequence(limit: float = 15.0, patience: int = 2) -> Detector:
         if not _lasts(memory, not value <= limit, patience):
             return None
         return (
-            f"the policy is {value:.1f} nats a completion from its reference (limit {limit:g}; k3 estimate)"
+            f"the policy is {value:.1f} nats per completion from its reference (limit {limit:g}; k3 estimate)"
         )
 
     return detect
