@@ -23,7 +23,7 @@ class ForkServer:
     def __init__(self) -> None:
         self.line, other = socket.socketpair()
         with other:
-            command = [sys.executable, "-m", f"{__package__}.worker", str(other.fileno())]
+            command = [sys.executable, "-m", f"{__package__}.fork_server_main", str(other.fileno())]
             self.process = subprocess.Popen(
                 command, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
             )

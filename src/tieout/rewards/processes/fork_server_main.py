@@ -1,11 +1,11 @@
 """A fork server that preloads rewards and forks workers on request: the other side of `workers`.
 
-    python -m tieout.rewards.processes.worker FD        # FD: a socket to the process that wants rewards called
+    python -m tieout.rewards.processes.fork_server_main FD    # FD: a socket to the process that wants rewards called
 
 Lines of JSON both ways. To the fork server: {"path": [...]}; {"load": reference}; {"fork": true} with a socket for the
-worker; {"kill": pid}. To a worker: {"reward", "completions", "prompts", "row"} and
-"completion_ids" if the reward asks for tokens. It imports no torch, so that forking is
-safe and takes a millisecond: a worker that hangs is killed and replaced at once.
+worker; {"kill": pid}. To a worker: {"reward", "completions", "prompts", "row"}, and "completion_ids" if the reward asks
+for tokens. It imports no torch, so that forking is safe and takes a millisecond: a worker that hangs is killed and
+replaced at once.
 """
 
 from __future__ import annotations
