@@ -6,7 +6,8 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,7 @@ NOT_ITS_FILES = {"samplers", "embedded"}  # for these, the folder itself only
 FORBIDDEN = {"utils", "helpers", "common", "base", "core", "manager", "misc"}
 FORBIDDEN_PARTS = {"utils", "util", "helpers", "helper", "misc"}
 MAX_LINES, MANY_LINES, SHARE_OF_LONG_FILES = 400, 200, 0.2
+MAX_ROOT_MODULES = 9
 
 
 def modules() -> dict[str, Path]:
@@ -143,18 +145,75 @@ def test_an_upward_import_in_whatever_form_is_found(code: str) -> None:
     assert upward("rows.checks", ast.parse("from ..types import Row\nfrom .locations import Rows")) == []
 
 
+def graph_of(trees: Mapping[str, ast.Module]) -> dict[str, set[str]]:
+    """Module -> the modules that it imports: at its top, inside functions, and for types only."""
+    return {
+        name: {target for _, target in imports(name, tree)} & set(trees) - {name}
+        for name, tree in trees.items()
+    }
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """Names that lead from one back to itself; none if there is no way back anywhere."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        found: list[str] = error.args[1]
+        return found
+    return []
+
+
 def test_no_module_imports_itself_through_others() -> None:
-    """Imports at module level (those that run on import) form no circle."""
-    graph: dict[str, set[str]] = {}
+    """All imports count: one inside a function or under TYPE_CHECKING ties two modules as much as any other."""
+    trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
+    assert not circle(graph_of(trees))
+
+
+def test_no_folder_at_the_root_imports_itself_through_others() -> None:
+    """Layers order most of them; those that share a layer must be in an order too."""
+    folders: dict[str, set[str]] = {}
+    for name, targets in graph_of({n: ast.parse(p.read_text("utf-8")) for n, p in MODULES.items()}).items():
+        own = name.split(".")[0]
+        folders.setdefault(own, set()).update({t.split(".")[0] for t in targets} - {own})
+    assert not circle(folders)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from .checks import check_rows",
+        "from . import checks",
+        "def f():\n    from tieout.rows.checks import check_rows",
+        "if TYPE_CHECKING:\n    from ..rows import checks",
+        "class A:\n    def f(self):\n        import tieout.rows.checks",
+    ],
+)
+def test_a_circle_in_whatever_form_is_found(code: str) -> None:
+    trees = {
+        "rows.values": ast.parse(code),
+        "rows.checks": ast.parse("from .locations import Rows"),
+        "rows.locations": ast.parse("def f():\n    from .values import Problem"),
+    }
+    assert set(circle(graph_of(trees))) == set(trees)
+    assert circle(graph_of({**trees, "rows.locations": ast.parse("")})) == []
+
+
+def test_no_import_is_dressed_as_a_string() -> None:
+    """`"tieout.module:attribute"` in a table is an import too: it may not point up."""
+    bad = []
     for name, path in MODULES.items():
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        tree.body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-        graph[name] = {target for _, target in imports(name, tree)} & set(MODULES) - {name}
-    # Repeatedly take away what imports nothing that is left; what remains is in, or leads to, a circle.
-    while ready := [name for name, targets in graph.items() if not targets & set(graph)]:
-        for name in ready:
-            del graph[name]
-    assert not graph, f"circular imports among {sorted(graph)}"
+        own = LAYER.get(name.split(".")[0])
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+            found = re.fullmatch(r"tieout\.([a-z]\w*)[\w.]*(?::\w+)?", text)
+            if found and own is not None and LAYER.get(found[1], len(LAYERS)) > own:
+                bad.append(f"{name}:{node.lineno} names {text}")
+    assert not bad, "\n".join(bad)
+
+
+def test_few_modules_stand_at_the_root() -> None:
+    root = sorted(path.name for path in PACKAGE.glob("*.py"))
+    assert len(root) <= MAX_ROOT_MODULES, root
 
 
 def without_torch() -> list[str]:

@@ -1,6 +1,7 @@
 """Adding a task or a reward takes one file: the command line, recipes and Python all know it by FILE.py:attribute.
 
-The same for methods is in cli/test_train_methods.py.
+How a reward is proved, attacked and called in other processes is in rewards/test_one_file.py; methods are in
+cli/test_train_methods.py.
 """
 
 from __future__ import annotations
@@ -144,10 +145,3 @@ def test_a_reward_of_a_file_on_the_command_line(
     run(*command, "--reward", "my_reward.py:vowels", "--model", model)
     if command[0] == "train":
         assert any(step["score"] > 0 for step in steps("trained", "grpo"))
-
-
-def test_a_reward_of_a_file_is_proved_and_attacked_on_the_command_line(run: Callable[..., str]) -> None:
-    with pytest.raises(SystemExit):  # it pays for vowels, not for the answer
-        run("reward", "check", "my_reward.py:vowels", "--data", "rows.jsonl")
-    with pytest.raises(SystemExit):
-        run("attack", "my_reward.py:vowels", "--data", "rows.jsonl", "--seconds", 2)
