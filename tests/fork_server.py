@@ -1,9 +1,10 @@
 """A program that imports everything once and then forks: each child is a process of its own, as a user would start.
 
 Reads jobs as JSON lines, answers each with a JSON line. A job: `argv` of the command line, `log` (a file for what it
-prints), and what befalls it: `die_at` (SIGKILL at its nth event), `signal_in` [name, number, signal] (at the nth event
-of this name), `seconds` (SIGKILL after so long), `file_limit` (bytes: a larger file cannot be written). The answer:
-`status` (negative: the signal it died of), `events` (how many it lived to see).
+prints), and what befalls it: `die_at` (SIGKILL at its nth event), `die_in` [stage, number] (SIGKILL at the nth event of
+a recipe's stage), `signal_in` [name, number, signal] (at the nth event of this name), `seconds` (SIGKILL after so
+long), `file_limit` (bytes: a larger file cannot be written). The answer: `status` (negative: the signal it died of),
+`events` (how many it lived to see). A job may name a file as `tally`: it gets the number of events in each stage.
 
 Events are what a crash may fall between: every change of the file system, every update, every rollout.
 """
@@ -29,14 +30,20 @@ EVENTS = ("fsync", "replace", "rename", "mkdir", "unlink", "rmdir", "chmod", "op
 def watch(job: dict[str, Any], counter: int) -> None:
     """Count events into a file descriptor, and die or be signalled at the one that the job names."""
     import tieout.learner.checkpoint
+    import tieout.pipelines.execute
     import tieout.pipelines.stages.evaluate
     from tieout.learner import Learner
     from tieout.samplers.local.sampler import LocalSampler
 
     seen: Counter[str] = Counter()
+    in_stage: Counter[str] = Counter()
+    current = ""
 
     def event(name: str) -> None:
         seen[name] += 1
+        in_stage[current] += 1
+        if [current, in_stage[current]] == job.get("die_in"):
+            os.kill(os.getpid(), signal.SIGKILL)
         os.pwrite(counter, struct.pack("q", seen.total()), 0)
         if seen.total() == job.get("die_at"):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -52,6 +59,17 @@ def watch(job: dict[str, Any], counter: int) -> None:
 
         setattr(owner, name, function)
 
+    work = tieout.pipelines.execute.work
+
+    def noted(run: Any, stage: Any) -> Any:
+        nonlocal current
+        current = stage.name
+        result = work(run, stage)
+        if "tally" in job:
+            Path(job["tally"]).write_text(json.dumps(in_stage))
+        return result
+
+    setattr(tieout.pipelines.execute, "work", noted)  # noqa: B010
     for name in EVENTS:
         count(os, name)
     for owner, name in (
@@ -60,7 +78,7 @@ def watch(job: dict[str, Any], counter: int) -> None:
         (Learner, "update"),
         (LocalSampler, "sample"),
         (tieout.learner.checkpoint, "save_file"),
-        (tieout.pipelines.stages.evaluate, "evaluate"),
+        (tieout.pipelines.stages.evaluate, "evaluate_model"),
     ):
         count(owner, name)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tieout.pipelines.align import align
-from tieout.pipelines.recipe import read_recipe
+from tieout.pipelines.execute import execute
+from tieout.pipelines.reading import read_recipe
 from tieout.pipelines.run import Run
 from tieout.storage.runfolder import RunFolder
 
@@ -25,13 +25,16 @@ def test_the_recipe_runs_on_real_questions(
         },
         "max_train": 16,
         "max_new_tokens": 12,
-        "sft": {"batch_size": 8, "learning_rate": 0.01},
-        "preferences": {"sources": ["sampled", "flawed"], "num_completions": 2, "max_prompts": 8},
-        "evaluate": {"max_test": 12},
     }
-    recipe = read_recipe(Path(__file__).parents[2] / "recipes" / "tatqa.yaml", changes)
+    settings = ["stages.check.attack.max_rows=0", "stages.sft.batch_size=8", "stages.sft.learning_rate=0.01"]
+    settings += [
+        "stages.pairs.num_completions=2",
+        "stages.pairs.max_prompts=8",
+        "stages.evaluate.max_test=12",
+    ]
+    recipe = read_recipe(Path(__file__).parents[2] / "recipes" / "tatqa.yaml", changes, settings)
     with RunFolder(tmp_path / "run") as folder:
-        verdict = align(Run(recipe, folder, Console(quiet=True)))
+        verdict = execute(Run(recipe, folder, Console(quiet=True)))
     report = json.loads((tmp_path / "run" / "evidence" / "report.json").read_text())
     assert verdict == "hold"  # nobody graded, and there are no negative controls
     for model in ("base", "sft", "dpo"):

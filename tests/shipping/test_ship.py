@@ -549,12 +549,31 @@ def test_the_card_admits_what_was_not_measured(
 def test_a_card_is_made_from_the_recipe(evidences: dict[str, Path]) -> None:
     report = report_of(evidences["hold"])
     report["metadata"] = {
-        "recipe": {"task": "sums", "sft": {"epochs": 2.0}, "dpo": {"beta": 0.1}, "adapter": {"rank": 4}},
+        "recipe": {
+            "task": "sums",
+            "stages": [
+                {"check": {"name": "check"}},
+                {"pairs": {"name": "pairs", "num_completions": 4}},
+                {
+                    "train": "sft",
+                    "name": "sft",
+                    "from": "base",
+                    "data": "pairs",
+                    "epochs": 2.0,
+                    "adapter": {"rank": 4},
+                },
+                {"train": "dpo", "name": "dpo", "from": "sft", "data": "pairs", "beta": 0.1},
+                {"evaluate": {"name": "evaluate"}},
+            ],
+        },
         "data": {"train": "abc"},
     }
     card = card_of(report, "Qwen/Qwen3-0.6B")
     assert card.title == "Qwen3-0.6B-sft"
-    assert card.training == ("sft: epochs 2.0", "what was trained: rank 4")  # dpo was not among the models
+    assert card.training == (  # dpo came after the candidate
+        "pairs: num_completions 4",
+        "sft: train sft, from base, data pairs, epochs 2.0, adapter (rank 4)",
+    )
     assert "sums" in card.task
     assert "abc" in card.data
     assert card_of(report_of(evidences["hold"]), "/x/mine").title == "mine-sft"

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from kill_runs import Server, ending, serving
 
 KILLS = int(os.environ.get("TIEOUT_KILLS", "3"))
 """How often each run is killed; set it higher for a longer search."""
@@ -29,39 +27,10 @@ def vowels(completions, prompts, **_):
 '''
 
 
-@dataclass
-class Server:
-    """Starts command lines in processes of their own, quickly."""
-
-    process: subprocess.Popen[str]
-
-    def run(self, argv: list[Any], log: Path, **fate: Any) -> dict[str, int]:
-        """`status` (negative: killed by that signal) and `events`."""
-        job = {"argv": [str(a) for a in argv], "log": str(log), **fate}
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(job) + "\n")
-        self.process.stdin.flush()
-        answer: dict[str, int] = json.loads(self.process.stdout.readline())
-        return answer
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    program = Path(__file__).parents[1] / "fork_server.py"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, str(program)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield Server(process)
-        assert process.stdin is not None
-        process.stdin.close()
+    with serving() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -102,19 +71,6 @@ def command(
         return [*argv, *more]
 
     return make
-
-
-def ending(out: Path, stage: str) -> dict[str, Any]:
-    """What a stage ended with: the adapter's bytes, and its logs without times."""
-    folder = out / stage
-    result: dict[str, Any] = {
-        path.name: path.read_bytes() for path in sorted((folder / "adapter").glob("*.safetensors"))
-    }
-    for name in ("metrics.jsonl", "groups.jsonl"):
-        if (folder / name).exists():
-            rows = [json.loads(line) for line in (folder / name).read_text().split("\n")[:-1]]
-            result[name] = [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in rows]
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -314,56 +270,3 @@ def test_killed_between_evaluations_a_run_exports_the_best_of_the_unbroken_one(
     done = [json.loads((tmp_path / out / "dpo" / "done.json").read_text()) for out in ("whole", "broken")]
     assert done[0]["best"] == done[1]["best"]
     assert done[0]["best"]["step"] in (2, 4, 6)
-
-
-# ---------------------------------------------------------------- pipelines
-
-
-def test_a_pipeline_killed_in_training_and_in_evaluation_ends_as_if_unbroken(
-    server: Server, tmp_path: Path, tiny_model: Callable[[str], Path]
-) -> None:
-    words = ["audit", "ledger", "asset", "equity", "cash", "debt", "bond", "share"]
-    rows = {
-        "train": [{"prompt": f"say {w}", "completion": w, "answer": w} for w in words],
-        "test": [{"prompt": f"write {w}", "answer": w} for w in words[:4]],
-    }
-    for name, content in rows.items():
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
-    (tmp_path / "my_reward.py").write_text(REWARD)
-    recipe = tmp_path / "reason.yaml"
-    recipe.write_text(f"""
-pipeline: reason
-model: {tiny_model("llama")}
-data: {{train: {tmp_path}/train.jsonl, test: {tmp_path}/test.jsonl}}
-reward: {tmp_path}/my_reward.py:vowels
-max_new_tokens: 6
-attack: {{max_rows: 0}}
-save_steps: 1
-adapter: {{rank: 4}}
-sft: {{batch_size: 4, learning_rate: 0.01}}
-grpo: {{batch_size: 4, group_size: 4, learning_rate: 0.001, max_new_tokens: 6}}
-""")
-
-    def run(out: str, **fate: Any) -> dict[str, int]:
-        return server.run(["run", recipe, "--out", tmp_path / out], tmp_path / f"{out}.log", **fate)
-
-    answer = run("whole")
-    assert answer["status"] == 0, (tmp_path / "whole.log").read_text()[-3000:]
-    events = answer["events"]
-    died = [
-        run("broken", die_at=events // 6)["status"],  # in the first stage
-        run("broken", die_at=events // 3)["status"],  # later
-        # Three models, two at a time: when the third begins, one is done.
-        run("broken", signal_in=["evaluate", 3, signal.SIGTERM])["status"],
-    ]
-    assert died == [-signal.SIGKILL, -signal.SIGKILL, -signal.SIGTERM]
-    assert run("broken")["status"] == 0, (tmp_path / "broken.log").read_text()[-3000:]
-    assert re.search(r"(base|sft) done before \(\d+ cases\)", (tmp_path / "broken.log").read_text())
-    for stage in ("sft", "grpo"):
-        assert ending(tmp_path / "broken", stage) == ending(tmp_path / "whole", stage)
-    reports = [
-        json.loads((tmp_path / o / "evidence" / "report.json").read_text()) for o in ("whole", "broken")
-    ]
-    assert reports[0]["models"] == reports[1]["models"]
-    cases = [(tmp_path / o / "evidence" / "cases.jsonl").read_bytes() for o in ("whole", "broken")]
-    assert cases[0] == cases[1]

@@ -1,4 +1,4 @@
-"""tieout demo [align|reason] [--out DIR]"""
+"""tieout demo [align|reason|rlhf|feedback] [--out DIR]"""
 
 from __future__ import annotations
 
@@ -20,17 +20,22 @@ RECIPES = Path(__file__).parent.parent / "pipelines" / "recipes"
 class Options:
     """Train the embedded model on finance statements, and show what it gained. Minutes on two CPU cores."""
 
-    pipeline: Annotated[Literal["align", "reason"], tyro.conf.Positional] = "align"
-    """align: SFT, preferences, DPO. reason: SFT, GRPO."""
+    recipe: Annotated[Literal["align", "reason", "rlhf", "feedback"], tyro.conf.Positional] = "align"
+    """align: SFT, preferences, DPO. reason: SFT, GRPO. rlhf: SFT, reward model, PPO. feedback: SFT, KTO."""
     out: Path | None = None
-    """Run folder; left out: runs/demo, or runs/demo-reason."""
+    """Run folder; left out: runs/demo, or runs/demo-NAME."""
     seed: int = 0
     """Another seed gives another adapter, other samples and another order of the data."""
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """KEY=VALUE, in place of a value of the recipe; see `tieout run --help`."""
+    dry_run: bool = False
+    """Print the plan (stages, rows, steps, what is done already), and stop."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Parse, then run."""
     options = parse(Options, "demo", arguments)
     torch.set_num_threads(min(4, torch.get_num_threads()))  # matrices this narrow gain nothing from more
-    default = Path("runs") / ("demo" if options.pipeline == "align" else "demo-reason")
-    run_recipe(RECIPES / f"{options.pipeline}.yaml", options.out or default, {"seed": options.seed})
+    default = Path("runs") / ("demo" if options.recipe == "align" else f"demo-{options.recipe}")
+    recipe = RECIPES / f"{options.recipe}.yaml"
+    run_recipe(recipe, options.out or default, {"seed": options.seed}, options.set, options.dry_run)

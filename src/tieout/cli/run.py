@@ -1,4 +1,4 @@
-"""tieout run RECIPE.yaml [--out DIR]"""
+"""tieout run RECIPE.yaml [--out DIR] [--set KEY=VALUE] [--dry-run]"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .quiet import quiet
 
 @dataclass(frozen=True)
 class Options:
-    """Run a recipe. Repeating the command goes on where the run stopped; a finished stage is not redone."""
+    """Run a recipe. Repeating the command resumes the run where it stopped; a finished stage is not redone."""
 
     recipe: Annotated[Path, tyro.conf.Positional]
     """A YAML file; see recipes/ for some."""
@@ -26,20 +26,32 @@ class Options:
     """Instead of the recipe's seed."""
     model: str | None = None
     """Instead of the recipe's model."""
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """KEY=VALUE, in place of a value of the recipe: model=..., adapter.rank=8, stages.dpo.beta=0.3 (a stage by its name
+    or number). May be given several times."""
+    dry_run: bool = False
+    """Print the plan (stages, rows, steps, what is done already), and stop."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Parse, then run."""
     options = parse(Options, "run", arguments)
     overrides = {k: v for k, v in (("seed", options.seed), ("model", options.model)) if v is not None}
-    run_recipe(options.recipe, options.out or Path("runs") / options.recipe.stem, overrides)
+    out = options.out or Path("runs") / options.recipe.stem
+    run_recipe(options.recipe, out, overrides, options.set, options.dry_run)
 
 
-def run_recipe(recipe: Path, out: Path, overrides: Mapping[str, Any] | None = None) -> str:
-    """Run a recipe file in a folder; returns the verdict."""
-    from ..pipelines.align import align
-    from ..pipelines.reason import reason
-    from ..pipelines.recipe import read_recipe
+def run_recipe(
+    recipe: Path,
+    out: Path,
+    overrides: Mapping[str, Any] | None = None,
+    settings: Sequence[str] = (),
+    dry_run: bool = False,
+) -> str:
+    """Run a recipe file in a folder; returns the verdict, empty for one without a gate or for a dry run."""
+    from ..pipelines.execute import execute
+    from ..pipelines.plan import print_plan
+    from ..pipelines.reading import read_recipe
     from ..pipelines.run import Run
     from ..storage.machine import launched
     from ..storage.runfolder import RunFolder
@@ -48,8 +60,12 @@ def run_recipe(recipe: Path, out: Path, overrides: Mapping[str, Any] | None = No
     console = Console(quiet=launched()[0] > 0)
     if not console.is_terminal:
         console = Console(width=140, quiet=launched()[0] > 0)  # a log file: tables need not fold
-    resolved = read_recipe(recipe, overrides)
-    with RunFolder(out) as folder:
+    resolved = read_recipe(recipe, overrides, settings)
+    with RunFolder(out, writes=not dry_run) as folder:
         run = Run(resolved, folder, console)
-        console.print(f"[bold]{resolved.pipeline}[/]  {resolved.model}  {run.task.name}  ->  {out}")
-        return {"align": align, "reason": reason}[resolved.pipeline](run)
+        names = " → ".join(stage.name for stage in resolved.stages)
+        console.print(f"[bold]{names}[/]  {resolved.model}  {run.task.name}  {out}", highlight=False)
+        if dry_run:
+            print_plan(run, console)
+            return ""
+        return execute(run)

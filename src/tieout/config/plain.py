@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,9 @@ def changes(old: Any, new: Any, path: str = "") -> list[str]:
             below = f"{path}.{key}" if path else str(key)
             lines += changes(old.get(key, _ABSENT), new.get(key, _ABSENT), below)
         return lines
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs = enumerate(zip(old, new, strict=True))
-        if any(isinstance(item, Mapping) for item in old):
-            return [line for i, (was, now) in pairs for line in changes(was, now, f"{path}[{i}]")]
+    if isinstance(old, list) and isinstance(new, list) and any(isinstance(x, Mapping) for x in [*old, *new]):
+        pairs = enumerate(zip_longest(old, new, fillvalue=_ABSENT))
+        return [line for i, (a, b) in pairs for line in changes(a, b, f"{path}[{i}]")]
     if old == new and type(old) is type(new):
         return []
     return [f"{path}: {_short(old)} -> {_short(new)}"]

@@ -71,3 +71,17 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys and values, found {type(values).__name__}")
     return values
+
+
+def parse_value(text: str, where: str) -> Any:
+    """The value of one line of YAML, such as `0.3`, `[a, b]` or `{rank: 8}`. ConfigError: it is not valid YAML."""
+    loader = _Loader(text)
+    loader.name = where
+    try:
+        return loader.get_single_data()
+    except ConfigError:
+        raise
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(
+            f"{where}: {text!r} is not valid YAML; quote text that has special characters"
+        ) from error

@@ -129,6 +129,13 @@ def regate(folder: Path, grades: Path | None = None, policy: GatePolicy | None =
     return _write(folder, grades, settings)
 
 
+def note(folder: Path, key: str, value: Any) -> None:
+    """Put a value into the metadata of the report in `folder`; the figures and the verdict stay."""
+    report = read_json(folder / "report.json")
+    report["metadata"][key] = value
+    write_json(folder / "report.json", report)
+
+
 def verify(path: Path) -> list[str]:
     """Recompute a report from the files beside it: a line for each thing that differs; none: it ties out."""
     report = read_json(path)

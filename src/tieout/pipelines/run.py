@@ -1,73 +1,125 @@
-"""A run: a recipe, a folder, and the stages that pipelines are made of. Everything is checked before any long work."""
+"""A run: a recipe, a folder, the data and models that its stages share. Everything is checked before any long work."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from ..errors import InputError
-from ..learner.models.loading import context_of, load_chat
-from ..methods import Method
+from ..learner import Model
+from ..learner.models.bases import Bases
+from ..learner.models.loading import context_of, load_chat, resolve
 from ..rewards.processes.workers import Workers
 from ..rewards.scoring.runner import check_reward
 from ..rows import data_hash
+from ..storage.identity import folder_digest, known_model
 from ..storage.runfolder import RunFolder
 from ..tasks import Task, load_task
-from ..tasks.files import controls_task, files_task
-from ..training.build import under_deadline
-from ..training.fit import fit
-from ..training.spec import Placement, TrainSpec
+from ..tasks.files import controls_task, files_task, given_splits
+from ..training.build import open_model, under_deadline
 from ..types import Row
+from .kinds import Check, Pairs, Train
+from .links import BASE, FILES, start_name
 from .recipe import Recipe
+from .training_rows import check_training, with_rows
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A model of the run: a base, and the adapter (or, after full fine-tuning, the whole model) trained on it."""
+
+    base: str
+    trained: Path | None
+    four_bits: bool = False
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Plain values that change with its numbers, and not with where it lies."""
+        digest = None if self.trained is None else folder_digest(self.trained)
+        return {"base": known_model(self.base), "trained": digest, "four_bits": self.four_bits}
 
 
 class Run:
     """One run of one recipe in one folder."""
 
     def __init__(self, recipe: Recipe, folder: RunFolder, console: Console) -> None:
-        """Read and check all data, then write run.json. Raises ValueError for whatever is wrong."""
+        """Read and check all data, then write run.json, or compare with the one that is there.
+
+        InputError: whatever would otherwise fail in the middle of the run.
+        """
         self.recipe, self.folder, self.console = recipe, folder, console
+        self.bases = Bases()
         self.task = self._task()
         self.controls = self._controls()
-        self.pairs = list(self.task.rows("pairs")) if recipe.data.pairs else []
-        self._check()
-        names = ["train", "test", "ood"]
-        self.hashes = {name: data_hash(self.task.rows(name)) for name in names}
-        self.hashes["pairs"] = data_hash(self.pairs)
+        rows = self._check()
+        self.hashes = {name: data_hash(self.task.rows(name)) for name in ("train", "test", "ood")}
+        self.hashes["pairs"] = data_hash(self.task.rows("pairs"))
         self.hashes["controls"] = data_hash(self.controls.rows("test")) if self.controls else ""
-        folder.record(recipe, self.hashes)
+        self.hashes |= {f"stages.{name}": data_hash(own) for name, own in rows.items()}
+        folder.record(recipe.identity(), self.hashes, recipe.placement)
 
-    def train(self, name: str, method: Method, start: Path | None, rows: Sequence[Row] | None = None) -> Path:
-        """Train one method in a stage of its own; `rows` replace the task's training rows."""
-        recipe = self.recipe
-        task = self.task if rows is None else with_train_rows(self.task, rows)
-        digest = self.hashes["train"] if rows is None else data_hash(rows)
-        what = TrainSpec(
-            method,
-            recipe.model,
-            start,
-            recipe.adapter,
-            recipe.learner,
-            recipe.schedule,
-            recipe.seed,
-            recipe.guards,
-            placement=Placement(
-                recipe.device, recipe.vllm, recipe.reward_workers, recipe.reward_seconds, recipe.save_steps
-            ),
+    # ---------------------------------------------------------------- models
+
+    def adapter(self, name: str) -> Path:
+        """The folder of what the train stage of this name trained."""
+        return self.folder.path / name / "adapter"
+
+    def policy(self, name: str) -> Policy:
+        """The model of this name: `base`, a train stage, or `NAME-start` for the folder that one starts from."""
+        if name == BASE:
+            own = resolve(self.recipe.model)
+            return Policy(own[0], own[2], self._base_in_four_bits())
+        outside = name.endswith("-start")
+        stage = self.recipe.trained(name.removesuffix("-start"))
+        four_bits = stage.options.adapter.method == "qlora"
+        if outside:
+            return Policy(resolve(self.recipe.model)[0], Path(stage.options.start), four_bits)
+        # An adapter may lie on a model that an earlier stage trained as a whole.
+        base, start = resolve(self.recipe.model)[0], stage
+        while start.options.adapter.method != "full" and start.options.start in self._trained_names:
+            start = self.recipe.trained(start.options.start)
+            if start.options.adapter.method == "full":
+                base = str(self.adapter(start.name))
+        return Policy(base, self.adapter(name), four_bits)
+
+    def start_of(self, stage: Train) -> Policy:
+        """What a train stage starts from."""
+        return self.policy(start_name(stage, self.recipe))
+
+    def open(self, policy: Policy) -> Model:
+        """Load a policy to sample from, on the base that is loaded already where it is the same."""
+        return open_model(
+            policy.base,
+            policy.trained,
+            device=self.recipe.placement.device,
+            four_bits=policy.four_bits,
+            bases=self.bases,
         )
-        return fit(self.folder, name, what, task, self.console, digest)
+
+    @property
+    def _trained_names(self) -> set[str]:
+        return {stage.name for stage in self.recipe.stages if isinstance(stage, Train)}
+
+    def _base_in_four_bits(self) -> bool:
+        """The base is evaluated as it was trained on: by the first stage that trains a policy on it."""
+        trained = [s for s in self.recipe.stages if isinstance(s, Train) and not s.scores_only]
+        return bool(trained) and trained[0].options.adapter.method == "qlora"
+
+    # ---------------------------------------------------------------- rewards
 
     @cached_property
     def workers(self) -> Workers | None:
         """Where the rewards of samples and evaluations run, under a deadline."""
         controls = [self.controls.reward] if self.controls else []
         rewards = [self.task.reward, *self.task.metrics.values(), *controls]
-        count, seconds = self.recipe.reward_workers, self.recipe.reward_seconds
-        return under_deadline([r for r in rewards if r is not None], count, seconds, self.console)
+        place = self.recipe.placement
+        found = [reward for reward in rewards if reward is not None]
+        return under_deadline(found, place.reward_workers, place.reward_seconds, self.console)
 
     def with_gold(self, row: Row) -> Row | None:
         """The row with gold as its completion: the data's own, else the task's, else the answer; None: it has none."""
@@ -77,6 +129,8 @@ class Run:
             return {**row, "completion": self.task.gold(row)}
         return None if row.get("answer") is None else {**row, "completion": str(row["answer"])}
 
+    # ---------------------------------------------------------------- data, and its checks
+
     def _task(self) -> Task:
         recipe = self.recipe
         if recipe.task:
@@ -85,29 +139,21 @@ class Run:
                     f"task {recipe.task!r} brings its own rows: leave out data.train and data.test"
                 )
             task = load_task(recipe.task, recipe.task_options)
-            if recipe.data.pairs:
-                pairs = files_task(recipe.data, recipe.reward).rows("pairs")
-                task = _with_pairs(task, pairs)
+            task = with_rows(task, {"pairs": [], "labels": [], **given_splits(recipe.data)})
         else:
             task = files_task(recipe.data, recipe.reward, recipe.max_new_tokens or 256)
         task = replace(task, max_new_tokens=recipe.max_new_tokens or task.max_new_tokens)
         train = list(task.rows("train"))
-        return with_train_rows(task, train[: recipe.max_train] if recipe.max_train else train)
+        return with_rows(task, {"train": train[: recipe.max_train] if recipe.max_train else train})
 
     def _controls(self) -> Task | None:
         if self.recipe.data.controls:
             return controls_task(self.recipe.data.controls)
         return load_task(self.recipe.controls) if self.recipe.controls else None
 
-    def _check(self) -> None:
-        """What would otherwise fail after an hour."""
+    def _check(self) -> dict[str, Sequence[Row]]:
+        """Refuse what would otherwise fail after an hour. Returns the rows of stages that name a file of their own."""
         recipe, task = self.recipe, self.task
-        if recipe.adapter.method == "qlora":
-            raise InputError(
-                "adapter.method is 'qlora': pipelines evaluate, merge and ship over the base in full precision, which "
-                "is another model than the one trained over 4 bits. Use 'lora' here, or `tieout train` with "
-                "--adapter.method qlora"
-            )
         if not task.rows("train"):
             raise InputError(f"task {task.name!r} has no training rows")
         if not task.rows("test"):
@@ -116,18 +162,32 @@ class Run:
             raise InputError(f"task {task.name!r} has neither a reward nor an environment to evaluate with")
         if task.reward is not None:
             check_reward(task.reward, list(task.rows("train")[0]))
-        elif recipe.pipeline == "align" or recipe.calibration.data:
-            what = "pairs are" if recipe.pipeline == "align" else "calibration is"
-            raise InputError(f"task {task.name!r} has an environment and no reward, which {what} made with")
-        if recipe.pipeline == "align":
-            sources = recipe.preferences.sources
-            if not sources:
-                raise InputError("preferences.sources is empty; give sampled, flawed or file")
-            if "file" in sources and not self.pairs:
-                raise InputError("preferences.sources names 'file': give the pairs as data.pairs")
-            if "flawed" in sources and (task.corrupt is None or task.gold is None):
+        longest, given = task.max_new_tokens, dict[str, Sequence[Row]]()
+        for stage in recipe.stages:
+            if isinstance(stage, Train):
+                longest = max(longest, stage.method.needs.max_new_tokens)
+                rows = check_training(task, stage)
+                if rows is not None and stage.options.data not in FILES:
+                    given[stage.name] = rows
+            elif task.reward is None:
+                self._needs_reward(stage)
+            if (
+                isinstance(stage, Pairs)
+                and "flawed" in stage.sources
+                and (task.corrupt is None or task.gold is None)
+            ):
                 raise InputError(f"task {task.name!r} makes no flawed completions; use 'sampled' or 'file'")
-        check_model(recipe.model, {s: task.rows(s) for s in ("train", "test")}, task.max_new_tokens)
+        splits = {split: task.rows(split) for split in ("train", "test")}
+        check_model(recipe.model, {**splits, **given}, longest)
+        return given
+
+    def _needs_reward(self, stage: Any) -> None:
+        sampled = isinstance(stage, Pairs) and set(stage.sources) != {"file"}
+        if sampled or (isinstance(stage, Check) and stage.calibration.data):
+            what = "pairs are" if sampled else "calibration is"
+            raise InputError(
+                f"task {self.task.name!r} has an environment and no reward, which {what} made with"
+            )
 
 
 def check_model(name: str, splits: Mapping[str, Sequence[Row]], max_new_tokens: int) -> None:
@@ -141,12 +201,3 @@ def check_model(name: str, splits: Mapping[str, Sequence[Row]], max_new_tokens: 
     for split, rows in splits.items():
         chat.check(rows)
         chat.check_lengths(rows, context, max_new_tokens, split)
-
-
-def with_train_rows(task: Task, rows: Sequence[Row]) -> Task:
-    """The same task with other training rows."""
-    return replace(task, rows=lambda split: rows if split == "train" else task.rows(split))
-
-
-def _with_pairs(task: Task, pairs: Sequence[Row]) -> Task:
-    return replace(task, rows=lambda split: pairs if split == "pairs" else task.rows(split))

@@ -1,4 +1,4 @@
-"""What a person sees of a run that was evaluated: the page, the table, the verdict, the next command."""
+"""Views of a run: its stages, the report page, the table of models, the verdict, the next command."""
 
 from __future__ import annotations
 
@@ -32,10 +32,15 @@ def refresh(folder: Path) -> None:
         report,
         read_cases(evidence / "cases.jsonl"),
         curves,
-        title=f"{report['metadata']['recipe']['pipeline']}: {folder.name}",
+        title=f"{' → '.join(trained(report['metadata']['recipe']))}: {folder.name}",
         next_command=next_command(folder, report),
         notes=alarms_of(folder),
     )
+
+
+def trained(recipe: Mapping[str, Any]) -> list[str]:
+    """Names of the train stages of a recipe, as run.json and reports have it."""
+    return [stage["name"] for stage in recipe["stages"] if "train" in stage]
 
 
 def alarms_of(folder: Path, most: int = 10) -> list[str]:
@@ -117,8 +122,11 @@ def ship_run(folder: Path, override: str | None, console: Console) -> bool:
 
 
 def stages(folder: Path, console: Console) -> None:
-    """Print which stages are done, and how far the others are."""
-    for path in sorted(p for p in folder.iterdir() if p.is_dir()):
+    """Print which stages are done, and how far the others are, in the order of the recipe."""
+    recipe = read_json(folder / "run.json")["identity"]
+    names = [stage.get("name") or next(iter(stage.values()))["name"] for stage in recipe.get("stages", ())]
+    others = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name not in names)
+    for path in (folder / name for name in [*names, *others]):
         metrics = path / "metrics.jsonl"
         if (path / "done.json").exists():
             console.print(f"  {path.name:<16} done", highlight=False)

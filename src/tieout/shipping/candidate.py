@@ -1,10 +1,11 @@
-"""Ship: the adapter, the merged model and a card, loaded again from disk and held against what the policy did.
+"""Ship: the adapter, the merged model and a card, loaded again from disk and compared with what the policy did.
 
 A run folder has at most one `candidate/` (built and checked) and one `shipped/` (a candidate that the gate let
 pass, or that a person let pass in spite of it). Both appear by a rename, whole and with a manifest, or not at all:
 
     adapter/        PEFT's format; names its base so that it is found elsewhere. Not there after full fine-tuning
-    merged/         the whole model with the adapter folded in: weights, tokenizer, chat template, generation config
+    merged/         the whole model with the adapter folded in: weights, tokenizer, chat template, generation config;
+                    for an adapter trained over 4 bits only if asked, with its difference from the policy on the card
     README.md       the card
     card.json       what the card was made from, and what the check found
     manifest.json   name -> SHA-256 of every other file
@@ -15,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,11 +30,12 @@ from ..config.fields import from_plain, to_plain
 from ..errors import TieoutError
 from ..evidence.report import verify as verify_report
 from ..learner import load
+from ..learner.models.bases import Bases
 from ..learner.models.names import portable
 from ..storage.atomic import MANIFEST, appearing, sha256, write_json
 from ..storage.jsonl import read_json
 from .card import Card, card_of, render
-from .reload_check import TOLERANCES, Behaviour, BehaviourError, compare
+from .reload_check import TOLERANCES, Behaviour, BehaviourError, Difference, compare, difference
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 MERGED_FILES = ("config.json", "generation_config.json", "tokenizer_config.json")
@@ -57,6 +59,8 @@ class Check:
     """`adapter`, `merged` -> largest difference of a log-probability, in nats."""
     near_ties: int
     """Greedy outputs that went another way where the policy's two best tokens were within twice the tolerance."""
+    unmatched: Difference | None = None
+    """Of a merged model in full precision from the policy over 4 bits: measured, and held to no tolerance."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,12 @@ def prepare(
     report: Mapping[str, Any],
     card: Card | None = None,
     device: str | None = None,
+    four_bits: bool = False,
+    merged: bool | None = None,
+    bases: Bases | None = None,
+    measure: Callable[[Path], Mapping[str, Any]] | None = None,
 ) -> Candidate:
-    """Build the candidate, load it again, and hold it against the policy. The folder appears only if all agrees.
+    """Build the candidate, load it again, and compare it with the policy. The folder appears only if all agrees.
 
     Args:
         adapter: what training saved: a PEFT adapter, or the whole model after full fine-tuning.
@@ -90,15 +98,23 @@ def prepare(
         report: the evidence report.
         card: the words of the model card; made from the report's metadata if None.
         device: to load on; cuda if there is one, else cpu, if None.
+        four_bits: the adapter was trained over a base in 4 bits.
+        merged: write the merged model too; if None, unless `four_bits`.
+        bases: holds the base that merging may use up; the check loads its own.
+        measure: what else to record of a merged model that need not agree with the policy, from its folder.
 
     Raises:
         ShippingError: part, prompt, token and difference. Nothing is left behind.
     """
     shutil.rmtree(folder, ignore_errors=True)  # never ship an older candidate by mistake
     with appearing(folder) as aside:
-        _build(adapter, base, aside, policy, device)
-        found = check(aside, policy, device)
+        whole = not four_bits if merged is None else merged
+        _build(adapter, base, aside, policy, device, whole, bases)
+        if bases is not None:
+            bases.clear()  # merged into, or in the way of the fresh ones
+        found = check(aside, policy, device, four_bits)
         parts = parts_of(aside)
+        more = dict(measure(aside / "merged")) if measure and found.unmatched else {}
         facts = {
             "base": portable(base),
             "hub_id": _hub_id(base),
@@ -106,6 +122,8 @@ def prepare(
             "parts": parts,
             "megabytes": {part: _megabytes(aside / part) for part in parts},
             "check": to_plain(found),
+            "four_bits": four_bits,
+            "merged_difference": {**to_plain(found.unmatched), **more} if found.unmatched else None,
         }
         words = card or card_of(report, portable(base))
         write_json(aside / "card.json", {"card": words, "facts": facts})
@@ -113,8 +131,16 @@ def prepare(
     return Candidate(folder, found)
 
 
-def _build(adapter: Path, base: str, folder: Path, policy: Behaviour, device: str | None) -> None:
-    """Write adapter/ and merged/."""
+def _build(
+    adapter: Path,
+    base: str,
+    folder: Path,
+    policy: Behaviour,
+    device: str | None,
+    merged: bool,
+    bases: Bases | None,
+) -> None:
+    """Write adapter/, and merged/ if asked; after full fine-tuning there is only that."""
     dtype = getattr(torch, policy.dtype)
     if (adapter / "adapter_config.json").exists():
         (folder / "adapter").mkdir()
@@ -128,7 +154,9 @@ def _build(adapter: Path, base: str, folder: Path, policy: Behaviour, device: st
             if isinstance(config.get(key), list):
                 config[key] = sorted(config[key])
         (folder / "adapter" / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
-        model = load(base, start=adapter, dtype=dtype, device=device)
+        if not merged:
+            return
+        model = load(base, start=adapter, dtype=dtype, device=device, bases=bases)
         try:
             network = model.network.merge_and_unload(safe_merge=True)
         except ValueError as error:  # NaN or inf in the merged weights
@@ -155,8 +183,30 @@ def _megabytes(folder: Path) -> float:
 # ---------------------------------------------------------------- the check
 
 
-def check(folder: Path, policy: Behaviour, device: str | None = None) -> Check:
-    """Load each part of a candidate from disk and hold it against the policy. ShippingError: what differs."""
+def check(folder: Path, policy: Behaviour, device: str | None = None, four_bits: bool = False) -> Check:
+    """Load each part of a candidate from disk and compare it with the policy. ShippingError: what differs.
+
+    A merged model next to an adapter over 4 bits is another model: it is measured, and not refused.
+    """
+    parts, unmatched = parts_of(folder), None
+    worst, near_ties = {}, 0
+    if "merged" in parts:
+        _check_merged_files(folder, policy)
+    for part in parts:
+        try:
+            if four_bits and part == "merged":
+                unmatched = difference(folder / part, policy, device=device)
+                continue
+            worst[part], ties = compare(folder / part, policy, device=device, four_bits=four_bits)
+        except BehaviourError as error:
+            raise ShippingError(str(error)) from error
+        near_ties += ties
+    tokens = sum(len(example.tokens) for example in policy.examples)
+    tolerance = TOLERANCES[policy.dtype][0]
+    return Check(policy.dtype, tolerance, len(policy.examples), tokens, worst, near_ties, unmatched)
+
+
+def _check_merged_files(folder: Path, policy: Behaviour) -> None:
     for name in MERGED_FILES:
         if not (folder / "merged" / name).exists():
             raise ShippingError(f"merged/{name} is missing")
@@ -165,20 +215,12 @@ def check(folder: Path, policy: Behaviour, device: str | None = None) -> Check:
         raise ShippingError(
             f"merged/generation_config.json: eos_token_id is {stops}; the policy stops at {policy.stop_tokens}"
         )
-    worst, near_ties = {}, 0
-    for part in parts_of(folder):
-        try:
-            worst[part], ties = compare(folder / part, policy, device=device)
-        except BehaviourError as error:
-            raise ShippingError(str(error)) from error
-        near_ties += ties
-    tokens = sum(len(example.tokens) for example in policy.examples)
-    return Check(policy.dtype, TOLERANCES[policy.dtype][0], len(policy.examples), tokens, worst, near_ties)
 
 
 def parts_of(folder: Path) -> list[str]:
-    """`adapter` (but for full fine-tuning) and `merged`."""
-    return [part for part in ("adapter", "merged") if part == "merged" or (folder / part).exists()]
+    """`adapter` (not after full fine-tuning) and `merged` (unless left out): those that are there."""
+    found = [part for part in ("adapter", "merged") if (folder / part).exists()]
+    return found or ["merged"]
 
 
 # ---------------------------------------------------------------- shipping

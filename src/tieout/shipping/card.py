@@ -9,6 +9,9 @@ from typing import Any
 
 import yaml
 
+NOT_SHOWN = ("name", "learner", "schedule", "guards", "evaluation")
+"""Settings of a stage that a reader of the card does not need; the report has them."""
+
 
 @dataclass(frozen=True)
 class Card:
@@ -32,10 +35,9 @@ def card_of(report: Mapping[str, Any], base: str) -> Card:
     """The words as far as a report's metadata has them: its `recipe`, and the hashes of its `data`."""
     recipe = report["metadata"].get("recipe", {})
     candidate = report["settings"]["candidate"]
-    stages = [name for name in report["models"] if isinstance(recipe.get(name), Mapping)]
-    training = [f"{name}: {_settings(recipe[name])}" for name in stages]
-    if isinstance(recipe.get("adapter"), Mapping):
-        training.append(f"what was trained: {_settings(recipe['adapter'])}")
+    training = [
+        f"{name}: {_settings(stage)}" for name, stage in _leading_to(candidate, recipe.get("stages", ()))
+    ]
     hashes = [f"{name} (SHA-256 {digest})" for name, digest in report["metadata"].get("data", {}).items()]
     task = recipe.get("task")
     return Card(
@@ -46,8 +48,23 @@ def card_of(report: Mapping[str, Any], base: str) -> Card:
     )
 
 
+def _leading_to(candidate: str, stages: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    """(name, settings) of the stages that made the candidate: its own, and those that it starts or learns from."""
+    found, wanted = list[tuple[str, Mapping[str, Any]]](), {candidate}
+    for stage in reversed(stages):
+        settings = stage if "train" in stage else stage.get("pairs", {})
+        if settings.get("name") in wanted:
+            wanted |= {settings[link] for link in ("from", "data", "reward_model") if link in settings}
+            found.insert(0, (settings["name"], settings))
+    return found
+
+
 def _settings(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in values.items())
+    shown = {key: value for key, value in values.items() if key not in NOT_SHOWN and value not in ("", None)}
+    return ", ".join(
+        f"{key} ({_settings(value)})" if isinstance(value, Mapping) else f"{key} {value}"
+        for key, value in shown.items()
+    )
 
 
 def render(
@@ -162,35 +179,62 @@ def _limits(card: Card, facts: Mapping[str, Any], report: Mapping[str, Any]) -> 
         f"Checked after reloading from disk in {check['dtype']}, on {check['prompts']} prompts and {check['tokens']} "
         f"tokens: log-probabilities within {max(check['worst'].values()):.1e} nats of the trained policy's "
         f"(allowed {check['tolerance']:g}), the same greedy outputs"
-        + (f" but after {check['near_ties']} near-ties." if check["near_ties"] else ".")
+        + (f" except after {check['near_ties']} near-ties." if check["near_ties"] else ".")
     )
+    if facts.get("four_bits"):
+        lines.append(_four_bits(facts))
     return "\n".join(["## Limits", "", *(f"- {line}" for line in lines)])
 
 
+def _four_bits(facts: Mapping[str, Any]) -> str:
+    """Which base the figures are of, and how far a merged model is from it."""
+    text = "Trained and evaluated over the base in 4 bits (NF4): every figure above is of the adapter on that base."
+    found = facts["merged_difference"]
+    if not found:
+        return f"{text} On a base in full precision the adapter is another model, which was not measured."
+    text += (
+        f" `merged/` is in full precision, and another model: on {found['prompts']} prompts and {found['tokens']} "
+        f"tokens its log-probabilities differ by up to {found['worst']:.2g} nats (mean {found['mean']:.2g}), and "
+        f"{found['same_outputs']} greedy outputs are the same"
+    )
+    for place, figure in found.get("scores", {}).items():
+        text += f"; {place}: score {figure['difference']:+.3f} [{figure['low']:+.3f}, {figure['high']:+.3f}]"
+    return f"{text}."
+
+
 def _loading(facts: Mapping[str, Any]) -> str:
-    parts = [
-        "## How to load it",
-        f"`merged/` is the whole model ({facts['megabytes']['merged']:.1f} MB), for any program that reads "
-        "transformers folders:",
-        "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        'tokenizer = AutoTokenizer.from_pretrained("merged")\n'
-        'model = AutoModelForCausalLM.from_pretrained("merged")\n```',
-    ]
+    parts = ["## How to load it"]
+    if "merged" in facts["parts"]:
+        parts += [
+            f"`merged/` is the whole model ({facts['megabytes']['merged']:.1f} MB), for any program that reads "
+            "transformers folders:",
+            "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+            'tokenizer = AutoTokenizer.from_pretrained("merged")\n'
+            'model = AutoModelForCausalLM.from_pretrained("merged")\n```',
+        ]
     if "adapter" in facts["parts"]:
         size = f"{facts['megabytes']['adapter']:.1f} MB"
-        if facts["embedded"]:
-            code = 'from tieout.learner import load\n\nmodel = load("adapter").network'
-        else:
-            code = (
-                "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n"
-                f'base = AutoModelForCausalLM.from_pretrained("{facts["base"]}")\n'
-                'model = PeftModel.from_pretrained(base, "adapter")'
-            )
         parts += [
             f"`adapter/` is the difference to the base ({size}), in PEFT's format:",
-            f"```python\n{code}\n```",
+            f"```python\n{_adapter_code(facts)}\n```",
         ]
     return "\n\n".join(parts)
+
+
+def _adapter_code(facts: Mapping[str, Any]) -> str:
+    if facts["embedded"]:
+        four_bits = ", four_bits=True" if facts.get("four_bits") else ""
+        return f'from tieout.learner import load\n\nmodel = load("adapter"{four_bits}).network'
+    names, options = "AutoModelForCausalLM", ""
+    if facts.get("four_bits"):
+        names = "AutoModelForCausalLM, BitsAndBytesConfig"
+        kind = 'load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True'
+        options = f", quantization_config=BitsAndBytesConfig({kind})"
+    return (
+        f"from peft import PeftModel\nfrom transformers import {names}\n\n"
+        f'base = AutoModelForCausalLM.from_pretrained("{facts["base"]}"{options})\n'
+        'model = PeftModel.from_pretrained(base, "adapter")'
+    )
 
 
 def _license(card: Card, facts: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a policy does, greedily, on some prompts: recorded while it is in memory, compared once it is on disk."""
+"""Behaviour of a policy on some prompts: recorded while it is in memory, compared once it is on disk."""
 
 from __future__ import annotations
 
@@ -105,12 +105,51 @@ def _template(chat: Chat) -> str | None:
     return template
 
 
-def compare(folder: Path, policy: Behaviour, device: str | None = None) -> tuple[float, int]:
-    """Load a model or an adapter from disk and hold it against the policy.
+@dataclass(frozen=True)
+class Difference:
+    """How far a model is from what a policy did; nothing is allowed or refused."""
+
+    worst: float
+    """Largest difference of a token's log-probability, in nats."""
+    mean: float
+    """Mean over the tokens, in nats."""
+    same_outputs: int
+    """Prompts with the same greedy completion, token for token."""
+    prompts: int
+    tokens: int
+
+
+def difference(folder: Path, policy: Behaviour, device: str | None = None) -> Difference:
+    """Load a model from disk, and measure how far it is from the policy on the policy's own completions."""
+    model, chat = _load(folder, policy, device)
+    found = [
+        abs(a - b)
+        for example in policy.examples
+        for a, b in zip(
+            _score(model, example.prompt_tokens, example.tokens)[0], example.logprobs, strict=True
+        )
+    ]
+    same = sum(
+        completion.tokens == example.tokens
+        for example, completion in zip(policy.examples, _greedy(model, chat, policy), strict=True)
+    )
+    return Difference(max(found), fmean(found), same, len(policy.examples), len(found))
+
+
+def compare(
+    folder: Path, policy: Behaviour, device: str | None = None, four_bits: bool = False
+) -> tuple[float, int]:
+    """Load a model or an adapter from disk and compare it with the policy.
 
     Every token of the policy's completions is compared by log-probability. The greedy completions must be the same
-    token for token, but for a near-tie: a step where the policy's token led by no more than twice the tolerance
+    token for token, unless at a near-tie: a step where the policy's token led by no more than twice the tolerance
     (both candidates may have moved by the tolerance, towards each other); what follows it is not compared.
+
+    Args:
+        folder: the model or adapter.
+        policy: what `observe` saw.
+        device: to load on.
+        four_bits: load the adapter's base in 4 bits, as it was trained.
 
     Returns:
         the largest difference of a log-probability in nats; how many completions parted at a near-tie.
@@ -118,11 +157,7 @@ def compare(folder: Path, policy: Behaviour, device: str | None = None) -> tuple
     Raises:
         BehaviourError: folder, prompt, token and difference.
     """
-    try:
-        model = load(str(folder), dtype=getattr(torch, policy.dtype), device=device)
-        chat = Chat(model.tokenizer, tuple(policy.stop_tokens))
-    except Exception as error:  # whatever broken files make transformers or PEFT raise
-        raise BehaviourError(f"{folder.name}/ cannot be loaded: {error}") from error
+    model, chat = _load(folder, policy, device, four_bits)
     if _template(chat) != policy.chat_template:
         raise BehaviourError(
             f"{folder.name}/: the chat template is not the one that the policy was trained with"
@@ -131,13 +166,28 @@ def compare(folder: Path, policy: Behaviour, device: str | None = None) -> tuple
         _compare_logprobs(f"{folder.name}/, prompt {number}", model, chat, example, policy.dtype)
         for number, example in enumerate(policy.examples)
     )
-    params = SamplingParams(policy.max_new_tokens, temperature=0.0)
-    sampled = LocalSampler(model, chat).sample([e.prompt_tokens for e in policy.examples], 1, params)
     near_ties = sum(
         _near_tie(f"{folder.name}/, prompt {number}", chat, example, completion.tokens, policy.dtype)
-        for number, (example, (completion,)) in enumerate(zip(policy.examples, sampled, strict=True))
+        for number, (example, completion) in enumerate(
+            zip(policy.examples, _greedy(model, chat, policy), strict=True)
+        )
     )
     return worst, near_ties
+
+
+def _load(folder: Path, policy: Behaviour, device: str | None, four_bits: bool = False) -> tuple[Model, Chat]:
+    try:
+        model = load(str(folder), dtype=getattr(torch, policy.dtype), device=device, four_bits=four_bits)
+        return model, Chat(model.tokenizer, tuple(policy.stop_tokens))
+    except Exception as error:  # whatever broken files make transformers or PEFT raise
+        raise BehaviourError(f"{folder.name}/ cannot be loaded: {error}") from error
+
+
+def _greedy(model: Model, chat: Chat, policy: Behaviour) -> list[Completion]:
+    """A completion for every prompt of the policy's."""
+    params = SamplingParams(policy.max_new_tokens, temperature=0.0)
+    prompts = [example.prompt_tokens for example in policy.examples]
+    return [completion for (completion,) in LocalSampler(model, chat).sample(prompts, 1, params)]
 
 
 def _compare_logprobs(where: str, model: Model, chat: Chat, example: Example, dtype: str) -> float:

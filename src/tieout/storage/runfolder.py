@@ -92,10 +92,18 @@ class RunFolder:
     nothing. RunFolderError: another process holds the lock, or the folder cannot be written.
     """
 
-    def __init__(self, path: str | Path, *, lock: bool = True) -> None:
-        self.path = Path(path)
-        self.leads = launched()[0] == 0
+    def __init__(self, path: str | Path, *, lock: bool = True, writes: bool = True) -> None:
+        """
+        Args:
+            path: of the folder.
+            lock: take the lock.
+            writes: False only looks at the folder, which need not exist.
+        """
+        self.path, self.writes = Path(path), writes
+        self.leads = writes and launched()[0] == 0
         self._lock: int | None = None
+        if not writes:
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self.path, prefix=".probe"):
@@ -156,19 +164,19 @@ class RunFolder:
         Raises:
             RunFolderError: run.json is of another run; the message lists what was and what is.
         """
-        if not self.leads:
+        if self.writes and not self.leads:
             return
         path = self.path / "run.json"
         given = as_stored({"identity": identity, "data": dict(data or {})})
         now = {"time": _now(), "command": sys.argv, "placement": placement, "environment": environment()}
         if not path.exists():
-            write_json(path, {**given, **now, "continued": []})
+            self.write_json("run.json", {**given, **now, "continued": []})
             return
         old = _read_object(path)
         lines = differences(old.get("identity"), given["identity"])
         lines += differences({"data": old.get("data")}, {"data": given["data"]})
         refuse_changes(lines, path, RunFolderError)
-        write_json(path, {**old, **given, "continued": [*old.get("continued", []), now]})
+        self.write_json("run.json", {**old, **given, "continued": [*old.get("continued", []), now]})
 
     def write_json(self, path: str, value: Any) -> None:
         """Write a file of plain values, atomically; `path` is inside the run folder."""

@@ -25,9 +25,12 @@ class Data:
     """Files of rows: JSONL, JSON, Parquet or CSV."""
 
     train: str | None = None
-    """Demonstrations: prompt and completion, or messages. Left out: the chosen completions of `pairs`."""
+    """Demonstrations: prompt and completion, or messages. Left out: the chosen completions of `pairs`, or those that
+    `labels` calls good."""
     pairs: str | None = None
     """Preferences: prompt, chosen, rejected."""
+    labels: str | None = None
+    """Labelled completions: prompt, completion, label (true or false)."""
     test: str | None = None
     """Held-out rows: prompt, and the columns that the reward asks for. Left out: a tenth of `train`."""
     ood: str | None = None
@@ -43,24 +46,28 @@ def files_task(data: Data, reward: str | None = None, max_new_tokens: int = 256)
 
     Without a reward, a completion is right if it is the row's `answer`, or its `completion` if there is none.
     """
-    if not data.train and not data.pairs:
+    if not data.train and not data.pairs and not data.labels:
         raise InputError(
-            "no training data: give data.train (demonstrations), data.pairs (preferences), or a task"
+            "no training data: give data.train (demonstrations), data.pairs (preferences), data.labels (labelled "
+            "completions), or a task"
         )
-    pairs = _read(data.pairs, "preference") if data.pairs else []
+    given = given_splits(data)
     if data.train:
         train = _read(data.train, "demonstration")
+    elif data.pairs:
+        train = [{**row, "completion": row["chosen"]} for row in given["pairs"]]
     else:
-        train = [{**row, "completion": row["chosen"]} for row in pairs]
+        train = [row for row in given["labels"] if row["label"]]
     if data.test:
         test = _read(data.test, "prompt")
     else:
         train, test = hold_out(train)
         if not test or not train:
             raise InputError("too few rows to hold a tenth of them out for evaluation: give data.test")
+        given = {name: hold_out(rows)[0] for name, rows in given.items()}  # their prompts are evaluated on
     splits: dict[str, Sequence[Row]] = {
         "train": train,
-        "pairs": pairs,
+        **given,
         "test": test,
         "ood": _read(data.ood, "prompt") if data.ood else [],
     }
@@ -68,7 +75,7 @@ def files_task(data: Data, reward: str | None = None, max_new_tokens: int = 256)
         splits = {name: [_with_answer(row) for row in rows] for name, rows in splits.items()}
     function = load_reward(reward or "exact")
     for name, rows in splits.items():
-        if rows and name != "pairs":
+        if rows and name not in given:
             check_reward(function, [column for column in rows[0] if all(column in row for row in rows)])
     return Task(
         name="files",
@@ -77,6 +84,15 @@ def files_task(data: Data, reward: str | None = None, max_new_tokens: int = 256)
         gold=lambda row: str(row["completion"]),
         max_new_tokens=max_new_tokens,
     )
+
+
+def given_splits(data: Data) -> dict[str, Sequence[Row]]:
+    """The splits `pairs` and `labels`, of those that `data` names a file of."""
+    files: dict[str, tuple[str | None, str]] = {
+        "pairs": (data.pairs, "preference"),
+        "labels": (data.labels, "label"),
+    }
+    return {name: _read(path, kind) for name, (path, kind) in files.items() if path}
 
 
 def controls_task(path: str) -> Task:

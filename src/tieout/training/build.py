@@ -12,6 +12,8 @@ from rich.console import Console
 
 from ..errors import InputError
 from ..learner import AdapterConfig, Learner, Model, load
+from ..learner.models.bases import Bases
+from ..learner.parallel import sharding
 from ..rewards.library.reward_model import PreferenceReward, SharedReward
 from ..rewards.processes.workers import Workers, start_workers
 from ..rewards.scoring.runner import Combined, Limits
@@ -25,10 +27,15 @@ from ..types import Reward
 from .spec import TrainSpec
 
 
-def prepare(spec: TrainSpec, task: Task) -> tuple[Learner, Source]:
-    """Load the model and make the learner and the source; whatever is wrong with them is said here."""
+def prepare(spec: TrainSpec, task: Task, bases: Bases | None = None) -> tuple[Learner, Source]:
+    """Load the model and make the learner and the source; whatever is wrong with them is said here.
+
+    `bases` holds the base that is loaded already, if this run may use it.
+    """
     method, needs, device = spec.method, spec.method.needs, spec.placement.device
-    options = {"head": needs.head, "value_adapter": needs.value_adapter}
+    if sharding.wanted():
+        bases = None  # the network would be cut over the ranks
+    options: dict[str, Any] = {"head": needs.head, "value_adapter": needs.value_adapter, "bases": bases}
     model = open_model(spec.model, spec.start, spec.adapter, spec.seed, device, needs.reference, **options)
     learner = Learner(model, method.learning_rate, spec.learner, needs.temperature)
     if learner.sharded and needs.samples:

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from ..learner import Learner
 from ..learner.checkpoint import Checkpoints, save_adapter
+from ..learner.models.bases import Bases
 from ..learner.parallel.processes import join
 from ..rewards import load_reward
 from ..rewards.scoring.runner import check_call
@@ -40,7 +41,15 @@ BEHAVIOUR = "behaviour.json"
 """What the policy did on a few prompts while it was in memory: whatever is shipped must do the same."""
 
 
-def fit(run: RunFolder, name: str, spec: TrainSpec, task: Task, console: Console, data: str = "") -> Path:
+def fit(
+    run: RunFolder,
+    name: str,
+    spec: TrainSpec,
+    task: Task,
+    console: Console,
+    data: str = "",
+    bases: Bases | None = None,
+) -> Path:
     """Train `spec` on `task` in stage `name` of the run, unless that is done; return the adapter's folder.
 
     A stage that was interrupted is resumed, and one that is done is continued if the method now has more epochs. If
@@ -54,6 +63,7 @@ def fit(run: RunFolder, name: str, spec: TrainSpec, task: Task, console: Console
         task: its `train` rows are trained on.
         console: where progress is shown.
         data: fingerprint of the rows, if it is known.
+        bases: holds the base that is loaded already, if this stage may use it.
 
     Raises:
         InputError: the stage was begun with other values; the message lists what was and what is.
@@ -70,7 +80,9 @@ def fit(run: RunFolder, name: str, spec: TrainSpec, task: Task, console: Console
     ranks.first(lambda: begin(stage, known))
     log = TrainLog(run, stage)
     with ExitStack() as opened:
-        learner, source, evaluation = _train(run, stage, spec, task, console, held_out, known, log, opened)
+        learner, source, evaluation = _train(
+            run, stage, spec, task, console, held_out, known, log, opened, bases
+        )
 
     def finish() -> None:
         save_adapter(learner, adapter)
@@ -104,10 +116,11 @@ def _train(
     known: dict[str, Any],
     log: TrainLog,
     opened: ExitStack,
+    bases: Bases | None,
 ) -> tuple[Learner, Source, Evaluation | None]:
     """Run the loop, with everything that watches it; what needs closing is left to `opened`."""
     where, name = spec.placement, stage.path.name
-    learner, source = prepare(spec, task)
+    learner, source = prepare(spec, task, bases)
     samples = source.sampler is not None
     gold = load_reward(spec.guards.gold) if spec.guards.gold and samples else None
     rewards = [r for r in (source.task.reward, gold) if r is not None]

@@ -107,8 +107,9 @@ def _identity(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         named = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
         named = {name: x for name, x in named.items() if not isinstance(x, Placement)}
-        if isinstance(named.get("model"), str):
-            named["model"] = known_model(named["model"])
+        for folder in ("model", "reward_model"):
+            if isinstance(named.get(folder), str):
+                named[folder] = known_model(named[folder])
         method = {"name": type(value).__name__} if isinstance(value, Method) else {}
         return {**method, **{name: _identity(x) for name, x in named.items()}}
     if isinstance(value, Mapping):

@@ -40,7 +40,7 @@ def known_as(spec: TrainSpec, task: Task, data: str, held_out: Sequence[Row]) ->
     return {**identity(spec), "task": task.name, **scored_by, "data": seen}
 
 
-MADE_BEFORE = ("start:", "data.")
+MADE_BEFORE = ("start:", "data.", "method.reward_model:")
 """What an earlier stage decides, and no value that was given for this one."""
 
 

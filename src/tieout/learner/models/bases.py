@@ -1,8 +1,8 @@
-"""Base models from disk: frozen networks with their tokenizers, and a set of them that several models share in turn."""
+"""Base models from disk: frozen networks with their tokenizers, and one that several models share in turn."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -73,36 +73,36 @@ def load_base(name: str, source: str, dtype: torch.dtype, device: str, four_bits
     return Base(network, tokenizer, checkpoint_score(source) if classifier else None)
 
 
-Key = tuple[str, torch.dtype, str, bool]
-
-
 @dataclass
 class Bases:
-    """Loaded bases, each used by one model at a time: the next one takes it over, and the one before is closed.
+    """The base that was loaded last, for models that use it one after another.
 
-    Adapters never change the weights under them, so a base that was taken back is as it was loaded. Full fine-tuning
-    and sharding over ranks do change them: such models are loaded without `Bases`.
+    The next model takes it over, and the one before is closed. Adapters never change the weights under them, so a base
+    that was taken back is as it was loaded. Full fine-tuning and sharding over ranks do change them: such models are
+    loaded without `Bases`. There is one at a time, so that sharing never needs more memory than loading does.
     """
 
-    _held: dict[Key, tuple[Base, Any]] = field(default_factory=dict)
+    _key: tuple[Any, ...] | None = None
+    _base: Base | None = None
+    _user: Any = None
 
     def borrow(self, name: str, *key: Any) -> Base:
         """The base with these arguments of `load_base`, free of adapters; follow up with `lend`."""
-        held = self._held.pop(key, None)
-        if held is None:
+        base, user, same = self._base, self._user, self._key == key
+        self.clear()
+        if base is None or not same:
             return load_base(name, *key)
-        base, model = held
-        _close(model)
+        _close(user)
         base.network.eval().requires_grad_(False)
         return base
 
-    def lend(self, base: Base, model: Any, *key: Any) -> None:
+    def lend(self, base: Base, user: Any, *key: Any) -> None:
         """Keep the base, with the model that now uses it."""
-        self._held[key] = base, model
+        self._base, self._user, self._key = base, user, key
 
     def clear(self) -> None:
-        """Forget all bases; the models that use them keep them."""
-        self._held.clear()
+        """Forget the base; the model that uses it keeps it."""
+        self._base = self._user = self._key = None
 
 
 def _close(model: Any) -> None:

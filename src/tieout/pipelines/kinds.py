@@ -1,0 +1,201 @@
+"""Kinds of stages, and the settings of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from ..config.plain import to_plain
+from ..evidence.gate import GatePolicy
+from ..learner import AdapterConfig, LearnerConfig
+from ..methods import Method
+from ..training.guards import Guards
+from ..training.schedule import Schedule
+from ..training.spec import EvalPolicy
+from ..vetting.attack.settings import AttackSettings
+
+
+@dataclass(frozen=True)
+class ProofSettings:
+    """How the reward proves itself on rows with gold. A check that fails stops the run."""
+
+    max_rows: int = 16
+    """Rows to try; 0 leaves the proof out."""
+    override: str = ""
+    """A reason to continue although a check fails; it is recorded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attacks(AttackSettings):
+    """How the reward is attacked before training; what is found stops the run. `max_rows: 0` leaves it out."""
+
+    accept: tuple[str, ...] = ()
+    """Classes of findings to train in spite of, by name."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How well the reward must agree with human labels."""
+
+    data: str | None = None
+    """Rows with human labels: prompt, completion and label, or prompt, chosen and rejected. Left out: none is asked."""
+    floor: float = 0.70
+    """The interval of the agreement with the labels must lie above this."""
+    threshold: float = 0.5
+    """Rows with labels: a completion that scores at least this counts as called right."""
+    min_rows: int = 50
+    """Fewer judged rows show nothing."""
+    override: str = ""
+    """A reason to train against the reward although it fails; it is recorded."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Check the reward: it proves itself on rows with gold, is attacked, and is calibrated where labels are given."""
+
+    name: str = ""
+    """Of the stage; left out: check."""
+    proof: ProofSettings = field(default_factory=ProofSettings)
+    """The proof on rows with gold."""
+    attack: Attacks = field(default_factory=Attacks)
+    """The search for completions that the reward pays and should not."""
+    calibration: Calibration = field(default_factory=Calibration)
+    """The comparison with human labels."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Keys of a train stage next to the method's own fields."""
+
+    name: str = ""
+    """Of the stage; left out: the method's name."""
+    start: str = ""
+    """A train stage, `base`, or the folder of an adapter; `from` in a recipe. Left out: the policy trained before."""
+    data: str = ""
+    """A file of rows, a pairs stage, or data.train, data.pairs, data.labels. Left out: what the method needs."""
+    reward: str = ""
+    """For methods that sample: a reward in place of the recipe's, by name or as FILE.py:function."""
+    seed: int | None = None
+    """In place of the recipe's."""
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    """What is trained. Keys given here replace the recipe's."""
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    """The optimizer and the layout. Keys given here replace the recipe's."""
+    schedule: Schedule = field(default_factory=Schedule)
+    """Of the learning rate. Keys given here replace the recipe's."""
+    guards: Guards = field(default_factory=Guards)
+    """What is watched while the method samples. Keys given here replace the recipe's."""
+    evaluation: EvalPolicy = field(default_factory=EvalPolicy)
+    """Evaluation during training. Keys given here replace the recipe's."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train one method."""
+
+    train: str
+    """The method, by name or as FILE.py:Class."""
+    method: Method
+    options: TrainOptions = field(default_factory=TrainOptions)
+
+    @property
+    def name(self) -> str:
+        """Of the stage."""
+        return self.options.name
+
+    @property
+    def scores_only(self) -> bool:
+        """Whether it trains a reward model, from which no policy can start."""
+        return self.method.needs.head == "score"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Make preference pairs."""
+
+    name: str = ""
+    """Of the stage; left out: pairs."""
+    sources: tuple[Literal["sampled", "flawed", "file"], ...] = ("sampled",)
+    """sampled: best and worst of the policy's own completions; flawed: gold against the task's flawed completion;
+    file: data.pairs."""
+    start: str = ""
+    """Policy that is sampled: a train stage or `base`; `from` in a recipe. Left out: the policy trained before."""
+    num_completions: int = 8
+    """Completions sampled per prompt."""
+    temperature: float = 0.7
+    """Of the sampling."""
+    max_prompts: int = 0
+    """Prompts to sample from; 0 takes all training prompts."""
+    min_gap: float = 0.0
+    """A pair is kept only if best and worst differ by more than this."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Evaluate models on the same held-out rows and controls."""
+
+    name: str = ""
+    """Of the stage; left out: evaluate."""
+    models: tuple[str, ...] = ()
+    """`base` and names of train stages; left out: the base and every policy trained before."""
+    max_test: int = 0
+    """Test rows to use; 0 takes all."""
+    max_ood: int = 0
+    """Out-of-distribution rows to use; 0 takes all."""
+
+
+@dataclass(frozen=True)
+class Gate(GatePolicy):
+    """Compare a candidate with a baseline, write the report, and give the verdict."""
+
+    name: str = ""
+    """Of the stage; left out: gate."""
+    candidate: str = ""
+    """The model that may ship; left out: the last policy."""
+    baseline: str = ""
+    """The model that it must beat; left out: the one that it was trained from."""
+    num_graded: int = 50
+    """Pairs on the sheet for people to grade."""
+
+    @property
+    def policy(self) -> GatePolicy:
+        """The thresholds alone."""
+        return GatePolicy(**{f.name: getattr(self, f.name) for f in fields(GatePolicy)})
+
+
+@dataclass(frozen=True)
+class Ship:
+    """Package the candidate, check it after reloading, and ship it if the verdict allows."""
+
+    name: str = ""
+    """Of the stage; left out: ship."""
+    merged: bool | None = None
+    """Also write the whole model with the adapter merged in. Left out: yes, unless the base was trained in 4 bits: the
+    merged model is then another one, whose measured difference is reported."""
+
+
+Stage = Check | Train | Pairs | Evaluate | Gate | Ship
+KINDS: dict[str, type[Stage]] = {
+    "check": Check,
+    "train": Train,
+    "pairs": Pairs,
+    "evaluate": Evaluate,
+    "gate": Gate,
+    "ship": Ship,
+}
+
+
+def kind_of(stage: Stage) -> str:
+    """The key that names the kind in a recipe."""
+    return type(stage).__name__.lower()
+
+
+def stage_plain(stage: Stage) -> dict[str, Any]:
+    """The stage as a recipe writes it, with every value."""
+    if not isinstance(stage, Train):
+        return {kind_of(stage): _with_from(to_plain(stage))}
+    return {"train": stage.train, **_with_from(to_plain(stage.options)), **to_plain(stage.method)}
+
+
+def _with_from(plain: dict[str, Any]) -> dict[str, Any]:
+    return {"from" if key == "start" else key: value for key, value in plain.items()}

@@ -1,0 +1,232 @@
+"""Links between the stages of a recipe: what each starts from, learns from, evaluates and compares."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ..config.fields import ConfigError, nearest
+from .kinds import Check, Evaluate, Gate, Pairs, Ship, Stage, Train, kind_of
+from .recipe import Recipe
+
+BASE = "base"
+"""The model that the run starts from, as a name of `from`, `models`, `candidate` and `baseline`."""
+RESERVED = (BASE, "candidate", "evidence", "lock", "run.json", "shipped")
+"""Names that the run folder uses itself."""
+FILES = {"data.train": "train", "data.pairs": "pairs", "data.labels": "labels"}
+"""Values of a train stage's `data` that name files of the recipe -> split of the task."""
+
+
+@dataclass
+class _Before:
+    """What the stages so far leave to the next one."""
+
+    stages: dict[str, Stage] = field(default_factory=dict)
+    policy: str = BASE
+    reward_model: str = ""
+    pairs: str = ""
+    evaluate: Evaluate | None = None
+    gate: Gate | None = None
+    ship: Ship | None = None
+
+    def trained(self, scores_only: bool = False) -> list[str]:
+        """Names of the train stages; of reward models if asked, else of policies."""
+        found = [s for s in self.stages.values() if isinstance(s, Train)]
+        return [s.name for s in found if s.scores_only == scores_only]
+
+
+def linked(recipe: Recipe, where: str) -> Recipe:
+    """The recipe with every link written out. ConfigError: a stage needs something that no stage before it gives."""
+    before, stages = _Before(), list[Stage]()
+    for index, stage in enumerate(recipe.stages):
+        place = f"{where}: stages[{index}] ({_title(stage)})"
+        _check_name(stage.name, before, place)
+        resolved: Any = _RESOLVE[type(stage)](stage, before, recipe, place)
+        before.stages[stage.name] = resolved
+        stages.append(resolved)
+    return replace(recipe, stages=tuple(stages))
+
+
+def start_name(stage: Train, recipe: Recipe) -> str:
+    """The model of the run that a train stage starts from: `base`, a train stage, or `NAME-start` for a folder."""
+    start = stage.options.start
+    known = {s.name for s in recipe.stages}
+    return start if start == BASE or start in known else f"{stage.name}-start"
+
+
+def _title(stage: Stage) -> str:
+    return f"train {stage.train}" if isinstance(stage, Train) else kind_of(stage)
+
+
+def _check_name(name: str, before: _Before, place: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name in RESERVED or name.endswith("-start"):
+        raise ConfigError(
+            f"{place}: a stage cannot be called {name!r}: its name is a folder, of letters, digits, `_`, `-` and `.`, "
+            f"and none of {', '.join(RESERVED)}, nor one that ends with -start"
+        )
+    if name in before.stages:
+        raise ConfigError(f"{place}: an earlier stage is called {name!r} too; give one of them another name")
+
+
+def _unknown(what: str, name: str, known: Sequence[str], place: str) -> ConfigError:
+    return ConfigError(
+        f"{place}: {what} is {name!r}, which is none of the models before it{nearest(name, known) or ';'} "
+        f"there are: {', '.join(known)}"
+    )
+
+
+def _check(stage: Check, before: _Before, recipe: Recipe, place: str) -> Check:
+    return stage
+
+
+def _train(stage: Train, before: _Before, recipe: Recipe, place: str) -> Train:
+    start = _start(stage, before, place)
+    data = _data(stage, before, recipe, place)
+    method: Any = stage.method
+    needs = method.needs
+    own_reward = "reward_model" in {f.name for f in fields(method)}
+    if stage.options.reward and not needs.samples:
+        raise ConfigError(f"{place}: reward is {stage.options.reward!r}, but {stage.train} samples nothing")
+    if own_reward and before.reward_model and not method.reward_model and not stage.options.reward:
+        method = replace(method, reward_model=before.reward_model)
+    if own_reward and method.reward_model:
+        models = before.trained(scores_only=True)
+        if method.reward_model not in models and not Path(method.reward_model).is_dir():
+            hint, there = nearest(method.reward_model, models), ", ".join(models) or "none"
+            raise ConfigError(
+                f"{place}: reward_model is {method.reward_model!r}; expected a folder, or a stage before it that "
+                f"trains a reward model{hint or ';'} there are: {there}"
+            )
+    result = replace(stage, method=method, options=replace(stage.options, start=start, data=data))
+    if stage.scores_only:
+        before.reward_model = stage.name
+    else:
+        before.policy = stage.name
+    return result
+
+
+def _start(stage: Train, before: _Before, place: str) -> str:
+    start = stage.options.start or before.policy
+    known = [BASE, *before.trained(stage.scores_only), *before.trained(not stage.scores_only)]
+    if start not in known:
+        if not Path(start).is_dir():
+            raise _unknown("from", start, known, place)
+        return start
+    earlier = before.stages.get(start)
+    if isinstance(earlier, Train):
+        if earlier.scores_only and not stage.scores_only:
+            raise ConfigError(f"{place}: from is {start!r}, a reward model, from which no policy can start")
+        had, asks = earlier.options.adapter.method, stage.options.adapter.method
+        if asks == "full" and had != "full":
+            raise ConfigError(
+                f"{place}: adapter.method is 'full', but it starts from {start!r}, an adapter ({had}): say `from: "
+                "base`, or train an adapter here too"
+            )
+        if "qlora" in (had, asks) and had != asks:
+            raise ConfigError(
+                f"{place}: adapter.method is {asks!r}, but it starts from {start!r}, trained with {had!r}: the bases "
+                "differ, one of them in 4 bits. Use one method for both, or say `from: base`"
+            )
+    return start
+
+
+def _data(stage: Train, before: _Before, recipe: Recipe, place: str) -> str:
+    """Where the rows of a train stage come from: a pairs stage, a key of FILES, or a file."""
+    kind, given = stage.method.needs.rows, stage.options.data
+    pair_stages = [s.name for s in before.stages.values() if isinstance(s, Pairs)]
+    if given:
+        if given in FILES or given in pair_stages or Path(given).is_file():
+            return given
+        known = [*pair_stages, *FILES]
+        raise ConfigError(
+            f"{place}: data is {given!r}; expected a file, or one of {', '.join(known)}{nearest(given, known)}"
+        )
+    if kind in ("demonstration", "prompt"):
+        return "data.train"
+    if kind == "label" and recipe.data.labels:
+        return "data.labels"
+    if before.pairs:
+        return before.pairs
+    if recipe.data.pairs:
+        return "data.pairs"
+    files = "data.labels or data.pairs" if kind == "label" else "data.pairs"
+    raise ConfigError(
+        f"{place}: {stage.train} learns from {kind} rows, and nothing gives them: put a pairs stage before it, or name "
+        f"your file as {files}, or as `data` of the stage"
+    )
+
+
+def _pairs(stage: Pairs, before: _Before, recipe: Recipe, place: str) -> Pairs:
+    if not stage.sources:
+        raise ConfigError(f"{place}: sources is empty; give sampled, flawed or file")
+    if "file" in stage.sources and not recipe.data.pairs:
+        raise ConfigError(f"{place}: sources names 'file': give the pairs as data.pairs")
+    start = stage.start or before.policy
+    known = [BASE, *before.trained()]
+    if start not in known:
+        raise _unknown("from", start, known, place)
+    before.pairs = stage.name
+    return replace(stage, start=start)
+
+
+def _evaluate(stage: Evaluate, before: _Before, recipe: Recipe, place: str) -> Evaluate:
+    policies = [s for s in before.stages.values() if isinstance(s, Train) and not s.scores_only]
+    starts = {s.name: s.options.start for s in policies}
+    known = [BASE]
+    for name, start in starts.items():
+        outside = [] if start == BASE or start in before.stages else [f"{name}-start"]
+        known += [*outside, name]
+    for name in stage.models:
+        if name not in known:
+            raise _unknown("models", name, known, place)
+    before.evaluate = replace(stage, models=stage.models or tuple(known))
+    return before.evaluate
+
+
+def _gate(stage: Gate, before: _Before, recipe: Recipe, place: str) -> Gate:
+    evaluate = before.evaluate
+    if evaluate is None:
+        raise ConfigError(f"{place}: there is no evaluate stage before it, so there is nothing to compare")
+    if before.gate is not None:
+        raise ConfigError(
+            f"{place}: {before.gate.name!r} is a gate too; a run has one report and one verdict"
+        )
+    policies = [name for name in evaluate.models if name in before.trained()]
+    if not policies and not stage.candidate:
+        raise ConfigError(f"{place}: no policy was evaluated before it, so there is no candidate")
+    candidate = stage.candidate or policies[-1]
+    if candidate not in policies:
+        raise _unknown("candidate", candidate, policies, place)
+    trained = before.stages[candidate]
+    assert isinstance(trained, Train)
+    start = trained.options.start
+    default = start if start == BASE or start in before.stages else f"{candidate}-start"
+    baseline = stage.baseline or default
+    if baseline not in evaluate.models:
+        raise _unknown("baseline", baseline, evaluate.models, place)
+    if baseline == candidate:
+        raise ConfigError(f"{place}: {candidate!r} is both candidate and baseline")
+    before.gate = replace(stage, candidate=candidate, baseline=baseline)
+    return before.gate
+
+
+def _ship(stage: Ship, before: _Before, recipe: Recipe, place: str) -> Ship:
+    if before.gate is None:
+        raise ConfigError(f"{place}: there is no gate before it, so there is no verdict to ship by")
+    if before.ship is not None:
+        raise ConfigError(f"{place}: {before.ship.name!r} ships already")
+    before.ship = stage
+    return stage
+
+
+_RESOLVE: dict[type[Any], Any] = {
+    Check: _check,
+    Train: _train,
+    Pairs: _pairs,
+    Evaluate: _evaluate,
+    Gate: _gate,
+    Ship: _ship,
+}

@@ -1,0 +1,133 @@
+"""The plan of a run: what each stage will do, on how many rows and in how many steps, and what is done already."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ..rows import data_hash
+from ..storage.runfolder import Stage as Folder
+from ..tasks.files import hold_out
+from ..training.stage import known_as, rows_held_out
+from .kinds import Check, Evaluate, Gate, Pairs, Ship, Stage, Train, kind_of
+from .run import Run
+from .stages.evaluate import is_done as is_evaluated
+from .stages.pairs import inputs_of
+from .stages.train import spec_of
+from .training_rows import known_rows, training_task
+
+
+@dataclass(frozen=True)
+class Line:
+    """One stage of the plan."""
+
+    name: str
+    what: str
+    rows: str
+    steps: str
+    status: str
+    """`done`, `started`, or `to do`."""
+
+
+def print_plan(run: Run, console: Console) -> None:
+    """Print the stages of a run with rows, steps and status. Nothing is written or loaded."""
+    table = Table(title=f"plan of {run.folder.path}", title_justify="left")
+    for heading in ("stage", "what", "rows", "steps", "status"):
+        table.add_column(heading)
+    for line in plan(run):
+        table.add_row(line.name, line.what, line.rows, line.steps, line.status)
+    console.print(table)
+
+
+def plan(run: Run) -> list[Line]:
+    """A line per stage. Where a stage learns from pairs that are not made yet, rows and steps are upper bounds."""
+    lines, ready = list[Line](), True
+    for stage in run.recipe.stages:
+        rows, bound = _rows(run, stage)
+        steps = ""
+        if isinstance(stage, Train):
+            method = stage.method
+            steps = f"{bound}{max(1, math.ceil(method.epochs * rows / method.batch_size))}"
+        status = _status(run, stage) if ready else "to do"
+        ready = ready and (status == "done" or not isinstance(stage, Train | Pairs))
+        lines.append(Line(stage.name, _what(stage), f"{bound}{rows}" if rows else "", steps, status))
+    return lines
+
+
+def _what(stage: Stage) -> str:
+    if isinstance(stage, Train):
+        reward = getattr(stage.method, "reward_model", "")
+        scored = f", scored by {reward}" if reward else ""
+        return f"train {stage.train} from {stage.options.start} on {stage.options.data}{scored}"
+    if isinstance(stage, Pairs):
+        sampled = (
+            f", {stage.num_completions} completions of {stage.start}" if "sampled" in stage.sources else ""
+        )
+        return f"pairs: {', '.join(stage.sources)}{sampled}"
+    if isinstance(stage, Evaluate):
+        return f"evaluate {', '.join(stage.models)}"
+    if isinstance(stage, Gate):
+        return f"gate {stage.candidate} against {stage.baseline}"
+    return kind_of(stage)
+
+
+def _rows(run: Run, stage: Stage) -> tuple[int, str]:
+    """How many rows a stage works on, and `up to ` where that is a bound."""
+    task = run.task
+    if isinstance(stage, Check):
+        return min(len(task.rows("train")), stage.proof.max_rows), ""
+    if isinstance(stage, Pairs):
+        count = len(task.rows("train"))
+        sampled = min(stage.max_prompts or count, count)
+        given = len(task.rows("pairs")) if "file" in stage.sources else 0
+        return given + sampled * len(set(stage.sources) - {"file"}), "up to "
+    if isinstance(stage, Evaluate):
+        limits = {"test": stage.max_test, "ood": stage.max_ood}
+        rows = sum(len(task.rows(split)[: limit or None]) for split, limit in limits.items())
+        return rows + (len(run.controls.rows("test")) if run.controls else 0), ""
+    if not isinstance(stage, Train):
+        return 0, ""
+    known = known_rows(task, stage)
+    if known is not None:
+        return len(hold_out(known)[0]) if stage.method.needs.rows == "ranking" else len(known), ""
+    made = run.recipe.stage(stage.options.data)
+    folder = run.folder.path / made.name
+    if (folder / "done.json").exists():
+        return len(training_task(task, stage, run.folder.path).rows("train")), ""
+    most = _rows(run, made)[0]
+    return most * (2 if stage.method.needs.rows == "label" else 1), "up to "
+
+
+def _status(run: Run, stage: Stage) -> str:
+    """Only asked of a stage whose policies and pairs are there."""
+    folder = Folder(run.folder.path / stage.name)
+    if isinstance(stage, Evaluate):
+        done = [is_evaluated(run, stage, name) for name in stage.models if _exists(run, name)]
+        return "done" if len(done) == len(stage.models) and all(done) else "started" if any(done) else "to do"
+    if isinstance(stage, Gate):
+        return "done" if (run.folder.path / "evidence" / "report.json").exists() else "to do"
+    if isinstance(stage, Ship):
+        there = [name for name in ("shipped", "candidate") if (run.folder.path / name).exists()]
+        return "done" if there else "to do"
+    if isinstance(stage, Check):
+        parts = [folder.path / part / "done.json" for part in ("proof", "attack", "calibration")]
+        return "done" if any(part.exists() for part in parts) else "to do"
+    inputs: Any = None
+    if isinstance(stage, Train):
+        task = training_task(run.task, stage, run.folder.path)
+        spec = spec_of(run, stage)
+        held_out = rows_held_out(spec, task, Console(quiet=True))
+        inputs = known_as(spec, task, data_hash(task.rows("train")), held_out)
+    else:
+        inputs = inputs_of(run, stage)
+    return "done" if folder.is_done(inputs) else "started" if folder.begun() is not None else "to do"
+
+
+def _exists(run: Run, model: str) -> bool:
+    trained: Path | None = run.policy(model).trained
+    return trained is None or trained.exists()

@@ -1,0 +1,43 @@
+"""Stage `gate`: the report over all evaluated models, and the verdict on the candidate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...evidence.report import write_report
+from ...storage.machine import environment
+from ..kinds import Gate
+from ..links import BASE
+from ..run import Run
+from ..show import refresh
+from .evaluate import evaluated_before, read_evaluated
+
+
+def gate(run: Run, stage: Gate) -> str:
+    """Write `evidence/`; returns the verdict: ship, hold or reject."""
+    evaluation = evaluated_before(run, stage)
+    names, human = list(evaluation.models), run.recipe.data.human
+    report = write_report(
+        run.folder.path / "evidence",
+        read_evaluated(run, evaluation),
+        candidate=stage.candidate,
+        baseline=stage.baseline,
+        base=BASE if BASE in names else stage.baseline,
+        comparisons=[(b, a) for i, a in enumerate(names) for b in names[i + 1 :]],
+        grades=Path(human) if human else None,
+        num_graded=stage.num_graded,
+        policy=stage.policy,
+        seed=run.recipe.seed,
+        metadata={
+            "recipe": run.recipe.plain(),
+            "data": run.hashes,
+            "models": {name: run.policy(name).identity for name in names},
+            "environment": environment(),
+        },
+    )
+    refresh(run.folder.path)
+    verdict: str = report["verdict"]["verdict"]
+    run.console.print(
+        f"[bold]{stage.name}[/]  {stage.candidate} against {stage.baseline}: {verdict}", highlight=False
+    )
+    return verdict

@@ -1,0 +1,131 @@
+"""Rows that a train stage learns from: of the task, of a file, or of a pairs stage, in the form its method needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..rewards import load_reward
+from ..rewards.scoring.runner import check_reward
+from ..rows import check_rows, read_rows
+from ..tasks import Task
+from ..tasks.files import hold_out
+from ..types import Row
+from .kinds import Train
+from .links import FILES
+
+PAIRS = "pairs.jsonl"
+"""The file in which a pairs stage keeps its rows."""
+COLUMNS = {
+    "demonstration": ("completion",),
+    "preference": ("chosen", "rejected"),
+    "ranking": ("chosen", "rejected"),
+    "label": ("completion", "label"),
+    "prompt": (),
+}
+"""Kind of rows -> its columns next to the prompt."""
+
+
+def training_task(task: Task, stage: Train, folder: Path) -> Task:
+    """The task with the rows and the reward that one train stage learns from.
+
+    A reward model is measured on a tenth of its rows, which it does not learn from: they are the split `test`.
+
+    Args:
+        task: the run's.
+        stage: linked.
+        folder: of the run, in which the pairs stages have left their rows.
+    """
+    rows, kind = known_rows(task, stage), stage.method.needs.rows
+    if rows is None:
+        rows = in_form(list(read_rows(folder / stage.options.data / PAIRS)), stage)
+    splits = {"train": rows}
+    if kind == "ranking":
+        splits["train"], splits["test"] = hold_out(rows)
+        if not splits["train"] or not splits["test"]:
+            raise InputError(
+                f"stage {stage.name!r}: {len(rows)} rows are too few to hold a tenth of them out, on which the reward "
+                "model is measured"
+            )
+    return _rewarded(with_rows(task, splits), stage)
+
+
+def known_rows(task: Task, stage: Train) -> Sequence[Row] | None:
+    """The rows of a train stage; None if a pairs stage has yet to make them. InputError: they do not fit the method."""
+    data, kind = stage.options.data, stage.method.needs.rows
+    if data in FILES:
+        return in_form(task.rows(FILES[data]), stage)
+    if not Path(data).is_file():
+        return None
+    read = read_rows(data)
+    pairs = kind in ("demonstration", "label") and bool(read) and "chosen" in read[0]
+    form: Any = "preference" if pairs else kind
+    return in_form(check_rows(read, form, data), stage)
+
+
+def in_form(rows: Sequence[Row], stage: Train) -> Sequence[Row]:
+    """The rows as the method needs them; a pair is forgotten to two labels or to one demonstration."""
+    kind = stage.method.needs.rows
+    if rows and "chosen" in rows[0]:
+        if kind == "label" and "label" not in rows[0]:
+            return [label for row in rows for label in labels_of(row)]
+        if kind == "demonstration" and "completion" not in rows[0]:
+            return [{**row, "completion": row["chosen"]} for row in rows]
+    if kind == "ranking" and all("completions" in row and "scores" in row for row in rows):
+        return rows
+    for row in rows:
+        if missing := [name for name in COLUMNS[kind] if row.get(name) is None]:
+            raise InputError(
+                f"stage {stage.name!r}: {stage.train} learns from {kind} rows, with prompt and "
+                f"{' and '.join(COLUMNS[kind])}; a row of {stage.options.data} lacks {missing[0]!r}, and has: "
+                f"{', '.join(row)}"
+            )
+    return rows
+
+
+def labels_of(pair: Row) -> list[Row]:
+    """Both completions of a pair, the better one labelled true.
+
+    >>> labels_of({"prompt": "1+1?", "chosen": "2", "rejected": "3"})
+    [{'prompt': '1+1?', 'completion': '2', 'label': True}, {'prompt': '1+1?', 'completion': '3', 'label': False}]
+    """
+    rest = {key: value for key, value in pair.items() if key not in ("chosen", "rejected")}
+    return [
+        {**rest, "completion": pair["chosen"], "label": True},
+        {**rest, "completion": pair["rejected"], "label": False},
+    ]
+
+
+def with_rows(task: Task, splits: Mapping[str, Sequence[Row]]) -> Task:
+    """The same task with other rows in some splits."""
+    return replace(task, rows=lambda split: splits[split] if split in splits else task.rows(split))
+
+
+def _rewarded(task: Task, stage: Train) -> Task:
+    """The task with the stage's own reward, if it names one."""
+    if not stage.options.reward:
+        return task
+    reward = load_reward(stage.options.reward)
+    return replace(task, reward=reward, environment=None, scored_by=None)
+
+
+def check_training(task: Task, stage: Train) -> Sequence[Row] | None:
+    """The rows of a stage, where they are known, after a check of everything that can be checked before training."""
+    rows = known_rows(task, stage)
+    if rows is not None and not rows:
+        raise InputError(f"stage {stage.name!r}: {stage.options.data} has no rows to learn from")
+    needs = stage.method.needs
+    if not needs.samples or needs.reward_model:
+        return rows
+    rewarded = _rewarded(task, stage)
+    if rewarded.scorer is None:
+        raise InputError(
+            f"stage {stage.name!r}: {stage.train} needs a reward: name one as `reward`, or train a reward model "
+            "before it"
+        )
+    if rewarded.reward is not None and rows:
+        check_reward(rewarded.reward, [c for c in rows[0] if all(c in row for row in rows)])
+    return rows
