@@ -11,14 +11,12 @@ import math
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import StopTraining
+from ..learner import Learner
 from ..types import Completion, Group
 from . import PolicySampler, SamplingParams
-
-if TYPE_CHECKING:
-    from ..learner import Learner
 
 
 @dataclass(frozen=True)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
 from ...chat.template import Chat
 from ...errors import InputError
+from ...learner import Learner
 from ...learner.models.model import Model
 from ...types import Completion, Prompt
 from .. import SamplingParams
 from .backends import BACKENDS, Choice, choose
 from .decoding.decode_job import DecodeJob
 from .decoding.sampling import Request
-
-if TYPE_CHECKING:
-    from ...learner import Learner
 
 Progress = Callable[[int], None]
 """Called with the number of completions that have just finished."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ....learner.models.architecture import decoder_of, head_of
 from ....learner.models.peft import BaseTunerLayer
 from ..decoding.kv_cache import KVCache
-from .weight_layout import Packed, Product, product
+from .weight_layout import FastLinear, Product, product
 
 FAMILIES = {"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text"}
 STEADY_ROTARY = {"default", "linear", "llama3", "yarn"}
@@ -44,7 +44,7 @@ class LeanStep:
         self.layers = [_Layer(i, layer, config, copy) for i, layer in enumerate(decoder.layers)]
         self.head = head_of(network)
         if copy:
-            self.head = replace(self.head, module=Packed(_plain(self.head.module)))
+            self.head = replace(self.head, module=FastLinear(_plain(self.head.module)))
         self.norm = _Norm(decoder.norm)
         kinds = sorted({layer.kind for layer in self.layers if layer.kind is not None})
         self.kinds: list[str | None] = [*kinds] if getattr(self.rotary, "layer_types", None) else [None]

@@ -33,15 +33,22 @@ def product(weight: Tensor, bias: Tensor | None) -> Product:
 
 
 def _blocks(weight: Tensor, bias: Tensor | None) -> Product | None:
-    """None where this build of torch has no oneDNN."""
+    """None if this build of torch has no oneDNN, or this processor no right kernel for it: tried on one row."""
     operators: Any = torch.ops.mkldnn
     if not torch.backends.mkldnn.is_available() or not hasattr(operators, "_linear_pointwise"):
         return None
-    blocks = operators._reorder_linear_weight(weight, ROWS)
+    row = torch.linspace(-1, 1, weight.shape[1])[None]
+    try:
+        blocks = operators._reorder_linear_weight(weight, ROWS)
+        found = operators._linear_pointwise(row, blocks, bias, "none", [], "")
+    except RuntimeError:
+        return None
+    if not torch.allclose(found, linear(row, weight, bias), rtol=1e-3, atol=1e-3 * weight.abs().max().item()):
+        return None
     return lambda x: operators._linear_pointwise(x, blocks, bias, "none", [], "")
 
 
-class Packed(nn.Module):
+class FastLinear(nn.Module):
     """A linear layer over such a copy."""
 
     def __init__(self, layer: nn.Linear) -> None:
