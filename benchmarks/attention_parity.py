@@ -27,11 +27,11 @@ def parity(device: str) -> list[dict[str, Any]]:
 
 def check(device: str, heads: tuple[int, int, int], window: int | None) -> dict[str, Any]:
     """Output and gradients against exact ones, and whether changing one completion leaves all others as they were."""
-    from tieout.learner.prefix.attention import SharedPrefix, best_path
+    from tieout.learner.prefix.attention import SharedPrefix, best_backend
     from tieout.learner.prefix.span import Span
 
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    path = best_path(torch.device(device), dtype, heads[2])
+    path = best_backend(torch.device(device), dtype, heads[2])
     starts = [0, *accumulate(prompt + sum(completions) for prompt, completions in GROUPS)]
     spans = tuple(Span(s, p, c) for s, (p, c) in zip(starts, GROUPS, strict=False))
     generator = torch.Generator().manual_seed(0)

@@ -92,7 +92,7 @@ def measure(work: DecodeJob, folder: Path, device: str) -> dict[str, Any]:
         "update": {},
         "sample": {},
         "gigabytes": {},
-        "path": ours.learner.forward.attention_path,
+        "path": ours.learner.forward.attention_backend,
     }
     metrics: dict[str, float] = {}
     for name, side in sides.items():

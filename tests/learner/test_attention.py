@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from tieout.learner.prefix import flash
-from tieout.learner.prefix.attention import NAME, SharedPrefix, best_path
+from tieout.learner.prefix.attention import NAME, SharedPrefix, best_backend
 from tieout.learner.prefix.span import Span
 
 SPANS = (Span(0, 5, (7, 1, 3)), Span(16, 1, (4,)), Span(21, 9, (2, 12, 6, 6, 1)))
 LENGTH = SPANS[-1].end
-PATHS = ["dense", "merge", "flash"]
+BACKENDS = ["dense", "merge", "flash"]
 PROMPTS_ONLY = (Span(0, 6, ()), Span(6, 1, ()), Span(7, 11, ()))
 
 
@@ -134,19 +134,21 @@ def qkv(length: int, heads: int = 4, key_heads: int = 2, dim: int = 8, seed: int
 
 
 def attend(
-    path: Any, spans: tuple[Span, ...], inputs: tuple[Tensor, ...], window: int | None = None
+    backend: Any, spans: tuple[Span, ...], inputs: tuple[Tensor, ...], window: int | None = None
 ) -> Tensor:
-    return SharedPrefix(spans, path).attend(0, *inputs, 0.3, window)
+    return SharedPrefix(spans, backend).attend(0, *inputs, 0.3, window)
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("heads", [(4, 2), (4, 4), (4, 1)])
-def test_values_and_gradients_are_those_of_attention_written_out(path: str, heads: tuple[int, int]) -> None:
+def test_values_and_gradients_are_those_of_attention_written_out(
+    backend: str, heads: tuple[int, int]
+) -> None:
     inputs = qkv(LENGTH, *heads)
     weights = torch.randn(1, heads[0], LENGTH, 8, generator=torch.Generator().manual_seed(1))
     fast = [x.clone().requires_grad_() for x in inputs]
     slow = [x.double().requires_grad_() for x in inputs]
-    out = attend(path, SPANS, tuple(fast))
+    out = attend(backend, SPANS, tuple(fast))
     exact = written_out(*slow, visible(SPANS, None), 0.3)
     assert (out - exact).abs().max() < 1e-5
     found = torch.autograd.grad((out * weights).sum(), fast)
@@ -155,35 +157,35 @@ def test_values_and_gradients_are_those_of_attention_written_out(path: str, head
         assert (a - b).norm() < 1e-5 * b.norm()
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("window", [1, 4, 8, 13, 100])
-def test_a_sliding_window_counts_positions_not_places_in_the_row(path: str, window: int) -> None:
+def test_a_sliding_window_counts_positions_not_places_in_the_row(backend: str, window: int) -> None:
     inputs = qkv(LENGTH)
     exact = written_out(*(x.double() for x in inputs), visible(SPANS, window), 0.3)
-    assert (attend(path, SPANS, inputs, window) - exact).abs().max() < 1e-5
+    assert (attend(backend, SPANS, inputs, window) - exact).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_prompts_without_completions_are_plain_causal(path: str) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_prompts_without_completions_are_plain_causal(backend: str) -> None:
     inputs = qkv(PROMPTS_ONLY[-1].end)
     exact = written_out(*(x.double() for x in inputs), visible(PROMPTS_ONLY, None), 0.3)
-    assert (attend(path, PROMPTS_ONLY, inputs) - exact).abs().max() < 1e-5
+    assert (attend(backend, PROMPTS_ONLY, inputs) - exact).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("completions", [(0,), (3, 0, 2), (0, 4), (0, 0)])
-def test_an_empty_completion_is_no_accident(path: str, completions: tuple[int, ...]) -> None:
+def test_an_empty_completion_is_no_accident(backend: str, completions: tuple[int, ...]) -> None:
     spans = (Span(0, 4, completions),)
     inputs = tuple(x.requires_grad_() for x in qkv(spans[-1].end))
-    out = attend(path, spans, inputs)
+    out = attend(backend, spans, inputs)
     exact = written_out(*(x.double() for x in inputs), visible(spans, None), 0.3)
     assert (out - exact).abs().max() < 1e-5
     assert all(g.isfinite().all() for g in torch.autograd.grad(out.sum(), inputs))
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("window", [None, 6])
-def test_what_a_query_may_not_see_moves_nothing_bitwise(path: str, window: int | None) -> None:
+def test_what_a_query_may_not_see_moves_nothing_bitwise(backend: str, window: int | None) -> None:
     """Change one completion's queries, keys and values: not one bit of any other segment moves, nor of a gradient."""
     start = SPANS[2].start + 9 + 2  # the third group's completion of twelve tokens
     changed = slice(start, start + 12)
@@ -194,7 +196,7 @@ def test_what_a_query_may_not_see_moves_nothing_bitwise(path: str, window: int |
     results = []
     for given in (inputs, other):
         leaves = tuple(x.clone().requires_grad_() for x in given)
-        out = attend(path, SPANS, leaves, window)
+        out = attend(backend, SPANS, leaves, window)
         elsewhere = torch.cat([out[:, :, : changed.start], out[:, :, changed.stop :]], 2)
         gradients = torch.autograd.grad(elsewhere.sum(), leaves)
         results.append((elsewhere, gradients))
@@ -233,10 +235,10 @@ def test_sequences_are_found_once_for_all_layers() -> None:
 
 def test_the_path_fits_the_device_and_the_numbers() -> None:
     cuda = torch.device("cuda", 0)
-    assert best_path(torch.device("cpu"), torch.bfloat16, 64) == "merge"
-    assert best_path(cuda, torch.bfloat16, 128) == "flash"
-    assert best_path(cuda, torch.float32, 128) == "dense"
-    assert best_path(cuda, torch.bfloat16, 512) == "dense"
+    assert best_backend(torch.device("cpu"), torch.bfloat16, 64) == "merge"
+    assert best_backend(cuda, torch.bfloat16, 128) == "flash"
+    assert best_backend(cuda, torch.float32, 128) == "dense"
+    assert best_backend(cuda, torch.bfloat16, 512) == "dense"
 
 
 def test_models_are_asked_for_this_attention_by_a_name_that_takes_no_flash_shortcut() -> None:

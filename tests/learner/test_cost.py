@@ -11,7 +11,7 @@ import torch
 from random_groups import flat, gradient, make_learner, random_groups, relative
 from tieout.batch import Batch, Outputs
 from tieout.learner.forward import Forward
-from tieout.learner.prefix.attention import Path as AttentionPath
+from tieout.learner.prefix.attention import AttentionBackend
 from tieout.learner.prefix.cost import Cost, cheaper_repeated
 
 ModelFolder = Callable[[str], Path]
@@ -21,20 +21,20 @@ PAIR = 1e-3
 
 
 def repeats(
-    path: AttentionPath,
+    backend: AttentionBackend,
     prompt: int,
     lengths: list[int],
     budget: int = LARGE,
     window: int | None = None,
     call: float = 1.5,
 ) -> bool:
-    return cheaper_repeated(Cost(PAIR, path, call, (window,)), random_groups([(prompt, lengths)]), budget)
+    return cheaper_repeated(Cost(PAIR, backend, call, (window,)), random_groups([(prompt, lengths)]), budget)
 
 
-@pytest.mark.parametrize("path", ["merge", "flash", "dense"])
-def test_a_long_prompt_is_shared_on_every_path(path: AttentionPath) -> None:
-    assert not repeats(path, 512, [128] * 8)
-    assert not repeats(path, 1024, [64, 50])
+@pytest.mark.parametrize("backend", ["merge", "flash", "dense"])
+def test_a_long_prompt_is_shared_on_every_backend(backend: AttentionBackend) -> None:
+    assert not repeats(backend, 512, [128] * 8)
+    assert not repeats(backend, 1024, [64, 50])
 
 
 def test_a_mask_over_long_completions_is_not_worth_a_short_prompt() -> None:
@@ -82,7 +82,7 @@ def test_micro_batches_of_one_step_may_differ_and_the_gradient_does_not(
     tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One group is cheaper packed, one repeated; the metrics say how many shared their prompt."""
-    monkeypatch.setattr(Forward, "attention_path", "dense")
+    monkeypatch.setattr(Forward, "attention_backend", "dense")
     groups = random_groups([(60, [4, 5]), (2, [60] * 4)])
 
     def loss(outputs: Outputs, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

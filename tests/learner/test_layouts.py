@@ -19,13 +19,13 @@ PLAIN_ONLY = ["gemma2", "qwen3_next"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("path", ["dense", "merge"])
+@pytest.mark.parametrize("backend", ["dense", "merge"])
 def test_packed_says_what_the_model_itself_says(
-    tiny_model: Callable[[str], Path], family: str, path: str
+    tiny_model: Callable[[str], Path], family: str, backend: str
 ) -> None:
     learner, groups = make_learner(tiny_model(family)), random_groups()
     with torch.no_grad():
-        found, _ = learner.forward(pack(groups, path))  # type: ignore[arg-type]
+        found, _ = learner.forward(pack(groups, backend))  # type: ignore[arg-type]
         expected = own_logprobs(learner, groups)
     assert expected.std() > 0.5  # a model that says something
     assert (found - expected).abs().max() < 1e-5
@@ -67,15 +67,15 @@ def test_a_predictor_is_the_token_before() -> None:
         assert list(zip(ids, positions, strict=True)) == before
 
 
-@pytest.mark.parametrize("path", ["dense", "merge"])
-def test_an_empty_completion_changes_no_other(tiny_model: Callable[[str], Path], path: str) -> None:
+@pytest.mark.parametrize("backend", ["dense", "merge"])
+def test_an_empty_completion_changes_no_other(tiny_model: Callable[[str], Path], backend: str) -> None:
     learner = make_learner(tiny_model("llama"))
     (group,) = random_groups([(6, [4, 5, 3])])
     first, *rest = group.completions
     with_empty = [Group(group.prompt, [first, Completion([], []), *rest, Completion([], [])])]
     with torch.no_grad():
         expected, _ = learner.forward(repeat([group], 0))
-        for layout in (pack(with_empty, path), repeat(with_empty, 0)):  # type: ignore[arg-type]
+        for layout in (pack(with_empty, backend), repeat(with_empty, 0)):  # type: ignore[arg-type]
             assert torch.allclose(learner.forward(layout)[0], expected, atol=1e-5)
 
 

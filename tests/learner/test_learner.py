@@ -58,7 +58,7 @@ def test_packed_equals_repeated(
     assert repeated["shared_prefix"] == 0
     paths = ("dense", "merge") if method == "lora" else ("merge",)
     for path, checkpointing in itertools.product(paths, (False, True)):
-        monkeypatch.setattr(Forward, "attention_path", path)
+        monkeypatch.setattr(Forward, "attention_backend", path)
         config = LearnerConfig(
             layout="packed", activation_checkpointing=checkpointing, max_grad_norm=float("inf")
         )
@@ -109,7 +109,7 @@ def test_a_longer_window_than_any_sequence_takes_the_fast_path(
 def test_changing_one_completion_moves_no_other_bitwise(
     tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch, family: str, path: str
 ) -> None:
-    monkeypatch.setattr(Forward, "attention_path", path)
+    monkeypatch.setattr(Forward, "attention_backend", path)
     learner, groups = make_learner(tiny_model(family), layout="packed"), random_groups()
     before = learner.logprobs(groups)
     for g, k in ((0, 0), (1, 0), (1, 3), (3, 2)):

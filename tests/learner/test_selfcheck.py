@@ -25,7 +25,7 @@ ModelFolder = Callable[[str], Path]
 def found(learner: Learner) -> str | None:
     """The disagreement of this learner's model."""
     forward, trained = learner.forward, list(learner.model.trained().values())
-    return disagreement(forward, learner.model.causal, trained, forward.attention_path)
+    return disagreement(forward, learner.model.causal, trained, forward.attention_backend)
 
 
 def wrong_scale(patch: pytest.MonkeyPatch) -> None:
@@ -49,7 +49,7 @@ def leaking_completion(patch: pytest.MonkeyPatch) -> None:
 
 def leaking_mask(patch: pytest.MonkeyPatch) -> None:
     """Completions see each other: only positions are compared."""
-    patch.setattr(Forward, "attention_path", "dense")
+    patch.setattr(Forward, "attention_backend", "dense")
 
     def mask(span: Span, window: int | None, device: torch.device) -> Tensor:
         position = torch.cat(

@@ -13,8 +13,7 @@ from .models.adapters import using
 from .models.architecture import decoder_of, head_of
 from .models.model import Model
 from .models.scalar_head import ScalarHead
-from .prefix.attention import Path as AttentionPath
-from .prefix.attention import best_path
+from .prefix.attention import AttentionBackend, best_backend
 from .prefix.layouts import Layout
 
 
@@ -61,11 +60,11 @@ class Forward:
         return head(hidden[places])
 
     @property
-    def attention_path(self) -> AttentionPath:
+    def attention_backend(self) -> AttentionBackend:
         """How packed rows are attended on this device."""
         config = self.model.causal.config.get_text_config()
         head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return best_path(self.model.device, self.model.causal.dtype, head_size)
+        return best_backend(self.model.device, self.model.causal.dtype, head_size)
 
 
 def _hidden(layout: Layout, causal: Any) -> Tensor:

@@ -40,7 +40,7 @@ class MicroBatches:
             return False
         causal, trained = self.model.causal, list(self.model.trained().values())
         reason = why_not_packed(self.model)
-        reason = reason or disagreement(self.forward, causal, trained, self.forward.attention_path)
+        reason = reason or disagreement(self.forward, causal, trained, self.forward.attention_backend)
         if reason is None:
             return True
         message = f"{self.model.name} cannot share prompts between completions: {reason}"
@@ -66,7 +66,7 @@ class MicroBatches:
         """The cheaper layout of one micro-batch."""
         budget, chosen = self.config.micro_batch_tokens, self.config.layout == "packed"
         if self.packs and (chosen or not cheaper_repeated(self._cost, groups, budget)):
-            return pack(groups, self.forward.attention_path)
+            return pack(groups, self.forward.attention_backend)
         return repeat(groups, self.model.tokenizer.pad_token_id or 0)
 
     def recomputes(self, fed: int) -> bool:
@@ -89,4 +89,4 @@ class MicroBatches:
 
     @cached_property
     def _cost(self) -> Cost:
-        return Cost.of(self.model.causal, self.forward.attention_path)
+        return Cost.of(self.model.causal, self.forward.attention_backend)

@@ -28,7 +28,7 @@ SKIP_MASK = torch.empty(1, 1, 1, 1)
 """A 4D mask is passed through by every model untouched: this one stops transformers from building its own."""
 
 
-Path = Literal["dense", "merge", "flash"]
+AttentionBackend = Literal["dense", "merge", "flash"]
 
 
 class Plan(Protocol):
@@ -80,16 +80,16 @@ class SharedPrefix:
     """The plan of one packed row: each completion sees its group's prompt and itself."""
 
     spans: tuple[Span, ...]
-    path: Path
+    backend: AttentionBackend
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None
     ) -> Tensor:
         if window is not None and all(span.longest <= window for span in self.spans):
             window = None  # it hides nothing
-        if self.path == "flash":
+        if self.backend == "flash":
             return flash_attend(self.spans, query, key, value, scale, window)
-        if self.path == "merge" and window is None:
+        if self.backend == "merge" and window is None:
             return _Merge.apply(query, key, value, self.spans, scale)
         return torch.cat([self._dense(span, query, key, value, scale, window) for span in self.spans], 2)
 
@@ -102,7 +102,7 @@ class SharedPrefix:
         return scaled_dot_product_attention(q, k, v, attn_mask=_mask(span, window, q.device), scale=scale)
 
 
-def best_path(device: torch.device, dtype: torch.dtype, head_size: int) -> Path:
+def best_backend(device: torch.device, dtype: torch.dtype, head_size: int) -> AttentionBackend:
     """The fastest of the three there."""
     if device.type == "cpu":
         return "merge"

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from ...types import Group
-from .attention import Path
+from .attention import AttentionBackend
 from .span import Span
 
 ATTENTION = 2.0
@@ -26,18 +26,18 @@ weights a layer, sharing prompts of 8 tokens between completions of 16 gains not
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one model on one attention path."""
+    """Of one model on one attention backend."""
 
     pair: float
     """One query-key pair in all layers, in tokens."""
-    path: Path
+    backend: AttentionBackend
     call: float = 0.0
     """One more segment of `merge` in all layers, in tokens."""
     windows: tuple[int | None, ...] = (None,)
     """The sliding window of each layer; None: it sees everything."""
 
     @classmethod
-    def of(cls, causal: Any, path: Path) -> Cost:
+    def of(cls, causal: Any, backend: AttentionBackend) -> Cost:
         """From the sizes of a transformers model."""
         config = causal.config.get_text_config()
         linear = [m for m in causal.get_decoder().modules() if isinstance(m, nn.Linear)]
@@ -49,11 +49,13 @@ class Cost:
         kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
         windows = tuple(window if kind == "sliding_attention" else None for kind in kinds)
         # A pair is a product of width numbers with the key and one with the value.
-        return cls(ATTENTION * 2 * width * len(kinds) / weights, path, CALL * len(kinds) / weights, windows)
+        return cls(
+            ATTENTION * 2 * width * len(kinds) / weights, backend, CALL * len(kinds) / weights, windows
+        )
 
     def packed(self, spans: Sequence[Span]) -> float:
         """Of one row in which each prompt lies once."""
-        calls = sum(len(s.completions) + 1 for s in spans) if self.path == "merge" else 0
+        calls = sum(len(s.completions) + 1 for s in spans) if self.backend == "merge" else 0
         pairs = sum(self._packed_pairs(spans, w) for w in self.windows) / len(self.windows)
         return sum(s.end - s.start for s in spans) + self.call * calls + self.pair * pairs
 
@@ -71,7 +73,7 @@ class Cost:
         for span in spans:
             size = span.end - span.start
             active = window is not None and span.longest > window
-            if self.path == "dense" or (self.path == "merge" and active):
+            if self.backend == "dense" or (self.backend == "merge" and active):
                 total += size**2
                 continue
             reach = min(span.prompt, window) if active and window else span.prompt

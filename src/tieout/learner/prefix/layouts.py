@@ -16,7 +16,7 @@ from torch import Tensor
 from ...batch import send_together
 from ...errors import InputError
 from ...types import Group
-from .attention import SKIP_MASK, Path, SharedPrefix
+from .attention import SKIP_MASK, AttentionBackend, SharedPrefix
 from .span import Span
 
 
@@ -58,7 +58,7 @@ def _skip_mask(device: torch.device) -> Tensor:
     return SKIP_MASK.to(device)
 
 
-def pack(groups: Sequence[Group], path: Path) -> Layout:
+def pack(groups: Sequence[Group], backend: AttentionBackend) -> Layout:
     """One row, no padding: [P1 | c11 .. c1K | P2 | c21 ..]; positions of a completion continue its prompt's."""
     _refuse_empty_prompts(groups)
     ids: list[int] = []
@@ -84,7 +84,7 @@ def pack(groups: Sequence[Group], path: Path) -> Layout:
         "input_ids": torch.tensor([ids]),
         "position_ids": torch.tensor([positions]),
         "attention_mask": SKIP_MASK,
-        "plan": SharedPrefix(tuple(spans), path),
+        "plan": SharedPrefix(tuple(spans), backend),
     }
     return Layout(inputs, _index(predictors), _index(targets), _index(finals), len(ids))
 

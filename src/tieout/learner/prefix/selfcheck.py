@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 
 from ...types import Completion, Group
-from .attention import Path
+from .attention import AttentionBackend
 from .layouts import Layout, pack, repeat
 
 Forward = Callable[[Layout], tuple[Tensor, Tensor]]
 """[T] log-probabilities and [T] entropies of a layout."""
 
 
-def disagreement(forward: Forward, causal: Any, trained: Sequence[Tensor], path: Path) -> str | None:
+def disagreement(
+    forward: Forward, causal: Any, trained: Sequence[Tensor], backend: AttentionBackend
+) -> str | None:
     """None if packed equals repeated, else what differs and by how much.
 
     Three checks on random tokens: isolation (changing one completion moves no other, bitwise), values (within four
@@ -27,21 +29,23 @@ def disagreement(forward: Forward, causal: Any, trained: Sequence[Tensor], path:
         forward: of the model.
         causal: the transformers model, for its vocabulary and precision.
         trained: the parameters whose gradients are compared; none of a frozen model.
-        path: how packed rows are attended.
+        backend: how packed rows are attended.
     """
     try:
-        return _compare(forward, causal, trained, path)
+        return _compare(forward, causal, trained, backend)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
         return f"the packed forward failed with {type(error).__name__}: {error}"
 
 
-def _compare(forward: Forward, causal: Any, trained: Sequence[Tensor], path: Path) -> str | None:
+def _compare(
+    forward: Forward, causal: Any, trained: Sequence[Tensor], backend: AttentionBackend
+) -> str | None:
     groups, changed = probe(causal.config.get_text_config().vocab_size)
     with torch.no_grad():
-        packed = forward(pack(groups, path))[0]
-        moved = forward(pack(changed, path))[0]
+        packed = forward(pack(groups, backend))[0]
+        moved = forward(pack(changed, backend))[0]
         together = forward(repeat(groups, 0))[0]
         apart = torch.cat([forward(repeat([_only(g, k)], 0))[0] for g in groups for k in range(3)])
     first = len(groups[0].completions[0].tokens)
@@ -54,7 +58,7 @@ def _compare(forward: Forward, causal: Any, trained: Sequence[Tensor], path: Pat
         return f"log-probabilities differ by {error:.1e} nats, where two plain layouts differ by {noise:.1e}"
     if not trained:
         return None
-    a, b = (_gradient(forward, trained, layout) for layout in (pack(groups, path), repeat(groups, 0)))
+    a, b = (_gradient(forward, trained, layout) for layout in (pack(groups, backend), repeat(groups, 0)))
     cosine = (a @ b / (a.norm() * b.norm()).clamp(min=1e-30)).item()
     if not cosine > 0.999:
         return f"gradients point apart: cosine {cosine:.5f}"

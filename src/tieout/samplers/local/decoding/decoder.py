@@ -7,7 +7,7 @@ when none wait the batch shrinks.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ....learner.models.architecture import decoder_of, head_of
 from ....learner.models.output_head import Head
-from ....learner.prefix.attention import SKIP_MASK, SharedPrefix
+from ....learner.prefix.attention import SKIP_MASK, AttentionBackend, SharedPrefix
 from ....learner.prefix.span import Span
 from ... import SamplingParams
 from .decode_job import Ended
@@ -193,14 +193,14 @@ class Decoder:
         """One row without padding -> keys and values of each [L, 2, Hk, P, D], and its last hidden state [B, d]."""
         lengths = [len(p) for p in prompts]
         recorder, starts = Recorder(), np.cumsum([0, *lengths])
-        path: Literal["merge", "dense"] = "merge" if self.device.type == "cpu" else "dense"
+        backend: AttentionBackend = "merge" if self.device.type == "cpu" else "dense"
         spans = tuple(Span(int(s), n, ()) for s, n in zip(starts, lengths, strict=False))
         hidden = self.decoder(
             input_ids=torch.tensor([[t for p in prompts for t in p]], device=self.device),
             position_ids=torch.cat([torch.arange(n) for n in lengths])[None].to(self.device),
             attention_mask=SKIP_MASK.to(self.device),
             past_key_values=recorder,
-            plan=SharedPrefix(spans, path),
+            plan=SharedPrefix(spans, backend),
             use_cache=False,
         ).last_hidden_state[0]
         return recorder.split(lengths), hidden[torch.as_tensor(starts[1:] - 1, device=self.device)]
