@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -172,6 +173,15 @@ assert sys.modules.get("bitsandbytes") is None, "bitsandbytes was imported"
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "kernels" not in done.stderr
+
+
+def test_the_warning_about_a_kernel_that_is_off_is_not_printed(caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("bitsandbytes")
+    four_bits(torch.float32, "cpu")
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    logger.warning("Failed to load CPU gemm_4bit_forward from kernels-community: %s", "no module")
+    logger.warning("another one")
+    assert [record.getMessage() for record in caplog.records] == ["another one"]
 
 
 def test_peft_is_imported_in_one_place() -> None:

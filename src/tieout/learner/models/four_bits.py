@@ -7,6 +7,7 @@ when a model is loaded; where it does not agree with the stored codes and scales
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from collections.abc import Iterator
@@ -40,12 +41,23 @@ def four_bits(compute: torch.dtype, device: str) -> BitsAndBytesConfig:
         raise InputError(
             f"adapter method 'qlora' needs a CUDA device or a CPU and this run is on {device!r}: use method 'lora' here"
         )
+    _import_quietly()
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=compute,
     )
+
+
+def _import_quietly() -> None:
+    """Import bitsandbytes without its warning about a kernel that `prepare_four_bits` switches off."""
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_not_about_packing)
+    import bitsandbytes  # noqa: F401
+
+
+def _not_about_packing(record: logging.LogRecord) -> bool:
+    return "gemm_4bit_forward" not in record.getMessage()
 
 
 def prepare_four_bits(network: PreTrainedModel, name: str) -> None:
