@@ -13,6 +13,7 @@ from ..training.guards import Guards
 from ..training.schedule import Schedule
 from ..training.spec import EvalPolicy
 from ..vetting.attack.settings import AttackSettings
+from ..vetting.calibrate import CalibrationPolicy
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,11 @@ class Attacks(AttackSettings):
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(CalibrationPolicy):
     """How well the reward must agree with human labels."""
 
     data: str | None = None
     """Rows with human labels: prompt, completion and label, or prompt, chosen and rejected. Left out: none is asked."""
-    floor: float = 0.70
-    """The interval of the agreement with the labels must lie above this."""
-    threshold: float = 0.5
-    """Rows with labels: a completion that scores at least this counts as called right."""
-    min_rows: int = 50
-    """Fewer judged rows show nothing."""
     override: str = ""
     """A reason to train against the reward although it fails; it is recorded."""
 

@@ -121,14 +121,6 @@ class Run:
         found = [reward for reward in rewards if reward is not None]
         return under_deadline(found, place.reward_workers, place.reward_seconds, self.console)
 
-    def with_gold(self, row: Row) -> Row | None:
-        """The row with gold as its completion: the data's own, else the task's, else the answer; None: it has none."""
-        if row.get("completion") is not None:
-            return row
-        if self.task.gold is not None:
-            return {**row, "completion": self.task.gold(row)}
-        return None if row.get("answer") is None else {**row, "completion": str(row["answer"])}
-
     # ---------------------------------------------------------------- data, and its checks
 
     def _task(self) -> Task:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from ...config.plain import to_plain
@@ -17,6 +17,7 @@ from ...vetting.attack import CLASSES, attack, keep, read_corpus
 from ...vetting.calibrate import CalibrationPolicy, calibrate
 from ...vetting.calibration_plot import plot
 from ...vetting.check import prove
+from ...vetting.golden_rows import with_gold
 from ..kinds import Check
 from ..run import Run
 
@@ -30,7 +31,8 @@ def check(run: Run, stage: Check) -> None:
     if unknown:
         raise InputError(f"attack.accept names {', '.join(unknown)}; classes are: {', '.join(CLASSES)}")
     reward = run.task.reward
-    rows = [row for row in map(run.with_gold, run.task.rows("train")[:MAX_GIVEN]) if row is not None]
+    given = (with_gold(row, run.task.gold) for row in run.task.rows("train")[:MAX_GIVEN])
+    rows = [row for row in given if row is not None]
     if reward is None or not rows:
         why = "no row has gold" if reward is not None else "the environment scores, and there is no reward"
         _say(run, stage, f"no proof and no attack: {why}")
@@ -111,7 +113,7 @@ def _calibration(run: Run, stage: Check, reward: Reward) -> None:
     wanted, name = stage.calibration, reward_name(reward)
     assert wanted.data
     rows = list(read_rows(wanted.data))
-    policy = CalibrationPolicy(wanted.floor, wanted.threshold, wanted.min_rows)
+    policy = CalibrationPolicy(**{f.name: getattr(wanted, f.name) for f in fields(CalibrationPolicy)})
     part = run.folder.stage(f"{stage.name}/calibration")
     inputs = {**_inputs(run, reward), "policy": asdict(policy), "labels": data_hash(rows)}
     if part.is_done(inputs):
