@@ -13,9 +13,11 @@ import pytest
 
 import tieout
 from tieout.cli import COMMANDS
+from tieout.pipelines.reading import read_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
+YAML = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -24,6 +26,14 @@ def test_python_blocks_run_in_the_order_of_the_page(page: Path) -> None:
     names: dict[str, object] = {"__name__": "__main__"}
     for number, code in enumerate(BLOCK.findall(page.read_text(encoding="utf-8"))):
         exec(compile(code, f"{page.name} block {number}", "exec"), names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_recipes_are_read(page: Path, tmp_path: Path) -> None:
+    recipes = [y for y in YAML.findall(page.read_text(encoding="utf-8")) if "stages:" in y]
+    for number, text in enumerate(recipes):
+        (tmp_path / f"{number}.yaml").write_text(text, encoding="utf-8")
+        read_recipe(tmp_path / f"{number}.yaml")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

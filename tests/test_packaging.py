@@ -109,3 +109,15 @@ def test_an_empty_environment_trains_from_another_folder(installed: Path, tmp_pa
     train = ["train", "sft", "--model", "tieout-base", "--data", "rows.jsonl", "--batch-size", "4"]
     run(installed / "tieout", *train, "--out", "trained", folder=tmp_path)
     assert (tmp_path / "trained" / "sft" / "adapter" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.wheel
+def test_an_empty_environment_runs_the_demo_from_another_folder(installed: Path, tmp_path: Path) -> None:
+    small = ["controls=null", "max_train=64", "stages.pairs.max_prompts=24", "stages.check.attack.max_rows=2"]
+    small += ["stages.evaluate.max_test=8", "stages.evaluate.max_ood=4"]
+    settings = [part for setting in small for part in ("--set", setting)]
+    printed = run(installed / "tieout", "demo", "--out", "shown", *settings, folder=tmp_path)
+    assert "verdict: " in printed
+    report = json.loads((tmp_path / "shown" / "evidence" / "report.json").read_text(encoding="utf-8"))
+    assert report["verdict"]["verdict"] in ("hold", "reject")  # nobody graded anything, so it cannot be ship
+    assert (tmp_path / "shown" / "evidence" / "report.html").is_file()
