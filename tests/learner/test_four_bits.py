@@ -17,6 +17,7 @@ from random_groups import flat, random_groups
 from tieout.learner import AdapterConfig, Learner, load
 from tieout.learner.checkpoint import save_adapter
 from tieout.learner.models.adapters import tuner_layers
+from tieout.learner.models.bases import Bases
 from tieout.learner.models.four_bits import dequantised, four_bits, prepare_four_bits
 from tieout.samplers import SamplingParams
 from tieout.samplers.local.sampler import LocalSampler
@@ -72,6 +73,17 @@ def test_qlora_is_refused_where_it_has_no_kernels(monkeypatch: pytest.MonkeyPatc
         four_bits(torch.float32, "mps")
     config = four_bits(torch.bfloat16, "cuda:0")
     assert (config.load_in_4bit, config.bnb_4bit_quant_type) == (True, "nf4")
+
+
+def test_a_shared_base_in_four_bits_gives_every_model_the_numbers_of_its_own(tiny_model: ModelFolder) -> None:
+    pytest.importorskip("bitsandbytes")
+    name, bases, groups = str(tiny_model("llama")), Bases(), random_groups()
+    first = Learner(load(name, QLORA, seed=3, bases=bases), 1e-2)
+    network = first.model.causal
+    first.update(groups, lambda o, b: (b.token_mean(-o.logprobs), {}))
+    second = Learner(load(name, QLORA, seed=3, bases=bases), 1e-2)
+    assert second.model.causal is network
+    assert second.logprobs(groups) == Learner(load(name, QLORA, seed=3), 1e-2).logprobs(groups)
 
 
 def test_the_packed_kernel_of_some_processors_is_off(
