@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class LearnerConfig:
-    """How the weights are moved; the method decides in which direction."""
+    """Settings of the optimizer and of a forward, the same for every method."""
 
     weight_decay: float = 0.0
     """AdamW's decoupled weight decay, https://arxiv.org/abs/1711.05101."""

@@ -61,7 +61,7 @@ class Forward:
 
     @property
     def attention_backend(self) -> AttentionBackend:
-        """How packed rows are attended on this device."""
+        """The attention backend of packed rows on this device."""
         config = self.model.causal.config.get_text_config()
         head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         return best_backend(self.model.device, self.model.causal.dtype, head_size)

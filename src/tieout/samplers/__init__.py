@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How completions are sampled."""
+    """Parameters of sampling."""
 
     max_new_tokens: int = 256
     """Completions are cut off after this many tokens."""

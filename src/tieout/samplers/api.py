@@ -31,7 +31,7 @@ class BudgetError(TieoutError, RuntimeError):
 
 @dataclass
 class Budget:
-    """What may be spent, and what was. One budget can serve several samplers."""
+    """Limits on requests and tokens, and the use so far. Several samplers can share one budget."""
 
     max_requests: int | None = None
     """Requests sent, retries not counted."""

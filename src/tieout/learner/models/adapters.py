@@ -119,7 +119,7 @@ def _read(folder: Path) -> LoraConfig:
 
 
 def _refuse_differences(folder: Path, config: LoraConfig, adapter: AdapterConfig) -> None:
-    """What is trained is what the folder holds: to ask for something else and not get it would be silent."""
+    """Refuse settings that differ from the adapter in the folder, which would silently have no effect."""
     if adapter.method == "dora" and not config.use_dora:
         raise InputError(f"adapter method 'dora' is asked, but {folder} holds a plain LoRA adapter")
     wanted: set[str] | None = None

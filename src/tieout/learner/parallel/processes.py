@@ -47,7 +47,7 @@ class Processes:
 
     @property
     def count(self) -> int:
-        """How many share the work; 1 inside of `together` and `first`, where each rank works by itself."""
+        """Number of ranks that share the work; 1 inside of `together` and `first`, where each rank works by itself."""
         return 1 if self._by_itself else self._count
 
     @property
@@ -67,7 +67,7 @@ class Processes:
         return self.shares(sizes)[self.rank if self.count > 1 else 0]
 
     def shares(self, sizes: Sequence[int]) -> list[list[int]]:
-        """What `share` gives each rank."""
+        """The `share` of each rank."""
         loads, result = [0] * self.count, [list[int]() for _ in range(self.count)]
         for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
             rank = loads.index(min(loads))

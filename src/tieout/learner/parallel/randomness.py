@@ -11,7 +11,7 @@ import torch
 
 
 def state(device: torch.device) -> dict[str, Any]:
-    """What `restore` takes back."""
+    """The state, for `restore`."""
     version, words, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     plain = {

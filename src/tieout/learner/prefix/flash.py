@@ -40,7 +40,7 @@ class Parts:
     """The two parts of a row's attention, on the device."""
 
     own: Pieces
-    """What is causal on itself: each prompt with its first completion, each further completion. They tile the row."""
+    """The causal sequences: each prompt with its first completion, each further completion. They tile the row."""
     places: Tensor
     """[Q] where the further completions lie in the row."""
     prompts: Tensor

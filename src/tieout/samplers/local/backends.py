@@ -72,7 +72,7 @@ BACKENDS: dict[BackendName, Callable[[Any, DecodeJob], None]] = {
 
 @dataclass(frozen=True)
 class Choice:
-    """How a model is decoded, and why not faster."""
+    """The backend of a model, and the reasons against faster ones."""
 
     backend: BackendName
     reason: str = ""

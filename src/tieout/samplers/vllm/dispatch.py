@@ -64,7 +64,7 @@ def dispatch(
 
 
 def everywhere(servers: Sequence[Server], ask: Callable[[Server], T]) -> list[T]:
-    """Ask every server that is not down once, concurrently; the replies of those that gave one.
+    """Ask every server that is not down once, concurrently, and return the replies that came.
 
     NoServerLeft: none did.
     """

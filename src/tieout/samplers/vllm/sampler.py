@@ -61,7 +61,7 @@ class VLLMSampler:
         pause_seconds: float = 0.5,
         progress: Callable[[int], None] | None = None,
     ) -> None:
-        """Ask all servers what they serve and how they report log-probabilities; at least one must answer.
+        """Check the model and the log-probabilities of all servers; at least one must answer.
 
         Args:
             urls: addresses, such as `http://127.0.0.1:8011`; several as a list, or separated by commas.
@@ -86,7 +86,7 @@ class VLLMSampler:
         self.chat, self.num_workers, self.progress = chat, num_workers, progress
         self.folder = folder or Path(tempfile.mkdtemp(prefix="tieout-adapters-"))
         self.name = f"tieout-{os.getpid()}-{os.urandom(3).hex()}"
-        """How its adapters on the servers begin: two runs may share them."""
+        """Prefix of its adapters' names on the servers, which two runs may share."""
         self.origins: list[str] = []
         """Address of the server that gave the last call's completions, for each prompt."""
         self._adapter: Path | None = None

@@ -50,7 +50,7 @@ class Server:
     pause_seconds: float = 0.5
     """Before the first retry; doubled for each further one."""
     down: str = field(default="", init=False)
-    """Why it was given up; empty while it answers."""
+    """The reason it was given up; empty while it answers."""
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):

@@ -25,7 +25,7 @@ from .sampling import Request, sample_into
 PREFILL_TOKENS = 4096
 """Prompt tokens of one forward."""
 CHUNK_LOGITS = 1 << 23
-"""How many logits may exist at once."""
+"""Number of logits that may exist at once."""
 
 
 class Step(Protocol):
