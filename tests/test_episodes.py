@@ -122,6 +122,21 @@ def test_what_each_end_of_an_episode_is_worth(chat: Chat) -> None:
         assert part in reasons[word], word
 
 
+def test_a_reward_may_count_the_tokens_of_an_episode(chat: Chat) -> None:
+    """In training those that the policy sampled, not the environment's; in evaluation those of the text."""
+
+    def count(completions: list[str], completion_ids: list[list[int]], **_: Any) -> list[float]:
+        return [float(len(ids)) for ids in completion_ids]
+
+    rows = [{"word": "twice", "prompt": "twice"}]
+    task = by_environment(rows=lambda split: rows, reward=count, scored_by="reward")
+    sampler = Repeating(chat)
+    (group,) = Source(task, chat, sampler).rollout(rows, 1, PARAMS)
+    assert group.scores == [2.0 * len(sampler._completion("Say twice").tokens)]
+    (case,) = evaluate(task, rows, sampler, PARAMS)
+    assert case.score == len(chat.encode("twice\n\ntwice"))
+
+
 def test_a_reward_that_scores_sees_everything_the_policy_said(chat: Chat) -> None:
     """The environment's own score is not used, and what goes wrong in it stays an error."""
     task = by_environment(reward=vowels, scored_by="reward")

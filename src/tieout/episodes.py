@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from .chat.template import Chat
 from .errors import InputError
 from .rewards.processes.workers import Workers
-from .rewards.scoring.runner import Call, Outcome, score, score_groups
+from .rewards.scoring.runner import Call, Encode, Outcome, score, score_groups
 from .samplers import PolicySampler, Sampler, SamplingParams
 from .tasks import Environment, Task
 from .types import Completion, Message, Row
@@ -235,7 +235,10 @@ def _lockstep(
 
 
 def judge(
-    task: Task, groups: Sequence[Sequence[Episode]], workers: Workers | None = None
+    task: Task,
+    groups: Sequence[Sequence[Episode]],
+    workers: Workers | None = None,
+    encode: Encode | None = None,
 ) -> list[list[Outcome]]:
     """[group][episode] outcomes, by whichever scores: the environment, or the reward on everything the policy said.
 
@@ -246,7 +249,7 @@ def judge(
     if task.scorer == "reward" and task.reward is not None:
         places = [[k for k, episode in enumerate(group) if not episode.failed] for group in groups]
         calls = [
-            Call([_said(g[k]) for k in at], [g[0].row.get("prompt", "")] * len(at), g[0].row)
+            Call([_said(g[k]) for k in at], [g[0].row.get("prompt", "")] * len(at), g[0].row, encode)
             for g, at in zip(groups, places, strict=True)
             if at
         ]

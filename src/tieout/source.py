@@ -195,7 +195,7 @@ class Source:
             episodes = token_episodes(self.task, self.chat, rows, group_size, self.sampler, params)
             prompts = [next((e.prompt for e in group if e.opened), []) for group in episodes]
             sampled = [[episode.completion() for episode in group] for group in episodes]
-            outcomes = judge(self.task, episodes, self.workers)
+            outcomes = judge(self.task, episodes, self.workers, self.chat.encode)
         else:
             assert self.task.reward is not None
             prompts = [self.chat.prompt(row["prompt"]) for row in rows]

@@ -93,6 +93,16 @@ def test_bad_rows_are_refused_before_anything_is_generated() -> None:
     assert sampler.calls == []
 
 
+def test_a_metric_that_needs_tokens_is_refused_where_the_sampler_gives_text_only() -> None:
+    def tokens(completions: list[str], completion_ids: list[list[int]], **_: Any) -> list[float]:
+        return [float(len(ids)) for ids in completion_ids]
+
+    sampler = MockSampler(["1"] * 5)
+    with pytest.raises(ValueError, match="asks for tokens"):
+        evaluate(replace(SUMS, metrics={"tokens": tokens}), ROWS, sampler)
+    assert sampler.calls == []
+
+
 def test_no_rows_give_no_cases() -> None:
     assert evaluate(T, [], MockSampler([])) == []
 

@@ -93,7 +93,7 @@ def evaluate(
         if task.environment is not None:
             episodes = [[episode] for episode in text_episodes(task.environment, chunk, sampler, own)]
             completions = [episode.text for (episode,) in episodes]
-            said["score"] = judge(task, episodes, workers)
+            said["score"] = judge(task, episodes, workers, encode)
         else:
             completions = sampler.complete([row["prompt"] for row in chunk], own)
         if len(completions) != len(chunk):
