@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+DEMOS = ["align", "reason", "rlhf", "feedback"]
 RESULTS = Path(__file__).parent / "results" / "demo_seeds.json"
 
 
@@ -89,7 +90,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--pipelines", nargs="+", default=["align", "reason"], choices=["align", "reason"])
+    parser.add_argument("--pipelines", nargs="+", default=["align", "reason"], choices=DEMOS)
     parser.add_argument("--folder", type=Path, default=Path("runs/seeds"))
     parser.add_argument("--beside", default="nothing", help="what else runs on the machine")
     arguments = parser.parse_args()

@@ -174,6 +174,23 @@ def test_labels_of_a_file_and_another_file_of_a_stage_are_trained_on(
     }
 
 
+def test_prompts_that_are_held_out_for_evaluation_are_in_no_pair(
+    tmp_path: Path, recipe: Callable[..., Recipe]
+) -> None:
+    prompts = [f"say {i}" for i in range(60)]
+    rows = {
+        "train": [{"prompt": p, "completion": "x", "answer": "x"} for p in prompts],
+        "pairs": [{"prompt": p, "chosen": "x", "rejected": "y"} for p in prompts],
+    }
+    for name, content in rows.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
+    data = {name: str(tmp_path / f"{name}.jsonl") for name in rows}
+    task = look(recipe([SFT, DPO], data=data), tmp_path / "run").task
+    seen, tested = [{str(row["prompt"]) for row in task.rows(split)} for split in ("pairs", "test")]
+    assert tested
+    assert seen == set(prompts) - tested
+
+
 def test_a_reward_model_is_measured_on_pairs_it_has_not_seen(
     tmp_path: Path, recipe: Callable[..., Recipe]
 ) -> None:
