@@ -83,12 +83,12 @@ def test_any_bytes_are_read_or_refused_with_the_file_named(
 def test_lines_are_counted_through_blank_lines_and_windows_line_ends(file: Any) -> None:
     rows = read_rows(file(b'\xef\xbb\xbf{"a": 1}\r\n\r\n{"a": "\xe2\x80\xa8"}\r\n'))
     assert rows == [{"a": 1}, {"a": "\u2028"}]
-    assert rows.place(1).endswith("train.jsonl:3")
+    assert rows.location(1).endswith("train.jsonl:3")
     rows = read_rows(file('[\n {"a": 1},\n\n {"a":\n 2}\n]\n', "train.json"))
-    assert [rows.place(i)[-2:] for i in range(2)] == [":2", ":4"]
+    assert [rows.location(i)[-2:] for i in range(2)] == [":2", ":4"]
     rows = read_rows(file('prompt,label\n"two\nlines",true\n\nx,0\n', "train.csv"))
     assert rows == [{"prompt": "two\nlines", "label": True}, {"prompt": "x", "label": False}]
-    assert [rows.place(i)[-2:] for i in range(2)] == [":2", ":5"]
+    assert [rows.location(i)[-2:] for i in range(2)] == [":2", ":5"]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_parquet_datasets_and_memory_give_the_same_rows(tmp_path: Path, file: An
         again = read_rows(source)
         assert again == rows
         assert data_hash(again) == data_hash(rows)
-    assert read_rows(tmp_path / "a.parquet").place(1).endswith("a.parquet, row 2")
+    assert read_rows(tmp_path / "a.parquet").location(1).endswith("a.parquet, row 2")
     with pytest.raises(RowsError, match="DatasetDict with train, test; choose one"):
         read_rows(DatasetDict(train=dataset, test=dataset))
     DatasetDict(train=dataset).save_to_disk(tmp_path / "splits")

@@ -117,6 +117,9 @@ def test_the_errors_of_tieout_share_one_base_class() -> None:
 # ---------------------------------------------------------------- bad input, through the commands
 
 
+USER = {"role": "user", "content": "hello"}
+
+
 def model(change: str) -> str:
     """A copy of the small model that is spoiled in one way, in the current folder."""
     folder = Path("model")
@@ -155,8 +158,11 @@ def model(change: str) -> str:
     ],
 )
 def test_a_model_that_cannot_be_loaded(tieout: Callable[..., Result], change: str, part: str) -> None:
-    result = tieout("sample", "hello", "--model", model(change))
-    assert (result.status, part in result.err) == (1, True), result.err
+    folder = model(change)
+    Path("rows.jsonl").write_text(json.dumps({"prompt": [USER], "completion": "b"}) + "\n")
+    for command in (["sample", "hello"], ["train", "sft", "--data", "rows.jsonl", "--out", "run"]):
+        result = tieout(*command, "--model", folder)
+        assert (result.status, part in result.err) == (1, True), result.err
 
 
 LORA = {"peft_type": "LORA", "base_model_name_or_path": "tieout-base", "r": 4, "target_modules": ["q_proj"]}

@@ -1,42 +1,24 @@
-"""Messages to tokens and back. The only file that knows chat templates."""
+"""Turn messages into tokens, and tokens back into text."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import jinja2
-
-from ..rows import place, raise_problems
+from ..rows import location, raise_problems
 from ..types import Message, Prompt, Row
-from .encoder import ChatError, Encoder, Marks, any_of, mark
+from .encoder import ChatError, Encoder, Marks, mark
+from .rendering import Renderer, listed
 
 __all__ = ["Chat", "ChatError"]
 
 _COMPLETION_COLUMNS = ("completion", "chosen", "rejected", "completions")
-_PROBE = [
-    {"role": "user", "content": "probe"},
-    {"role": "assistant", "content": "[reply]"},
-    {"role": "user", "content": "[next]"},
-]
 _NO_EOS = (
     "the tokenizer has no eos token, so a plain-text completion would never end; set tokenizer.eos_token"
 )
-
-
-@dataclass(frozen=True)
-class _TurnEnd:
-    """How the chat template ends an assistant turn."""
-
-    token: int
-    """The stop token."""
-    closing: str
-    """From the end of the reply up to and including the stop token: `<|im_end|>`."""
-    trailing: str
-    """What a conversation ends with after the stop token: a newline in ChatML. The policy does not write it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +37,7 @@ class Chat:
 
     @classmethod
     def load(cls, model: str) -> Chat:
-        """The tokenizer and stop tokens of a model folder or hub id."""
+        """The tokenizer and stop tokens of a model folder or hub id. ChatError: it has no tokenizer."""
         from transformers import AutoTokenizer, GenerationConfig
 
         try:
@@ -63,20 +45,23 @@ class Chat:
         except OSError:  # many models have no generation_config.json
             stops = None
         extra = tuple(stops) if isinstance(stops, list) else () if stops is None else (stops,)
-        return cls(AutoTokenizer.from_pretrained(model), extra)
+        try:
+            return cls(AutoTokenizer.from_pretrained(model), extra)
+        except (OSError, ValueError) as error:
+            raise ChatError(f"the tokenizer of model {model!r} could not be loaded ({error})") from error
 
     @cached_property
     def stop_tokens(self) -> tuple[int, ...]:
         """The tokens that end the policy's turn."""
-        end = [self._turn_end.token] if self._turn_end else []
-        return tuple(dict.fromkeys([*self._known_stops, *end]))
+        end = [self._renderer.turn_end.token] if self._renderer.turn_end else []
+        return tuple(dict.fromkeys([*self._renderer.known_stops, *end]))
 
     def prompt(self, prompt: Prompt) -> list[int]:
         """[P] what the policy continues: messages up to the opening of its turn; text as it stands, with BOS."""
         if isinstance(prompt, str):
             return self._encoder.whole(prompt, {}, special=True)
         marks = self._marks(prompt)
-        return self._encoder.whole(self._render(prompt, marks, opened=True), marks)
+        return self._encoder.whole(self._renderer.render(prompt, marks, opened=True), marks)
 
     def completion(self, prompt: Prompt, text: str) -> list[int]:
         """[C] what the policy writes after `prompt(prompt)` to say `text`; the last token is a stop token.
@@ -87,14 +72,17 @@ class Chat:
             return self._plain_completion(prompt, text)
         messages = [*prompt, {"role": "assistant", "content": text}]
         marks = self._marks(messages)
-        opened, finished = self._render(prompt, marks, opened=True), self._render(messages, marks)
+        opened, finished = (
+            self._renderer.render(prompt, marks, opened=True),
+            self._renderer.render(messages, marks),
+        )
         if finished.startswith(opened):
             head, whole = self._encoder.whole(opened, marks), self._encoder.whole(finished, marks)
             tokens = self._encoder.following(head, whole, finished[len(opened) :], marks)
         else:
             # The template opens a turn in another way than it renders a finished one: DeepSeek-R1's opens with
             # <think> and drops thoughts from finished turns. What the policy writes is then the text itself.
-            closing = self._turn_end.closing if self._turn_end else ""
+            closing = self._renderer.turn_end.closing if self._renderer.turn_end else ""
             tokens = self._encoder.later(mark(text, marks) + closing, marks)
         for i, token in enumerate(tokens):
             if token in self.stop_tokens:
@@ -126,12 +114,12 @@ class Chat:
         ChatError: the template rewrites history, so the policy would not see again what it wrote.
         """
         marks = self._marks([*messages, reply])
-        before = self._render(messages, marks)
-        after = self._render([*messages, reply], marks, opened=True)
-        end = self._turn_end
+        before = self._renderer.render(messages, marks)
+        after = self._renderer.render([*messages, reply], marks, opened=True)
+        end = self._renderer.turn_end
         if end is None:
             raise self._no_end()
-        seen = self._render(messages[:-1], marks, opened=True)
+        seen = self._renderer.render(messages[:-1], marks, opened=True)
         said = mark(messages[-1]["content"], marks).strip()
         before = before.removesuffix(end.trailing)
         kept = before.startswith(seen) and said in before and before.endswith(end.closing)
@@ -199,27 +187,27 @@ class Chat:
             name, longest = max(room.items(), key=lambda item: item[1])
             if size + longest > context:
                 problems.append(
-                    f"{place(rows, index, source)}: the prompt has {size} tokens and {name} {longest}, together "
+                    f"{location(rows, index, source)}: the prompt has {size} tokens and {name} {longest}, together "
                     f"{size + longest}; the model's context is {context}"
                 )
         raise_problems(problems, getattr(rows, "source", source))
 
     def _check_roles(self, roles: tuple[str, ...]) -> None:
         messages = [{"role": role, "content": f"[{i}] probe"} for i, role in enumerate(roles)]
-        rendered = self._render(messages, {}, opened=True)
+        rendered = self._renderer.render(messages, {}, opened=True)
         for message in messages:
             if message["content"] not in rendered:
                 raise ChatError(
-                    f"the chat template leaves out the {message['role']} message of: {_listed(roles)}"
+                    f"the chat template leaves out the {message['role']} message of: {listed(roles)}"
                 )
         completion = self.completion(messages, "[reply]")
         if "[reply]" not in self.text(completion):
-            raise ChatError(f"the chat template leaves out the assistant's reply to: {_listed(roles)}")
+            raise ChatError(f"the chat template leaves out the assistant's reply to: {listed(roles)}")
 
     def _no_end(self) -> ChatError:
         return ChatError(
             "the chat template does not end the assistant's turn with a stop token, so the policy would never "
-            f"learn to stop; after the reply it writes {self._after_reply!r}. "
+            f"learn to stop; after the reply it writes {self._renderer.after_reply!r}. "
             "Put the eos token after the assistant's content in tokenizer.chat_template"
         )
 
@@ -231,65 +219,14 @@ class Chat:
             "save it with the model. The eos token is a bad choice: whatever masks padding, masks the stop token"
         )
 
-    # ------------------------------------------------------------ the template
-
     @cached_property
     def _encoder(self) -> Encoder:
         return Encoder(self.tokenizer)
 
     @cached_property
-    def _known_stops(self) -> list[int]:
+    def _renderer(self) -> Renderer:
         eos = self.tokenizer.eos_token_id
-        return [*([] if eos is None else [eos]), *self.extra_stop_tokens]
+        return Renderer(self._encoder, (*([] if eos is None else [eos]), *self.extra_stop_tokens))
 
     def _marks(self, messages: Sequence[Message]) -> Marks:
         return self._encoder.marks(text for message in messages for text in message.values())
-
-    def _render(self, messages: Sequence[Message], marks: Marks, opened: bool = False) -> str:
-        """The template's text, marked. opened: up to where the policy's next turn begins."""
-        if not self.tokenizer.chat_template:
-            raise ChatError("the prompt is a list of messages, but the tokenizer has no chat template")
-        marked = [{key: mark(text, marks) for key, text in message.items()} for message in messages]
-        try:
-            rendered: str = self.tokenizer.apply_chat_template(
-                marked, tokenize=False, add_generation_prompt=opened
-            )
-        except (jinja2.TemplateError, TypeError, ValueError) as error:
-            roles = _listed(message["role"] for message in messages)
-            raise ChatError(f"the chat template refuses the turns {roles}: {error}") from error
-        return rendered
-
-    @cached_property
-    def _after_reply(self) -> str:
-        """What the template writes after an assistant's reply, at the end of a conversation."""
-        rendered = self._render(_PROBE[:2], {})
-        if "[reply]" not in rendered:
-            raise ChatError("the chat template leaves out the assistant's reply")
-        return rendered.rpartition("[reply]")[2]
-
-    @cached_property
-    def _turn_end(self) -> _TurnEnd | None:
-        """None: the template does not end the assistant's turn, or there is no template."""
-        stops = {self.tokenizer.decode([token]): token for token in self._known_stops}
-        special = {name: self.tokenizer.convert_tokens_to_ids(name) for name in self._encoder.special}
-        try:
-            after = self._after_reply
-        except ChatError:  # `check` and `completion` say so
-            return None
-        try:
-            between = self._render(_PROBE, {}).partition("[reply]")[2].partition("[next]")[0]
-        except ChatError:  # a template for a single turn
-            between = after
-        # The first special token that also ends a turn which is not the last: Phi-3 puts its eos after the whole
-        # conversation, and a careless template opens the next turn although it was not asked to.
-        ends = any_of(name for name in {**special, **stops} if name in between)
-        known = any_of(name for name in stops if name in between)
-        found = known.search(after) or ends.search(after) or any_of(stops).search(after)
-        if found is None:
-            return None
-        token = {**special, **stops}[found.group()]
-        return _TurnEnd(token, after[: found.end()], after[found.end() :])
-
-
-def _listed(roles: Iterable[str]) -> str:
-    return ", ".join(roles)

@@ -13,7 +13,7 @@ from ..storage.jsonl import as_json
 from ..types import Row
 from .checks import KINDS, Kind, check_rows
 from .json_files import read_json
-from .locations import Rows, RowsError, kind_of, place, raise_problems
+from .locations import Rows, RowsError, kind_of, location, raise_problems
 from .table_files import read_csv, read_parquet, read_saved
 
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
     "RowsError",
     "check_rows",
     "data_hash",
-    "place",
+    "location",
     "raise_problems",
     "read_rows",
 ]

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from ..errors import InputError
 from ..types import Row
-from .locations import Rows, RowsError, kind_of, place, raise_problems
+from .locations import Rows, RowsError, kind_of, location, raise_problems
 from .values import Problem, completion_of, messages_of, prompt_of, split_last
 
 Kind = Literal["demonstration", "preference", "ranking", "label", "prompt"]
@@ -57,7 +57,7 @@ def check_rows(rows: Sequence[Row], kind: Kind, source: str = "rows") -> Rows:
             given = {name: value for name, value in row.items() if value is not None}
             checked.append(check[kind](given))
         except Problem as problem:
-            problems.append(f"{place(rows, index, source)}: {problem}")
+            problems.append(f"{location(rows, index, source)}: {problem}")
     raise_problems(problems, source)
     return Rows(checked, source=source, lines=rows.lines if isinstance(rows, Rows) else None)
 

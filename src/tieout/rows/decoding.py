@@ -1,4 +1,4 @@
-"""The text of a file, or the place of the byte that is none."""
+"""Decode files as UTF-8; an error names the line and the byte."""
 
 from __future__ import annotations
 

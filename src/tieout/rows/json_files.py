@@ -91,9 +91,10 @@ def _array(path: Path, data: bytes) -> Iterator[tuple[int, Any]]:
         try:
             value, position = _decode_at(text, position)
         except json.JSONDecodeError as error:
-            place = f"{path}:{error.lineno}"
             hint = "; the file ends here: is it complete?" if error.pos >= len(text.rstrip()) else ""
-            raise RowsError(f"{place}: not JSON at column {error.colno}: {error.msg}{hint}") from error
+            raise RowsError(
+                f"{path}:{error.lineno}: not JSON at column {error.colno}: {error.msg}{hint}"
+            ) from error
         except (_Refused, RecursionError, ValueError) as error:
             raise RowsError(f"{path}:{line}: {_reason(error)}") from error
         yield line, value

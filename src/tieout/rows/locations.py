@@ -1,4 +1,4 @@
-"""Where rows came from, and errors that say so."""
+"""Locations of rows in their source, and errors that name them."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class Rows(list[Row]):
         self.source = source
         self.lines = lines
 
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
         """`train.jsonl:17`, or `train.parquet, row 17` where there are no lines."""
         if self.lines is not None:
             return f"{self.source}:{self.lines[index]}"
         return f"{self.source}, row {index + 1}"
 
 
-def place(rows: Sequence[Row], index: int, source: str = "rows") -> str:
-    """Where a row came from, as errors name it."""
-    return rows.place(index) if isinstance(rows, Rows) else f"{source}, row {index + 1}"
+def location(rows: Sequence[Row], index: int, source: str = "rows") -> str:
+    """The location of a row, as errors name it."""
+    return rows.location(index) if isinstance(rows, Rows) else f"{source}, row {index + 1}"
 
 
 def raise_problems(problems: Sequence[str], source: str) -> None:

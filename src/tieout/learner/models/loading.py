@@ -149,7 +149,13 @@ def load_chat(name: str) -> Chat:
 
 def context_of(name: str) -> int:
     """The longest sequence a model was built for, in tokens, without loading its weights."""
-    return context(AutoConfig.from_pretrained(resolve(name)[1]).get_text_config())
+    try:
+        config = AutoConfig.from_pretrained(resolve(name)[1])
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"model {name!r} could not be loaded: its configuration is not known ({error})"
+        ) from error
+    return context(config.get_text_config())
 
 
 def frozen_copy(network: PreTrainedModel) -> PreTrainedModel:
