@@ -20,8 +20,10 @@ from random_groups import random_groups
 from tieout.errors import StopTraining
 from tieout.learner.checkpoint import Checkpoints
 from tieout.learner.parallel.processes import PeerError, Processes, join
+from tieout.training.evaluation import Evaluation
 from tieout.training.loop import train
-from tiny_task import METHODS, Run, make_run
+from tieout.training.spec import EvalPolicy
+from tiny_task import METHODS, ROWS, Run, make_run
 
 CASES: dict[str, dict[str, Any]] = {
     "sft": {"method": "sft"},
@@ -67,7 +69,13 @@ def outcome(folder: Path, case: str) -> tuple[dict[str, torch.Tensor], list[dict
             tensors["gradient"] = torch.cat(gradients).clone()
         steps.append({k: v for k, v in metrics.items() if not k.endswith("seconds")})
 
-    train(run.method, run.source, run.learner, steps=STEPS, monitors=[look])
+    def add(step: int, metrics: dict[str, float]) -> None:
+        steps[-1] |= {k: v for k, v in metrics.items() if k.startswith("eval/")}
+
+    evaluation = Evaluation(EvalPolicy(eval_steps=2), run.source, ROWS[:3], run.source.sampler is not None)
+    train(
+        run.method, run.source, run.learner, steps=STEPS, monitors=[look], on_step=add, evaluation=evaluation
+    )
     for name, parameter in run.learner.model.trained().items():
         tensors[f"weight/{name}"] = parameter.detach().clone().contiguous()
     return tensors, steps

@@ -114,6 +114,7 @@ def test_two_processes_give_the_gradients_and_the_weights_of_one(
     for name, weight in alone.items():
         assert torch.equal(first[name], second[name]), name  # ranks agree to the last bit
         assert (first[name] - weight).abs().max() < 2e-5, name
+    assert any(name.startswith("eval/") for name in steps[-1])
     for ours, theirs in zip(steps, found(two, 0)["metrics"][case], strict=True):
         assert ours.keys() == theirs.keys()
         for name in ours.keys() - {"token_ratio", "shared_prefix"}:  # what was fed depends on who has what

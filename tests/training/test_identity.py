@@ -13,7 +13,7 @@ import pytest
 
 from tieout.config.fields import from_plain
 from tieout.learner import AdapterConfig, LearnerConfig
-from tieout.methods import DPO, GRPO, SFT
+from tieout.methods import DPO, GRPO, PPO, SFT
 from tieout.storage.identity import differences, refuse_changes
 from tieout.training.guards import Guards
 from tieout.training.schedule import Schedule
@@ -86,6 +86,8 @@ def test_a_model_is_known_by_content_and_a_hub_id_by_name(
     weights.write_bytes(bytes(data))
     assert made_of(model=str(there))["model"] != before["model"]
     assert made_of(model="org/name")["model"] == "org/name"
+    scored = [identity(TrainSpec(PPO(reward_model=x)))["method"]["reward_model"] for x in (str(there), "")]
+    assert scored == [made_of(model=str(there))["model"], ""]
 
 
 def test_the_adapter_that_is_started_from_is_known_by_content(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def options_type(method: type[Method]) -> type:
 def train(name: str, parsed: Any) -> None:
     """Check everything, then train into the folder."""
     from ..pipelines.run import check_model
-    from ..rows import data_hash
+    from ..rows import data_hash, read_rows
     from ..storage.machine import launched
     from ..storage.runfolder import RunFolder
     from ..training.fit import fit
@@ -115,6 +115,9 @@ def train(name: str, parsed: Any) -> None:
         digest = data_hash(task.rows("train"))
         check_model(options.model, {"train": task.rows("train")}, needs.max_new_tokens)
         asked = {"task": options.task, "reward": options.reward}
-        folder.record({**identity(spec), **asked}, {"train": digest}, spec.placement)
+        hashes = {"train": digest}
+        if options.held_out is not None:
+            hashes["held_out"] = data_hash(read_rows(options.held_out))
+        folder.record({**identity(spec), **asked}, hashes, spec.placement)
         adapter = fit(folder, name, spec, task, console, digest)
     console.print(f"adapter: {adapter}", highlight=False)

@@ -22,14 +22,14 @@ from ..source import Source
 from ..storage.atomic import write_json
 from ..storage.runfolder import RunFolder, Stage
 from ..tasks import Task
-from ..types import Row
+from ..types import Reward, Row
 from .alarms import Adjustments
 from .build import prepare, under_deadline
 from .evaluation import Evaluation
 from .guards import watch
 from .log import TrainLog
 from .loop import train
-from .monitors import DEFAULT, kl_to_reference, stop_on_divergence, stop_on_mismatch
+from .monitors import DEFAULT, Monitor, kl_to_reference, stop_on_divergence, stop_on_mismatch
 from .progress import bar
 from .reward_check import check_reward_model
 from .schedule import num_steps
@@ -68,7 +68,7 @@ def fit(
     Raises:
         InputError: the stage was begun with other values; the message lists what was and what is.
     """
-    ranks = join()
+    ranks, where = join(), spec.placement
     stage = run.stage(name)
     held_out = rows_held_out(spec, task, console)
     known = known_as(spec, task, data, held_out)
@@ -77,24 +77,58 @@ def fit(
         console.print(f"[bold]{name}[/]  done before ({stage.info().get('steps')} steps)")
         return adapter
     console.print(f"[bold]{name}[/]")
-    ranks.first(lambda: begin(stage, known))
-    log = TrainLog(run, stage)
+    ranks.first(lambda: begin(stage, known, console))
+    log, adjustments = TrainLog(run, stage), Adjustments()
+    trackers = Trackers(where.trackers, run.path / "trackers", run.path.resolve().name, name)
     with ExitStack() as opened:
-        learner, source, evaluation = _train(
-            run, stage, spec, task, console, held_out, known, log, opened, bases
-        )
+        opened.callback(trackers.close)
+        learner, source = prepare(spec, task, bases)
+        gold = _scoring(spec, source, console, opened)
+        evaluation = _evaluation(spec, learner, source, held_out)
+        steps = num_steps(spec.method, source)
+
+        def say(step: int, reason: str) -> None:
+            log.alarm(step, reason)
+            console.print(f"  [yellow]alarm[/] at step {step}: {escape(reason)}", highlight=False)
+
+        monitors = _monitors(learner, source)
+        if source.sampler is not None:
+            monitors += watch(spec.guards, gold, source.workers, adjustments, say)
+        with bar(console, name, steps) as shown:
+
+            def on_start(step: int) -> None:
+                log.cut(step)
+                trackers.start(known, step)
+                if step:
+                    shown.at(step)
+                    console.print(f"  resumed at step {step} of {steps}")
+
+            def on_step(step: int, metrics: dict[str, float]) -> None:
+                log.metrics(step, metrics)
+                shown.at(step, metrics)
+                trackers.log(step, metrics)
+
+            train(
+                spec.method,
+                source,
+                learner,
+                steps=steps,
+                schedule=spec.schedule,
+                monitors=[*monitors, log.groups],
+                checkpoints=Checkpoints(stage.path / "checkpoints"),
+                save_steps=where.save_steps,
+                on_step=on_step,
+                on_start=on_start,
+                adjustments=adjustments,
+                evaluation=evaluation,
+                identity=known,
+            )
+    if evaluation is not None:
+        console.print(f"  {_outcome(evaluation, learner.step, steps)}", markup=False, highlight=False)
 
     def finish() -> None:
         save_adapter(learner, adapter)
-        if learner.sharded:
-            console.print(f"  no {BEHAVIOUR}: this process holds only its part of the model")
-        elif learner.model.only_scores:
-            check_reward_model(learner, source, task.rows("test"), stage.path, console)
-        else:
-            rows = list(task.rows("test"))[:8] or list(task.rows("train"))[:8]
-            prompts = [row["prompt"] for row in rows]
-            seen = observe(learner.model, learner.model.chat, prompts, task.max_new_tokens)
-            write_json(stage.path / BEHAVIOUR, seen)
+        _look_at(learner, source, task, stage, console)
         info: dict[str, Any] = {"steps": learner.step}
         if evaluation is not None:
             info["best"] = {"step": evaluation.best_step, evaluation.metric: evaluation.memory["best"]}
@@ -106,86 +140,57 @@ def fit(
     return adapter
 
 
-def _train(
-    run: RunFolder,
-    stage: Stage,
-    spec: TrainSpec,
-    task: Task,
-    console: Console,
-    held_out: Sequence[Row],
-    known: dict[str, Any],
-    log: TrainLog,
-    opened: ExitStack,
-    bases: Bases | None,
-) -> tuple[Learner, Source, Evaluation | None]:
-    """Run the loop, with everything that watches it; what needs closing is left to `opened`."""
-    where, name = spec.placement, stage.path.name
-    learner, source = prepare(spec, task, bases)
-    samples = source.sampler is not None
-    gold = load_reward(spec.guards.gold) if spec.guards.gold and samples else None
-    rewards = [r for r in (source.task.reward, gold) if r is not None]
+def _scoring(spec: TrainSpec, source: Source, console: Console, opened: ExitStack) -> Reward | None:
+    """Start the processes of the rewards, and call each reward once; returns the one that `guards.gold` names."""
     if isinstance(source.sampler, StalenessCheck):
         opened.callback(source.sampler.close)
-    if samples and source.task.scorer == "reward" and rewards:
+    if source.sampler is None:
+        return None
+    where = spec.placement
+    gold = load_reward(spec.guards.gold) if spec.guards.gold else None
+    rewards = [r for r in (source.task.reward, gold) if r is not None]
+    if source.task.scorer == "reward" and rewards:
         source.workers = under_deadline(rewards, where.reward_workers, where.reward_seconds, console)
         if source.workers is not None:
             opened.callback(source.workers.close)
         for reward in rewards:
             check_call(reward, source.rows, source.workers, encode=source.chat.encode)
-    evaluation = None
-    if held_out:
-        limit = spec.method.needs.max_new_tokens
-        source.chat.check(held_out)
-        source.chat.check_lengths(held_out, learner.model.context, limit, "held-out")
-        evaluation = Evaluation(spec.evaluation, source, held_out, samples)
-    steps, adjustments = num_steps(spec.method, source), Adjustments()
+    return gold
 
-    def say(step: int, reason: str) -> None:
-        log.alarm(step, reason)
-        console.print(f"  [yellow]alarm[/] at step {step}: {escape(reason)}", highlight=False)
 
+def _evaluation(
+    spec: TrainSpec, learner: Learner, source: Source, held_out: Sequence[Row]
+) -> Evaluation | None:
+    if not held_out:
+        return None
+    needs = spec.method.needs
+    source.chat.check(held_out)
+    source.chat.check_lengths(held_out, learner.model.context, needs.max_new_tokens, "held-out rows")
+    return Evaluation(spec.evaluation, source, held_out, needs.samples)
+
+
+def _monitors(learner: Learner, source: Source) -> list[Monitor]:
     monitors = [*DEFAULT, stop_on_divergence()]
     if isinstance(source.sampler, StalenessCheck):
         monitors.append(source.sampler.monitor)
-    if samples:
+    if source.sampler is not None:
         monitors.append(stop_on_mismatch())
         if learner.model.has_reference:
             monitors.append(kl_to_reference(learner))
-        monitors += watch(spec.guards, gold, source.workers, adjustments, say)
-    trackers = Trackers(where.trackers, run.path / "trackers", run.path.resolve().name, name)
-    opened.callback(trackers.close)
-    with bar(console, name, steps) as shown:
+    return monitors
 
-        def on_start(step: int) -> None:
-            log.cut(step)
-            trackers.start(known, step)
-            if step:
-                shown.at(step)
-                console.print(f"  resumed at step {step} of {steps}")
 
-        def on_step(step: int, metrics: dict[str, float]) -> None:
-            log.metrics(step, metrics)
-            shown.at(step, metrics)
-            trackers.log(step, metrics)
-
-        train(
-            spec.method,
-            source,
-            learner,
-            steps=steps,
-            schedule=spec.schedule,
-            monitors=[*monitors, log.groups],
-            checkpoints=Checkpoints(stage.path / "checkpoints"),
-            save_steps=where.save_steps,
-            on_step=on_step,
-            on_start=on_start,
-            adjustments=adjustments,
-            evaluation=evaluation,
-            identity=known,
-        )
-    if evaluation is not None:
-        console.print(f"  {_outcome(evaluation, learner.step, steps)}", markup=False, highlight=False)
-    return learner, source, evaluation
+def _look_at(learner: Learner, source: Source, task: Task, stage: Stage, console: Console) -> None:
+    """Write what the trained model does while it is in memory: scores of pairs, or completions."""
+    if learner.sharded:
+        console.print(f"  no {BEHAVIOUR}: this process holds only its part of the model")
+    elif learner.model.only_scores:
+        check_reward_model(learner, source, task.rows("test"), stage.path, console)
+    else:
+        rows = list(task.rows("test"))[:8] or list(task.rows("train"))[:8]
+        prompts = [row["prompt"] for row in rows]
+        seen = observe(learner.model, learner.model.chat, prompts, task.max_new_tokens)
+        write_json(stage.path / BEHAVIOUR, seen)
 
 
 def _outcome(evaluation: Evaluation, step: int, steps: int) -> str:

@@ -44,9 +44,11 @@ MADE_BEFORE = ("start:", "data.", "method.reward_model:")
 """What an earlier stage decides, and no value that was given for this one."""
 
 
-def begin(stage: Stage, known: dict[str, Any]) -> None:
-    """Keep what the stage has done so far, or clear it if an earlier stage has changed."""
-    if (was := stage.begun()) is not None:
-        lines = differences(was, known)
-        refuse_changes(lines if any(not line.startswith(MADE_BEFORE) for line in lines) else [], stage.path)
+def begin(stage: Stage, known: dict[str, Any], console: Console) -> None:
+    """Keep what the stage has done so far, or clear it and say so if an earlier stage has changed."""
+    lines = [] if (was := stage.begun()) is None else differences(was, known)
+    if not all(line.startswith(MADE_BEFORE) for line in lines):
+        refuse_changes(lines, stage.path)
+    for line in lines:
+        console.print(f"  trained from the beginning: {line}", markup=False, highlight=False)
     stage.begin(known)
