@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,6 +23,7 @@ from tieout.source import Source
 from tieout.training.evaluation import Evaluation, held_out_rows
 from tieout.training.loop import train
 from tieout.training.spec import EvalPolicy
+from tieout.types import Group
 from tiny_task import ROWS, Run, make_run, make_task, spread
 
 ModelFolder = Callable[[str], Path]
@@ -88,6 +91,44 @@ def test_a_run_is_the_same_to_the_bit_with_and_without_evaluation(
     assert training_part(before) == training_part(after)
     assert same(weights(plain.learner), weights(evaluated.learner))
     assert plain.source.position == evaluated.source.position
+
+
+@dataclasses.dataclass(frozen=True)
+class Noisy(SFT):
+    """Draws from every generator and remembers something, in training and in evaluation alike."""
+
+    def annotate(self, groups: list[Group], learner: Learner) -> list[Group]:
+        drawn = random.random() + float(np.random.random()) + float(torch.rand(()))
+        learner.memory["drawn"] = learner.memory.get("drawn", 0.0) + drawn
+        return groups
+
+
+def test_what_a_method_draws_and_remembers_in_an_evaluation_is_undone(
+    tiny_model: ModelFolder, tmp_path: Path
+) -> None:
+    remembered = []
+    for eval_steps in (0, 1):
+        random.seed(3)
+        np.random.seed(3)
+        run = make_run("sft", tiny_model("llama"))
+        run.method = Noisy(batch_size=4, learning_rate=1e-2)
+        run_it(run, evaluation=evaluation_of(run, eval_steps=eval_steps) if eval_steps else None)
+        remembered.append(run.learner.memory["drawn"])
+    assert remembered[0] == remembered[1]
+
+
+def test_reference_log_probabilities_of_held_out_rows_are_not_kept_with_those_of_training(
+    tiny_model: ModelFolder, tmp_path: Path
+) -> None:
+    """In another batch they may differ in the last bit, and a training row may be held out by mistake."""
+    run = make_run("dpo", tiny_model("llama"))
+    run.learner.reference_folder = tmp_path / "reference"
+    kept = run.learner.logprob_cache
+    evaluation_of(run, ROWS).measure(run.method, run.learner)
+    assert run.learner.logprob_cache is kept
+    assert not kept._known
+    assert run.learner.reference_folder == tmp_path / "reference"
+    assert not run.learner.reference_folder.exists()
 
 
 def test_the_held_out_loss_is_of_all_rows_once_whatever_the_batch_size(tiny_model: ModelFolder) -> None:
