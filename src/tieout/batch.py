@@ -24,7 +24,8 @@ def send(values: Tensor, device: torch.device) -> Tensor:
 def send_together(parts: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     """Copy tensors of one dtype to the device at once, without waiting for it."""
     flat = send(torch.cat([part.flatten() for part in parts]), device)
-    return [x.view(part.shape) for x, part in zip(flat.split([p.numel() for p in parts]), parts, strict=True)]
+    split = torch.split(flat, [part.numel() for part in parts])
+    return [x.view(part.shape) for x, part in zip(split, parts, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -135,6 +136,24 @@ def test_a_method_is_a_frozen_dataclass_that_needs_no_argument(name: str) -> Non
 def test_a_name_that_is_none_of_the_choices_is_refused_with_them(name: str, field: str) -> None:
     with pytest.raises(ValueError, match=rf"{field} is 'typo'; it must be one of \w+, \w+"):
         METHODS[name](**{field: "typo"})
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("learning_rate", -1e-3, "learning_rate is -0.001; it must be at least 0"),
+        ("learning_rate", float("nan"), "learning_rate is nan; it must be at least 0"),
+        ("batch_size", 0, "batch_size is 0; it must be at least 1"),
+        ("epochs", 0.0, "epochs is 0.0; it must be above 0"),
+        ("epochs", float("nan"), "epochs is nan; it must be above 0"),
+    ],
+)
+def test_a_rate_a_size_or_epochs_that_cannot_be_are_refused(
+    name: str, field: str, value: float, expected: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        METHODS[name](**{field: value})
 
 
 def test_the_table_names_the_classes() -> None:

@@ -18,13 +18,13 @@ def check_choices(method: Any) -> None:
 def at_least(limit: float, method: Any, *names: str) -> None:
     """ValueError: one of these fields is smaller than the limit."""
     for name in names:
-        if getattr(method, name) < limit:
+        if not getattr(method, name) >= limit:  # NaN is not
             raise InputError(f"{name} is {getattr(method, name)}; it must be at least {limit}")
 
 
 def check_rollouts(method: Any, group_size: int = 1) -> None:
     """ValueError: rollouts cannot be sampled so, or their groups are smaller than the method needs."""
-    at_least(1, method, "batch_size", "max_new_tokens")
+    at_least(1, method, "max_new_tokens")
     if method.group_size < group_size:
         few = "at least 2 completions to compare" if group_size > 1 else "at least 1 completion"
         raise InputError(f"group_size is {method.group_size}; a group needs {few}")

@@ -16,7 +16,6 @@ from ..losses.preference import CPO_LOSSES, check_preference
 from ..losses.supervised import cross_entropy
 from ..source import Source
 from ..types import Group
-from .checks import check_choices
 from .method import Method, Needs
 
 
@@ -39,7 +38,7 @@ class CPO(Method):
     """Margin by which the chosen completion must win, in SimPO."""
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        super().__post_init__()
         smooths, has_gamma = self.label_smoothing != 0, self.simpo_gamma != CPO.simpo_gamma
         CPO_LOSSES[self.loss_type].refuse_unused(
             self.loss_type, label_smoothing=smooths, simpo_gamma=has_gamma

@@ -17,7 +17,6 @@ from ..losses.preference import DIVERGENCES, PAIR_LOSSES, check_preference
 from ..losses.supervised import cross_entropy
 from ..source import Source
 from ..types import Group
-from .checks import check_choices
 from .method import Method, Needs
 
 
@@ -49,7 +48,7 @@ class DPO(Method):
     """Weight of the cross entropy of the chosen completions (RPO, https://arxiv.org/abs/2404.19733)."""
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        super().__post_init__()
         spec = PAIR_LOSSES[self.loss_type]
         smooths, has_tau = self.label_smoothing != 0, self.discopop_tau != DPO.discopop_tau
         spec.refuse_unused(self.loss_type, label_smoothing=smooths, discopop_tau=has_tau)

@@ -24,7 +24,7 @@ from ..learner.models.moving_reference import refresh_reference
 from ..losses.policy import KL, cispo, clipped_policy, entropy_bonus, sapo
 from ..source import Source
 from ..types import Completion, Group
-from .checks import at_least, check_choices, check_rollouts
+from .checks import at_least, check_rollouts
 from .method import Method, Needs, Rollouts
 
 Advantage = Literal["zscore", "mean", "leave_one_out", "maxrl", "batch_zscore"]
@@ -84,7 +84,7 @@ class GRPO(Rollouts, Method):
     """The reference becomes the policy every so many steps; 0: it stays what it was at step 0."""
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        super().__post_init__()
         check_rollouts(self, group_size=2)
         at_least(1, self, "updates_per_batch")
         at_least(0, self, "epsilon_low", "epsilon_high", "beta", "tis_cap", "reference_steps")

@@ -16,7 +16,6 @@ from ..learner import Learner
 from ..losses.preference import check_preference, kto
 from ..source import Source
 from ..types import Group
-from .checks import check_choices
 from .method import Method, Needs
 
 
@@ -39,7 +38,7 @@ class KTO(Method):
     """A completion is good if its label is above: True and False are 1 and 0; a task's own labels may be graded."""
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        super().__post_init__()
         if self.loss_type == "kto" and self.batch_size < 2:
             raise InputError(
                 "the reference point of KTO comes from mismatched pairs: batch_size needs at least 2"

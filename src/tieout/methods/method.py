@@ -10,10 +10,12 @@ from typing import Literal
 from torch import Tensor
 
 from ..batch import Batch, Outputs
+from ..errors import InputError
 from ..learner import Learner
 from ..rows import Kind
 from ..source import Source
 from ..types import Group
+from .checks import at_least, check_choices
 
 Updates = Generator[list[Group], Mapping[str, float], None]
 """Yields the groups of each optimizer update of a step, and is sent the metrics of the update before."""
@@ -57,6 +59,13 @@ class Method(ABC):
     """Groups per optimizer step."""
     epochs: float = 1.0
     """Passes over the rows."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        at_least(1, self, "batch_size")
+        at_least(0, self, "learning_rate")
+        if not self.epochs > 0:
+            raise InputError(f"epochs is {self.epochs}; it must be above 0")
 
     @property
     @abstractmethod

@@ -47,6 +47,7 @@ class RejectionSampling(Rollouts, SFT):
     """Prompts whose best completion scores less are skipped; left out: none is."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_rollouts(self)
 
     def collect(self, source: Source) -> Iterator[list[Group]]:

@@ -22,7 +22,7 @@ from ..learner import Learner
 from ..losses.policy import KL, clipped_policy, clipped_value, kl_from_policy
 from ..source import Source
 from ..types import Completion, Group
-from .checks import at_least, check_choices, check_rollouts
+from .checks import at_least, check_rollouts
 from .method import Method, Needs, Rollouts
 
 KL_FACTOR = "kl_factor"
@@ -76,9 +76,9 @@ class PPO(Rollouts, Method):
     """Bring the tokens' advantages to mean 0 and standard deviation 1 in the step."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(1, self, "num_ppo_epochs", "num_mini_batches", "kl_horizon")
         at_least(0, self, "epsilon_low", "epsilon_high", "value_clip", "kl_coef", "kl_target", "target_kl")
-        check_choices(self)
         check_rollouts(self)
         if self.kl_target and not self.kl_coef:
             raise InputError(

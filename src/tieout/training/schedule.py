@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import InputError
 from ..methods import Method
 from ..source import Source
 
@@ -37,7 +36,5 @@ class Schedule:
 
 
 def num_steps(method: Method, source: Source) -> int:
-    """Optimizer steps in the method's epochs. InputError: a batch of nothing."""
-    if method.batch_size < 1:
-        raise InputError(f"batch_size is {method.batch_size}; it must be at least 1")
+    """Optimizer steps in the method's epochs."""
     return max(1, math.ceil(method.epochs * len(source.rows) / method.batch_size))

@@ -24,6 +24,7 @@ from transformers.trainer_callback import (
 
 from ..errors import InputError, StopTraining
 from ..learner import Learner
+from ..methods import Rollouts
 from ..rewards.scoring.outcomes import reward_name
 from ..source import Source
 from ..training.monitors import Monitor, remembers, sampled_rows
@@ -174,7 +175,8 @@ class Events:
         """The speed of an evaluation of a dataset; where none is given, of the steps of this call of `train`."""
         seconds = time.perf_counter() - started
         if dataset is None:
-            steps, size = self.state.global_step - self.first, getattr(self.plan.method, "group_size", 1)
+            method, steps = self.plan.method, self.state.global_step - self.first
+            size = method.group_size if isinstance(method, Rollouts) else 1
             counts = {"samples": steps * self.plan.groups_per_step * size, "steps": steps}
         elif hasattr(dataset, "__len__"):
             batches = math.ceil(len(dataset) / (self.args.eval_batch_size * self.args.world_size))
