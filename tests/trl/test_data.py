@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from tieout.chat.messages import split
+from tieout.chat.reader import TOKENS, Reader
 from tieout.chat.template import Chat
 from tieout.chat.tokens import Limits
 from tieout.trl.collators import DataCollatorForCompletionOnlyLM
-from tieout.trl.data import TOKENS, Reader, prompts
+from tieout.trl.rollouts import prompts
 
 ASK = {"role": "user", "content": "two?"}
 

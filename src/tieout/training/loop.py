@@ -20,6 +20,7 @@ from ..types import Group
 from .alarms.actions import Adjustments
 from .evaluation import Evaluation
 from .interrupts import interrupts
+from .library_schedule import LibrarySchedule
 from .monitors import Monitor, memory_of, recall
 from .provenance import provenance
 from .schedule import Schedule, num_steps
@@ -31,7 +32,7 @@ def train(
     learner: Learner,
     *,
     steps: int | None = None,
-    schedule: Schedule | None = None,
+    schedule: Schedule | LibrarySchedule | None = None,
     monitors: Sequence[Monitor] = (),
     checkpoints: Checkpoints | None = None,
     save_steps: int | Callable[[int], bool] = 0,

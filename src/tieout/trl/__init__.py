@@ -30,7 +30,6 @@ from .configs import (
 )
 from .older import ABSENT, HANDED_ON, NAMES, handed_on, older_class, why_not
 from .ppo import PPOTrainer
-from .progress import RichProgressCallback
 from .scripts import (
     ModelConfig,
     ScriptArguments,
@@ -61,7 +60,7 @@ __all__ = [
     "AutoModelForCausalLMWithValueHead", "CPOConfig", "CPOTrainer", "DPOConfig", "DPOTrainer",
     "DataCollatorForCompletionOnlyLM", "GRPOConfig", "GRPOTrainer", "KTOConfig", "KTOTrainer", "LengthSampler",
     "ModelConfig", "ORPOConfig", "ORPOTrainer", "PPOConfig", "PPOTrainer", "RLOOConfig", "RLOOTrainer",
-    "RewardConfig", "RewardTrainer", "RichProgressCallback", "SFTConfig", "SFTTrainer", "ScriptArguments", "TrlParser",
+    "RewardConfig", "RewardTrainer", "SFTConfig", "SFTTrainer", "ScriptArguments", "TrlParser",
     "create_reference_model", "get_kbit_device_map", "get_peft_config", "get_quantization_config",
     "init_zero_verbose", "respond_to_batch", "rewards", "set_seed", "setup_chat_format",
 ]  # fmt: skip

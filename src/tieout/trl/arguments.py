@@ -11,17 +11,9 @@ from transformers import TrainingArguments
 
 from ..errors import InputError
 from .configs import Config
-from .older import older, renamed
+from .older import NAMES, older, renamed
 from .options import HONOURED, name_of, table
 
-REFUSED = {
-    "optimizers": "the learner has its own",
-    "optimizer_cls_and_kwargs": "the learner has its own",
-    "model_init": "give the model itself",
-    "quantization_config": "load the model with it, and give the model",
-    "compute_loss_func": "write a method (docs: writing), 25 lines",
-}
-"""Argument of a trainer -> what to do instead."""
 _DERIVED = {
     "do_eval": "eval_strategy",
     "activation_checkpointing": "gradient_checkpointing",
@@ -35,7 +27,7 @@ def arguments(config_class: type[Config], args: Any, more: dict[str, Any]) -> Co
     """The configuration. Options that older trainers took themselves are taken out of `more`."""
     known = {f.name for f in dataclasses.fields(config_class)} | older(name_of(config_class))
     own = {name: more.pop(name) for name in list(more) if name in known}
-    for name, instead in REFUSED.items():
+    for name, instead in NAMES["refused_arguments"].items():
         if more.pop(name, None) not in (None, (None, None)):
             raise InputError(f"{name} cannot be honoured: {instead}")
     if own:

@@ -38,7 +38,7 @@ class DataCollatorForCompletionOnlyLM:
         """[L] which tokens are trained; none where the template is not found."""
         replies = [start + len(self.response) for start in _found(ids, self.response)]
         if self.instruction is None:
-            return [i >= replies[-1] for i in range(len(ids))] if replies else [False] * len(ids)
+            return [bool(replies) and i >= replies[-1] for i in range(len(ids))]
         turns = _found(ids, self.instruction)
         ends = [next((t for t in turns if t >= start), len(ids)) for start in replies]
         return [any(a <= i < b for a, b in zip(replies, ends, strict=True)) for i in range(len(ids))]

@@ -52,15 +52,11 @@ def config(cls: C) -> C:
     @functools.wraps(generated)
     def init(self: Any, *given: Any, **options: Any) -> None:
         generated(self, *given, **translated(cls.__name__, options, known))
-        remember(self, {name: value for name, value in options.items() if name not in known})
+        # Programs read `args.max_seq_length` where they have given it.
+        self.__dict__.update((k, v) for k, v in options.items() if k not in known and not hasattr(cls, k))
 
     made.__init__ = init
     return cast(C, made)
-
-
-def remember(made: Any, older: dict[str, Any]) -> None:
-    """Keep the options given by older names as attributes: programs read `args.max_seq_length`."""
-    vars(made).update({name: value for name, value in older.items() if not hasattr(type(made), name)})
 
 
 @tabled("shared")

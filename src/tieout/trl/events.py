@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import operator
 import shutil
 import time
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -26,7 +25,7 @@ from ..errors import InputError, StopTraining
 from ..learner import Learner
 from ..methods import Rollouts
 from ..rewards.scoring.outcomes import reward_name
-from ..source import Source
+from ..storage.jsonl import append_jsonl
 from ..training.monitors import Monitor, remembers, sampled_rows
 from ..types import Group
 from .metric_names import by_trl_names, fed_tokens
@@ -39,42 +38,32 @@ BEGUN: dict[str, Any] = {
 
 
 class Events:
-    """The state of a run, its callbacks and its checkpoints.
+    """The state, callbacks and checkpoints of a trainer's run."""
 
-    Args:
-        args: the configuration, which callbacks are shown.
-        plan: what it means.
-        learner: what is trained.
-        source: where its groups come from.
-        tokenizer: shown to callbacks.
-        callbacks: of the user.
-        evaluate: gives the metrics of an evaluation.
-        save: writes the policy into a folder.
-        told: gives what the user's rewards have logged since it was asked last.
-    """
-
-    def __init__(
-        self, args: Any, plan: Plan, learner: Learner, source: Source, tokenizer: Any, callbacks: Sequence[Any], *,
-        evaluate: Callable[[], Mapping[str, float]], save: Callable[[Path], None],
-        told: Callable[[int], Mapping[str, float]],
-    ) -> None:  # fmt: skip
-        if args.save_strategy == "best" and args.metric_for_best_model is None:
+    def __init__(self, trainer: Any, callbacks: Sequence[Any]) -> None:
+        """
+        Args:
+            trainer: is asked to `log`, `evaluate` and `save_model`, which users may override.
+            callbacks: of the user.
+        """
+        self.args: Any = trainer.args
+        self.plan: Plan = (plan := trainer.plan)
+        self.learner: Learner = (learner := trainer.learner)
+        if self.args.save_strategy == "best" and self.args.metric_for_best_model is None:
             raise InputError("save_strategy='best' needs metric_for_best_model, such as 'loss'")
-        self.args, self.plan, self.learner, self.source = args, plan, learner, source
-        self.evaluate, self.save, self.told = evaluate, save, told
-        self.folder = plan.folder
+        self.trainer, self.source = trainer, trainer.data.source
         leads = learner.processes.leads
         self.state = TrainerState(
-            max_steps=plan.steps(len(source.rows)), num_train_epochs=math.ceil(plan.num_train_epochs),
+            max_steps=plan.steps(len(self.source.rows)), num_train_epochs=math.ceil(plan.num_train_epochs),
             is_local_process_zero=leads, is_world_process_zero=leads,
         )  # fmt: skip
-        self.state.compute_steps(args, self.state.max_steps)
+        self.state.compute_steps(self.args, self.state.max_steps)
         self.state.eval_steps = self.state.eval_steps or self.state.logging_steps
         self.control = TrainerControl()
         shown = PrinterCallback if plan.disable_tqdm else ProgressCallback
         self.handler = CallbackHandler(
             [DefaultFlowCallback, *_reporters(plan.report_to if leads else ()), *callbacks, shown],
-            learner.model.network, tokenizer, learner.optimizer, None,
+            learner.model.network, trainer.tokenizer, learner.optimizer, None,
         )  # fmt: skip
         self.losses: list[float] = []
         self.reset()
@@ -129,7 +118,7 @@ class Events:
         self.state.global_step, self.state.epoch = step, self.source.position / len(self.source.rows)
         self.state.num_input_tokens_seen += fed_tokens(groups)
         numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
-        self.window.append({**self.told(step), **self.named(numbers, groups)})
+        self.window.append(self.trainer.data.told(step) | self.named(numbers, groups))
         self.losses += [metrics["loss"]] if "loss" in metrics else []  # none where nothing was trained
         self.record(step, groups)
         self.tell("on_step_end")
@@ -156,9 +145,9 @@ class Events:
             means = {n: fmean(m[n] for m in self.window if n in m) for n in names}
             means["num_tokens"] = self.window[-1]["num_tokens"]
             self.window = []
-            self.log(means)
+            self.trainer.log(means)
         if self.control.should_evaluate:
-            is_best = self.judge(self.evaluate())
+            is_best = self.judge(self.trainer.evaluate())
             if self.args.save_strategy == "best":
                 self.control.should_save = is_best
         if self.control.should_save:
@@ -189,11 +178,8 @@ class Events:
     def record(self, step: int, groups: Sequence[Group]) -> None:
         """Append rollouts to output_dir/groups.jsonl, completions and scores."""
         rows = sampled_rows(step, groups)
-        if not rows or not self.learner.processes.leads:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / "groups.jsonl", "a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
+        if rows and self.learner.processes.leads:
+            append_jsonl(self.plan.folder / "groups.jsonl", rows)
 
     # ------------------------------------------------------------ the best, and checkpoints
 
@@ -224,12 +210,12 @@ class Events:
 
     def checkpoint(self, step: int) -> Path:
         """Where the policy of a step is exported."""
-        return self.folder / f"checkpoint-{step}"
+        return self.plan.folder / f"checkpoint-{step}"
 
     def _save(self, step: int) -> None:
         """Export the policy as checkpoint-STEP; what resuming needs is saved once all monitors were asked."""
         folder, self.saved = self.checkpoint(step), step
-        self.save(folder)
+        self.trainer.save_model(str(folder))
 
         def tidy() -> None:
             self.state.save_to_json(str(folder / "trainer_state.json"))

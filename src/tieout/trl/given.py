@@ -2,49 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import EvalPrediction
 
+from ..chat.reader import IGNORED, TOKENS, Reader
+from ..chat.tokens import Tokens
+from ..errors import InputError
 from ..learner import Learner
+from ..source import Source
 from ..tasks import Task
-from ..types import Group
+from ..types import Completion, Group, Row
 from .collators import marking
-from .data import IGNORED, Prepared, Reader, rowwise
 from .events import Events
 from .plan import Plan
+
+
+class Prepared(Source):
+    """A source over rows that are tokens already."""
+
+    def given(self, row: Row, texts: Sequence[str], scores: list[float] | None) -> Group:
+        """The group that was prepared for this row."""
+        tokens = Tokens(**row[TOKENS])
+        pairs = zip(tokens.completions, tokens.masks, strict=True)
+        return Group(tokens.prompt, [Completion(c, m) for c, m in pairs], scores, row)
 
 
 class GivenData:
     """The rows of a trainer that samples nothing; the method's needs say how they are read."""
 
+    compute_metrics: Callable[[Any], dict[str, float]] | None = None
+    preprocess: Callable[[Any, Any], Any] | None = None
+    """Makes of the logits what compute_metrics is shown."""
+
     def __init__(
-        self, plan: Plan, learner: Learner, dataset: Any, formatting_func: Callable[[Any], Any] | None,
-        data_collator: Any, compute_metrics: Callable[[Any], dict[str, float]] | None,
-        preprocess: Callable[[Any, Any], Any] | None,
-    ) -> None:  # fmt: skip
-        self.plan, self.learner = plan, learner
-        self.compute_metrics, self.preprocess = compute_metrics, preprocess
-        self.reader = Reader(
-            learner.model.chat,
-            plan.limits,
-            plan.dataset_text_field,
-            plan.completion_only_loss,
-            plan.assistant_only_loss,
-            rowwise(formatting_func),
-            marking(data_collator),
-        )
+        self,
+        plan: Plan,
+        learner: Learner,
+        dataset: Any,
+        formatting_func: Any = None,
+        data_collator: Any = None,
+    ) -> None:
+        self.plan, self.learner, self.chat = plan, learner, learner.model.chat
+        text = (plan.dataset_text_field, plan.completion_only_loss, plan.assistant_only_loss)
+        self.reader = Reader(self.chat, plan.limits, *text, rowwise(formatting_func), marking(data_collator))
         self.source = self._source(dataset, plan.max_rows)
         self.source.shuffle = plan.shuffle
 
     def _source(self, dataset: Any, count: int | None) -> Prepared:
         kinds = {"demonstration": self.reader.demonstrations, "label": self.reader.labelled}
-        rows = kinds.get(self.plan.method.needs.rows, self.reader.pairs)(dataset, count)
-        return Prepared(Task("trl", lambda split: rows), self.learner.model.chat, seed=self.plan.data_seed)
+        rows = kinds.get(self.plan.method.needs.rows, self.reader.pairs)(listed(dataset, count))
+        return Prepared(Task("trl", lambda split: rows), self.chat, seed=self.plan.data_seed)
 
     def told(self, step: int) -> dict[str, float]:
         """Nothing: there are no rewards that could log."""
@@ -91,3 +104,39 @@ def _padded(rows: Sequence[Any]) -> Any:
     for place, row in zip(result, rows, strict=True):
         place[: len(row)] = row
     return result
+
+
+def rowwise(function: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
+    """TRL's formatting_func as a function of one row: earlier versions gave it a batch, and took a list of texts."""
+    if function is None:
+        return None
+    batched: list[bool] = []
+
+    def of_batch(row: Row) -> Any:
+        made = function({name: [value] for name, value in row.items()})
+        return made[0] if isinstance(made, list) and len(made) == 1 and isinstance(made[0], str) else None
+
+    def of_row(row: Row) -> Any:
+        if not batched:
+            try:
+                batched.append(of_batch(row) is not None)
+            except Exception:  # a function of rows may fail on a batch, in whatever way
+                batched.append(False)
+        return of_batch(row) if batched[0] else function(row)
+
+    return of_row
+
+
+def listed(dataset: Any, count: int | None = None) -> list[Row]:
+    """The rows of anything that can be iterated over; of one without a length, the first `count`."""
+    if dataset is None:
+        raise InputError("train_dataset is None; give a dataset with TRL's columns")
+    if isinstance(dataset, Mapping):
+        raise InputError(
+            f"train_dataset is a dictionary of {', '.join(map(str, dataset))}; choose one of them"
+        )
+    if not hasattr(dataset, "__len__"):
+        if count is None:
+            raise InputError("the dataset has no length; give max_steps")
+        dataset = islice(dataset, count)
+    return [dict(row) for row in dataset]

@@ -1,62 +1,33 @@
-"""Translate a configuration of TRL into the method that is trained."""
+"""Translate a configuration of TRL into the method that is trained, by the tables of `methods.yaml`."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-import torch
-from torch import Tensor
-
-from ..batch import Batch, Outputs
+from ..config.yaml_file import read_yaml
 from ..errors import InputError
 from ..losses.preference import PAIR_LOSSES
-from ..losses.supervised import cross_entropy
 from ..methods import CPO, DPO, GRPO, KTO, ORPO, PPO, RLOO, SFT, Method, RewardModel
+from ..methods.several_losses import SeveralLosses, WeightedLoss
 from .options import name_of
 
-_ROLLOUTS = (
-    "group_size=num_generations max_new_tokens=max_completion_length temperature beta epsilon_low=epsilon epsilon_high "
-    "updates_per_batch=num_iterations mask_cut_off=mask_truncated_completions"
-)
-FIELDS: dict[str, str] = {
-    "SFTConfig": "",
-    "RewardConfig": "center_rewards_coefficient",
-    "DPOConfig": "beta ld_alpha divergence=f_divergence_type rpo_alpha",
-    "KTOConfig": "beta loss_type desirable_weight undesirable_weight",
-    "ORPOConfig": "beta",
-    "CPOConfig": "beta loss_type label_smoothing cpo_alpha simpo_gamma",
-    "GRPOConfig": f"{_ROLLOUTS} entropy_coef tau_positive=sapo_temperature_pos tau_negative=sapo_temperature_neg",
-    "RLOOConfig": _ROLLOUTS,
-    "PPOConfig": "num_ppo_epochs num_mini_batches temperature gamma lam kl_estimator kl_coef target_kl whiten_rewards "
-    "missing_eos_penalty max_new_tokens=response_length epsilon_low=cliprange epsilon_high=cliprange "
-    "value_coef=vf_coef value_clip=cliprange_value kl_horizon=horizon",
-}
-"""Configuration -> the method's fields, each with the option it is taken from if that has another name."""
-_LOSSES: dict[str, dict[str, Any]] = {
-    "grpo": {"aggregation": "sequence"},
-    "dapo": {"aggregation": "token"},
-    "bnpo": {"aggregation": "token"},
-    "dr_grpo": {"aggregation": "constant"},
-    "cispo": {"aggregation": "token", "policy_loss": "cispo", "epsilon_low": 1.0},
-    "sapo": {"aggregation": "sequence", "policy_loss": "sapo"},
-}
-"""TRL's loss_type is a choice of aggregation, and for two of them of the policy loss."""
-_SCALES = dict.fromkeys(("group", "true", True), "zscore") | dict.fromkeys(("none", False), "mean")
-_SCALES["batch"] = "batch_zscore"
+TABLES: dict[str, dict[str, Any]] = read_yaml(Path(__file__).with_name("methods.yaml"))
+Fields = dict[str, Any]
 
 
 def method_of(config: Any, groups: int) -> Method:
     """The method, for so many groups per step. InputError: options that do not go together."""
     name = name_of(type(config))
-    fields: dict[str, Any] = {
+    fields: Fields = {
         "learning_rate": config.learning_rate,
         "batch_size": groups,
         "epochs": config.num_train_epochs,
     }
-    for word in FIELDS[name].split():
+    for word in TABLES["fields"][name].split():
         field, _, option = word.rpartition("=")
         if (value := getattr(config, option)) is not None:  # of None the method has its own meaning
             fields[field or option] = value
@@ -64,29 +35,29 @@ def method_of(config: Any, groups: int) -> Method:
     return method
 
 
-def _sft(config: Any, fields: dict[str, Any]) -> SFT:
+def _plainly(method: Callable[..., Method]) -> Callable[[Any, Fields], Method]:
+    return lambda config, fields: method(**fields)
+
+
+def _sft(config: Any, fields: Fields) -> SFT:
     if config.loss_type != "nll":
         raise InputError(f"loss_type {config.loss_type!r}: SFT here is nll, the cross entropy")
     return SFT(**fields)
 
 
-# ------------------------------------------------------------ rollouts
-
-
-def _rollouts(config: Any, fields: dict[str, Any]) -> dict[str, Any]:
+def _rollouts(config: Any, fields: Fields) -> Fields:
     if config.mask_truncated_completions and config.max_completion_length is None:
         raise InputError("mask_truncated_completions needs max_completion_length")
     return {"max_new_tokens": 512, "epsilon_high": config.epsilon, **fields}
 
 
-def _grpo(config: Any, fields: dict[str, Any]) -> GRPO:
-    for option, known in (("loss_type", _LOSSES), ("scale_rewards", _SCALES),
-                          ("importance_sampling_level", ("token", "sequence"))):  # fmt: skip
-        if getattr(config, option) not in known:
-            raise InputError(f"{option} {getattr(config, option)!r}; known are {', '.join(map(str, known))}")
-    fields = _rollouts(config, fields) | _LOSSES[config.loss_type]
-    if config.importance_sampling_level == "sequence":
-        fields["policy_loss"] = "gspo"
+def _grpo(config: Any, fields: Fields) -> GRPO:
+    fields = _rollouts(config, fields)
+    for option, choices in TABLES["choices"].items():
+        value = str(getattr(config, option))
+        if value not in choices and value.capitalize() not in choices:
+            raise InputError(f"{option} {value!r}; known are {', '.join(choices)}")
+        fields |= choices.get(value) or choices.get(value.capitalize(), {})
     if config.loss_type == "cispo" and config.epsilon_high is None:
         raise InputError("loss_type 'cispo' needs epsilon_high, the largest weight less 1, such as 4.0")
     if config.use_vllm and config.vllm_importance_sampling_correction:
@@ -98,15 +69,14 @@ def _grpo(config: Any, fields: dict[str, Any]) -> GRPO:
                 f"are truncated at {cap} (token_truncate)",
                 stacklevel=4,
             )
-    correction = config.use_bias_correction_kl and bool(config.beta)
-    return GRPO(advantage=_SCALES[config.scale_rewards], kl_correction=correction, **fields)  # type: ignore[arg-type]
+    return GRPO(kl_correction=config.use_bias_correction_kl and bool(config.beta), **fields)
 
 
-def _rloo(config: Any, fields: dict[str, Any]) -> GRPO:
+def _rloo(config: Any, fields: Fields) -> GRPO:
     return RLOO(**_rollouts(config, fields))
 
 
-def _ppo(config: Any, fields: dict[str, Any]) -> PPO:
+def _ppo(config: Any, fields: Fields) -> PPO:
     size = config.batch_size or fields["batch_size"]
     mini = (config.mini_batch_size or 0) * (config.gradient_accumulation_steps if config.batch_size else 1)
     if mini and size % mini:
@@ -123,38 +93,12 @@ def _ppo(config: Any, fields: dict[str, Any]) -> PPO:
         "group_size": 1,
         "kl_target": config.target if config.adap_kl_ctrl else 0.0,
     }
-    fields.setdefault("target_kl", 0.0)
     fields |= {"num_mini_batches": size // mini} if mini else {}
     fields |= {} if config.init_kl_coef is None else {"kl_coef": config.init_kl_coef}
-    return PPO(**fields)
+    return PPO(**{"target_kl": 0.0, **fields})
 
 
-# ------------------------------------------------------------ DPO
-
-
-class WeightedLoss(NamedTuple):
-    """One of DPO's losses, and how much it counts."""
-
-    weight: float
-    method: DPO
-
-
-@dataclass(frozen=True)
-class SeveralLosses(DPO):
-    """A weighted sum of DPO's losses."""
-
-    parts: tuple[WeightedLoss, ...] = ()
-
-    def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The metrics are the same for all of them."""
-        losses, metrics = zip(*(part.method.loss(outputs, batch) for part in self.parts), strict=True)
-        total = torch.stack([part.weight * loss for part, loss in zip(self.parts, losses, strict=True)]).sum()
-        if self.rpo_alpha:
-            total = total + self.rpo_alpha * batch.best_token_mean(cross_entropy(outputs.logprobs))
-        return total, metrics[0]
-
-
-def _dpo(config: Any, fields: dict[str, Any]) -> DPO:
+def _dpo(config: Any, fields: Fields) -> DPO:
     losses = [config.loss_type] if isinstance(config.loss_type, str) else list(config.loss_type)
     weights = config.loss_weights or [1.0] * len(losses)
     if len(weights) != len(losses):
@@ -178,21 +122,17 @@ def _dpo(config: Any, fields: dict[str, Any]) -> DPO:
     return SeveralLosses(**fields, rpo_alpha=cross, parts=tuple(parts))
 
 
-def _one(config: Any, name: str, fields: dict[str, Any], alone: bool) -> DPO:
+def _one(config: Any, name: str, fields: Fields, alone: bool) -> DPO:
     """One of the losses. Alone it is told all options, and refuses those it does not take; of several, its own."""
     given = {"label_smoothing": config.label_smoothing, "discopop_tau": config.discopop_tau}
-    options = {k: v for k, v in given.items() if alone or k in PAIR_LOSSES[name].options}
+    options: Fields = {k: v for k, v in given.items() if alone or k in PAIR_LOSSES[name].options}
     if name == "exo_pair" and not config.label_smoothing:
         options["label_smoothing"] = 1e-3  # TRL does this, too, but without saying so
         warnings.warn("exo_pair needs label_smoothing above 0: it is 0.001", stacklevel=6)
-    return DPO(loss_type=name, **options, **fields)  # type: ignore[arg-type]
+    return DPO(**{"loss_type": name, **options, **fields})
 
 
-def _plainly(method: Callable[..., Method]) -> Callable[[Any, dict[str, Any]], Method]:
-    return lambda config, fields: method(**fields)
-
-
-_MAKE: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
+_MAKE: dict[str, Callable[[Any, Fields], Any]] = {
     "SFTConfig": _sft, "RewardConfig": _plainly(RewardModel), "DPOConfig": _dpo, "KTOConfig": _plainly(KTO),
     "ORPOConfig": _plainly(ORPO), "CPOConfig": _plainly(CPO), "GRPOConfig": _grpo, "RLOOConfig": _rloo,
     "PPOConfig": _ppo,

@@ -1,46 +1,20 @@
-"""What was measured, by TRL's names: of a step, or of an evaluation. What TRL has no name for keeps ours."""
+"""Name what was measured as TRL does (`metrics.yaml`), and derive what else TRL logs. Others keep our names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import compress
+from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from ..advantages import sample_std
-from ..methods import CPO, DPO, GRPO, KTO, ORPO, PPO, Method, RewardModel
+from ..config.yaml_file import read_yaml
+from ..methods import CPO, DPO, GRPO, KTO, ORPO, Method
 from ..types import Group
 
-MONITORED = {
-    "score": "reward", "no_signal": "frac_reward_zero_std",
-    "length": "completions/mean_length", "cut_off": "completions/clipped_ratio",
-}  # fmt: skip
-"""What the monitors add to any method's metrics."""
-
-_OF_PAIRS = {
-    "reward_chosen": "rewards/chosen", "reward_rejected": "rewards/rejected", "accuracy": "rewards/accuracies",
-}  # fmt: skip
-OF_METHOD: dict[type, dict[str, str]] = {
-    DPO: _OF_PAIRS,
-    CPO: _OF_PAIRS | {"cross_entropy": "nll_loss"},
-    # Ours is the mean of the log of the ratio of the odds; TRL gives that name to the mean of its log-sigmoid.
-    ORPO: _OF_PAIRS | {"cross_entropy": "nll_loss", "log_odds_ratio": "log_odds_chosen"},
-    KTO: {
-        "reward_desirable": "rewards/chosen", "reward_undesirable": "rewards/rejected", "kl_reference": "kl",
-    },
-    RewardModel: {"score_gap": "margin", "score_mean": "mean_reward"},
-    GRPO: {"clipped": "clip_ratio/region_mean", "mismatch": "sampling/sampling_logp_difference/mean"},
-    PPO: {"clipped": "clip_ratio/region_mean"},
-}  # fmt: skip
-
-
-def name_of(metric: str, method: Method) -> str:
-    """TRL's name of one metric of a method."""
-    if metric.startswith("reward/"):
-        return f"rewards/{metric.removeprefix('reward/')}/mean"
-    if metric == "clipped" and isinstance(method, GRPO) and method.policy_loss == "cispo":
-        return "cispo_clip_ratio"
-    own = next((names for kind, names in OF_METHOD.items() if isinstance(method, kind)), {})
-    return {**MONITORED, **own}.get(metric, metric)
+NAMES: dict[str, dict[str, str]] = read_yaml(Path(__file__).with_name("metrics.yaml"))
+"""Class of a method -> our name -> TRL's."""
 
 
 def by_trl_names(
@@ -54,34 +28,37 @@ def by_trl_names(
         method: what measured them.
         reward_name: of the reward function, where there is one; of several the groups hold the parts.
     """
-    named = {name_of(name, method): value for name, value in metrics.items()}
+    named = {_name(name, method): value for name, value in metrics.items()}
     if isinstance(method, ORPO) and method.beta and "loss" in named:  # the loss is nll_loss - beta * this
         named["log_odds_ratio"] = (named["nll_loss"] - named["loss"]) / method.beta
-    if "desirable" in named:
-        _without_absent_class(named)
+    if (desirable := named.get("desirable")) is not None:  # a class of which the step had none has no mean
+        for side, share in (("chosen", desirable), ("rejected", 1 - desirable)):
+            if share < 1e-6:
+                del named[f"rewards/{side}"]
     if isinstance(method, DPO | KTO | CPO | ORPO):
         named |= _of_rewards(named, groups, method)
-    sampled = [g for g in groups if g.completions[0].logprobs is not None]
-    if sampled:
+    if sampled := [g for g in groups if g.completions[0].logprobs is not None]:
         named |= _lengths(sampled) | _scores(sampled, reward_name)
+        if "collect_seconds" in metrics:
+            named["step_time"] = metrics["collect_seconds"] + metrics["update_seconds"]
     if "sampling_entropy" in named:  # an evaluation has no other
         named.setdefault("entropy", named["sampling_entropy"])
-    if sampled and "collect_seconds" in metrics:
-        named["step_time"] = metrics["collect_seconds"] + metrics["update_seconds"]
     return named
+
+
+def _name(metric: str, method: Any) -> str:
+    """TRL's name of one metric of a method."""
+    if metric.startswith("reward/"):
+        return f"rewards/{metric.removeprefix('reward/')}/mean"
+    if metric == "clipped" and isinstance(method, GRPO) and method.policy_loss == "cispo":
+        return "cispo_clip_ratio"
+    own = next((NAMES[kind.__name__] for kind in type(method).__mro__ if kind.__name__ in NAMES), {})
+    return own.get(metric) or NAMES["any"].get(metric, metric)
 
 
 def fed_tokens(groups: Sequence[Group]) -> int:
     """Tokens of whole sequences, each with its prompt: how TRL counts `num_tokens`."""
     return sum(len(g.prompt) + len(c.tokens) for g in groups for c in g.completions)
-
-
-def _without_absent_class(named: dict[str, float]) -> None:
-    """Take out the mean reward of a class of which the step had none."""
-    if named["desirable"] < 1e-6:
-        del named["rewards/chosen"]
-    elif named["desirable"] > 1 - 1e-6:
-        del named["rewards/rejected"]
 
 
 def _of_rewards(
@@ -114,13 +91,14 @@ def _lengths(groups: Sequence[Group]) -> dict[str, float]:
     completions = [c for g in groups for c in g.completions]
     lengths = [len(c.tokens) for c in completions]
     ended = [len(c.tokens) for c in completions if c.finish_reason != "length"] or [0]
-    return {
-        "completions/min_length": float(min(lengths)),
-        "completions/max_length": float(max(lengths)),
-        "completions/mean_terminated_length": fmean(ended),
-        "completions/min_terminated_length": float(min(ended)),
-        "completions/max_terminated_length": float(max(ended)),
+    found = {
+        "min_length": min(lengths),
+        "max_length": max(lengths),
+        "mean_terminated_length": fmean(ended),
+        "min_terminated_length": min(ended),
+        "max_terminated_length": max(ended),
     }
+    return {f"completions/{name}": float(value) for name, value in found.items()}
 
 
 def _scores(groups: Sequence[Group], reward_name: str | None) -> dict[str, float]:

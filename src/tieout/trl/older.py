@@ -29,9 +29,8 @@ ABSENT: dict[str, str] = {name: why for why, names in NAMES["absent"].items() fo
 
 def renamed(config: str) -> dict[str, str]:
     """Older name of an option -> today's."""
-    return {
-        old: new for section in sections(config) for old, new in NAMES["renamed"].get(section, {}).items()
-    }
+    parts = [NAMES["renamed"].get(section, {}) for section in sections(config)]
+    return {old: new for part in parts for old, new in part.items()}
 
 
 @cache
@@ -98,9 +97,8 @@ def _one_warmup(options: Mapping[str, Any], said: list[str]) -> dict[str, Any]:
     left_out = "warmup_ratio" if share is None or options.get("warmup_steps") else "warmup_steps"
     if share is not None and left_out == "warmup_ratio":
         said.append("warmup_ratio (gone: warmup_steps says it)")
-    return {
-        name: value for name, value in options.items() if "warmup_ratio" not in options or name != left_out
-    }
+    both = "warmup_ratio" in options
+    return {name: value for name, value in options.items() if not both or name != left_out}
 
 
 def literal(text: str) -> Any:
@@ -141,9 +139,8 @@ def older_class(name: str, today: type) -> type:
         warnings.warn(f"{name} is the older name of {today.__name__}", FutureWarning, stacklevel=2)
         today.__init__(self, *given, **options)  # type: ignore[misc]
 
-    return type(
-        name, (today,), {"__init__": __init__, "__doc__": today.__doc__, "__module__": today.__module__}
-    )
+    own = {"__init__": __init__, "__doc__": today.__doc__, "__module__": today.__module__}
+    return type(name, (today,), own)
 
 
 # ------------------------------------------------------------ names of TRL

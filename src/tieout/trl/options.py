@@ -13,14 +13,14 @@ from ..config.yaml_file import read_yaml
 from ..errors import InputError
 
 HONOURED, SAME, INSTEAD, REFUSED = "honoured", "same numbers: ", "instead: ", "refused: "
-PLAIN_ADAMW = {
+PLAIN_ADAMW = [
     "adamw_torch",
     "adamw_torch_fused",
     "adamw_hf",
     "adamw_apex_fused",
     "paged_adamw_32bit",
     "paged_adamw",
-}
+]
 """Names of AdamW in full precision."""
 FAMILIES = {
     **dict.fromkeys(("GRPOConfig", "RLOOConfig"), "rollouts"),
@@ -55,35 +55,30 @@ def name_of(config_class: type) -> str:
 def check(config: Any) -> None:
     """Refuse with InputError what is set and cannot be honoured; warn once of what has no or another effect."""
     name = name_of(type(config))
-    refused, without_effect, otherwise = [], [], []
+    said: dict[str, list[str]] = {REFUSED: [], SAME: [], INSTEAD: []}
     for field in dataclasses.fields(config):
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         value = getattr(config, field.name)
         what = _what(field.name, value, table(name).get(field.name, HONOURED))
         if unsaid(value, default):
             continue
-        if what.startswith(REFUSED):
-            refused.append(f"  {field.name}={value!r}: {what.removeprefix(REFUSED)}")
-        elif what.startswith(SAME):
-            without_effect.append(f"{field.name} ({what.removeprefix(SAME)})")
-        elif what.startswith(INSTEAD):
-            otherwise.append(f"{field.name}={value!r} ({what.removeprefix(INSTEAD)})")
-    if refused:
-        raise InputError(f"{name} asks for what is not done here:\n" + "\n".join(refused))
-    if without_effect:
-        warnings.warn(f"{name}: set, and without effect: {'; '.join(without_effect)}", stacklevel=5)
-    if otherwise:
-        warnings.warn(f"{name}: set, and done otherwise: {'; '.join(otherwise)}", stacklevel=5)
+        kind, _, why = what.partition(": ")
+        option = field.name if f"{kind}: " == SAME else f"{field.name}={value!r}"
+        said.setdefault(f"{kind}: ", []).append(
+            f"{option}: {why}" if what.startswith(REFUSED) else f"{option} ({why})"
+        )
+    if said[REFUSED]:
+        raise InputError(f"{name} asks for what is not done here:\n  " + "\n  ".join(said[REFUSED]))
+    for kind, result in ((SAME, "without effect"), (INSTEAD, "done otherwise")):
+        if said[kind]:
+            warnings.warn(f"{name}: set, and {result}: {'; '.join(said[kind])}", stacklevel=5)
 
 
 def _what(option: str, value: Any, what: str) -> str:
     """The disposition of an option with this value: a few depend on it."""
     if option == "optim" and "adamw" in (kind := str(getattr(value, "value", value))):
-        return (
-            HONOURED
-            if kind in PLAIN_ADAMW
-            else f"{INSTEAD}AdamW in full precision; an adapter's state is small"
-        )
+        full = f"{INSTEAD}AdamW in full precision; an adapter's state is small"
+        return HONOURED if kind in PLAIN_ADAMW else full
     if option == "dataset_kwargs" and isinstance(value, Mapping) and set(value) <= DATASET_KWARGS:
         return f"{INSTEAD}text gets the bos and eos that it lacks, and all rows are cut at max_length"
     return what

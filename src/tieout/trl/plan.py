@@ -12,34 +12,9 @@ from ..chat.tokens import Limits
 from ..errors import InputError
 from ..learner import LearnerConfig
 from ..methods import Method
+from ..training.library_schedule import LibrarySchedule
 from .configs import DPOConfig, GRPOConfig, RLOOConfig
 from .methods import method_of
-
-
-@dataclass(frozen=True)
-class Scheduled:
-    """A learning-rate schedule of transformers, by its name."""
-
-    kind: str
-    warmup: float
-    """Steps, or below 1 a share of them."""
-    options: Any = None
-    learning_rate: float = 1.0
-    """Of which the factors are; some schedules end at a rate of their own."""
-
-    def rate(self, step: int, steps: int) -> float:
-        """Factor for step `step` (from 0) of `steps`."""
-        known = self.__dict__.setdefault("_known", {})
-        if steps not in known:
-            import torch
-            from transformers import get_scheduler
-
-            dummy = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=self.learning_rate)
-            warmup = ceil(self.warmup * steps) if self.warmup < 1 else int(self.warmup)
-            options = dict(self.options or {})
-            made = get_scheduler(self.kind, dummy, warmup, steps, scheduler_specific_kwargs=options)
-            known[steps] = made.lr_lambdas[0]
-        return float(known[steps](step))
 
 
 @dataclass(frozen=True)
@@ -48,7 +23,7 @@ class Plan:
 
     method: Method
     learner: LearnerConfig
-    schedule: Scheduled
+    schedule: LibrarySchedule
     limits: Limits
     groups_per_step: int
     max_steps: int
@@ -120,7 +95,7 @@ def plan(config: Any, world: int = 1) -> Plan:
     same |= {
         "method": method,
         "learner": LearnerConfig(weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm or float("inf")),
-        "schedule": Scheduled(
+        "schedule": LibrarySchedule(
             str(getattr(config.lr_scheduler_type, "value", config.lr_scheduler_type)),
             config.warmup_steps, config.lr_scheduler_kwargs or None, config.learning_rate,
         ),

@@ -26,8 +26,8 @@ from ..training.loop import learn
 from ..types import Completion, Group, Row
 from .arguments import arguments
 from .configs import Config, PPOConfig
-from .data import prompts
 from .older import todays
+from .rollouts import prompts
 from .trainer import Trainer
 from .value_head import AutoModelForCausalLMWithValueHead, refuse_filters
 
@@ -87,9 +87,8 @@ class PPOTrainer(Trainer):
         rows = prompts(dataset, self.tokenizer)[:5]
         params = SamplingParams(self.args.response_length, float(sampling))
         texts = LocalSampler(self._model, self.chat).complete([row["prompt"] for row in rows], params)
-        shown: list[Row] = [
-            {"prompt": r["prompt"], "completion": t} for r, t in zip(rows, texts, strict=True)
-        ]
+        pairs = zip(rows, texts, strict=True)
+        shown: list[Row] = [{"prompt": row["prompt"], "completion": text} for row, text in pairs]
         self.accelerator.print("\n".join(f"{row['prompt']!r} -> {row['completion']!r}" for row in shown))
         return shown
 
@@ -100,13 +99,11 @@ class PPOTrainer(Trainer):
         """Batches of `batch_size` rows of the dataset, by the data_collator; each pass has an order of its own."""
         if self._dataset is None:
             raise InputError(
-                "there is no dataset: give it to PPOTrainer, as its fifth argument or as dataset="
+                "there is no dataset: give it to PPOTrainer as dataset=, or as its fifth argument"
             )
-        generator = torch.Generator().manual_seed(self.plan.data_seed)
-        return DataLoader(
-            self._dataset, self.plan.groups_per_step, shuffle=True, collate_fn=self._collate, drop_last=True,
-            generator=generator,
-        )  # fmt: skip
+        order: Any = {"shuffle": True, "generator": torch.Generator().manual_seed(self.plan.data_seed)}
+        size = self.plan.groups_per_step
+        return DataLoader(self._dataset, size, collate_fn=self._collate, drop_last=True, **order)
 
     def save_pretrained(self, folder: str, **_: Any) -> None:
         """The older name of `save_model`."""
@@ -116,22 +113,15 @@ class PPOTrainer(Trainer):
         """The step has logged already."""
 
     def generate(
-        self,
-        query_tensor: Tensor | Tensors,
-        length_sampler: Callable[[], int] | None = None,
-        batch_size: int | None = None,
-        return_prompt: bool = True,
-        generate_ref_response: bool = False,
-        max_new_tokens: int | None = None,
-        temperature: float | None = None,
-        **options: Any,
-    ) -> Any:
+        self, query_tensor: Tensor | Tensors, length_sampler: Callable[[], int] | None = None,
+        batch_size: int | None = None, return_prompt: bool = True, generate_ref_response: bool = False,
+        max_new_tokens: int | None = None, temperature: float | None = None, **options: Any,
+    ) -> Any:  # fmt: skip
         """Completions of one query or of a list; with `return_prompt` the query stands in front of its completion.
 
         Args:
             query_tensor: tokens [P] of one query, or a list of them.
-            length_sampler: asked for each query after how many tokens its completion is cut off; goes before
-                max_new_tokens.
+            length_sampler: asked for each query's limit of new tokens, in place of max_new_tokens.
             batch_size: changes nothing about what is sampled.
             return_prompt: whether queries come back too.
             generate_ref_response: return a pair: the policy's completions, and the reference's.
@@ -199,12 +189,13 @@ class PPOTrainer(Trainer):
     ) -> dict[str, float]:
         """One PPO step on completions and their scores; returns what was measured, by our names and by TRL's."""
         size = self.plan.groups_per_step
-        if not len(queries) == len(responses) == len(scores):
+        counts = (len(queries), len(responses), len(scores))
+        if len(set(counts)) > 1:
             raise InputError(
-                f"{len(queries)} queries, {len(responses)} responses and {len(scores)} scores: one of each"
+                f"{counts[0]} queries, {counts[1]} responses and {counts[2]} scores: one of each"
             )
-        if len(queries) != size:
-            raise InputError(f"{len(queries)} queries, and batch_size is {size}: they must be the same")
+        if counts[0] != size:
+            raise InputError(f"{counts[0]} queries, and batch_size is {size}: they must be the same")
         masks = response_masks or [torch.ones(len(r)) for r in responses]
         groups = [self._given(*parts) for parts in zip(queries, responses, masks, scores, strict=True)]
         groups = [

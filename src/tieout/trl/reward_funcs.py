@@ -19,6 +19,7 @@ from ..errors import InputError
 from ..learner.parallel.processes import Processes, join
 from ..rewards import load_reward
 from ..rewards.scoring.combine import combine
+from ..storage.jsonl import append_jsonl
 from ..types import Prompt
 
 OWN = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
@@ -33,36 +34,33 @@ class RewardContext:
     """The trainer's current state."""
     folder: Path = Path("trainer_output")
     processes: Processes = field(default_factory=join)
-    measured: dict[str, list[float]] = field(default_factory=dict)
-    """Name -> what the functions have logged since it was last taken."""
-    extra: list[dict[str, Any]] = field(default_factory=list)
-    """Columns and values that the functions have logged since they were last taken, one entry per call."""
+    metrics: list[Any] = field(default_factory=list)
+    """(name, value), logged by the functions since it was last taken."""
+    columns: list[str] = field(default_factory=list)
+    """Lines of JSON: columns of the table of completions that they have logged since, one per call."""
 
     def log_metric(self, name: str, value: float) -> None:
         """TRL's: its mean over the step, or over the evaluation, is logged."""
-        self.measured.setdefault(name, []).append(float(value))
+        self.metrics.append([name, float(value)])
 
     def log_extra(self, column: str, values: Sequence[Any]) -> None:
         """TRL's: a column of the table of completions; here a line of output_dir/extra.jsonl per call."""
-        self.extra.append({"column": column, "values": list(values)})
+        line = {"step": self.state().global_step + 1, "column": column, "values": list(values)}
+        self.columns.append(json.dumps(line, ensure_ascii=False, default=str))
 
-    def take(self, step: int | None = None) -> dict[str, float]:
-        """The means of what the functions of all ranks have logged since; a step's columns go into extra.jsonl.
+    def take(self, write: bool) -> dict[str, float]:
+        """The means of what the functions of all ranks have logged since; the columns are written, or dropped.
 
         Every rank asks, and gets the same.
         """
-        lines = [json.dumps({"step": step, **line}, ensure_ascii=False, default=str) for line in self.extra]
-        told = self.processes.gather([self.measured, lines])
-        self.measured, self.extra = {}, []
+        told = self.processes.gather([self.metrics, self.columns])
+        self.metrics, self.columns = [], []
+        lines = [json.loads(line) for _, columns in told for line in columns]
+        if write and lines and self.processes.leads:
+            append_jsonl(self.folder / "extra.jsonl", lines)
         means: dict[str, list[float]] = {}
-        for measured, _ in told:
-            for name, values in measured.items():
-                means.setdefault(name, []).extend(values)
-        written = [line + "\n" for _, lines in told for line in lines]
-        if step is not None and written and self.processes.leads:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with open(self.folder / "extra.jsonl", "a", encoding="utf-8") as file:
-                file.writelines(written)
+        for name, value in (pair for metrics, _ in told for pair in metrics):
+            means.setdefault(name, []).append(value)
         return {name: fmean(values) for name, values in means.items()}
 
 
@@ -104,13 +102,11 @@ def _one(function: Any, context: RewardContext, tokenizer: Any) -> Any:
         if Path(function).exists():
             return _named(load_reward(f"reward_model:{function}"), Path(function).name)
         try:
-            function = AutoModelForSequenceClassification.from_pretrained(
-                function, num_labels=1, use_safetensors=True
-            )
+            safely = {"num_labels": 1, "use_safetensors": True}
+            function = AutoModelForSequenceClassification.from_pretrained(function, **safely)
         except OSError as error:
-            raise OSError(
-                f"reward model {function!r} is no folder, and the hub did not give it: {error}"
-            ) from error
+            text = f"reward model {function!r} is no folder, and the hub did not give it: {error}"
+            raise OSError(text) from error
     if isinstance(function, PreTrainedModel):
         return _named(_scorer(function, tokenizer), str(function.config._name_or_path).split("/")[-1])
     if not callable(function):

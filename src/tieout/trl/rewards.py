@@ -18,13 +18,12 @@ from ..rewards.text.math_answers import answer_of, gold_of
 Said = str | Sequence[dict[str, Any]]
 """A completion: text, or the one message that the trainers give for conversations."""
 Scores = list[float | None]
+Ids = Sequence[Sequence[int]]
+"""[K] tokens of the completions."""
 
 
 def accuracy_reward(
-    completions: Sequence[Said],
-    solution: Sequence[str],
-    log_extra: Callable[..., None] | None = None,
-    **_: Any,
+    completions: Sequence[Said], solution: Sequence[str], log_extra: Any = None, **_: Any
 ) -> Scores:
     r"""[K] 1.0 where a completion's answer is the solution's, else 0.0; None where the solution gives none.
 
@@ -40,29 +39,28 @@ def accuracy_reward(
     given = [answer_of(_text(completion)) for completion in completions]
     if log_extra is not None:
         log_extra("solution", list(solution))
-        log_extra("gold_parsed", ["[unparseable]" if gold is None else str(gold) for gold in wanted])
-        log_extra("answer_parsed", ["[unparseable]" if answer is None else str(answer) for answer in given])
-    return [
-        None if gold is None else float(answer == gold) for answer, gold in zip(given, wanted, strict=True)
-    ]
+        for column, answers in (("gold_parsed", wanted), ("answer_parsed", given)):
+            log_extra(column, ["[unparseable]" if answer is None else str(answer) for answer in answers])
+    pairs = zip(given, wanted, strict=True)
+    return [None if gold is None else float(answer == gold) for answer, gold in pairs]
 
 
 def reasoning_accuracy_reward(
-    completions: Sequence[Said],
-    solution: Sequence[str],
-    reasoning_delimiters: Sequence[str] | None = None,
-    log_extra: Callable[..., None] | None = None,
-    **_: Any,
-) -> Scores:
+    completions: Sequence[Said], solution: Sequence[str], reasoning_delimiters: Sequence[str] = ("</think>",),
+    log_extra: Any = None, **_: Any,
+) -> Scores:  # fmt: skip
     r"""`accuracy_reward` of what follows the last `</think>`; 0.0 where the reasoning never ends.
 
     >>> reasoning_accuracy_reward([r"<think>so</think> \boxed{5}", r"<think> \boxed{5}"], ["5", "5"])
     [1.0, 0.0]
     """
-    ends = reasoning_delimiters or ["</think>"]
-    parts = [_after(_text(completion), ends) for completion in completions]
-    scores = accuracy_reward([part or "" for part in parts], solution, log_extra)
-    return [0.0 if part is None else score for part, score in zip(parts, scores, strict=True)]
+    texts = [_text(completion) for completion in completions]
+    ends = [
+        next((end for end in reasoning_delimiters or ["</think>"] if end in text), None) for text in texts
+    ]
+    parts = [text.rpartition(end)[2] if end else "" for text, end in zip(texts, ends, strict=True)]
+    scores = accuracy_reward(parts, solution, log_extra)
+    return [0.0 if end is None else score for end, score in zip(ends, scores, strict=True)]
 
 
 def think_format_reward(completions: Sequence[Said], **_: Any) -> list[float]:
@@ -72,10 +70,7 @@ def think_format_reward(completions: Sequence[Said], **_: Any) -> list[float]:
     [1.0, 0.0, 0.0]
     """
     texts = [_text(completion) for completion in completions]
-    return [
-        float(text.startswith("<think>") and text.count("<think>") == 1 and "</think>" in text)
-        for text in texts
-    ]
+    return [float(t.startswith("<think>") and t.count("<think>") == 1 and "</think>" in t) for t in texts]
 
 
 def get_soft_overlong_punishment(
@@ -87,7 +82,7 @@ def get_soft_overlong_punishment(
     [0.0, -0.5, -1.0]
     """
 
-    def soft_overlong_punishment_reward(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
+    def soft_overlong_punishment_reward(completion_ids: Ids, **_: Any) -> list[float]:
         return [overlong_penalty(len(ids), max_completion_len, soft_punish_cache) for ids in completion_ids]
 
     return soft_overlong_punishment_reward
@@ -96,7 +91,7 @@ def get_soft_overlong_punishment(
 def get_repetition_penalty_reward(
     ngram_size: int = 3, max_penalty: float = -1.0
 ) -> Callable[..., list[float]]:
-    """`max_penalty` times the share of runs of `ngram_size` tokens that came before. ValueError: it is above 0.
+    """`max_penalty` times the share of runs of `ngram_size` tokens that came before. InputError: it is above 0.
 
     >>> get_repetition_penalty_reward(ngram_size=2)([[1, 2, 3, 4], [5, 5, 5, 5, 5]])
     [0.0, -0.75]
@@ -109,36 +104,29 @@ def get_repetition_penalty_reward(
         repeated = len(runs) - len(set(runs))
         return max_penalty * repeated / len(runs) if repeated else 0.0
 
-    def repetition_penalty_reward(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
+    def repetition_penalty_reward(completion_ids: Ids, **_: Any) -> list[float]:
         return [penalty(ids) for ids in completion_ids]
 
     return repetition_penalty_reward
 
 
 def get_cosine_scaled_reward(
-    max_len: int,
-    min_value_wrong: float = -1.0,
-    max_value_wrong: float = -0.5,
-    min_value_correct: float = 0.5,
+    max_len: int, min_value_wrong: float = -1.0, max_value_wrong: float = -0.5, min_value_correct: float = 0.5,
     max_value_correct: float = 1.0,
-) -> Callable[..., Scores]:
+) -> Callable[..., Scores]:  # fmt: skip
     r"""Accuracy by length, of https://arxiv.org/abs/2502.03373: short is best if right, and worst if wrong.
 
     >>> get_cosine_scaled_reward(100)([r"\boxed{5}", r"\boxed{6}"], ["5", "5"], [[1] * 50] * 2)
     [0.75, -0.75]
     """
+    of_right, of_wrong = (max_value_correct, min_value_correct), (min_value_wrong, max_value_wrong)
 
     def cosine_scaled_reward(
-        completions: Sequence[Said],
-        solution: Sequence[str],
-        completion_ids: Sequence[Sequence[int]],
-        **_: Any,
+        completions: Sequence[Said], solution: Sequence[str], completion_ids: Ids, **_: Any
     ) -> Scores:
         scores: Scores = []
         for right, ids in zip(accuracy_reward(completions, solution), completion_ids, strict=True):
-            short, long = (
-                (max_value_correct, min_value_correct) if right else (min_value_wrong, max_value_wrong)
-            )
+            short, long = of_right if right else of_wrong
             share = (1 + math.cos(math.pi * min(1.0, len(ids) / max_len))) / 2
             scores.append(None if right is None else long + (short - long) * share)
         return scores
@@ -148,8 +136,3 @@ def get_cosine_scaled_reward(
 
 def _text(completion: Said) -> str:
     return completion if isinstance(completion, str) else str(completion[0]["content"])
-
-
-def _after(text: str, ends: Sequence[str]) -> str | None:
-    end = next((end for end in ends if end in text), None)
-    return None if end is None else text.rpartition(end)[2]

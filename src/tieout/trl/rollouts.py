@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..chat.messages import is_talk, turns
+from ..chat.reader import unpadded
 from ..errors import InputError
 from ..learner import Learner
 from ..samplers import PolicySampler, SamplingParams
@@ -15,8 +17,8 @@ from ..source import Source
 from ..tasks import Task
 from ..training.monitors import DEFAULT
 from ..types import Group, Row
-from .data import prompts
 from .events import Events
+from .given import listed
 from .plan import Plan
 from .reward_funcs import RewardContext, rewards
 
@@ -64,7 +66,7 @@ class SampledData:
 
     def told(self, step: int) -> dict[str, float]:
         """What the reward functions have logged since; their columns are written into output_dir."""
-        return self.context.take(step)
+        return self.context.take(write=True)
 
     def evaluated(self, dataset: Any, events: Events) -> dict[str, float]:
         """The rewards of one greedy completion per prompt, or of num_generations_eval as sampled in training."""
@@ -76,7 +78,7 @@ class SampledData:
         metrics = {"scored": source.counts["scored"] / source.counts["completions"]}
         for monitor in DEFAULT if groups else ():
             monitor(events.state.global_step, groups, metrics)
-        return self.context.take() | events.named(metrics, groups)
+        return self.context.take(write=False) | events.named(metrics, groups)
 
 
 class Penalising(Source):
@@ -86,13 +88,25 @@ class Penalising(Source):
 
     def rollout(self, rows: Sequence[Row], group_size: int, params: SamplingParams) -> list[Group]:
         """As any source's, less the penalty."""
-        groups, penalty = super().rollout(rows, group_size, params), self.missing_eos_penalty
-        if not penalty:
-            return groups
-        return [
-            replace(g, scores=[
-                s - penalty * (c.finish_reason == "length")
-                for s, c in zip(g.scores or [], g.completions, strict=True)
-            ])
-            for g in groups
-        ]  # fmt: skip
+        groups = super().rollout(rows, group_size, params)
+        return [replace(group, scores=self._penalised(group)) for group in groups]
+
+    def _penalised(self, group: Group) -> list[float]:
+        pairs = zip(group.scores or [], group.completions, strict=True)
+        return [s - self.missing_eos_penalty * (c.finish_reason == "length") for s, c in pairs]
+
+
+def prompts(dataset: Any, tokenizer: Any, count: int | None = None) -> list[Row]:
+    """Rows with `prompt`; what earlier versions wanted, text under `query` or tokens under `input_ids`, becomes it."""
+    rows: list[Row] = []
+    for row in listed(dataset, count):
+        if "prompt" not in row and isinstance(row.get("query"), str):
+            row = {**row, "prompt": row["query"]}
+        elif "prompt" not in row and "input_ids" in row:
+            text = tokenizer.decode(unpadded(row), skip_special_tokens=False)
+            rest = {k: v for k, v in row.items() if k not in ("input_ids", "attention_mask")}
+            row = {**rest, "prompt": text.removeprefix(tokenizer.bos_token or "")}  # it is put there again
+        if is_talk(row.get("prompt")):
+            row = {**row, "prompt": turns(row["prompt"])}
+        rows.append(row)
+    return rows

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from argparse import SUPPRESS, Action, Namespace
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -17,9 +18,11 @@ from transformers import BitsAndBytesConfig, HfArgumentParser
 from ..config.yaml_file import read_yaml
 from ..errors import InputError
 from ..learner.models.peft import LoraConfig
-from .configs import Config, remember, tabled
-from .older import literal, older, renamed, translated
+from .configs import Config, tabled
+from .older import literal, older, renamed
 from .options import name_of
+
+_NOT_GIVEN = object()
 
 
 @tabled("ScriptArguments")
@@ -89,9 +92,7 @@ class TrlParser(HfArgumentParser):
         types = dataclass_types if isinstance(dataclass_types, Iterable) else [dataclass_types]
         super().__init__([t for t in types if t is not None], **options)
         self._ignores = ignore_extra_args
-        self._older: dict[type[Config], dict[str, Any]] = {
-            t: {} for t in self.dataclass_types if issubclass(t, Config)
-        }
+        self._own = {action.dest for action in self._actions}
         for action in self._actions:
             if get_origin(action.type) is dict:
                 action.type = json.loads
@@ -111,76 +112,52 @@ class TrlParser(HfArgumentParser):
             fail_with_unknown_args: False leaves it out.
             separate_remaining_strings: the last two are what nothing knows of the file, and of the command line.
         """
-        given = list(sys.argv[1:] if args is None else args)
-        unknown: list[str] = []
-        if "--config" in given:
-            place = given.index("--config")
-            settings: dict[str, Any] = dict(read_yaml(Path(given[place + 1])))
-            del given[place : place + 2]
+        line, settings = list(sys.argv[1:] if args is None else args), dict[str, Any]()
+        if "--config" in line:
+            place = line.index("--config")
+            settings |= read_yaml(Path(line[place + 1]))
+            del line[place : place + 2]
             os.environ.update({k: str(v) for k, v in settings.pop("env", {}).items()})
-            unknown = self._become_defaults(settings)
-        for config_class in self._older:
-            given = self._line_of_today(config_class, given)
-        *made, rest = self.parse_args_into_dataclasses(given, return_remaining_strings=True)
-        for one in made:
-            remember(one, self._older.get(type(one), {}))
+        today = self._take_older_names()
+        for action in self._actions:
+            if action.dest in settings:
+                action.required = False
+                if isinstance(value := settings[action.dest], str) and callable(action.type):
+                    settings[action.dest] = action.type(value)
+        known = {action.dest for action in self._actions}
+        blank = Namespace(**dict.fromkeys(known, _NOT_GIVEN))  # or defaults would be like what was given
+        parsed, rest = self.parse_known_args(line, blank)
+        given = {name: value for name, value in vars(parsed).items() if value is not _NOT_GIVEN}
+        overruled = {today.get(name, name) for name in given}
+        given |= {n: v for n, v in settings.items() if today.get(n, n) not in overruled and n in known}
+        made = []
+        for kind in self.dataclass_types:
+            names = {f.name for f in fields(kind) if f.init}
+            names |= older(name_of(kind)) - self._own if issubclass(kind, Config) else set()
+            made.append(kind(**{name: value for name, value in given.items() if name in names}))
+        unknown = [word for n, v in settings.items() if n not in known for word in (f"--{n}", str(v))]
         if return_remaining_strings:
             return (*made, unknown, rest) if separate_remaining_strings else (*made, unknown + rest)
         if unknown + rest and fail_with_unknown_args and not self._ignores:
             raise InputError(f"unknown options: {' '.join(unknown + rest)}")
         return tuple(made)
 
-    def _become_defaults(self, settings: dict[str, Any]) -> list[str]:
-        """Returns what nothing knows, as the command line would have it."""
-        for config_class in self._older:
-            settings = self._of_today(config_class, settings)
-        for action in self._actions:  # a flag has two, --flag and --no_flag
-            if action.dest in settings:
-                action.default, action.required = settings[action.dest], False
-        unknown = settings.keys() - {action.dest for action in self._actions}
-        return [word for name in settings if name in unknown for word in (f"--{name}", str(settings[name]))]
-
-    def _of_today(self, config_class: type[Config], settings: dict[str, Any]) -> dict[str, Any]:
-        """Settings with the options of one class by today's names; those of other classes stay as they are."""
-        config, known = name_of(config_class), {f.name for f in fields(config_class) if f.init}
-        taken = older(config) - {action.dest for action in self._actions}
-        if not taken & settings.keys():
-            return settings
-        own = {name: value for name, value in settings.items() if name in known | taken}
-        self._older[config_class] |= {name: value for name, value in own.items() if name not in known}
-        rest = {name: value for name, value in settings.items() if name not in own}
-        return {**rest, **translated(config, own, known)}
-
-    def _line_of_today(self, config_class: type[Config], given: list[str]) -> list[str]:
-        """A command line with the options of one class by today's names."""
-        spans = _spans(given)
-        values = {name: _value(span) for name, span in spans.items() if name}
-        today = self._of_today(config_class, values)
-        if today is values:
-            return given
-        names = renamed(name_of(config_class))
-        moved = {names[name] for name in values.keys() - today.keys() if name in names} & today.keys()
-        line = [w for name, span in spans.items() if not name or name in today.keys() - moved for w in span]
-        for name in sorted(moved):
-            value = today[name]
-            line += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
-        return line
+    def _take_older_names(self) -> dict[str, str]:
+        """Add the older names of options, but those that a dataclass has; today's name of each."""
+        today: dict[str, str] = {}
+        for kind in filter(lambda kind: issubclass(kind, Config), self.dataclass_types):
+            today |= {old: new for old, new in renamed(name_of(kind)).items() if old not in self._own}
+            for name in older(name_of(kind)) - {action.dest for action in self._actions}:
+                flags = {f"--{name}", f"--{name.replace('_', '-')}"}
+                self.add_argument(*flags, dest=name, nargs="*", action=_Literals, help=SUPPRESS)
+        return today
 
 
-def _spans(line: Sequence[str]) -> dict[str, list[str]]:
-    """Each option's words, by its name: `--name` or `--name=value`, and what follows. What is before all: under ''."""
-    spans: dict[str, list[str]] = {"": []}
-    name = ""
-    for word in line:
-        if word.startswith("--"):
-            name = word[2:].partition("=")[0].replace("-", "_")
-            spans[name] = []  # the last one counts
-        spans[name].append(word)
-    return spans
+class _Literals(Action):
+    """Read words as values of Python: none are True, as of a flag, and several a list."""
 
-
-def _value(span: Sequence[str]) -> Any:
-    """What was given: a flag is True, several words are a list."""
-    _, equals, rest = span[0].partition("=")
-    values = [literal(word) for word in [*([rest] if equals else []), *span[1:]]]
-    return values if len(values) > 1 else values[0] if values else True
+    def __call__(
+        self, parser: Any, namespace: Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        found = [literal(word) for word in values]
+        setattr(namespace, self.dest, found if len(found) > 1 else found[0] if found else True)

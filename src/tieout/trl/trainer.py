@@ -16,11 +16,10 @@ from transformers import TrainerCallback
 from transformers.trainer_pt_utils import log_metrics, save_metrics
 from transformers.trainer_utils import TrainOutput
 
-from ..chat.template import Chat
 from ..errors import InputError, StopTraining
 from ..learner import Learner
 from ..learner.checkpoint import Checkpoints, save_adapter
-from ..learner.models.adopted import adopt, loaded_as
+from ..learner.models.adopted import adopt, loaded_as, prepare_tokenizer
 from ..learner.models.model import Model
 from ..training.loop import train
 from ..training.monitors import DEFAULT, stop_on_divergence
@@ -29,7 +28,7 @@ from .configs import Config
 from .events import Events
 from .given import GivenData
 from .older import todays
-from .plan import Plan, plan
+from .plan import plan
 from .rollouts import SampledData
 
 HOOKS = {
@@ -44,6 +43,7 @@ class Trainer:
     """Construct, `train()`. The model that was given is the one that is trained; `.model` is it, with its adapter."""
 
     config_class: ClassVar[type[Config]]
+    events: Events
     is_fsdp_enabled = is_deepspeed_enabled = False
     log_metrics, save_metrics = log_metrics, save_metrics
 
@@ -56,45 +56,34 @@ class Trainer:
             )
 
     def __init__(
-        self,
-        model: Any = None,
-        args: Any = None,
-        train_dataset: Any = None,
-        eval_dataset: Any = None,
-        processing_class: Any = None,
-        *,
-        reward_funcs: Any = None,
-        reward_processing_classes: Any = None,
-        ref_model: Any = None,
-        peft_config: Any = None,
+        self, model: Any = None, args: Any = None, train_dataset: Any = None, eval_dataset: Any = None,
+        processing_class: Any = None, *, reward_funcs: Any = None, reward_processing_classes: Any = None,
+        ref_model: Any = None, peft_config: Any = None,
         callbacks: Sequence[TrainerCallback | type[TrainerCallback]] | None = None,
         compute_metrics: Callable[[Any], dict[str, float]] | None = None,
         preprocess_logits_for_metrics: Callable[[Any, Any], Any] | None = None,
-        data_collator: Any = None,
-        formatting_func: Callable[[Any], Any] | None = None,
-        **more: Any,
-    ) -> None:
+        data_collator: Any = None, formatting_func: Callable[[Any], Any] | None = None, **more: Any,
+    ) -> None:  # fmt: skip
         more = todays("Trainer", more)
         processing_class = more.pop("processing_class", processing_class)
         self.args: Any = arguments(self.config_class, args, more)
+        self.plan = planned = plan(self.args, int(self.args.world_size))
+        self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
+        needs, name = planned.method.needs, type(self).__name__
+        when = str(getattr(self.args.eval_strategy, "value", self.args.eval_strategy))
         if more:
-            unknown = ", ".join(f"{k}={v!r}" for k, v in more.items())
-            raise TypeError(f"{type(self).__name__} does not know: {unknown}")
+            raise TypeError(f"{name} does not know: {', '.join(f'{k}={v!r}' for k, v in more.items())}")
         if model is None:
             raise InputError("model is None; give a name, a transformers model or a PEFT model")
-        self.plan: Plan = plan(self.args, int(self.args.world_size))
-        needs = self.plan.method.needs
-        self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
         if compute_metrics is not None and needs.rows != "demonstration" and needs.head != "score":
             raise InputError(
-                f"{type(self).__name__} has no predictions for compute_metrics; `evaluate` gives its loss and metrics, "
-                "and `tieout eval` scores completions"
+                f"{name} has no predictions for compute_metrics; `evaluate` gives its loss and metrics, and "
+                "`tieout eval` scores completions"
             )
         if preprocess_logits_for_metrics is not None and compute_metrics is None:
             raise InputError("preprocess_logits_for_metrics is for compute_metrics, which is not given")
         if formatting_func is not None and needs.rows != "demonstration":
-            raise InputError(f"{type(self).__name__} knows no formatting_func; map the dataset before")
-        when = str(getattr(self.args.eval_strategy, "value", self.args.eval_strategy))
+            raise InputError(f"{name} knows no formatting_func; map the dataset before")
         if when != "no" and eval_dataset is None:
             raise InputError(
                 f"eval_strategy is {when!r}, and there is no eval_dataset; give one, or leave it out"
@@ -102,37 +91,27 @@ class Trainer:
         stays = isinstance(model, str) or not torch.cuda.is_available()
         self._model: Model = adopt(
             model, processing_class, peft_config, reference=ref_model, needs_reference=needs.reference, head=needs.head,
-            device="cpu" if self.plan.use_cpu else None if stays else "cuda",
-            dtype=loaded_as(self.plan.model_init_kwargs, self.plan.bf16), seed=self.plan.seed,
+            device="cpu" if planned.use_cpu else None if stays else "cuda",
+            dtype=loaded_as(planned.model_init_kwargs, planned.bf16), seed=planned.seed,
         )  # fmt: skip
-        self.processing_class = self.tokenizer = _told(self._model.tokenizer, self.plan)
-        self.chat: Chat = self._model.chat
-        self.learner = Learner(
-            self._model, self.plan.method.learning_rate, self.plan.learner, self.plan.temperature
-        )
+        special = {"eos_token": planned.eos_token, "pad_token": planned.pad_token}
+        self.tokenizer = prepare_tokenizer(self._model.tokenizer, planned.chat_template_path, **special)
+        self.processing_class, self.chat = self.tokenizer, self._model.chat
+        rate = planned.method.learning_rate
+        self.learner = Learner(self._model, rate, planned.learner, planned.temperature)
         for group in self.learner.optimizer.param_groups:
-            group["betas"] = (self.plan.adam_beta1, self.plan.adam_beta2)
-            group["eps"] = self.plan.adam_epsilon
+            group["betas"], group["eps"] = (planned.adam_beta1, planned.adam_beta2), planned.adam_epsilon
         self.data: GivenData | SampledData
         if needs.samples:
-            self.data = SampledData(
-                self.plan,
-                self.learner,
-                train_dataset,
-                reward_funcs,
-                reward_processing_classes,
-                lambda: self.state,
-            )
+            given = (train_dataset, reward_funcs, reward_processing_classes)
+            self.data = SampledData(planned, self.learner, *given, lambda: self.events.state)
         else:
-            measures = (compute_metrics, preprocess_logits_for_metrics)
-            self.data = GivenData(
-                self.plan, self.learner, train_dataset, formatting_func, data_collator, *measures
-            )
+            self.data = GivenData(planned, self.learner, train_dataset, formatting_func, data_collator)
+            self.data.compute_metrics, self.data.preprocess = compute_metrics, preprocess_logits_for_metrics
         self.source = self.data.source
-        self.events = Events(
-            self.args, self.plan, self.learner, self.source, self.tokenizer, callbacks or [],
-            evaluate=self.evaluate, save=lambda folder: self.save_model(str(folder)), told=self.data.told,
-        )  # fmt: skip
+        self.events = Events(self, callbacks or [])
+        self.state, self.callback_handler = self.events.state, self.events.handler
+        self.accelerator, self.hub_model_id = self.args.distributed_state, self.args.hub_model_id
 
     # ------------------------------------------------------------ what users read and call
 
@@ -142,30 +121,9 @@ class Trainer:
         return self._model.network
 
     @property
-    def state(self) -> Any:
-        """transformers' TrainerState: steps, epoch, log_history, the best checkpoint."""
-        return self.events.state
-
-    @property
     def control(self) -> Any:
         """transformers' TrainerControl: what the callbacks have asked for."""
         return self.events.control
-
-    @property
-    def callback_handler(self) -> Any:
-        """transformers' CallbackHandler."""
-        return self.events.handler
-
-    @property
-    def accelerator(self) -> Any:
-        """What programs ask of it: device, num_processes, is_main_process, print, wait_for_everyone."""
-        return self.args.distributed_state
-
-    @property
-    def hub_model_id(self) -> str | None:
-        """As the configuration has it."""
-        found: str | None = self.args.hub_model_id
-        return found
 
     def is_world_process_zero(self) -> bool:
         """Whether this is the process that writes."""
@@ -175,11 +133,11 @@ class Trainer:
 
     def add_callback(self, callback: Any) -> None:
         """As transformers' Trainer."""
-        self.events.handler.add_callback(callback)
+        self.callback_handler.add_callback(callback)
 
     def remove_callback(self, callback: Any) -> None:
         """As transformers' Trainer."""
-        self.events.handler.remove_callback(callback)
+        self.callback_handler.remove_callback(callback)
 
     def log(self, logs: Mapping[str, float], *_: Any) -> None:
         """Add an entry to the history, and tell the callbacks."""
@@ -188,8 +146,8 @@ class Trainer:
     def save_state(self) -> None:
         """Write trainer_state.json into output_dir."""
         if self.is_world_process_zero():
-            self.events.folder.mkdir(parents=True, exist_ok=True)
-            self.state.save_to_json(str(self.events.folder / "trainer_state.json"))
+            self.plan.folder.mkdir(parents=True, exist_ok=True)
+            self.state.save_to_json(str(self.plan.folder / "trainer_state.json"))
 
     def end(self) -> None:
         """TRL's scripts call it last; nothing is left open here."""
@@ -207,7 +165,7 @@ class Trainer:
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write adapter (or whole model) and tokenizer, loadable by PEFT and transformers."""
-        folder = Path(output_dir or self.events.folder)
+        folder = Path(output_dir or self.plan.folder)
         folder.mkdir(parents=True, exist_ok=True)
 
         def write() -> None:
@@ -243,7 +201,7 @@ class Trainer:
                 self.source,
                 self.learner,
                 steps=self.state.max_steps,
-                schedule=self.plan.schedule,  # type: ignore[arg-type]
+                schedule=self.plan.schedule,
                 monitors=[*DEFAULT, stop_on_divergence(), events.monitor()],
                 checkpoints=checkpoints if resume or self.args.save_strategy != "no" else None,
                 save_steps=lambda step: step == events.saved,
@@ -269,7 +227,7 @@ class Trainer:
 
     def _checkpoints(self, resume: bool | str | None) -> Checkpoints:
         """Where resuming finds what it needs; what an earlier run left there is set aside unless it is resumed."""
-        folder = (Path(resume).parent if isinstance(resume, str) else self.events.folder) / "checkpoints"
+        folder = (Path(resume).parent if isinstance(resume, str) else self.plan.folder) / "checkpoints"
         kept = Checkpoints(folder, self.plan.save_total_limit or 10**6)
         ranks = self.learner.processes
         if not resume:
@@ -305,26 +263,6 @@ class Trainer:
         metrics["epoch"] = self.state.epoch or 0.0
         self.events.tell("on_evaluate", metrics)
         return metrics
-
-
-def _told(tokenizer: Any, plan: Plan) -> Any:
-    """The tokenizer, with the template and tokens that the configuration names."""
-    if plan.chat_template_path is not None:
-        path = Path(plan.chat_template_path)
-        if path.suffix in (".jinja", ".j2"):
-            tokenizer.chat_template = path.read_text(encoding="utf-8")
-        else:
-            from transformers import AutoTokenizer
-
-            tokenizer.chat_template = AutoTokenizer.from_pretrained(path).chat_template
-    for name, token in (("eos_token", plan.eos_token), ("pad_token", plan.pad_token)):
-        if token is not None:
-            if token not in tokenizer.get_vocab():
-                raise InputError(f"{name}={token!r} is not a token of this tokenizer")
-            setattr(tokenizer, name, token)
-    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
-        tokenizer.pad_token = tokenizer.eos_token  # rows are never padded here, but transformers may ask
-    return tokenizer
 
 
 def _aside(folder: Path) -> None:

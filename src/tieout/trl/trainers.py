@@ -5,17 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ..errors import InputError
-from .configs import (
-    Config,
-    CPOConfig,
-    DPOConfig,
-    GRPOConfig,
-    KTOConfig,
-    ORPOConfig,
-    RewardConfig,
-    RLOOConfig,
-    SFTConfig,
-)
+from . import configs
+from .configs import Config
 from .older import todays
 from .trainer import Trainer
 
@@ -23,53 +14,53 @@ from .trainer import Trainer
 class SFTTrainer(Trainer):
     """Rows of prompt and completion, of messages, or of text; `formatting_func` makes text of anything else."""
 
-    config_class: ClassVar[type[Config]] = SFTConfig
+    config_class: ClassVar[type[Config]] = configs.SFTConfig
 
 
 class RewardTrainer(Trainer):
     """Rows of chosen and rejected (with prompt, or pre-tokenised as input_ids_chosen and input_ids_rejected)."""
 
-    config_class: ClassVar[type[Config]] = RewardConfig
+    config_class: ClassVar[type[Config]] = configs.RewardConfig
 
 
 class DPOTrainer(Trainer):
     """Rows of prompt, chosen and rejected. The reference is `ref_model`, or the policy as it was given."""
 
-    config_class: ClassVar[type[Config]] = DPOConfig
+    config_class: ClassVar[type[Config]] = configs.DPOConfig
 
     def __init__(
-        self, model: Any = None, ref_model: Any = None, args: Any = None, *given: Any, **more: Any
+        self, model: Any = None, ref_model: Any = None, args: Any = None, *rest: Any, **more: Any
     ) -> None:
-        super().__init__(model, args, *given, ref_model=ref_model, **more)
+        super().__init__(model, args, *rest, ref_model=ref_model, **more)
 
 
 class KTOTrainer(Trainer):
     """Rows of prompt, completion and label. The reference is `ref_model`, or the policy as it was given."""
 
-    config_class: ClassVar[type[Config]] = KTOConfig
+    config_class: ClassVar[type[Config]] = configs.KTOConfig
 
     def __init__(
-        self, model: Any = None, ref_model: Any = None, args: Any = None, *given: Any, **more: Any
+        self, model: Any = None, ref_model: Any = None, args: Any = None, *rest: Any, **more: Any
     ) -> None:
-        super().__init__(model, args, *given, ref_model=ref_model, **more)
+        super().__init__(model, args, *rest, ref_model=ref_model, **more)
 
 
 class ORPOTrainer(Trainer):
     """Rows of prompt, chosen and rejected; no reference."""
 
-    config_class: ClassVar[type[Config]] = ORPOConfig
+    config_class: ClassVar[type[Config]] = configs.ORPOConfig
 
 
 class CPOTrainer(Trainer):
     """Rows of prompt, chosen and rejected; no reference. loss_type='simpo' is SimPO."""
 
-    config_class: ClassVar[type[Config]] = CPOConfig
+    config_class: ClassVar[type[Config]] = configs.CPOConfig
 
 
 class GRPOTrainer(Trainer):
     """Rows of prompt and the columns that the reward functions ask for."""
 
-    config_class: ClassVar[type[Config]] = GRPOConfig
+    config_class: ClassVar[type[Config]] = configs.GRPOConfig
 
     def __init__(
         self, model: Any = None, reward_funcs: Any = None, args: Any = None, train_dataset: Any = None,
@@ -89,7 +80,7 @@ class GRPOTrainer(Trainer):
 class RLOOTrainer(GRPOTrainer):
     """Like GRPO, with the mean of the other completions as baseline."""
 
-    config_class: ClassVar[type[Config]] = RLOOConfig
+    config_class: ClassVar[type[Config]] = configs.RLOOConfig
 
     def __init__(self, model: Any = None, reward_funcs: Any = None, *given: Any, **more: Any) -> None:
         more = todays("RLOOTrainer", more)

@@ -1,4 +1,4 @@
-"""Models as TRL's users give them (a name, a transformers model, a PEFT model) -> Model."""
+"""Adopt a model that is given as an object: a transformers or a PEFT model becomes a Model."""
 
 from __future__ import annotations
 
@@ -51,6 +51,28 @@ def loaded_as(options: Mapping[str, Any] | None, bf16: bool) -> torch.dtype | No
     if wanted in (None, "auto"):
         return None if bf16 else torch.float32
     return getattr(torch, str(wanted).removeprefix("torch."))
+
+
+def prepare_tokenizer(tokenizer: Any, template: str | None = None, **tokens: str | None) -> Any:
+    """Give a tokenizer a chat template and special tokens, and a pad token if it has none.
+
+    Args:
+        tokenizer: is changed, and returned.
+        template: a Jinja file, or the folder of a tokenizer whose template is taken.
+        tokens: such as eos_token, as text; InputError: the tokenizer does not have them.
+    """
+    if template is not None and Path(template).suffix in (".jinja", ".j2"):
+        tokenizer.chat_template = Path(template).read_text(encoding="utf-8")
+    elif template is not None:
+        tokenizer.chat_template = AutoTokenizer.from_pretrained(template).chat_template
+    for name, token in tokens.items():
+        if token is not None:
+            if token not in tokenizer.get_vocab():
+                raise InputError(f"{name}={token!r} is not a token of this tokenizer")
+            setattr(tokenizer, name, token)
+    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
+        tokenizer.pad_token = tokenizer.eos_token  # rows are never padded here, but transformers may ask
+    return tokenizer
 
 
 def adopt(

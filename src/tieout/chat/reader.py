@@ -1,4 +1,4 @@
-"""Read TRL's datasets, plain or conversational, into rows of tokens before training starts: errors come early."""
+"""Read rows into tokens and what is trained of them: demonstrations, conversations, text, pairs and labels."""
 
 from __future__ import annotations
 
@@ -7,33 +7,21 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from typing import Any
 
-from ..chat.conversation import completed, conversation
-from ..chat.messages import is_talk, only_reply, shared, split, turns, turns_of
-from ..chat.template import Chat
-from ..chat.tokens import Limits, Tokens
 from ..errors import InputError
-from ..source import Source
-from ..types import Completion, Group, Row
+from ..types import Row
+from .conversation import completed, conversation
+from .messages import is_talk, only_reply, shared, split, turns, turns_of
+from .template import Chat
+from .tokens import Limits, Tokens
 
 TOKENS = "_tokens"
 """Column of a prepared row: the fields of a `Tokens`, plain, so that the data can be hashed."""
 IGNORED = -100
 """Label of a token that is not trained, and of padding."""
 _BLANK = dict.fromkeys(("prompt", "completion", "chosen", "rejected"), "")
-"""Columns that the source reads of every row; here the tokens stand for them."""
-
-
-class Prepared(Source):
-    """A source over rows that are tokens already."""
-
-    def given(self, row: Row, texts: Sequence[str], scores: list[float] | None) -> Group:
-        """The group that was prepared for this row."""
-        tokens = Tokens(**row[TOKENS])
-        pairs = zip(tokens.completions, tokens.masks, strict=True)
-        return Group(tokens.prompt, [Completion(c, m) for c, m in pairs], scores, row)
+"""Columns that a source reads of every row; here the tokens stand for them."""
 
 
 class NothingToLearn(Exception):
@@ -50,22 +38,22 @@ class Reader:
     completion_only: bool | None = None
     assistant_only: bool = False
     format_row: Callable[[Any], Any] | None = None
-    """TRL's formatting_func, of a row: `rowwise`."""
+    """Makes text, or columns, of a row."""
     marks: Callable[[Sequence[int]], list[bool]] | None = None
     """Which tokens of a whole text are trained, where a collator says so."""
 
-    def demonstrations(self, dataset: Any, count: int | None = None) -> list[Row]:
+    def demonstrations(self, rows: Sequence[Row]) -> list[Row]:
         """Rows of prompt and completion, of messages, or of text."""
-        return self._read(filled(dataset, count), self._demonstration)
+        return self._read(rows, self._demonstration)
 
-    def pairs(self, dataset: Any, count: int | None = None) -> list[Row]:
+    def pairs(self, rows: Sequence[Row]) -> list[Row]:
         """Rows of chosen and rejected, with a prompt of their own or one that they share."""
-        return self._read(filled(dataset, count), self._pair)
+        return self._read(rows, self._pair)
 
-    def labelled(self, dataset: Any, count: int | None = None) -> list[Row]:
+    def labelled(self, rows: Sequence[Row]) -> list[Row]:
         """Rows of prompt, completion and label."""
         given: list[Row] = []
-        for number, row in enumerate(filled(dataset, count)):
+        for number, row in enumerate(map(_filled, rows)):
             given += unpaired(row)
             if not isinstance(given[-1].get("label"), bool | int):
                 raise InputError(
@@ -79,6 +67,7 @@ class Reader:
         dropped: Counter[str] = Counter()
         for number, row in enumerate(rows):
             try:
+                row = _filled(row)
                 tokens = self._cut(convert(row))
             except NothingToLearn as why:
                 dropped[str(why)] += 1
@@ -162,7 +151,7 @@ class Reader:
         text = isinstance(prompt, str) and all(isinstance(c, str) for c in completions)
         if given := [name for name in ("tools", "chat_template_kwargs") if row.get(name) and not text]:
             raise InputError(
-                f"{given[0]}: render such rows first, with tieout.trl.apply_chat_template(row, tokenizer, ...), and "
+                f"{given[0]}: render such rows first, with apply_chat_template(row, tokenizer, ...), and "
                 "give the text"
             )
         return completed(self.chat, prompt, completions)
@@ -219,27 +208,6 @@ def unpaired(row: Row) -> list[Row]:
     ]
 
 
-def rowwise(function: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
-    """TRL's formatting_func as a function of one row: earlier versions gave it a batch, and took a list of texts."""
-    if function is None:
-        return None
-    batched: list[bool] = []
-
-    def of_batch(row: Row) -> Any:
-        made = function({name: [value] for name, value in row.items()})
-        return made[0] if isinstance(made, list) and len(made) == 1 and isinstance(made[0], str) else None
-
-    def of_row(row: Row) -> Any:
-        if not batched:
-            try:
-                batched.append(of_batch(row) is not None)
-            except Exception:  # a function of rows may fail on a batch, in whatever way
-                batched.append(False)
-        return of_batch(row) if batched[0] else function(row)
-
-    return of_row
-
-
 def unpadded(row: Row, suffix: str = "") -> list[int]:
     """Pre-tokenised ids without what their attention mask leaves out."""
     ids = [int(token) for token in row[f"input_ids{suffix}"]]
@@ -247,37 +215,6 @@ def unpadded(row: Row, suffix: str = "") -> list[int]:
     return [token for token, seen in zip(ids, mask, strict=True) if seen]
 
 
-def listed(dataset: Any, count: int | None = None) -> list[Row]:
-    """The rows of anything that can be iterated over; of one without a length, the first `count`."""
-    if dataset is None:
-        raise InputError("train_dataset is None; give a dataset with TRL's columns")
-    if isinstance(dataset, Mapping):
-        raise InputError(
-            f"train_dataset is a dictionary of {', '.join(map(str, dataset))}; choose one of them"
-        )
-    if not hasattr(dataset, "__len__"):
-        if count is None:
-            raise InputError("the dataset has no length; give max_steps")
-        dataset = islice(dataset, count)
-    return [dict(row) for row in dataset]
-
-
-def filled(dataset: Any, count: int | None) -> list[Row]:
-    """The rows without the gaps that Arrow fills with None."""
-    return [{k: v for k, v in row.items() if v is not None} for row in listed(dataset, count)]
-
-
-def prompts(dataset: Any, tokenizer: Any, count: int | None = None) -> list[Row]:
-    """Rows with `prompt`; what earlier versions wanted, text under `query` or tokens under `input_ids`, becomes it."""
-    rows: list[Row] = []
-    for row in listed(dataset, count):
-        if "prompt" not in row and isinstance(row.get("query"), str):
-            row = {**row, "prompt": row["query"]}
-        elif "prompt" not in row and "input_ids" in row:
-            text = tokenizer.decode(unpadded(row), skip_special_tokens=False)
-            rest = {k: v for k, v in row.items() if k not in ("input_ids", "attention_mask")}
-            row = {**rest, "prompt": text.removeprefix(tokenizer.bos_token or "")}  # it is put there again
-        if is_talk(row.get("prompt")):
-            row = {**row, "prompt": turns(row["prompt"])}
-        rows.append(row)
-    return rows
+def _filled(row: Row) -> Row:
+    """The row without the gaps that Arrow fills with None."""
+    return {name: value for name, value in row.items() if value is not None}
