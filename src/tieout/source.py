@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from .chat.reader import TOKENS
 from .chat.template import Chat
+from .chat.tokens import Tokens
 from .episodes import judge, token_episodes
 from .errors import InputError, TooManyErrors
 from .learner.parallel.processes import Processes, join
@@ -49,6 +51,8 @@ class Source:
 
     shuffle: bool = True
     """Every pass over the rows has an order of its own; False: the order of the rows."""
+    missing_eos_penalty: float = 0.0
+    """Taken off the score of a sampled completion that was cut off."""
 
     def __post_init__(self) -> None:
         self._reason = ""
@@ -143,10 +147,14 @@ class Source:
         return self._cached[1]
 
     def given(self, row: Row, texts: Sequence[str], scores: list[float] | None) -> Group:
-        """A group of completions that the data holds."""
+        """A group of completions that the data holds, as text or as the tokens of `chat.reader`."""
+        if TOKENS in row:
+            tokens = Tokens(**row[TOKENS])
+            pairs = zip(tokens.completions, tokens.masks, strict=True)
+            return Group(tokens.prompt, [Completion(t, m) for t, m in pairs], scores, row)
         prompt = row["prompt"]
-        tokens = [self.chat.completion(prompt, text) for text in texts]
-        completions = [Completion(t, [True] * len(t), text=x) for t, x in zip(tokens, texts, strict=True)]
+        said = [self.chat.completion(prompt, text) for text in texts]
+        completions = [Completion(t, [True] * len(t), text=x) for t, x in zip(said, texts, strict=True)]
         return Group(self.chat.prompt(prompt), completions, scores, row)
 
     def preference(self, row: Row) -> Group:
@@ -227,7 +235,8 @@ class Source:
             self.counts["dropped_groups"] += 1
             return []
         parts = {f"reward/{name}": [o.parts.get(name) for _, o in judged] for name in judged[0][1].parts}
-        return [Group(prompt, [c for c, _ in kept], [s for _, s in kept], row, parts)]
+        scores = [s - self.missing_eos_penalty * (c.finish_reason == "length") for c, s in kept]
+        return [Group(prompt, [c for c, _ in kept], scores, row, parts)]
 
     def _refuse_errors(self) -> None:
         """Stop where the share of failures is past the limit, judged once enough completions were seen."""

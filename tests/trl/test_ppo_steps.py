@@ -169,6 +169,8 @@ def test_what_generate_cannot_do_it_says(name: str) -> None:
         trainer.generate(queries(), min_length=5, eos_token_id=-1, num_beams=3)
     with pytest.raises(ValueError, match="top_k: log-probabilities of filtered"):
         trainer.generate(queries(), top_k=5)
+    with pytest.raises(ValueError, match="top_k: log-probabilities of filtered"):
+        trl.respond_to_batch(trainer.model, torch.stack(queries(1)), top_k=1)
     with pytest.raises(ValueError, match=r"trained at 1\.0"):
         trainer.generate(queries(), temperature=0.5)
     greedy = [trainer.generate(queries(), do_sample=False) for _ in range(2)]

@@ -30,13 +30,11 @@ def tabled(*names: str) -> Callable[[C], C]:
         fields = {name: field for section in names for name, field in FIELDS.get(section, {}).items()}
         cls.__annotations__ = {name: kind for name, (kind, *_) in fields.items()}
         for name, (_, default, *said) in fields.items():
-            # argparse formats help with %.
-            metadata = {"help": said[0].replace("%", "%%")} if said else {}
+            metadata = {"help": said[0].replace("%", "%%")} if said else {}  # argparse formats it with %
+            made: dict[str, Any] = {"default": default}
             if isinstance(default, list):
-                made = dataclasses.field(default_factory=functools.partial(list, default), metadata=metadata)
-            else:
-                made = dataclasses.field(default=default, metadata=metadata)
-            setattr(cls, name, made)
+                made = {"default_factory": functools.partial(list, default)}
+            setattr(cls, name, dataclasses.field(**made, metadata=metadata))
         return cast(C, dataclasses.dataclass(cls))
 
     return make

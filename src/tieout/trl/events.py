@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 import shutil
 import time
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -191,15 +190,14 @@ class Events:
         name = wanted if wanted.startswith("eval_") else f"eval_{wanted}"
         if name not in metrics:
             raise InputError(f"metric_for_best_model is {wanted!r}; an evaluation gave: {', '.join(metrics)}")
-        best, value = self.state.best_metric, metrics[name]
-        better, worst = (operator.gt, -math.inf) if self.args.greater_is_better else (operator.lt, math.inf)
-        if not better(value, worst if best is None else best):
+        best, value, sign = self.state.best_metric, metrics[name], 1 if self.args.greater_is_better else -1
+        if math.isnan(value) or (best is not None and sign * value <= sign * best):
             return False
         self.state.best_metric, self.state.best_global_step = value, self.state.global_step
         self.state.best_model_checkpoint = str(self.checkpoint(self.state.global_step))
         if self.args.load_best_model_at_end:
-            trained = self.learner.model.trained()
-            self.best = {n: p.detach().to("cpu", copy=True) for n, p in trained.items()}
+            weights = self.learner.model.trained().items()
+            self.best = {name: p.detach().to("cpu", copy=True) for name, p in weights}
         return True
 
     @torch.no_grad()

@@ -11,26 +11,15 @@ import numpy as np
 import torch
 from transformers import EvalPrediction
 
-from ..chat.reader import IGNORED, TOKENS, Reader
-from ..chat.tokens import Tokens
+from ..chat.reader import IGNORED, Reader
 from ..errors import InputError
 from ..learner import Learner
 from ..source import Source
 from ..tasks import Task
-from ..types import Completion, Group, Row
+from ..types import Group, Row
 from .collators import marking
 from .events import Events
 from .plan import Plan
-
-
-class Prepared(Source):
-    """A source over rows that are tokens already."""
-
-    def given(self, row: Row, texts: Sequence[str], scores: list[float] | None) -> Group:
-        """The group that was prepared for this row."""
-        tokens = Tokens(**row[TOKENS])
-        pairs = zip(tokens.completions, tokens.masks, strict=True)
-        return Group(tokens.prompt, [Completion(c, m) for c, m in pairs], scores, row)
 
 
 class GivenData:
@@ -41,23 +30,18 @@ class GivenData:
     """Makes of the logits what compute_metrics is shown."""
 
     def __init__(
-        self,
-        plan: Plan,
-        learner: Learner,
-        dataset: Any,
-        formatting_func: Any = None,
-        data_collator: Any = None,
+        self, plan: Plan, learner: Learner, dataset: Any, formatting_func: Any, collator: Any
     ) -> None:
         self.plan, self.learner, self.chat = plan, learner, learner.model.chat
         text = (plan.dataset_text_field, plan.completion_only_loss, plan.assistant_only_loss)
-        self.reader = Reader(self.chat, plan.limits, *text, rowwise(formatting_func), marking(data_collator))
+        self.reader = Reader(self.chat, plan.limits, *text, rowwise(formatting_func), marking(collator))
         self.source = self._source(dataset, plan.max_rows)
         self.source.shuffle = plan.shuffle
 
-    def _source(self, dataset: Any, count: int | None) -> Prepared:
+    def _source(self, dataset: Any, count: int | None) -> Source:
         kinds = {"demonstration": self.reader.demonstrations, "label": self.reader.labelled}
         rows = kinds.get(self.plan.method.needs.rows, self.reader.pairs)(listed(dataset, count))
-        return Prepared(Task("trl", lambda split: rows), self.chat, seed=self.plan.data_seed)
+        return Source(Task("trl", lambda split: rows), self.chat, seed=self.plan.data_seed)
 
     def told(self, step: int) -> dict[str, float]:
         """Nothing: there are no rewards that could log."""

@@ -153,13 +153,10 @@ def _prompts(config: Any, completions: int) -> int:
 
 
 def _server(config: Any) -> str:
-    url: str | None = config.vllm_server_base_url
-    mode = getattr(config, "vllm_mode", "server")
-    if url is None and mode == "server" and hasattr(config, "vllm_server_host"):
-        url = f"http://{config.vllm_server_host}:{config.vllm_server_port}"
-    if url is None:
+    host, url = getattr(config, "vllm_server_host", None), config.vllm_server_base_url
+    if url is None and (host is None or config.vllm_mode != "server"):
         raise InputError(
             "use_vllm: there is no engine in this process; start one with `make vllm`, then give "
             "vllm_mode='server' and vllm_server_base_url"
         )
-    return url
+    return url or f"http://{host}:{config.vllm_server_port}"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 from ..chat.messages import is_talk, turns
@@ -16,7 +15,7 @@ from ..samplers.local.sampler import LocalSampler
 from ..source import Source
 from ..tasks import Task
 from ..training.monitors import DEFAULT
-from ..types import Group, Row
+from ..types import Row
 from .events import Events
 from .given import listed
 from .plan import Plan
@@ -38,7 +37,7 @@ class SampledData:
         self.source = self._source(dataset, plan.max_rows, self._sampler())
         self.source.shuffle, self.source.missing_eos_penalty = plan.shuffle, plan.missing_eos_penalty
 
-    def _source(self, dataset: Any, count: int | None, sampler: PolicySampler) -> Penalising:
+    def _source(self, dataset: Any, count: int | None, sampler: PolicySampler) -> Source:
         rows = prompts(dataset, self.chat.tokenizer, count)
         missing = next((i for i, row in enumerate(rows) if not row.get("prompt")), None)
         if missing is not None:
@@ -47,7 +46,7 @@ class SampledData:
         reward = rewards(
             self.reward_funcs, plan.reward_weights, plan.reward_clip_range, self.context, self.tokenizers
         )
-        return Penalising(Task("trl", lambda split: rows, reward), self.chat, sampler, seed=plan.data_seed)
+        return Source(Task("trl", lambda split: rows, reward), self.chat, sampler, seed=plan.data_seed)
 
     def _sampler(self) -> PolicySampler:
         if self.plan.vllm is None:
@@ -79,21 +78,6 @@ class SampledData:
         for monitor in DEFAULT if groups else ():
             monitor(events.state.global_step, groups, metrics)
         return self.context.take(write=False) | events.named(metrics, groups)
-
-
-class Penalising(Source):
-    """A source that can take something off the scores of completions that were cut off."""
-
-    missing_eos_penalty: float = 0.0
-
-    def rollout(self, rows: Sequence[Row], group_size: int, params: SamplingParams) -> list[Group]:
-        """As any source's, less the penalty."""
-        groups = super().rollout(rows, group_size, params)
-        return [replace(group, scores=self._penalised(group)) for group in groups]
-
-    def _penalised(self, group: Group) -> list[float]:
-        pairs = zip(group.scores or [], group.completions, strict=True)
-        return [s - self.missing_eos_penalty * (c.finish_reason == "length") for s, c in pairs]
 
 
 def prompts(dataset: Any, tokenizer: Any, count: int | None = None) -> list[Row]:

@@ -49,27 +49,21 @@ def get_peft_config(model_args: Any) -> LoraConfig | None:
     """The adapter's settings; None without `use_peft`."""
     if not model_args.use_peft:
         return None
-    same = {
-        name: getattr(model_args, name) for name in ("lora_alpha", "lora_dropout", "use_rslora", "use_dora")
-    }
-    other = {name: getattr(model_args, f"lora_{name}") for name in (
-        "task_type", "r", "target_modules", "target_parameters", "modules_to_save")}  # fmt: skip
-    return LoraConfig(**same, **other, bias="none")
+    names = ("task_type", "r", "target_modules", "target_parameters", "modules_to_save")
+    options = {name: getattr(model_args, f"lora_{name}") for name in names}
+    for name in ("lora_alpha", "lora_dropout", "use_rslora", "use_dora"):
+        options[name] = getattr(model_args, name)
+    return LoraConfig(**options, bias="none")
 
 
 def get_quantization_config(model_args: Any) -> BitsAndBytesConfig | None:
     """For `from_pretrained`; None without `load_in_4bit` and `load_in_8bit`."""
     if model_args.load_in_8bit:
         return BitsAndBytesConfig(load_in_8bit=True)
-    if not model_args.load_in_4bit:
-        return None
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_compute_dtype=model_args.dtype,
-        bnb_4bit_quant_type=model_args.bnb_4bit_quant_type,
-        bnb_4bit_use_double_quant=model_args.use_bnb_nested_quant,
-        bnb_4bit_quant_storage=model_args.bnb_4bit_quant_storage,
-    )
+    names = {"compute_dtype": "dtype", "quant_type": "bnb_4bit_quant_type", "use_double_quant": "use_bnb_nested_quant",
+             "quant_storage": "bnb_4bit_quant_storage"}  # fmt: skip
+    options = {f"bnb_4bit_{name}": getattr(model_args, option) for name, option in names.items()}
+    return BitsAndBytesConfig(load_in_4bit=True, **options) if model_args.load_in_4bit else None
 
 
 def get_kbit_device_map() -> dict[str, int] | None:

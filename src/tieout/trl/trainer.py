@@ -184,7 +184,7 @@ class Trainer:
 
         Args:
             resume_from_checkpoint: True resumes from what output_dir holds, a folder from there. Otherwise training
-                starts anew, and checkpoints of an earlier run in output_dir are set aside under another name.
+                begins at step 0, and checkpoints of an earlier run in output_dir are set aside.
         """
         resume = resume_from_checkpoint or self.args.resume_from_checkpoint
         if not resume and self.learner.step:

@@ -88,7 +88,7 @@ def create_reference_model(model: Any, num_shared_layers: int | None = None, pat
 def refuse_filters(**given: float | None) -> None:
     """InputError: a filter of samples that is on, for which log-probabilities would not be the policy's."""
     for name, value in given.items():
-        if value not in (None, 0, 1.0):
+        if value not in ((None, 0) if name == "top_k" else (None, 1.0)):
             raise InputError(
                 f"{name}: log-probabilities of filtered samples are not the policy's; leave it out"
             )
