@@ -156,7 +156,7 @@ def _step(folder: Path) -> int:
 def save_adapter(learner: Learner, folder: Path) -> None:
     """Export the policy in PEFT's format (or the whole model in transformers', for full fine-tuning), atomically.
 
-    A reward model is saved as a sequence classifier of either kind; a value head lies beside its policy.
+    A reward model is saved as a sequence classifier of either kind; a value head is saved next to its policy.
     """
     model, network = learner.model, learner.model.network
     with _complaining(folder), appearing(folder) as aside:
@@ -222,5 +222,5 @@ def _load_optimizer(learner: Learner, tensors: Mapping[str, torch.Tensor], folde
                 raise InputError(
                     f"{folder} holds the state of another optimizer: {full} has no parameter here"
                 )
-            parameter = parameters[int(place)]  # fused AdamW keeps its step count beside the parameter, too
+            parameter = parameters[int(place)]  # fused AdamW keeps its step count next to the parameter, too
             learner.optimizer.state[parameter][key] = value.to(parameter.device)

@@ -68,6 +68,8 @@ class TrainOptions:
     """A train stage, `base`, or the folder of an adapter; `from` in a recipe. Left out: the policy trained before."""
     data: str = ""
     """A file of rows, a pairs stage, or data.train, data.pairs, data.labels. Left out: what the method needs."""
+    held_out: str = ""
+    """A file of rows that `evaluation` measures. Left out: the task's split validation or test."""
     reward: str = ""
     """For methods that sample: a reward in place of the recipe's, by name or as FILE.py:function."""
     seed: int | None = None

@@ -13,6 +13,7 @@ from ..rewards.scoring.runner import check_reward
 from ..rows import check_rows, read_rows
 from ..tasks import Task
 from ..tasks.files import hold_out
+from ..training.evaluation import held_out_rows
 from ..types import Row
 from .kinds import Train
 from .links import FILES
@@ -50,7 +51,29 @@ def training_task(task: Task, stage: Train, folder: Path) -> Task:
                 f"stage {stage.name!r}: {len(rows)} rows are too few to hold a tenth of them out, on which the reward "
                 "model is measured"
             )
+    if stage.options.held_out:
+        splits["validation"] = _held_out(stage)
     return _rewarded(with_rows(task, splits), stage)
+
+
+def _held_out(stage: Train) -> Sequence[Row]:
+    file = stage.options.held_out
+    return check_rows(read_rows(file), stage.method.needs.rows, file)
+
+
+def _check_held_out(task: Task, stage: Train) -> None:
+    """InputError: the rows that the stage is evaluated on while it trains are missing, or do not fit the method."""
+    file, policy = stage.options.held_out, stage.options.evaluation
+    if file and not policy.eval_steps:
+        raise InputError(f"stage {stage.name!r}: held_out is {file!r}, and evaluation.eval_steps is 0")
+    measured = file or stage.method.needs.rows != "ranking"  # of rankings, a tenth is held out later
+    if not policy.eval_steps or not measured:
+        return
+    given = with_rows(task, {"validation": _held_out(stage)}) if file else task
+    try:
+        held_out_rows(given, stage.method, policy)
+    except InputError as error:
+        raise InputError(f"stage {stage.name!r}: {error}") from error
 
 
 def known_rows(task: Task, stage: Train) -> Sequence[Row] | None:
@@ -117,6 +140,7 @@ def check_training(task: Task, stage: Train) -> Sequence[Row] | None:
     rows = known_rows(task, stage)
     if rows is not None and not rows:
         raise InputError(f"stage {stage.name!r}: {stage.options.data} has no rows to learn from")
+    _check_held_out(task, stage)
     needs = stage.method.needs
     if not needs.samples or needs.reward_model:
         return rows

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there, and hashes to prove it."""
+"""Atomic files and folders, sealed by hashes."""
 
 from __future__ import annotations
 

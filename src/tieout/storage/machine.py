@@ -1,4 +1,4 @@
-"""What a run's numbers depend on besides its config."""
+"""Describe the machine: versions and processors, on which numbers depend in addition to the configuration."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ class RunFolder:
         Args:
             identity: plain values that decide the run's numbers; a resumed run must have the same.
             data: hashes of the data by name; a resumed run must have the same.
-            placement: where it runs; with time, command and environment it is noted anew for every resumption.
+            placement: where it runs; with time, command and environment it is noted again for every resumption.
 
         Raises:
             RunFolderError: run.json is of another run; the message lists what was and what is.

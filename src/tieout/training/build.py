@@ -28,7 +28,7 @@ from .spec import TrainSpec
 
 
 def prepare(spec: TrainSpec, task: Task, bases: Bases | None = None) -> tuple[Learner, Source]:
-    """Load the model and make the learner and the source; whatever is wrong with them is said here.
+    """Load the model and make the learner and the source; raises for whatever is wrong with them.
 
     `bases` holds the base that is loaded already, if this run may use it.
     """
@@ -51,7 +51,7 @@ def prepare(spec: TrainSpec, task: Task, bases: Bases | None = None) -> tuple[Le
 
 
 def _sampler(spec: TrainSpec, model: Model) -> PolicySampler:
-    """In process, or on vLLM servers, watched: those may go on with old weights."""
+    """A sampler in this process, or vLLM servers behind a check for stale weights."""
     return (
         StalenessCheck(VLLMSampler(spec.placement.vllm, model.chat))
         if spec.placement.vllm
@@ -60,7 +60,10 @@ def _sampler(spec: TrainSpec, model: Model) -> PolicySampler:
 
 
 def under_deadline(rewards: Sequence[Reward], count: int, seconds: float, console: Console) -> Workers | None:
-    """Processes that call these rewards; None: this one does. That is said, but of a reward model: it belongs here."""
+    """Processes that call these rewards; None: rewards run in this process.
+
+    That is logged, except for reward models, which always do.
+    """
     workers = None
     if any(isinstance(reward, PreferenceReward) for reward in rewards):
         return None

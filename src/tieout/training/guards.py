@@ -1,4 +1,4 @@
-"""The alarms of a recipe: what is watched while a method samples, and what is done about it."""
+"""Alarms of a recipe: limits watched while a method samples, and the action that a breach triggers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Guards:
     """A reward that is not trained on, by name or as FILE.py:function: its score must not fall while the reward's does
     not. Left out: nothing tells a better policy from a hacked reward."""
     kl: float = 15.0
-    """Nats a completion from the reference, at most."""
+    """Nats per completion from the reference, at most."""
     entropy: float = 0.3
     """Share of its first entropy that the policy must keep."""
     length: float = 2.0

@@ -30,7 +30,7 @@ class TrainLog:
         self._append("alarms.jsonl", {"step": step, "reason": reason})
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
-        """A log that cannot be written ends no run: its lines wait, and go before the next ones."""
+        """Append a line. If the log cannot be written, its lines wait in memory and precede the next ones."""
         self._waiting.append((name, row))
         before = len(self._waiting)
         if self.flush() and before == 1:

@@ -1,4 +1,4 @@
-"""The one loop: collect -> annotate -> update, the same for every method."""
+"""The training loop: collect -> annotate -> update, the same for every method."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def train(
     same arguments; `on_start` and `on_step` are told on the first one.
 
     An alarm that rolls back puts the weights and the optimizer of an earlier checkpoint into the learner; steps and
-    data go on, the checkpoints since then are deleted, and the step's metrics say `rolled_back_to`.
+    data continue, the checkpoints since then are deleted, and the step's metrics say `rolled_back_to`.
 
     Args:
         method: what to collect, annotate and minimise.
@@ -63,7 +63,7 @@ def train(
             only at the end and when interrupted.
         on_step: told each step's number and metrics, after the monitors. If it fails, that is a warning: a service
             for metrics that is down ends no run.
-        on_start: told how many steps are done already: 0, or where the run goes on.
+        on_start: told how many steps are done already: 0, or where the run resumes.
         adjustments: what alarms may turn; saved with the weights.
         evaluation: measures held-out rows; it may stop the run early, and have the weights of its best step put into
             the learner at the end. What it remembers is saved with the weights, and so is its best step.
@@ -121,7 +121,7 @@ def train(
             try:
                 groups = current.annotate(next(groups_of), learner)
             except TooManyErrors:
-                save()  # a pause: once the reward works again, the run goes on from here
+                save()  # a pause: once the reward works again, the run resumes from here
                 raise
             collected = time.perf_counter()
             learner.learning_rate = current.learning_rate * schedule.rate(learner.step, steps)
@@ -146,7 +146,7 @@ def train(
             except RollBack as alarmed:
                 metrics["rolled_back_to"] = _roll_back(learner, checkpoints, alarmed, evaluation)
                 saved = (
-                    0  # and save at once, or an interrupted run would go on from weights that were given up
+                    0  # and save at once, or an interrupted run would resume from weights that were given up
                 )
                 save()
             finally:
@@ -245,5 +245,6 @@ def _tell(
         ranks.first(lambda: on_step(step, metrics))
     except Exception as error:
         warnings.warn(
-            f"on_step failed at step {step} ({type(error).__name__}: {error}); training goes on", stacklevel=3
+            f"on_step failed at step {step} ({type(error).__name__}: {error}); training continues",
+            stacklevel=3,
         )

@@ -25,7 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def remembers(memory: Memory) -> Callable[[F], F]:
-    """Say that a monitor keeps all that it remembers in `memory`, so that a resumed run goes on as the unbroken one."""
+    """Declare that `memory` is all a monitor remembers, so that a resumed run continues as the unbroken one."""
 
     def mark(function: F) -> F:
         function.memory = memory  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What a person sees while a stage runs: one bar with its newest numbers. Quiet where there is no terminal."""
+"""Progress bars with the newest metrics; plain lines where there is no terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 SHOWN = ("loss", "score", "accuracy", "kl", "entropy", "length", "no_signal", "eval/loss", "eval/score")
-"""Metrics beside the bar, where a method has them."""
+"""Metrics shown next to the bar, where a method has them."""
 
 
 class Bar:

@@ -1,4 +1,4 @@
-"""Keep a reward model honest while a policy trains on it: sample, label, retrain, go on.
+"""Keep a reward model honest while a policy trains on it: sample, label, retrain, continue.
 
 `refreshing` is a monitor. Every so many steps, or as soon as the policy's samples leave the range of scores that the
 reward model gave to its own training data, it samples the policy, has the samples labelled, trains the reward model on
@@ -26,17 +26,17 @@ from .loop import train
 from .monitors import Memory, Monitor, remembers
 
 Label = Callable[[Sequence[Row], int], list[Row]]
-"""(rows with prompt and completions, step) -> those of them that got `scores`, one a completion."""
+"""(rows with prompt and completions, step) -> those of them that got `scores`, one per completion."""
 
 
 @dataclass(frozen=True)
 class Refresh:
-    """When a reward model is trained anew, on what, and for how long."""
+    """Settings of the refresh of a reward model: when, on what rows, for how long."""
 
     folder: Path
     """Where labels and reward models are kept, one of each a refresh."""
     label: Label
-    """`by_reward` (a program or a judge), `by_file` (people), or your own."""
+    """`by_reward` (a program or a judge), `by_file` (human labels), or your own."""
     every: int = 50
     """Steps of the policy between refreshes; 0: only when the alarm asks."""
     limit: float = 0.2
@@ -53,7 +53,7 @@ class Refresh:
     method: RewardModel = field(default_factory=RewardModel)
     """How it is trained."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
-    """The reward adapter's shape: that of the one it goes on from."""
+    """The reward adapter's shape: that of the one it continues."""
 
 
 def refreshing(
@@ -130,7 +130,7 @@ def by_reward(reward: Reward, encode: Encode | None = None) -> Label:
 
 
 def by_file(folder: Path) -> Label:
-    """Labels by people: samples are written into the refresh's folder, and the run stops until their scores lie there.
+    """Human labels: samples are written into the refresh's folder, and the run stops until their scores lie there.
 
     Started again, it takes them up at its first step.
     """
@@ -144,8 +144,8 @@ def by_file(folder: Path) -> Label:
         answered = asked.with_name(asked.name.replace("samples", "scored"))
         if not answered.exists():
             raise StopTraining(
-                f"step {step}: samples wait for labels in {asked}; write them to {answered.name} beside it, the same "
-                "rows with `scores` (one a completion, higher is better), and start again"
+                f"step {step}: samples wait for labels in {asked}; write them to {answered.name} next to it, the same "
+                "rows with `scores` (one per completion, higher is better), and start again"
             )
         rows = check_rows(read_rows(answered), "ranking", str(answered))
         found: list[Row] = [row for row in rows if len(set(row["scores"])) > 1]
@@ -157,7 +157,7 @@ def by_file(folder: Path) -> Label:
 
 
 def waiting(folder: Path) -> list[Path]:
-    """Samples that people have been asked to label, and that no reward model was trained on yet."""
+    """Samples that wait for human labels, and that no reward model was trained on yet."""
     return sorted(folder.glob("samples-*.jsonl"))
 
 

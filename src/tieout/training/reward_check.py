@@ -1,4 +1,4 @@
-"""A reward model against pairs it has not seen: how often it prefers what people preferred, and is that enough."""
+"""Compare a reward model with held-out human preferences: its accuracy, and whether that is enough to train on."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ class Placement:
     save_steps: int = 50
     """Steps between checkpoints."""
     trackers: tuple[str, ...] = ()
-    """Where metrics go besides metrics.jsonl: tensorboard, wandb, trackio, mlflow; offline unless their own settings
-    name a server."""
+    """Where metrics go in addition to metrics.jsonl: tensorboard, wandb, trackio, mlflow; offline unless their own
+    settings name a server."""
 
     def __post_init__(self) -> None:
         check_trackers(self.trackers)
