@@ -12,6 +12,9 @@ import sys
 from importlib.util import find_spec
 from typing import Any
 
+from ..learner.models import peft as _peft  # noqa: F401  # first: transformers imports it with bitsandbytes
+
+# isort: split
 from transformers import set_seed
 
 from . import rewards

@@ -91,13 +91,9 @@ def _lengths(groups: Sequence[Group]) -> dict[str, float]:
     completions = [c for g in groups for c in g.completions]
     lengths = [len(c.tokens) for c in completions]
     ended = [len(c.tokens) for c in completions if c.finish_reason != "length"] or [0]
-    found = {
-        "min_length": min(lengths),
-        "max_length": max(lengths),
-        "mean_terminated_length": fmean(ended),
-        "min_terminated_length": min(ended),
-        "max_terminated_length": max(ended),
-    }
+    found: dict[str, float] = {"min_length": min(lengths), "max_length": max(lengths)}
+    for name, of in (("mean", fmean), ("min", min), ("max", max)):
+        found[f"{name}_terminated_length"] = of(ended)
     return {f"completions/{name}": float(value) for name, value in found.items()}
 
 
