@@ -174,6 +174,40 @@ def test_labels_of_a_file_and_another_file_of_a_stage_are_trained_on(
     }
 
 
+def test_a_stage_may_start_from_an_adapter_made_elsewhere(
+    tmp_path: Path, recipe: Callable[..., Recipe]
+) -> None:
+    run(recipe([SFT]), tmp_path / "first")
+    adapter = tmp_path / "first" / "sft" / "adapter"
+    out = tmp_path / "second"
+    run(recipe([{**GRPO, "from": str(adapter)}, *END[:2]]), out)
+    report = json.loads((out / "evidence" / "report.json").read_text())
+    assert list(report["models"]) == ["base", "grpo-start", "grpo"]
+    assert report["settings"]["baseline"] == "grpo-start"
+    assert lines(out / "grpo" / "metrics.jsonl")[0]["kl"] == pytest.approx(
+        0.0, abs=1e-6
+    )  # it is the reference
+    renamed = adapter.rename(tmp_path / "renamed")  # it is the same adapter
+    _, said = run(recipe([{**GRPO, "from": str(renamed)}, *END[:2]]), out)
+    assert said.count("done before") == 4  # GRPO and three evaluations
+
+
+def test_full_fine_tuning_is_a_base_for_what_follows(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
+    full = {**SFT, "adapter": {"method": "full", "rank": None}, "learning_rate": 0.001}
+    out = tmp_path / "run"
+    later = [{**DPO, "adapter": {"method": "lora"}}, {**DPO, "name": "again"}]
+    resolved = recipe([full, PAIRS, *later, *END])
+    run(resolved, out)
+    first = lines(out / "dpo" / "metrics.jsonl")[0]
+    assert first["loss"] == pytest.approx(
+        0.693147, abs=1e-5
+    )  # the reference is the model that was trained as a whole
+    assert lines(out / "again" / "metrics.jsonl")[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
+    check = json.loads((out / "candidate" / "card.json").read_text())["facts"]["check"]
+    assert check["worst"].keys() == {"adapter", "merged"}
+    assert max(check["worst"].values()) < 1e-4  # of the right base, not of the one that the run started from
+
+
 def test_prompts_that_are_held_out_for_evaluation_are_in_no_pair(
     tmp_path: Path, recipe: Callable[..., Recipe]
 ) -> None:

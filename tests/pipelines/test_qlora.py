@@ -48,7 +48,6 @@ def test_a_recipe_over_four_bits_is_evaluated_on_them_and_measures_its_merged_mo
     )  # the reference is the SFT adapter over 4 bits
 
     policy = load(resolved.model, start=out / "dpo" / "adapter", four_bits=True)
-    assert not ().any()
     prompts = [f"spell {word}" for word in ("audit", "ledger", "asset")]
     params = SamplingParams(256, temperature=0.0)
     cases = [c for c in read_cases(out / "evaluate" / "dpo.jsonl")["dpo"] if c.track == "negative_controls"]

@@ -62,7 +62,12 @@ class Recipe:
         """What decides the numbers of the run, in the form of the recipe: see `tieout.training.spec.identity`."""
         known = {k: v for k, v in vars(self).items() if k not in ("stages", "placement")}
         top = {**identity(known), "model": known_model(self.model)}
-        return {**top, "stages": [identity(stage_plain(stage)) for stage in self.stages]}
+        stages = [stage_plain(stage) for stage in self.stages]
+        for plain in stages:
+            for key in ("from", "reward_model"):  # folders by content; names of stages stay
+                if isinstance(plain.get(key), str):
+                    plain[key] = known_model(plain[key])
+        return {**top, "stages": [identity(plain) for plain in stages]}
 
     def stage(self, name: str) -> Stage:
         """The stage of this name."""

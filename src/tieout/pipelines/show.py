@@ -122,18 +122,45 @@ def ship_run(folder: Path, override: str | None, console: Console) -> bool:
 
 
 def stages(folder: Path, console: Console) -> None:
-    """Print which stages are done, and how far the others are, in the order of the recipe."""
-    recipe = read_json(folder / "run.json")["identity"]
-    names = [stage.get("name") or next(iter(stage.values()))["name"] for stage in recipe.get("stages", ())]
-    others = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name not in names)
-    for path in (folder / name for name in [*names, *others]):
-        metrics = path / "metrics.jsonl"
-        if (path / "done.json").exists():
-            console.print(f"  {path.name:<16} done", highlight=False)
-        elif metrics.exists():
-            console.print(
-                f"  {path.name:<16} {len(metrics.read_text().splitlines())} steps so far", highlight=False
-            )
+    """Print how far every stage is, in the order of the recipe; of a run without one, what its folders say."""
+    recipe = read_json(folder / "run.json")["identity"].get("stages", [])
+    states = [(name, _state(folder, stage, name)) for stage in recipe for name in [_name(stage)]]
+    if not recipe:
+        states = [(path.name, _trained(path)) for path in sorted(folder.iterdir()) if path.is_dir()]
+    for name, state in states:
+        if state:
+            console.print(f"  {name:<16} {state}", highlight=False)
+
+
+def _name(stage: Mapping[str, Any]) -> str:
+    settings = stage if "train" in stage else next(iter(stage.values()))
+    return str(settings["name"])
+
+
+def _state(folder: Path, stage: Mapping[str, Any], name: str) -> str:
+    if "check" in stage:
+        done = [path.parent.name for path in sorted((folder / name).glob("*/done.json"))]
+        return f"done: {', '.join(done)}" if done else "to do"
+    if "evaluate" in stage:
+        models = stage["evaluate"]["models"]
+        return (
+            f"{sum((folder / name / f'{model}.json').exists() for model in models)} of {len(models)} models"
+        )
+    if "gate" in stage:
+        report = folder / "evidence" / "report.json"
+        return f"verdict: {read_json(report)['verdict']['verdict']}" if report.exists() else "to do"
+    if "ship" in stage:
+        there = [state for state in ("shipped", "candidate") if (folder / state).exists()]
+        return there[0] if there else "to do"
+    return _trained(folder / name) or "to do"
+
+
+def _trained(path: Path) -> str:
+    """State of a stage that makes a policy or pairs; empty if it has not begun."""
+    if (path / "done.json").exists():
+        return "done"
+    metrics = path / "metrics.jsonl"
+    return f"{len(metrics.read_text('utf-8').splitlines())} steps so far" if metrics.exists() else ""
 
 
 def _table(title: str, names: list[str], rows: list[tuple[list[str], Mapping[str, Any]]]) -> Table:
