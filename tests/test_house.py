@@ -62,7 +62,7 @@ NOT_ITS_FILES = {"samplers", "embedded"}  # for these, the folder itself only
 FORBIDDEN = {"utils", "helpers", "common", "base", "core", "manager", "misc"}
 FORBIDDEN_PARTS = {"utils", "util", "helpers", "helper", "misc"}
 MAX_LINES, MANY_LINES, SHARE_OF_LONG_FILES = 400, 200, 0.2
-MAX_ROOT_MODULES = 9
+MAX_ROOT_MODULES, MAX_TRL_LINES = 9, 2800
 
 
 def modules() -> dict[str, Path]:
@@ -214,6 +214,11 @@ def test_no_import_is_dressed_as_a_string() -> None:
 def test_few_modules_stand_at_the_root() -> None:
     root = sorted(path.name for path in PACKAGE.glob("*.py"))
     assert len(root) <= MAX_ROOT_MODULES, root
+
+
+def test_the_door_for_trl_translates_and_no_more() -> None:
+    lines = sum(len(path.read_text("utf-8").splitlines()) for path in (PACKAGE / "trl").rglob("*.py"))
+    assert lines <= MAX_TRL_LINES
 
 
 def without_torch() -> list[str]:

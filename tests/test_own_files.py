@@ -145,3 +145,40 @@ def test_a_reward_of_a_file_on_the_command_line(
     run(*command, "--reward", "my_reward.py:vowels", "--model", model)
     if command[0] == "train":
         assert any(step["score"] > 0 for step in steps("trained", "grpo"))
+
+
+# ---------------------------------------------------------------- a recipe
+
+
+METHOD = '''
+from dataclasses import dataclass
+from tieout import SFT
+
+@dataclass(frozen=True)
+class Gentle(SFT):
+    """Cross entropy at half its weight."""
+
+    def loss(self, outputs, batch):
+        return batch.token_mean(-0.5 * outputs.logprobs), {}
+'''
+
+
+def test_a_task_and_a_method_of_files_in_a_recipe(run: Callable[..., str], model: Path) -> None:
+    Path("my_method.py").write_text(METHOD)
+    stages = "[{train: 'my_method.py:Gentle', batch_size: 6}, {evaluate: {}}]"
+    recipe = f"model: {model}\ntask: my_task.py:task\nadapter: {{rank: 4}}\nstages: {stages}\n"
+    Path("recipe.yaml").write_text(recipe)
+    run("run", "recipe.yaml", "--out", "done")
+    assert list(Path("done").rglob("adapter_model.safetensors"))
+    cases = [json.loads(line) for path in Path("done").rglob("*.jsonl") for line in path.open()]
+    assert any(str(case.get("case", "")).startswith("repeat/test/") for case in cases)
+
+
+def test_a_reward_of_a_file_in_a_recipe(run: Callable[..., str], model: Path) -> None:
+    train = "{train: grpo, batch_size: 4, group_size: 2, max_new_tokens: 4, epochs: 0.5}"
+    data = "{train: rows.jsonl, test: rows.jsonl}"
+    recipe = f"model: {model}\ndata: {data}\nreward: my_reward.py:vowels\nadapter: {{rank: 4}}\nmax_new_tokens: 4\n"
+    Path("recipe.yaml").write_text(f"{recipe}stages: [{train}]\n")
+    run("run", "recipe.yaml", "--out", "done")
+    (log,) = Path("done").rglob("metrics.jsonl")
+    assert any(json.loads(line)["score"] > 0 for line in log.read_text().splitlines())

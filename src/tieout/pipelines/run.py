@@ -13,7 +13,8 @@ from rich.console import Console
 from ..errors import InputError
 from ..learner import Model
 from ..learner.models.bases import Bases
-from ..learner.models.loading import context_of, load_chat, resolve
+from ..learner.models.loading import context_of, load_chat
+from ..learner.models.names import resolve
 from ..rewards.processes.workers import Workers
 from ..rewards.scoring.runner import check_reward
 from ..rows import data_hash

@@ -7,12 +7,11 @@ from typing import Any
 
 from ...config.plain import to_plain
 from ...errors import InputError
-from ...rewards import Reward
 from ...rewards.scoring.runner import reward_name
 from ...rows import data_hash, read_rows
 from ...storage.atomic import write_json
 from ...storage.jsonl import read_json, write_jsonl
-from ...types import Row
+from ...types import Reward, Row
 from ...vetting.attack import CLASSES, attack, keep, read_corpus
 from ...vetting.calibrate import CalibrationPolicy, calibrate
 from ...vetting.calibration_plot import plot
