@@ -438,7 +438,7 @@ def test_what_is_no_near_tie_may_not(tied: tuple[Path, Behaviour, int, int]) -> 
     edit_weights(folder, prefer(twin, 1 + 2e-6))
     # The same outputs, from a policy that was sure of its first token.
     sure = replace(seen.examples[0], margins=[0.1, *seen.examples[0].margins[1:]])
-    with pytest.raises(BehaviourError, match=r"prompt 0, token 0: greedily it goes on .* no near-tie"):
+    with pytest.raises(BehaviourError, match=r"prompt 0, token 0: greedily it continues .* no near-tie"):
         compare(folder, replace(seen, examples=[sure]), device="cpu")
 
 

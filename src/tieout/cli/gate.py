@@ -16,7 +16,7 @@ from .options import parse
 
 @dataclass(frozen=True)
 class Options:
-    """Judge a run's candidate anew from the cases on disk. Exit status: 0 ship, 3 hold, 4 reject."""
+    """Judge a run's candidate again, from the cases on disk. Exit status: 0 ship, 3 hold, 4 reject."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """A run folder with evidence/report.json."""

@@ -167,7 +167,11 @@ def _untested(
 
 def _info(slice: str, baseline: str, figure: Mapping[str, Any]) -> Check:
     word = (
-        "better" if (figure["low"] or 0) > 0 else "worse" if (figure["high"] or 0) < 0 else "not told apart"
+        "better"
+        if (figure["low"] or 0) > 0
+        else "worse"
+        if (figure["high"] or 0) < 0
+        else "no significant difference"
     )
     text = f"{_where(PROGRAMMATIC, slice)}: {word}, {_numbers(figure)} (reported, not judged)"
     return _check(PROGRAMMATIC, slice, baseline, "info", text, figure)

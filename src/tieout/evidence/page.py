@@ -35,7 +35,7 @@ class Example:
     """One case, as every model answered it."""
 
     kind: str
-    """`improved`, `worsened` or `unchanged`: the candidate's score beside the baseline's."""
+    """`improved`, `worsened` or `unchanged`: the candidate's score compared with the baseline's."""
     case: Case
     answers: list[tuple[str, Case]]
 
@@ -54,7 +54,7 @@ def write_page(
     """Write the page. `curves`: stage -> its metrics, rows with `step` and numbers.
 
     `next_command` is what to type now, `notes` stand below the verdict. `num_examples` cases of each kind
-    (improved, worsened, unchanged) are drawn at random with the report's seed.
+    (improved, worsened, unchanged) are chosen at random with the report's seed.
     """
     html = render(
         report,
@@ -110,7 +110,7 @@ def render(
 def pick_examples(
     cases: Mapping[str, Sequence[Case]], candidate: str, baseline: str, num_each: int, seed: int
 ) -> tuple[list[Example], dict[str, int]]:
-    """Up to `num_each` cases of each kind, drawn at random, and how many there are of each in all."""
+    """Up to `num_each` cases of each kind, chosen at random, and how many there are of each in all."""
     by_model = {model: {case.id: case for case in own} for model, own in cases.items()}
     kinds: dict[str, list[str]] = {"improved": [], "worsened": [], "unchanged": []}
     for name, case in by_model[candidate].items():

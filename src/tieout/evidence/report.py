@@ -5,7 +5,7 @@ An evidence folder holds `cases.jsonl`, `human/` (sheet, key, grades that were h
     models       model -> track -> mean, low, high, n, errors, abstained; the same per slice and per metric
     comparisons  candidate, baseline, tracks: track -> difference, low, high, n, p, ...; the same per slice
     verdict      ship, hold or reject, the reasons, and the checks
-    settings     what the numbers depend on besides the cases: models compared, policy, seed
+    settings     what the numbers depend on in addition to the cases: models compared, policy, seed
     files        SHA-256 of each file that the numbers come from
     metadata     whatever the run wants to say of itself: configuration, versions
 """
@@ -121,7 +121,7 @@ def write_report(
 
 
 def regate(folder: Path, grades: Path | None = None, policy: GatePolicy | None = None) -> dict[str, Any]:
-    """Build the report in `folder` anew, from its cases and the grades that are there by now."""
+    """Build the report in `folder` again, from its cases and the grades that are there by now."""
     old = read_json(folder / "report.json")
     settings = _arguments(old)
     if policy is not None:
@@ -137,7 +137,7 @@ def note(folder: Path, key: str, value: Any) -> None:
 
 
 def verify(path: Path) -> list[str]:
-    """Recompute a report from the files beside it: a line for each thing that differs; none: it ties out."""
+    """Recompute a report from the files next to it: a line for each thing that differs; none: it ties out."""
     report = read_json(path)
     missing = [part for part in PARTS if not isinstance(report, dict) or part not in report]
     if missing:
@@ -183,7 +183,7 @@ def _from_folder(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _arguments(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What `build_report` was given besides cases and grades."""
+    """What `build_report` was given in addition to cases and grades."""
     settings = {key: report["settings"][key] for key in ("candidate", "baseline", "base", "seed")}
     settings["comparisons"] = [tuple(pair) for pair in report["settings"]["comparisons"]]
     settings["policy"] = GatePolicy(**report["settings"]["policy"])

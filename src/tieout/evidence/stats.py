@@ -2,7 +2,7 @@
 
 Scores live on a scale with two ends (`bounds`, 0 and 1 unless said otherwise). The ends matter for small and
 for perfect samples: five right answers of five are no proof of a model that is always right, yet the plain
-bootstrap says [1, 1]. So every bootstrap here draws from the cases seen plus two imaginary ones, the best and
+bootstrap says [1, 1]. So every bootstrap here samples from the cases seen plus two imaginary ones, the best and
 the worst that the scale allows. This is the idea of Agresti and Coull (add pseudo-observations, then proceed
 as usual) for any bounded score: it vanishes as 1/n, and says "between 0 and 1" where one case is all there is.
 """
@@ -50,7 +50,7 @@ def mean(
     """The mean of scores. Right/wrong without clusters: Wilson; otherwise the cluster bootstrap.
 
     `clusters` names, for each value, what it shares with others (the document its question came from):
-    values of one cluster are drawn together. None: every value stands alone.
+    values of one cluster are sampled together. None: every value is on its own.
     """
     _check(values, clusters, bounds)
     if values and bounds == (0.0, 1.0) and not _shared(clusters) and set(values) <= {0.0, 1.0}:
@@ -148,7 +148,7 @@ def _bootstrap(
     size = float(sizes.mean())
     sums = np.concatenate([sums, [bounds[0] * size, bounds[1] * size]])
     sizes = np.concatenate([sizes, [size, size]])
-    # Clusters that look the same are drawn together: a multinomial over the distinct ones. Graded scores have
+    # Clusters that look the same are sampled together: a multinomial over the distinct ones. Graded scores have
     # few distinct values, so this is fast, and it cannot depend on the order of the cases.
     distinct, counts = np.unique(np.stack([sums, sizes], axis=1), axis=0, return_counts=True)
     rng = np.random.default_rng(seed)

@@ -84,11 +84,11 @@ def _stage(item: Mapping[str, Any], place: str, recipe: Recipe) -> Stage:
     where = f"{place} ({kind})"
     values = {} if item[kind] is None else item[kind]
     known = [field.name for field in fields(cls)]
-    if beside := [str(key) for key in item if key != kind]:
-        inside = " (indent it further)" if beside[0] in known or beside[0] == "from" else ""
+    if outside := [str(key) for key in item if key != kind]:
+        inside = " (indent it further)" if outside[0] in known or outside[0] == "from" else ""
         raise ConfigError(
-            f"{where}: key {beside[0]!r} is next to {kind!r}; its settings go inside: "
-            f"`{kind}: {{{beside[0]}: ...}}`{inside}"
+            f"{where}: key {outside[0]!r} is next to {kind!r}; its settings go inside: "
+            f"`{kind}: {{{outside[0]}: ...}}`{inside}"
         )
     if isinstance(values, Mapping) and "start" in known:
         values = _from_as_start(values, where)

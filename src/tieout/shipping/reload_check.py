@@ -67,7 +67,7 @@ class Behaviour:
 def observe(model: Model, chat: Chat, prompts: Sequence[Prompt], max_new_tokens: int) -> Behaviour:
     """Record the policy's greedy completions and their log-probabilities; best done while it is still in memory.
 
-    The completions are drawn as in rollouts; log-probabilities come from a plain forward of each one alone.
+    The completions are sampled as in rollouts; log-probabilities come from a plain forward of each one alone.
     """
     if not prompts:
         raise InputError("no prompts given: what a policy does can only be seen on at least one")
@@ -219,7 +219,7 @@ def _near_tie(where: str, chat: Chat, example: Example, tokens: list[int], dtype
         return True
     there, policy = (chat.tokenizer.decode(x[t : t + 8]) for x in (tokens, example.tokens))
     raise BehaviourError(
-        f"{where}, token {t}: greedily it goes on {there!r} where the policy went on {policy!r}, and there was "
+        f"{where}, token {t}: greedily it continues {there!r} where the policy continued {policy!r}, and there was "
         "no near-tie"
     )
 
