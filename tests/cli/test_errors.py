@@ -14,6 +14,7 @@ import pytest
 
 from tieout import embedded
 from tieout.cli import COMMANDS, doctor, main
+from tieout.cli.options import parse
 from tieout.errors import InputError, RollBack, StopTraining, TieoutError, TooManyErrors
 
 
@@ -235,7 +236,6 @@ FILES = {
         ("run gone.yaml", "no such file"),
         ("run infinite.yaml", "infinite.yaml"),
         ("train sft --data broken.jsonl --out run", "broken.jsonl:1: not JSON"),
-        ("train sft --data rows.jsonl --out run --learning-rate nan", "--learning-rate is nan"),
         ("train sft --data rows.jsonl --out run --device nowhere", "device is 'nowhere'"),
         ("calibrate exact --data broken.jsonl", "broken.jsonl:1: not JSON"),
         ("reward check exact --data broken.jsonl", "broken.jsonl:1: not JSON"),
@@ -253,3 +253,21 @@ def test_bad_input_is_explained_by_every_command(
         Path(name).write_text(text)
     result = tieout(*command.split())
     assert (result.status, part in result.err) == (1, True), result.err
+
+
+@dataclass(frozen=True)
+class Inner:
+    share: float = 0.5
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner = Inner()
+    seconds: float = 1.0
+
+
+@pytest.mark.parametrize(("option", "value"), [("--seconds", "nan"), ("--inner.share", "inf")])
+def test_an_option_that_is_not_finite_is_refused(option: str, value: str) -> None:
+    with pytest.raises(InputError, match=f"is {value}; expected a finite number"):
+        parse(Outer, "test", [option, value])
+    assert parse(Outer, "test", [option, "2"]) != Outer()
