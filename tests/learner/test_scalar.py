@@ -197,7 +197,7 @@ def test_a_classifier_of_several_labels_is_refused(
     network = AutoModelForSequenceClassification.from_pretrained(tiny_model("llama"), num_labels=3)
     network.save_pretrained(tmp_path)
     tiny_tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"3 numbers a sequence.*num_labels=1"):
+    with pytest.raises(ValueError, match=r"3 numbers per sequence.*num_labels=1"):
         load(str(tmp_path))
 
 
