@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from random_groups import make_learner
+from tieout.cli.run import main as run
 from tieout.cli.train import main
 from tieout.cli.train_rows import COLUMNS, Options, task_for
 from tieout.methods import METHODS, PPO, load_method
@@ -99,6 +101,13 @@ def test_the_page_on_writing_a_method_says_how_it_is_trained(
     Path("rows.jsonl").write_text('{"prompt": "q", "completion": "a"}\n')
     main([*command.split(), "--model", str(tiny_model("llama"))])
     assert Path("runs/focal/focalsft/adapter/adapter_model.safetensors").exists()
+    stages = textwrap.dedent(re.search(r"(    stages:\n(?:      .*\n)+)", page)[1])  # type: ignore[index]
+    Path("focal.yaml").write_text(
+        f"model: {tiny_model('llama')}\ndata: {{train: rows.jsonl, test: rows.jsonl}}\n{stages}"
+    )
+    run(["focal.yaml", "--out", "runs/recipe"])
+    assert Path("runs/recipe/focalsft/adapter/adapter_model.safetensors").exists()
+    assert re.search(r'"gamma": 2\.0', Path("runs/recipe/focalsft/started.json").read_text())
 
 
 def test_the_help_lists_every_method_once_below_its_rows(capsys: pytest.CaptureFixture[str]) -> None:
