@@ -61,7 +61,7 @@ def plan(run: Run) -> list[Line]:
 
 def _what(stage: Stage) -> str:
     if isinstance(stage, Train):
-        reward = getattr(stage.method, "reward_model", "")
+        reward = stage.method.needs.reward_model
         scored = f", scored by {reward}" if reward else ""
         return f"train {stage.train} from {stage.options.start} on {stage.options.data}{scored}"
     if isinstance(stage, Pairs):

@@ -23,7 +23,7 @@ def train(run: Run, stage: Train) -> None:
 def spec_of(run: Run, stage: Train) -> TrainSpec:
     """The specification of a stage, once the stages that it builds on are done."""
     start, options, method = run.start_of(stage), stage.options, stage.method
-    folder = getattr(method, "reward_model", "")
+    folder = method.needs.reward_model
     if folder in {earlier.name for earlier in run.recipe.stages}:
         changed: Any = {"reward_model": str(run.adapter(folder))}
         method = replace(method, **changed)
