@@ -8,6 +8,7 @@ import torch
 
 from random_groups import MIXED, random_groups
 from tieout.batch import Batch, Totals
+from tieout.errors import InputError
 from tieout.groups import best_tokens
 from tieout.types import Completion, Group
 
@@ -127,3 +128,9 @@ def test_what_is_missing_is_said() -> None:
 
 def test_the_shapes_used_here_have_k_from_one_to_eight() -> None:
     assert {1, 8} <= {len(lengths) for _, lengths in MIXED}
+
+
+def test_a_count_that_was_not_given_is_named_with_the_call_that_gives_it() -> None:
+    assert Totals.of(GROUPS, {"decided": 2.0}).counts["decided"] == 2.0
+    with pytest.raises(InputError, match=r"count 'decided' that was not given; .*method\.counts\(groups\)"):
+        Totals.of(GROUPS).counts["decided"]

@@ -28,6 +28,16 @@ def send_together(parts: Sequence[Tensor], device: torch.device) -> list[Tensor]
     return [x.view(part.shape) for x, part in zip(split, parts, strict=True)]
 
 
+class _Counts(dict[str, float]):
+    """Counts of a method, and an error that says where a missing one comes from."""
+
+    def __missing__(self, name: str) -> float:
+        raise InputError(
+            f"the loss divides by a count {name!r} that was not given; pass it to the learner: "
+            "learner.update(groups, method.loss, method.counts(groups))"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     """Counts over the whole optimizer step (all micro-batches, all ranks): the only denominators."""
@@ -49,7 +59,9 @@ class Totals:
                     f"score for each. Its row: {dict(group.row)!r:.200}"
                 )
         completions = [c for g in groups for c in g.completions]
-        return cls(sum(sum(c.mask) for c in completions), len(completions), len(groups), dict(counts or {}))
+        return cls(
+            sum(sum(c.mask) for c in completions), len(completions), len(groups), _Counts(counts or {})
+        )
 
 
 @dataclass(frozen=True, slots=True)
