@@ -23,7 +23,7 @@ from tieout.types import Prompt
 class Retrying:
     """Asks again after a failed connection, waiting twice as long each time; the last failure is raised.
 
-    Only the connection is tried again. A completion is never drawn anew because it is bad: that would be best-of-N,
+    Only the connection is tried again. A completion is never sampled again because it is bad: that would be best-of-N,
     and would report a better model than there is.
     """
 

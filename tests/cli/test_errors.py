@@ -240,9 +240,9 @@ FILES = {
         ("calibrate exact --data broken.jsonl", "broken.jsonl:1: not JSON"),
         ("reward check exact --data broken.jsonl", "broken.jsonl:1: not JSON"),
         ("attack exact --data broken.jsonl", "broken.jsonl:1: not JSON"),
-        ("gate gone", "gone"),
-        ("ship gone", "gone"),
-        ("show gone", "gone"),
+        ("gate gone", "gone has no evidence/report.json: finish the run first"),
+        ("ship gone", "gone has no evidence/report.json: finish the run first"),
+        ("show gone", "gone is no run folder"),
     ],
 )
 def test_bad_input_is_explained_by_every_command(
@@ -253,6 +253,7 @@ def test_bad_input_is_explained_by_every_command(
         Path(name).write_text(text)
     result = tieout(*command.split())
     assert (result.status, part in result.err) == (1, True), result.err
+    assert not Path("gone").exists()
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class Encoder:
         tokens = self.later(text, marks)
         if self.tokenizer.decode([*prompt, *tokens]) != self.tokenizer.decode(whole):
             raise ChatError(
-                f"the completion {text[:40]!r} cannot be told apart from its prompt: joined, this tokenizer reads "
+                f"the completion {text[:40]!r} is indistinguishable from its prompt: joined, this tokenizer reads "
                 "their text differently; move white space from the end of the prompt to the completion"
             )
         return tokens
@@ -103,7 +103,7 @@ class Encoder:
     def _with_bos(self, text: str) -> list[int]:
         bos, eos = self.tokenizer.bos_token, self.tokenizer.eos_token_id
         ids = self._ids(text, special=not (bos and text.startswith(bos)))
-        # Some tokenizers also add eos after a text; but a prompt goes on.
+        # Some tokenizers also add eos after a text; but a prompt continues.
         return ids[:-1] if ids[-1:] == [eos] and self._ids(text)[-1:] != [eos] else ids
 
     @cached_property

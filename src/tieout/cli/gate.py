@@ -27,15 +27,11 @@ class Options:
 def main(arguments: Sequence[str]) -> None:
     """Parse, judge, print."""
     options = parse(Options, "gate", arguments)
-    from ..evidence.report import regate
+    from ..evidence.report import evidence_of, regate
     from ..pipelines.show import refresh, show
     from ..storage.runfolder import RunFolder
 
-    evidence = options.run / "evidence"
-    if not (evidence / "report.json").exists():
-        raise InputError(
-            f"{options.run} has no evidence/report.json: finish the run first (repeat its command)"
-        )
+    evidence = evidence_of(options.run)
     with RunFolder(options.run):
         sheet = evidence / "human" / "sheet.jsonl"
         given = options.human

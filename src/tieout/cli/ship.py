@@ -28,9 +28,11 @@ def main(arguments: Sequence[str]) -> None:
     """Parse, ship or refuse."""
     options = parse(Options, "ship", arguments)
     quiet()
+    from ..evidence.report import evidence_of
     from ..pipelines.show import refresh, ship_run
     from ..storage.runfolder import RunFolder
 
+    evidence_of(options.run)
     with RunFolder(options.run):
         shipped = ship_run(options.run, options.override, Console())
         refresh(options.run)

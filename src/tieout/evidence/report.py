@@ -120,6 +120,14 @@ def write_report(
     return _write(folder, grades, settings)
 
 
+def evidence_of(run: Path) -> Path:
+    """The evidence folder of a run. InputError: the run has no report yet."""
+    evidence = run / "evidence"
+    if not (evidence / "report.json").exists():
+        raise InputError(f"{run} has no evidence/report.json: finish the run first (repeat its command)")
+    return evidence
+
+
 def regate(folder: Path, grades: Path | None = None, policy: GatePolicy | None = None) -> dict[str, Any]:
     """Build the report in `folder` again, from its cases and the grades that are there by now."""
     old = read_json(folder / "report.json")

@@ -59,7 +59,7 @@ class Refresh:
 def refreshing(
     refresh: Refresh, reward_model: Path, rows: Sequence[Row], source: Source, learner: Learner
 ) -> Monitor:
-    """A monitor that refreshes the reward model beside the learner's policy.
+    """A monitor that refreshes the reward model next to the learner's policy.
 
     Args:
         refresh: when and how.

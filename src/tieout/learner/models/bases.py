@@ -106,7 +106,7 @@ class Bases:
 
 
 def _close(model: Any) -> None:
-    """Take a model's adapters off its base. Whoever still uses the model fails, instead of seeing the bare base."""
+    """Take a model's adapters off its base. Code that still uses the model fails, instead of seeing the bare base."""
     if isinstance(model.network, PeftModel):
         model.network.base_model.unload()
     model.network = None

@@ -64,7 +64,7 @@ class KVCache:
         self.starts[index], self.place_of[index] = self.step, place
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows only, and with the prompts that they need."""
+        """Continue with these rows only, and with the prompts that they need."""
         index = torch.tensor(rows, device=self.starts.device)
         self.own, self.starts = self.own[:, :, index], self.starts[index]
         places, self.place_of = self.place_of[index].unique(return_inverse=True)
