@@ -144,6 +144,14 @@ def test_servers_for_a_method_that_does_not_sample_are_refused(tmp_path: Path) -
         main(["sft", "--task", "wordle", "--vllm", "http://x", "--out", str(tmp_path / "run")])
 
 
+def test_a_gold_reward_for_a_method_that_does_not_sample_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"--guards\.gold is compared with what a method samples, and sft learns"
+    ):
+        main(["sft", "--task", "wordle", "--guards.gold", "exact", "--out", str(tmp_path / "run")])
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_field_that_is_an_option_of_every_method_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(MINE.replace("gamma", "seed"))

@@ -73,7 +73,7 @@ class Encoder:
         tokens = self.later(text, marks)
         if self.tokenizer.decode([*prompt, *tokens]) != self.tokenizer.decode(whole):
             raise ChatError(
-                f"the completion {text[:40]!r} is indistinguishable from its prompt: joined, this tokenizer reads "
+                f"the completion {text[:40]!r} has no clear boundary with its prompt: joined, this tokenizer reads "
                 "their text differently; move white space from the end of the prompt to the completion"
             )
         return tokens

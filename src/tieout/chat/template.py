@@ -66,7 +66,7 @@ class Chat:
     def completion(self, prompt: Prompt, text: str) -> list[int]:
         """[C] what the policy writes after `prompt(prompt)` to say `text`; the last token is a stop token.
 
-        ChatError: the template does not end the turn, or the text is indistinguishable from the prompt's.
+        ChatError: the template does not end the turn, or prompt and text have no clear boundary.
         """
         if isinstance(prompt, str):
             return self._plain_completion(prompt, text)

@@ -108,6 +108,10 @@ def train(name: str, parsed: Any) -> None:
         raise InputError(
             f"--vllm is for methods that sample, and {name} learns from given rows: leave it out"
         )
+    if parsed.guards.gold and not needs.samples:
+        raise InputError(
+            f"--guards.gold is compared with what a method samples, and {name} learns from given rows: leave it out"
+        )
     task = task_for(needs, name, options, evaluates=parsed.evaluation.eval_steps > 0)
     with RunFolder(options.out) as folder:
         parts = {k: v for k, v in vars(parsed).items() if k != "run"}

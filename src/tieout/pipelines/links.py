@@ -90,6 +90,9 @@ def _train(stage: Train, before: _Before, recipe: Recipe, place: str) -> Train:
     own_reward = "reward_model" in {f.name for f in fields(method)}
     if stage.options.reward and not needs.samples:
         raise ConfigError(f"{place}: reward is {stage.options.reward!r}, but {stage.train} samples nothing")
+    gold = stage.options.guards.gold
+    if gold and gold != recipe.guards.gold and not needs.samples:
+        raise ConfigError(f"{place}: guards.gold is {gold!r}, but {stage.train} samples nothing")
     if own_reward and before.reward_model and not method.reward_model and not stage.options.reward:
         method = replace(method, reward_model=before.reward_model)
     if own_reward and method.reward_model:

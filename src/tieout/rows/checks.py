@@ -70,7 +70,7 @@ def _demonstration(row: Row) -> Row:
         return {**rest, "prompt": prompt_of(prompt), "completion": completion}
     if "text" in row and not ("prompt" in row or "completion" in row):
         raise Problem(
-            "only a column 'text': what is asked and what is to be learned are indistinguishable; "
+            "only a column 'text': it does not say where the prompt ends and the completion begins; "
             "split it into 'prompt' and 'completion' (all but the completion is context, never trained on)"
         )
     _require(row, "prompt", "completion")
