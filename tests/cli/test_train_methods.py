@@ -152,6 +152,28 @@ def test_a_gold_reward_for_a_method_that_does_not_sample_is_refused(tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("gold", "message"), [("exat", "did you mean 'exact'"), ("overlong_quiz", "no reward")]
+)
+def test_a_gold_reward_that_cannot_be_called_is_refused_before_the_run_folder_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gold: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("gold.py").write_text("def gold(completions, sector):\n    return [0.0 for _ in completions]\n")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "q", "completion": "a", "answer": "a"}\n')
+    given = ["grpo", "--data", str(rows), "--reward", "exact", "--guards.gold", gold]
+    with pytest.raises(ValueError, match=message):
+        main([*given, "--out", str(tmp_path / "run")])
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"data: {{train: {rows}, test: {rows}}}\nreward: exact\nguards: {{gold: {gold}}}\nstages: [{{train: grpo}}]\n"
+    )
+    with pytest.raises(ValueError, match=message):
+        run([str(recipe), "--out", str(tmp_path / "run")])
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
 def test_a_field_that_is_an_option_of_every_method_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(MINE.replace("gamma", "seed"))

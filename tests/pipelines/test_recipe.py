@@ -95,6 +95,10 @@ def test_every_recipe_that_ships_is_valid_and_says_so_again(path: Path) -> None:
             "stages: [{train: ppo, reward_model: rm}]",
             "reward_model is 'rm'; expected a folder, or a stage before it",
         ),
+        (
+            "guards: {gold: exact}\nstages: [{train: sft}]",
+            "guards.gold is 'exact', but no stage trains on samples",
+        ),
         ("stages: [{train: sft, guards: {gold: exact}}]", "guards.gold is 'exact', but sft samples nothing"),
         ("stages: [{train: sft, reward: exact}]", "reward is 'exact', but sft samples nothing"),
         (

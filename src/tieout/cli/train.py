@@ -98,6 +98,7 @@ def train(name: str, parsed: Any) -> None:
     from ..storage.machine import launched
     from ..storage.runfolder import RunFolder
     from ..training.fit import fit
+    from ..training.guards import check_gold
     from ..training.spec import TrainSpec, identity
 
     quiet()
@@ -113,6 +114,7 @@ def train(name: str, parsed: Any) -> None:
             f"--guards.gold is compared with what a method samples, and {name} learns from given rows: leave it out"
         )
     task = task_for(needs, name, options, evaluates=parsed.evaluation.eval_steps > 0)
+    check_gold(parsed.guards, task.rows("train"))
     with RunFolder(options.out) as folder:
         parts = {k: v for k, v in vars(parsed).items() if k != "run"}
         spec = TrainSpec(model=options.model, seed=options.seed, **parts)

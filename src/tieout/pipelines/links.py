@@ -47,6 +47,8 @@ def linked(recipe: Recipe, where: str) -> Recipe:
         resolved: Any = _RESOLVE[type(stage)](stage, before, recipe, place)
         before.stages[stage.name] = resolved
         stages.append(resolved)
+    if recipe.guards.gold and not any(isinstance(s, Train) and s.method.needs.samples for s in stages):
+        raise ConfigError(f"{where}: guards.gold is {recipe.guards.gold!r}, but no stage trains on samples")
     return replace(recipe, stages=tuple(stages))
 
 

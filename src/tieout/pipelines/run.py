@@ -23,6 +23,7 @@ from ..storage.runfolder import RunFolder
 from ..tasks import Task, load_task
 from ..tasks.files import controls_task, files_task, given_splits
 from ..training.build import open_model, under_deadline
+from ..training.guards import check_gold
 from ..types import Row
 from .kinds import Check, Pairs, Train
 from .links import BASE, FILES, start_name
@@ -160,6 +161,8 @@ class Run:
             if isinstance(stage, Train):
                 longest = max(longest, stage.method.needs.max_new_tokens)
                 rows = check_training(task, stage)
+                if stage.method.needs.samples:
+                    check_gold(stage.options.guards, rows or task.rows("train"))
                 if rows is not None and stage.options.data not in FILES:
                     given[stage.name] = rows
             elif task.reward is None:

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ..rewards import load_reward
 from ..rewards.processes.workers import Workers
-from ..types import Reward
+from ..rewards.scoring.runner import check_reward
+from ..types import Reward, Row
 from . import alarms
 from .alarms import Action, Adjustments, Detector
 from .monitors import Monitor
@@ -22,7 +24,7 @@ class Guards:
     that is passed ends the run; gold that falls brings back an earlier checkpoint at half the rate, twice at most."""
     gold: str = ""
     """A reward that is not trained on, by name or as FILE.py:function: its score must not fall while the reward's does
-    not. Left out: nothing tells a better policy from a hacked reward."""
+    not. Left out: a better policy and a hacked reward look the same."""
     kl: float = 15.0
     """Nats per completion from the reference, at most."""
     entropy: float = 0.3
@@ -31,6 +33,12 @@ class Guards:
     """How many times longer completions may become, or shorter."""
     repetition: float = 0.2
     """Share of completions that mostly repeat themselves, at most; of empty ones and refusals too."""
+
+
+def check_gold(guards: Guards, rows: Sequence[Row]) -> None:
+    """Refuse, before any work, a gold reward that does not exist or asks for columns that the rows do not have."""
+    if guards.gold and rows:
+        check_reward(load_reward(guards.gold), rows[0])
 
 
 def watch(

@@ -122,8 +122,3 @@ def _identity(value: Any) -> Any:
         return to_plain(value)
     except TypeError:
         return getattr(value, "__qualname__", type(value).__qualname__)
-
-
-def adapter_digest(folder: Path | None) -> str | None:
-    """What an adapter is known by: the digest of its content; None: the base."""
-    return None if folder is None else folder_digest(folder)

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from transformers.utils import cached_file
 
 from ...errors import InputError
-from ...storage.jsonl import read_json
 
 ScalarKind = Literal["score", "value"]
 VALUE_FILE = "value_head.safetensors"
@@ -66,12 +65,6 @@ class ScalarHead:
         linear = nn.Linear(width, 1, bias="bias" in tensors, device=device, dtype=torch.float32)
         linear.load_state_dict(tensors)
         return cls(linear.requires_grad_(False), adapter)
-
-
-def is_score_adapter(folder: Path) -> bool:
-    """Whether a PEFT adapter is one for sequence classification: a reward model."""
-    config = read_json(folder / "adapter_config.json")
-    return config.get("task_type") == "SEQ_CLS"
 
 
 def adapter_score(folder: Path) -> dict[str, Tensor] | None:
