@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from tieout.rewards.library.finance_statements import MAX_ENTRIES, SCHEMA, score
+from tieout.errors import InputError
+from tieout.rewards.library.finance_statements import MAX_ENTRIES, SCHEMA, exact, score
 from tieout.rewards.text.structured import reconciles
 from tieout.tasks import Task, finance_statements
 from tieout.tasks.finance_statements import (
@@ -479,3 +480,8 @@ def test_the_row_in_the_docstring_is_real() -> None:
 
 def test_the_reward_reads_four_times_the_parts_of_any_sum() -> None:
     assert MAX_ENTRIES == 4 * MAX_PARTS
+
+
+def test_a_primary_that_is_no_metric_is_refused() -> None:
+    with pytest.raises(InputError, match="primary is 'exat', which is none of its metrics: exact"):
+        Task("mine", lambda split: [], metrics={"exact": exact}, primary="exat")

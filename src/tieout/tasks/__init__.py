@@ -31,6 +31,12 @@ class Task:
     an episode."""
     metrics: Mapping[str, Reward] = field(default_factory=dict)
     """Further numbers for reports, with a reward's signature."""
+    primary: str | None = None
+    """The metric that says whether a completion is right: the gate judges it and reports show it first. None: the
+    reward itself, or the environment's score."""
+    parts: Mapping[str, Reward] = field(default_factory=dict)
+    """What the reward consists of (form, schema, figures, ...): name -> the points of a reward that this part
+    gave. They add up to the reward, so a gain of reward is the sum of the gains of its parts."""
     gold: Callable[[Row], str] | None = None
     """The completion that must score 1."""
     corrupt: Callable[[Row, random.Random], str] | None = None
@@ -51,6 +57,11 @@ class Task:
             )
         if self.scored_by is not None and getattr(self, self.scored_by) is None:
             raise InputError(f"task {self.name!r} is scored by its {self.scored_by}, but has none")
+        if self.primary is not None and self.primary not in self.metrics:
+            raise InputError(
+                f"task {self.name!r}: primary is {self.primary!r}, which is none of its metrics: "
+                f"{', '.join(self.metrics) or 'it has none'}"
+            )
 
     @property
     def scorer(self) -> Literal["reward", "environment"] | None:
