@@ -22,7 +22,7 @@ from typing import Any
 from ...advantages import overlong_penalty
 from ...errors import InputError
 from ..scoring.outcomes import ranged
-from ..text.repetition import repeated_share
+from ..text.repetition import looped_share, repeated_share
 from ..text.scripts import scripts
 from ..text.sentences import MAX_CHARS, words
 
@@ -84,11 +84,12 @@ def language(
 ) -> list[float | None]:
     """[K] share of the letters that are of the language's script; 0.0 where the common words of another one prevail.
 
-    None where the row's language is None. A text without letters is 0.0. Common words are known of de, en, es, fr, it,
-    nl, pt.
+    None where the row's language is None, and for figures without letters: "42" is of every language. A text with
+    neither, such as dots, is 0.0. In `combine`, what this leaves undecided needs `missing="rescale"` or "leave_out".
+    Common words are known of de, en, es, fr, it, nl, pt.
 
     >>> language(["The cat is on the mat.", "Die Katze ist auf der Matte.", "Кот", "42"])
-    [1.0, 0.0, 0.0, 0.0]
+    [1.0, 0.0, 0.0, None]
     """
     wanted = _each(language, len(completions))
     return [
@@ -96,10 +97,12 @@ def language(
     ]
 
 
-def _language(text: str, wanted: str) -> float:
+def _language(text: str, wanted: str) -> float | None:
     letters = scripts(text)
     own = SCRIPTS.get(wanted, {"LATIN"})
-    if not letters or (wanted == "ja" and not {"HIRAGANA", "KATAKANA"} & set(letters)):
+    if not letters:
+        return None if any(map(str.isdigit, text)) else 0.0
+    if wanted == "ja" and not {"HIRAGANA", "KATAKANA"} & set(letters):
         return 0.0
     if wanted in COMMON:
         said = words(text)
@@ -142,10 +145,11 @@ def length(
 def repetition(completions: Sequence[str], ngram_size: Counts = 4, **_: Any) -> list[float | None]:
     """[K] minus the share of runs of `ngram_size` words that came before in the completion; 0.0 if none did.
 
-    The same is counted for runs of 24 characters, which also finds what has no words; the larger share counts.
+    The same is counted for runs of 24 characters, and for the longest loop (such as a row of dots): the largest of the
+    three shares counts, so that neither a text without words nor a short one escapes.
 
-    >>> repetition(["a b c d e", "a b c d a b c d"])
-    [0.0, -0.2]
+    >>> repetition(["a b c d e", "a b c d a b c d", "................"])
+    [0.0, -0.2, -0.9375]
     """
     sizes = _each(ngram_size, len(completions))
     return [
@@ -157,7 +161,7 @@ def repetition(completions: Sequence[str], ngram_size: Counts = 4, **_: Any) -> 
 def _repeated(text: str, size: int) -> float:
     if size < 1:
         raise InputError(f"ngram_size is {size}; it must be at least 1")
-    return max(repeated_share(words(text), size), repeated_share(text, 24))
+    return max(repeated_share(words(text), size), repeated_share(text, 24), looped_share(text))
 
 
 @ranged(-1, 0, form=True)

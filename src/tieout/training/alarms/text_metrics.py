@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, MutableMapping, Sequence
 from statistics import fmean
 
-from ...rewards.text.repetition import repeated_share
+from ...rewards.text.repetition import looped_share, repeated_share
 from ...rewards.text.scripts import scripts
 from ...types import Group, Prompt
 from ..monitors import Monitor
@@ -20,8 +20,9 @@ _REFUSAL = re.compile(
 def texts(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
     """A monitor: shares of what was just sampled, as `repetition`, `refusal`, `empty` and `other_script`.
 
-    Repetition: half or more of the runs of four words (or, without spaces, of characters) occurred before. Refusal: an
-    English phrase of one. Other script: most letters are of scripts that the prompt has none of.
+    Repetition: half or more of the runs of four words (or, without spaces, of characters) occurred before, or one loop
+    is half of the text (`repeats`). Refusal: an English phrase of one. Other script: most letters are of scripts that
+    the prompt has none of.
     """
     sampled = _sampled(groups)
     if not sampled:
@@ -44,15 +45,18 @@ def validity(is_valid: Callable[[str], bool], name: str = "valid") -> Monitor:
 
 
 def repeats(text: str, n: int = 4) -> float:
-    """Share of the text's n-grams that occurred before in it; 0 for a text too short to tell (under 2n of them).
+    """Share of the text's n-grams that occurred before in it (of texts with 2n or more), or that its longest loop
+    repeats, whichever is larger.
 
     >>> repeats("no no no no no no no no no no no no"), repeats("each word of this line stands here only once, you see")
     (0.8888888888888888, 0.0)
+    >>> repeats("." * 24), repeats("42"), repeats("$1,111,111")
+    (0.9583333333333334, 0.0, 0.0)
     """
     words: Sequence[str] = text.split()
     if len(words) < 3 * n - 1 and 2 * n < len(text) // 8:  # too few spaces for 2n n-grams: count characters
         words, n = text, 4 * n
-    return repeated_share(words, n) if len(words) - n + 1 >= 2 * n else 0.0
+    return max(repeated_share(words, n) if len(words) - n + 1 >= 2 * n else 0.0, looped_share(text))
 
 
 def prompt_text(prompt: Prompt) -> str:
