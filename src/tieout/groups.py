@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
-from itertools import accumulate
+from itertools import accumulate, groupby, pairwise
+from operator import itemgetter
 from statistics import fmean
 
 from .errors import InputError
@@ -19,7 +20,7 @@ def _scored(group: Group, least: int) -> list[float]:
     return group.scores
 
 
-def _take(group: Group, places: Sequence[int]) -> Group:
+def take(group: Group, places: Sequence[int]) -> Group:
     """The completions at these places, with their scores and columns."""
     scores = group.scores and [group.scores[i] for i in places]
     columns = {name: [values[i] for i in places] for name, values in group.columns.items()}
@@ -28,12 +29,23 @@ def _take(group: Group, places: Sequence[int]) -> Group:
 
 def best(group: Group) -> Group:
     """The best completion alone, with its score: of a tie the first."""
-    return _take(group, extremes(_scored(group, 1))[:1])
+    return take(group, extremes(_scored(group, 1))[:1])
 
 
 def best_and_worst(group: Group) -> Group:
     """A pair, the better one first, its scores as they were."""
-    return _take(group, extremes(_scored(group, 2)))
+    return take(group, extremes(_scored(group, 2)))
+
+
+def equal_parts(groups: Sequence[Group], parts: int) -> list[list[Group]]:
+    """The groups in so many parts of equal numbers of completions, give or take one; where a part ends inside a group,
+    the group lies in both."""
+    flat = [(i, k) for i, group in enumerate(groups) for k in range(len(group.completions))]
+    ends = [len(flat) * part // parts for part in range(parts + 1)]
+    return [
+        [take(groups[i], [k for _, k in own]) for i, own in groupby(flat[start:end], itemgetter(0))]
+        for start, end in pairwise(ends)
+    ]
 
 
 def extremes(scores: Sequence[float]) -> tuple[int, int]:

@@ -15,7 +15,7 @@ import torch
 from random_groups import make_learner, random_groups, stir_weights, with_own_logprobs
 from tieout.learner import AdapterConfig, Learner
 from tieout.learner.checkpoint import save_adapter
-from tieout.methods import GRPO, METHODS, PPO
+from tieout.methods import GRPO, METHODS, PPO, OnlineDPO, RejectionSampling
 from tieout.source import Source
 from tieout.training.build import prepare
 from tieout.training.loop import train
@@ -78,6 +78,10 @@ CHANGES: dict[type, dict[str, tuple[dict[str, Any], Any]]] = {
         "kl_target": ({"kl_horizon": 50}, 0.5),
         "kl_horizon": ({"kl_target": 0.5}, 50),
         "missing_eos_penalty": ({}, 1.0),
+        "entropy_coef": ({}, 0.1),
+        "entropy_floor": (ENTROPY, 0.001),
+        "mini_batch_size": ({"batch_size": 3, "group_size": 4}, 4),
+        "standardize_rewards": ({"whiten_advantages": False}, True),
         "whiten_rewards": ({}, True),
         "whiten_advantages": ({}, False),
     },
@@ -167,7 +171,9 @@ def test_no_field_is_forgotten() -> None:
         assert names - MODEL_FIELDS == changes.keys()
     relatives = [cls for cls in METHODS.values() if issubclass(cls, GRPO)]
     assert len(relatives) == 6
-    assert all({f.name for f in dataclasses.fields(cls)} == CHANGES[GRPO].keys() for cls in relatives)
+    assert all(
+        {f.name for f in dataclasses.fields(cls)} - MODEL_FIELDS == CHANGES[GRPO].keys() for cls in relatives
+    )
 
 
 def test_the_value_gets_an_adapter_of_its_own_when_asked(tiny_model: ModelFolder) -> None:
@@ -182,17 +188,18 @@ def test_the_value_gets_an_adapter_of_its_own_when_asked(tiny_model: ModelFolder
     assert all("value" in name for name in own - shared)
 
 
+@pytest.mark.parametrize("cls", [PPO, GRPO, OnlineDPO, RejectionSampling])
 def test_a_reward_model_beside_the_policy_scores_the_rollouts(
-    tiny_model: ModelFolder, tmp_path: Path
+    tiny_model: ModelFolder, tmp_path: Path, cls: type
 ) -> None:
     judge = make_learner(tiny_model("llama"), head="score")
     save_adapter(judge, tmp_path / "reward")
-    method = PPO(reward_model=str(tmp_path / "reward"), batch_size=2, group_size=2, max_new_tokens=5)
+    method = cls(reward_model=str(tmp_path / "reward"), batch_size=2, group_size=2, max_new_tokens=5)
     fit = TrainSpec(
         method, str(tiny_model("llama")), adapter=AdapterConfig(rank=2), placement=Placement("cpu")
     )
     learner, source = prepare(fit, make_task())
-    groups = next(method.collect(source))
+    groups = next(source.rollouts(2, 2, max_new_tokens=5))
     given = [source.given(g.row, [c.text for c in g.completions], None) for g in groups]
     found = [s for g in groups for s in g.scores or []]
     assert found == pytest.approx([s for g in judge.scores(given) for s in g], abs=1e-4)

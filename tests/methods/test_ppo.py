@@ -67,6 +67,28 @@ def test_the_expected_update_of_the_policy_is_the_gradient_of_reward_minus_kl() 
         )  # below 1 wrong values bias it: that is its trade
 
 
+def test_the_entropy_bonus_follows_the_exact_entropy_and_stops_at_its_floor() -> None:
+    """Scores and advantages of 0: the bonus alone acts, as in GRPO, and above its floor nothing does."""
+    learner = make_bandit(value=True)
+    total: Any = 0.0
+    for first in range(3):
+        weight = logprobs(learner.model.network, (first,)).exp().detach()
+        for prefix, share in ((PROMPT, 1 / 3), ([*PROMPT, first], weight)):
+            own = learner.model.network(torch.tensor([prefix])).logits[0, -1].log_softmax(-1)
+            total = total - share * (own.exp() * own).sum() / 2
+    exact = slope(learner, total)
+    for floor, acts in ((None, True), (30.0, True), (1e-6, False)):
+        method = PPO(**RAW, value_coef=0.0, entropy_coef=1.0, entropy_floor=floor)
+        found: Any = 0.0
+        for completion, chance in completions(learner, 2):
+            groups = method.annotate([Group(PROMPT, [completion], [0.0])], learner)
+            found = found - chance * gradient(learner, groups, method)[0][: len(exact)]
+        if acts:
+            assert relative(found, exact) < 1e-3
+        else:
+            assert found.norm() < 1e-6 < exact.norm()
+
+
 def test_it_learns_a_task_whose_return_is_known() -> None:
     """Word 1 pays 1, anything else nothing: the value must come to be the chance of word 1, and that must rise."""
     learner = make_bandit(value=True)
@@ -143,6 +165,36 @@ def test_who_does_not_end_pays(tiny_model: ModelFolder) -> None:
     assert returns == [pytest.approx([1.0] * 4), pytest.approx([0.4] * 6)]
 
 
+def test_standardised_rewards_have_mean_0_and_standard_deviation_1_and_whitened_ones_keep_their_mean(
+    tiny_model: ModelFolder,
+) -> None:
+    """With lambda 1 and values of 0 the return of one token is the score of its completion."""
+    learner = with_value(tiny_model("llama"), stir=False)
+    given = with_own_logprobs(random_groups([(9, [1] * 3), (5, [1] * 3)], tools=False), learner)
+    groups = [replace(g, scores=[s + 10 for s in g.scores or []]) for g in given]
+    scores = torch.tensor([s for g in groups for s in g.scores or []])
+    for options, expected in (
+        ({"standardize_rewards": True}, (scores - scores.mean()) / scores.std()),
+        ({"whiten_rewards": True}, (scores - scores.mean()) / scores.std() + scores.mean()),
+    ):
+        returns = flat(annotated(learner, PPO(**{**RAW, **options}), groups)["returns"])
+        assert torch.allclose(returns, expected, atol=1e-4), options
+    # Where two rewards differ by a scale and a shift only, the step is the same; all equal is no reward at all.
+    shifted = [replace(g, scores=[3 * s - 7 for s in g.scores or []]) for g in groups]
+    method = PPO(kl_coef=0.0, standardize_rewards=True, whiten_advantages=False)
+    one, other = (flat(annotated(learner, method, g)["advantages"]) for g in (groups, shifted))
+    assert torch.allclose(one, other, atol=1e-4)
+    equal = [replace(g, scores=[4.0] * 3) for g in groups]
+    assert flat(annotated(learner, method, equal)["returns"]).abs().max() < 1e-6
+    cut = [
+        replace(g, completions=[replace(c, finish_reason="length") for c in g.completions]) for g in groups
+    ]
+    punished = PPO(**RAW, standardize_rewards=True, missing_eos_penalty=5.0)
+    assert torch.allclose(
+        flat(annotated(learner, punished, cut)["returns"]), (scores - scores.mean()) / scores.std(), atol=1e-4
+    )
+
+
 def test_equal_scores_where_the_value_knows_them_move_no_policy(tiny_model: ModelFolder) -> None:
     learner = with_value(tiny_model("llama"), stir=False)
     groups = [replace(g, scores=[0.7] * 3) for g in with_own_logprobs(random_groups(SHAPES), learner)]
@@ -175,6 +227,41 @@ def test_every_completion_is_learned_from_once_an_epoch(tiny_model: ModelFolder)
     orders = [[id(g) for g in [*parts[i], *parts[i + 1]]] for i in (0, 2, 4)]
     assert all(sorted(o) == sorted(map(id, groups)) for o in orders)
     assert orders[0] != orders[1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "expected"),
+    [
+        ([4] * 16, 8, [8] * 8),  # 64 completions in mini-batches of 8: the manuals' setting, whole groups
+        ([1] * 64, 8, [8] * 8),
+        ([8] * 4, 4, [4] * 8),  # a group is divided where it is larger
+        ([4] * 15 + [2], 8, [7, 8, 8, 8, 7, 8, 8, 8]),  # two failed rewards: none is left over
+        ([2], 64, [2]),
+    ],
+    ids=str,
+)
+def test_mini_batches_count_completions(shape: list[int], size: int, expected: list[int]) -> None:
+    groups = random_groups([(3, [2] * count) for count in shape])
+    method = PPO(batch_size=64, group_size=max(shape), mini_batch_size=size, target_kl=0)
+    parts = list(method.updates(groups))
+    assert len(parts) == 2 * len(expected)
+    for epoch in (parts[: len(expected)], parts[len(expected) :]):
+        assert sorted(sum(len(g.completions) for g in part) for part in epoch) == sorted(expected)
+        seen = [id(c) for part in epoch for g in part for c in g.completions]
+        assert sorted(seen) == sorted(id(c) for g in groups for c in g.completions)
+        assert all(len(g.scores or []) == len(g.completions) for part in epoch for g in part)
+
+
+def test_a_step_is_the_same_however_its_completions_lie_in_groups(tiny_model: ModelFolder) -> None:
+    """Halves of a group keep the columns of their own completions: joined, they give the update of the whole."""
+    learner = with_value(tiny_model("llama"))
+    method = PPO(batch_size=1, group_size=6, mini_batch_size=3)
+    groups = method.annotate(with_own_logprobs(random_groups([(9, [7, 3, 12, 4, 5, 6])]), learner), learner)
+    (whole, _), (halves, _) = (
+        gradient(learner, given, method)
+        for given in (groups, [g for part in method._mini_batches(groups) for g in part])
+    )
+    assert relative(halves, whole) < 1e-4
 
 
 def test_the_step_ends_where_the_policy_has_moved_far_enough() -> None:
@@ -278,6 +365,14 @@ def test_one_completion_a_prompt_is_enough(tiny_model: ModelFolder) -> None:
         ({"num_mini_batches": 0}, "num_mini_batches is 0"),
         ({"temperature": 0.0}, "temperature is 0"),
         ({"kl_coef": 0.0, "kl_target": 6.0}, "nothing that can adapt"),
+        (
+            {"mini_batch_size": 7},
+            r"mini_batch_size is 7, but a step has 64 completions \(batch_size 16 \* group_size 4",
+        ),
+        ({"mini_batch_size": -8}, "mini_batch_size is -8"),
+        ({"mini_batch_size": 8, "num_mini_batches": 4}, "give one of the two"),
+        ({"entropy_floor": 1.0}, "entropy_coef is 0"),
+        ({"standardize_rewards": True, "batch_size": 1, "group_size": 1}, "at least 2 completions"),
     ],
     ids=str,
 )

@@ -92,6 +92,7 @@ CHANGED: dict[str, Any] = {
     "vllm_mode": "server", "vllm_server_host": "elsewhere", "vllm_importance_sampling_mode": "token_truncate",
     "vllm_importance_sampling_cap": 1.5, "warmup_steps": 3, "data_seed": 5, "num_generations": 4,
     "loss_weights": [0.5, 2.0], "total_episodes": 96, "num_generations_eval": 2, "stop_token": "eos",
+    "entropy_floor": 1.0,
 }  # fmt: skip
 """Another value than the default, where adding one or negating makes none."""
 LOSSES = {
@@ -112,7 +113,7 @@ WITH: dict[str, dict[str, Any]] = {
         "vllm_importance_sampling_clip_max", "vllm_importance_sampling_cap")},
     "vllm_server_base_url": {"use_vllm": True, "vllm_server_base_url": "http://127.0.0.1:1"},
     "loss_weights": {"loss_type": ["sigmoid", "sft"]}, "shuffle_dataset": {"train_sampling_strategy": "sequential"},
-    "target": {"adap_kl_ctrl": True}, "horizon": {"adap_kl_ctrl": True},
+    "target": {"adap_kl_ctrl": True}, "horizon": {"adap_kl_ctrl": True}, "entropy_floor": {"entropy_coef": 0.1},
 }  # fmt: skip
 """What an option needs beside it to matter."""
 FLOW = "test_events: transformers' own flow reads it"
@@ -478,3 +479,15 @@ def test_exported_names() -> None:
     assert {n for n in trl.__all__ if n.endswith("Config")} == {*CONFIGS, *others}
     for name in trl.__all__:
         assert getattr(trl, name) is not None
+
+
+def test_ppos_scores_are_standardised_per_batch_where_trl_scales_them_by_running_moments() -> None:
+    with pytest.warns(UserWarning, match="standardised within each batch"):
+        config = CONFIGS["PPOConfig"](use_cpu=True, use_score_scaling=True, use_score_norm=True)
+    method: Any = plan_module.plan(config).method
+    assert method.standardize_rewards
+    assert not method.whiten_rewards
+    with pytest.warns(UserWarning, match="standardised within each batch"):
+        half = CONFIGS["PPOConfig"](use_cpu=True, use_score_scaling=True)
+    with pytest.raises(ValueError, match="give both"):
+        plan_module.plan(half)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
-from statistics import fmean
 from typing import Literal
 
 import torch
@@ -21,10 +20,11 @@ from ..errors import InputError
 from ..groups import decided
 from ..learner import Learner
 from ..learner.models.moving_reference import refresh_reference
-from ..losses.policy import KL, cispo, clipped_policy, entropy_bonus, sapo
+from ..losses.policy import KL, cispo, clipped_policy, sapo
 from ..source import Source
 from ..types import Completion, Group
 from .checks import at_least, check_rollouts
+from .entropy import Entropy
 from .method import Method, Needs, Rollouts
 
 Advantage = Literal["zscore", "mean", "leave_one_out", "maxrl", "batch_zscore"]
@@ -34,7 +34,7 @@ Estimator = Literal["k1", "k2", "k3"]
 
 
 @dataclass(frozen=True)
-class GRPO(Rollouts, Method):
+class GRPO(Entropy, Rollouts, Method):
     """Group Relative Policy Optimization. Shao et al., 2024, https://arxiv.org/abs/2402.03300."""
 
     learning_rate: float = 1e-6
@@ -65,10 +65,6 @@ class GRPO(Rollouts, Method):
     """Whether the KL is a term of the loss, or is taken off each completion's score (as a sum over its tokens)."""
     kl_correction: bool = False
     """Multiply the KL in the loss by the probability ratio: then k1 and k3 have the right gradient too."""
-    entropy_coef: float = 0.0
-    """Weight of the entropy bonus: the mean entropy of the trained tokens is taken off the loss."""
-    entropy_floor: float | None = None
-    """Nats per token: the bonus acts only on batches whose tokens had less entropy when sampled. None: always."""
     tis_cap: float = 0.0
     """Above 0: the loss of a token is weighted by how likely it is for the learner over the sampler, at most this much
     (truncated importance sampling). Costs one more forward. For samplers that compute otherwise, such as vLLM."""
@@ -108,10 +104,7 @@ class GRPO(Rollouts, Method):
             raise InputError(
                 f"reference_steps is {self.reference_steps}, but beta is 0: nothing is compared with a reference"
             )
-        if self.entropy_floor is not None and not self.entropy_coef:
-            raise InputError(
-                f"entropy_floor is {self.entropy_floor}, but entropy_coef is 0: there is no bonus"
-            )
+        self.check_entropy()
 
     @property
     def needs(self) -> Needs:
@@ -134,11 +127,7 @@ class GRPO(Rollouts, Method):
         if self.tis_cap:
             own = learner.logprobs(groups)
             groups = [g.with_columns(old_logprobs=o) for g, o in zip(groups, own, strict=True)]
-        if self.entropy_coef:
-            sampled = [x for g in groups for c in g.completions for x in _trained(c, c.logprobs)]
-            low = self.entropy_floor is None or -fmean(sampled or [0.0]) < self.entropy_floor
-            coef = self.entropy_coef * low
-            groups = [g.with_columns(entropy_coef=[coef] * len(g.completions)) for g in groups]
+        groups = self.with_entropy_coef(groups)
         scores = [self._shaped(g) for g in groups]
         if self.advantage == "batch_zscore":
             advantages = batch_zscore(scores)
@@ -169,11 +158,7 @@ class GRPO(Rollouts, Method):
             metrics["kl"] = batch.token_mean(kl.detach())
             if self.kl_in == "loss":
                 loss = loss + self.beta * (kl * logratio.exp() if self.kl_correction else kl)
-        total = self._aggregate(loss, batch)
-        if self.entropy_coef:
-            bonus = entropy_bonus(logprobs, logratio, outputs.entropies)
-            total = total - batch.token_mean(bonus * batch.per_token(batch["entropy_coef"]))
-        return total, metrics
+        return self.less_entropy(self._aggregate(loss, batch), outputs, logratio, batch), metrics
 
     def _policy(
         self, logprobs: Tensor, logratio: Tensor, advantages: Tensor, batch: Batch

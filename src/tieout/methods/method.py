@@ -106,8 +106,16 @@ class Rollouts:
     """Of the rollouts, and of the log-probabilities that are trained."""
     max_new_tokens: int = 256
     """Completions are cut off after this many tokens."""
+    reward_model: str = ""
+    """Folder of a reward model's adapter on the same base, which then scores completions; empty: the task's reward."""
 
     @property
     def needs(self) -> Needs:
-        """Prompts, a sampler and a reward."""
-        return Needs("prompt", samples=True, temperature=self.temperature, max_new_tokens=self.max_new_tokens)
+        """Prompts, a sampler and a reward, or the reward model in its place."""
+        return Needs(
+            "prompt",
+            samples=True,
+            temperature=self.temperature,
+            max_new_tokens=self.max_new_tokens,
+            reward_model=self.reward_model,
+        )

@@ -18,11 +18,13 @@ from torch import Tensor
 from ..advantages import gae, whiten
 from ..batch import Batch, Outputs
 from ..errors import InputError
+from ..groups import equal_parts
 from ..learner import Learner
 from ..losses.policy import KL, clipped_policy, clipped_value, kl_from_policy
 from ..source import Source
 from ..types import Completion, Group
 from .checks import at_least, check_rollouts
+from .entropy import Entropy
 from .method import Method, Needs, Rollouts
 
 KL_FACTOR = "kl_factor"
@@ -30,7 +32,7 @@ KL_FACTOR = "kl_factor"
 
 
 @dataclass(frozen=True)
-class PPO(Rollouts, Method):
+class PPO(Entropy, Rollouts, Method):
     """Proximal Policy Optimization. https://arxiv.org/abs/1707.06347; for language, https://arxiv.org/abs/1909.08593."""
 
     learning_rate: float = 1e-6
@@ -42,6 +44,8 @@ class PPO(Rollouts, Method):
     """Passes over the completions of a step."""
     num_mini_batches: int = 2
     """Optimizer updates in each of those passes; prompts are dealt out at random."""
+    mini_batch_size: int = 0
+    """Completions per optimizer update, in place of num_mini_batches; a step's completions are a multiple of it."""
     target_kl: float = 0.1
     """Nats per token: once an update finds the policy this far from the one that sampled, the step ends. 0: never."""
     epsilon_low: float = 0.2
@@ -68,8 +72,8 @@ class PPO(Rollouts, Method):
     """Completions in which kl_coef adapts: it changes by at most a fifth of the share that a step is of them."""
     missing_eos_penalty: float = 0.0
     """Taken off the score of a completion that was cut off."""
-    reward_model: str = ""
-    """Folder of a reward model's adapter on the same base, which then scores completions; empty: the task's reward."""
+    standardize_rewards: bool = False
+    """Bring the completions' scores to mean 0 and standard deviation 1 in the step, before the KL is taken off."""
     whiten_rewards: bool = False
     """Bring the tokens' rewards to standard deviation 1 in the step; their mean stays."""
     whiten_advantages: bool = True
@@ -79,7 +83,10 @@ class PPO(Rollouts, Method):
         super().__post_init__()
         at_least(1, self, "num_ppo_epochs", "num_mini_batches", "kl_horizon")
         at_least(0, self, "epsilon_low", "epsilon_high", "value_clip", "kl_coef", "kl_target", "target_kl")
+        at_least(0, self, "mini_batch_size")
         check_rollouts(self)
+        self.check_entropy()
+        self._check_batch()
         if self.kl_target and not self.kl_coef:
             raise InputError(
                 f"kl_target is {self.kl_target}, but kl_coef is 0: there is nothing that can adapt"
@@ -94,7 +101,6 @@ class PPO(Rollouts, Method):
             kl_coef="kl_coef" if self.kl_coef else None,
             head="value",
             value_adapter=self.value_adapter,
-            reward_model=self.reward_model,
         )
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
@@ -108,8 +114,10 @@ class PPO(Rollouts, Method):
         values = [v for group in learner.values(groups) for v in group]
         kl = self._kl(groups, learner)
         coef = self._coef(kl, learner)
-        scores = [s for g in groups for s in _scores(g)]
-        rewards = [self._rewards(c, s, coef, k) for c, s, k in zip(completions, scores, kl, strict=True)]
+        scores = [s for g in groups for s in self._scores(g)]
+        if self.standardize_rewards:
+            (scores,) = whiten([scores], [[True] * len(scores)])
+        rewards = [_rewards(c, s, coef, k) for c, s, k in zip(completions, scores, kl, strict=True)]
         if self.whiten_rewards:
             rewards = whiten(rewards, masks, shift=False)
         estimates = [
@@ -119,15 +127,14 @@ class PPO(Rollouts, Method):
         if self.whiten_advantages:
             advantages = whiten(advantages, masks)
         columns = {"values": values, "kl": kl, "advantages": advantages, "returns": [r for _, r in estimates]}
-        return _with_flat_columns(groups, columns)
+        return self.with_entropy_coef(_with_flat_columns(groups, columns))
 
     def updates(self, groups: list[Group]) -> Generator[list[Group], Mapping[str, float], None]:
         """The groups of each optimizer update, until they are done or the policy has moved past `target_kl`."""
-        parts = min(self.num_mini_batches, len(groups))
         for epoch in range(self.num_ppo_epochs):
             order = random.Random(epoch).sample(groups, len(groups))
-            for part in range(parts):
-                metrics = yield order[part::parts]
+            for part in self._mini_batches(order):
+                metrics = yield part
                 if self.target_kl and metrics.get("policy_kl", 0.0) > self.target_kl:
                     return
 
@@ -150,9 +157,33 @@ class PPO(Rollouts, Method):
         }
         if self.kl_coef:
             metrics["kl"] = batch["kl"]
-        return batch.token_mean(policy + self.value_coef * value), {
-            name: batch.token_mean(x) for name, x in metrics.items()
-        }
+        total = batch.token_mean(policy + self.value_coef * value)
+        total = self.less_entropy(total, outputs, outputs.logprobs - old, batch)
+        return total, {name: batch.token_mean(x) for name, x in metrics.items()}
+
+    def _check_batch(self) -> None:
+        """InputError: the completions of a step cannot be divided, or standardised, as asked."""
+        size, count = self.mini_batch_size, self.batch_size * self.group_size
+        shown = (
+            f"a step has {count} completions (batch_size {self.batch_size} * group_size {self.group_size})"
+        )
+        if size and count % size:
+            raise InputError(f"mini_batch_size is {size}, but {shown}, which is no multiple of it")
+        if size and self.num_mini_batches != PPO.num_mini_batches:
+            raise InputError(
+                f"mini_batch_size is {size} and num_mini_batches {self.num_mini_batches}: give one of the two"
+            )
+        if self.standardize_rewards and count < 2:
+            raise InputError(f"standardize_rewards needs at least 2 completions to compare, and {shown}")
+
+    def _mini_batches(self, groups: Sequence[Group]) -> list[list[Group]]:
+        """One pass over these groups, in their order. By count of completions a group lies in two parts where a part
+        ends inside it; where some completions have no score, the parts are equally smaller."""
+        if not self.mini_batch_size:
+            parts = min(self.num_mini_batches, len(groups))
+            return [list(groups[part::parts]) for part in range(parts)]
+        total = sum(len(g.completions) for g in groups)
+        return equal_parts(groups, max(1, round(total / self.mini_batch_size)))
 
     def _kl(self, groups: list[Group], learner: Learner) -> list[list[float]]:
         """[N][C] estimates, 0 where nothing is trained."""
@@ -176,21 +207,21 @@ class PPO(Rollouts, Method):
         learner.memory[KL_FACTOR] = factor * (1 + error * min(1.0, len(kl) / self.kl_horizon))
         return self.kl_coef * factor
 
-    def _rewards(self, completion: Completion, score: float, coef: float, kl: list[float]) -> list[float]:
-        """[C] the KL's penalty on every trained token, and the score on the last of them."""
-        rewards = [-coef * k for k in kl]
-        if completion.finish_reason == "length":
-            score -= self.missing_eos_penalty
-        last = max((t for t, trained in enumerate(completion.mask) if trained), default=None)
-        if last is not None:
-            rewards[last] += score
-        return rewards
+    def _scores(self, group: Group) -> list[float]:
+        """[K] what the reward gave, less the penalty of those that were cut off."""
+        if group.scores is None:
+            raise InputError("these groups have no scores: PPO needs a task with a reward")
+        cut_off = [c.finish_reason == "length" for c in group.completions]
+        return [s - self.missing_eos_penalty * cut for s, cut in zip(group.scores, cut_off, strict=True)]
 
 
-def _scores(group: Group) -> list[float]:
-    if group.scores is None:
-        raise InputError("these groups have no scores: PPO needs a task with a reward")
-    return group.scores
+def _rewards(completion: Completion, score: float, coef: float, kl: list[float]) -> list[float]:
+    """[C] the KL's penalty on every trained token, and the score on the last of them."""
+    rewards = [-coef * k for k in kl]
+    last = max((t for t, trained in enumerate(completion.mask) if trained), default=None)
+    if last is not None:
+        rewards[last] += score
+    return rewards
 
 
 def _with_flat_columns(groups: list[Group], columns: Mapping[str, Sequence[Any]]) -> list[Group]:

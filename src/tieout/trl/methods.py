@@ -86,8 +86,10 @@ def _ppo(config: Any, fields: Fields) -> PPO:
         )
     if config.stop_token not in (None, "eos"):
         raise InputError(
-            f"stop_token {config.stop_token!r}: completions end with the stop tokens of the model: 'eos'"
+            f"stop_token {config.stop_token!r}: completions end with the model's stop tokens: 'eos'"
         )
+    if config.use_score_scaling != config.use_score_norm:
+        raise InputError("use_score_scaling and use_score_norm: give both, or scale the scores yourself")
     fields |= {
         "batch_size": size,
         "group_size": 1,
