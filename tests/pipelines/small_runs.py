@@ -43,7 +43,7 @@ PPO = {
     "target_kl": 0.0,
 }
 KTO = {"train": "kto", "batch_size": 8, "learning_rate": 0.001}
-NO_CHECK = {"check": {"proof": {"max_rows": 0}, "attack": {"max_rows": 0}}}
+NO_CHECK = {"check": {"proof": {"max_rows": 0}, "attack": {"max_rows": 0}, "calibration": {"max_rows": 0}}}
 END: list[dict[str, Any]] = [{"evaluate": {}}, {"gate": {}}, {"ship": {}}]
 
 ALIGN = [NO_CHECK, SFT, PAIRS, DPO, *END]

@@ -124,10 +124,12 @@ def test_a_reward_that_people_do_not_share_is_not_trained_against(
     ]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = {**NO_PROOF, **NO_ATTACK, "calibration": {"data": str(data)}}
-    with pytest.raises(ValueError, match=r"reward 'vowels' is not calibrated \(fail\): .*override"):
+    with pytest.raises(
+        ValueError, match=r"reward 'vowels' is not calibrated \(fail\) against human labels: .*override"
+    ):
         check_with("vowels", settings)
     (report,) = tmp_path.glob("run-vowels-*/check/calibration/calibration.json")
     assert json.loads(report.read_text())["verdict"] == "fail"
     good = [{**row, "label": row["completion"][0] in "aeiou"} for row in rows]
     data.write_text("".join(json.dumps(row) + "\n" for row in good))
-    assert "calibrated: agreement 1.000" in check_with("vowels", settings)
+    assert "calibrated against human labels: agreement 1.000" in check_with("vowels", settings)

@@ -16,7 +16,13 @@ from kill_runs import Server, ending, serving
 
 pytestmark = pytest.mark.timeout(600)
 
-CHECK = {"check": {"proof": {"max_rows": 2, "override": "vowels are no gold"}, "attack": {"max_rows": 0}}}
+CHECK = {
+    "check": {
+        "proof": {"max_rows": 2, "override": "vowels are no gold"},
+        "attack": {"max_rows": 0},
+        "calibration": {"max_rows": 2, "override": "vowels are no gold"},
+    }
+}
 UNUSUAL = [
     GRPO,
     {"evaluate": {"models": ["grpo"], "max_test": 2}},

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..learner.parallel.processes import join
-from .kinds import Check, Evaluate, Gate, Pairs, Ship, Stage, Train
+from .kinds import Calibrate, Check, Evaluate, Gate, Pairs, Ship, Stage, Train
 from .run import Run
 from .show import show
+from .stages.calibration import calibrate_sampled
 from .stages.check import check
 from .stages.evaluate import evaluate
 from .stages.gate import gate
@@ -15,7 +16,14 @@ from .stages.pairs import pairs
 from .stages.ship import ship
 from .stages.train import train
 
-ALONE: dict[type[Any], Any] = {Check: check, Pairs: pairs, Evaluate: evaluate, Gate: gate, Ship: ship}
+ALONE: dict[type[Any], Any] = {
+    Check: check,
+    Calibrate: calibrate_sampled,
+    Pairs: pairs,
+    Evaluate: evaluate,
+    Gate: gate,
+    Ship: ship,
+}
 """Kinds that the first of several processes works on, while the others wait."""
 
 

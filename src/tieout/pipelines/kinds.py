@@ -36,17 +36,21 @@ class Attacks(AttackSettings):
 
 @dataclass(frozen=True)
 class Calibration(CalibrationPolicy):
-    """How well the reward must agree with human labels."""
+    """How well the reward must agree with human labels, or else with what the task knows to be right and wrong."""
 
     data: str | None = None
-    """Rows with human labels: prompt, completion and label, or prompt, chosen and rejected. Left out: none is asked."""
+    """Rows with human labels: prompt, completion and label, or prompt, chosen and rejected. Left out: gold and flawed
+    completions of the task, which are no people."""
+    max_rows: int = 64
+    """Without labels: rows to compare gold and flawed completions of, from the split `calibration` (else `train`); 0
+    leaves it out."""
     override: str = ""
     """A reason to train against the reward although it fails; it is recorded."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """Check the reward: it proves itself on rows with gold, is attacked, and is calibrated where labels are given."""
+    """Check the reward: it proves itself on rows with gold, is attacked, and is calibrated."""
 
     name: str = ""
     """Of the stage; left out: check."""
@@ -55,7 +59,30 @@ class Check:
     attack: Attacks = field(default_factory=Attacks)
     """The search for completions that the reward pays and should not."""
     calibration: Calibration = field(default_factory=Calibration)
-    """The comparison with human labels."""
+    """The comparison with human labels, or with the task's own truth."""
+
+
+@dataclass(frozen=True)
+class Calibrate(CalibrationPolicy):
+    """Calibrate the reward on samples of a policy: it must order them as the task's primary metric does."""
+
+    name: str = ""
+    """Of the stage; left out: calibrate."""
+    start: str = ""
+    """Policy that is sampled: a train stage or `base`; `from` in a recipe. Left out: the policy trained before."""
+    reward: str = ""
+    """What is calibrated: a stage that trains a reward model, a name, or FILE.py:function. Left out: the run's."""
+    max_rows: int = 48
+    """Prompts to sample, from the split `calibration` (else `train`)."""
+    num_completions: int = 4
+    """Completions sampled per prompt."""
+    temperature: float = 1.0
+    """Of the sampling."""
+    data: str | None = None
+    """Rows with human labels: has the policy left the range of scores that they cover? Left out: those of the check
+    stage before it, if it has any."""
+    override: str = ""
+    """A reason to continue although it fails; it is recorded."""
 
 
 @dataclass(frozen=True)
@@ -171,9 +198,10 @@ class Ship:
     merged model is then another one, whose measured difference is reported."""
 
 
-Stage = Check | Train | Pairs | Evaluate | Gate | Ship
+Stage = Check | Calibrate | Train | Pairs | Evaluate | Gate | Ship
 KINDS: dict[str, type[Stage]] = {
     "check": Check,
+    "calibrate": Calibrate,
     "train": Train,
     "pairs": Pairs,
     "evaluate": Evaluate,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.fields import ConfigError, nearest
-from .kinds import Check, Evaluate, Gate, Pairs, Ship, Stage, Train, kind_of
+from .kinds import Calibrate, Check, Evaluate, Gate, Pairs, Ship, Stage, Train, kind_of
 from .recipe import Recipe
 
 BASE = "base"
@@ -28,6 +28,7 @@ class _Before:
     policy: str = BASE
     reward_model: str = ""
     pairs: str = ""
+    labels: str | None = None
     evaluate: Evaluate | None = None
     gate: Gate | None = None
     ship: Ship | None = None
@@ -81,7 +82,18 @@ def _unknown(what: str, name: str, known: Sequence[str], place: str) -> ConfigEr
 
 
 def _check(stage: Check, before: _Before, recipe: Recipe, place: str) -> Check:
+    before.labels = stage.calibration.data or before.labels
     return stage
+
+
+def _calibrate(stage: Calibrate, before: _Before, recipe: Recipe, place: str) -> Calibrate:
+    start = stage.start or before.policy
+    known = [BASE, *before.trained()]
+    if start not in known:
+        raise _unknown("from", start, known, place)
+    if stage.num_completions < 2:
+        raise ConfigError(f"{place}: num_completions is {stage.num_completions}; an order needs at least 2")
+    return replace(stage, start=start, data=stage.data or before.labels)
 
 
 def _train(stage: Train, before: _Before, recipe: Recipe, place: str) -> Train:
@@ -229,6 +241,7 @@ def _ship(stage: Ship, before: _Before, recipe: Recipe, place: str) -> Ship:
 
 _RESOLVE: dict[type[Any], Any] = {
     Check: _check,
+    Calibrate: _calibrate,
     Train: _train,
     Pairs: _pairs,
     Evaluate: _evaluate,

@@ -13,8 +13,9 @@ from rich.table import Table
 from ..rows import data_hash
 from ..storage.runfolder import Stage as Folder
 from ..tasks.files import hold_out
+from ..tasks.splits import calibration_rows
 from ..training.stage import known_as, rows_held_out
-from .kinds import Check, Evaluate, Gate, Pairs, Ship, Stage, Train, kind_of
+from .kinds import Calibrate, Check, Evaluate, Gate, Pairs, Ship, Stage, Train, kind_of
 from .run import Run
 from .stages.evaluate import is_done as is_evaluated
 from .stages.pairs import inputs_of
@@ -69,6 +70,8 @@ def _what(stage: Stage) -> str:
             f", {stage.num_completions} completions of {stage.start}" if "sampled" in stage.sources else ""
         )
         return f"pairs: {', '.join(stage.sources)}{sampled}"
+    if isinstance(stage, Calibrate):
+        return f"calibrate on {stage.num_completions} completions of {stage.start}"
     if isinstance(stage, Evaluate):
         return f"evaluate {', '.join(stage.models)}"
     if isinstance(stage, Gate):
@@ -81,6 +84,8 @@ def _rows(run: Run, stage: Stage) -> tuple[int, str]:
     task = run.task
     if isinstance(stage, Check):
         return min(len(task.rows("train")), stage.proof.max_rows), ""
+    if isinstance(stage, Calibrate):
+        return len(calibration_rows(task, stage.max_rows)), ""
     if isinstance(stage, Pairs):
         count = len(task.rows("train"))
         sampled = min(stage.max_prompts or count, count)
@@ -114,6 +119,8 @@ def _status(run: Run, stage: Stage) -> str:
     if isinstance(stage, Ship):
         there = [name for name in ("shipped", "candidate") if (run.folder.path / name).exists()]
         return "done" if there else "to do"
+    if isinstance(stage, Calibrate):
+        return "done" if (folder.path / "done.json").exists() else "to do"
     if isinstance(stage, Check):
         parts = [folder.path / part / "done.json" for part in ("proof", "attack", "calibration")]
         return "done" if any(part.exists() for part in parts) else "to do"

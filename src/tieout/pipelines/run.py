@@ -15,6 +15,7 @@ from ..learner import Model
 from ..learner.models.bases import Bases
 from ..learner.models.loading import context_of, load_chat
 from ..learner.models.names import resolve
+from ..rewards import load_reward
 from ..rewards.processes.workers import Workers
 from ..rewards.scoring.runner import check_reward
 from ..rows import data_hash
@@ -22,10 +23,11 @@ from ..storage.identity import folder_digest, known_model
 from ..storage.runfolder import RunFolder
 from ..tasks import Task, load_task
 from ..tasks.files import controls_task, files_task, given_splits
+from ..tasks.splits import calibration_rows
 from ..training.build import open_model, under_deadline
 from ..training.guards import check_gold
 from ..types import Row
-from .kinds import Check, Pairs, Train
+from .kinds import Calibrate, Check, Pairs, Train
 from .links import BASE, FILES, start_name
 from .recipe import Recipe
 from .training_rows import check_training, with_rows
@@ -167,6 +169,8 @@ class Run:
                     given[stage.name] = rows
             elif task.reward is None:
                 self._needs_reward(stage)
+            if isinstance(stage, Calibrate):
+                self._check_calibrated(stage)
             if (
                 isinstance(stage, Pairs)
                 and "flawed" in stage.sources
@@ -177,9 +181,19 @@ class Run:
         check_model(recipe.model, {**splits, **given}, longest)
         return given
 
+    def _check_calibrated(self, stage: Calibrate) -> None:
+        """InputError: there is nothing to calibrate, or it asks for a column that rows lack."""
+        models = {s.name for s in self.recipe.stages if isinstance(s, Train) and s.scores_only}
+        rows = calibration_rows(self.task, 1)
+        if stage.reward and stage.reward not in models:
+            check_reward(load_reward(stage.reward), list(rows[0]))
+        if stage.data and not Path(stage.data).is_file():
+            raise InputError(f"stage {stage.name!r}: data is {stage.data!r}, and there is no such file")
+
     def _needs_reward(self, stage: Any) -> None:
         sampled = isinstance(stage, Pairs) and set(stage.sources) != {"file"}
-        if sampled or (isinstance(stage, Check) and stage.calibration.data):
+        calibrated = isinstance(stage, Calibrate) and not stage.reward
+        if sampled or calibrated or (isinstance(stage, Check) and stage.calibration.data):
             what = "pairs are" if sampled else "calibration is"
             raise InputError(
                 f"task {self.task.name!r} has an environment and no reward, which {what} made with"

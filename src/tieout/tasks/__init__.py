@@ -41,6 +41,8 @@ class Task:
     """The completion that must score 1."""
     corrupt: Callable[[Row, random.Random], str] | None = None
     """A flawed completion that must score below gold: for pairs of gold against flawed."""
+    flaws: Mapping[str, Callable[[Row, random.Random], str]] = field(default_factory=dict)
+    """The kinds of flawed completions by name, where `corrupt` makes several: a calibration reports each."""
     max_new_tokens: int = 256
     """Long enough for every gold completion."""
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import combinations
 from typing import Any, overload
 
@@ -152,34 +152,10 @@ def make(seed: int = 0, sizes: Mapping[str, int] = SIZES) -> Task:
         metrics={"exact": exact, "figures_right": figures_right, "valid_json": valid_json},
         primary="exact",
         gold=gold,
-        corrupt=lambda row, rng: corrupt(row, rng),
+        corrupt=corrupt,
+        flaws={name: partial(corrupt, flaw=name) for name in (*FLAWS, "truncated")},
         max_new_tokens=384,
     )
-
-
-task = make()
-
-
-def check_disjoint(task: Task = task, splits: Sequence[str] = tuple(SIZES)) -> None:
-    """Raise if two splits share a company, a statement, or a statement's rows under another title.
-
-    The names make it so by construction (`COMPANIES`); this looks at the rows themselves. It also refuses
-    out-of-distribution rows whose layout or number of lines occurs in another split.
-    """
-    traits: dict[str, Callable[[Row], Any]] = {
-        "company": lambda row: row["company"],
-        "statement": lambda row: row["statement"],
-        "statement below the title": lambda row: row["statement"].split("\n", 1)[1],
-        "layout": lambda row: row["layout"],
-        "number of lines": lambda row: row["statement"].count("\n") + 1,
-    }
-    for trait, of in traits.items():
-        seen = {split: set(map(of, task.rows(split))) for split in splits}
-        for first, second in combinations(splits, 2):
-            if trait in ("layout", "number of lines") and "ood" not in (first, second):
-                continue
-            if shared := seen[first] & seen[second]:
-                raise InputError(f"splits {first} and {second} share a {trait}: {min(shared)!r}")
 
 
 # --- flawed completions -------------------------------------------------------------------------------------
@@ -252,3 +228,30 @@ def corrupt(row: Row, rng: random.Random, flaw: str | None = None) -> str:
     reply: dict[str, Any] = json.loads(text)
     FLAWS[flaw](reply, row, rng)
     return dump(reply)
+
+
+# --- the task with its defaults --------------------------------------------------------------------------------
+
+task = make()
+
+
+def check_disjoint(task: Task = task, splits: Sequence[str] = tuple(SIZES)) -> None:
+    """Raise if two splits share a company, a statement, or a statement's rows under another title.
+
+    The names make it so by construction (`COMPANIES`); this looks at the rows themselves. It also refuses
+    out-of-distribution rows whose layout or number of lines occurs in another split.
+    """
+    traits: dict[str, Callable[[Row], Any]] = {
+        "company": lambda row: row["company"],
+        "statement": lambda row: row["statement"],
+        "statement below the title": lambda row: row["statement"].split("\n", 1)[1],
+        "layout": lambda row: row["layout"],
+        "number of lines": lambda row: row["statement"].count("\n") + 1,
+    }
+    for trait, of in traits.items():
+        seen = {split: set(map(of, task.rows(split))) for split in splits}
+        for first, second in combinations(splits, 2):
+            if trait in ("layout", "number of lines") and "ood" not in (first, second):
+                continue
+            if shared := seen[first] & seen[second]:
+                raise InputError(f"splits {first} and {second} share a {trait}: {min(shared)!r}")

@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..rewards.scoring.runner import check_reward
 from ..rows import check_rows, read_rows
 from ..types import Reward, Row
+from . import Task
 
 Splits = Callable[[str], Sequence[Row]]
 """Split -> its rows; none for a split that is not there."""
@@ -41,3 +42,15 @@ def from_file(path: str | Path, reward: Reward) -> Splits:
     given = check_rows(read_rows(path), "prompt", str(path))
     check_reward(reward, [column for column in given[0] if all(column in row for row in given)])
     return lambda split: given if split == "test" else []
+
+
+def calibration_rows(task: Task, limit: int) -> list[Row]:
+    """The first rows of the split `calibration`; of `train`, for a task that sets none aside."""
+    for split in ("calibration", "train"):
+        try:
+            rows = task.rows(split)
+        except InputError:  # a task may refuse the names of splits that it does not have
+            continue
+        if rows:
+            return list(rows[:limit])
+    return []

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from .calibrate import Calibration
+from .reliability import Bin
+from .truth import TruthCalibration
 
 
 def plot(calibration: Calibration, path: Path, fresh: Sequence[float] = ()) -> None:
@@ -47,12 +49,42 @@ def plot(calibration: Calibration, path: Path, fresh: Sequence[float] = ()) -> N
 
 
 def _reliability(axes: Any, calibration: Calibration) -> None:
-    bins = calibration.bins
-    x, y = [b.mean_score for b in bins], [b.right for b in bins]
-    below = [max(0.0, b.right - b.right_low) for b in bins]
-    above = [max(0.0, b.right_high - b.right) for b in bins]
-    axes.errorbar(x, y, yerr=[below, above], fmt="o-", color="#4a6fa5", capsize=3)
+    _curve(axes, calibration.bins)
     if calibration.calibration_error is not None:
         axes.plot([0, 1], [0, 1], color="#8a8a8a", linestyle=":")
         axes.set_title(f"ECE {calibration.calibration_error:.3f}", fontsize=9)
     axes.set(xlabel="score", ylabel="share labelled right", ylim=(-0.03, 1.03))
+
+
+def plot_truth(calibration: TruthCalibration, path: Path) -> None:
+    """Write a PNG: how often each range of scores is right, and the scores of each kind of completion."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _curve(left, calibration.bins)
+    left.set(xlabel="score", ylabel="share that is right", ylim=(-0.03, 1.03))
+    kinds = {
+        kind: [row["score"] for row in calibration.rows if row["kind"] == kind and row["score"] is not None]
+        for kind in calibration.kinds
+    }
+    right.boxplot(list(kinds.values()), orientation="horizontal", widths=0.6, flierprops={"markersize": 2})
+    right.set_yticks(range(1, len(kinds) + 1), [kind.replace("_", " ") for kind in kinds], fontsize=7)
+    right.invert_yaxis()
+    right.set(xlabel="score")
+    a = calibration.agreement
+    if a.value is not None:
+        figure.suptitle(
+            f"{calibration.reward}: the better completion scores higher in {a.value:.3f} "
+            f"[{a.low:.3f}, {a.high:.3f}] of {a.n} pairs\n{calibration.truth}",
+            fontsize=9,
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def _curve(axes: Any, bins: Sequence[Bin]) -> None:
+    x, y = [b.mean_score for b in bins], [b.right for b in bins]
+    below = [max(0.0, b.right - b.right_low) for b in bins]
+    above = [max(0.0, b.right_high - b.right) for b in bins]
+    axes.errorbar(x, y, yerr=[below, above], fmt="o-", color="#4a6fa5", capsize=3)

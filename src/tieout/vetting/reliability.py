@@ -97,6 +97,13 @@ def separation(scores: Sequence[float], labels: Sequence[float]) -> float | None
     return float(scipy_stats.mannwhitneyu(right, wrong).statistic) / (len(right) * len(wrong))
 
 
+def rank_agreement(scores: Sequence[float], truths: Sequence[float]) -> float | None:
+    """Kendall's tau-b of two orders, -1 to 1; None where one of them has no order."""
+    if len(set(scores)) < 2 or len(set(truths)) < 2:
+        return None
+    return float(scipy_stats.kendalltau(scores, truths).statistic)
+
+
 def kappa(first: Sequence[bool], second: Sequence[bool]) -> float | None:
     """Cohen's kappa of two raters: agreement beyond chance; None where chance alone would always agree."""
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)

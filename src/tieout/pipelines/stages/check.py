@@ -1,24 +1,22 @@
-"""Stage `check`: prove the reward on rows with gold, attack it, and calibrate it against human labels."""
+"""Stage `check`: prove the reward on rows with gold, attack it, and calibrate it."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 from ...config.plain import to_plain
 from ...errors import InputError
 from ...rewards.scoring.runner import reward_name
-from ...rows import data_hash, read_rows
 from ...storage.atomic import write_json
-from ...storage.jsonl import read_json, write_jsonl
+from ...storage.jsonl import read_json
 from ...types import Reward, Row
 from ...vetting.attack import CLASSES, attack, keep, read_corpus
-from ...vetting.calibrate import CalibrationPolicy, calibrate
-from ...vetting.calibration_plot import plot
 from ...vetting.check import prove
 from ...vetting.golden_rows import with_gold
 from ..kinds import Check
 from ..run import Run
+from .calibration import calibrate_given, say
 
 MAX_GIVEN = 200
 """Rows handed to the attack, which picks some of them and uses the golds of the others as wrong answers."""
@@ -34,19 +32,18 @@ def check(run: Run, stage: Check) -> None:
     rows = [row for row in given if row is not None]
     if reward is None or not rows:
         why = "no row has gold" if reward is not None else "the environment scores, and there is no reward"
-        _say(run, stage, f"no proof and no attack: {why}")
+        say(run, stage, f"no proof and no attack: {why}")
     else:
         _proof(run, stage, reward, rows)
         _attack(run, stage, reward, rows)
-    if stage.calibration.data:
-        assert reward is not None, "checked before the run began"
-        _calibration(run, stage, reward)
+    if reward is not None:
+        calibrate_given(run, stage, reward)
 
 
 def _proof(run: Run, stage: Check, reward: Reward, rows: list[Row]) -> None:
     wanted = stage.proof
     if not wanted.max_rows:
-        return _say(run, stage, "no proof: the recipe says so")
+        return say(run, stage, "no proof: the recipe says so")
     part = run.folder.stage(f"{stage.name}/proof")
     inputs = {**_inputs(run, reward), "max_rows": wanted.max_rows, "seed": run.recipe.seed}
     if part.is_done(inputs):
@@ -60,9 +57,9 @@ def _proof(run: Run, stage: Check, reward: Reward, rows: list[Row]) -> None:
     listed = "; ".join(f"{one['name']}: {one['failures'][0]}" for one in broken)
     if report["holds"]:
         tried = sum(one["passed"] + len(one["failures"]) for one in report["checks"])
-        _say(run, stage, f"proven on {report['num_rows']} rows, {tried} tries")
+        say(run, stage, f"proven on {report['num_rows']} rows, {tried} tries")
     elif wanted.override:
-        _say(run, stage, f"NOT proven: {listed or 'no gold was scored'}; overridden: {wanted.override}")
+        say(run, stage, f"NOT proven: {listed or 'no gold was scored'}; overridden: {wanted.override}")
     else:
         raise InputError(
             f"reward {report['reward']!r} is not proven on rows with gold: {listed or 'no gold was scored'}. See "
@@ -76,7 +73,7 @@ def _proof(run: Run, stage: Check, reward: Reward, rows: list[Row]) -> None:
 def _attack(run: Run, stage: Check, reward: Reward, rows: list[Row]) -> None:
     wanted = stage.attack
     if not wanted.max_rows:
-        return _say(run, stage, "not attacked: the recipe says so")
+        return say(run, stage, "not attacked: the recipe says so")
     part = run.folder.stage(f"{stage.name}/attack")
     settings = {key: value for key, value in to_plain(wanted).items() if key != "accept"}
     inputs = {**_inputs(run, reward), **settings, "seed": run.recipe.seed}
@@ -103,43 +100,10 @@ def _attack(run: Run, stage: Check, reward: Reward, rows: list[Row]) -> None:
             f"fix the reward, or train on it anyway with `check: {{attack: {{accept: [{kinds}]}}}}`"
         )
     said = f"; accepted in the recipe: {', '.join(accepted)}" if accepted else ""
-    _say(run, stage, f"{report['verdict']}{said}")
+    say(run, stage, f"{report['verdict']}{said}")
     part.finish(inputs)
     return None
 
 
-def _calibration(run: Run, stage: Check, reward: Reward) -> None:
-    wanted, name = stage.calibration, reward_name(reward)
-    assert wanted.data
-    rows = list(read_rows(wanted.data))
-    policy = CalibrationPolicy(**{f.name: getattr(wanted, f.name) for f in fields(CalibrationPolicy)})
-    part = run.folder.stage(f"{stage.name}/calibration")
-    inputs = {**_inputs(run, reward), "policy": asdict(policy), "labels": data_hash(rows)}
-    if part.is_done(inputs):
-        report = read_json(part.path / "calibration.json")
-    else:
-        part.begin(inputs)
-        found = calibrate(name, reward, rows, policy, workers=run.workers)
-        report = {**found.to_plain(), "override": wanted.override}
-        write_json(part.path / "calibration.json", report)
-        write_jsonl(part.path / "rows.jsonl", found.rows)
-        plot(found, part.path / "calibration.png")
-    verdict, reasons = report["verdict"], "; ".join(report["reasons"])
-    if verdict == "pass":
-        _say(run, stage, f"calibrated: {reasons}")
-    elif wanted.override:
-        _say(run, stage, f"calibration: {verdict}: {reasons}; overridden: {wanted.override}")
-    else:
-        raise InputError(
-            f"reward {name!r} is not calibrated ({verdict}): {reasons}. See {part.path}; fix the reward, label more "
-            'rows, or train against it anyway with `check: {calibration: {override: "reason"}}`'
-        )
-    part.finish(inputs)
-
-
 def _inputs(run: Run, reward: Reward) -> dict[str, Any]:
     return {"rows": run.hashes["train"], "reward": run.recipe.reward or reward_name(reward)}
-
-
-def _say(run: Run, stage: Check, text: str) -> None:
-    run.console.print(f"[bold]{stage.name}[/]  {text}", highlight=False)

@@ -1,0 +1,131 @@
+"""The reward of a recipe is calibrated before training and on the policy's samples; a failure stops the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import NO_CHECK, SFT, lines, run
+
+from tieout.pipelines.recipe import Recipe
+
+TASK = """
+from tieout.tasks import Task
+
+WORDS = ["aa", "ei", "io", "ou", "uea", "iou", "aeo", "oui", "eau", "aie"]
+ROWS = [{"prompt": f"say {w} {i}", "completion": w, "answer": w} for i in range(2) for w in WORDS]
+
+
+def vowels(completions, **_):
+    return [sum(ch in "aeiou" for ch in c) / max(1, len(c)) for c in completions]
+
+
+def consonants(completions, **_):
+    return [1 - score for score in vowels(completions)]
+
+
+def split(name):
+    return ROWS if name in ("train", "calibration") else ROWS[:4] if name == "test" else []
+
+
+healthy = Task("words", split, vowels, metrics={"vowels": vowels}, primary="vowels", max_new_tokens=8)
+planted = Task("words", split, consonants, metrics={"vowels": vowels}, primary="vowels", max_new_tokens=8)
+nameless = Task("words", split, vowels, max_new_tokens=8)
+"""
+CALIBRATE: dict[str, Any] = {"calibrate": {"max_rows": 20, "num_completions": 4}}
+
+
+@pytest.fixture
+def words(tmp_path: Path, recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
+    """`words(task, stages)`: a recipe on a task of vowels."""
+    (tmp_path / "words.py").write_text(TASK)
+
+    def make(name: str, stages: list[Any]) -> Recipe:
+        return recipe(stages, task=f"{tmp_path / 'words.py'}:{name}", data={}, reward=None)
+
+    return make
+
+
+def test_samples_of_the_policy_are_ordered_as_the_primary_metric_orders_them(
+    words: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    _, said = run(words("healthy", [NO_CHECK, SFT, CALIBRATE]), tmp_path / "run")
+    against = (
+        "calibrated against the task's own truth, not people: gold, metric vowels of the policy's samples"
+    )
+    assert against in " ".join(said.split())
+    report = json.loads((tmp_path / "run" / "calibrate" / "calibration.json").read_text())
+    assert (report["verdict"], report["pairs"]["sampled over sampled"]["value"]) == ("pass", 1.0)
+    samples = lines(tmp_path / "run" / "calibrate" / "samples.jsonl")
+    assert [len(row["completions"]) for row in samples] == [4] * 20
+    _, again = run(words("healthy", [NO_CHECK, SFT, CALIBRATE]), tmp_path / "run")
+    assert "calibrated against" in again  # read, not done again
+
+
+def test_a_reward_that_orders_them_the_other_way_stops_the_run_unless_a_reason_is_written(
+    words: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    stages = [NO_CHECK, SFT, CALIBRATE]
+    with pytest.raises(
+        ValueError, match=r"'consonants' is not calibrated \(fail\) against the task's own truth.*"
+    ) as e:
+        run(words("planted", stages), tmp_path / "run")
+    assert '`calibrate: {override: "reason"}`' in str(e.value)
+    accepted = {"calibrate": {**CALIBRATE["calibrate"], "override": "an experiment"}}
+    _, said = run(words("planted", [NO_CHECK, SFT, accepted]), tmp_path / "other")
+    assert "overridden: an experiment" in said
+    report = json.loads((tmp_path / "other" / "calibrate" / "calibration.json").read_text())
+    assert (report["verdict"], report["override"]) == ("fail", "an experiment")
+
+
+def test_without_a_primary_metric_nothing_is_shown_and_that_is_said(
+    words: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    _, said = run(words("nameless", [NO_CHECK, SFT, CALIBRATE]), tmp_path / "run")
+    assert "hold: task 'words' names no primary metric" in said
+
+
+def test_samples_outside_what_people_labelled_have_drifted(
+    words: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    labels = tmp_path / "labels.jsonl"
+    rows = [
+        {"prompt": f"p{i}", "completion": "aa" if i % 2 else "xxa", "label": i % 2 > 0} for i in range(80)
+    ]
+    labels.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    check = {"check": {**NO_CHECK["check"], "calibration": {"data": str(labels)}}}
+    with pytest.raises(ValueError, match="fresh samples have drifted") as raised:
+        run(words("healthy", [check, SFT, CALIBRATE]), tmp_path / "run")
+    assert "outside the range" in str(raised.value)
+    report = json.loads((tmp_path / "run" / "calibrate" / "calibration.json").read_text())
+    assert report["labels"]["agreement"]["value"] == 1.0
+    assert report["labels"]["drift"]["outside"] > 0.05
+
+
+def test_a_reward_that_pays_for_flaws_is_found_before_training(
+    words: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    check = {"check": {**NO_CHECK["check"], "calibration": {"max_rows": 20}}}
+    with pytest.raises(
+        ValueError, match=r"is not calibrated \(fail\) against the task's own truth, not people: gold"
+    ):
+        run(words("healthy", [check, SFT]), tmp_path / "run")  # vowels do not tell one word from another
+    assert not (tmp_path / "run" / "sft").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"from": "sfd"}, "from is 'sfd'"),
+        ({"num_completions": 1}, "needs at least 2"),
+        ({"rows": 3}, "max_rows"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(
+    words: Callable[..., Recipe], settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        words("healthy", [SFT, {"calibrate": settings}])
