@@ -152,6 +152,11 @@ class Batch:
         places = self._send([p[:2] for p in pairs]).reshape(-1, 2)
         return places[:, 0], places[:, 1], self._send([p[2] for p in pairs], torch.float32)
 
+    @property
+    def pair_weights(self) -> Tensor:
+        """[B] of each group in a loss over pairs: the column `pair_weight` of its row, or 1."""
+        return self._send([float(group.row.get("pair_weight", 1.0)) for group in self.groups], torch.float32)
+
     def sequence_mean(self, per_token: Tensor) -> Tensor:
         """[T] -> []: every completion of the step weighs the same (GRPO, eq. 3 of https://arxiv.org/abs/2402.03300)."""
         trained = self.sum_tokens(torch.ones_like(per_token)).clamp(min=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -67,6 +68,21 @@ def ranked_pairs(scores: Sequence[float]) -> list[tuple[int, int]]:
     """
     places = range(len(scores))
     return [(i, j) for i in places for j in places if scores[i] > scores[j]]
+
+
+def spread(pairs: Sequence[tuple[int, int]], most: int) -> list[tuple[int, int]]:
+    """At most so many of these pairs, which are best first; every member is used once before any is used twice.
+
+    >>> spread([(0, 1), (0, 2), (3, 1), (3, 2)], 2)
+    [(0, 1), (3, 2)]
+    """
+    left, taken, used = list(pairs), list[tuple[int, int]](), Counter[int]()
+    while left and len(taken) < most:
+        best = min(left, key=lambda pair: used[pair[0]] + used[pair[1]])  # of equals the first
+        left.remove(best)
+        taken.append(best)
+        used.update(best)
+    return taken
 
 
 def decided(group: Group) -> bool:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ import torch
 from random_groups import flat, gradient, make_learner, own_logprobs, random_groups, relative
 from tieout.learner import AdapterConfig, Learner, LearnerConfig, load
 from tieout.learner.checkpoint import save_adapter
-from tieout.methods import DPO
+from tieout.methods import CPO, DPO, SimPO
 from tieout.source import Source
 from tieout.types import Group
 from tiny_task import ROWS, make_task
@@ -90,6 +91,20 @@ def test_of_larger_groups_the_best_and_the_worst_are_the_pair(tiny_model: ModelF
     b, expected = gradient(learner, method.annotate([pair], learner), method)
     assert relative(a, b) < 1e-4
     assert metrics["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("method", [DPO(beta=0.2), CPO(cpo_alpha=0.0), SimPO()])
+def test_a_pair_counts_as_much_as_its_weight_says(tiny_model: ModelFolder, method: Any) -> None:
+    learner = make_learner(tiny_model("llama"), max_grad_norm=float("inf"))
+    weights = (0.5, 2.0, 0.0)
+    weighted = [replace(g, row={**g.row, "pair_weight": w}) for g, w in zip(PAIRS, weights, strict=True)]
+    found, metrics = gradient(learner, method.annotate(weighted, learner), method)
+    alone = [gradient(learner, method.annotate([pair], learner), method)[0] for pair in PAIRS]
+    expected = sum(w * own for w, own in zip(weights, alone, strict=True)) / 3
+    assert relative(found, expected) < 1e-4
+    plain, others = gradient(learner, method.annotate(PAIRS, learner), method)
+    assert relative(plain, sum(alone) / 3) < 1e-4
+    assert metrics["loss"] != pytest.approx(others["loss"], rel=1e-3)
 
 
 def test_pairs_come_from_the_rows(tiny_model: ModelFolder) -> None:

@@ -70,7 +70,8 @@ class CPO(Method):
         best, worst = batch.best_and_worst()
         reward, pairs = self.beta * logprob.detach(), batch.totals.groups
         options = {option: getattr(self, option) for option in spec.options}
-        total = spec.function(logprob[best], logprob[worst], self.beta, **options).sum() / pairs
+        loss = spec.function(logprob[best], logprob[worst], self.beta, **options)
+        total = (loss * batch.pair_weights).sum() / pairs
         cross = batch.best_token_mean(cross_entropy(outputs.logprobs))
         if self.cpo_alpha:
             total = total + self.cpo_alpha * cross

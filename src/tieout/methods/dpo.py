@@ -84,7 +84,7 @@ class DPO(Method):
         return {"best_tokens": best_tokens(groups)} if self.rpo_alpha else {}
 
     def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Mean over the pairs of the step."""
+        """Weighted mean over the pairs of the step; weights are 1 unless a prompt gives several pairs."""
         per_token = outputs.logprobs - batch["reference_logprobs"]
         logratio = batch.sum_tokens(per_token * batch["weights"] if self.ld_alpha != 1 else per_token)
         spec = PAIR_LOSSES[self.loss_type]
@@ -96,7 +96,7 @@ class DPO(Method):
             divided[best], divided[worst], self.beta, **{o: getattr(self, o) for o in spec.options}
         )
         reward, pairs = self.beta * logratio.detach(), batch.totals.groups
-        total = loss.sum() / pairs
+        total = (loss * batch.pair_weights).sum() / pairs
         if self.rpo_alpha:
             total = total + self.rpo_alpha * batch.best_token_mean(cross_entropy(outputs.logprobs))
         return total, {

@@ -54,7 +54,8 @@ class ORPO(Method):
         pairs = batch.totals.groups
         cross = batch.best_token_mean(cross_entropy(outputs.logprobs))
         odds, reward = log_odds(mean.detach()), self.beta * mean.detach()
-        return cross + self.beta * orpo(mean[best], mean[worst]).sum() / pairs, {
+        ratio = (orpo(mean[best], mean[worst]) * batch.pair_weights).sum() / pairs
+        return cross + self.beta * ratio, {
             "cross_entropy": cross,
             "log_odds_ratio": (odds[best] - odds[worst]).sum() / pairs,
             "reward_chosen": reward[best].sum() / pairs,

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from ..config.plain import to_plain
+from ..errors import InputError
 from ..evidence.gate import GatePolicy
 from ..learner import AdapterConfig, LearnerConfig
 from ..methods import Method
+from ..methods.checks import at_least
 from ..training.guards import Guards
 from ..training.schedule import Schedule
 from ..training.spec import EvalPolicy
@@ -150,8 +152,22 @@ class Pairs:
     """Of the sampling."""
     max_prompts: int = 0
     """Prompts to sample from; 0 takes all training prompts."""
-    min_gap: float = 0.0
-    """A pair is kept only if best and worst differ by more than this."""
+    min_chosen: float | None = None
+    """The least score of a chosen completion, on the reward's scale. Left out: the task's primary metric must be 1, or
+    without one the reward at the top of its declared range."""
+    min_gap: float | None = None
+    """The least difference of the two scores. Left out: a tenth of the reward's declared range."""
+    max_form: float = 0.1
+    """The largest share of pairs that form alone decides: those with the smallest gaps above it are dropped."""
+    pairs_per_prompt: int = 1
+    """Pairs that one prompt may give. Above 1, each has a weight with which all prompts count the same."""
+    min_pairs: int = 16
+    """Where prompts gave no pair, and fewer pairs than this are left in all, the run stops."""
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "pairs_per_prompt", "min_pairs")
+        if not 0 <= self.max_form <= 1:
+            raise InputError(f"max_form is {self.max_form}; expected a share from 0 to 1")
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def _rows(run: Run, stage: Stage) -> tuple[int, str]:
         count = len(task.rows("train"))
         sampled = min(stage.max_prompts or count, count)
         given = len(task.rows("pairs")) if "file" in stage.sources else 0
-        return given + sampled * len(set(stage.sources) - {"file"}), "up to "
+        return given + stage.pairs_per_prompt * sampled * len(set(stage.sources) - {"file"}), "up to "
     if isinstance(stage, Evaluate):
         limits = {"test": stage.max_test, "ood": stage.max_ood}
         rows = sum(len(task.rows(split)[: limit or None]) for split, limit in limits.items())

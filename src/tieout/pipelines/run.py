@@ -120,7 +120,7 @@ class Run:
     def workers(self) -> Workers | None:
         """Where the rewards of samples and evaluations run, under a deadline."""
         controls = [self.controls.reward] if self.controls else []
-        rewards = [self.task.reward, *self.task.metrics.values(), *controls]
+        rewards = [self.task.reward, *self.task.metrics.values(), *self.task.parts.values(), *controls]
         place = self.recipe.placement
         found = [reward for reward in rewards if reward is not None]
         return under_deadline(found, place.reward_workers, place.reward_seconds, self.console)

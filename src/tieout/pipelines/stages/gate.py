@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ...evidence.report import write_report
+from ...storage.jsonl import read_json
 from ...storage.machine import environment
-from ..kinds import Gate
+from ..kinds import Gate, Pairs
 from ..links import BASE
+from ..pairing.summary import SUMMARY
 from ..run import Run
 from ..show import refresh
 from .evaluate import evaluated_before, read_evaluated
@@ -32,6 +35,7 @@ def gate(run: Run, stage: Gate) -> str:
             "recipe": run.recipe.plain(),
             "data": run.hashes,
             "models": {name: run.policy(name).identity for name in names},
+            "pairs": _decided_by(run),
             "environment": environment(),
         },
     )
@@ -41,3 +45,10 @@ def gate(run: Run, stage: Gate) -> str:
         f"[bold]{stage.name}[/]  {stage.candidate} against {stage.baseline}: {verdict}", highlight=False
     )
     return verdict
+
+
+def _decided_by(run: Run) -> dict[str, Any]:
+    """Pairs stage -> what decides its pairs."""
+    stages = [stage.name for stage in run.recipe.stages if isinstance(stage, Pairs)]
+    files = {name: run.folder.path / name / SUMMARY for name in stages}
+    return {name: read_json(file) for name, file in files.items() if file.exists()}

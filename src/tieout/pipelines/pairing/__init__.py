@@ -1,0 +1,1 @@
+"""Choose preference pairs: which completions are good enough, and what a pair teaches."""

@@ -1,0 +1,132 @@
+"""Report what decides the pairs of a stage, and limit those that form alone decides."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ...errors import InputError
+from ...types import Row
+from .choose import Choice, Standard
+from .measures import Candidate
+
+FORM_ALONE = "form alone decides, above max_form"
+SUMMARY = "pairs.json"
+"""The file next to the pairs that says what decides them."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A pair with what decides it."""
+
+    row: Row
+    """As pairs.jsonl has it."""
+    label: str
+    form_alone: bool | None
+    """Whether form alone decides it; None: that cannot be told."""
+    gap: float | None
+    """None: the pair has no scores."""
+
+    @classmethod
+    def of(cls, row: Row, candidates: Sequence[Candidate], choice: Choice, source: str) -> Pair:
+        """The pair of a choice among the completions of a row's prompt."""
+        chosen, rejected = candidates[choice.chosen], candidates[choice.rejected]
+        made = {
+            "prompt": row["prompt"],
+            "chosen": chosen.text,
+            "rejected": rejected.text,
+            "chosen_score": chosen.score,
+            "rejected_score": rejected.score,
+            "source": source,
+            "decided_by": choice.decision.label,
+        }
+        return cls(made, choice.decision.label, choice.decision.form_alone, choice.gap)
+
+
+@dataclass
+class Made:
+    """The pairs of a stage so far, and the prompts that gave none."""
+
+    pairs: list[Pair] = field(default_factory=list)
+    prompts: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Reason -> how many prompts gave no pair for it, or pairs that were left out for it."""
+    best: list[float] = field(default_factory=list)
+    """The best score of each prompt."""
+
+    def limit_form(self, most: float) -> None:
+        """Drop pairs that form alone decides until they are at most this share, those with the smallest gap first."""
+        form = sorted((p for p in self.pairs if p.form_alone), key=lambda p: -(p.gap or 0))
+        if most >= 1 or not form:
+            return
+        room = int(most / (1 - most) * (len(self.pairs) - len(form)) + 1e-9)
+        surplus = {id(pair) for pair in form[room:]}
+        self.pairs = [pair for pair in self.pairs if id(pair) not in surplus]
+        self.dropped[FORM_ALONE] += len(surplus)
+
+    def check_enough(self, least: int, standard: Standard, stage: str) -> None:
+        """InputError: something was dropped, and fewer pairs than `least` are left; why, and what to do."""
+        if len(self.pairs) >= least or (self.pairs and not self.dropped.total()):
+            return
+        ranked = sorted(self.best)
+        shown = (
+            f"; the best completion of a prompt scores {ranked[len(ranked) // 2]:.3g} in the median and "
+            f"{ranked[len(ranked) * 9 // 10]:.3g} or more for a tenth of the prompts"
+            if ranked
+            else ""
+        )
+        why = "; ".join(f"{count} x {reason}" for reason, count in self.dropped.most_common() if count)
+        raise InputError(
+            f"stage {stage!r} made {len(self.pairs)} pairs of {self.prompts} prompts, and min_pairs is {least} "
+            f"({why}). A chosen completion must be good in itself: {standard.words}{shown}. Lower min_chosen, which is "
+            "on the scale of the reward; sample more (num_completions, max_prompts); or train longer before this "
+            "stage, by SFT, so that more samples are right"
+        )
+
+    def summary(self, standard: Standard) -> dict[str, Any]:
+        """Plain values for the JSON next to the pairs, and for reports."""
+        count, gaps = len(self.pairs), [pair.gap for pair in self.pairs if pair.gap is not None]
+        form = [pair.form_alone for pair in self.pairs]
+        return {
+            "pairs": count,
+            "prompts": self.prompts,
+            "decided_by": dict(Counter(pair.label for pair in self.pairs).most_common()),
+            "form_alone": None if None in form or not form else sum(map(bool, form)) / count,
+            "mean_gap": fmean(gaps) if gaps else None,
+            "min_gap": standard.min_gap,
+            "chosen": standard.words,
+            "dropped": {reason: count for reason, count in self.dropped.most_common() if count},
+            "sources": dict(Counter(str(pair.row["source"]) for pair in self.pairs)),
+        }
+
+
+def print_summary(summary: dict[str, Any], console: Console) -> None:
+    """Print what decides the pairs, and why prompts gave none."""
+    table = Table(title=f"  what decides the {summary['pairs']} pairs", title_justify="left")
+    table.add_column("decided by")
+    table.add_column("pairs", justify="right")
+    table.add_column("share", justify="right")
+    for label, count in summary["decided_by"].items():
+        table.add_row(label, str(count), f"{count / summary['pairs']:.0%}")
+    console.print(table)
+    gap = (
+        ""
+        if summary["mean_gap"] is None
+        else f"; mean gap {summary['mean_gap']:.3f}, least {summary['min_gap']:g}"
+    )
+    console.print(f"  chosen: {summary['chosen']}{gap}", highlight=False, markup=False)
+    if summary["form_alone"] is None:
+        console.print(
+            "  how many are decided by form alone cannot be told, and max_form is not applied: that takes pairs "
+            "that the reward scored, and parts (Task.parts) or metrics of form and of substance",
+            highlight=False,
+            markup=False,
+        )
+    for reason, count in summary["dropped"].items():
+        console.print(f"  dropped: {count} x {reason}", highlight=False, markup=False)

@@ -1,0 +1,142 @@
+"""Preference pairs of given rows: a ranking becomes its decided pairs, and scores in the rows select among them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InputError
+from ..groups import ranked_pairs, spread
+from ..types import Row
+from .checks import check_rows
+from .locations import Rows, RowsError, location
+
+SCORES = (("chosen_score", "rejected_score"), ("score_chosen", "score_rejected"))
+"""Names of the columns that hold the scores of a pair."""
+WEIGHT = "pair_weight"
+"""Column of a pair's weight in the loss; pairs without it weigh 1."""
+
+
+@dataclass(frozen=True)
+class PairSelection:
+    """Which pairs of given rows are learned from, by the scores that the rows hold."""
+
+    min_chosen: float | None = None
+    """The least score of a chosen completion; left out: any."""
+    min_gap: float = 0.0
+    """The least difference of the two scores; 0 takes every pair."""
+    pairs_per_prompt: int = 8
+    """Pairs that one ranking (prompt, completions, scores) may give."""
+
+    def __post_init__(self) -> None:
+        if self.pairs_per_prompt < 1:
+            raise InputError(f"pairs_per_prompt is {self.pairs_per_prompt}; it must be at least 1")
+        if not self.min_gap >= 0:
+            raise InputError(f"min_gap is {self.min_gap}; it must be at least 0")
+
+    @property
+    def asks(self) -> bool:
+        """Whether it asks for scores."""
+        return self.min_chosen is not None or self.min_gap > 0
+
+    def refuses(self, chosen: float, rejected: float) -> str:
+        """Why a pair is left out; empty: it is not."""
+        if self.min_chosen is not None and chosen < self.min_chosen - 1e-9:
+            return f"the chosen scores below min_chosen ({self.min_chosen:g})"
+        if self.min_gap > 0 and chosen - rejected < self.min_gap - 1e-9:
+            return f"the scores differ by less than min_gap ({self.min_gap:g})"
+        return ""
+
+
+def preferences(
+    rows: Sequence[Row], source: str = "rows", selection: PairSelection | None = None
+) -> tuple[Rows, Mapping[str, int]]:
+    """Checked rows with prompt, chosen and rejected, and how many pairs were left out for which reason.
+
+    A ranking gives every pair of completions of which one scores higher, at most `pairs_per_prompt` of them, with
+    weights: see `weighted`. A pair with scores (`chosen_score` and `rejected_score`) must meet the selection.
+
+    >>> rows, left_out = preferences([{"prompt": "1+1?", "completions": ["2", "3", "two"], "scores": [1, 0, 1]}])
+    >>> [(row["chosen"], row["rejected"], row["pair_weight"]) for row in rows], dict(left_out)
+    ([('2', '3', 1.0), ('two', '3', 1.0)], {})
+
+    Raises:
+        RowsError: a row is neither a pair nor a ranking, lacks the scores that are asked for, or no pair is left.
+    """
+    selection = selection or PairSelection()
+    ranked = any("completions" in row and "chosen" not in row for row in rows)
+    checked = check_rows(rows, "ranking" if ranked else "preference", source)
+    found, lines, left_out = list[Row](), list[int](), Counter[str]()
+    for index, row in enumerate(checked):
+        if "chosen" in row:
+            reason = _refused(row, selection, location(checked, index, source))
+            pairs = [] if reason else [row]
+            left_out.update([reason] if reason else [])
+        else:
+            pairs = list(_decided(row, selection, left_out))
+        found += pairs
+        lines += [checked.lines[index]] * len(pairs) if checked.lines is not None else []
+    if not found:
+        reasons = "; ".join(f"{count} x {reason}" for reason, count in left_out.most_common())
+        raise RowsError(f"{checked.source}: no pair is left ({reasons}): lower min_chosen or min_gap")
+    made = weighted(found) if ranked else found
+    return Rows(made, checked.source, lines if checked.lines is not None else None), left_out
+
+
+def weighted(pairs: Sequence[Row]) -> list[Row]:
+    """The pairs with a weight, so that every prompt counts the same in the sum, however many pairs it gave.
+
+    The weights are 1 in the mean. A mean over the pairs of a step, each times its weight, is then an unbiased estimate
+    of the mean over prompts of the mean over the prompt's pairs.
+    """
+    counts = Counter(repr(pair["prompt"]) for pair in pairs)
+    mean = len(pairs) / max(1, len(counts))
+    return [{**pair, WEIGHT: mean / counts[repr(pair["prompt"])]} for pair in pairs]
+
+
+def scores_of(pair: Row) -> tuple[float, float] | None:
+    """The scores of chosen and rejected that a row holds; None: it holds none."""
+    for names in SCORES:
+        found = [pair.get(name) for name in names]
+        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in found):
+            return float(found[0] or 0), float(found[1] or 0)
+    return None
+
+
+def _refused(row: Row, selection: PairSelection, where: str) -> str:
+    if not selection.asks:
+        return ""
+    scores = scores_of(row)
+    if scores is None:
+        raise RowsError(
+            f"{where}: min_chosen and min_gap compare the scores of a pair, and this row has none: expected numbers "
+            f"{' and '.join(SCORES[0])} (or {' and '.join(SCORES[1])}); it has: {', '.join(row)}"
+        )
+    return selection.refuses(*scores)
+
+
+def _decided(row: Row, selection: PairSelection, left_out: Counter[str]) -> Iterator[Row]:
+    """The pairs of a ranking, those with the largest gap first."""
+    texts, scores = row["completions"], row["scores"]
+    rest: dict[str, Any] = {k: v for k, v in row.items() if k not in ("completions", "scores")}
+    kept = []
+    for better, worse in ranked_pairs(scores):
+        same = texts[better].strip() == texts[worse].strip()
+        reason = "two scores for one text" if same else selection.refuses(scores[better], scores[worse])
+        if reason:
+            left_out[reason] += 1
+        else:
+            kept.append((better, worse))
+    if not kept and len(set(scores)) == 1:
+        left_out["all completions of a prompt score the same"] += 1
+    kept.sort(key=lambda pair: scores[pair[1]] - scores[pair[0]])
+    for better, worse in spread(kept, selection.pairs_per_prompt):
+        yield {
+            **rest,
+            "chosen": texts[better],
+            "rejected": texts[worse],
+            "chosen_score": scores[better],
+            "rejected_score": scores[worse],
+        }
