@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from tieout.rewards.library.finance_statements import SCHEMA
+from tieout.rewards.library.finance_schema import SCHEMA
 from tieout.tasks import controls, finance_statements
 from tieout.tasks.statement_forms import COMPANIES
 from tieout.tasks.statements import HELD_OUT_LAYOUTS, make_statement

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from tieout.errors import InputError
-from tieout.rewards.library.finance_statements import MAX_ENTRIES, SCHEMA, exact, score
+from tieout.rewards.library.finance_schema import MAX_ENTRIES, SCHEMA
+from tieout.rewards.library.finance_statements import exact, score
 from tieout.rewards.text.structured import reconciles
 from tieout.tasks import Task, finance_statements
 from tieout.tasks.finance_statements import (
@@ -80,32 +81,18 @@ def test_empty_scores_zero(completion: str) -> None:
     assert reward_of(completion, TEST[0]) == 0.0
 
 
-def test_gold_of_another_row_fails() -> None:
-    for i, row in enumerate(TEST):
-        assert 0.5 <= reward_of(gold(TEST[i - 1]), row) < 0.7
-
-
-def test_another_question_on_the_same_statement_fails() -> None:
-    for row in TEST:
-        other = {**row["total"], "value": row["total"]["other_value"]}
-        swapped = [{**part, "value": part["other_value"]} for part in row["components"]]
-        if other["value"] != row["total"]["value"]:
-            assert reward_of(gold({**row, "total": other, "components": swapped}), row) < 0.7
-
-
 @pytest.mark.parametrize("flaw", [*FLAWS, "truncated"])
 def test_every_flaw_scores_below_gold(flaw: str) -> None:
     rng = random.Random(0)
     for row in MIXED:
         for _ in range(5):
             value = reward_of(corrupt(row, rng, flaw), row)
-            assert value < 1
+            assert 0 <= value < 1
+            # Citations alone cost less than a figure does.
             if "citation" in flaw:
-                assert value >= 0.7
-            elif flaw == "truncated":
-                assert value == 0
-            else:
-                assert 0.5 < value < 0.7
+                assert value > 0.9
+            elif flaw != "truncated":
+                assert value < 0.88
 
 
 def test_flaws_are_drawn_and_named() -> None:
@@ -156,163 +143,6 @@ def test_whole_lines_are_citations_too() -> None:
         assert reward_of(edited(row, lambda reply, whole=whole: reply.update(citations=whole)), row) == 1.0
 
 
-# --- holes ---
-
-
-def all_zero(reply: dict[str, Any]) -> None:
-    reply["total"] = 0
-    for part in reply["components"]:
-        part["value"] = 0
-
-
-def made_up(reply: dict[str, Any]) -> None:
-    reply.update(
-        components=[{"name": "A", "value": 3}, {"name": "B", "value": 4}], total=7, citations=["A 3", "B 4"]
-    )
-
-
-def plug(reply: dict[str, Any]) -> None:
-    reply["components"][1:] = [{"name": "Other", "value": reply["total"] - reply["components"][0]["value"]}]
-
-
-def one_letter(reply: dict[str, Any]) -> None:
-    reply["citations"] = [citation[0] for citation in reply["citations"]]
-
-
-def crossed(reply: dict[str, Any]) -> None:
-    reply["citations"] = [" ".join(reply["citations"])]
-
-
-def figures_only(reply: dict[str, Any]) -> None:
-    reply["citations"] = [citation.rsplit(" ", 1)[-1] for citation in reply["citations"]]
-
-
-HOLES: dict[str, tuple[Callable[[dict[str, Any]], object], float, float]] = {
-    "components missing": (lambda r: r.pop("components"), 0.2, 0.5),
-    "components null": (lambda r: r.update(components=None), 0.2, 0.5),
-    "components empty": (lambda r: r.update(components=[]), 0.2, 0.5),
-    "components empty, total 0": (lambda r: r.update(components=[], total=0), 0.2, 0.5),
-    "total missing": (lambda r: r.pop("total"), 0.2, 0.5),
-    "total null": (lambda r: r.update(total=None), 0.2, 0.5),
-    "total a bool": (lambda r: r.update(total=True), 0.2, 0.5),
-    "total a string": (lambda r: r.update(total=str(r["total"])), 0.2, 0.5),
-    "value a string": (lambda r: r["components"][0].update(value="12"), 0.2, 0.5),
-    "value a bool": (lambda r: r["components"][0].update(value=False), 0.2, 0.5),
-    "name empty": (lambda r: r["components"][0].update(name=""), 0.2, 0.5),
-    "name blank": (lambda r: r["components"][0].update(name=" \n"), 0.2, 0.5),
-    "citations missing": (lambda r: r.pop("citations"), 0.2, 0.5),
-    "citations of numbers": (lambda r: r.update(citations=[1]), 0.2, 0.5),
-    "a key too many": (lambda r: r.update(note="ok"), 0.2, 0.5),
-    "key in capitals": (lambda r: r.update(Total=r.pop("total")), 0.2, 0.5),
-    "flood of citations": (lambda r: r.update(citations=r["citations"] * 30), 0.2, 0.5),
-    "flood of components": (lambda r: r.update(components=r["components"] * 30), 0.2, 0.5),
-    "all zeros": (all_zero, 0.5, 0.7),
-    "adds up, not in the source": (made_up, 0.5, 0.51),
-    "plug line": (plug, 0.5, 0.7),
-    "the total as its own component": (
-        lambda r: r.update(components=[{"name": "Total", "value": r["total"]}]),
-        0.5,
-        0.7,
-    ),
-    "a component twice, and its negative": (
-        lambda r: r["components"].extend(
-            [r["components"][0], {"name": "Correction", "value": -r["components"][0]["value"]}]
-        ),
-        0.5,
-        0.7,
-    ),
-    "no citations": (lambda r: r.update(citations=[]), 0.7, 0.7),
-    "empty citations": (lambda r: r.update(citations=[""] * len(r["citations"])), 0.7, 0.7),
-    "one-letter citations": (one_letter, 0.7, 0.7),
-    "all citations in one": (crossed, 0.7, 0.7),
-    "figures without labels": (figures_only, 0.7, 0.7),
-    "one citation for all": (lambda r: r.update(citations=r["citations"][:1] * 3), 0.7, 0.85),
-    "a citation too many": (lambda r: r["citations"].append(r["citations"][0]), 0.7, 0.99),
-}
-
-
-@pytest.mark.parametrize("name", list(HOLES))
-def test_holes_get_at_most_what_they_deserve(name: str) -> None:
-    edit, low, high = HOLES[name]
-    for row in TEST[:60]:
-        value = reward_of(edited(row, edit), row)
-        assert low <= value <= high
-        assert value < 0.5 or high > 0.5, value
-
-
-def test_the_whole_source_is_no_citation() -> None:
-    for row in TEST[:60]:
-        everything = {
-            "whole": [row["statement"]] * 4,
-            "every line": row["statement"].split("\n"),
-            "a window for each figure": [row["statement"][:-1], row["statement"][1:]],
-        }
-        for name, citations in everything.items():
-            value = reward_of(edited(row, lambda r, c=citations: r.update(citations=c)), row)
-            assert value <= 0.7 if name != "every line" else 0.7 < value < 1
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda text: text + text,
-        lambda text: text + " The total is right.",
-        lambda text: "Sure: " + text,
-        lambda text: "[" + text + "]",
-        lambda text: text[:-1] + ',"total":1}',
-        lambda text: text.replace('"total":', '"total":1,"total":', 1),
-        lambda text: text.replace('"total":', '"total":NaN,"x":', 1),
-        lambda text: text.replace('"total":', '"total":Infinity,"x":', 1),
-        lambda text: text.replace('"total":', '"total":1e999,"x":', 1),
-        lambda text: text.replace('"total":', '"total":' + "9" * 5000 + ',"x":', 1),
-        lambda text: text.replace('"total":', '"total":' + "[" * 3000 + "]" * 3000 + ',"x":', 1),
-        lambda text: f"```json\n{text}\n```\n```json\n{text}\n```",
-        lambda text: text.replace('"', "'"),
-        lambda text: text + " " * 30_000,
-    ],
-)
-def test_what_is_not_one_clean_object_scores_zero(spoil: Callable[[str], str]) -> None:
-    for row in TEST[:20]:
-        assert reward_of(spoil(gold(row)), row) == 0.0
-
-
-def test_a_row_under_another_rows_name_is_not_right() -> None:
-    for row in TEST[:60]:
-
-        def swap_names(reply: dict[str, Any]) -> None:
-            first, second = reply["components"][:2]
-            first["name"], second["name"] = second["name"], first["name"]
-
-        values = [part["value"] for part in row["components"][:2]]
-        if values[0] != values[1]:
-            assert reward_of(edited(row, swap_names), row) < 0.7
-
-
-def test_more_right_figures_score_more() -> None:
-    """From nothing to gold one figure at a time, then one citation at a time: never down, at last 1."""
-    for row in MIXED[::3]:
-        reply = json.loads(gold(row))
-        wrong = [{"name": f"Row {i}", "value": 1} for i in range(len(reply["components"]))]
-        named = [{"name": part["name"], "value": 1} for part in reply["components"]]
-        steps = [{"components": wrong, "total": 1, "citations": []}]
-        for i in range(len(wrong)):
-            done = reply["components"][: i + 1]
-            steps.append(
-                {"components": done[:-1] + named[i : i + 1] + wrong[i + 1 :], "total": 1, "citations": []}
-            )
-            steps.append({"components": done + wrong[i + 1 :], "total": 1, "citations": []})
-        for i in range(len(reply["citations"]) + 1):
-            steps.append({**reply, "citations": reply["citations"][:i]})
-        values = [reward_of(dump(step), row) for step in steps]
-        assert values[0] == 0.5
-        assert values == sorted(values)
-        assert len(set(values)) == len(values)
-        assert values[-1] == 1.0
-        right = 2 * len(wrong) + 1
-        assert all(value < 0.7 for value in values[:right])
-        assert values[right] == 0.7
-
-
 # --- never raises ---
 
 JUNK = st.recursive(
@@ -329,12 +159,12 @@ JUNK = st.recursive(
 
 @given(st.text())
 def test_no_text_makes_it_raise(text: str) -> None:
-    assert 0 <= reward_of(text, TEST[0]) < 0.5
+    assert 0 <= reward_of(text, TEST[0]) < 0.1
 
 
 @given(JUNK)
 def test_no_json_makes_it_raise(junk: object) -> None:
-    assert 0 <= reward_of(json.dumps(junk), TEST[0]) < 0.7
+    assert 0 <= reward_of(json.dumps(junk), TEST[0]) < 0.2
 
 
 @given(
@@ -346,7 +176,7 @@ def test_nothing_of_the_right_shape_makes_it_raise(
     components: list, total: float, citations: list[str]
 ) -> None:
     reply = {"components": components, "total": total, "citations": citations}
-    assert 0 <= reward_of(json.dumps(reply), TEST[0]) < 0.7
+    assert 0 <= reward_of(json.dumps(reply), TEST[0]) < 0.2
 
 
 @given(st.integers(0, 119), st.data())
@@ -371,6 +201,10 @@ def test_metrics() -> None:
     assert read["exact"] == [1, 0, 0, 0, 0]
     count = len(row["components"])
     assert read["figures_right"] == [1, count / (count + 1), 0, 0, 0]
+    assert task.metrics["figures_right"](
+        ["So: " + gold(row)], **{key: of[:1] for key, of in columns.items()}
+    ) == [1]
+    assert task.primary == "exact"
 
 
 # --- rows ---

@@ -15,7 +15,8 @@ One row (`task.rows("test")[118]`): what the user says, after the system message
     {"name":"Financing fees","value":-8433}],"total":-2090,"citations":["Option proceeds | 15,252",
     "Lease payments | (8,909)","Financing fees | (8,433)","Cash from financing | (2,090)"]}
 
-The reward is `rewards.library.finance_statements`: between 0 and 1, monotone in how good the completion really is.
+The reward is `rewards.library.finance_statements`: between 0 and 1, and more right figures always score more. With the
+option `credit: ladder` it is `rewards.library.finance_ladder`: form first, in steps of 0.2, 0.5, 0.7 and 1.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import combinations
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 from ..errors import InputError
-from ..rewards.library.finance_statements import exact, figures_right, reward, valid_json
+from ..rewards.library import finance_ladder, finance_statements
 from ..types import Row
 from . import Task
 from .splits import split_sizes
@@ -135,8 +136,18 @@ def dump(reply: Mapping[str, Any]) -> str:
     return json.dumps(reply, separators=(",", ":"), ensure_ascii=False)
 
 
-def make(seed: int = 0, sizes: Mapping[str, int] = SIZES) -> Task:
-    """The task with other rows: `sizes` says how many rows each split has, for the splits to change."""
+def make(
+    seed: int = 0, sizes: Mapping[str, int] = SIZES, credit: Literal["figures", "ladder"] = "figures"
+) -> Task:
+    """The task with other rows or another reward.
+
+    Args:
+        seed: of the rows.
+        sizes: how many rows each split has, for the splits to change.
+        credit: `figures`: a right figure outweighs all form; `ladder`: form first, then figures.
+    """
+    if credit not in ("figures", "ladder"):
+        raise InputError(f"credit is {credit!r}; expected figures or ladder")
     counts = split_sizes("finance_statements", SIZES, sizes)
     splits = {split: StatementRows(split, size, seed) for split, size in counts.items()}
 
@@ -148,9 +159,14 @@ def make(seed: int = 0, sizes: Mapping[str, int] = SIZES) -> Task:
     return Task(
         name="finance_statements",
         rows=rows,
-        reward=reward,
-        metrics={"exact": exact, "figures_right": figures_right, "valid_json": valid_json},
+        reward=finance_statements.reward if credit == "figures" else finance_ladder.ladder,
+        metrics={
+            "exact": finance_statements.exact,
+            "figures_right": finance_statements.figures_right,
+            "valid_json": finance_statements.valid_json,
+        },
         primary="exact",
+        parts=finance_statements.PARTS if credit == "figures" else finance_ladder.PARTS,
         gold=gold,
         corrupt=corrupt,
         flaws={name: partial(corrupt, flaw=name) for name in (*FLAWS, "truncated")},

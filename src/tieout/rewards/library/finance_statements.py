@@ -1,18 +1,22 @@
 """Score a total of a financial statement that is broken down into the rows that add up to it, with citations.
 
-Between 0 and 1, monotone in how good the completion really is:
+Credit is for right figures. One that is right counts 1; everything else together less than 1:
 
-| reached | score | in between |
-|---|---|---|
-| nothing, or not exactly one JSON object | 0 | |
-| valid JSON object | 0.2 | + 0.08 for each of the three keys that holds its part of the schema |
-| the schema holds | 0.5 | + 0.2 x (0.75 x share of right figures + 0.25 x share cited), below 0.7 |
-| components and total are exactly the source's, and add up | 0.7 | + 0.3 x share cited |
-| and each of these figures is cited, and nothing else is | 1.0 | |
+| counts | for |
+|---|---|
+| 1 | each right figure: a component by name and value, or the total |
+| 0.10 | the answer is exactly one JSON object, bare or in one fence |
+| 0.26 | the schema holds; a quarter of it for each of the three keys that holds its part |
+| 0.14 | share of the components that are named, whatever their value |
+| 0.40 | share of the figures that are cited, less one for each citation that supports none; not below -0.05 in all |
 
-A figure is right if its name and value are the source's, for the total and the period that were asked; the
-right name alone counts a quarter; components that do not belong lower the share. A citation counts if it is a
-verbatim piece of one line with the row's label and the printed figure; see `rewards.text.structured.cited_share`.
+The score is the sum, divided by its highest value: the number of figures + 0.90. Everything right is 1. Figures that
+are not asked are added to the number of figures, so guesses do not pay.
+
+Between answers that give no figure too many, one with more right figures always has the higher score, whatever the form
+of either; and a wrong citation is worse than none. So figures and citations are read from broken JSON too: in prose,
+cut off, with other keys; see `finance_figures`. A citation counts if it is a verbatim piece of one line with the row's
+label and the printed figure; see `rewards.text.structured.match_citations`. `finance_ladder` pays for form first.
 
 A row has `statement` (the text), `total` and `components` (name, value and evidence of each): see
 `tasks.finance_statements`.
@@ -21,72 +25,58 @@ A row has `statement` (the text), `total` and `components` (name, value and evid
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import accumulate, pairwise
 from typing import Any
 
+from ...types import Reward
 from ..scoring.outcomes import ranged
-from ..text.structured import cited_share, holds, match_figures, normalise_name, parse_json, reconciles
+from ..text.structured import holds, match_citations, parse_json
+from .finance_figures import count_figures, read_figures
+from .finance_schema import KEYS, SCHEMA
 
-MAX_ENTRIES = 20
-"""More components or citations than that are no answer: four times what a total of the task can have."""
-
-_PARTS: Mapping[str, Mapping[str, Any]] = {
-    "components": {
-        "type": "array",
-        "minItems": 1,
-        "maxItems": MAX_ENTRIES,
-        "items": {
-            "type": "object",
-            "properties": {
-                "name": {"type": "string", "pattern": r"\S", "maxLength": 200},
-                "value": {"type": "number"},
-            },
-            "required": ["name", "value"],
-            "additionalProperties": False,
-        },
-    },
-    "total": {"type": "number"},
-    "citations": {
-        "type": "array",
-        "maxItems": MAX_ENTRIES,
-        "items": {"type": "string", "maxLength": 400},
-    },
-}
+FORM, HOLDS, NAMED, CITED, MISCITED = 0.10, 0.26, 0.14, 0.40, -0.05
+"""The counts of the table. From the least to the most that they give is less than 1, the worth of a right figure."""
+BESIDES = FORM + HOLDS + NAMED + CITED
+GRAIN = 2**20
+"""Points are whole numbers of 1 / GRAIN, which floats add without an error."""
 
 
-SCHEMA: Mapping[str, Any] = {
-    "type": "object",
-    "properties": _PARTS,
-    "required": list(_PARTS),
-    "additionalProperties": False,
-}
-"""What a completion must look like, as a JSON schema."""
+def score_parts(
+    completion: str, statement: str, total: Mapping[str, Any], components: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """Part -> the points of it; their sum is the score. Never raises on any string."""
+    figures = read_figures(completion)
+    counts = count_figures(figures, total, components)
+    reply = parse_json(completion).value
+    if not isinstance(reply, dict):
+        form = schema = 0.0
+    elif holds(reply, SCHEMA):
+        form, schema = FORM, HOLDS
+    else:
+        kept = sum(key in reply and holds(reply[key], part) for key, part in KEYS.items())
+        form, schema = FORM, HOLDS * kept / 4
+    evidence = [row["evidence"] for row in (*components, total)]
+    cited, wrong = match_citations(list(figures.citations.elements()), evidence, statement)
+    worth = {
+        "figures": float(counts.right),
+        "names": NAMED * counts.names / len(components),
+        "form": form,
+        "schema": schema,
+        "citations": max(MISCITED, CITED * (cited - wrong) / len(evidence)),
+    }
+    # Rounded as a running sum, so that the parts add up to the score, and to 1 if everything is right.
+    sums = [round(max(0.0, s) / (counts.whole + BESIDES) * GRAIN) for s in accumulate(worth.values())]
+    return {
+        part: (end - start) / GRAIN for part, (start, end) in zip(worth, pairwise([0, *sums]), strict=True)
+    }
 
 
 def score(
     completion: str, statement: str, total: Mapping[str, Any], components: Sequence[Mapping[str, Any]]
 ) -> float:
     """The reward of one completion; the table is in the module's docstring. Never raises on any string."""
-    parsed = parse_json(completion)
-    if parsed.error or not isinstance(parsed.value, dict):
-        return 0.0
-    reply: dict[str, Any] = parsed.value
-    if not holds(reply, SCHEMA):
-        return 0.2 + 0.08 * sum(key in reply and holds(reply[key], part) for key, part in _PARTS.items())
-    right, names_only, whole = _count_figures(reply, total, components)
-    cited = cited_share(reply["citations"], [row["evidence"] for row in (*components, total)], statement)
-    if right == whole and reconciles([part["value"] for part in reply["components"]], reply["total"]):
-        return 0.7 + 0.3 * cited
-    return 0.5 + 0.2 * (0.75 * (right + 0.25 * names_only) / whole + 0.25 * cited)
-
-
-def _count_figures(
-    reply: Mapping[str, Any], total: Mapping[str, Any], components: Sequence[Mapping[str, Any]]
-) -> tuple[int, int, int]:
-    """(right figures, right names with a wrong value, figures in all: asked or given, whichever is more)."""
-    given = [(normalise_name(part["name"]), part["value"]) for part in reply["components"]]
-    asked = [(normalise_name(part["name"]), part["value"]) for part in components]
-    right, names_only = match_figures(given, asked)
-    return right + (reply["total"] == total["value"]), names_only, max(len(given), len(asked)) + 1
+    return sum(score_parts(completion, statement, total, components).values())
 
 
 @ranged(0, 1)
@@ -99,6 +89,25 @@ def reward(
 ) -> list[float | None]:
     """Graded credit for a completion, 0 to 1."""
     return [score(*case) for case in zip(completions, statement, total, components, strict=True)]
+
+
+def _part(
+    completions: Sequence[str],
+    statement: Sequence[str],
+    total: Sequence[Mapping[str, Any]],
+    components: Sequence[Sequence[Mapping[str, Any]]],
+    *,
+    name: str,
+    **_: Any,
+) -> list[float | None]:
+    cases = zip(completions, statement, total, components, strict=True)
+    return [score_parts(*case)[name] for case in cases]
+
+
+PARTS: Mapping[str, Reward] = {
+    name: partial(_part, name=name) for name in ("form", "schema", "figures", "names", "citations")
+}
+"""Part -> the points that it gave."""
 
 
 def valid_json(completions: Sequence[str], **_: Any) -> list[float | None]:
@@ -117,13 +126,9 @@ def figures_right(
     components: Sequence[Sequence[Mapping[str, Any]]],
     **_: Any,
 ) -> list[float | None]:
-    """Share of the figures (components and total) with the right name and value; 0 if the schema fails."""
+    """Share of the figures (components and total) with the right name and value, whatever the form of the answer."""
     shares: list[float | None] = []
     for completion, total_row, component_rows in zip(completions, total, components, strict=True):
-        reply = parse_json(completion).value
-        if holds(reply, SCHEMA):
-            right, _names_only, whole = _count_figures(reply, total_row, component_rows)
-            shares.append(right / whole)
-        else:
-            shares.append(0.0)
+        counts = count_figures(read_figures(completion), total_row, component_rows)
+        shares.append(counts.right / counts.whole)
     return shares

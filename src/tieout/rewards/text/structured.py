@@ -183,13 +183,12 @@ def resolve_citation(citation: str, source: str, *, min_chars: int = 6) -> str |
     return next((line for line in lines if contains_whole(line, span)), None)
 
 
-def cited_share(citations: Sequence[str], evidence: Sequence[str], source: str) -> float:
-    """How many of the figures are cited, from 0 to 1; 1 exactly if each is and nothing else is.
+def match_citations(citations: Sequence[str], evidence: Sequence[str], source: str) -> tuple[int, int]:
+    """(figures cited, citations that support none).
 
     `evidence` has, for each figure, the shortest piece of the source that shows its label and the figure: a
-    citation supports the figure if it resolves and contains that. Each citation counts once, and those that
-    support nothing (not in the source, too short, repeated) count against: matched / (matched + missing +
-    surplus).
+    citation supports the figure if it resolves and contains that. Each citation counts once; those that support
+    none are not in the source, too short, of another row, or repeated.
     """
     needed = Counter(normalise_space(piece) for piece in evidence)
     surplus = 0
@@ -201,6 +200,14 @@ def cited_share(citations: Sequence[str], evidence: Sequence[str], source: str) 
             surplus += 1
         else:
             needed -= Counter([supported])
-    matched = len(evidence) - needed.total()
+    return len(evidence) - needed.total(), surplus
+
+
+def cited_share(citations: Sequence[str], evidence: Sequence[str], source: str) -> float:
+    """How many of the figures are cited, from 0 to 1; 1 exactly if each is and nothing else is.
+
+    Of what `match_citations` finds: matched / (matched + missing + surplus).
+    """
+    matched, surplus = match_citations(citations, evidence, source)
     whole = len(evidence) + surplus
     return matched / whole if whole else 0.0
