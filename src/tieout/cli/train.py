@@ -99,6 +99,7 @@ def train(name: str, parsed: Any) -> None:
     from ..storage.runfolder import RunFolder
     from ..training.fit import fit
     from ..training.guards import check_gold
+    from ..training.reward_models import check_models
     from ..training.spec import TrainSpec, identity
 
     quiet()
@@ -115,6 +116,8 @@ def train(name: str, parsed: Any) -> None:
         )
     task = task_for(needs, name, options, evaluates=parsed.evaluation.eval_steps > 0)
     check_gold(parsed.guards, task.rows("train"))
+    if needs.samples:
+        check_models(task.reward, needs.reward_model, parsed.guards.reward_model_override)
     with RunFolder(options.out) as folder:
         parts = {k: v for k, v in vars(parsed).items() if k != "run"}
         spec = TrainSpec(model=options.model, seed=options.seed, **parts)

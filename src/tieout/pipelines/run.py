@@ -26,6 +26,7 @@ from ..tasks.files import controls_task, files_task, given_splits
 from ..tasks.splits import calibration_rows
 from ..training.build import open_model, under_deadline
 from ..training.guards import check_gold
+from ..training.reward_models import check_models
 from ..types import Row
 from .kinds import Calibrate, Check, Pairs, Train
 from .links import BASE, FILES, start_name
@@ -158,6 +159,7 @@ class Run:
             raise InputError(f"task {task.name!r} has neither a reward nor an environment to evaluate with")
         if task.reward is not None:
             check_reward(task.reward, list(task.rows("train")[0]))
+            check_models(task.reward, override=recipe.guards.reward_model_override)
         longest, given = task.max_new_tokens, dict[str, Sequence[Row]]()
         for stage in recipe.stages:
             if isinstance(stage, Train):

@@ -14,6 +14,7 @@ from ..rows import check_rows, read_rows
 from ..tasks import Task
 from ..tasks.files import hold_out
 from ..training.evaluation import held_out_rows
+from ..training.reward_models import check_models
 from ..types import Row
 from .kinds import Train
 from .links import FILES
@@ -141,10 +142,17 @@ def check_training(task: Task, stage: Train) -> Sequence[Row] | None:
     if rows is not None and not rows:
         raise InputError(f"stage {stage.name!r}: {stage.options.data} has no rows to learn from")
     _check_held_out(task, stage)
-    needs = stage.method.needs
-    if not needs.samples or needs.reward_model:
+    needs, reason = stage.method.needs, stage.options.guards.reward_model_override
+    if not needs.samples:
+        return rows
+    if needs.reward_model:
+        if Path(
+            needs.reward_model
+        ).is_dir():  # else it is a stage of the recipe, which is checked once it is done
+            check_models(None, needs.reward_model, reason)
         return rows
     rewarded = _rewarded(task, stage)
+    check_models(rewarded.reward, override=reason)
     if rewarded.scorer is None:
         raise InputError(
             f"stage {stage.name!r}: {stage.train} needs a reward: name one as `reward`, or train a reward model "

@@ -19,6 +19,8 @@ from .atomic import MANIFEST, sha256
 
 GROWS = "epochs"
 """The one key whose value may become larger: a run is then continued for longer."""
+REASONS = ("override", "reward_model_override")
+"""Keys of reasons: giving one lets a run continue that was stopped, and decides no number."""
 
 WEIGHTS = (".safetensors", ".bin", ".pt")
 SETTINGS = (".json", ".jinja", ".model", ".txt")
@@ -31,7 +33,7 @@ def as_stored(value: Any) -> Any:
 
 
 def differences(was: Any, now: Any) -> list[str]:
-    """`key: was -> is` for every value that keeps `now` from resuming `was`; more epochs are not one."""
+    """`key: was -> is` for every value that keeps `now` from resuming `was`; more epochs and `REASONS` are none."""
     return changes(was, _without_growth(was, now))
 
 
@@ -46,11 +48,11 @@ def refuse_changes(lines: Sequence[str], place: str | Path, error: type[InputErr
 
 
 def _without_growth(was: Any, now: Any) -> Any:
-    """`now` with the old number wherever `epochs` grew."""
+    """`now` with the old value wherever `epochs` grew, or a reason was given."""
     if isinstance(was, Mapping) and isinstance(now, Mapping):
         return {
             key: was[key]
-            if key == GROWS and _grew(was.get(key), value)
+            if key in was and (key in REASONS or (key == GROWS and _grew(was[key], value)))
             else _without_growth(was.get(key), value)
             for key, value in now.items()
         }

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..learner import AdapterConfig, Learner, Model, load
 from ..learner.models.bases import Bases
 from ..learner.parallel import sharding
-from ..rewards.library.reward_model import PreferenceReward, SharedReward
+from ..rewards.library.reward_model import ModelReward, SharedReward, models_in
 from ..rewards.processes.workers import Workers, start_workers
 from ..rewards.scoring.runner import Combined, Limits
 from ..samplers import PolicySampler
@@ -46,7 +46,8 @@ def prepare(spec: TrainSpec, task: Task, bases: Bases | None = None) -> tuple[Le
     sampler = _sampler(spec, model) if needs.samples else None
     if needs.reward_model:
         model.add_reward(Path(needs.reward_model))
-        task = replace(task, reward=SharedReward(learner), environment=None)
+        reward = SharedReward(learner, folder=Path(needs.reward_model))
+        task = replace(task, reward=reward, environment=None)
     return learner, Source(task, model.chat, sampler, seed=spec.seed)
 
 
@@ -65,7 +66,12 @@ def under_deadline(rewards: Sequence[Reward], count: int, seconds: float, consol
     That is logged, except for reward models, which always do.
     """
     workers = None
-    if any(isinstance(reward, PreferenceReward) for reward in rewards):
+    if any(isinstance(reward, ModelReward) for reward in rewards):
+        return None
+    if any(model for reward in rewards for model in models_in(reward)):
+        console.print(
+            "  no deadline for rewards: one of them is a reward model, which is loaded once, in this process"
+        )
         return None
     try:
         for reward in rewards:

@@ -32,6 +32,7 @@ from .loop import train
 from .monitors import DEFAULT, Monitor, kl_to_reference, stop_on_divergence, stop_on_mismatch
 from .progress import bar
 from .reward_check import check_reward_model
+from .reward_models import check_models, watch_models
 from .schedule import num_steps
 from .spec import TrainSpec
 from .stage import begin, known_as, rows_held_out
@@ -77,6 +78,7 @@ def fit(
         console.print(f"[bold]{name}[/]  done before ({stage.info().get('steps')} steps)")
         return adapter
     console.print(f"[bold]{name}[/]")
+    known_of_models = _known_of_models(spec, task)
     ranks.first(lambda: begin(stage, known, console))
     log, adjustments = TrainLog(run, stage), Adjustments()
     trackers = Trackers(where.trackers, run.path / "trackers", run.path.resolve().name, name)
@@ -102,6 +104,8 @@ def fit(
                 if step:
                     shown.at(step)
                     console.print(f"  resumed at step {step} of {steps}")
+                for said in known_of_models if not step else ():
+                    say(step, said)
 
             def on_step(step: int, metrics: dict[str, float]) -> None:
                 log.metrics(step, metrics)
@@ -140,6 +144,14 @@ def fit(
     return adapter
 
 
+def _known_of_models(spec: TrainSpec, task: Task) -> list[str]:
+    """What has to be said of the reward models that score. InputError: one of them must not be trained against."""
+    needs = spec.method.needs
+    if not needs.samples:
+        return []
+    return check_models(task.reward, needs.reward_model, spec.guards.reward_model_override)
+
+
 def _scoring(spec: TrainSpec, source: Source, console: Console, opened: ExitStack) -> Reward | None:
     """Start the processes of the rewards, and call each reward once; returns the one that `guards.gold` names."""
     if isinstance(source.sampler, StalenessCheck):
@@ -174,7 +186,7 @@ def _monitors(learner: Learner, source: Source) -> list[Monitor]:
     if isinstance(source.sampler, StalenessCheck):
         monitors.append(source.sampler.monitor)
     if source.sampler is not None:
-        monitors.append(stop_on_mismatch())
+        monitors += [stop_on_mismatch(), *watch_models(source.task.reward)]
         if learner.model.has_reference:
             monitors.append(kl_to_reference(learner))
     return monitors

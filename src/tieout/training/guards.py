@@ -13,6 +13,7 @@ from ..types import Reward, Row
 from . import alarms
 from .alarms import Action, Adjustments, Detector
 from .monitors import Monitor
+from .reward_models import DRIFT
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class Guards:
     """How many times longer completions may become, or shorter."""
     repetition: float = 0.2
     """Share of completions that mostly repeat themselves, at most; of empty ones and refusals too."""
+    reward_drift: float = 0.2
+    """Where a reward model scores: share of its scores outside what it gave to its held-out pairs, at most."""
+    reward_model_override: str = ""
+    """The reason to train against a reward model whose verdict is fail; it is recorded. Without one it is refused."""
 
 
 def check_gold(guards: Guards, rows: Sequence[Row]) -> None:
@@ -86,4 +91,6 @@ def _limits(guards: Guards) -> Sequence[Detector]:
         found.append(alarms.length_drift(guards.length, 1 / guards.length))
     if guards.repetition:
         found += [alarms.above(name, guards.repetition) for name in ("repetition", "empty", "refusal")]
+    if guards.reward_drift:
+        found.append(alarms.above(DRIFT, guards.reward_drift))
     return found

@@ -11,13 +11,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
-from ..chat.messages import turns
 from ..errors import InputError
+from ..learner.models.peft import PeftModel
 from ..learner.parallel.processes import Processes, join
 from ..rewards import load_reward
+from ..rewards.library.reward_model import ClassifierReward, ModelReward
 from ..rewards.scoring.combine import combine
 from ..storage.jsonl import append_jsonl
 from ..types import Prompt
@@ -98,17 +98,12 @@ def rewards(
 
 
 def _one(function: Any, context: RewardContext, tokenizer: Any) -> Any:
-    if isinstance(function, str):
-        if Path(function).exists():
-            return _named(load_reward(f"reward_model:{function}"), Path(function).name)
-        try:
-            safely = {"num_labels": 1, "use_safetensors": True}
-            function = AutoModelForSequenceClassification.from_pretrained(function, **safely)
-        except OSError as error:
-            text = f"reward model {function!r} is no folder, and the hub did not give it: {error}"
-            raise OSError(text) from error
-    if isinstance(function, PreTrainedModel):
-        return _named(_scorer(function, tokenizer), str(function.config._name_or_path).split("/")[-1])
+    if isinstance(function, str) and Path(function).exists():
+        function = load_reward(f"reward_model:{function}")
+    elif isinstance(function, str | PreTrainedModel | PeftModel):
+        function = ClassifierReward.of(function, tokenizer)
+    if isinstance(function, ModelReward):
+        return _named(function, function.name)
     if not callable(function):
         raise InputError(
             f"a reward function is a {type(function).__name__}; expected a function, a model or a name"
@@ -151,28 +146,6 @@ def _adapted(function: Callable[..., Any], context: RewardContext) -> Any:
 
 def _reply(text: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": text}]
-
-
-def _scorer(model: PreTrainedModel, tokenizer: Any) -> Callable[..., list[float]]:
-    """A sequence classifier with one output, asked about prompt and completion."""
-    tokenizer = tokenizer or AutoTokenizer.from_pretrained(model.config._name_or_path)
-    if model.config.num_labels != 1:
-        raise InputError(f"a reward model gives {model.config.num_labels} numbers; expected num_labels=1")
-    model.eval().requires_grad_(False)
-
-    @torch.no_grad()
-    def score(completions: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
-        scores = []
-        for prompt, text in zip(prompts, completions, strict=True):  # one at a time, without padding
-            if isinstance(prompt, str):
-                whole = prompt + text
-            else:
-                whole = tokenizer.apply_chat_template([*turns(prompt), *_reply(text)], tokenize=False)
-            ids = tokenizer(whole, return_tensors="pt", add_special_tokens=False).to(model.device)
-            scores.append(float(model(**ids).logits[0, 0]))
-        return scores
-
-    return score
 
 
 def _clipped(reward: Any, low: float, high: float) -> Any:

@@ -202,7 +202,7 @@ class Trainer:
                 self.learner,
                 steps=self.state.max_steps,
                 schedule=self.plan.schedule,
-                monitors=[*DEFAULT, stop_on_divergence(), events.monitor()],
+                monitors=[*DEFAULT, stop_on_divergence(), *self.data.monitors, events.monitor()],
                 checkpoints=checkpoints if resume or self.args.save_strategy != "no" else None,
                 save_steps=lambda step: step == events.saved,
                 on_start=events.on_start,

@@ -6,27 +6,66 @@ pairs did not show: calibrate it on held-out pairs, and watch it against a secon
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...chat.messages import turns
 from ...errors import InputError
-from ...types import Completion, Group, Prompt
+from ...types import Completion, Group, Prompt, Reward
+from ..scoring.combine import Combined
 
 if TYPE_CHECKING:  # naming a reward model needs no torch, only calling it does
     from ...learner import Learner
 
 
-@dataclass(frozen=True)
-class SharedReward:
+@dataclass(kw_only=True)
+class ModelReward:
+    """A reward that asks a trained model: where that lies, and the scores it gave since somebody took them."""
+
+    folder: Path | None = None
+    """None: it lies nowhere, so that nothing can be known of it."""
+    override: str = ""
+    """The reason to train against it although its verdict is fail."""
+    given: list[float] = field(default_factory=list, repr=False)
+
+    @property
+    def name(self) -> str:
+        """By which it is logged."""
+        return self.folder.name if self.folder else type(self).__name__
+
+    def check(self) -> None:
+        """InputError: what lies in the folder gives no score."""
+        if self.folder is not None:
+            refuse_policy(self.folder)
+
+    def __call__(self, completions: Sequence[str], prompts: Sequence[Prompt], **_: Any) -> list[float]:
+        """[K] scores, higher for what people would prefer. InputError: the folder holds no reward model."""
+        scores = self.scores(completions, prompts)
+        self.given += scores
+        return scores
+
+    def scores(self, completions: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
+        """[K] scores of K completions."""
+        raise NotImplementedError
+
+    def take(self) -> list[float]:
+        """The scores since this was last asked."""
+        taken, self.given = self.given, []
+        return taken
+
+
+@dataclass
+class SharedReward(ModelReward):
     """Scores texts with a learner's score head: for one that `Model.add_reward` put next to the policy no second model
     is loaded.
     """
 
     learner: Learner
 
-    def __call__(self, completions: Sequence[str], prompts: Sequence[Prompt], **_: Any) -> list[float | None]:
+    def scores(self, completions: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
         """[K] scores of K completions; those of one prompt share its computation."""
         groups: list[Group] = []
         chat = self.learner.model.chat
@@ -41,24 +80,24 @@ class SharedReward:
 
 
 @dataclass
-class PreferenceReward:
+class PreferenceReward(ModelReward):
     """Loads its model when it is first called, and keeps it: in the process that calls, so that it is there once."""
 
-    folder: Path
-    """Adapter or checkpoint of a reward model, as `tieout train reward_model` writes it, or transformers or PEFT."""
     device: str | None = None
     """cpu or cuda; None: cuda if there is one."""
     _loaded: SharedReward | None = field(default=None, repr=False)
 
-    def __call__(self, completions: Sequence[str], prompts: Sequence[Prompt], **_: Any) -> list[float | None]:
-        """[K] scores, higher for what people would prefer. InputError: the folder holds no reward model."""
+    def scores(self, completions: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
+        """[K] scores of K completions."""
         if self._loaded is None:
             self._loaded = self._load()
-        return self._loaded(completions, prompts)
+        return self._loaded.scores(completions, prompts)
 
     def _load(self) -> SharedReward:
         from ...learner import Learner, load
 
+        assert self.folder is not None
+        refuse_policy(self.folder)
         model = load(str(self.folder), device=self.device)
         if not model.only_scores:
             raise InputError(
@@ -68,8 +107,110 @@ class PreferenceReward:
         return SharedReward(Learner(model, frozen=True))
 
 
-def reward_model(folder: str | Path, device: str | None = None) -> PreferenceReward:
-    """The reward function of a trained reward model. InputError: there is no folder of that name."""
+@dataclass
+class ClassifierReward(ModelReward):
+    """A sequence classifier with one label, as a transformers object with its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+
+    @property
+    def name(self) -> str:
+        """The last part of the model's own name."""
+        return str(self.model.config._name_or_path).split("/")[-1]
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: Any = None) -> ClassifierReward:
+        """A model, or the hub id of one. InputError: it writes text and gives no score, or gives several."""
+        from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+        if isinstance(model, str):
+            try:
+                refuse_architecture(AutoConfig.from_pretrained(model).architectures, model)
+                safely = {"num_labels": 1, "use_safetensors": True}
+                model = AutoModelForSequenceClassification.from_pretrained(model, **safely)
+            except OSError as error:
+                raise OSError(
+                    f"reward model {model!r} is no folder, and the hub did not give it: {error}"
+                ) from error
+        name = str(model.config._name_or_path)
+        if model.get_output_embeddings() is not None:
+            refuse_architecture([type(model).__name__], name)
+        if model.config.num_labels != 1:
+            raise InputError(f"a reward model gives {model.config.num_labels} numbers; expected num_labels=1")
+        model.eval().requires_grad_(False)
+        folder = Path(name) if name and Path(name).is_dir() else None
+        return cls(model, tokenizer or AutoTokenizer.from_pretrained(name), folder=folder)
+
+    def check(self) -> None:
+        """The model was looked at when this was made."""
+
+    def scores(self, completions: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
+        """[K] scores, one at a time and without padding."""
+        import torch
+
+        scores = []
+        for prompt, text in zip(prompts, completions, strict=True):
+            if isinstance(prompt, str):
+                whole = prompt + text
+            else:
+                talk = [*turns(prompt), {"role": "assistant", "content": text}]
+                whole = self.tokenizer.apply_chat_template(talk, tokenize=False)
+            ids = self.tokenizer(whole, return_tensors="pt", add_special_tokens=False).to(self.model.device)
+            with torch.no_grad():
+                scores.append(float(self.model(**ids).logits[0, 0]))
+        return scores
+
+
+def reward_model(folder: str | Path, device: str | None = None, override: str = "") -> PreferenceReward:
+    """The reward function of a trained reward model.
+
+    Args:
+        folder: adapter or checkpoint, as `tieout train reward_model` writes it, or transformers or PEFT.
+        device: cpu or cuda; None: cuda if there is one.
+        override: the reason to train against it although its verdict is fail.
+
+    Raises:
+        InputError: there is no folder of that name.
+    """
     if not Path(folder).is_dir():
         raise InputError(f"reward model {folder} does not exist; give the folder that training saved")
-    return PreferenceReward(Path(folder), device)
+    return PreferenceReward(device, folder=Path(folder), override=override)
+
+
+def models_in(reward: Reward | None) -> Iterator[ModelReward]:
+    """The trained models that a reward asks: itself, or its parts, under whatever wraps them."""
+    if isinstance(reward, ModelReward):
+        yield reward
+    elif isinstance(reward, Combined):
+        for part in reward.parts.values():
+            yield from models_in(part)
+    elif (inner := getattr(reward, "__wrapped__", None)) is not None:
+        yield from models_in(inner)
+
+
+def refuse_policy(folder: Path) -> None:
+    """InputError: the folder holds a causal language model, or an adapter of one, that was trained to write."""
+    if not folder.is_dir():
+        raise InputError(f"reward model {folder} does not exist; give the folder that training saved")
+    adapter, whole = folder / "adapter_config.json", folder / "config.json"
+    if adapter.is_file():
+        config = json.loads(adapter.read_text(encoding="utf-8"))
+        if config.get("task_type") == "CAUSAL_LM":
+            refuse_architecture(["an adapter of CausalLM"], str(folder))
+    elif whole.is_file():
+        config = json.loads(whole.read_text(encoding="utf-8"))
+        refuse_architecture(config.get("architectures"), str(folder))
+
+
+def refuse_architecture(names: Sequence[str] | None, model: str) -> None:
+    """InputError: it is that of a model which writes text."""
+    found = [
+        name for name in names or [] if name.endswith(("CausalLM", "LMHeadModel", "ConditionalGeneration"))
+    ]
+    if found:
+        raise InputError(
+            f"reward model {model} is a causal language model ({found[0]}): it writes text, and gives no score of one. "
+            f"Train a reward model from it on pairs, `tieout train reward_model --model {model} --data pairs.jsonl`, "
+            "and give that; or let it judge, as a reward of `tieout.Judge`"
+        )
