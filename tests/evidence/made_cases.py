@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from tieout.evidence.evaluate import CONTROLS, PROGRAMMATIC, Case
 
@@ -34,4 +35,19 @@ def two_models() -> dict[str, list[Case]]:
     return {
         "base": make_cases(base, [1.0] * 80, ood, "base"),
         "sft": make_cases(sft, [1.0] * 80, ood, "sft"),
+    }
+
+
+def with_parts(cases: Mapping[str, Sequence[Case]]) -> dict[str, list[Case]]:
+    """The same, with a metric `right` and a reward in two parts; the candidate lost what the base had right."""
+    return {
+        model: [
+            replace(
+                case,
+                metrics={"right": float(i % 5 == (model == "base"))},
+                parts={} if case.score is None else {"form": 0.75 * case.score, "figures": 0.25 * case.score},
+            )
+            for i, case in enumerate(own)
+        ]
+        for model, own in cases.items()
     }

@@ -103,6 +103,34 @@ def test_a_metric_that_needs_tokens_is_refused_where_the_sampler_gives_text_only
     assert sampler.calls == []
 
 
+def test_the_points_of_every_part_are_kept() -> None:
+    parts = {"figures": half, "form": half}
+    task = replace(SUMS, reward=fragile, metrics={"figures": fragile}, parts=parts)
+    cases = evaluate(task, ROWS, MockSampler(["1", "junk", "skip", "0", "0.5"]))
+    assert cases[0].parts == {"figures": 0.5, "form": 0.5}
+    assert cases[0].metrics == {"figures": 1.0}  # a metric of the same name is another number
+    assert cases[1].parts == {"figures": 0.0, "form": 0.0}  # a crash is a wrong answer, as of the reward
+    assert set(cases[1].errors) == {"score", "figures", "part figures", "part form"}
+
+
+def test_parts_that_do_not_add_up_to_the_reward_are_refused() -> None:
+    task = replace(SUMS, reward=fragile, parts={"form": half, "figures": half, "more": half})
+    with pytest.raises(
+        ValueError, match=r"of case 'sums/test/0' they give 1.5 \(form 0.5, .*the reward gives 1"
+    ):
+        evaluate(task, ROWS, MockSampler(["1"] * 5))
+
+
+def test_cases_without_parts_are_read_as_before(tmp_path: Path) -> None:
+    case = Case("1", "programmatic", "test", "p", "c", 1.0, {"exact": 1.0})
+    write_cases(tmp_path / "cases.jsonl", {"a": [case]})
+    assert "parts" not in (tmp_path / "cases.jsonl").read_text()
+    assert read_cases(tmp_path / "cases.jsonl") == {"a": [case]}
+    with_points = {"a": [replace(case, parts={"form": 1.0})]}
+    write_cases(tmp_path / "cases.jsonl", with_points)
+    assert read_cases(tmp_path / "cases.jsonl") == with_points
+
+
 def test_no_rows_give_no_cases() -> None:
     assert evaluate(T, [], MockSampler([])) == []
 

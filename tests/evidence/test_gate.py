@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -11,7 +12,7 @@ from made_cases import make_cases
 
 from tieout.evidence import stats
 from tieout.evidence.evaluate import CONTROLS, HUMAN, PROGRAMMATIC
-from tieout.evidence.gate import GatePolicy, Verdict, gate
+from tieout.evidence.gate import Check, GatePolicy, Verdict, gate
 from tieout.evidence.human import Grade
 from tieout.evidence.report import build_report
 
@@ -173,12 +174,80 @@ def test_controls_are_held_against_the_base() -> None:
     assert report["verdict"]["verdict"] == "reject"
 
 
+# ---- the primary metric decides
+
+
+UP, FLAT = ([0.3] * 60, [0.5] * 60), ([0.5] * 60, [0.5] * 60)
+RIGHT: dict[str, tuple[Sequence[float | None], Sequence[float | None]]] = {
+    "rises": ([0.0] * 60, [1.0] * 30 + [0.0] * 30),
+    "stays": ([1.0] * 3 + [0.0] * 57, [0.0] * 57 + [1.0] * 3),
+    "falls": ([1.0] * 30 + [0.0] * 30, [0.0] * 60),
+    "is missing": ([None] * 60, [None] * 60),
+}
+
+
+def judge_right(reward: tuple[list[float], list[float]], right: str) -> Check:
+    """The check of the programmatic track, judged by `right`, of (old, new) rewards and metrics."""
+    cases = {
+        model: [
+            replace(case, metrics={"right": value} if value is not None else {})
+            for case, value in zip(make_cases(scores), values, strict=True)
+        ]
+        for model, scores, values in zip(("old", "new"), reward, RIGHT[right], strict=True)
+    }
+    if right == "is missing":  # but for one case, or there would be no such metric
+        cases["old"][0] = replace(cases["old"][0], metrics={"right": 0.0})
+    report = build_report(cases, candidate="new", baseline="old", primary="right")
+    found = gate(report, "new", "old").checks[0]
+    assert found.metric == "right"
+    return found
+
+
+@pytest.mark.parametrize(
+    ("right", "expected"), [("rises", "pass"), ("stays", "hold"), ("falls", "fail"), ("is missing", "hold")]
+)
+@pytest.mark.parametrize("reward", [UP, FLAT])
+def test_the_primary_metric_is_judged_and_not_the_reward(
+    reward: tuple[list[float], list[float]], right: str, expected: str
+) -> None:
+    assert judge_right(reward, right).status == expected
+
+
+def test_a_reward_that_rises_alone_is_a_hold_that_says_so() -> None:
+    reason = judge_right(UP, "stays").reason
+    assert reason.startswith("programmatic (test): the reward rose, +0.200 [")
+    assert (
+        "but right, the primary metric, is not shown to have risen: new is not shown to be better" in reason
+    )
+    assert "the reward rose" not in judge_right(FLAT, "stays").reason
+    assert "the reward rose" not in judge_right(UP, "rises").reason
+    assert (
+        "but right, the primary metric, fell: new is worse than old in right"
+        in judge_right(UP, "falls").reason
+    )
+
+
+def test_the_reward_is_reported_where_it_is_not_judged() -> None:
+    cases = {"old": make_cases(UP[0]), "new": make_cases(UP[1])}
+    cases = {m: [replace(c, metrics={"right": 0.0}) for c in own] for m, own in cases.items()}
+    verdict = gate(build_report(cases, candidate="new", baseline="old", primary="right"), "new", "old")
+    (info,) = (check for check in verdict.checks if check.status == "info")
+    assert (info.metric, info.slice) == ("reward", "test")
+    assert "reward better, +0.200" in info.reason
+
+
+def test_a_primary_metric_that_no_case_has_is_named() -> None:
+    cases = {name: [replace(c, metrics={"right": 1.0}) for c in make_cases(LOW)] for name in ("a", "b")}
+    with pytest.raises(ValueError, match="'exact' is not in the cases; their metrics are: right"):
+        build_report(cases, candidate="a", baseline="b", primary="exact")
+
+
 def test_other_slices_are_reported_and_do_not_decide() -> None:
     verdict = judge(new_ood=[0.0] * 40, old_ood=[1.0] * 40)
     assert verdict.verdict == "ship"
     (ood,) = (check for check in verdict.checks if check.status == "info")
     assert ood.slice == "ood"
-    assert ": worse, -1.000" in ood.reason
+    assert ": reward worse, -1.000" in ood.reason
     whole = judge(new_ood=[0.0] * 400, old_ood=[1.0] * 400, policy=GatePolicy(programmatic_slice=None))
     assert whole.verdict == "reject"
 

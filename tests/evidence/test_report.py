@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_cases import make_cases, two_models
+from made_cases import make_cases, two_models, with_parts
 
 from tieout.evidence.evaluate import Case
 from tieout.evidence.gate import GatePolicy
@@ -48,8 +48,9 @@ def test_every_track_of_every_model_has_its_figures() -> None:
             "n": 0,
             "errors": 0,
             "abstained": 0,
-            "slices": {},
             "metrics": {},
+            "parts": {},
+            "slices": {},
         }
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
@@ -85,7 +86,7 @@ def test_pairs_are_found_by_case_whatever_their_order() -> None:
     assert shape(shuffled)["comparisons"] == shape(cases)["comparisons"]
 
 
-def test_mcnemar_is_made_on_exact_where_there_is_one() -> None:
+def test_mcnemar_is_made_on_what_is_right_or_wrong() -> None:
     def exact(scores: list[float], right: list[float]) -> list[Case]:
         return [
             replace(case, metrics={"exact": value})
@@ -94,11 +95,26 @@ def test_mcnemar_is_made_on_exact_where_there_is_one() -> None:
 
     graded = {"base": exact([0.2, 0.3, 1.0], [0.0, 0.0, 1.0]), "sft": exact([1.0, 1.0, 1.0], [1.0] * 3)}
     pair = shape(graded)["comparisons"][0]["tracks"]["programmatic"]
-    assert (pair["p"], pair["p_of"]) == (0.25, "exact")  # two wins, no loss: 2 * 1/4 / 2
+    assert pair["p"] is None  # scores are graded
+    assert pair["metrics"]["exact"]["p"] == 0.25  # two wins, no loss: 2 * 1/4 / 2
     binary = shape({"base": make_cases([0.0, 0.0, 1.0]), "sft": make_cases([1.0, 1.0, 1.0])})
-    assert binary["comparisons"][0]["tracks"]["programmatic"]["p_of"] == "score"
-    neither = shape({"base": make_cases([0.2, 0.0]), "sft": make_cases([1.0, 1.0])})
-    assert neither["comparisons"][0]["tracks"]["programmatic"]["p"] is None
+    assert binary["comparisons"][0]["tracks"]["programmatic"]["p"] == 0.25
+
+
+def test_wins_ties_and_losses_are_counted_for_all_pairs_of_models() -> None:
+    cases = {
+        "base": make_cases([0.0, 0.5, 0.5, 0.5]),
+        "sft": make_cases([0.5, 0.5, 0.2, 0.5]),
+        "dpo": make_cases([0.9, 0.9, 0.9, 0.5]),
+    }
+    report = build_report(cases, candidate="dpo", baseline="sft", base="base")
+    counts = {
+        (c["candidate"], c["baseline"]): tuple(
+            c["tracks"]["programmatic"][k] for k in ("wins", "ties", "losses")
+        )
+        for c in report["comparisons"]
+    }
+    assert counts == {("dpo", "sft"): (3, 1, 0), ("dpo", "base"): (3, 1, 0), ("sft", "base"): (1, 2, 1)}
 
 
 def test_no_mcnemar_where_cases_share_a_document() -> None:
@@ -227,6 +243,11 @@ def _high(report: dict[str, Any]) -> float:
     return high
 
 
+def _metric(report: dict[str, Any], kind: str, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = report["comparisons"][0]["tracks"]["programmatic"]["slices"]["test"][kind][name]
+    return found
+
+
 def _edit_score(folder: Path) -> None:
     path = folder / "cases.jsonl"
     path.write_text(path.read_text().replace('"score": 0.2', '"score": 0.9', 1))
@@ -261,6 +282,34 @@ TAMPERED = {
         _edit_report(lambda r: r["models"]["sft"]["programmatic"]["slices"].pop("ood")),
         "models.sft.programmatic.slices.ood: the report says None",
     ),
+    "the primary metric": (
+        _edit_report(lambda r: _metric(r, "metrics", "right").update(low=0.3)),
+        "comparisons[0].tracks.programmatic.slices.test.metrics.right.low: the report says 0.3",
+    ),
+    "a part": (
+        _edit_report(lambda r: _metric(r, "parts", "form").update(difference=-1.0)),
+        "comparisons[0].tracks.programmatic.slices.test.parts.form.difference: the report says -1.0",
+    ),
+    "which metric is primary": (
+        _edit_report(lambda r: r["settings"].update(primary=None)),
+        "comparisons[0].gain: the report says 'right, the primary metric",
+    ),
+    "what the gain consists of": (
+        _edit_report(lambda r: r["comparisons"][0].update(gain="most of the gain is substance")),
+        "comparisons[0].gain: the report says 'most of",
+    ),
+    "a win": (
+        _edit_report(lambda r: r["comparisons"][0]["tracks"]["programmatic"].update(losses=-1)),
+        "comparisons[0].tracks.programmatic.losses: the report says -1",
+    ),
+    "a regression left out": (
+        _edit_report(lambda r: r["comparisons"][0]["regressions"].clear()),
+        "comparisons[0].regressions: the report says []",
+    ),
+    "another format": (
+        _edit_report(lambda r: r.update(format=1)),
+        "format: the report is in format 1, this version writes 2",
+    ),
     "a score": (_edit_score, "cases.jsonl: changed since the report"),
     "the cases": (lambda folder: (folder / "cases.jsonl").unlink(), "cases.jsonl: missing"),
     "grades slipped in": (
@@ -272,7 +321,8 @@ TAMPERED = {
 
 @pytest.mark.parametrize("what", TAMPERED)
 def test_any_change_is_found(tmp_path: Path, what: str) -> None:
-    write_report(tmp_path, two_models(), candidate="sft", baseline="base")
+    write_report(tmp_path, with_parts(two_models()), candidate="sft", baseline="base", primary="right")
+    assert verify(tmp_path / "report.json") == []
     tamper, message = TAMPERED[what]
     tamper(tmp_path)
     assert any(line.startswith(message) for line in verify(tmp_path / "report.json"))
@@ -280,7 +330,7 @@ def test_any_change_is_found(tmp_path: Path, what: str) -> None:
 
 def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text('{"models": {}}')
-    with pytest.raises(ValueError, match="is not a report: it has no format, comparisons"):
+    with pytest.raises(ValueError, match="is not a report: it has no format, settings, comparisons"):
         verify(tmp_path / "report.json")
 
 

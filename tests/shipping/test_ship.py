@@ -79,10 +79,14 @@ def write_evidence(folder: Path, verdict: str) -> dict[str, Any]:
     cases: dict[str, list[Case]] = {"base": [], "sft": []}
     for track, part, i, ours, theirs in rows:
         for model, value in (("sft", ours), ("base", theirs)):
-            cases[model].append(Case(f"{part}/{i}", track, part, f"question {i}", f"{model} {i}", value))
+            case = Case(f"{part}/{i}", track, part, f"question {i}", f"{model} {i}", value)
+            if track == PROGRAMMATIC:
+                points = {"form": 0.25 * value, "figures": 0.75 * value}
+                case = replace(case, metrics={"exact": value}, parts=points)
+            cases[model].append(case)
     grades = folder.parent / "grades.jsonl"
     grades.write_text("".join(json.dumps(vars_of(grade)) + "\n" for grade in graded(verdict)))
-    report = write_report(folder, cases, candidate="sft", baseline="base", grades=grades)
+    report = write_report(folder, cases, candidate="sft", baseline="base", primary="exact", grades=grades)
     assert report["verdict"]["verdict"] == verdict
     return report
 
@@ -511,11 +515,16 @@ def test_the_card_is_one_that_the_hub_reads(built: Path, evidences: dict[str, Pa
     assert card.data.license == "apache-2.0"
     assert card.data.pipeline_tag == "text-generation"
     assert card.data.base_model is None  # a local folder is no name on the Hub
-    results = {result.dataset_name: result for result in card.data.eval_results}
+    results = {(result.dataset_name, result.metric_type): result for result in card.data.eval_results}
     report = report_of(evidences["ship"])
-    figure = report["models"]["sft"][PROGRAMMATIC]
-    assert results["programmatic"].metric_value == round(figure["mean"], 4) == 0.875
-    assert results.keys() == {"programmatic", "human", "negative controls"}
+    figure = report["models"]["sft"][PROGRAMMATIC]["metrics"]["exact"]
+    assert results["programmatic, test", "exact"].metric_value == round(figure["mean"], 4) == 0.875
+    assert list(results) == [
+        ("programmatic, test", "exact"),
+        ("programmatic, test", "score"),
+        ("human", "score"),
+        ("negative controls", "score"),
+    ]
 
 
 def test_the_card_says_what_was_measured(built: Path, evidences: dict[str, Path]) -> None:
@@ -524,13 +533,25 @@ def test_the_card_says_what_was_measured(built: Path, evidences: dict[str, Path]
     for line in [CARD.task, *CARD.training, *CARD.limits, *report["verdict"]["reasons"]]:
         assert line in text
     assert "**Verdict: ship**" in text
-    mean = report["models"]["sft"][PROGRAMMATIC]
+    whole = report["models"]["sft"][PROGRAMMATIC]["slices"]["test"]
+    places = []
+    for label, figure in [
+        ("exact (primary)", whole["metrics"]["exact"]),
+        ("reward", whole),
+        ("– form", whole["parts"]["form"]),
+        ("– figures", whole["parts"]["figures"]),
+    ]:
+        interval = f"{figure['low']:.3f} to {figure['high']:.3f}"
+        line = f"| sft | programmatic, test | {label} | {figure['mean']:.3f} | {interval} | 40 | 0 |"
+        places.append(text.index(line))
+    assert places == sorted(places)  # the primary metric, the reward, then what it consists of
+    pair = report["comparisons"][0]
     assert (
-        f"| sft | programmatic | {mean['mean']:.3f} | {mean['low']:.3f} to {mean['high']:.3f} | 40 | 0 |"
+        f"| sft minus base | negative controls | score | {pair['tracks'][CONTROLS]['difference']:+.3f} |"
         in text
     )
-    pair = report["comparisons"][0]["tracks"][CONTROLS]
-    assert f"| sft minus base | negative controls | {pair['difference']:+.3f} |" in text
+    assert f"- sft minus base: {pair['gain']}." in text
+    assert "most of the gain is figures" in pair["gain"]
 
 
 def test_the_card_admits_what_was_not_measured(
@@ -542,7 +563,7 @@ def test_the_card_admits_what_was_not_measured(
     facts = json.loads((built / "card.json").read_text())["facts"]
     text = tieout.shipping.card.render(CARD, facts, report)
     assert "Not measured: human." in text
-    assert "| sft | human | none |  | 0 | 0 |" in text
+    assert "| sft | human | share won | none |  | 0 | 0 |" in text
     assert "name: human" not in text
 
 

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str]) -> None:
     if not rows:
         raise InputError(f"task {task.name!r} has no rows in split {options.split!r}")
     console, cases = Console(), {}
-    rewards = [r for r in (task.reward, *task.metrics.values()) if r is not None]
+    rewards = [r for r in (task.reward, *task.metrics.values(), *task.parts.values()) if r is not None]
     workers = under_deadline(rewards, options.reward_workers, options.reward_seconds, console)
     for name in options.model:
         model = load(name)

@@ -22,6 +22,9 @@ CONTROLS = "negative_controls"
 TRACKS = (PROGRAMMATIC, HUMAN, CONTROLS)
 """The tracks that the gate judges. Cases may name others, which are reported only."""
 
+OWN = ("completion", "score", "metrics", "parts", "errors")
+"""What `cases.jsonl` has of each model; `parts` only where the reward has some."""
+
 Progress = Callable[[int, int], None]
 """Called with the number of cases done and the number of all."""
 
@@ -41,14 +44,21 @@ class Case:
     metrics: dict[str, float] = field(default_factory=dict)
     """The task's further numbers; one that abstained or errored is missing."""
     errors: dict[str, str] = field(default_factory=dict)
-    """What errored, `score` or the name of a metric, and why; also where there is a score all the same."""
+    """What errored (`score`, the name of a metric, `part NAME`) and why; also where there is a score all the same."""
     cluster: str = ""
     """What this case shares with others, such as the document it asks about; empty: it stands alone."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """Points of the score that each part of the reward gave; one that abstained or errored is missing."""
 
     @property
     def status(self) -> str:
         """`scored`, `abstained` or `errored`: one that crashed the reward is scored, as a wrong answer is."""
         return "scored" if self.score is not None else "errored" if "score" in self.errors else "abstained"
+
+
+def part_key(name: str) -> str:
+    """Of a part of the reward among `errors`; a metric may have the same name."""
+    return f"part {name}"
 
 
 def evaluate(
@@ -73,13 +83,15 @@ def evaluate(
     or crashing the reward would be a way to skip hard rows; the error is kept alongside.
 
     Raises:
-        InputError: before anything is generated, if nothing scores, or a reward asks for a column that rows lack.
+        InputError: before anything is generated, if nothing scores, or a reward asks for a column that rows lack; as
+            soon as the parts of a reward do not add up to it.
     """
     if task.scorer is None:
         raise InputError(f"task {task.name!r} has neither a reward nor an environment to score with")
     params = params or SamplingParams(task.max_new_tokens, temperature=0.0)
     rewards: dict[str, Reward] = {"score": task.reward} if task.reward and task.scorer == "reward" else {}
     rewards |= task.metrics
+    rewards |= {part_key(name): part for name, part in task.parts.items()}
     slices = [slice if isinstance(slice, str) else slice(row) for row in rows]
     ids = [f"{task.name}/{s}/{row.get('id', i)}" for i, (s, row) in enumerate(zip(slices, rows, strict=True))]
     encode = sampler.chat.encode if isinstance(sampler, KnowsContext) else None
@@ -109,7 +121,10 @@ def evaluate(
             outcomes = {name: said[name][offset][0] for name in said}
             index = start + offset
             shared = cluster(row) if cluster else ""
-            cases.append(_case(ids[index], track, slices[index], shared, row["prompt"], completion, outcomes))
+            _check_parts(task, ids[index], outcomes)
+            cases.append(
+                _case(task, ids[index], track, slices[index], shared, row["prompt"], completion, outcomes)
+            )
         if progress:
             progress(len(cases), len(rows))
     return cases
@@ -133,7 +148,7 @@ def write_cases(path: Path, cases: Mapping[str, Sequence[Case]]) -> None:
             if model in line["models"]:
                 raise InputError(f"model {model!r} has two cases called {case.id!r}")
             own = asdict(case)
-            line["models"][model] = {key: own[key] for key in ("completion", "score", "metrics", "errors")}
+            line["models"][model] = {key: own[key] for key in OWN if key != "parts" or own[key]}
     write_jsonl(path, lines.values())
 
 
@@ -165,7 +180,22 @@ def _check_rows(
             raise InputError(f"case {name!r} has no prompt; its row has: {', '.join(row)}")
 
 
+def _check_parts(task: Task, case: str, outcomes: Mapping[str, Outcome]) -> None:
+    """InputError: the parts of the reward give other points than the reward. What errored is not compared."""
+    said = [outcomes["score"], *(outcomes[part_key(name)] for name in task.parts)]
+    if not task.parts or any(outcome.status != "scored" for outcome in said):
+        return
+    score, *points = (outcome.worth or 0.0 for outcome in said)
+    if abs(score - sum(points)) > 1e-6:
+        given = ", ".join(f"{name} {value:g}" for name, value in zip(task.parts, points, strict=True))
+        raise InputError(
+            f"task {task.name!r}: the parts of the reward must add up to it; of case {case!r} they give "
+            f"{sum(points):g} ({given}), the reward gives {score:g}"
+        )
+
+
 def _case(
+    task: Task,
     name: str,
     track: str,
     slice: str,
@@ -182,9 +212,16 @@ def _case(
         prompt=prompt,
         completion=completion,
         score=outcomes["score"].worth,
-        metrics={k: o.worth for k, o in outcomes.items() if k != "score" and o.worth is not None},
+        metrics=_worth(outcomes, {name: name for name in task.metrics}),
+        parts=_worth(outcomes, {name: part_key(name) for name in task.parts}),
         errors={k: o.reason for k, o in outcomes.items() if o.status == "errored"},
     )
+
+
+def _worth(outcomes: Mapping[str, Outcome], keys: Mapping[str, str]) -> dict[str, float]:
+    """Name -> number, of those that have one."""
+    found = {name: outcomes[key].worth for name, key in keys.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def plain_prompt(prompt: Prompt) -> str | list[dict[str, str]]:

@@ -2,52 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import stats
 from .evaluate import HUMAN, Case
 from .human import Grade
+from .readings import SCORE, Reading, readings
 
 Pair = tuple[Case | None, Case | None]
 """What candidate and baseline made of one case; None: it was not asked."""
+Scales = Mapping[Reading, stats.Bounds]
+"""What is read from the cases of a track, the reward first, and the ends of its scale."""
 
 
 def model_figures(
     cases: Mapping[str, Sequence[Case]], grades: Sequence[Grade], model: str, track: str, seed: int
 ) -> dict[str, Any]:
-    """One model on one track: mean, low, high, n, errors, abstained; and the same per slice and metric."""
+    """One model on one track: mean, low, high, n, errors, abstained of the reward; the same of every metric and part.
+
+    All of it again per slice.
+    """
     if track == HUMAN:
         shares = [(grade.shares()[model], grade.case) for grade in grades if model in grade.shares()]
         estimate = stats.mean([share for share, _ in shares], [case for _, case in shares], seed=seed)
-        return {**_mean(estimate), "errors": 0, "abstained": 0, "slices": {}, "metrics": {}}
-    bounds = _bounds(cases, track, lambda case: case.score)
+        return {**_mean(estimate), "errors": 0, "abstained": 0, "metrics": {}, "parts": {}, "slices": {}}
     own = [case for case in cases[model] if case.track == track]
-    figure = _figure(own, bounds, seed)
+    scales = _scales(cases, track, own)
     slices = _by_slice(own)
-    figure["slices"] = {name: _figure(part, bounds, seed) for name, part in slices.items()}
-    figure["metrics"] = {}
-    for metric in dict.fromkeys(name for case in own for name in (*case.metrics, *case.errors)):
-        if metric == "score":
-            continue
-        known = [case for case in own if metric in case.metrics]
-        estimate = stats.mean(
-            [case.metrics[metric] for case in known],
-            [case.cluster or case.id for case in known],
-            _bounds(cases, track, lambda case, metric=metric: case.metrics.get(metric)),  # type: ignore[misc]
-            seed,
-        )
-        errors = sum(metric in case.errors and metric not in case.metrics for case in own)
-        figure["metrics"][metric] = {**_mean(estimate), "errors": errors}
+    figure = _model(own, scales, seed)
+    figure["slices"] = {name: _model(part, scales, seed) for name, part in slices.items()}
     return figure
 
 
-def _figure(cases: Sequence[Case], bounds: stats.Bounds, seed: int) -> dict[str, Any]:
-    scored = [case for case in cases if case.score is not None]
-    scores = [case.score for case in scored if case.score is not None]
-    estimate = stats.mean(scores, [case.cluster or case.id for case in scored], bounds, seed)
-    errors = sum(case.status == "errored" for case in cases)
-    return {**_mean(estimate), "errors": errors, "abstained": len(cases) - len(scored) - errors}
+def _model(cases: Sequence[Case], scales: Scales, seed: int) -> dict[str, Any]:
+    found = {reading: _one(cases, reading, bounds, seed) for reading, bounds in scales.items()}
+    return _together(found)
+
+
+def _one(cases: Sequence[Case], reading: Reading, bounds: stats.Bounds, seed: int) -> dict[str, Any]:
+    known = [(value, case.cluster or case.id) for case in cases if (value := reading.of(case)) is not None]
+    estimate = stats.mean([value for value, _ in known], [name for _, name in known], bounds, seed)
+    statuses = [reading.status(case) for case in cases]
+    return {
+        **_mean(estimate),
+        "errors": statuses.count("errored"),
+        "abstained": statuses.count("abstained"),
+    }
 
 
 def _mean(estimate: stats.Estimate) -> dict[str, Any]:
@@ -62,59 +63,64 @@ def pair_figures(
     track: str,
     seed: int,
 ) -> dict[str, Any]:
-    """Candidate minus baseline on one track, paired by case, and the same per slice.
+    """Candidate minus baseline on one track, paired by case: of the reward, its parts, every metric; and per slice.
 
-    `unpaired` counts cases without a score of both models (abstained by both aside). `p` is the mid-p McNemar
-    test, `p_of` what it was made on, `p_holm` the p-value adjusted for all slices of the track, and
-    `smallest_detectable` the difference that the sample would have shown with 80% power.
+    The differences of the parts and `rest` add up to the reward's; `rest` is 0 unless a part is missing somewhere.
+    `unpaired` counts cases without a number of both models (abstained by both aside); `wins` those where the
+    candidate has more. `p` is the mid-p McNemar test where every number is 0 or 1, `p_holm` the p-value adjusted for
+    all slices of the track, and `smallest_detectable` the difference that the sample would have shown with 80% power.
     """
     if track == HUMAN:
-        return {**_preferred(grades, candidate, baseline, seed), "slices": {}}
-    bounds = _bounds(cases, track, lambda case: case.score)
+        return {**_preferred(grades, candidate, baseline, seed), "metrics": {}, "parts": {}, "slices": {}}
     ours = {case.id: case for case in cases[candidate] if case.track == track}
     theirs = {case.id: case for case in cases[baseline] if case.track == track}
+    scales = _scales(cases, track, [*ours.values(), *theirs.values()])
     pairs = [(ours.get(name), theirs.get(name)) for name in dict.fromkeys([*ours, *theirs])]
-    figure = _difference(pairs, bounds, seed)
     slices: dict[str, list[Pair]] = {}
     for one, other in pairs:
         case = one or other
         assert case is not None
         slices.setdefault(case.slice, []).append((one, other))
-    figure["slices"] = {name: _difference(part, bounds, seed) for name, part in slices.items()}
-    tested = [part for part in figure["slices"].values() if part["p"] is not None]
-    for part, adjusted in zip(tested, stats.holm([part["p"] for part in tested]), strict=True):
-        part["p_holm"] = adjusted
-    return figure
+    found = {name: _differences(part, scales, seed) for name, part in slices.items()}
+    for reading in scales:
+        tested = [figures[reading] for figures in found.values() if figures[reading]["p"] is not None]
+        for part, adjusted in zip(tested, stats.holm([part["p"] for part in tested]), strict=True):
+            part["p_holm"] = adjusted
+    whole = _with_rest(_differences(pairs, scales, seed))
+    whole["slices"] = {name: _with_rest(figures) for name, figures in found.items()}
+    return whole
 
 
-def _difference(pairs: Sequence[Pair], bounds: stats.Bounds, seed: int) -> dict[str, Any]:
-    both = [(one, other) for one, other in pairs if one and other and _both_scored(one, other)]
-    apply = [pair for pair in pairs if not all(case and case.status == "abstained" for case in pair)]
-    clusters = [one.cluster or one.id for one, _ in both]
-    scores = [(one.score or 0.0, other.score or 0.0) for one, other in both]
-    estimate = stats.difference([s for s, _ in scores], [s for _, s in scores], clusters, bounds, seed)
-    p, tested = None, None
-    if len(set(clusters)) == len(clusters):  # McNemar's test takes cases to be independent
-        p, tested = _right_or_wrong(both)
-    return _paired(estimate, len(apply) - len(both), p, tested)
+def _differences(pairs: Sequence[Pair], scales: Scales, seed: int) -> dict[Reading, dict[str, Any]]:
+    scored = [(one, other) for one, other in pairs if one and other and None not in (one.score, other.score)]
+    found = {}
+    for reading, bounds in scales.items():
+        # Points are only comparable with the reward's over the same cases.
+        of = scored if reading.kind == "parts" else pairs
+        found[reading] = _difference(of, reading, bounds, seed)
+    return found
 
 
-def _both_scored(one: Case, other: Case) -> bool:
-    return one.score is not None and other.score is not None
-
-
-def _right_or_wrong(pairs: Sequence[tuple[Case, Case]]) -> tuple[float | None, str | None]:
-    """Mid-p McNemar on the metric `exact`, or on scores that are all 0 or 1, and which of them; else None."""
-    readings: dict[str, Callable[[Case], float | None]] = {
-        "exact": lambda case: case.metrics.get("exact"),
-        "score": lambda case: case.score,
-    }
-    for name, reading in readings.items():
-        values = [(reading(one), reading(other)) for one, other in pairs]
-        if values and all(value in (0.0, 1.0) for pair in values for value in pair):
-            wins, losses = values.count((1.0, 0.0)), values.count((0.0, 1.0))
-            return stats.mcnemar_mid_p(wins, losses), name
-    return None, None
+def _difference(pairs: Sequence[Pair], reading: Reading, bounds: stats.Bounds, seed: int) -> dict[str, Any]:
+    apply = [pair for pair in pairs if not all(case and reading.status(case) == "abstained" for case in pair)]
+    both = [
+        (ours, theirs, one.cluster or one.id)
+        for one, other in apply
+        if one
+        and other
+        and (ours := reading.of(one)) is not None
+        and (theirs := reading.of(other)) is not None
+    ]
+    values, clusters = [(ours, theirs) for ours, theirs, _ in both], [cluster for *_, cluster in both]
+    estimate = stats.difference([a for a, _ in values], [b for _, b in values], clusters, bounds, seed)
+    won = _won([a - b for a, b in values])
+    p = None
+    binary = all(value in (0.0, 1.0) for pair in values for value in pair)
+    if (
+        values and binary and len(set(clusters)) == len(clusters)
+    ):  # McNemar's test takes cases to be independent
+        p = stats.mcnemar_mid_p(won["wins"], won["losses"])
+    return _paired(estimate, len(apply) - len(both), won, p)
 
 
 def _preferred(grades: Sequence[Grade], candidate: str, baseline: str, seed: int) -> dict[str, Any]:
@@ -126,32 +132,53 @@ def _preferred(grades: Sequence[Grade], candidate: str, baseline: str, seed: int
     net: dict[str, float] = {}
     for one, other, case in zip(ours, theirs, clusters, strict=True):
         net[case] = net.get(case, 0.0) + one - other
-    wins, losses = sum(v > 0 for v in net.values()), sum(v < 0 for v in net.values())
-    p = stats.mcnemar_mid_p(wins, losses) if shares else None
-    return _paired(estimate, 0, p, "preferred" if shares else None)
+    by_case = _won(list(net.values()))
+    p = stats.mcnemar_mid_p(by_case["wins"], by_case["losses"]) if shares else None
+    return _paired(estimate, 0, _won([a - b for a, b in zip(ours, theirs, strict=True)]), p)
 
 
-def _paired(estimate: stats.Estimate, unpaired: int, p: float | None, tested: str | None) -> dict[str, Any]:
+def _won(differences: Sequence[float]) -> dict[str, int]:
+    """How often the candidate has more, as much, or less; a difference of rounding is none."""
+    wins, losses = sum(d > 1e-9 for d in differences), sum(d < -1e-9 for d in differences)
+    return {"wins": wins, "ties": len(differences) - wins - losses, "losses": losses}
+
+
+def _paired(
+    estimate: stats.Estimate, unpaired: int, won: Mapping[str, int], p: float | None
+) -> dict[str, Any]:
     return {
         "difference": estimate.value,
         "low": estimate.low,
         "high": estimate.high,
         "n": estimate.n,
         "unpaired": unpaired,
+        **won,
         "p": p,
-        "p_of": tested,
         "p_holm": None,
         "smallest_detectable": stats.smallest_detectable_difference(estimate.standard_error),
     }
 
 
-def _bounds(
-    cases: Mapping[str, Sequence[Case]], track: str, reading: Callable[[Case], float | None]
-) -> stats.Bounds:
-    """The scale: 0 to 1, and further where some model's value lies beyond."""
-    values = [reading(case) for model_cases in cases.values() for case in model_cases if case.track == track]
-    known = [value for value in values if value is not None]
-    return min([0.0, *known]), max([1.0, *known])
+def _with_rest(found: Mapping[Reading, Mapping[str, Any]]) -> dict[str, Any]:
+    """One figure, with what the parts leave of the reward's difference: each by its share of the reward's cases."""
+    figure = _together(found)
+    if figure["parts"] and figure["n"]:
+        explained = sum((p["difference"] or 0.0) * p["n"] / figure["n"] for p in figure["parts"].values())
+        figure["rest"] = round(figure["difference"] - explained, 12)
+    return figure
+
+
+def _together(found: Mapping[Reading, Mapping[str, Any]]) -> dict[str, Any]:
+    """The reward's figure with those of the metrics and parts."""
+    by_kind: dict[str, dict[str, Any]] = {"metrics": {}, "parts": {}}
+    for reading, figure in found.items():
+        if reading.kind != "reward":
+            by_kind[reading.kind][reading.name] = dict(figure)
+    return {**found[SCORE], **by_kind}
+
+
+def _scales(cases: Mapping[str, Sequence[Case]], track: str, own: Sequence[Case]) -> Scales:
+    return {reading: reading.bounds(cases, track) for reading in (SCORE, *readings(own))}
 
 
 def _by_slice(cases: Sequence[Case]) -> dict[str, list[Case]]:

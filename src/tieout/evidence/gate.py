@@ -1,6 +1,7 @@
 """The gate: a report of candidate and baseline on the same cases -> ship, hold or reject, with reasons.
 
-Each track is judged by its paired interval of candidate minus baseline (minus base, for the controls):
+Each track is judged by its paired interval of candidate minus baseline (minus base, for the controls); the
+programmatic track by the task's primary metric, and by the reward only where there is none:
 
 | track | passes | fails |
 |---|---|---|
@@ -8,18 +9,20 @@ Each track is judged by its paired interval of candidate minus baseline (minus b
 | human | the interval is above 0 | the interval is below 0 |
 | negative controls | its lower end is at or above -`control_margin` | below 0, with a mean below -margin |
 
-A track that does neither holds; so does one with no cases, too few, or too many that could not be scored:
-what was not measured was not shown. Ship: every track passes. Reject: a track fails. Hold: anything else.
+A track that does neither holds, however much the reward rose; so does one with no cases, too few, or too many that
+could not be scored: what was not measured was not shown. Ship: every track passes. Reject: a track fails. Hold:
+anything else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ..errors import InputError
 from .evaluate import CONTROLS, HUMAN, PROGRAMMATIC
+from .readings import NONE, REWARD, judged, slice_of
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,8 @@ class GatePolicy:
     """Every threshold of the gate."""
 
     min_improvement: float = 0.0
-    """Programmatic track: the paired interval of candidate minus baseline must lie above this, in score. In the
-    human track it must lie above 0."""
+    """Programmatic track: the paired interval of candidate minus baseline must lie above this, in the primary metric
+    (the reward, if the task names none). In the human track it must lie above 0."""
     control_margin: float = 0.05
     """How much worse than the base the candidate may be on the negative controls, in score."""
     min_cases: int = 20
@@ -38,6 +41,8 @@ class GatePolicy:
     and breaking the scorer must not be a way to skip hard ones."""
     programmatic_slice: str | None = "test"
     """The slice of the programmatic track that decides; others are reported. None: all of the track."""
+    regression_drop: float = 0.5
+    """A case whose reward or primary metric is lower than the baseline's by more than this is listed in the report."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class Check:
     low: float | None = None
     high: float | None = None
     n: int = 0
+    metric: str | None = None
+    """What was compared on the programmatic track: a metric, or `reward`; None on the other tracks."""
 
 
 @dataclass(frozen=True)
@@ -81,15 +88,18 @@ def gate(
     base = base or baseline
     improved = _tracks(report, candidate, baseline)
     controls = _tracks(report, candidate, base)
-    slice = policy.programmatic_slice
+    primary, slice = report["settings"]["primary"], policy.programmatic_slice
     checks = [
-        _better(PROGRAMMATIC, slice, candidate, baseline, improved, policy),
-        _better(HUMAN, None, candidate, baseline, improved, policy),
+        _right(candidate, baseline, improved, policy, primary),
+        _better(HUMAN, None, candidate, baseline, improved.get(HUMAN, NONE), policy),
         _not_broken(candidate, base, controls, policy),
     ]
-    for name, figure in improved.get(PROGRAMMATIC, {}).get("slices", {}).items():
+    programmatic = improved.get(PROGRAMMATIC, NONE)
+    if primary is not None:
+        checks.append(_info(slice, baseline, slice_of(programmatic, slice), REWARD))
+    for name, figure in programmatic.get("slices", {}).items():
         if slice is not None and name != slice:
-            checks.append(_info(name, baseline, figure))
+            checks.append(_info(name, baseline, judged(figure, primary), primary or REWARD))
     statuses = {check.status for check in checks}
     verdict: Literal["ship", "hold", "reject"] = (
         "reject" if "fail" in statuses else "hold" if "hold" in statuses else "ship"
@@ -97,36 +107,62 @@ def gate(
     return Verdict(verdict, [check.reason for check in checks], checks)
 
 
+def _right(
+    candidate: str, baseline: str, tracks: Mapping[str, Any], policy: GatePolicy, primary: str | None
+) -> Check:
+    """The programmatic track, by the primary metric: a reward that rises without it is a hold that says so."""
+    slice = policy.programmatic_slice
+    reward = slice_of(tracks.get(PROGRAMMATIC, NONE), slice)
+    check = _better(
+        PROGRAMMATIC,
+        slice,
+        candidate,
+        baseline,
+        judged(reward, primary),
+        policy,
+        policy.min_improvement,
+        primary,
+    )
+    if primary is None or check.status == "pass" or not reward["n"] or reward["low"] <= 0:
+        return check
+    where = f"{_where(PROGRAMMATIC, slice)}: "
+    so = "fell" if check.status == "fail" else "is not shown to have risen"
+    text = f"{where}the reward rose, {_numbers(reward)}, but {primary}, the primary metric, {so}: "
+    return replace(check, reason=text + check.reason.removeprefix(where))
+
+
 def _better(
     track: str,
     slice: str | None,
     candidate: str,
     baseline: str,
-    tracks: Mapping[str, Any],
+    figure: Mapping[str, Any],
     policy: GatePolicy,
+    least: float = 0.0,
+    primary: str | None = None,
 ) -> Check:
-    figure = _figure(tracks, track, slice)
-    untested = _untested(track, slice, candidate, baseline, figure, policy)
+    metric = (primary or REWARD) if track == PROGRAMMATIC else None
+    untested = _untested(track, slice, candidate, baseline, figure, policy, primary)
     if untested:
-        return _check(track, slice, baseline, "hold", untested, figure)
+        return _check(track, slice, baseline, "hold", untested, figure, metric)
     where, numbers = _where(track, slice), _numbers(figure)
-    least = policy.min_improvement if track == PROGRAMMATIC else 0.0
+    what = f" in {primary}" if primary else ""
     if figure["low"] > least:
-        text = f"{where}: {candidate} is better than {baseline}, {numbers}"
-        return _check(track, slice, baseline, "pass", text, figure)
+        text = f"{where}: {candidate} is better than {baseline}{what}, {numbers}"
+        return _check(track, slice, baseline, "pass", text, figure, metric)
     if figure["high"] < 0:
-        text = f"{where}: {candidate} is worse than {baseline}, {numbers}"
-        return _check(track, slice, baseline, "fail", text, figure)
+        text = f"{where}: {candidate} is worse than {baseline}{what}, {numbers}"
+        return _check(track, slice, baseline, "fail", text, figure, metric)
+    by = f" by more than {least:g}" if least else ""
     text = (
-        f"{where}: {candidate} is not shown to be better than {baseline} by more than "
-        f"{least:g}, {numbers}; this sample would have shown "
-        f"{figure['smallest_detectable']:.3f}"
+        f"{where}: {candidate} is not shown to be better than {baseline}{what}{by}, {numbers}; this sample would "
+        f"have shown {figure['smallest_detectable']:.3f}"
     )
-    return _check(track, slice, baseline, "hold", text, figure)
+    return _check(track, slice, baseline, "hold", text, figure, metric)
 
 
 def _not_broken(candidate: str, base: str, tracks: Mapping[str, Any], policy: GatePolicy) -> Check:
-    figure = _figure(tracks, CONTROLS, None)
+    figure = tracks.get(CONTROLS, NONE)
     untested = _untested(CONTROLS, None, candidate, base, figure, policy)
     if untested:
         return _check(CONTROLS, None, base, "hold", untested, figure)
@@ -148,16 +184,23 @@ def _untested(
     baseline: str,
     figure: Mapping[str, Any],
     policy: GatePolicy,
+    primary: str | None = None,
 ) -> str:
     """Why the track says nothing yet; empty if it does."""
-    where = _where(track, slice)
+    where, number = _where(track, slice), primary or "score"
     if figure["n"] == 0:
-        what = "no graded pairs" if track == HUMAN else "no scored cases"
+        what = (
+            "no graded pairs"
+            if track == HUMAN
+            else f"no cases with {primary}"
+            if primary
+            else "no scored cases"
+        )
         return f"{where}: {what} of {candidate} and {baseline}; an empty track is not a pass"
     share = figure["unpaired"] / (figure["n"] + figure["unpaired"])
     if share > policy.max_unpaired_share:
         return (
-            f"{where}: {figure['unpaired']} cases lack a score of {candidate} or {baseline} ({share:.1%}; "
+            f"{where}: {figure['unpaired']} cases lack a {number} of {candidate} or {baseline} ({share:.1%}; "
             f"at most {policy.max_unpaired_share:.1%})"
         )
     if figure["n"] < policy.min_cases:
@@ -165,16 +208,18 @@ def _untested(
     return ""
 
 
-def _info(slice: str, baseline: str, figure: Mapping[str, Any]) -> Check:
+def _info(slice: str | None, baseline: str, figure: Mapping[str, Any], metric: str) -> Check:
     word = (
-        "better"
+        "not measured"
+        if not figure["n"]
+        else "better"
         if (figure["low"] or 0) > 0
         else "worse"
         if (figure["high"] or 0) < 0
         else "no significant difference"
     )
-    text = f"{_where(PROGRAMMATIC, slice)}: {word}, {_numbers(figure)} (reported, not judged)"
-    return _check(PROGRAMMATIC, slice, baseline, "info", text, figure)
+    text = f"{_where(PROGRAMMATIC, slice)}: {metric} {word}, {_numbers(figure)} (reported, not judged)"
+    return _check(PROGRAMMATIC, slice, baseline, "info", text, figure, metric)
 
 
 def _tracks(report: Mapping[str, Any], candidate: str, baseline: str) -> Mapping[str, Any]:
@@ -186,12 +231,6 @@ def _tracks(report: Mapping[str, Any], candidate: str, baseline: str) -> Mapping
     raise InputError(f"the report does not compare {candidate!r} with {baseline!r}; it compares: {known}")
 
 
-def _figure(tracks: Mapping[str, Any], track: str, slice: str | None) -> Mapping[str, Any]:
-    empty: Mapping[str, Any] = {"difference": None, "low": None, "high": None, "n": 0, "unpaired": 0}
-    figure: Mapping[str, Any] = tracks.get(track, empty)
-    return figure if slice is None else figure.get("slices", {}).get(slice, empty)
-
-
 def _check(
     track: str,
     slice: str | None,
@@ -199,9 +238,10 @@ def _check(
     status: Literal["pass", "hold", "fail", "info"],
     reason: str,
     figure: Mapping[str, Any],
+    metric: str | None = None,
 ) -> Check:
     low, high = figure["low"], figure["high"]
-    return Check(track, slice, baseline, status, reason, figure["difference"], low, high, figure["n"])
+    return Check(track, slice, baseline, status, reason, figure["difference"], low, high, figure["n"], metric)
 
 
 def _where(track: str, slice: str | None) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 
 from ..storage.jsonl import write_text
 from . import charts
-from .evaluate import HUMAN, PROGRAMMATIC, TRACKS, Case
+from .evaluate import PROGRAMMATIC, TRACKS, Case
+from .lines import lines, place
 
 FIRST_CURVES = ("score", "reward", "loss", "kl", "entropy", "length", "signal", "accura", "margin")
 """Curves whose name contains one of these come first, in this order."""
@@ -96,13 +97,14 @@ def render(
         settings=settings,
         next_command=next_command,
         notes=notes,
-        columns=_columns(report),
         rows=_model_rows(report),
         comparisons=_comparison_rows(report),
         stages=[_stage(name, rows) for name, rows in curves.items()],
         examples=examples,
         counts=counts,
         prompt_text=prompt_text,
+        place=place,
+        share=share,
         metadata=json.dumps(report["metadata"], indent=2, ensure_ascii=False, default=str),
     )
 
@@ -154,6 +156,11 @@ def signed(value: float | None) -> str:
     return "–" if value is None else f"{value:+.3f}".replace("-", "−")
 
 
+def share(figure: Mapping[str, Any], what: str) -> str:
+    """A count of pairs as a share of them."""
+    return f"{figure[what] / figure['n']:.0%}" if figure["n"] else "–"
+
+
 def p_value(value: float | None) -> str:
     """A p-value; small ones are only said to be small."""
     return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
@@ -164,52 +171,33 @@ def words(name: str) -> str:
     return name.replace("_", " ").replace("/", " · ")
 
 
-def _columns(report: Mapping[str, Any]) -> list[tuple[str, str | None]]:
-    """(track, slice) columns: each track, and its slices where there is more than one.
-
-    Where one slice of the programmatic track decides, the mean over all its slices is not shown: a mixture of
-    test and out-of-distribution cases is no population. It is in report.json.
-    """
-    judged = report["settings"]["policy"]["programmatic_slice"]
-    columns: list[tuple[str, str | None]] = []
-    tracks: dict[str, list[str]] = {track: [] for track in TRACKS}
-    for own in report["models"].values():
-        for track, figure in own.items():
-            slices = tracks.setdefault(track, [])
-            slices += [name for name in figure["slices"] if name not in slices]
-    for track, slices in tracks.items():
-        if track != PROGRAMMATIC or judged not in slices:
-            columns.append((track, None))
-        if len(slices) > 1 or columns[-1:] != [(track, None)]:
-            columns += [(track, name) for name in slices]
-    return columns
-
-
 def _model_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    columns = _columns(report)
-    rows = []
-    for model, own in report["models"].items():
-        cells = [_part(own.get(track, {}), name) for track, name in columns]
-        rows.append({"model": model, "cells": cells})
-    known = [cell for row in rows for cell in row["cells"] if cell]
+    """A row per number, a cell per model."""
+    rows: list[dict[str, Any]] = [
+        {"line": line, "cells": [line.of(tracks) for tracks in report["models"].values()]}
+        for line in lines(report)
+    ]
+    known = [cell for row in rows for cell in row["cells"] if cell["n"]]
     axis = min([0.0, *(c["low"] for c in known)]), max([1.0, *(c["high"] for c in known)])
     for row in rows:
         row["cells"] = [
-            cell and {**cell, "bar": _safe(charts.interval(cell["mean"], cell["low"], cell["high"], axis))}
+            {**cell, "bar": _safe(charts.interval(cell["mean"], cell["low"], cell["high"], axis))}
+            if cell["n"]
+            else None
             for cell in row["cells"]
         ]
     return rows
 
 
 def _comparison_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    columns = _columns(report)
     comparisons = []
     for comparison in report["comparisons"]:
-        rows = []
-        for track, name in columns:
-            figure = _part(comparison["tracks"].get(track, {}), name)
-            if figure or (name is None and track == HUMAN):
-                rows.append({"track": track, "slice": name, "figure": figure})
+        found = [(line, line.of(comparison["tracks"])) for line in lines(report)]
+        rows: list[dict[str, Any]] = [
+            {"line": line, "figure": figure if figure["n"] else None}
+            for line, figure in found
+            if figure["n"] or line.track in TRACKS
+        ]
         comparisons.append({**comparison, "rows": rows})
     known = [row["figure"] for c in comparisons for row in c["rows"] if row["figure"]]
     reach = max([0.05, *(max(abs(f["low"]), abs(f["high"])) for f in known)])
@@ -217,12 +205,6 @@ def _comparison_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         f = row["figure"]
         row["bar"] = _safe(charts.interval(f["difference"], f["low"], f["high"], (-reach, reach), mark=0.0))
     return comparisons
-
-
-def _part(figure: Mapping[str, Any], name: str | None) -> dict[str, Any] | None:
-    """A track's figure or a slice's; None where nothing was measured."""
-    part = figure if name is None else figure.get("slices", {}).get(name, {})
-    return dict(part) if part.get("n") else None
 
 
 def _stage(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

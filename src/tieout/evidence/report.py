@@ -2,10 +2,13 @@
 
 An evidence folder holds `cases.jsonl`, `human/` (sheet, key, grades that were handed in) and `report.json`:
 
-    models       model -> track -> mean, low, high, n, errors, abstained; the same per slice and per metric
-    comparisons  candidate, baseline, tracks: track -> difference, low, high, n, p, ...; the same per slice
+    settings     what the numbers depend on in addition to the cases: models compared, policy, seed; `primary`, the
+                 metric that is judged (null: the reward)
+    models       model -> track -> mean, low, high, n, errors, abstained of the reward; the same of each of its
+                 `parts`, of each of the `metrics`, and all of it per slice
+    comparisons  candidate, baseline, tracks: track -> difference, low, high, n, wins, ties, losses, p, ... in the same
+                 order; `gain`: what the gain consists of, in words; `regressions`: the cases that became worse
     verdict      ship, hold or reject, the reasons, and the checks
-    settings     what the numbers depend on in addition to the cases: models compared, policy, seed
     files        SHA-256 of each file that the numbers come from
     metadata     whatever the run wants to say of itself: configuration, versions
 """
@@ -24,13 +27,15 @@ from ..storage.jsonl import read_json, set_aside
 from . import stats
 from .evaluate import PROGRAMMATIC, TRACKS, Case, read_cases, write_cases
 from .figures import model_figures, pair_figures
+from .gains import gain, regressions
 from .gate import GatePolicy, gate
 from .human import Grade, read_grades, write_sheet
+from .readings import check_primary, slice_of
 
-FORMAT = 1
+FORMAT = 2
 FILES = ("cases.jsonl", "human/sheet.jsonl", "human/key.json", "human/grades.jsonl")
 """What the numbers come from, relative to the evidence folder; the human ones may be absent."""
-PARTS = ("format", "models", "comparisons", "verdict", "settings", "files")
+PARTS = ("format", "settings", "models", "comparisons", "verdict", "files")
 """What `verify` holds a report to."""
 
 
@@ -41,6 +46,7 @@ def build_report(
     candidate: str,
     baseline: str,
     base: str | None = None,
+    primary: str | None = None,
     comparisons: Sequence[tuple[str, str]] = (),
     policy: GatePolicy | None = None,
     seed: int = 0,
@@ -49,45 +55,77 @@ def build_report(
     """The report as plain values. `cases`: model -> its cases; `comparisons`: further (candidate, baseline).
 
     The verdict is on `candidate` against `baseline`, with the negative controls against `base` (default: the
-    baseline). The same arguments give the same report, to the last digit.
+    baseline), which is compared with the baseline too. `primary` is the metric that the programmatic track is judged
+    by (a task's `primary`); None: the reward. The same arguments give the same report, to the last digit.
     """
     base, policy = base or baseline, policy or GatePolicy()
-    pairs = list(dict.fromkeys([(candidate, baseline), (candidate, base), *map(tuple, comparisons)]))
+    pairs = compared(candidate, baseline, base, comparisons)
     for model in dict.fromkeys(name for pair in pairs for name in pair):
         if model not in cases:
             raise InputError(f"no cases of model {model!r}; there are cases of: {', '.join(cases)}")
     if candidate in (baseline, base):
         raise InputError(f"candidate {candidate!r} cannot be its own baseline")
+    check_primary(cases, primary)
     present = {case.track for model_cases in cases.values() for case in model_cases}
     tracks = [*TRACKS, *sorted(present - set(TRACKS))]
     report: dict[str, Any] = {
         "format": FORMAT,
+        "settings": {
+            "candidate": candidate,
+            "baseline": baseline,
+            "base": base,
+            "primary": primary,
+            "comparisons": [list(pair) for pair in pairs],
+            "policy": asdict(policy),
+            "seed": seed,
+            "level": stats.LEVEL,
+            "resamples": stats.RESAMPLES,
+        },
         "models": {
             model: {track: model_figures(cases, grades, model, track, seed) for track in tracks}
             for model in cases
         },
-        "comparisons": [
-            {
-                "candidate": one,
-                "baseline": other,
-                "tracks": {track: pair_figures(cases, grades, one, other, track, seed) for track in tracks},
-            }
-            for one, other in pairs
-        ],
     }
+    report["comparisons"] = [
+        _comparison(cases, grades, pair, tracks, primary, policy, seed) for pair in pairs
+    ]
     report["verdict"] = asdict(gate(report, candidate, baseline, policy, base))
-    report["settings"] = {
-        "candidate": candidate,
-        "baseline": baseline,
-        "base": base,
-        "comparisons": [list(pair) for pair in pairs],
-        "policy": asdict(policy),
-        "seed": seed,
-        "level": stats.LEVEL,
-        "resamples": stats.RESAMPLES,
-    }
     report["metadata"] = dict(metadata or {})
     return report
+
+
+def compared(
+    candidate: str, baseline: str, base: str, more: Sequence[tuple[str, str]] = ()
+) -> list[tuple[str, str]]:
+    """The pairs of a report, each once: candidate and baseline, candidate and base, baseline and base, and more."""
+    last = [] if base == baseline else [(baseline, base)]
+    return list(dict.fromkeys([(candidate, baseline), (candidate, base), *last, *map(_pair, more)]))
+
+
+def _pair(names: Sequence[str]) -> tuple[str, str]:
+    one, other = names
+    return one, other
+
+
+def _comparison(
+    cases: Mapping[str, Sequence[Case]],
+    grades: Sequence[Grade],
+    pair: tuple[str, str],
+    tracks: Sequence[str],
+    primary: str | None,
+    policy: GatePolicy,
+    seed: int,
+) -> dict[str, Any]:
+    one, other = pair
+    figures = {track: pair_figures(cases, grades, one, other, track, seed) for track in tracks}
+    shown = slice_of(figures[PROGRAMMATIC], policy.programmatic_slice)
+    return {
+        "candidate": one,
+        "baseline": other,
+        "tracks": figures,
+        "gain": gain(shown, primary),
+        "regressions": regressions(cases[one], cases[other], primary, policy.regression_drop),
+    }
 
 
 def write_report(
@@ -150,6 +188,11 @@ def verify(path: Path) -> list[str]:
     missing = [part for part in PARTS if not isinstance(report, dict) or part not in report]
     if missing:
         raise InputError(f"{path} is not a report: it has no {', '.join(missing)}")
+    if report["format"] != FORMAT:
+        return [
+            f"format: the report is in format {report['format']!r}, this version writes {FORMAT}; "
+            f"`tieout gate` builds it again from its cases"
+        ]
     problems = []
     for name, digest in report["files"].items():
         file = path.parent / name
@@ -193,6 +236,7 @@ def _from_folder(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
 def _arguments(report: Mapping[str, Any]) -> dict[str, Any]:
     """What `build_report` was given in addition to cases and grades."""
     settings = {key: report["settings"][key] for key in ("candidate", "baseline", "base", "seed")}
+    settings["primary"] = report["settings"].get("primary")  # of format 1: the reward was judged
     settings["comparisons"] = [tuple(pair) for pair in report["settings"]["comparisons"]]
     settings["policy"] = GatePolicy(**report["settings"]["policy"])
     settings["metadata"] = report["metadata"]

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from ..evidence.evaluate import CONTROLS, HUMAN, PROGRAMMATIC, read_cases
+from ..evidence.evaluate import CONTROLS, PROGRAMMATIC, read_cases
+from ..evidence.lines import principal, short_place, summary
 from ..evidence.page import write_page
 from ..shipping.candidate import ShippingError, ship
 from ..storage.jsonl import read_json
-
-COLUMNS = (("test", PROGRAMMATIC), ("ood", PROGRAMMATIC), ("human", HUMAN), ("negative controls", CONTROLS))
-"""Heading and track; of the programmatic track, the slice of that name."""
 
 
 def refresh(folder: Path) -> None:
@@ -76,13 +76,13 @@ def show(folder: Path, console: Console) -> None:
     """Print the table of models and tracks, the comparisons, the verdict, and where the report is."""
     report = read_json(folder / "evidence" / "report.json")
     console.print()
-    console.print(
-        _table(
-            "mean score, 95% interval", ["model"], [([name], own) for name, own in report["models"].items()]
-        )
-    )
-    pairs = [([pair["candidate"], pair["baseline"]], pair["tracks"]) for pair in report["comparisons"]]
-    console.print(_table("paired difference, 95% interval", ["candidate", "baseline"], pairs))
+    models = [(name, tracks) for name, tracks in report["models"].items()]
+    console.print(_table("mean, 95% interval", report, models, console.width))
+    pairs = [(f"{pair['candidate']} - {pair['baseline']}", pair["tracks"]) for pair in principal(report)]
+    console.print(_table("paired difference, 95% interval", report, pairs, console.width))
+    for pair in principal(report):
+        said = f"{pair['candidate']} - {pair['baseline']}: {pair['gain']}{_won(report, pair)}"
+        console.print(said, markup=False, highlight=False)
     verdict = report["verdict"]
     colour = {"ship": "green", "hold": "yellow", "reject": "red"}[verdict["verdict"]]
     shipped = (folder / "shipped").exists()
@@ -163,25 +163,40 @@ def _trained(path: Path) -> str:
     return f"{len(metrics.read_text('utf-8').splitlines())} steps so far" if metrics.exists() else ""
 
 
-def _table(title: str, names: list[str], rows: list[tuple[list[str], Mapping[str, Any]]]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for name in names:
-        table.add_column(name)
-    for heading, _ in COLUMNS:
+def _table(
+    title: str, report: Mapping[str, Any], columns: list[tuple[str, Mapping[str, Any]]], width: int
+) -> Table:
+    """A line per number, a column per model or comparison; intervals below their number where it is narrow."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
+    for heading, _ in columns:
         table.add_column(heading, justify="right")
-    for labels, tracks in rows:
-        cells = [
-            tracks[track].get("slices", {}).get(heading) if track == PROGRAMMATIC else tracks[track]
-            for heading, track in COLUMNS
-        ]
-        table.add_row(*labels, *(_figure(cell) for cell in cells))
+    between = " " if 28 + 26 * len(columns) <= width else "\n"
+    before = ""
+    for line in summary(report):
+        where = short_place(line)
+        alone = line.track != PROGRAMMATIC
+        if where != before and not alone:
+            table.add_row(f"[bold]{escape(where)}[/]")
+        label = f"[bold]{escape(where)}[/]: {line.label}" if alone else f"  {escape(line.label)}"
+        table.add_row(label, *(_figure(line.of(tracks), between) for _, tracks in columns))
+        before = where
     return table
 
 
-def _figure(figure: Mapping[str, Any] | None) -> str:
-    if not figure or not figure["n"]:
+def _won(report: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
+    """How often each model has the higher reward."""
+    figure = next(line for line in summary(report) if line.kind == "reward").of(pair["tracks"])
+    if not figure["n"]:
+        return ""
+    shares = [f"{figure[what] / figure['n']:.0%}" for what in ("wins", "ties", "losses")]
+    return f"; by reward {pair['candidate']} wins {shares[0]}, ties {shares[1]}, loses {shares[2]}"
+
+
+def _figure(figure: Mapping[str, Any], between: str) -> str:
+    if not figure["n"]:
         return "-"
     low, high = figure["low"], figure["high"]
     if "difference" in figure:
-        return f"{figure['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
-    return f"{figure['mean']:.3f} [{low:.3f}, {high:.3f}]"
+        return escape(f"{figure['difference']:+.3f}{between}[{low:+.3f}, {high:+.3f}]")
+    return escape(f"{figure['mean']:.3f}{between}[{low:.3f}, {high:.3f}]")

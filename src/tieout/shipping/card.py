@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from ..evidence.lines import lines, place
 
 NOT_SHOWN = ("name", "learner", "schedule", "guards", "evaluation")
 """Settings of a stage that a reader of the card does not need; the report has them."""
@@ -95,17 +97,18 @@ def _front_matter(card: Card, facts: Mapping[str, Any], report: Mapping[str, Any
     results = [
         {
             "task": {"type": "text-generation"},
-            "dataset": {"type": "other", "name": f"{track.replace('_', ' ')}{f' ({part})' if part else ''}"},
+            "dataset": {"type": "other", "name": place(line)},
             "metrics": [
                 {
-                    "type": "score",
+                    "type": line.name if line.kind == "primary" else "score",
                     "value": round(figure["mean"], 4),
-                    "name": f"mean score, 95% interval {figure['low']:.3f} to {figure['high']:.3f}, n={figure['n']}",
+                    "name": f"mean {line.name if line.kind == 'primary' else 'score'}, 95% interval "
+                    f"{figure['low']:.3f} to {figure['high']:.3f}, n={figure['n']}",
                 }
             ],
         }
-        for model, track, part, figure in _figures(report)
-        if model == candidate and figure["n"]
+        for line in lines(report)
+        if line.kind in ("primary", "reward") and (figure := line.of(report["models"][candidate]))["n"]
     ]
     values: dict[str, Any] = {"license": card.license or "other"}
     if card.license is None:
@@ -136,29 +139,39 @@ def _training(card: Card, facts: Mapping[str, Any]) -> str:
 
 
 def _evaluation(report: Mapping[str, Any]) -> str:
-    rows = [
-        (model, _place(track, part), *_numbers(figure, "mean"), str(figure["n"]), str(figure["errors"]))
-        for model, track, part, figure in _figures(report)
-    ]
-    pairs = [
-        (
-            f"{c['candidate']} minus {c['baseline']}",
-            _place(track, part),
-            *_numbers(figure, "difference"),
-            str(figure["n"]),
-        )
-        for c in report["comparisons"]
-        for track, whole in c["tracks"].items()
-        for part, figure in _parts(whole)
-    ]
+    rows, pairs = [], []
+    for model, tracks in report["models"].items():
+        for line in lines(report):
+            figure = line.of(tracks)
+            rows.append(
+                (
+                    model,
+                    place(line),
+                    line.label,
+                    *_numbers(figure, "mean"),
+                    f"{figure['n']}",
+                    f"{figure['errors']}",
+                )
+            )
+    for comparison in report["comparisons"]:
+        models = f"{comparison['candidate']} minus {comparison['baseline']}"
+        for line in lines(report):
+            figure = line.of(comparison["tracks"])
+            pairs.append((models, place(line), line.label, *_numbers(figure, "difference"), f"{figure['n']}"))
+    primary = report["settings"]["primary"]
+    judged = f"`{primary}`, the task's primary metric" if primary else "the reward"
+    gains = [f"- {c['candidate']} minus {c['baseline']}: {c['gain']}." for c in report["comparisons"]]
     return "\n\n".join(
         [
             "## Evaluation",
-            "Scores are between 0 and 1 unless a reward says otherwise; outputs were greedy. Errors are cases that "
-            "could not be scored: they are in no mean.",
-            _table(("model", "track", "mean score", "95% interval", "n", "errors"), rows),
+            f"Judged by {judged}. Scores are between 0 and 1 unless a reward says otherwise; outputs were greedy. "
+            "Errors are cases that could not be scored: they are in no mean. Indented with a dash: points of the "
+            "reward that a part of it gave.",
+            _table(("model", "track", "number", "mean", "95% interval", "n", "errors"), rows),
             "The same cases, paired:",
-            _table(("models", "track", "difference", "95% interval", "n"), pairs),
+            _table(("models", "track", "number", "difference", "95% interval", "n"), pairs),
+            "What the gains consist of:",
+            "\n".join(gains),
         ]
     )
 
@@ -197,8 +210,8 @@ def _four_bits(facts: Mapping[str, Any]) -> str:
         f"tokens its log-probabilities differ by up to {found['worst']:.2g} nats (mean {found['mean']:.2g}), and "
         f"{found['same_outputs']} greedy outputs are the same"
     )
-    for place, figure in found.get("scores", {}).items():
-        text += f"; {place}: score {figure['difference']:+.3f} [{figure['low']:+.3f}, {figure['high']:+.3f}]"
+    for where, figure in found.get("scores", {}).items():
+        text += f"; {where}: score {figure['difference']:+.3f} [{figure['low']:+.3f}, {figure['high']:+.3f}]"
     return f"{text}."
 
 
@@ -247,24 +260,6 @@ def _base(facts: Mapping[str, Any]) -> str:
     if facts["hub_id"] or facts["embedded"]:
         return f"`{facts['base']}`"
     return f"the local folder `{Path(facts['base']).name}`"
-
-
-def _figures(report: Mapping[str, Any]) -> Iterable[tuple[str, str, str, Mapping[str, Any]]]:
-    """(model, track, slice or empty, figure) of everything that was measured, and of empty tracks."""
-    for model, tracks in report["models"].items():
-        for track, whole in tracks.items():
-            for part, figure in _parts(whole):
-                yield model, track, part, figure
-
-
-def _parts(whole: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """The whole under an empty name, and its slices where there are several."""
-    slices = whole["slices"]
-    return [("", whole), *(slices.items() if len(slices) > 1 else [])]
-
-
-def _place(track: str, part: str) -> str:
-    return track.replace("_", " ") + (f", {part}" if part else "")
 
 
 def _numbers(figure: Mapping[str, Any], key: str) -> tuple[str, str]:

@@ -26,6 +26,7 @@ def gate(run: Run, stage: Gate) -> str:
         candidate=stage.candidate,
         baseline=stage.baseline,
         base=BASE if BASE in names else stage.baseline,
+        primary=run.task.primary,
         comparisons=[(b, a) for i, a in enumerate(names) for b in names[i + 1 :]],
         grades=Path(human) if human else None,
         num_graded=stage.num_graded,
