@@ -48,7 +48,9 @@ def detectors(gold: Callable[..., Any]) -> dict[str, alarms.Detector]:
         "repetition": alarms.above("repetition", 0.2),
         "refusals": alarms.above("refusal", 0.2),
         "empty": alarms.above("empty", 0.2),
-        "other script": alarms.above("other_script", 0.1),
+        "other script": alarms.risen("other_script", 0.2),
+        "hedging": alarms.risen("hedging", 0.3, paid=True),
+        "alike answers": alarms.changed("distinct", falls=0.25),
         "reward errors": alarms.above("error_share", 0.1),
     }
 
@@ -95,7 +97,7 @@ def run(task: Task, proxy: Callable[..., Any], seed: int, steps: int) -> dict[st
 
     started = time.perf_counter()
     train(method, source, learner, steps=steps, monitors=[*DEFAULT, watch])
-    return {"task": task.name, "seed": seed, "steps": steps, "alarms": found, "gold": golds,
+    return {"task": task.name, "seed": seed, "steps": steps, "watched": list(named), "alarms": found, "gold": golds,
             "seconds": round(time.perf_counter() - started, 1)}  # fmt: skip
 
 
@@ -118,13 +120,16 @@ def table(results: Mapping[str, Any]) -> str:
     planted = [r for r in results.values() if r["kind"] != "healthy"]
     lines = ["# Alarms", "", "`python benchmarks/alarms.py`: GRPO on tieout-base, one thread.", ""]
     if healthy:
-        n = len(healthy)
         steps = sorted({r["steps"] for r in healthy})
-        lines += [f"False alarms in {n} healthy runs of {', '.join(map(str, steps))} steps, with 95% intervals:", "",
+        named = f"{len(healthy)} healthy runs of {', '.join(map(str, steps))} steps"
+        lines += [f"False alarms in {named}, with 95% intervals:", "",
                   "| alarm | runs with a false alarm | rate |", "|---|---|---|"]  # fmt: skip
         for name in detectors(shortest):
-            count = sum(name in r["alarms"] for r in healthy)
-            share = wilson(count, n)
+            watched = [r for r in healthy if name in r["watched"]]
+            if not watched:  # an alarm newer than these runs
+                continue
+            count = sum(name in r["alarms"] for r in watched)
+            share = wilson(count, len(watched))
             lines.append(f"| {name} | {count} | {share.value:.2f} [{share.low:.2f}, {share.high:.2f}] |")
         lines.append("")
     if planted:

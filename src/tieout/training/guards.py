@@ -34,6 +34,12 @@ class Guards:
     """How many times longer completions may become, or shorter."""
     repetition: float = 0.2
     """Share of completions that mostly repeat themselves, at most; of empty ones and refusals too."""
+    other_script: float = 0.2
+    """By how much the share of completions in another script than their prompt's may rise above its start."""
+    hedging: float = 0.3
+    """By how many hedges per sentence (English) completions may rise above their start while the score rises."""
+    distinct: float = 0.25
+    """Share of their first difference that answers to different prompts must keep; less is mode collapse."""
     reward_drift: float = 0.2
     """Where a reward model scores: share of its scores outside what it gave to its held-out pairs, at most."""
     reward_model_override: str = ""
@@ -91,6 +97,12 @@ def _limits(guards: Guards) -> Sequence[Detector]:
         found.append(alarms.length_drift(guards.length, 1 / guards.length))
     if guards.repetition:
         found += [alarms.above(name, guards.repetition) for name in ("repetition", "empty", "refusal")]
+    if guards.other_script:
+        found.append(alarms.risen("other_script", guards.other_script))
+    if guards.hedging:
+        found.append(alarms.risen("hedging", guards.hedging, paid=True))
+    if guards.distinct:
+        found.append(alarms.changed("distinct", falls=guards.distinct))
     if guards.reward_drift:
         found.append(alarms.above(DRIFT, guards.reward_drift))
     return found

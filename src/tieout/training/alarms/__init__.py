@@ -25,6 +25,7 @@ from .detectors import (
     length_drift,
     no_signal,
 )
+from .rises import risen
 from .text_metrics import texts, validity
 from .verifier import gold_against_proxy
 
@@ -48,6 +49,7 @@ __all__ = [
     "no_signal",
     "raise_beta",
     "remembers",
+    "risen",
     "roll_back",
     "stop",
     "texts",

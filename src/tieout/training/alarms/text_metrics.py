@@ -1,4 +1,4 @@
-"""What sampled completions look like, in numbers to watch: repetition, refusals, empty and foreign ones."""
+"""What sampled completions look like, in numbers to watch: repetition, refusals, hedges, empty, foreign, alike ones."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import re
 from collections.abc import Callable, MutableMapping, Sequence
 from statistics import fmean
 
+from ...rewards.text.hedges import hedging
 from ...rewards.text.repetition import looped_share, repeated_share
 from ...rewards.text.scripts import scripts
 from ...types import Group, Prompt
 from ..monitors import Monitor
+from .alike import distinct
 
 _REFUSAL = re.compile(
     r"\b(?:i(?:'m| am) (?:sorry|unable|not able)|i can(?:no|')t (?:help|assist|answer|provide|do)|as an ai\b)",
@@ -18,11 +20,12 @@ _REFUSAL = re.compile(
 
 
 def texts(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
-    """A monitor: shares of what was just sampled, as `repetition`, `refusal`, `empty` and `other_script`.
+    """A monitor of what was just sampled: `repetition`, `refusal`, `empty`, `other_script`, `hedging`, `distinct`.
 
-    Repetition: half or more of the runs of four words (or, without spaces, of characters) occurred before, or one loop
-    is half of the text (`repeats`). Refusal: an English phrase of one. Other script: most letters are of scripts that
-    the prompt has none of.
+    The first four are shares of the completions. Repetition: half or more of the runs of four words (or, without
+    spaces, of characters) occurred before, or one loop is half of the text (`repeats`). Refusal: an English phrase of
+    one. Other script: most letters are of scripts that the prompt has none of. Hedging is in English hedges per
+    sentence; distinct is 1 where answers to different prompts share nothing, and 0 where all get the same one.
     """
     sampled = _sampled(groups)
     if not sampled:
@@ -30,6 +33,9 @@ def texts(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float
     metrics["repetition"] = fmean(repeats(text) >= 0.5 for text, _ in sampled)
     metrics["refusal"] = fmean(bool(_REFUSAL.search(text)) for text, _ in sampled)
     metrics["empty"] = fmean(not text.strip() for text, _ in sampled)
+    metrics["hedging"] = fmean(hedging(text) for text, _ in sampled)
+    if (differ := distinct(groups)) is not None:
+        metrics["distinct"] = differ
     prompts = {id(group): scripts(prompt_text(group.row.get("prompt", ""))) for _, group in sampled}
     metrics["other_script"] = fmean(_foreign(text, prompts[id(group)]) for text, group in sampled)
 
