@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..learner.parallel.processes import join
-from .kinds import Calibrate, Check, Evaluate, Gate, Pairs, Ship, Stage, Train
+from .kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Ship, Stage, Train
 from .run import Run
 from .show import show
 from .stages.calibration import calibrate_sampled
@@ -13,6 +13,7 @@ from .stages.check import check
 from .stages.evaluate import evaluate
 from .stages.gate import gate
 from .stages.pairs import pairs
+from .stages.refresh import refresh
 from .stages.ship import ship
 from .stages.train import train
 
@@ -39,8 +40,8 @@ def execute(run: Run) -> str:
 
 def work(run: Run, stage: Stage) -> str:
     """Run one stage; a gate returns its verdict."""
-    if isinstance(stage, Train):
-        train(run, stage)
+    if isinstance(stage, Train | Refresh):  # every process trains
+        train(run, stage) if isinstance(stage, Train) else refresh(run, stage)
         return ""
     function = ALONE[type(stage)]
     return join().first(lambda: function(run, stage)) or ""

@@ -171,6 +171,33 @@ class Pairs:
 
 
 @dataclass(frozen=True)
+class Refresh:
+    """Refresh a reward model: sample the policy, have the samples labelled, and train the reward model further."""
+
+    name: str = ""
+    """Of the stage; left out: refresh. Later stages name the refreshed reward model by it."""
+    start: str = ""
+    """Policy that is sampled: a train stage or `base`; `from` in a recipe. Left out: the policy trained before."""
+    reward_model: str = ""
+    """What is refreshed: a stage before it, or a folder. Left out: the last one before."""
+    judge: str = ""
+    """What labels the samples: a reward or a judge, by name or as FILE.py:function. Left out: people do, in a file for
+    which the run stops."""
+    data: str = ""
+    """Pairs that the reward model of a folder was trained on; of a stage they are known."""
+    num_prompts: int = 64
+    """Training prompts that are sampled; every stage takes others."""
+    num_completions: int = 4
+    """Completions per prompt. A judge ranks all of them; people compare the first two that differ."""
+    temperature: float = 1.0
+    """Of the sampling."""
+    learning_rate: float | None = None
+    """Of the reward model; left out: as before."""
+    epochs: float = 1.0
+    """Passes over all pairs, those of before and the new ones."""
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Evaluate models on the same held-out rows and controls."""
 
@@ -214,12 +241,13 @@ class Ship:
     merged model is then another one, whose measured difference is reported."""
 
 
-Stage = Check | Calibrate | Train | Pairs | Evaluate | Gate | Ship
+Stage = Check | Calibrate | Train | Pairs | Refresh | Evaluate | Gate | Ship
 KINDS: dict[str, type[Stage]] = {
     "check": Check,
     "calibrate": Calibrate,
     "train": Train,
     "pairs": Pairs,
+    "refresh": Refresh,
     "evaluate": Evaluate,
     "gate": Gate,
     "ship": Ship,

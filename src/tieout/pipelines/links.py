@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.fields import ConfigError, nearest
-from .kinds import Calibrate, Check, Evaluate, Gate, Pairs, Ship, Stage, Train, kind_of
+from .kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Ship, Stage, Train, kind_of
 from .recipe import Recipe
 
 BASE = "base"
@@ -37,6 +37,13 @@ class _Before:
         """Names of the train stages; of reward models if asked, else of policies."""
         found = [s for s in self.stages.values() if isinstance(s, Train)]
         return [s.name for s in found if s.scores_only == scores_only]
+
+    def reward_models(self) -> list[str]:
+        """Names of the stages that leave a reward model."""
+        return [
+            *self.trained(scores_only=True),
+            *(n for n, s in self.stages.items() if isinstance(s, Refresh)),
+        ]
 
 
 def linked(recipe: Recipe, where: str) -> Recipe:
@@ -110,7 +117,7 @@ def _train(stage: Train, before: _Before, recipe: Recipe, place: str) -> Train:
     if own_reward and before.reward_model and not method.reward_model and not stage.options.reward:
         method = replace(method, reward_model=before.reward_model)
     if own_reward and method.reward_model:
-        models = before.trained(scores_only=True)
+        models = before.reward_models()
         if method.reward_model not in models and not Path(method.reward_model).is_dir():
             hint, there = nearest(method.reward_model, models), ", ".join(models) or "none"
             raise ConfigError(
@@ -189,6 +196,27 @@ def _pairs(stage: Pairs, before: _Before, recipe: Recipe, place: str) -> Pairs:
     return replace(stage, start=start)
 
 
+def _refresh(stage: Refresh, before: _Before, recipe: Recipe, place: str) -> Refresh:
+    start, known = stage.start or before.policy, [BASE, *before.trained()]
+    if start not in known:
+        raise _unknown("from", start, known, place)
+    models, model = before.reward_models(), stage.reward_model or before.reward_model
+    if not model:
+        raise ConfigError(
+            f"{place}: there is no reward model before it: train one, or name a folder as reward_model"
+        )
+    if model not in models and not Path(model).is_dir():
+        raise ConfigError(
+            f"{place}: reward_model is {model!r}; expected a folder, or a stage before it that leaves a reward "
+            f"model{nearest(model, models) or ';'} there are: {', '.join(models) or 'none'}"
+        )
+    if stage.data and (model in models or not Path(stage.data).is_file()):
+        why = "the pairs of a stage are known" if model in models else "expected a file"
+        raise ConfigError(f"{place}: data is {stage.data!r}; {why}")
+    before.reward_model = stage.name
+    return replace(stage, start=start, reward_model=model)
+
+
 def _evaluate(stage: Evaluate, before: _Before, recipe: Recipe, place: str) -> Evaluate:
     policies = [s for s in before.stages.values() if isinstance(s, Train) and not s.scores_only]
     starts = {s.name: s.options.start for s in policies}
@@ -244,6 +272,7 @@ _RESOLVE: dict[type[Any], Any] = {
     Calibrate: _calibrate,
     Train: _train,
     Pairs: _pairs,
+    Refresh: _refresh,
     Evaluate: _evaluate,
     Gate: _gate,
     Ship: _ship,

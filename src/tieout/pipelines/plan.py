@@ -15,7 +15,7 @@ from ..storage.runfolder import Stage as Folder
 from ..tasks.files import hold_out
 from ..tasks.splits import calibration_rows
 from ..training.stage import known_as, rows_held_out
-from .kinds import Calibrate, Check, Evaluate, Gate, Pairs, Ship, Stage, Train, kind_of
+from .kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Ship, Stage, Train, kind_of
 from .run import Run
 from .stages.evaluate import is_done as is_evaluated
 from .stages.pairs import inputs_of
@@ -55,7 +55,7 @@ def plan(run: Run) -> list[Line]:
             method = stage.method
             steps = f"{bound}{max(1, math.ceil(method.epochs * rows / method.batch_size))}"
         status = _status(run, stage) if ready else "to do"
-        ready = ready and (status == "done" or not isinstance(stage, Train | Pairs))
+        ready = ready and (status == "done" or not isinstance(stage, Train | Pairs | Refresh))
         lines.append(Line(stage.name, _what(stage), f"{bound}{rows}" if rows else "", steps, status))
     return lines
 
@@ -70,6 +70,9 @@ def _what(stage: Stage) -> str:
             f", {stage.num_completions} completions of {stage.start}" if "sampled" in stage.sources else ""
         )
         return f"pairs: {', '.join(stage.sources)}{sampled}"
+    if isinstance(stage, Refresh):
+        by = stage.judge or "people"
+        return f"refresh {stage.reward_model}: {stage.num_completions} completions of {stage.start}, labelled by {by}"
     if isinstance(stage, Calibrate):
         return f"calibrate on {stage.num_completions} completions of {stage.start}"
     if isinstance(stage, Evaluate):
@@ -86,6 +89,8 @@ def _rows(run: Run, stage: Stage) -> tuple[int, str]:
         return min(len(task.rows("train")), stage.proof.max_rows), ""
     if isinstance(stage, Calibrate):
         return len(calibration_rows(task, stage.max_rows)), ""
+    if isinstance(stage, Refresh):
+        return min(stage.num_prompts, len(task.rows("train"))), ""
     if isinstance(stage, Pairs):
         count = len(task.rows("train"))
         sampled = min(stage.max_prompts or count, count)
@@ -119,6 +124,10 @@ def _status(run: Run, stage: Stage) -> str:
     if isinstance(stage, Ship):
         there = [name for name in ("shipped", "candidate") if (run.folder.path / name).exists()]
         return "done" if there else "to do"
+    if isinstance(stage, Refresh):
+        parts = [folder.path / part / "done.json" for part in ("labels", "reward_model")]
+        done = [part.exists() for part in parts]
+        return "done" if all(done) else "started" if folder.path.exists() else "to do"
     if isinstance(stage, Calibrate):
         return "done" if (folder.path / "done.json").exists() else "to do"
     if isinstance(stage, Check):

@@ -64,9 +64,10 @@ class Recipe:
         top = {**identity(known), "model": known_model(self.model)}
         stages = [stage_plain(stage) for stage in self.stages]
         for plain in stages:
+            settings = plain.get("refresh", plain)
             for key in ("from", "reward_model"):  # folders by content; names of stages stay
-                if isinstance(plain.get(key), str):
-                    plain[key] = known_model(plain[key])
+                if isinstance(settings.get(key), str):
+                    settings[key] = known_model(settings[key])
         return {**top, "stages": [identity(plain) for plain in stages]}
 
     def stage(self, name: str) -> Stage:

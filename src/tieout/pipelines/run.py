@@ -28,7 +28,7 @@ from ..training.build import open_model, under_deadline
 from ..training.guards import check_gold
 from ..training.reward_models import check_models
 from ..types import Row
-from .kinds import Calibrate, Check, Pairs, Train
+from .kinds import Calibrate, Check, Pairs, Refresh, Train
 from .links import BASE, FILES, start_name
 from .recipe import Recipe
 from .training_rows import check_training, with_rows
@@ -71,8 +71,9 @@ class Run:
     # ---------------------------------------------------------------- models
 
     def adapter(self, name: str) -> Path:
-        """The folder of what the train stage of this name trained."""
-        return self.folder.path / name / "adapter"
+        """The folder of what the stage of this name trained."""
+        refreshed = isinstance(self.recipe.stage(name), Refresh)
+        return self.folder.path / name / ("reward_model/adapter" if refreshed else "adapter")
 
     def policy(self, name: str) -> Policy:
         """The model of this name: `base`, a train stage, or `NAME-start` for the folder that one starts from."""
@@ -173,6 +174,8 @@ class Run:
                 self._needs_reward(stage)
             if isinstance(stage, Calibrate):
                 self._check_calibrated(stage)
+            if isinstance(stage, Refresh):
+                self._check_refresh(stage)
             if (
                 isinstance(stage, Pairs)
                 and "flawed" in stage.sources
@@ -191,6 +194,20 @@ class Run:
             check_reward(load_reward(stage.reward), list(rows[0]))
         if stage.data and not Path(stage.data).is_file():
             raise InputError(f"stage {stage.name!r}: data is {stage.data!r}, and there is no such file")
+
+    def _check_refresh(self, stage: Refresh) -> None:
+        """InputError: the judge asks for a column that rows lack, or nothing can be sampled for it."""
+        if self.task.scorer == "environment":
+            raise InputError(
+                f"stage {stage.name!r} samples prompts, and task {self.task.name!r} is an environment"
+            )
+        if stage.num_prompts < 1 or stage.num_completions < 2:
+            raise InputError(
+                f"stage {stage.name!r}: {stage.num_prompts} prompts and {stage.num_completions} completions of each; a "
+                "comparison needs at least 1 and 2"
+            )
+        if stage.judge:
+            check_reward(load_reward(stage.judge), list(self.task.rows("train")[0]))
 
     def _needs_reward(self, stage: Any) -> None:
         sampled = isinstance(stage, Pairs) and set(stage.sources) != {"file"}

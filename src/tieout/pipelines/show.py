@@ -141,6 +141,9 @@ def _state(folder: Path, stage: Mapping[str, Any], name: str) -> str:
     if "check" in stage:
         done = [path.parent.name for path in sorted((folder / name).glob("*/done.json"))]
         return f"done: {', '.join(done)}" if done else "to do"
+    if "refresh" in stage:
+        labelled = "waits for labels" if (folder / name / "labels").exists() else "to do"
+        return _trained(folder / name / "reward_model") or labelled
     if "evaluate" in stage:
         models = stage["evaluate"]["models"]
         return (

@@ -24,6 +24,7 @@ from ..tasks import Task
 from ..types import Group, Reward, Row
 from .loop import train
 from .monitors import Memory, Monitor, remembers
+from .reward_models import DRIFT, outside, percentiles
 
 Label = Callable[[Sequence[Row], int], list[Row]]
 """(rows with prompt and completions, step) -> those of them that got `scores`, one per completion."""
@@ -85,11 +86,10 @@ def refreshing(
     def monitor(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
         nonlocal adapter, low, high, asked
         seen = [s for group in groups for s in group.scores or []]
-        outside = sum(not low <= s <= high for s in seen) / max(1, len(seen))
-        metrics["reward_drift"] = outside
+        metrics[DRIFT] = drift = outside(seen, low, high)
         memory["since"] += 1
         due = asked or (refresh.every and memory["since"] >= refresh.every)
-        if not due and outside <= refresh.limit:
+        if not due and drift <= refresh.limit:
             return
         known.extend(_labels(refresh, source, step))
         adapter = _retrain(refresh, adapter, known, source, learner, step)
@@ -105,9 +105,7 @@ def score_range(
 ) -> tuple[float, float]:
     """1st and 99th percentile of what the reward model says of (the newest of) its own training data."""
     groups = [source.ranking(row) for row in rows[-limit:]]
-    scores = sorted(s for group in learner.scores(groups) for s in group)
-    cut = len(scores) // 100
-    return scores[cut], scores[-1 - cut]
+    return percentiles(s for group in learner.scores(groups) for s in group)
 
 
 def by_reward(reward: Reward, encode: Encode | None = None) -> Label:

@@ -95,7 +95,7 @@ def watch_models(reward: Reward | None) -> list[Monitor]:
     for model in models_in(reward):
         found = measurement(model.folder) if model.folder else None
         if found is not None and len(found.scores) >= LEAST_SCORES:
-            ranges.append((model, score_range(found.scores)))
+            ranges.append((model, percentiles(found.scores)))
     if not ranges:
         return []
 
@@ -107,7 +107,7 @@ def watch_models(reward: Reward | None) -> list[Monitor]:
     return [monitor]
 
 
-def score_range(scores: Iterable[float]) -> tuple[float, float]:
+def percentiles(scores: Iterable[float]) -> tuple[float, float]:
     """Their 1st and 99th percentile."""
     ordered = sorted(scores)
     cut = len(ordered) // 100
