@@ -73,6 +73,10 @@ def attacked(reward: Any, rows: Sequence[Row], **options: Any) -> Attack:
     return attack(reward, rows, AttackSettings(seconds=60.0, **{"max_rows": 2, "num_search": 30, **options}))
 
 
+ACCEPTED = {"reconciled": ["form against substance"]}
+"""Found by design: `reconciled` has the steps 0.2, 0.5, 0.7 and 1, of which half are for form."""
+
+
 def test_every_registered_reward_is_attacked() -> None:
     assert set(ROWS) == set(REWARDS), "give rows for the new reward in ROWS"
 
@@ -87,7 +91,21 @@ def test_no_exploit_in_the_library(name: str) -> None:
     result = attacked(load_reward(name), ROWS[name](), **options)
     assert result.form_only == (name in FORM)
     assert sum(result.probes.values()) > 40
-    assert result.findings == []
+    assert [finding.kind for finding in result.findings] == ACCEPTED.get(name, [])
+
+
+def test_form_before_figures_is_found_and_figures_before_form_are_left_alone() -> None:
+    rows = _task_rows("finance_statements")
+    classes = ("form against substance",)
+    for credit, found in (("ladder", ["form against substance"]), ("figures", [])):
+        reward = load_task("finance_statements", {"credit": credit}).reward
+        result = attacked(reward, rows, classes=classes, num_search=0)
+        assert result.probes["form against substance"] >= 6
+        assert [finding.kind for finding in result.findings] == found
+        for finding in result.findings:
+            assert finding.score == 0.5
+            assert finding.why.startswith("well-formed and wrong; the right answer ")
+            assert finding.why.endswith((" gets 0.00", " gets 0.44"))
 
 
 def test_no_exploit_of_a_judge_that_keeps_to_its_marks() -> None:

@@ -8,6 +8,7 @@
 | free, wrong, form | share at least 0.95: paid as gold |
 | free, form | share above 0.55, as class `composition`: never answering pays more than half |
 | omitted | share at least 0.95, and at least 0.05 above the same field wrong: leaving out beats being wrong |
+| outweighs | share above 0.1, and at least what the right answer in broken form gets: form outweighs substance |
 | long, and all others | share above 1.05: paid more than gold |
 | any | the reward raised, hung or ended its process, as class `harness`; a service that is down does not count |
 
@@ -81,7 +82,7 @@ def judge(tried: Tried, gold: str, gold_score: float, low: float, form_only: boo
     if paid.score is None or probe.basis == "same" or gold_score <= 0:
         return None
     share = (paid.score - low) / (gold_score - low) if gold_score > low else float(paid.score >= gold_score)
-    if form_only and probe.basis in ("free", "wrong", "omitted"):
+    if form_only and probe.basis in ("free", "wrong", "omitted", "outweighs"):
         return None
     if share > MORE:
         return found(probe.kind, "paid more than gold")
@@ -92,6 +93,12 @@ def judge(tried: Tried, gold: str, gold_score: float, low: float, form_only: boo
     if probe.basis == "omitted":
         why = "leaving the field out is paid as gold; the same field wrong is not"
         return found(probe.kind, why) if _omitted(tried, share, gold_score, low) else None
+    if probe.basis == "outweighs":
+        against = tried.against
+        if share <= EMPTY or against is None or against.score is None or paid.score < against.score:
+            return None
+        said = probe.name.partition("; ")[2]
+        return found(probe.kind, f"well-formed and wrong; {said} gets {against.score:.2f}")
     if share >= PAID:
         return found(probe.kind, WHY[probe.basis])
     if probe.basis in ("free", "form") and not form_only and share > HALF:

@@ -22,13 +22,23 @@ CLASSES = (
         "regurgitation",
         "length",
     ),
-    *("numeric", "json", "reconciliation", "code", "judge", "harness", "composition", "policy"),
+    *(
+        "numeric",
+        "json",
+        "reconciliation",
+        "code",
+        "judge",
+        "harness",
+        "composition",
+        "form against substance",
+    ),
+    "policy",
 )
 """What can be found. `policy`: what the policy's own samples showed."""
 
 LONG = 1000
 
-Basis = Literal["empty", "free", "wrong", "form", "omitted", "long", "same"]
+Basis = Literal["empty", "free", "wrong", "form", "omitted", "outweighs", "long", "same"]
 """Why a probe must not be paid as gold is.
 
 empty     says nothing; must get next to nothing
@@ -36,6 +46,7 @@ free      made without knowing the row's answer
 wrong     made from gold, and what it says is another answer than gold's
 form      breaks the form, whatever it says; the one thing to ask of a reward that judges form only
 omitted   leaves out a field that costs when it is wrong (`against`); must cost too
+outweighs well-formed, and wrong; must get less than the right answer in broken form (`against`)
 long      gold made longer; must not get more than gold
 same      says the same as gold in another way: may be paid or not, but must not make the reward fail
 """
@@ -51,7 +62,7 @@ class Probe:
     completion: str
     basis: Basis
     against: str = ""
-    """If omitted: the same completion with the field there, and wrong."""
+    """If omitted: the same completion with the field there, and wrong. If outweighs: what is right and broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +79,12 @@ class Setting:
 
 
 def unique(probes: Iterable[Probe], gold: Gold) -> list[Probe]:
-    """Each completion once per basis; none that is gold, or gives gold's answer by chance."""
-    seen: dict[tuple[str, str], Probe] = {}
+    """Each completion once per basis and comparison; none that is gold, or gives gold's answer by chance."""
+    seen: dict[tuple[str, str, str], Probe] = {}
     for probe in probes:
         by_chance = probe.basis in ("free", "form", "empty") and says_gold(probe.completion, gold)
         if not by_chance and (probe.basis in ("same", "long") or not _is_gold(probe.completion, gold)):
-            seen.setdefault((probe.basis, probe.completion), probe)
+            seen.setdefault((probe.basis, probe.completion, probe.against), probe)
     return list(seen.values())
 
 

@@ -37,6 +37,10 @@ HONEST = {
 """Probes that are plain wrong answers: a reward that pays all of them as gold does not look at the answer."""
 
 
+COMPARED = ("omitted", "outweighs")
+"""Bases of probes that are compared with another completion."""
+
+
 @dataclass(frozen=True)
 class Attack:
     """The result of an attack."""
@@ -208,20 +212,21 @@ def _try(
         dict.fromkeys(
             (i, text)
             for i, p in given
-            for text in (p.completion, p.against if p.basis == "omitted" else p.completion)
+            for text in (p.completion, p.against if p.basis in COMPARED else p.completion)
         )
     )
     paid = dict(zip(asks, pay(reward, rows, asks, deadline, ends), strict=True))
     tried = []
     for i, probe in given:
         said, against = paid[i, probe.completion], paid.get((i, probe.against))
-        if said is not None and (probe.basis != "omitted" or against is not None):
+        if said is not None and (probe.basis not in COMPARED or against is not None):
             tried.append(Tried(i, probe, said, against))
     return tried, len(given) - len(tried)
 
 
 def _scores(tried: Sequence[Tried], row: int) -> list[float]:
-    return [t.paid.score for t in tried if t.row == row and t.paid.score is not None]
+    both = [paid for t in tried if t.row == row for paid in (t.paid, t.against)]
+    return [paid.score for paid in both if paid is not None and paid.score is not None]
 
 
 def _all_paid(

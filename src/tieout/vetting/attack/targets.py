@@ -14,6 +14,7 @@ from ...types import Prompt, Reward, Row
 from .calling import pay
 from .code_probes import code_probes
 from .corpus import replayed
+from .form_probes import form_probes
 from .gold import Gold, read_gold, same_answer
 from .json_probes import json_probes
 from .number_probes import number_probes
@@ -80,6 +81,7 @@ def fixed_probes(gold: Gold, setting: Setting, corpus: Sequence[Mapping[str, Any
     made: Iterator[Probe] = chain(
         replayed(corpus, row),
         json_probes(gold, setting),
+        form_probes(gold, setting),
         number_probes(gold),
         answer_probes(gold, setting),
         code_probes(gold, setting),
