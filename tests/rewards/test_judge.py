@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tieout.rewards.library import judge as judge_module
-from tieout.rewards.library.judge import Judge, family, judge_pairs, parse
+from tieout.rewards.library.families import family
+from tieout.rewards.library.judge import Judge, judge_pairs, parse
 from tieout.rewards.scoring.runner import combine, score
 from tieout.samplers import SamplingParams
 from tieout.samplers.api import IncompleteError

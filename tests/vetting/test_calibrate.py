@@ -27,7 +27,7 @@ def labelled(n: int, right: Any, seed: int = 0) -> list[dict[str, Any]]:
     rng = random.Random(seed)
     scores = [rng.random() for _ in range(n)]
     return [
-        {"prompt": f"p{i}", "completion": str(s), "label": rng.random() < right(s)}
+        {"prompt": f"p{i}", "completion": f"{s:.12f}", "label": rng.random() < right(s)}
         for i, s in enumerate(scores)
     ]
 

@@ -14,10 +14,22 @@ from typing import Any, Literal
 from ..errors import InputError
 from ..evidence.evaluate import plain_prompt
 from ..evidence.stats import Estimate, mean
+from ..rewards.library.judge import judges_of
 from ..rewards.processes.workers import Workers
 from ..rewards.scoring.runner import check_reward, score
 from ..types import Reward, Row
-from .reliability import Bin, Drift, calibration_error, drift, faults, kappa, reliability, separation
+from .biases import Bias, as_text, measure
+from .reliability import (
+    Bin,
+    Drift,
+    calibration_error,
+    drift,
+    faults,
+    kappa,
+    pair_faults,
+    reliability,
+    separation,
+)
 
 PAIR_FLOOR, PAIR_GOOD = 0.70, 0.85
 """Accuracy on pairs below which a reward should not be trained against, and from which thousands of steps are safe."""
@@ -54,6 +66,10 @@ class Calibration:
     calibration_error: float | None
     """ECE, of scores in [0, 1] (labels)."""
     bins: list[Bin]
+    """Labels: how often each range of scores is right. Pairs: how often each range of leads, the distance of the two
+    scores, is in the order of people."""
+    biases: list[Bias]
+    """What the reward makes of length, hedges and its own family's writing, beyond what people do."""
     drift: Drift | None
     errored: int
     """Rows on which the reward failed; those that crashed it still count as wrong answers."""
@@ -76,6 +92,7 @@ def calibrate(
     policy: CalibrationPolicy | None = None,
     *,
     fresh: Sequence[Row] = (),
+    judge_model: str = "",
     progress: Callable[[int], None] | None = None,
     workers: Workers | None = None,
 ) -> Calibration:
@@ -87,6 +104,8 @@ def calibrate(
         rows: of one of the two kinds.
         policy: what is enough.
         fresh: rows of prompt and completion that the policy just wrote, to see whether it has drifted away.
+        judge_model: name of the model that judges, where it is none that the reward names; rows that name their models
+            (`model`; `chosen_model`, `rejected_model`) then show whether it prefers its own family's writing.
         progress: told of rows as they are scored.
         workers: processes that call the reward under a deadline; None: this one does, and nothing can stop it.
 
@@ -115,10 +134,21 @@ def calibrate(
         beyond = kappa([s >= policy.threshold for s in scores], [y > 0.5 for y in labels])
         if min(scores) >= 0 and max(scores) <= 1:
             error = calibration_error(bins)
+    elif scored:
+        leads = [(abs(r["chosen_score"] - r["rejected_score"]), r["agrees"]) for r in scored]
+        apart_pairs = [(lead, agrees) for lead, agrees in leads if lead]
+        if apart_pairs:
+            distances, orders = [lead for lead, _ in apart_pairs], [agrees for _, agrees in apart_pairs]
+            bins = reliability(distances, orders, num_bins=min(10, max(2, len(orders) // 30)))
+    names = [judge.model for judge in judges_of(reward).values()] if reward is not None else []
+    biases = measure(kind, scored, judge_model or next(filter(None, names), ""))
     moved = _drift(kind, reward, scored, fresh) if fresh else None
     verdict, reasons = _judge(policy, kind, agreement, bins, moved, len(rows), counts)
+    if lopsided := [bias.found for bias in biases if bias.found]:
+        verdict = "hold" if verdict == "pass" else verdict
+        reasons = [*reasons, *lopsided]
     return Calibration(
-        kind, name, agreement, _people(rows), beyond, apart, error, bins, moved, counts["errored"],
+        kind, name, agreement, _people(rows), beyond, apart, error, bins, biases, moved, counts["errored"],
         counts["abstained"], verdict, reasons, policy, measured,
     )  # fmt: skip
 
@@ -150,7 +180,9 @@ def _measure(
     names = ["chosen", "rejected"] if kind == "pairs" else ["completion"]
     keys = ["chosen_score", "rejected_score"] if kind == "pairs" else ["score"]
     result: dict[str, Any] = {"prompt": plain_prompt(row["prompt"]), **{n: row[n] for n in names}}
-    texts = [_text(row[n]) for n in names]
+    writers = ["chosen_model", "rejected_model"] if kind == "pairs" else ["model"]
+    result |= {name: row[name] for name in writers if name in row}
+    texts = [as_text(row[n]) for n in names]
     if reward is None:
         result |= {key: row.get(key) for key in keys} | {"status": "scored"}
         if any(not isinstance(row.get(key), int | float) for key in keys):
@@ -208,7 +240,7 @@ def _drift(kind: str, reward: Reward | None, scored: Sequence[Row], fresh: Seque
             new.append(row.get("score"))
         else:
             new += [
-                o.worth for o in score(reward, [_text(row["completion"])], [row["prompt"]], _columns(row))
+                o.worth for o in score(reward, [as_text(row["completion"])], [row["prompt"]], _columns(row))
             ]
     values = [s for s in new if isinstance(s, int | float)]
     return drift(known, values) if known and values else None
@@ -224,7 +256,8 @@ def _judge(
     counts: Mapping[str, int],
 ) -> tuple[Literal["pass", "hold", "fail"], list[str]]:
     """Fail: it is shown to be too low, flat, falling or drifted. Hold: it is not shown to be enough."""
-    fails, holds = faults(bins) if agreement.n >= policy.min_rows and bins else [], []
+    found = pair_faults if kind == "pairs" else faults
+    fails, holds = found(bins) if agreement.n >= policy.min_rows and bins else [], []
     value, low, high = agreement.value, agreement.low, agreement.high
     if value is None or low is None or high is None:
         return "hold", ["no row has a score"]
@@ -259,10 +292,8 @@ def _columns(row: Row) -> dict[str, Any]:
         "score",
         "chosen_score",
         "rejected_score",
+        "model",
+        "chosen_model",
+        "rejected_model",
     )
     return {name: value for name, value in row.items() if name not in hidden}
-
-
-def _text(completion: str | Sequence[Mapping[str, str]]) -> str:
-    """A completion as rewards see it; of messages, what the last one says."""
-    return completion if isinstance(completion, str) else completion[-1]["content"]

@@ -25,10 +25,11 @@ def plot(calibration: Calibration, path: Path, fresh: Sequence[float] = ()) -> N
             "wrong": [r["score"] for r in scored if r["label"] <= 0.5],
         }
     else:
-        leads = [r["chosen_score"] - r["rejected_score"] for r in scored]
-        left.hist(leads, bins=24, color="#4a6fa5")
-        left.axvline(0, color="black", linewidth=0.8)
-        left.set(xlabel="score of the preferred minus the other", ylabel="pairs")
+        _curve(left, calibration.bins)
+        left.axhline(0.5, color="#8a8a8a", linestyle=":")
+        left.set(
+            xlabel="distance of the two scores", ylabel="share in the order of people", ylim=(-0.03, 1.03)
+        )
         kinds = {
             "preferred": [r["chosen_score"] for r in scored],
             "not preferred": [r["rejected_score"] for r in scored],

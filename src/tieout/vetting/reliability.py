@@ -88,6 +88,16 @@ def faults(bins: Sequence[Bin]) -> list[str]:
     return found
 
 
+def pair_faults(bins: Sequence[Bin]) -> list[str]:
+    """What is wrong with the curve of pairs, beyond chance: larger leads are right less often, or than a coin."""
+    found = [f.replace("scores", "leads") for f in faults(bins) if f.startswith("not monotone")]
+    if bins and bins[-1].right_high <= 0.5:
+        found.append(
+            f"the largest leads ({bins[-1].low:.3g} to {bins[-1].high:.3g}) are right {bins[-1].right:.0%} of the time"
+        )
+    return found
+
+
 def separation(scores: Sequence[float], labels: Sequence[float]) -> float | None:
     """Chance that a right completion outscores a wrong one, ties a half (AUC); None if one kind is missing."""
     right = [s for s, y in zip(scores, labels, strict=True) if y > 0.5]
