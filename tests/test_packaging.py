@@ -113,7 +113,13 @@ def test_an_empty_environment_trains_from_another_folder(installed: Path, tmp_pa
 
 @pytest.mark.wheel
 def test_an_empty_environment_runs_the_demo_from_another_folder(installed: Path, tmp_path: Path) -> None:
-    small = ["controls=null", "max_train=64", "stages.pairs.max_prompts=24", "stages.check.attack.max_rows=2"]
+    small = [
+        "controls=null",
+        "max_train=64",
+        "stages.pairs.max_prompts=24",
+        "stages.pairs.min_chosen=0",
+        "stages.check.attack.max_rows=2",
+    ]
     small += ["stages.evaluate.max_test=8", "stages.evaluate.max_ood=4"]
     settings = [part for setting in small for part in ("--set", setting)]
     printed = run(installed / "tieout", "demo", "--out", "shown", *settings, folder=tmp_path)

@@ -142,12 +142,15 @@ class Batch:
         return self.sum_tokens(per_token)[best].sum() / self.totals.counts["best_tokens"]
 
     def ranked(self) -> tuple[Tensor, Tensor, Tensor]:
-        """[P], [P]: better and worse of every decided pair within the groups; [P] weights, of sum 1 per group."""
+        """[P], [P]: better and worse of every decided pair within the groups; [P] weights.
+
+        The weights of a group sum to the `pair_weight` of its row, or to 1.
+        """
         pairs: list[tuple[int, int, float]] = []
         start = 0
         for group in self.groups:
             own = ranked_pairs(group.scores or [])
-            pairs += [(start + i, start + j, 1 / len(own)) for i, j in own]
+            pairs += [(start + i, start + j, _pair_weight(group) / len(own)) for i, j in own]
             start += len(group.completions)
         places = self._send([p[:2] for p in pairs]).reshape(-1, 2)
         return places[:, 0], places[:, 1], self._send([p[2] for p in pairs], torch.float32)
@@ -155,7 +158,7 @@ class Batch:
     @property
     def pair_weights(self) -> Tensor:
         """[B] of each group in a loss over pairs: the column `pair_weight` of its row, or 1."""
-        return self._send([float(group.row.get("pair_weight", 1.0)) for group in self.groups], torch.float32)
+        return self._send([_pair_weight(group) for group in self.groups], torch.float32)
 
     def sequence_mean(self, per_token: Tensor) -> Tensor:
         """[T] -> []: every completion of the step weighs the same (GRPO, eq. 3 of https://arxiv.org/abs/2402.03300)."""
@@ -174,3 +177,7 @@ class Batch:
                 places.append(start + place)
             start += len(group.scores)
         return self._send(best), self._send(worst)
+
+
+def _pair_weight(group: Group) -> float:
+    return float(group.row.get("pair_weight", 1.0))

@@ -259,3 +259,25 @@ def test_held_out_rows_are_a_split_of_the_task(method: str, split: str, tmp_path
     alone = task_for(needs, method, Options(tmp_path, data=data))
     assert len(alone.rows("train")) + len(alone.rows("test")) == 40
     assert bool(alone.rows("test")) == (method == "reward_model")
+
+
+def test_dpo_learns_from_rankings_and_from_pairs_that_their_scores_select(
+    tmp_path: Path, tiny_model: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "rows.jsonl", tmp_path / "run"
+    ranked = [
+        {"prompt": f"q{i}", "completions": ["a", "b", "c"], "scores": [1.0, 0.5, 0.2]} for i in range(4)
+    ]
+    pairs = [
+        {"prompt": "p", "chosen": "a", "rejected": "b", "chosen_score": s, "rejected_score": 0}
+        for s in (1, 0.1)
+    ]
+    data.write_text("".join(json.dumps(row) + "\n" for row in [*ranked, *pairs]))
+    command = ["dpo", "--model", str(tiny_model("llama")), "--data", str(data), "--out", str(out)]
+    main([*command, "--batch-size", "3", "--selection.min-gap", "0.4"])
+    assert "9 pairs; left out: 5 x the scores differ by less than min_gap (0.4)" in capsys.readouterr().out
+    assert len((out / "dpo" / "metrics.jsonl").read_text().splitlines()) == 3
+    assert json.loads((out / "dpo" / "done.json").read_text())["inputs"]["data"]["rows"] == 9
+    with pytest.raises(ValueError, match="selection"):
+        main([*command, "--batch-size", "3"])
+    assert "--selection" not in help_of(capsys, "sft")

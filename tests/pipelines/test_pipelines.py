@@ -17,6 +17,7 @@ from tieout.pipelines.plan import plan
 from tieout.pipelines.recipe import Recipe
 from tieout.pipelines.run import Run
 from tieout.pipelines.show import ship_run
+from tieout.pipelines.training_rows import known_rows
 from tieout.storage.runfolder import RunFolder, RunFolderError
 
 
@@ -271,3 +272,32 @@ def test_a_task_of_an_environment_alone_trains_on_episodes(
     assert all(len(row["scores"]) == 4 for row in lines(tmp_path / "run/grpo/groups.jsonl"))
     with pytest.raises(ValueError, match="has an environment and no reward, which pairs are made with"):
         run(recipe([NO_CHECK, SFT, PAIRS, DPO], **changes), tmp_path / "other")
+
+
+def test_rankings_of_a_file_are_pairs_labels_and_demonstrations_as_a_method_needs(
+    tmp_path: Path, recipe: Callable[..., Recipe]
+) -> None:
+    prompts = [f"say {i}" for i in range(40)]
+    ranked = [
+        {"prompt": p, "completions": ["c", "a", "b"], "scores": [0, 2, 1], "answer": "a"} for p in prompts
+    ]
+    (tmp_path / "ranked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ranked))
+    picked = {**DPO, "name": "picked", "selection": {"min_gap": 2}}
+    found = recipe([SFT, DPO, picked, KTO, REWARD_MODEL], data={"pairs": str(tmp_path / "ranked.jsonl")})
+    own = look(found, tmp_path / "run")
+    train = own.task.rows("train")
+    assert {row["completion"] for row in train} == {"a"}
+    rows = {
+        name: known_rows(own.task, found.trained(name))
+        for name in ("sft", "dpo", "picked", "kto", "reward_model")
+    }
+    assert {name: len(r or ()) / len(train) for name, r in rows.items()} == {
+        "sft": 1,
+        "dpo": 3,
+        "picked": 1,
+        "kto": 2,
+        "reward_model": 1,
+    }
+    run(recipe([SFT, picked], data={"pairs": str(tmp_path / "ranked.jsonl")}), tmp_path / "run")
+    done = json.loads((tmp_path / "run" / "picked" / "done.json").read_text())
+    assert done["inputs"]["data"]["rows"] == len(train)

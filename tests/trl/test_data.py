@@ -232,3 +232,13 @@ def test_a_call_of_a_tool_in_the_prompt_goes_through_the_template(new_tokenizer:
     )
     assert trained(chat, row) == "two<|end|>"
     assert chat.tokenizer.decode(row[TOKENS]["prompt"]).endswith("<|tool|>2<|end|><|assistant|>")
+
+
+def test_rankings_become_weighted_pairs(reader: Reader) -> None:
+    rows = [{"prompt": "Count.", "completions": [" a", " bb", " ccc"], "scores": [2, 1, 0]}]
+    rows += [{"prompt": "Add.", "completions": [" 2", " 3"], "scores": [1, 0]}]
+    read = reader.pairs(rows)
+    assert [row["pair_weight"] for row in read] == pytest.approx([2 / 3, 2 / 3, 2 / 3, 2.0])
+    assert [row[TOKENS] for row in read[3:]] == [
+        row[TOKENS] for row in reader.pairs([{"prompt": "Add.", "chosen": " 2", "rejected": " 3"}])
+    ]

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..errors import InputError
+from ..rows.pairs import WEIGHT, preferences
 from ..types import Row
 from .conversation import completed, conversation
 from .messages import is_talk, only_reply, shared, split, turns, turns_of
@@ -47,7 +48,9 @@ class Reader:
         return self._read(rows, self._demonstration)
 
     def pairs(self, rows: Sequence[Row]) -> list[Row]:
-        """Rows of chosen and rejected, with a prompt of their own or one that they share."""
+        """Rows of chosen and rejected, with a prompt of their own or one that they share; or of rankings."""
+        if rows and all("completions" in row and "scores" in row for row in rows):
+            rows = preferences(rows, "the dataset")
         return self._read(rows, self._pair)
 
     def labelled(self, rows: Sequence[Row]) -> list[Row]:
@@ -74,7 +77,7 @@ class Reader:
                 continue
             except (KeyError, TypeError, ValueError) as error:
                 raise InputError(f"row {number} of the dataset: {error}") from error
-            kept = {k: v for k, v in row.items() if k in ("label", "margin")}
+            kept = {k: v for k, v in row.items() if k in ("label", "margin", WEIGHT)}
             result.append({**_BLANK, **kept, TOKENS: asdict(tokens)})
         reasons = "; ".join(f"{n} of {len(rows)} rows are left out: {why}" for why, n in dropped.items())
         if not result:

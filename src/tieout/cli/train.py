@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 
 from ..errors import InputError
+from ..rows.pairs import PairSelection
 from .options import parse
 from .quiet import quiet
 from .train_rows import COLUMNS, Options, task_for
@@ -75,6 +76,7 @@ def options_type(method: type[Method]) -> type:
             f"{method.__name__} has fields that are options of every method: {', '.join(twice)}; rename them"
         )
     about = " ".join((method.__doc__ or "").split())
+    pairs = [("selection", PairSelection, dataclasses.field(default_factory=PairSelection))]
     return dataclasses.make_dataclass(
         f"Train{method.__name__}",
         [
@@ -86,6 +88,7 @@ def options_type(method: type[Method]) -> type:
             ("learner", LearnerConfig, dataclasses.field(default_factory=LearnerConfig)),
             ("schedule", Schedule, dataclasses.field(default_factory=Schedule)),
             ("guards", Guards, dataclasses.field(default_factory=Guards)),
+            *(pairs if method().needs.rows == "preference" else []),
         ],
         namespace={"__doc__": f"{about}\n\nRows: {COLUMNS[method().needs.rows]}."},
     )
@@ -114,16 +117,21 @@ def train(name: str, parsed: Any) -> None:
         raise InputError(
             f"--guards.gold is compared with what a method samples, and {name} learns from given rows: leave it out"
         )
-    task = task_for(needs, name, options, evaluates=parsed.evaluation.eval_steps > 0)
+    selection: PairSelection | None = getattr(parsed, "selection", None)
+    task = task_for(needs, name, options, parsed.evaluation.eval_steps > 0, selection)
+    if left_out := getattr(task.rows("train"), "said", ""):
+        console.print(f"{options.data}: {left_out}", markup=False, highlight=False, soft_wrap=True)
     check_gold(parsed.guards, task.rows("train"))
     if needs.samples:
         check_models(task.reward, needs.reward_model, parsed.guards.reward_model_override)
     with RunFolder(options.out) as folder:
-        parts = {k: v for k, v in vars(parsed).items() if k != "run"}
+        parts = {k: v for k, v in vars(parsed).items() if k not in ("run", "selection")}
         spec = TrainSpec(model=options.model, seed=options.seed, **parts)
         digest = data_hash(task.rows("train"))
         check_model(options.model, {"train": task.rows("train")}, needs.max_new_tokens)
-        asked = {"task": options.task, "reward": options.reward}
+        asked: dict[str, Any] = {"task": options.task, "reward": options.reward}
+        if selection is not None:
+            asked["selection"] = dataclasses.asdict(selection)
         hashes = {"train": digest}
         if options.held_out is not None:
             hashes["held_out"] = data_hash(read_rows(options.held_out))

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..rows import Kind, check_rows, read_rows
+from ..rows import Kind, Rows, read_rows
+from ..rows.pairs import PairSelection, rows_for
 
 if TYPE_CHECKING:
     from ..methods import Needs
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 COLUMNS: dict[Kind, str] = {
     "demonstration": "prompt and completion, or messages",
-    "preference": "prompt, chosen and rejected",
+    "preference": "prompt, chosen and rejected; or prompt, completions and scores, as all their decided pairs",
     "ranking": "prompt, chosen and rejected, or prompt, completions and scores",
     "label": "prompt, completion and label",
     "prompt": "prompt and the columns that the reward reads",
@@ -45,7 +46,13 @@ class Options:
     """Of the adapter, the order of the data and the sampling."""
 
 
-def task_for(needs: Needs, name: str, options: Options, evaluates: bool = False) -> Task:
+def task_for(
+    needs: Needs,
+    name: str,
+    options: Options,
+    evaluates: bool = False,
+    selection: PairSelection | None = None,
+) -> Task:
     """The task that the options name: a registered one, or the rows of the file as the method needs them.
 
     Args:
@@ -53,6 +60,7 @@ def task_for(needs: Needs, name: str, options: Options, evaluates: bool = False)
         name: of the method, for messages.
         options: rows and reward.
         evaluates: whether the run evaluates on held-out rows while it trains.
+        selection: which pairs are learned from, where the method learns from pairs.
 
     Raises:
         InputError: an option is missing, would be ignored, or names what the method cannot use.
@@ -65,7 +73,7 @@ def task_for(needs: Needs, name: str, options: Options, evaluates: bool = False)
     splits: dict[str, Sequence[Any]] = {}
     if options.held_out is not None:
         split = "test" if needs.head == "score" else "validation"
-        splits[split] = check_rows(read_rows(options.held_out), needs.rows, str(options.held_out))
+        splits[split] = _read(options.held_out, needs.rows, selection)
     if options.task:
         task = load_task(options.task)
         if scored and task.reward is None and task.environment is None:
@@ -74,7 +82,7 @@ def task_for(needs: Needs, name: str, options: Options, evaluates: bool = False)
             )
     else:
         assert options.data is not None
-        splits["train"] = check_rows(read_rows(options.data), needs.rows, str(options.data))
+        splits["train"] = _read(options.data, needs.rows, selection)
         if needs.head == "score" and "test" not in splits:
             splits["train"], splits["test"] = hold_out(splits["train"])
         task = Task(options.data.name, lambda split: [], _reward(options.reward))
@@ -82,6 +90,10 @@ def task_for(needs: Needs, name: str, options: Options, evaluates: bool = False)
         _check_columns(task.reward, splits)
     own = task.rows
     return dataclasses.replace(task, rows=lambda split: splits[split] if split in splits else own(split))
+
+
+def _read(path: Path, kind: Kind, selection: PairSelection | None) -> Rows:
+    return rows_for(kind, read_rows(path), str(path), selection)
 
 
 def _refuse_unused(needs: Needs, name: str, options: Options, evaluates: bool) -> None:

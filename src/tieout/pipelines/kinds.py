@@ -11,6 +11,7 @@ from ..evidence.gate import GatePolicy
 from ..learner import AdapterConfig, LearnerConfig
 from ..methods import Method
 from ..methods.checks import at_least
+from ..rows.pairs import PairSelection
 from ..training.guards import Guards
 from ..training.schedule import Schedule
 from ..training.spec import EvalPolicy
@@ -99,6 +100,8 @@ class TrainOptions:
     """A file of rows, a pairs stage, or data.train, data.pairs, data.labels. Left out: what the method needs."""
     held_out: str = ""
     """A file of rows that `evaluation` measures. Left out: the task's split validation or test."""
+    selection: PairSelection = field(default_factory=PairSelection)
+    """Which pairs of `data` are learned from, for methods that learn from pairs."""
     reward: str = ""
     """For methods that sample: a reward in place of the recipe's, by name or as FILE.py:function."""
     seed: int | None = None

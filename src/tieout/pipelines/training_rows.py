@@ -11,8 +11,9 @@ from ..errors import InputError
 from ..rewards import load_reward
 from ..rewards.scoring.runner import check_reward
 from ..rows import check_rows, read_rows
+from ..rows.pairs import WEIGHT, rows_for, selected
 from ..tasks import Task
-from ..tasks.files import hold_out
+from ..tasks.files import demonstration_of, hold_out
 from ..training.evaluation import held_out_rows
 from ..training.reward_models import check_models
 from ..types import Row
@@ -59,7 +60,7 @@ def training_task(task: Task, stage: Train, folder: Path) -> Task:
 
 def _held_out(stage: Train) -> Sequence[Row]:
     file = stage.options.held_out
-    return check_rows(read_rows(file), stage.method.needs.rows, file)
+    return rows_for(stage.method.needs.rows, read_rows(file), file, stage.options.selection)
 
 
 def _check_held_out(task: Task, stage: Train) -> None:
@@ -85,29 +86,35 @@ def known_rows(task: Task, stage: Train) -> Sequence[Row] | None:
     if not Path(data).is_file():
         return None
     read = read_rows(data)
-    pairs = kind in ("demonstration", "label") and bool(read) and "chosen" in read[0]
-    form: Any = "preference" if pairs else kind
+    pairs = bool(read) and ("chosen" in read[0] or "completions" in read[0])
+    form: Any = "ranking" if kind in ("demonstration", "label", "preference") and pairs else kind
     return in_form(check_rows(read, form, data), stage)
 
 
 def in_form(rows: Sequence[Row], stage: Train) -> Sequence[Row]:
-    """The rows as the method needs them; a pair is forgotten to two labels or to one demonstration."""
-    kind = stage.method.needs.rows
-    if rows and "chosen" in rows[0]:
+    """The rows as the method needs them: pairs and rankings become pairs, labels, or one demonstration of a prompt."""
+    kind, options = stage.method.needs.rows, stage.options
+    ranked = bool(rows) and any("completions" in row and "scores" in row for row in rows)
+    if ranked or (rows and "chosen" in rows[0]):
         if kind == "label" and "label" not in rows[0]:
-            return [label for row in rows for label in labels_of(row)]
+            return _labels(selected(rows, options.data, options.selection))
         if kind == "demonstration" and "completion" not in rows[0]:
-            return [{**row, "completion": row["chosen"]} for row in rows]
-    if kind == "ranking" and all("completions" in row and "scores" in row for row in rows):
-        return rows
+            return [demonstration_of(row) for row in rows]
     for row in rows:
-        if missing := [name for name in COLUMNS[kind] if row.get(name) is None]:
+        given = {**row, "chosen": "", "rejected": ""} if "completions" in row and "scores" in row else row
+        if missing := [name for name in COLUMNS[kind] if given.get(name) is None]:
             raise InputError(
                 f"stage {stage.name!r}: {stage.train} learns from {kind} rows, with prompt and "
-                f"{' and '.join(COLUMNS[kind])}; a row of {stage.options.data} lacks {missing[0]!r}, and has: "
+                f"{' and '.join(COLUMNS[kind])}; a row of {options.data} lacks {missing[0]!r}, and has: "
                 f"{', '.join(row)}"
             )
-    return rows
+    return selected(rows, options.data, options.selection) if rows and kind == "preference" else rows
+
+
+def _labels(pairs: Sequence[Row]) -> list[Row]:
+    """Both completions of each pair, once per prompt; what is better than one and worse than another is left out."""
+    labels = {(repr(x["prompt"]), x["completion"], x["label"]): x for pair in pairs for x in labels_of(pair)}
+    return [row for (prompt, text, label), row in labels.items() if (prompt, text, not label) not in labels]
 
 
 def labels_of(pair: Row) -> list[Row]:
@@ -116,7 +123,7 @@ def labels_of(pair: Row) -> list[Row]:
     >>> labels_of({"prompt": "1+1?", "chosen": "2", "rejected": "3"})
     [{'prompt': '1+1?', 'completion': '2', 'label': True}, {'prompt': '1+1?', 'completion': '3', 'label': False}]
     """
-    rest = {key: value for key, value in pair.items() if key not in ("chosen", "rejected")}
+    rest = {key: value for key, value in pair.items() if key not in ("chosen", "rejected", WEIGHT)}
     return [
         {**rest, "completion": pair["chosen"], "label": True},
         {**rest, "completion": pair["rejected"], "label": False},

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import InputError
 from ..groups import ranked_pairs, spread
 from ..types import Row
-from .checks import check_rows
+from .checks import Kind, check_rows
 from .locations import Rows, RowsError, location
 
 SCORES = (("chosen_score", "rejected_score"), ("score_chosen", "score_rejected"))
@@ -50,39 +50,72 @@ class PairSelection:
         return ""
 
 
+class Preferences(Rows):
+    """Checked rows with prompt, chosen and rejected."""
+
+    left_out: Mapping[str, int] = {}
+    """Reason -> how many pairs were left out for it."""
+
+    @property
+    def said(self) -> str:
+        """How many pairs were left out and why; empty: none was."""
+        reasons = "; ".join(f"{count} x {reason}" for reason, count in self.left_out.items())
+        return f"{len(self)} pairs; left out: {reasons}" if reasons else ""
+
+
+def rows_for(
+    kind: Kind, rows: Sequence[Row], source: str = "rows", selection: PairSelection | None = None
+) -> Rows:
+    """Rows in the form that a kind of method needs: see `check_rows`; rankings too where it needs preferences."""
+    return preferences(rows, source, selection) if kind == "preference" else check_rows(rows, kind, source)
+
+
 def preferences(
     rows: Sequence[Row], source: str = "rows", selection: PairSelection | None = None
-) -> tuple[Rows, Mapping[str, int]]:
-    """Checked rows with prompt, chosen and rejected, and how many pairs were left out for which reason.
+) -> Preferences:
+    """Pairs and rankings as pairs.
 
     A ranking gives every pair of completions of which one scores higher, at most `pairs_per_prompt` of them, with
     weights: see `weighted`. A pair with scores (`chosen_score` and `rejected_score`) must meet the selection.
 
-    >>> rows, left_out = preferences([{"prompt": "1+1?", "completions": ["2", "3", "two"], "scores": [1, 0, 1]}])
-    >>> [(row["chosen"], row["rejected"], row["pair_weight"]) for row in rows], dict(left_out)
-    ([('2', '3', 1.0), ('two', '3', 1.0)], {})
+    >>> rows = preferences([{"prompt": "1+1?", "completions": ["2", "3", "two"], "scores": [1, 0, 1]}])
+    >>> [(row["chosen"], row["rejected"], row["pair_weight"]) for row in rows]
+    [('2', '3', 1.0), ('two', '3', 1.0)]
 
     Raises:
         RowsError: a row is neither a pair nor a ranking, lacks the scores that are asked for, or no pair is left.
     """
+    kind: Kind = "ranking" if _ranked(rows) else "preference"
+    return selected(check_rows(rows, kind, source), source, selection)
+
+
+def selected(
+    rows: Sequence[Row], source: str = "rows", selection: PairSelection | None = None
+) -> Preferences:
+    """The same of rows that are checked, or that need no check."""
     selection = selection or PairSelection()
-    ranked = any("completions" in row and "chosen" not in row for row in rows)
-    checked = check_rows(rows, "ranking" if ranked else "preference", source)
+    ranked, numbers = _ranked(rows), rows.lines if isinstance(rows, Rows) else None
     found, lines, left_out = list[Row](), list[int](), Counter[str]()
-    for index, row in enumerate(checked):
+    for index, row in enumerate(rows):
         if "chosen" in row:
-            reason = _refused(row, selection, location(checked, index, source))
+            reason = _refused(row, selection, location(rows, index, source))
             pairs = [] if reason else [row]
             left_out.update([reason] if reason else [])
         else:
             pairs = list(_decided(row, selection, left_out))
         found += pairs
-        lines += [checked.lines[index]] * len(pairs) if checked.lines is not None else []
+        lines += [numbers[index]] * len(pairs) if numbers is not None else []
     if not found:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in left_out.most_common())
-        raise RowsError(f"{checked.source}: no pair is left ({reasons}): lower min_chosen or min_gap")
+        raise RowsError(f"{source}: no pair is left ({reasons}): lower min_chosen or min_gap")
     made = weighted(found) if ranked else found
-    return Rows(made, checked.source, lines if checked.lines is not None else None), left_out
+    result = Preferences(made, source, lines if numbers is not None else None)
+    result.left_out = dict(left_out.most_common())
+    return result
+
+
+def _ranked(rows: Sequence[Row]) -> bool:
+    return any("completions" in row and "chosen" not in row for row in rows)
 
 
 def weighted(pairs: Sequence[Row]) -> list[Row]:

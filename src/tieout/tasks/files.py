@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
+from ..groups import extremes
 from ..rewards import load_reward
 from ..rewards.scoring.runner import check_reward
 from ..rows import check_rows, read_rows
@@ -28,7 +29,7 @@ class Data:
     """Demonstrations: prompt and completion, or messages. Left out: the chosen completions of `pairs`, or those that
     `labels` calls good."""
     pairs: str | None = None
-    """Preferences: prompt, chosen, rejected."""
+    """Preferences: prompt, chosen, rejected; or rankings: prompt, completions, scores."""
     labels: str | None = None
     """Labelled completions: prompt, completion, label (true or false)."""
     test: str | None = None
@@ -55,7 +56,7 @@ def files_task(data: Data, reward: str | None = None, max_new_tokens: int = 256)
     if data.train:
         train = _read(data.train, "demonstration")
     elif data.pairs:
-        train = [{**row, "completion": row["chosen"]} for row in given["pairs"]]
+        train = [demonstration_of(row) for row in given["pairs"]]
     else:
         train = [row for row in given["labels"] if row["label"]]
     if data.test:
@@ -89,10 +90,23 @@ def files_task(data: Data, reward: str | None = None, max_new_tokens: int = 256)
 def given_splits(data: Data) -> dict[str, Sequence[Row]]:
     """The splits `pairs` and `labels`, of those that `data` names a file of."""
     files: dict[str, tuple[str | None, str]] = {
-        "pairs": (data.pairs, "preference"),
+        "pairs": (data.pairs, "ranking"),  # or preferences: see `check_rows`
         "labels": (data.labels, "label"),
     }
     return {name: _read(path, kind) for name, (path, kind) in files.items() if path}
+
+
+def demonstration_of(row: Row) -> Row:
+    """A pair with its chosen completion, or a ranking with its best, as `completion`.
+
+    >>> demonstration_of({"prompt": "1+1?", "completions": ["3", "2"], "scores": [0, 1]})
+    {'prompt': '1+1?', 'completion': '2'}
+    """
+    if "chosen" in row:
+        return {**row, "completion": row["chosen"]}
+    best, _ = extremes(row["scores"])
+    rest = {name: value for name, value in row.items() if name not in ("completions", "scores")}
+    return {**rest, "completion": row["completions"][best]}
 
 
 def controls_task(path: str) -> Task:

@@ -106,8 +106,8 @@ class Making:
     def from_file(self) -> None:
         """Pairs that people or another model made; those with scores must meet min_chosen and min_gap, where given."""
         selection = PairSelection(self.stage.min_chosen, self.stage.min_gap or 0.0)
-        found, left_out = preferences(self.run.task.rows("pairs"), "data.pairs", selection)
-        self.made.dropped.update(left_out)
+        found = preferences(self.run.task.rows("pairs"), "data.pairs", selection)
+        self.made.dropped.update(found.left_out)
         self.made.prompts += len({repr(row["prompt"]) for row in found})
         for row in found:
             scores = scores_of(row)

@@ -17,6 +17,8 @@ def train(run: Run, stage: Train) -> None:
     """Train, or what is left of it; on every rank."""
     task = training_task(run.task, stage, run.folder.path)
     digest = data_hash(task.rows("train"))
+    if left_out := getattr(task.rows("train"), "said", ""):
+        run.console.print(f"  {stage.name}: {left_out}", markup=False, highlight=False)
     fit(run.folder, stage.name, spec_of(run, stage), task, run.console, digest, bases=run.bases)
 
 
