@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,16 @@ from typing import Any
 import pytest
 from made_cases import make_cases
 
-from tieout.evidence.human import Grade, read_grades, write_sheet
+from tieout.evidence.evaluate import Case
+from tieout.evidence.human import RUBRIC, Grade, read_grades, write_sheet
 from tieout.storage.jsonl import read_json, read_jsonl, write_jsonl
 
-NEW = ("new", make_cases([0.5] * 40, model="NEW"))
-OLD = ("old", make_cases([0.5] * 40, model="OLD"))
+CASES = {model: make_cases([0.5] * 40, model=model.upper()) for model in ("new", "old", "base")}
+
+
+def write(folder: Path, num_cases: int = 40, seed: int = 0, rubric: str = "", **cases: list[Case]) -> Path:
+    """A sheet of one comparison."""
+    return write_sheet(folder, {**CASES, **cases}, [("new", "old")], num_cases, seed, rubric)
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -29,23 +35,23 @@ def fill(path: Path, prefer: str, count: int = 1000) -> None:
 
 
 def test_the_sheet_is_blinded_and_balanced(tmp_path: Path) -> None:
-    sheet = write_sheet(tmp_path, NEW, OLD, num_cases=40)
+    sheet = write(tmp_path)
     rows = rows_of(sheet)
     assert len({row["case"] for row in rows}) == 40
     assert all(row["preferred"] is None for row in rows)
-    assert set(rows[0]) == {"case", "prompt", "output_a", "output_b", "preferred"}
+    assert set(rows[0]) == {"pair", "case", "prompt", "output_a", "output_b", "question", "preferred"}
     new_is_a = sum("NEW" in row["output_a"] for row in rows)
     assert 8 <= new_is_a <= 32  # a coin per case, not one for all
 
 
 def test_the_seed_decides_order_and_sides(tmp_path: Path) -> None:
-    sheets = [write_sheet(tmp_path / str(i), NEW, OLD, 20, seed) for i, seed in enumerate((0, 0, 1))]
+    sheets = [write(tmp_path / str(i), 20, seed) for i, seed in enumerate((0, 0, 1))]
     texts = [sheet.read_text() for sheet in sheets]
     assert texts[0] == texts[1] != texts[2]
 
 
 def test_a_grade_reaches_the_model_that_wrote_the_output(tmp_path: Path) -> None:
-    sheet = write_sheet(tmp_path, NEW, OLD)
+    sheet = write(tmp_path)
     fill(sheet, prefer="NEW")
     grades = read_grades(sheet, tmp_path / "key.json", models=["old", "new"])
     assert len(grades) == 40
@@ -57,7 +63,7 @@ def test_a_tie_is_half_for_each() -> None:
 
 
 def test_rows_not_filled_in_are_left_out(tmp_path: Path) -> None:
-    sheet = write_sheet(tmp_path, NEW, OLD)
+    sheet = write(tmp_path)
     assert read_grades(sheet, tmp_path / "key.json") == []
     fill(sheet, prefer="OLD", count=7)
     assert len(read_grades(sheet, tmp_path / "key.json")) == 7
@@ -73,14 +79,18 @@ def test_no_file_is_an_empty_track(tmp_path: Path) -> None:
     [
         ({"preferred": "c"}, r"sheet.jsonl:2: preferred is 'c'; expected"),
         ({"preferred": 1}, r"sheet.jsonl:2: preferred is 1; expected"),
-        ({"case": "t/other"}, r"sheet.jsonl:2: unknown case 't/other'"),
+        ({"pair": "77"}, r"sheet.jsonl:2: unknown pair '77'"),
+        ({"case": "t/other"}, r"sheet.jsonl:2: the case, the prompt or an output of pair '2' is not the one"),
         ({"case": None}, r"sheet.jsonl:2: no case"),
-        ({"output_a": "better"}, r"sheet.jsonl:2: the prompt or an output of case .* is not the one"),
-        ({"prompt": "other"}, r"sheet.jsonl:2: the prompt or an output"),
+        (
+            {"output_a": "better"},
+            r"sheet.jsonl:2: the case, the prompt or an output of pair '2' is not the one",
+        ),
+        ({"prompt": "other"}, r"sheet.jsonl:2: the case, the prompt or an output"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    sheet = write_sheet(tmp_path, NEW, OLD)
+    sheet = write(tmp_path)
     fill(sheet, prefer="NEW")
     rows = rows_of(sheet)
     rows[1].update(change)
@@ -90,26 +100,83 @@ def test_a_bad_row_is_named(tmp_path: Path, change: dict[str, Any], message: str
 
 
 def test_swapped_outputs_are_seen(tmp_path: Path) -> None:
-    sheet = write_sheet(tmp_path, NEW, OLD)
+    sheet = write(tmp_path)
     fill(sheet, prefer="NEW")
     rows = rows_of(sheet)
     rows[0]["output_a"], rows[0]["output_b"] = rows[0]["output_b"], rows[0]["output_a"]
     write_jsonl(sheet, rows)
-    with pytest.raises(ValueError, match=r"sheet.jsonl:1: the prompt or an output"):
+    with pytest.raises(ValueError, match=r"sheet.jsonl:1: the case, the prompt or an output"):
         read_grades(sheet, tmp_path / "key.json")
 
 
+def test_all_three_comparisons_are_on_the_sheet_the_judged_one_first(tmp_path: Path) -> None:
+    pairs = [("new", "old"), ("new", "base"), ("old", "base")]
+    sheet = write_sheet(tmp_path, CASES, pairs, num_cases=30)
+    rows = rows_of(sheet)
+    assert [row["pair"] for row in rows] == [str(i) for i in range(1, 91)]
+    for start, (one, other) in zip((0, 30, 60), pairs, strict=True):
+        part = rows[start : start + 30]
+        assert {row[side].split()[0].lower() for row in part for side in ("output_a", "output_b")} == {
+            one,
+            other,
+        }
+        assert len({row["case"] for row in part}) == 30
+    assert {row["case"] for row in rows[:30]} == {row["case"] for row in rows[60:]}
+    for row in rows:  # new is better than old, old than base
+        row["preferred"] = min(
+            "ab", key=lambda side: ["NEW", "OLD", "BASE"].index(row[f"output_{side}"].split()[0])
+        )
+    write_jsonl(sheet, rows)
+    grades = read_grades(sheet, tmp_path / "key.json", models=list(CASES))
+    assert [sum(g.shares().get(model, 0.0) for g in grades) for model in ("new", "old", "base")] == [
+        60,
+        30,
+        0,
+    ]
+
+
+def test_the_rubric_is_next_to_the_sheet_and_its_question_on_every_row(tmp_path: Path) -> None:
+    sheet = write(tmp_path)
+    assert "One wrong figure outweighs everything below" in (tmp_path / "rubric.md").read_text()
+    assert {row["question"] for row in rows_of(sheet)} == {RUBRIC.splitlines()[0]}
+    own = "Which answer would the firm send?\nBy policy 12."
+    sheet = write(tmp_path, rubric=own)
+    assert own in (tmp_path / "rubric.md").read_text()
+    assert {row["question"] for row in rows_of(sheet)} == {"Which answer would the firm send?"}
+
+
+def test_grades_by_another_rubric_are_kept_apart(tmp_path: Path) -> None:
+    fill(write(tmp_path), prefer="NEW", count=3)
+    sheet = write(tmp_path, rubric="By policy 12.")
+    assert read_grades(sheet, tmp_path / "key.json") == []
+    assert len(read_grades(tmp_path / "sheet-1.jsonl", tmp_path / "key-1.json")) == 3
+    assert "One wrong figure" in (tmp_path / "rubric-1.md").read_text()
+
+
+def test_a_filled_sheet_of_the_earlier_form_is_read(tmp_path: Path) -> None:
+    shown = {"case": "t/1", "prompt": "p", "output_a": "x", "output_b": "y"}
+    text = json.dumps([shown[name] for name in shown], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    write_jsonl(tmp_path / "sheet.jsonl", [{**shown, "preferred": "b"}])
+    (tmp_path / "key.json").write_text(
+        json.dumps(
+            {"models": ["new", "old"], "assignment": {"t/1": {"a": "new", "b": "old", "sha256": digest}}}
+        )
+    )
+    assert read_grades(tmp_path / "sheet.jsonl", tmp_path / "key.json") == [Grade("t/1", "new", "old", "b")]
+
+
 def test_one_case_counts_once(tmp_path: Path) -> None:
-    sheet = write_sheet(tmp_path, NEW, OLD)
+    sheet = write(tmp_path)
     fill(sheet, prefer="NEW")
     rows = rows_of(sheet)
     write_jsonl(sheet, [*rows, rows[0]])
-    with pytest.raises(ValueError, match=r"sheet.jsonl:41: case .* is graded again, first on line 1"):
+    with pytest.raises(ValueError, match=r"sheet.jsonl:41: pair '1' is graded again, first on line 1"):
         read_grades(sheet, tmp_path / "key.json")
 
 
 def test_a_missing_preferred_is_a_mistake_not_a_blank(tmp_path: Path) -> None:
-    sheet = write_sheet(tmp_path, NEW, OLD)
+    sheet = write(tmp_path)
     rows = rows_of(sheet)
     del rows[0]["preferred"]
     write_jsonl(sheet, rows)
@@ -148,18 +215,18 @@ def test_bad_grades_are_named(tmp_path: Path, row: dict[str, Any], message: str)
 
 
 def test_writing_the_same_sheet_again_keeps_the_grades(tmp_path: Path) -> None:
-    sheet = write_sheet(tmp_path, NEW, OLD)
+    sheet = write(tmp_path)
     fill(sheet, prefer="NEW")
     before = sheet.read_bytes()
-    write_sheet(tmp_path, NEW, OLD)
+    write(tmp_path)
     assert sheet.read_bytes() == before
 
 
 def test_a_graded_sheet_of_other_outputs_is_kept_beside_the_new_one(tmp_path: Path) -> None:
-    sheet = write_sheet(tmp_path, NEW, OLD)
+    sheet = write(tmp_path)
     fill(sheet, prefer="NEW", count=3)
     before = sheet.read_bytes()
-    write_sheet(tmp_path, ("new", make_cases([0.5] * 40, model="LATER")), OLD)
+    write(tmp_path, new=make_cases([0.5] * 40, model="LATER"))
     assert (tmp_path / "sheet-1.jsonl").read_bytes() == before
     assert len(read_grades(tmp_path / "sheet-1.jsonl", tmp_path / "key-1.json")) == 3
     assert read_grades(sheet, tmp_path / "key.json") == []
@@ -167,12 +234,12 @@ def test_a_graded_sheet_of_other_outputs_is_kept_beside_the_new_one(tmp_path: Pa
 
 
 def test_a_sheet_without_grades_is_replaced(tmp_path: Path) -> None:
-    write_sheet(tmp_path, NEW, OLD)
-    write_sheet(tmp_path, NEW, OLD, seed=1)
-    assert {path.name for path in tmp_path.iterdir()} == {"sheet.jsonl", "key.json"}
+    write(tmp_path)
+    write(tmp_path, seed=1)
+    assert {path.name for path in tmp_path.iterdir()} == {"sheet.jsonl", "key.json", "rubric.md"}
     assert read_json(tmp_path / "key.json")["seed"] == 1
 
 
 def test_a_pair_needs_two_models(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="both 'new'"):
-        write_sheet(tmp_path, NEW, NEW)
+        write_sheet(tmp_path, CASES, [("new", "new")])

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from small_runs import ALIGN, DPO, END, GRPO, KTO, NO_CHECK, PAIRS, REASON, REWARD_MODEL, SFT, lines, run
 
-from tieout.evidence.report import verify
+from tieout.evidence.verify import verify
 from tieout.learner.models import bases
 from tieout.pipelines.plan import plan
 from tieout.pipelines.recipe import Recipe

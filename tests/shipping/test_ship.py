@@ -27,7 +27,7 @@ from tieout.evidence.human import Grade
 from tieout.evidence.report import write_report
 from tieout.learner import AdapterConfig, Learner, load
 from tieout.learner.checkpoint import save_adapter
-from tieout.shipping.candidate import ShippingError, altered, check, portable, prepare, ship
+from tieout.shipping.candidate import ShippingError, altered, card_differs, check, portable, prepare, ship
 from tieout.shipping.card import Card, card_of
 from tieout.shipping.reload_check import Behaviour, BehaviourError, compare, observe
 from tieout.storage.atomic import verifies
@@ -658,10 +658,27 @@ def test_an_override_is_on_record(run: Callable[[str], Path], verdict: str) -> N
     assert f"**Verdict: {verdict}**" in text
     assert "**Shipped against this verdict.** Reason given: the auditors graded by mail" in text
     assert verifies(shipped)
+    assert card_differs(shipped, folder / "evidence") == []
     ship(folder / "again", shipped, folder / "evidence", override="second")
     both = json.loads((folder / "evidence/override.json").read_text())
     assert [e["reason"] for e in both] == ["the auditors\ngraded by mail", "second"]
     assert {p.name for p in folder.iterdir()} == {"shipped", "evidence"}
+
+
+def test_a_card_that_says_other_than_the_report_is_found(run: Callable[[str], Path]) -> None:
+    folder = run("ship")
+    shipped = ship(folder / "candidate", folder / "shipped", folder / "evidence")
+    assert card_differs(shipped, folder / "evidence") == []
+    card = shipped / "README.md"
+    text = card.read_text()
+    for said, instead in (
+        ("| exact (primary) | 0.875 |", "| exact (primary) | 0.999 |"),
+        ("**Verdict: ship**\n", ""),
+    ):
+        assert said in text
+        card.unlink()  # a hard link of the candidate's would change as well
+        card.write_text(text.replace(said, instead))
+        assert card_differs(shipped, folder / "evidence")
 
 
 def test_a_reason_that_is_not_needed_is_not_an_override(run: Callable[[str], Path]) -> None:

@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "reward": "Prove a reward on rows with gold, or list the rewards of the library",
     "attack": "Search for completions that a reward pays for and should not",
     "gate": "Judge a run's candidate again, with human grades",
+    "verify": "Recompute a run's report from its cases, and list what disagrees",
     "ship": "Ship a run's candidate, or say what is missing",
     "doctor": "Show what this machine can do, and try to break out of the sandbox",
     "show": "Show a run's table, verdict and next command",

@@ -1,24 +1,35 @@
 """The human-graded track: a blinded sheet of pairs for people to fill in, and the reading of their grades.
 
-`sheet.jsonl` shows two outputs per case, named a and b; which model wrote which is decided by a seeded coin
-per case and kept apart, in `key.json`. A person replaces `"preferred": null` by "a", "b" or "tie".
+`sheet.jsonl` shows two outputs per row, named a and b; which model wrote which is decided by a seeded coin
+per row and kept apart, in `key.json`. A person replaces `"preferred": null` by "a", "b" or "tie", by the rubric
+in `rubric.md`. The first comparison of the sheet is the one that the gate judges.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from ..storage.atomic import write_json
-from ..storage.jsonl import read_json, read_jsonl, set_aside, sha256_text, write_jsonl
+from ..storage.jsonl import read_json, read_jsonl, set_aside, sha256_text, write_jsonl, write_text
 from .evaluate import Case, plain_prompt
 
 PREFERRED = ("a", "b", "tie")
+RUBRIC = """\
+Which output would you rather sign? Compare in this order; the first difference decides.
+
+1. Right: every figure, name and claim agrees with the prompt. One wrong figure outweighs everything below.
+2. Complete: nothing that was asked for is missing.
+3. Supported: what is cited is in the prompt, and says what it is cited for.
+4. Usable: in the form that was asked for, without padding or repetition.
+
+Length, confidence and politeness are no merits. Where both are equally right or equally wrong, write "tie"."""
+"""What people grade by, unless a run has a rubric of its own. The first line is on every row."""
 SHARE = {"a": 1.0, "tie": 0.5, "b": 0.0}
 """What model_a wins; model_b wins the rest."""
 
@@ -41,44 +52,64 @@ class Grade:
 
 def write_sheet(
     folder: Path,
-    candidate: tuple[str, Sequence[Case]],
-    baseline: tuple[str, Sequence[Case]],
-    num_cases: int = 50,
+    cases: Mapping[str, Sequence[Case]],
+    pairs: Sequence[tuple[str, str]],
+    num_cases: int = 100,
     seed: int = 0,
+    rubric: str = "",
 ) -> Path:
-    """Write `sheet.jsonl` and `key.json` for two (name, cases) and return the sheet's path.
+    """Write `sheet.jsonl`, `rubric.md` and `key.json` and return the sheet's path.
 
-    The cases are a random sample of those that both models have, in random order. A sheet that already holds
-    the same pairs is left alone, grades and all; one with other pairs and a grade in it is kept under a
-    numbered name, together with its key.
+    Each (candidate, baseline) of `pairs` has a random sample of `num_cases` cases that both models have, in random
+    order, the same cases for every pair where all models have them. A sheet that already holds the same pairs is left
+    alone, grades and all; one with other pairs and a grade in it is kept under a numbered name, together with its key.
     """
-    (candidate_name, candidate_cases), (baseline_name, baseline_cases) = candidate, baseline
-    if candidate_name == baseline_name:
-        raise InputError(f"candidate and baseline are both {candidate_name!r}; a pair needs two models")
-    theirs = {case.id: case for case in baseline_cases}
-    pairs = [(case, theirs[case.id]) for case in candidate_cases if case.id in theirs]
-    rng = random.Random(f"{seed}/order")
-    pairs = rng.sample(pairs, min(num_cases, len(pairs)))
-    rows, assignment = [], {}
-    for own, other in pairs:
-        swapped = random.Random(f"{seed}/{own.id}").random() < 0.5
-        a, b = (other, own) if swapped else (own, other)
-        row = {"case": own.id, "prompt": plain_prompt(own.prompt)}
-        row.update(output_a=a.completion, output_b=b.completion)
-        rows.append({**row, "preferred": None})
-        names = (baseline_name, candidate_name) if swapped else (candidate_name, baseline_name)
-        assignment[own.id] = {"a": names[0], "b": names[1], "sha256": _fingerprint(row)}
-    key = {"models": [candidate_name, baseline_name], "seed": seed, "assignment": assignment}
-    sheet_path, key_path = folder / "sheet.jsonl", folder / "key.json"
+    rows: list[dict[str, Any]] = []
+    assignment: dict[str, dict[str, str]] = {}
+    rubric = rubric.strip() or RUBRIC
+    for names in pairs:
+        if names[0] == names[1]:
+            raise InputError(f"candidate and baseline are both {names[0]!r}; a pair needs two models")
+        ours, theirs = ({case.id: case for case in cases[name]} for name in names)
+        both = [name for name in ours if name in theirs]
+        sample = random.Random(f"{seed}/sample").sample(both, min(num_cases, len(both)))
+        random.Random(f"{seed}/order/{'/'.join(names)}").shuffle(sample)
+        for case in sample:
+            outputs = [(names[0], ours[case]), (names[1], theirs[case])]
+            if random.Random(f"{seed}/{'/'.join(names)}/{case}").random() < 0.5:
+                outputs.reverse()
+            (a, one), (b, other) = outputs
+            number = f"{len(rows) + 1}"
+            row = {"pair": number, "case": case, "prompt": plain_prompt(one.prompt)}
+            row.update(output_a=one.completion, output_b=other.completion)
+            assignment[number] = {"case": case, "a": a, "b": b, "sha256": _fingerprint(row)}
+            rows.append({**row, "question": rubric.splitlines()[0], "preferred": None})
+    plain = [list(names) for names in pairs]
+    key = {"pairs": plain, "seed": seed, "rubric": rubric, "assignment": assignment}
+    paths = sheet_path, key_path, rubric_path = [
+        folder / name for name in ("sheet.jsonl", "key.json", "rubric.md")
+    ]
     if sheet_path.exists() and key_path.exists():
-        if read_json(key_path) == key:
+        if read_json(key_path) == key and rubric_path.exists():
             return sheet_path
         # One that somebody has begun to grade is kept; one with no grade in it is worth nothing.
         if any(row.get("preferred") is not None for _, row in read_jsonl(sheet_path)):
-            set_aside(sheet_path, key_path)
+            set_aside(*(path for path in paths if path.exists()))
     write_json(key_path, key)
+    write_text(rubric_path, _instructions(rubric, len(rows), len(pairs)))
     write_jsonl(sheet_path, rows)
     return sheet_path
+
+
+def _instructions(rubric: str, rows: int, pairs: int) -> str:
+    """The rubric, with how the sheet is filled in."""
+    first = f"Pairs 1 to {rows // pairs} decide the verdict; start with them. " if pairs > 1 else ""
+    return (
+        f"# How to grade\n\n{rubric}\n\n## How to fill in the sheet\n\n"
+        'In `sheet.jsonl`, replace `"preferred": null` by `"a"`, `"b"` or `"tie"`, and change nothing else. '
+        f"{first}Leave rows that you do not grade as they are. "
+        "`key.json` says which model wrote which output: do not read it before you are done.\n"
+    )
 
 
 def read_grades(path: Path, key: Path | None = None, models: Collection[str] | None = None) -> list[Grade]:
@@ -123,18 +154,20 @@ def _named(row: dict[str, Any], where: str) -> Grade:
 def _unblinded(
     row: dict[str, Any], assignment: dict[str, dict[str, str]], where: str, seen: dict[str, int], number: int
 ) -> Grade:
-    case = row["case"]
-    if case not in assignment:
-        raise InputError(f"{where}: unknown case {case!r}; the key has {len(assignment)} other cases")
-    if case in seen:
-        raise InputError(f"{where}: case {case!r} is graded again, first on line {seen[case]}")
-    if _fingerprint(row) != assignment[case]["sha256"]:
+    # Sheets of one comparison only were numbered by their cases.
+    name = row["pair"] if isinstance(row.get("pair"), str) else row["case"]
+    if name not in assignment:
+        raise InputError(f"{where}: unknown pair {name!r}; the key has {len(assignment)} other pairs")
+    if name in seen:
+        raise InputError(f"{where}: pair {name!r} is graded again, first on line {seen[name]}")
+    known = assignment[name]
+    if _fingerprint(row) != known["sha256"]:
         raise InputError(
-            f"{where}: the prompt or an output of case {case!r} is not the one that was written; "
+            f"{where}: the case, the prompt or an output of pair {name!r} is not the one that was written; "
             "change nothing but `preferred`"
         )
-    seen[case] = number
-    return Grade(case, assignment[case]["a"], assignment[case]["b"], row["preferred"])
+    seen[name] = number
+    return Grade(row["case"], known["a"], known["b"], row["preferred"])
 
 
 def _fingerprint(row: dict[str, Any]) -> str:

@@ -48,20 +48,22 @@ def write_page(
     curves: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     *,
     title: str = "Evidence",
+    steps: Sequence[str] = (),
     next_command: str = "",
     notes: Sequence[str] = (),
     num_examples: int = 2,
 ) -> None:
     """Write the page. `curves`: stage -> its metrics, rows with `step` and numbers.
 
-    `next_command` is what to type now, `notes` stand below the verdict. `num_examples` cases of each kind
-    (improved, worsened, unchanged) are chosen at random with the report's seed.
+    `steps` are what to do now and `next_command` what to type; `notes` stand below the verdict. `num_examples` cases
+    of each kind (improved, worsened, unchanged) are chosen at random with the report's seed.
     """
     html = render(
         report,
         cases,
-        curves or {},
+        curves,
         title=title,
+        steps=steps,
         next_command=next_command,
         notes=notes,
         num_examples=num_examples,
@@ -72,12 +74,13 @@ def write_page(
 def render(
     report: Mapping[str, Any],
     cases: Mapping[str, Sequence[Case]],
-    curves: Mapping[str, Sequence[Mapping[str, Any]]],
+    curves: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     *,
-    title: str,
-    next_command: str,
-    notes: Sequence[str],
-    num_examples: int,
+    title: str = "",
+    steps: Sequence[str] = (),
+    next_command: str = "",
+    notes: Sequence[str] = (),
+    num_examples: int = 2,
 ) -> str:
     """The page's HTML."""
     import jinja2  # the rest of the package does not need it
@@ -95,11 +98,12 @@ def render(
         title=title,
         report=report,
         settings=settings,
+        steps=steps,
         next_command=next_command,
         notes=notes,
         rows=_model_rows(report),
         comparisons=_comparison_rows(report),
-        stages=[_stage(name, rows) for name, rows in curves.items()],
+        stages=[_stage(name, rows) for name, rows in (curves or {}).items()],
         examples=examples,
         counts=counts,
         prompt_text=prompt_text,
@@ -107,6 +111,12 @@ def render(
         share=share,
         metadata=json.dumps(report["metadata"], indent=2, ensure_ascii=False, default=str),
     )
+
+
+def figures_of(html: str) -> str:
+    """Verdict, tables and regressions of a page, which depend on nothing but its report; empty if it has none."""
+    found = re.search("<!-- figures -->(.*)<!-- end of figures -->", html, re.DOTALL)
+    return re.sub('<div class="(next|notes)">.*?</div>\\n?', "", found[1], flags=re.DOTALL) if found else ""
 
 
 def pick_examples(

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..storage.atomic import sha256, write_json
-from ..storage.jsonl import read_json, set_aside
+from ..storage.atomic import write_json
+from ..storage.jsonl import content_sha256, read_json, set_aside, stored
 from . import stats
 from .evaluate import PROGRAMMATIC, TRACKS, Case, read_cases, write_cases
 from .figures import model_figures, pair_figures
@@ -33,10 +33,9 @@ from .human import Grade, read_grades, write_sheet
 from .readings import check_primary, slice_of
 
 FORMAT = 2
-FILES = ("cases.jsonl", "human/sheet.jsonl", "human/key.json", "human/grades.jsonl")
-"""What the numbers come from, relative to the evidence folder; the human ones may be absent."""
-PARTS = ("format", "settings", "models", "comparisons", "verdict", "files")
-"""What `verify` holds a report to."""
+FILES = ("cases.jsonl", "human/sheet.jsonl", "human/rubric.md", "human/key.json", "human/grades.jsonl")
+"""What the numbers come from, relative to the evidence folder; the human ones may be absent. `cases.jsonl` may be
+compressed (`cases.jsonl.gz`); hashes are of the content."""
 
 
 def build_report(
@@ -135,25 +134,32 @@ def write_report(
     candidate: str,
     baseline: str,
     grades: Path | None = None,
-    num_graded: int = 50,
+    num_graded: int = 100,
+    rubric: str = "",
     policy: GatePolicy | None = None,
     seed: int = 0,
+    compress: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
     """Write the evidence folder: the cases, a sheet for people to grade, and the report made from both.
 
-    `grades` is a file of graded pairs that name their models (see `read_grades`); `num_graded` is how many
-    pairs the sheet asks for. Other options are `build_report`'s.
+    `grades` is a file of graded pairs that name their models (see `read_grades`). The sheet asks for `num_graded` cases
+    of each comparison of candidate, baseline and base, by `rubric`. `compress` writes `cases.jsonl.gz`. Other options
+    are `build_report`'s.
     """
     policy = policy or GatePolicy()
-    path, kept = folder / "cases.jsonl", folder / "human" / "grades.jsonl"
-    before = sha256(path) if path.exists() else ""
+    path, kept = folder / f"cases.jsonl{'.gz' if compress else ''}", folder / "human" / "grades.jsonl"
+    there = stored(folder / "cases.jsonl")
+    before = content_sha256(there) if there.exists() else ""
     write_cases(path, cases)
-    if kept.exists() and sha256(path) != before:
+    if there != path:
+        there.unlink(missing_ok=True)
+    if kept.exists() and content_sha256(path) != before:
         set_aside(kept)  # people graded other outputs than these
-    sheets = [(model, [c for c in cases[model] if _gradable(c, policy)]) for model in (candidate, baseline)]
-    if sheets[0][1]:
-        write_sheet(folder / "human", sheets[0], sheets[1], num_graded, seed)
+    pairs = compared(candidate, baseline, options.get("base") or baseline)
+    gradable = {model: [case for case in own if _gradable(case, policy)] for model, own in cases.items()}
+    if gradable[candidate]:
+        write_sheet(folder / "human", gradable, pairs, num_graded, seed, rubric)
     settings = dict(candidate=candidate, baseline=baseline, policy=policy, seed=seed, **options)
     return _write(folder, grades, settings)
 
@@ -169,7 +175,7 @@ def evidence_of(run: Path) -> Path:
 def regate(folder: Path, grades: Path | None = None, policy: GatePolicy | None = None) -> dict[str, Any]:
     """Build the report in `folder` again, from its cases and the grades that are there by now."""
     old = read_json(folder / "report.json")
-    settings = _arguments(old)
+    settings = arguments_of(old)
     if policy is not None:
         settings["policy"] = policy
     return _write(folder, grades, settings)
@@ -182,58 +188,31 @@ def note(folder: Path, key: str, value: Any) -> None:
     write_json(folder / "report.json", report)
 
 
-def verify(path: Path) -> list[str]:
-    """Recompute a report from the files next to it: a line for each thing that differs; none: it ties out."""
-    report = read_json(path)
-    missing = [part for part in PARTS if not isinstance(report, dict) or part not in report]
-    if missing:
-        raise InputError(f"{path} is not a report: it has no {', '.join(missing)}")
-    if report["format"] != FORMAT:
-        return [
-            f"format: the report is in format {report['format']!r}, this version writes {FORMAT}; "
-            f"`tieout gate` builds it again from its cases"
-        ]
-    problems = []
-    for name, digest in report["files"].items():
-        file = path.parent / name
-        if not file.exists():
-            problems.append(f"{name}: missing; the report was made from it")
-        elif sha256(file) != digest:
-            problems.append(f"{name}: changed since the report (SHA-256 {sha256(file)}, was {digest})")
-    for name in FILES:
-        if name not in report["files"] and (path.parent / name).exists():
-            problems.append(f"{name}: not there when the report was made")
-    if not (path.parent / "cases.jsonl").exists():
-        return problems
-    again = _from_folder(path.parent, _arguments(report))
-    for part in PARTS[:-1]:
-        problems += _differences(part, report[part], again[part])
-    return problems
-
-
 def _write(folder: Path, grades: Path | None, settings: Mapping[str, Any]) -> dict[str, Any]:
     if grades is not None:
         if not grades.exists():
             raise InputError(f"the file of graded pairs {grades} does not exist")
-        read_grades(grades, models=read_cases(folder / "cases.jsonl"))  # refuse it before it is kept
+        read_grades(grades, models=read_cases(stored(folder / "cases.jsonl")))  # refuse it before it is kept
         kept = folder / "human" / "grades.jsonl"
         kept.parent.mkdir(parents=True, exist_ok=True)
         if not kept.exists() or not kept.samefile(grades):
             shutil.copyfile(grades, kept)
-    report = _from_folder(folder, settings)
-    report["files"] = {name: sha256(folder / name) for name in FILES if (folder / name).exists()}
+    report = from_folder(folder, settings)
+    files = {name: stored(folder / name) for name in FILES}
+    report["files"] = {name: content_sha256(path) for name, path in files.items() if path.exists()}
     write_json(folder / "report.json", report)
     return report
 
 
-def _from_folder(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    cases, human = read_cases(folder / "cases.jsonl"), folder / "human"
+def from_folder(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The report that the files of an evidence folder give."""
+    cases, human = read_cases(stored(folder / "cases.jsonl")), folder / "human"
     grades = read_grades(human / "sheet.jsonl", human / "key.json", models=cases)
     grades += read_grades(human / "grades.jsonl", models=cases)
     return build_report(cases, grades, **settings)
 
 
-def _arguments(report: Mapping[str, Any]) -> dict[str, Any]:
+def arguments_of(report: Mapping[str, Any]) -> dict[str, Any]:
     """What `build_report` was given in addition to cases and grades."""
     settings = {key: report["settings"][key] for key in ("candidate", "baseline", "base", "seed")}
     settings["primary"] = report["settings"].get("primary")  # of format 1: the reward was judged
@@ -245,19 +224,3 @@ def _arguments(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def _gradable(case: Case, policy: GatePolicy) -> bool:
     return case.track == PROGRAMMATIC and policy.programmatic_slice in (None, case.slice)
-
-
-def _differences(where: str, said: Any, found: Any) -> list[str]:
-    """A line per number or word that differs between the report and what was computed again."""
-    if isinstance(said, Mapping) and isinstance(found, Mapping):
-        keys = dict.fromkeys([*said, *found])
-        return [
-            line for key in keys for line in _differences(f"{where}.{key}", said.get(key), found.get(key))
-        ]
-    if isinstance(said, list) and isinstance(found, list | tuple) and len(said) == len(found):
-        rows = enumerate(zip(said, found, strict=True))
-        return [line for i, (a, b) in rows for line in _differences(f"{where}[{i}]", a, b)]
-    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (said, found))
-    if said == found or (numbers and abs(said - found) <= 1e-9 * max(1.0, abs(found))):
-        return []
-    return [f"{where}: the report says {said!r}, the cases give {found!r}"]

@@ -224,8 +224,11 @@ class Gate(GatePolicy):
     """The model that may ship; left out: the last policy."""
     baseline: str = ""
     """The model that it must beat; left out: the one that it was trained from."""
-    num_graded: int = 50
-    """Pairs on the sheet for people to grade."""
+    num_graded: int = 100
+    """Test cases on the sheet for people to grade, each once per comparison: candidate and baseline, candidate and
+    base, baseline and base."""
+    rubric: str = ""
+    """What people are asked to grade by; left out: a text that puts right figures first."""
 
     @property
     def policy(self) -> GatePolicy:

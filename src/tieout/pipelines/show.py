@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..evidence.evaluate import CONTROLS, PROGRAMMATIC, read_cases
+from ..evidence.evaluate import HUMAN, PROGRAMMATIC, read_cases
 from ..evidence.lines import principal, short_place, summary
 from ..evidence.page import write_page
+from ..evidence.steps import next_steps
 from ..shipping.candidate import ShippingError, ship
-from ..storage.jsonl import read_json
+from ..storage.jsonl import read_json, stored
 
 
 def refresh(folder: Path) -> None:
@@ -30,9 +31,10 @@ def refresh(folder: Path) -> None:
     write_page(
         evidence / "report.html",
         report,
-        read_cases(evidence / "cases.jsonl"),
+        read_cases(stored(evidence / "cases.jsonl")),
         curves,
         title=f"{' → '.join(trained(report['metadata']['recipe']))}: {folder.name}",
+        steps=_steps(folder, report),
         next_command=next_command(folder, report),
         notes=alarms_of(folder),
     )
@@ -55,21 +57,30 @@ def alarms_of(folder: Path, most: int = 10) -> list[str]:
 
 
 def next_command(folder: Path, report: Mapping[str, Any]) -> str:
-    """What to type now."""
+    """What to type now; empty where there is something to do first (`next_steps`). Never the override."""
     if (folder / "shipped").exists():
         return f"tieout show {folder}"
-    checks = {
-        check["track"]: check["status"] for check in report["verdict"]["checks"] if check["status"] != "info"
-    }
     if report["verdict"]["verdict"] == "ship":
         return f"tieout ship {folder}"
-    if (
-        checks.get("human") == "hold"
-        and checks.get(PROGRAMMATIC) == "pass"
-        and checks.get(CONTROLS) == "pass"
-    ):
+    held = {check["track"] for check in report["verdict"]["checks"] if check["status"] == "hold"}
+    if report["verdict"]["verdict"] == "hold" and HUMAN in held:
         return f"tieout gate {folder} --human {folder}/evidence/human/sheet.jsonl"
-    return f'tieout ship {folder} --override "reason"'
+    return ""
+
+
+def _steps(folder: Path, report: Mapping[str, Any]) -> list[str]:
+    return [] if (folder / "shipped").exists() else next_steps(report)
+
+
+def print_next(folder: Path, report: Mapping[str, Any], console: Console) -> None:
+    """Print what to do now, and the command for it."""
+    steps, command = _steps(folder, report), next_command(folder, report)
+    for step in steps:
+        console.print(f"next: {step}", markup=False, highlight=False)
+    if command:
+        console.print(
+            f"{'then' if steps else 'next'}: {command}", markup=False, highlight=False, soft_wrap=True
+        )
 
 
 def show(folder: Path, console: Console) -> None:
@@ -94,15 +105,7 @@ def show(folder: Path, console: Console) -> None:
     console.print(f"\nreport: {folder}/evidence/report.html", highlight=False)
     where = "shipped" if shipped else "candidate"
     console.print(f"{where}: {folder}/{where}", highlight=False)
-    command = next_command(folder, report)
-    if "--human" in command:
-        console.print(
-            f"next: fill in `preferred` (a, b or tie) in {folder}/evidence/human/sheet.jsonl, then",
-            highlight=False,
-        )
-        console.print(f"  {command}", highlight=False, soft_wrap=True)
-    else:
-        console.print(f"next: {command}", highlight=False, soft_wrap=True)
+    print_next(folder, report, console)
 
 
 def ship_run(folder: Path, override: str | None, console: Console) -> bool:
@@ -115,7 +118,7 @@ def ship_run(folder: Path, override: str | None, console: Console) -> bool:
     except ShippingError as error:
         report = read_json(folder / "evidence" / "report.json")
         console.print(f"not shipped: {error}", highlight=False)
-        console.print(f"next: {next_command(folder, report)}", highlight=False, soft_wrap=True)
+        print_next(folder, report, console)
         return False
     console.print(f"shipped: {folder}/shipped", highlight=False)
     return True

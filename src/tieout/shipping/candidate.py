@@ -28,7 +28,7 @@ from transformers import GenerationConfig
 from .. import embedded
 from ..config.fields import from_plain, to_plain
 from ..errors import TieoutError
-from ..evidence.report import verify as verify_report
+from ..evidence.verify import verify as verify_report
 from ..learner import load
 from ..learner.models.bases import Bases
 from ..learner.models.names import portable
@@ -259,6 +259,19 @@ def ship(candidate: Path, shipped: Path, evidence: Path, *, override: str | None
         (aside / "README.md").write_text(text, encoding="utf-8")
     shutil.rmtree(candidate)
     return shipped
+
+
+def card_differs(shipped: Path, evidence: Path) -> list[str]:
+    """How the card of a shipped folder differs from what its report gives; none: it says the same."""
+    report, made_from = read_json(evidence / "report.json"), read_json(shipped / "card.json")
+    overrides = read_json(path) if (path := evidence / "override.json").exists() else []
+    reason = overrides[-1]["reason"] if overrides and report["verdict"]["verdict"] != "ship" else None
+    words = from_plain(Card, made_from["card"], str(shipped / "card.json"))
+    said = (shipped / "README.md").read_text("utf-8").splitlines()
+    found = render(words, made_from["facts"], report, reason).splitlines()
+    return [f"README.md: the card is not that of the report: {line!r}" for line in said if line not in found][
+        :3
+    ] or ([] if said == found else ["README.md: the card leaves out or moves what the report says"])
 
 
 def altered(folder: Path) -> list[str]:

@@ -1,11 +1,13 @@
-"""JSON lines: read with their line numbers, written whole or appended line by line."""
+"""JSON lines: read with their line numbers, written whole or appended line by line; `.gz` is compressed."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import math
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -24,9 +26,26 @@ def write_text(path: Path, text: str) -> None:
 def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
     """One JSON value per line, as readable as UTF-8 allows, atomically: the old file stays until the new one is whole.
 
+    A path that ends in `.gz` is compressed, to the same bytes for the same rows.
     ValueError, TypeError: NaN or inf, or a value that JSON cannot say (see `as_json`).
     """
-    write_atomic(path, "".join(_line(row) for row in rows).encode())
+    data = "".join(_line(row) for row in rows).encode()
+    write_atomic(path, gzip.compress(data, mtime=0) if Path(path).suffix == ".gz" else data)
+
+
+def stored(path: Path) -> Path:
+    """The file, or the same one compressed next to it: `NAME.gz`. InputError: both are there."""
+    compressed = path.with_name(f"{path.name}.gz")
+    if not compressed.exists():
+        return path
+    if path.exists():
+        raise InputError(f"{path} and {compressed.name} are both there; remove the one that does not count")
+    return compressed
+
+
+def content_sha256(path: Path) -> str:
+    """Hex digest of what is in a file, so that compressing it changes nothing."""
+    return hashlib.sha256(_bytes(path)).hexdigest()
 
 
 def append_jsonl(path: Path, rows: Iterable[Any]) -> None:
@@ -121,8 +140,17 @@ def _drop_torn_line(file: BinaryIO) -> None:
         file.truncate(file.read().rfind(b"\n") + 1)
 
 
+def _bytes(path: Path) -> bytes:
+    if path.suffix != ".gz":
+        return path.read_bytes()
+    try:
+        return gzip.decompress(path.read_bytes())
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: not a whole gzip file ({error})") from error
+
+
 def _read(path: Path) -> str:
-    data = path.read_bytes()
+    data = _bytes(path)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -30,6 +30,7 @@ def gate(run: Run, stage: Gate) -> str:
         comparisons=[(b, a) for i, a in enumerate(names) for b in names[i + 1 :]],
         grades=Path(human) if human else None,
         num_graded=stage.num_graded,
+        rubric=stage.rubric,
         policy=stage.policy,
         seed=run.recipe.seed,
         metadata={

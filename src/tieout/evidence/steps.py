@@ -1,0 +1,119 @@
+"""What to do after a verdict: what would turn a hold, what to look at after a reject."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil, log10
+from typing import Any
+
+from .evaluate import CONTROLS, HUMAN, PROGRAMMATIC
+from .gains import change
+from .readings import NONE, judged, slice_of
+
+
+def next_steps(report: Mapping[str, Any]) -> list[str]:
+    """A sentence per track that did not pass, in the order of the checks; none after `ship`."""
+    verdict = report["verdict"]
+    if verdict["verdict"] == "reject":
+        return _after_reject(report)
+    if verdict["verdict"] == "ship":
+        return []
+    steps = {PROGRAMMATIC: _more_right, HUMAN: _more_grades, CONTROLS: _more_controls}
+    return [steps[check["track"]](report, check) for check in verdict["checks"] if check["status"] == "hold"]
+
+
+def _more_right(report: Mapping[str, Any], check: Mapping[str, Any]) -> str:
+    settings = report["settings"]
+    policy, primary = settings["policy"], settings["primary"]
+    reward = _figure(report, check)
+    figure = judged(reward, primary)
+    what, candidate = primary or "reward", settings["candidate"]
+    if figure["n"] == 0 or figure["unpaired"] > policy["max_unpaired_share"] * (
+        figure["n"] + figure["unpaired"]
+    ):
+        return f"Give the cases a {what}: `errors` in evidence/cases.jsonl says what failed; evaluate again."
+    if figure["n"] < policy["min_cases"]:
+        return f"Evaluate more test rows: {figure['n']} pairs are too few, at least {policy['min_cases']} are judged."
+    gap = figure["difference"] - policy["min_improvement"]
+    if gap > 0 and (rows := figure["n"] * (figure["smallest_detectable"] / gap) ** 2) < 100 * figure["n"]:
+        return (
+            f"Evaluate more test rows: if the difference in {what} is what it looks like "
+            f"({figure['difference']:+.3f}), about {_about(rows)} show it; there are {figure['n']}. Or train further."
+        )
+    if primary and change(reward) == "rose":
+        return f"Make the reward pay for {primary} and train again: the gain so far is not one of {primary}."
+    return (
+        f"Train {candidate} further, or with other data or settings: there is no gain in {what} to confirm."
+    )
+
+
+def _more_grades(report: Mapping[str, Any], check: Mapping[str, Any]) -> str:
+    figure, least = _figure(report, check), report["settings"]["policy"]["min_cases"]
+    fill = "Fill in `preferred` (a, b or tie) on evidence/human/sheet.jsonl, by evidence/human/rubric.md"
+    if figure["n"] == 0:
+        return f"{fill}."
+    if figure["n"] < least:
+        return f"{fill}: {figure['n']} graded pairs are too few, at least {least} are judged."
+    return f"Grade more pairs: these {figure['n']} do not show which model people prefer ({figure['difference']:+.3f})."
+
+
+def _more_controls(report: Mapping[str, Any], check: Mapping[str, Any]) -> str:
+    figure, settings = _figure(report, check), report["settings"]
+    margin = settings["policy"]["control_margin"]
+    room = margin + (figure["difference"] or 0.0)
+    if figure["n"] == 0:
+        return (
+            "Give the run negative controls (`data.controls` or `controls` of a recipe): skills to be kept."
+        )
+    if figure["unpaired"] or room <= 0:
+        return (
+            f"See in evidence/report.html which controls {settings['candidate']} lost; train with less drift "
+            "(a lower learning rate, fewer steps, a stronger KL) or with general rows among the data."
+        )
+    rows = figure["n"] * ((figure["difference"] - figure["low"]) / room) ** 2
+    return (
+        f"Evaluate more control rows: about {_about(rows)} show that the loss is within {margin:g}; "
+        f"there are {figure['n']}."
+    )
+
+
+def _after_reject(report: Mapping[str, Any]) -> list[str]:
+    settings, steps = report["settings"], list[str]()
+    candidate = settings["candidate"]
+    comparison = report["comparisons"][0]
+    for check in report["verdict"]["checks"]:
+        if check["status"] != "fail":
+            continue
+        if check["track"] == PROGRAMMATIC:
+            steps.append(f"What changed from {comparison['baseline']} to {candidate}: {comparison['gain']}.")
+        elif check["track"] == HUMAN:
+            steps.append("Read the graded pairs in evidence/human: people prefer the baseline's answers.")
+        else:
+            slices = _comparison(report, check["baseline"])["tracks"][CONTROLS]["slices"]
+            lost = sorted(
+                (f["difference"], name) for name, f in slices.items() if f["n"] and f["difference"] < 0
+            )
+            names = ", ".join(f"{name} {value:+.3f}" for value, name in lost[:5])
+            steps.append(f"Controls that {candidate} lost: {names}.")
+    if count := len(comparison["regressions"]):
+        steps.append(f"Read the {count} regressions in evidence/report.html.")
+    return [*steps, "Then change data, reward or settings, and run the recipe into a new folder."]
+
+
+def _figure(report: Mapping[str, Any], check: Mapping[str, Any]) -> Mapping[str, Any]:
+    tracks = _comparison(report, check["baseline"])["tracks"]
+    return slice_of(tracks.get(check["track"], NONE), check["slice"])
+
+
+def _comparison(report: Mapping[str, Any], baseline: str) -> Mapping[str, Any]:
+    names = (report["settings"]["candidate"], baseline)
+    found: Mapping[str, Any] = next(
+        c for c in report["comparisons"] if (c["candidate"], c["baseline"]) == names
+    )
+    return found
+
+
+def _about(rows: float) -> str:
+    """Rounded up to two digits."""
+    scale = 10 ** max(0, ceil(log10(max(rows, 1.0))) - 2)
+    return f"{ceil(rows / scale) * scale:,}"
