@@ -16,13 +16,13 @@ from tieout.storage.jsonl import read_json
 
 def made_run(folder: Path, form: float, right: float) -> Path:
     """A run of base, sft and dpo: dpo has gained `form` points, and is right in a share `right` of the cases."""
-    rng = random.Random(0)
+    luck = [random.Random(i).random() for i in range(80)]
     cases: dict[str, list[Case]] = {}
     for model in ("base", "sft", "dpo"):
         share, more = (right, form) if model == "dpo" else (0.5, 0.0)
         cases[model] = []
-        for i in range(80):
-            exact = float(rng.random() < share)
+        for i in range(80):  # the same cases are right, and more or fewer
+            exact = float(luck[i] < share)
             parts = {"form": 0.2 + more, "figures": 0.5 * exact}
             case = Case(
                 f"t/{i}", PROGRAMMATIC, "test", f"q {i}", model, sum(parts.values()), {"exact": exact}
