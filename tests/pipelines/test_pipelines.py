@@ -265,6 +265,7 @@ def test_a_task_of_an_environment_alone_trains_on_episodes(
         "data": {},
         "reward": None,
         "max_new_tokens": 6,
+        "accept_leakage": "its rows are the same in every split",
     }
     verdict, said = run(recipe([{"check": {}}, SFT, GRPO, *END], **changes), tmp_path / "run")
     assert verdict in ("hold", "reject")

@@ -52,8 +52,8 @@ def test_what_an_earlier_stage_decides_begins_again_and_another_value_is_refused
 
 
 def test_other_held_out_rows_are_another_run(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
-    rows = [{"prompt": f"say {i}", "completion": str(i)} for i in range(6)]
-    for name, content in (("rows", rows), ("held", rows[:2]), ("other", rows[2:4])):
+    rows = [{"prompt": f"say {i}", "completion": str(i)} for i in range(10)]
+    for name, content in (("rows", rows[:6]), ("held", rows[6:8]), ("other", rows[8:])):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
 
     def run(held_out: str) -> None:

@@ -113,9 +113,9 @@ def test_tensorboard_gets_every_step_of_training_and_evaluation(
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    rows = [{"prompt": f"say {i}", "completion": str(i)} for i in range(8)]
-    for name in ("rows", "held"):
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows = [{"prompt": f"say {i}", "completion": str(i)} for i in range(16)]
+    for name, own in (("rows", rows[:8]), ("held", rows[8:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in own))
     given = {
         "--model": tiny_model("llama"), "--data": tmp_path / "rows.jsonl", "--held-out": tmp_path / "held.jsonl",
         "--eval-steps": 2, "--batch-size": 2, "--out": tmp_path / "run", "--trackers": "tensorboard",

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..rows.pairs import PairSelection
 from .options import parse
 from .quiet import quiet
-from .train_rows import COLUMNS, Options, task_for
+from .train_rows import COLUMNS, Options, leakage_of, task_for
 
 if TYPE_CHECKING:
     from ..methods import Method
@@ -96,6 +96,7 @@ def options_type(method: type[Method]) -> type:
 
 def train(name: str, parsed: Any) -> None:
     """Check everything, then train into the folder."""
+    from ..evidence.leakage import FILE
     from ..pipelines.run import check_model
     from ..rows import data_hash, read_rows
     from ..storage.machine import launched
@@ -124,6 +125,7 @@ def train(name: str, parsed: Any) -> None:
     check_gold(parsed.guards, task.rows("train"))
     if needs.samples:
         check_models(task.reward, needs.reward_model, parsed.guards.reward_model_override)
+    leakage = leakage_of(options, task)
     with RunFolder(options.out) as folder:
         parts = {k: v for k, v in vars(parsed).items() if k not in ("run", "selection")}
         spec = TrainSpec(model=options.model, seed=options.seed, **parts)
@@ -136,5 +138,6 @@ def train(name: str, parsed: Any) -> None:
         if options.held_out is not None:
             hashes["held_out"] = data_hash(read_rows(options.held_out))
         folder.record({**identity(spec), **asked}, hashes, spec.placement)
+        folder.write_json(FILE, leakage)
         adapter = fit(folder, name, spec, task, console, digest)
     console.print(f"adapter: {adapter}", highlight=False)

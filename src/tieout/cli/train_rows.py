@@ -42,6 +42,8 @@ class Options:
     """Instead of data: a task's name, or FILE.py:attribute."""
     reward: str | None = None
     """For methods that sample, with data: a reward's name, FILE.py:function, or reward_model:FOLDER."""
+    accept_leakage: str = ""
+    """A reason to train although training rows are among the held-out ones; reports repeat it."""
     seed: int = 0
     """Of the adapter, the order of the data and the sampling."""
 
@@ -94,6 +96,14 @@ def task_for(
 
 def _read(path: Path, kind: Kind, selection: PairSelection | None) -> Rows:
     return rows_for(kind, read_rows(path), str(path), selection)
+
+
+def leakage_of(options: Options, task: Task) -> dict[str, Any]:
+    """Counts of training rows among the rows that are held out. InputError: there are some, and no reason is given."""
+    from ..evidence.leakage import check_leakage, held_out, rows_of
+
+    reason = '--accept-leakage "reason"'
+    return check_leakage({"train": rows_of(task, "train")}, held_out(task), options.accept_leakage, reason)
 
 
 def _refuse_unused(needs: Needs, name: str, options: Options, evaluates: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ..evidence.leakage import in_words
 from ..rows import data_hash
 from ..storage.runfolder import Stage as Folder
 from ..tasks.files import hold_out
@@ -43,6 +44,9 @@ def print_plan(run: Run, console: Console) -> None:
     for line in plan(run):
         table.add_row(line.name, line.what, line.rows, line.steps, line.status)
     console.print(table)
+    console.print(
+        f"training rows among held-out rows: {in_words(run.leakage)}", markup=False, highlight=False
+    )
 
 
 def plan(run: Run) -> list[Line]:

@@ -36,6 +36,8 @@ class Recipe:
     """Longest completion; 0 takes the task's."""
     controls: str | None = None
     """Task of negative controls, such as `controls` for tieout-base; or use data.controls."""
+    accept_leakage: str = ""
+    """A reason to run although training rows are among the held-out ones; the report repeats it."""
     seed: int = 0
     """Of adapters, data order and sampling."""
     max_train: int = 0

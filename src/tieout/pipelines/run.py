@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from ..errors import InputError
+from ..evidence import leakage
 from ..learner import Model
 from ..learner.models.bases import Bases
 from ..learner.models.loading import context_of, load_chat
@@ -18,7 +19,7 @@ from ..learner.models.names import resolve
 from ..rewards import load_reward
 from ..rewards.processes.workers import Workers
 from ..rewards.scoring.runner import check_reward
-from ..rows import data_hash
+from ..rows import data_hash, read_rows
 from ..storage.identity import folder_digest, known_model
 from ..storage.runfolder import RunFolder
 from ..tasks import Task, load_task
@@ -31,7 +32,7 @@ from ..types import Row
 from .kinds import Calibrate, Check, Pairs, Refresh, Train
 from .links import BASE, FILES, start_name
 from .recipe import Recipe
-from .training_rows import check_training, with_rows
+from .training_rows import check_training, held_out_file, with_rows
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,13 @@ class Run:
         self.task = self._task()
         self.controls = self._controls()
         rows = self._check()
+        self.leakage = self._leakage(rows)
         self.hashes = {name: data_hash(self.task.rows(name)) for name in ("train", "test", "ood")}
         self.hashes["pairs"] = data_hash(self.task.rows("pairs"))
         self.hashes["controls"] = data_hash(self.controls.rows("test")) if self.controls else ""
         self.hashes |= {f"stages.{name}": data_hash(own) for name, own in rows.items()}
         folder.record(recipe.identity(), self.hashes, recipe.placement)
+        folder.write_json(leakage.FILE, self.leakage)
 
     # ---------------------------------------------------------------- models
 
@@ -185,6 +188,20 @@ class Run:
         splits = {split: task.rows(split) for split in ("train", "test")}
         check_model(recipe.model, {**splits, **given}, longest)
         return given
+
+    def _leakage(self, given: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
+        """Counts of training rows among held-out ones. InputError: there are some, and no reason to accept them."""
+        trained = {split: leakage.rows_of(self.task, split) for split in ("train", "pairs", "labels")}
+        held = leakage.held_out(self.task)
+        if self.controls:
+            held["controls"] = leakage.rows_of(self.controls, "test")
+        for stage in self.recipe.stages:
+            if isinstance(stage, Train) and stage.options.held_out:
+                held[f"{stage.name}.held_out"] = held_out_file(stage)
+            elif isinstance(stage, Check) and (labels := stage.calibration.data):
+                held[f"{stage.name}.calibration"] = read_rows(labels)
+        reason = '`accept_leakage: "reason"` in the recipe'
+        return leakage.check_leakage({**trained, **given}, held, self.recipe.accept_leakage, reason)
 
     def _check_calibrated(self, stage: Calibrate) -> None:
         """InputError: there is nothing to calibrate, or it asks for a column that rows lack."""

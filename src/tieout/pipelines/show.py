@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..evidence.evaluate import HUMAN, PROGRAMMATIC, read_cases
+from ..evidence.leakage import in_words
 from ..evidence.lines import principal, short_place, summary
 from ..evidence.page import write_page
 from ..evidence.steps import next_steps
@@ -36,7 +37,7 @@ def refresh(folder: Path) -> None:
         title=f"{' → '.join(trained(report['metadata']['recipe']))}: {folder.name}",
         steps=_steps(folder, report),
         next_command=next_command(folder, report),
-        notes=alarms_of(folder),
+        notes=[*leaks_of(report), *alarms_of(folder)],
     )
 
 
@@ -54,6 +55,14 @@ def alarms_of(folder: Path, most: int = 10) -> list[str]:
     ]
     more = [f"{len(found) - most} further alarms are in alarms.jsonl of the stages"] if found[most:] else []
     return found[:most] + more
+
+
+def leaks_of(report: Mapping[str, Any]) -> list[str]:
+    """Training rows that were accepted among the held-out ones, as a sentence; none if there are none."""
+    found = report["metadata"].get("leakage", {})
+    if not found.get("accepted"):
+        return []
+    return [f"Held-out rows that were trained on ({in_words(found)}), accepted: {found['accepted']}"]
 
 
 def next_command(folder: Path, report: Mapping[str, Any]) -> str:
@@ -100,6 +109,8 @@ def show(folder: Path, console: Console) -> None:
     console.print(f"\nverdict: [bold {colour}]{verdict['verdict']}[/]" + ("  (shipped)" if shipped else ""))
     for check in verdict["checks"]:
         console.print(f"  {check['status']:<5} {check['reason']}", highlight=False)
+    for note in leaks_of(report):
+        console.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
     for note in alarms_of(folder):
         console.print(f"  alarm {note.removeprefix('Alarm ')}", markup=False, highlight=False)
     console.print(f"\nreport: {folder}/evidence/report.html", highlight=False)

@@ -54,11 +54,12 @@ def training_task(task: Task, stage: Train, folder: Path) -> Task:
                 "model is measured"
             )
     if stage.options.held_out:
-        splits["validation"] = _held_out(stage)
+        splits["validation"] = held_out_file(stage)
     return _rewarded(with_rows(task, splits), stage)
 
 
-def _held_out(stage: Train) -> Sequence[Row]:
+def held_out_file(stage: Train) -> Sequence[Row]:
+    """The rows of the file that a stage is evaluated on while it trains."""
     file = stage.options.held_out
     return rows_for(stage.method.needs.rows, read_rows(file), file, stage.options.selection)
 
@@ -71,7 +72,7 @@ def _check_held_out(task: Task, stage: Train) -> None:
     measured = file or stage.method.needs.rows != "ranking"  # of rankings, a tenth is held out later
     if not policy.eval_steps or not measured:
         return
-    given = with_rows(task, {"validation": _held_out(stage)}) if file else task
+    given = with_rows(task, {"validation": held_out_file(stage)}) if file else task
     try:
         held_out_rows(given, stage.method, policy)
     except InputError as error:

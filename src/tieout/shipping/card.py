@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from ..evidence.leakage import in_words
 from ..evidence.lines import lines, place
 
 NOT_SHOWN = ("name", "learner", "schedule", "guards", "evaluation")
@@ -183,6 +184,11 @@ def _limits(card: Card, facts: Mapping[str, Any], report: Mapping[str, Any]) -> 
         if not figure["n"]
     ]
     lines = list(card.limits)
+    leaks = report["metadata"].get("leakage", {})
+    if leaks.get("accepted"):
+        lines.append(
+            f"Measured on rows that were trained on ({in_words(leaks)}); accepted: {leaks['accepted']}"
+        )
     lines += [f"Not measured: {', '.join(empty)}."] if empty else []
     lines.append(
         "Nothing is claimed beyond the cases above: other prompts, languages and longer texts were not measured."

@@ -17,6 +17,7 @@ from transformers.trainer_pt_utils import log_metrics, save_metrics
 from transformers.trainer_utils import TrainOutput
 
 from ..errors import InputError, StopTraining
+from ..evidence.leakage import warn_of_copies
 from ..learner import Learner
 from ..learner.checkpoint import Checkpoints, save_adapter
 from ..learner.models.adopted import adopt, loaded_as, prepare_tokenizer
@@ -108,8 +109,8 @@ class Trainer:
         else:
             self.data = GivenData(planned, self.learner, train_dataset, formatting_func, data_collator)
             self.data.compute_metrics, self.data.preprocess = compute_metrics, preprocess_logits_for_metrics
-        self.source = self.data.source
-        self.events = Events(self, callbacks or [])
+        warn_of_copies(train_dataset, eval_dataset)
+        self.source, self.events = self.data.source, Events(self, callbacks or [])
         self.state, self.callback_handler = self.events.state, self.events.handler
         self.accelerator, self.hub_model_id = self.args.distributed_state, self.args.hub_model_id
 

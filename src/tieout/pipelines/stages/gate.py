@@ -38,6 +38,7 @@ def gate(run: Run, stage: Gate) -> str:
             "data": run.hashes,
             "models": {name: run.policy(name).identity for name in names},
             "pairs": _decided_by(run),
+            "leakage": run.leakage,
             "environment": environment(),
         },
     )
