@@ -15,6 +15,7 @@ from ..learner.checkpoint import Checkpoints, save_adapter
 from ..learner.models.bases import Bases
 from ..learner.parallel.processes import join
 from ..rewards import load_reward
+from ..rewards.library.judge import judges_of
 from ..rewards.scoring.runner import check_call
 from ..samplers.staleness import StalenessCheck
 from ..shipping.reload_check import observe
@@ -31,6 +32,7 @@ from .log import TrainLog
 from .loop import train
 from .monitors import DEFAULT, Monitor, kl_to_reference, stop_on_divergence, stop_on_mismatch
 from .progress import bar
+from .recalibration import calibration_monitors, primary_of
 from .reward_check import check_reward_model
 from .reward_models import check_models, watch_models
 from .schedule import num_steps
@@ -96,6 +98,7 @@ def fit(
         monitors = _monitors(learner, source)
         if source.sampler is not None:
             monitors += watch(spec.guards, gold, source.workers, adjustments, say)
+        monitors += calibration_monitors(spec, learner, source, stage.path, say)
         with bar(console, name, steps) as shown:
 
             def on_start(step: int) -> None:
@@ -160,11 +163,14 @@ def _scoring(spec: TrainSpec, source: Source, console: Console, opened: ExitStac
         return None
     where = spec.placement
     gold = load_reward(spec.guards.gold) if spec.guards.gold else None
-    rewards = [r for r in (source.task.reward, gold) if r is not None]
+    primary = primary_of(source.task) if spec.guards.calibration_steps else None
+    rewards = [r for r in (source.task.reward, gold, primary) if r is not None]
     if source.task.scorer == "reward" and rewards:
         source.workers = under_deadline(rewards, where.reward_workers, where.reward_seconds, console)
         if source.workers is not None:
             opened.callback(source.workers.close)
+        for judge in judges_of(rewards[0]).values():
+            judge.check_policy(spec.model)
         for reward in rewards:
             check_call(reward, source.rows, source.workers, encode=source.chat.encode)
     return gold

@@ -42,6 +42,11 @@ class Guards:
     """Share of their first difference that answers to different prompts must keep; less is mode collapse."""
     reward_drift: float = 0.2
     """Where a reward model scores: share of its scores outside what it gave to its held-out pairs, at most."""
+    calibration_steps: int = 25
+    """Steps between two calibrations, where the task has a primary metric: the policy is sampled on the same 16
+    prompts, and reward and metric are compared; 0 leaves them out."""
+    audit_steps: int = 100
+    """Where a judge scores: steps between two audit sheets, outputs for a person to fill in; 0 leaves them out."""
     reward_model_override: str = ""
     """The reason to train against a reward model whose verdict is fail; it is recorded. Without one it is refused."""
 

@@ -160,7 +160,7 @@ def audit(rows: Sequence[Row], policy: CalibrationPolicy | None = None) -> Audit
     refresh = bool(fails)
     if refresh:
         fails.append(
-            "refresh the judge before training continues: mend its rubric with the rows that people disagree with, "
+            "refresh the judge before training continues: fix its rubric with the rows that people disagree with, "
             "take another model, or let it weigh less"
         )
     verdict: Literal["pass", "hold", "fail"] = "fail" if fails else "hold" if holds else "pass"
