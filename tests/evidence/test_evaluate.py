@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tieout.evidence.evaluate import CONTROLS, Case, evaluate, read_cases, write_cases
 from tieout.rewards.library.exact import exact
+from tieout.rewards.scoring.combine import combine
 from tieout.samplers import SamplingParams
 from tieout.samplers.mock import MockSampler
 from tieout.tasks import Task
@@ -111,6 +112,24 @@ def test_the_points_of_every_part_are_kept() -> None:
     assert cases[0].metrics == {"figures": 1.0}  # a metric of the same name is another number
     assert cases[1].parts == {"figures": 0.0, "form": 0.0}  # a crash is a wrong answer, as of the reward
     assert set(cases[1].errors) == {"score", "figures", "part figures", "part form"}
+
+
+@pytest.mark.parametrize("missing", ["abstain", "rescale", "leave_out"])
+def test_a_combined_reward_is_taken_apart_as_it_is_combined(missing: Any) -> None:
+    reward = combine({fragile: 0.25, half: 0.5}, missing=missing)
+    cases = evaluate(replace(SUMS, reward=reward), ROWS, MockSampler(["1", "0.5", "2", "junk", "0"]))
+    assert cases[0].parts == {"fragile": 0.25, "half": 0.25}
+    for case in (*cases[:3], cases[4]):
+        assert sum(case.parts.values()) == pytest.approx(case.score)
+
+    def some(completions: list[str], **_: Any) -> list[float | None]:
+        return [None if text == "1" else 1.0 for text in completions]
+
+    (case,) = evaluate(
+        replace(SUMS, reward=combine({some: 1.0, half: 1.0}, missing=missing)), ROWS[:1], MockSampler(["1"])
+    )
+    assert sum(case.parts.values()) == pytest.approx(case.score or 0.0)
+    assert bool(case.parts) == (missing != "abstain")
 
 
 def test_parts_that_do_not_add_up_to_the_reward_are_refused() -> None:

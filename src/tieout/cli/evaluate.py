@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ..errors import InputError
@@ -48,8 +49,10 @@ def main(arguments: Sequence[str]) -> None:
     if (options.task is None) == (options.data is None):
         raise InputError("give either --task NAME or --data FILE")
     quiet()
-    from ..evidence.evaluate import evaluate, write_cases
+    from ..evidence.evaluate import PROGRAMMATIC, evaluate, write_cases
     from ..evidence.figures import model_figures, pair_figures
+    from ..evidence.gains import gain
+    from ..evidence.lines import lines_of
     from ..learner import load
     from ..rewards import load_reward
     from ..rows import check_rows, read_rows
@@ -87,24 +90,25 @@ def main(arguments: Sequence[str]) -> None:
                 workers=workers,
                 progress=lambda done, total: shown.at(done),
             )
+    models = {name: {PROGRAMMATIC: model_figures(cases, [], name, PROGRAMMATIC, 0)} for name in cases}
+    numbers = [line for line in lines_of(models, task.primary, options.split) if line.track == PROGRAMMATIC]
     table = Table(title=f"{task.name}, {options.split}: mean and 95% interval", title_justify="left")
-    for heading in ("model", "score", "n", *task.metrics):
-        table.add_column(heading)
-    for name in cases:
-        figure = model_figures(cases, [], name, "programmatic", 0)
-        metrics = figure.get("metrics", {})
-        shown_metrics = (_number(metrics[m]["mean"] if m in metrics else None) for m in task.metrics)
-        table.add_row(name, _interval(figure, "mean"), str(figure["n"]), *shown_metrics)
+    table.add_column("")
+    for name, tracks in models.items():
+        table.add_column(f"{name}, n {tracks[PROGRAMMATIC]['n']}", justify="right")
+    for line in numbers:
+        table.add_row(line.label, *(_interval(line.of(tracks)) for tracks in models.values()))
     console.print(table)
     for i, one in enumerate(options.model):
         for other in options.model[i + 1 :]:
-            pair = pair_figures(cases, [], other, one, "programmatic", 0)
-            difference = _interval(pair, "difference", "+")
-            console.print(f"{other} minus {one}: {difference}, paired, n={pair['n']}", highlight=False)
+            pair = pair_figures(cases, [], other, one, PROGRAMMATIC, 0)
+            said = f"{other} minus {one}, paired, n={pair['n']}: {gain(pair, task.primary)}"
+            console.print(said, markup=False, highlight=False)
     if options.out:
         write_cases(options.out, cases)
         console.print(f"cases: {options.out}", highlight=False)
-    print(json.dumps({name: model_figures(cases, [], name, "programmatic", 0)["mean"] for name in cases}))
+    judged_by = numbers[0]
+    print(json.dumps({name: judged_by.of(tracks)["mean"] for name, tracks in models.items()}))
     for name, own in cases.items():
         if all(case.score is None for case in own):
             reason = next(
@@ -113,11 +117,8 @@ def main(arguments: Sequence[str]) -> None:
             raise InputError(f"no completion of {name} has a score: {reason}")
 
 
-def _number(value: float | None, sign: str = "") -> str:
-    return "-" if value is None else f"{value:{sign}.3f}"
-
-
-def _interval(figure: Mapping[str, Any], name: str, sign: str = "") -> str:
-    """An estimate with its interval, or `-` if nothing was scored."""
-    low, high = (_number(figure[bound], sign) for bound in ("low", "high"))
-    return "-" if figure[name] is None else f"{_number(figure[name], sign)} [{low}, {high}]"
+def _interval(figure: Mapping[str, Any]) -> str:
+    """A mean with its interval, or `-` if nothing was scored."""
+    if not figure["n"]:
+        return "-"
+    return escape(f"{figure['mean']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]")

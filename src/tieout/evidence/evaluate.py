@@ -10,7 +10,7 @@ from typing import Any
 from ..episodes import KnowsContext, judge, text_episodes
 from ..errors import InputError
 from ..rewards.processes.workers import Workers
-from ..rewards.scoring.runner import Call, Outcome, check_reward, score_groups
+from ..rewards.scoring.runner import Call, Combined, Outcome, check_reward, score_groups
 from ..samplers import Sampler, SamplingParams
 from ..storage.jsonl import read_jsonl, write_jsonl
 from ..tasks import Task
@@ -213,9 +213,16 @@ def _case(
         completion=completion,
         score=outcomes["score"].worth,
         metrics=_worth(outcomes, {name: name for name in task.metrics}),
-        parts=_worth(outcomes, {name: part_key(name) for name in task.parts}),
+        parts=_points(task, outcomes),
         errors={k: o.reason for k, o in outcomes.items() if o.status == "errored"},
     )
+
+
+def _points(task: Task, outcomes: Mapping[str, Outcome]) -> dict[str, float]:
+    """What each part of the reward gave: as the task says, or of a combined reward as it is combined."""
+    if not task.parts and isinstance(task.reward, Combined) and task.scorer == "reward":
+        return task.reward.points(outcomes["score"].parts)
+    return _worth(outcomes, {name: part_key(name) for name in task.parts})
 
 
 def _worth(outcomes: Mapping[str, Outcome], keys: Mapping[str, str]) -> dict[str, float]:

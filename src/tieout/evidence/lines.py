@@ -39,12 +39,17 @@ class Line:
 
 def lines(report: Mapping[str, Any]) -> list[Line]:
     """Every line of a report's tables, empty tracks included."""
-    primary = report["settings"]["primary"]
+    settings = report["settings"]
+    return lines_of(report["models"], settings["primary"], settings["policy"]["programmatic_slice"])
+
+
+def lines_of(models: Mapping[str, Any], primary: str | None, judged: str | None) -> list[Line]:
+    """The same, of models' tracks, the primary metric and the slice that is judged."""
     found = []
-    for track, slice in places(report):
+    for track, slice in places(models, judged):
         kinds = dict.fromkeys(
             (kind, name)
-            for tracks in report["models"].values()
+            for tracks in models.values()
             for kind, name, _ in in_order(slice_of(tracks.get(track, NONE), slice), primary)
         )
         rank = {"primary": 0, "reward": 1, "part": 2, "metric": 3}
@@ -53,16 +58,15 @@ def lines(report: Mapping[str, Any]) -> list[Line]:
     return found
 
 
-def places(report: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+def places(models: Mapping[str, Any], judged: str | None) -> list[tuple[str, str | None]]:
     """(track, slice): each track, and its slices where there is more than one; the judged slice first.
 
     Where one slice of the programmatic track decides, the mean over all its slices is not shown: a mixture of
     test and out-of-distribution cases is no population. It is in report.json.
     """
-    judged = report["settings"]["policy"]["programmatic_slice"]
     found: list[tuple[str, str | None]] = []
     tracks: dict[str, list[str]] = {track: [] for track in TRACKS}
-    for own in report["models"].values():
+    for own in models.values():
         for track, figure in own.items():
             slices = tracks.setdefault(track, [])
             slices += [name for name in figure["slices"] if name not in slices]

@@ -91,6 +91,15 @@ class Combined:
             return Outcome(ABSTAINED.status, parts=parts)
         return Outcome("scored", total, parts=parts)
 
+    def points(self, scores: Mapping[str, float | None]) -> dict[str, float]:
+        """What each part gave of the sum; they add up to it. Empty if the sum abstains."""
+        given = {name: score for name, score in scores.items() if score is not None}
+        if self._sum(scores) is None:
+            return {}
+        full = fsum(map(abs, self.weights.values())) / fsum(abs(self.weights[name]) for name in given)
+        scale = full if self.missing == "rescale" else 1.0
+        return {name: scale * self.weights[name] * score for name, score in given.items()}
+
     def _sum(self, scores: Mapping[str, float | None]) -> float | None:
         given = {name: score for name, score in scores.items() if score is not None}
         if len(given) < len(scores) and (self.missing == "abstain" or not given):
