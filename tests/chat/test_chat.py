@@ -364,7 +364,7 @@ def test_what_cannot_be_trained_with_is_refused_with_advice(new_tokenizer: Calla
         Chat(new_tokenizer(NEVER_ENDS)).completion([user("q")], "a")
 
 
-def test_no_template_no_pad_no_eos(new_tokenizer: Callable[..., Any]) -> None:
+def test_no_template_no_eos(new_tokenizer: Callable[..., Any]) -> None:
     bare = new_tokenizer(None)
     with pytest.raises(ChatError, match="the rows are messages, but the tokenizer has no chat template"):
         Chat(bare).check([{"prompt": "text"}, {"prompt": [user("q")]}])
@@ -378,10 +378,29 @@ def test_no_template_no_pad_no_eos(new_tokenizer: Callable[..., Any]) -> None:
             Chat(bare).check(rows)
     with pytest.raises(ChatError, match="no eos token"):
         Chat(bare).completion("text", "more")
+
+
+def test_a_tokenizer_without_a_pad_token_will_do(new_tokenizer: Callable[..., Any]) -> None:
     padless = new_tokenizer()
     padless.pad_token = None
-    with pytest.raises(ChatError, match=r"no pad token; set tokenizer\.pad_token.*masks the stop token"):
-        Chat(padless).check()
+    chat, rows = Chat(padless), [{"prompt": [user("q")]}, {"prompt": "text"}]
+    chat.check()
+    with pytest.warns(UserWarning, match="1 of 2 prompts are plain text"):
+        chat.check(rows)
+
+
+def test_plain_text_on_a_model_with_a_template_warns(
+    new_tokenizer: Callable[..., Any], recwarn: pytest.WarningsRecorder
+) -> None:
+    chat = Chat(new_tokenizer())
+    chat.check([{"prompt": [user("q")]}])
+    chat.check(
+        [{"prompt": chat.tokenizer.apply_chat_template([user("q")], tokenize=False)}]
+    )  # rendered before
+    Chat(new_tokenizer(None)).check([{"prompt": "text"}])
+    assert not recwarn.list
+    chat.check([{"prompt": "text"}, {"prompt": "more"}])
+    assert [str(w.message)[:31] for w in recwarn.list] == ["2 of 2 prompts are plain text, "]
 
 
 def test_rows_that_do_not_fit_are_named(tiny: Chat) -> None:

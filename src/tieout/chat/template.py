@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -151,8 +151,6 @@ class Chat:
 
         Without rows: if neither plain text nor messages would do.
         """
-        if self.tokenizer.pad_token_id is None:
-            raise self._no_pad()
         prompts = [row["prompt"] for row in rows if "prompt" in row]
         conversations = {
             tuple(message["role"] for message in prompt) for prompt in prompts if not isinstance(prompt, str)
@@ -162,13 +160,26 @@ class Chat:
                 "the rows are messages, but the tokenizer has no chat template; "
                 "set tokenizer.chat_template and save it with the model, or give prompts as plain text"
             )
-        plain = any(isinstance(prompt, str) for prompt in prompts)
+        plain = [prompt for prompt in prompts if isinstance(prompt, str)]
+        if plain and self.tokenizer.chat_template:
+            self._warn_of_raw_text(plain, len(prompts))
         if self.tokenizer.eos_token_id is None and (plain or not self.tokenizer.chat_template):
             raise ChatError(_NO_EOS)
         if not prompts and self.tokenizer.chat_template:
             conversations = {("user",)}
         for roles in sorted(conversations):
             self._check_roles(roles)
+
+    def _warn_of_raw_text(self, prompts: Sequence[str], total: int) -> None:
+        """Warn if prompts that no template has rendered meet a model that knows turns."""
+        if any(token in prompt for prompt in prompts for token in self._encoder.special):
+            return
+        warnings.warn(
+            f"{len(prompts)} of {total} prompts are plain text, and the model has a chat template: they are trained "
+            'and asked as raw text, without turns. Give them as messages, [{"role": "user", "content": ...}], or keep '
+            "them so on purpose",
+            stacklevel=1,  # one place, so that it is said once
+        )
 
     def check_lengths(
         self, rows: Sequence[Row], context: int, max_new_tokens: int = 0, source: str = "rows"
@@ -209,14 +220,6 @@ class Chat:
             "the chat template does not end the assistant's turn with a stop token, so the policy would never "
             f"learn to stop; after the reply it writes {self._renderer.after_reply!r}. "
             "Put the eos token after the assistant's content in tokenizer.chat_template"
-        )
-
-    def _no_pad(self) -> ChatError:
-        names = [name for name in self._encoder.special if re.search(r"pad|reserved|unused|unk", name, re.I)]
-        example = f" (this tokenizer has {names[0]!r})" if names else ""
-        return ChatError(
-            f"the tokenizer has no pad token; set tokenizer.pad_token to a token that never occurs{example} and "
-            "save it with the model. The eos token is a bad choice: whatever masks padding, masks the stop token"
         )
 
     @cached_property

@@ -28,6 +28,10 @@ PACKAGES = (
     "vllm",
     "trl",
 )
+WITHOUT_TORCH = (
+    "models cannot be loaded: no train, run, demo, sample, eval, gate or ship. What loads none works: reward, "
+    "calibrate, attack without --model, and from Python the evaluation of a model behind an API"
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def _machine() -> Table:
     try:
         import torch
     except ImportError:
-        table.add_row("torch", "not importable: training is not possible, evaluation and black-box work are")
+        table.add_row("without torch", WITHOUT_TORCH)
     else:
         table.add_row("torch threads", str(torch.get_num_threads()))
         devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
