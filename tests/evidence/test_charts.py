@@ -9,10 +9,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tieout.evidence.charts import (
+    BINS,
+    COLUMNS,
     HEIGHT,
     MAX_POINTS,
     WIDTH,
+    bands,
     curve,
+    heat,
     interval,
     nice_ticks,
     running_mean,
@@ -80,3 +84,55 @@ def test_an_interval_is_coloured_by_its_side_of_the_mark(a: float, b: float, c: 
     svg = interval(value, low, high, (-1.0, 1.0), mark=0.0)
     assert ('class="interval above"' in svg) == (low > 0)
     assert ('class="interval below"' in svg) == (high < 0)
+
+
+def cells(svg: str) -> list[tuple[float, float, float]]:
+    """Left edge, top edge and shade of each cell of a histogram."""
+    found = re.findall(
+        r'x="([\d.]+)" y="([\d.]+)" width="[\d.]+" height="[\d.]+" fill-opacity="([\d.]+)"', svg
+    )
+    return [(float(x), float(y), float(shade)) for x, y, shade in found]
+
+
+STEPS = st.lists(st.lists(VALUES, max_size=8), min_size=2, max_size=120)
+
+
+@settings(deadline=None)
+@given(STEPS)
+def test_a_histogram_stays_in_its_frame_and_shades_are_shares(steps: list[list[float]]) -> None:
+    svg = heat([(float(i), values) for i, values in enumerate(steps)], "scores")
+    found = cells(svg)
+    assert bool(found) == any(steps)
+    assert all(0 <= x < WIDTH and 0 <= y < HEIGHT for x, y, _ in found)
+    columns: dict[float, list[float]] = {}
+    for x, _, shade in found:
+        columns.setdefault(x, []).append(shade**2)
+    assert len(columns) <= COLUMNS
+    assert all(len(shares) <= BINS and abs(sum(shares) - 1) < 0.1 for shares in columns.values())
+
+
+def test_a_histogram_shows_scores_that_go_from_zero_to_one() -> None:
+    svg = heat([(float(t), [1.0] * t + [0.0] * (10 - t)) for t in range(11)], "scores")
+    found = cells(svg)
+    top, bottom = min(y for _, y, _ in found), max(y for _, y, _ in found)
+    assert {y for _, y, _ in found} == {top, bottom}  # two heaps, where the mean alone is a rising line
+    assert [shade for _, y, shade in found if y == bottom] == sorted(
+        (s for _, y, s in found if y == bottom), reverse=True
+    )
+    assert [shade for _, y, shade in found if y == top][-1] == 1.0
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.floats(0, 1e6), min_size=5, max_size=5).map(sorted), min_size=2, max_size=600))
+def test_bands_stay_in_their_frame_and_lie_in_each_other(steps: list[list[float]]) -> None:
+    svg = bands([(float(i), five) for i, five in enumerate(steps)], "length")
+    outer, inner = (
+        [tuple(map(float, pair.split(","))) for pair in line.split()]
+        for line in re.findall(r'<polygon class="\w+" points="([^"]*)"', svg)
+    )
+    assert len(outer) == len(inner) <= 2 * MAX_POINTS
+    half = len(outer) // 2
+    # y grows downwards: the outer band starts below the inner one and ends above it.
+    assert all(a[1] >= b[1] for a, b in zip(outer[:half], inner[:half], strict=True))
+    assert all(a[1] <= b[1] for a, b in zip(outer[half:], inner[half:], strict=True))
+    assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in outer)

@@ -160,14 +160,14 @@ def test_curves_of_every_stage(tmp_path: Path) -> None:
     stages = {
         "sft": [{"step": i, "loss": rng.random(), "epoch": 1, "note": "x"} for i in range(500)],
         "dpo": [
-            {"step": i, "loss": 0.7, "kl": float("nan") if i == 3 else i, **{f"m{j}": i for j in range(9)}}
+            {"step": i, "loss": 0.7, "kl": float("nan") if i == 3 else i, **{f"m{j}": i for j in range(12)}}
             for i in range(9)
         ],
     }
     page = make_page(tmp_path, two_models(), curves=stages)
     labels = [value for name, value in page.attributes if name == "aria-label"]
     assert labels[:3] == ["sft: loss", "dpo: loss", "dpo: kl"]
-    assert len(labels) == 12
+    assert len(labels) == 15
     assert "2 more" in page.text
     assert "nan" not in " ".join(value or "" for name, value in page.attributes if name == "points")
 

@@ -37,7 +37,8 @@ def test_given_rows_have_no_score() -> None:
 
 def test_lengths_are_per_completion_not_per_group() -> None:
     groups = [group(lengths=(2, 4, 6)), group(lengths=(20,), reason="length")]
-    assert told(monitors.lengths, groups) == {"length": 8.0, "cut_off": 0.25}
+    five = {"length_min": 2.0, "length_q1": 3.5, "length_median": 5.0, "length_q3": 9.5, "length_max": 20.0}
+    assert told(monitors.lengths, groups) == {"length": 8.0, "cut_off": 0.25, **five}
 
 
 def test_the_entropy_of_sampling_is_a_mean_over_tokens_where_a_sampler_told() -> None:

@@ -1,16 +1,20 @@
-"""Small charts as inline SVG: curves of a stage, intervals in a table. Colours come from the page's CSS."""
+"""Small charts as inline SVG: curves, bands and histograms over steps, intervals. Colours come from the page's CSS."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
-from math import floor, isfinite, log10
+from math import floor, isfinite, log10, sqrt
+from statistics import median
 
 Point = tuple[float, float]
 
 WIDTH, HEIGHT = 300, 132
 LEFT, RIGHT, TOP, BOTTOM = 46, 8, 8, 20
 MAX_POINTS = 240
+COLUMNS, BINS = 48, 12
+"""Of a histogram over steps, at most."""
 
 
 def curve(points: Sequence[Point], label: str) -> str:
@@ -18,11 +22,67 @@ def curve(points: Sequence[Point], label: str) -> str:
     points = [(x, y) for x, y in points if isfinite(x) and isfinite(y)]
     if len(points) < 2:
         return ""
-    ticks = nice_ticks(min(y for _, y in points), max(y for _, y in points))
-    low, high = min(ticks[0], *(y for _, y in points)), max(ticks[-1], *(y for _, y in points))
-    first, last = min(x for x, _ in points), max(x for x, _ in points)
+    place, parts = _frame([x for x, _ in points], [y for _, y in points], label)
+    smooth = running_mean(points, max(1, len(points) // 16))
+    if len(points) >= 32:
+        parts.append(_line("raw", [place(x, y) for x, y in thinned(points)]))
+        parts.append(_line("smooth", [place(x, y) for x, y in thinned(smooth)]))
+    else:
+        parts.append(_line("smooth", [place(x, y) for x, y in points]))
+    return "".join(parts) + "</svg>"
 
-    def place(x: float, y: float) -> tuple[float, float]:
+
+def bands(steps: Sequence[tuple[float, Sequence[float]]], label: str) -> str:
+    """Least, quartiles and most over steps: two bands around the line of the median."""
+    steps = [(x, five) for x, five in steps if isfinite(x) and all(map(isfinite, five))]
+    if len(steps) < 2:
+        return ""
+    place, parts = _frame([x for x, _ in steps], [y for _, five in steps for y in five], label)
+    size = -(
+        -len(steps) // MAX_POINTS
+    )  # of many steps the bands span stretches: nothing that was reached is lost
+    stretches = [steps[i : i + size] for i in range(0, len(steps), size)]
+    picks: Sequence[Callable[[Iterable[float]], float]] = (min, min, median, max, max)
+    lines = [
+        [place(stretch[0][0], pick(five[i] for _, five in stretch)) for stretch in stretches]
+        for i, pick in enumerate(picks)
+    ]
+    for name, low, high in (("span", lines[0], lines[4]), ("quartiles", lines[1], lines[3])):
+        parts.append(f'<polygon class="{name}" points="{_path([*low, *reversed(high)])}"/>')
+    return "".join(parts) + _line("smooth", lines[2]) + "</svg>"
+
+
+def heat(steps: Sequence[tuple[float, Sequence[float]]], label: str) -> str:
+    """A histogram per stretch of steps: the darker a cell, the more of the stretch's values lie there."""
+    steps = [(x, [y for y in values if isfinite(y)]) for x, values in steps if isfinite(x)]
+    seen = [y for _, values in steps for y in values]
+    if len(steps) < 2 or not seen:
+        return ""
+    low, high = _span(seen)
+    _, parts = _frame([x for x, _ in steps], seen, label)
+    size = -(-len(steps) // COLUMNS)
+    stretches = [[y for _, values in steps[i : i + size] for y in values] for i in range(0, len(steps), size)]
+    width, tall = (WIDTH - LEFT - RIGHT) / len(stretches), (HEIGHT - TOP - BOTTOM) / BINS
+    for column, values in enumerate(stretches):
+        cells = Counter(min(BINS - 1, int((y - low) / (high - low) * BINS)) for y in values)
+        for cell, count in sorted(cells.items()):
+            x, y = LEFT + column * width, HEIGHT - BOTTOM - (cell + 1) * tall
+            shade = sqrt(count / len(values))  # so that a few per cent are seen
+            parts.append(
+                f'<rect class="cell" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{tall:.1f}" '
+                f'fill-opacity="{shade:.2f}"/>'
+            )
+    return "".join(parts) + "</svg>"
+
+
+def _frame(
+    xs: Sequence[float], ys: Sequence[float], label: str
+) -> tuple[Callable[[float, float], Point], list[str]]:
+    """Axes that span the values: where a point stands, and the SVG so far."""
+    first, last, ticks = min(xs), max(xs), nice_ticks(min(ys), max(ys))
+    low, high = _span(ys)
+
+    def place(x: float, y: float) -> Point:
         across = (x - first) / (last - first) if last > first else 0.5
         up = (y - low) / (high - low)
         return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
@@ -35,13 +95,13 @@ def curve(points: Sequence[Point], label: str) -> str:
     bottom = HEIGHT - 5
     parts.append(f'<text x="{LEFT}" y="{bottom}">{short(first)}</text>')
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{bottom}" text-anchor="end">step {short(last)}</text>')
-    smooth = running_mean(points, max(1, len(points) // 16))
-    if len(points) >= 32:
-        parts.append(_line("raw", [place(x, y) for x, y in thinned(points)]))
-        parts.append(_line("smooth", [place(x, y) for x, y in thinned(smooth)]))
-    else:
-        parts.append(_line("smooth", [place(x, y) for x, y in points]))
-    return "".join(parts) + "</svg>"
+    return place, parts
+
+
+def _span(values: Sequence[float]) -> Point:
+    """The ends of the axis of these values."""
+    ticks = nice_ticks(min(values), max(values))
+    return min(ticks[0], *values), max(ticks[-1], *values)
 
 
 def interval(
@@ -112,5 +172,8 @@ def short(value: float) -> str:
 
 
 def _line(name: str, points: Sequence[Point]) -> str:
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return f'<polyline class="{name}" points="{path}"/>'
+    return f'<polyline class="{name}" points="{_path(points)}"/>'
+
+
+def _path(points: Iterable[Point]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)

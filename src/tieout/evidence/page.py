@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,10 @@ from ..storage.jsonl import write_text
 from . import charts
 from .evaluate import PROGRAMMATIC, TRACKS, Case
 from .lines import lines, place
+from .training import stage_charts, words
 
-FIRST_CURVES = ("score", "reward", "loss", "kl", "entropy", "length", "signal", "accura", "margin")
-"""Curves whose name contains one of these come first, in this order."""
-NO_CURVES = ("step", "epoch", "seconds", "time")
-NUM_CURVES = 9
-"""Curves of a stage shown at once; the others fold away."""
+NUM_CHARTS = 12
+"""Charts of a stage shown at once; the others fold away."""
 MAX_CHARACTERS = 12_000
 """Of one prompt or output; the page says what it leaves out."""
 
@@ -103,7 +100,7 @@ def render(
         notes=notes,
         rows=_model_rows(report),
         comparisons=_comparison_rows(report),
-        stages=[_stage(name, rows) for name, rows in (curves or {}).items()],
+        stages=[{"name": name, **_drawn(name, rows)} for name, rows in (curves or {}).items()],
         examples=examples,
         counts=counts,
         prompt_text=prompt_text,
@@ -176,11 +173,6 @@ def p_value(value: float | None) -> str:
     return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def words(name: str) -> str:
-    """A name from code as words."""
-    return name.replace("_", " ").replace("/", " · ")
-
-
 def _model_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row per number, a cell per model."""
     rows: list[dict[str, Any]] = [
@@ -217,29 +209,10 @@ def _comparison_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     return comparisons
 
 
-def _stage(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A stage's curves: every number that its metrics have at two steps or more."""
-    series: dict[str, list[charts.Point]] = {}
-    for position, row in enumerate(rows):
-        step = row.get("step", position)
-        for key, value in row.items():
-            if _is_number(step) and _is_number(value) and not any(word in key for word in NO_CURVES):
-                series.setdefault(key, []).append((float(step), float(value)))
-    ordered = sorted(series, key=lambda key: (_rank(key), list(series).index(key)))
-    drawn = []
-    for key in ordered:
-        svg = charts.curve(series[key], f"{name}: {words(key)}")
-        if svg:
-            drawn.append({"name": key, "last": charts.short(series[key][-1][1]), "svg": _safe(svg)})
-    return {"name": name, "curves": drawn[:NUM_CURVES], "more": drawn[NUM_CURVES:]}
-
-
-def _rank(key: str) -> int:
-    return next((i for i, word in enumerate(FIRST_CURVES) if word in key), len(FIRST_CURVES))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+def _drawn(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The charts of a stage: those that are shown, and those that fold away."""
+    charts_of = [{**chart, "svg": _safe(chart["svg"])} for chart in stage_charts(name, rows)]
+    return {"curves": charts_of[:NUM_CHARTS], "more": charts_of[NUM_CHARTS:]}
 
 
 def _safe(svg: str) -> Any:

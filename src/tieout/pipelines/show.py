@@ -17,6 +17,7 @@ from ..evidence.leakage import in_words
 from ..evidence.lines import principal, short_place, summary
 from ..evidence.page import write_page
 from ..evidence.steps import next_steps
+from ..evidence.training import read_stage
 from ..shipping.candidate import ShippingError, ship
 from ..storage.jsonl import read_json, stored
 
@@ -26,7 +27,7 @@ def refresh(folder: Path) -> None:
     evidence = folder / "evidence"
     report = read_json(evidence / "report.json")
     curves = {
-        path.parent.name: [json.loads(line) for line in path.read_text().splitlines()]
+        path.parent.name: read_stage(path.parent)
         for path in sorted(folder.glob("*/metrics.jsonl"), key=lambda p: p.stat().st_mtime)
     }
     write_page(
