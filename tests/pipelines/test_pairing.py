@@ -255,3 +255,47 @@ def test_a_run_keeps_and_reports_what_decides_its_pairs(
     assert sum(weights.values()) == pytest.approx(len(rows))
     report = json.loads((tmp_path / "run/evidence/report.json").read_text())
     assert report["metadata"]["pairs"] == {"pairs": summary}
+
+
+CLOSE = '''
+from tieout import ranged
+
+@ranged(0, 1)
+def close(completions, answer, **_):
+    """1 for the answer; half where only its spaces differ."""
+    same = [c.replace(" ", "") == a.replace(" ", "") for c, a in zip(completions, answer)]
+    return [1.0 if c == a else 0.5 * s for c, a, s in zip(completions, answer, same)]
+
+def spaced(row, rng):
+    return row["completion"].replace("up", rng.choice(["up ", "up"]))
+'''
+
+
+def test_gold_of_a_file_is_paired_with_flawed_copies_and_with_what_the_base_says(
+    tmp_path: Path, recipe: Callable[..., Recipe]
+) -> None:
+    (tmp_path / "close.py").write_text(CLOSE)
+    texts = [f"It is up {i} million." if i % 3 else "audit" for i in range(1, 31)]
+    rows = [{"prompt": f"say {i}", "completion": t, "answer": t} for i, t in enumerate(texts)]
+    (tmp_path / "gold.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    changes: dict[str, Any] = {
+        "data": {name: str(tmp_path / "gold.jsonl") for name in ("train", "test")},
+        "reward": f"{tmp_path / 'close.py'}:close",
+    }
+    made = {"name": "flaws", "sources": ["flawed", "base"], "num_completions": 2, "min_pairs": 1}
+    own = {"name": "own", "sources": ["flawed"], "flaws": f"{tmp_path / 'close.py'}:spaced", "min_gap": 0.6}
+    own |= {"num_completions": 4}
+    stages = [NO_CHECK, SFT, {"pairs": made}, DPO]
+    _, said = run(recipe(stages, **changes), tmp_path / "run")
+    pairs = lines(tmp_path / "run/flaws/pairs.jsonl")
+    summary = json.loads((tmp_path / "run/flaws/pairs.json").read_text())
+    assert summary["sources"] == {"flawed": 20, "base": 30}
+    assert summary["dropped"] == {"no rule flaws the gold completion": 10}
+    assert all(row["chosen"] in texts and row["chosen"] != row["rejected"] for row in pairs)
+    assert all(row["chosen_score"] == 1 > row["rejected_score"] for row in pairs)
+    assert {row["decided_by"] for row in pairs if row["source"] == "flawed"} <= {
+        f"flaw: another {what}" for what in ("digit", "sign", "scale")
+    } | {"flaw: the opposite"}
+    assert "dropped: 10 x no rule flaws" in said
+    with pytest.raises(ValueError, match="no flawed completion scores lower than gold by min_gap"):
+        run(recipe([NO_CHECK, SFT, {"pairs": own}], **changes), tmp_path / "other")

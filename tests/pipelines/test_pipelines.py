@@ -150,7 +150,7 @@ def test_rows_that_do_not_fit_a_method_are_refused_before_any_work(
         ([{**DPO, "data": "data.train"}], {}, "dpo learns from preference rows, .*lacks 'chosen'"),
         ([{**DPO, "data": files["labels"]}], {}, "chosen"),
         ([{**KTO, "data": "data.labels"}], {}, "data.labels has no rows"),
-        ([{"pairs": {"sources": ["flawed"]}}], {}, "makes no flawed completions"),
+        ([{"pairs": {"sources": ["flawed"], "flaws": "none.py:f"}}], {}, "file none.py does not exist"),
         ([{**GRPO, "data": files["labels"]}], {}, "needs column 'answer'"),
     ):
         with pytest.raises(ValueError, match=message):

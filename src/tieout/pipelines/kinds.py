@@ -144,13 +144,16 @@ class Pairs:
 
     name: str = ""
     """Of the stage; left out: pairs."""
-    sources: tuple[Literal["sampled", "flawed", "file"], ...] = ("sampled",)
-    """sampled: best and worst of the policy's own completions; flawed: gold against the task's flawed completion;
-    file: data.pairs."""
+    sources: tuple[Literal["sampled", "base", "flawed", "file"], ...] = ("sampled",)
+    """sampled: the policy's own completions against each other; base: gold against completions of the base; flawed:
+    gold against flawed copies of it; file: data.pairs."""
+    flaws: str = ""
+    """For flawed: your own function FILE.py:function of a row and a random generator. Left out: the task's, or the
+    rules of `tieout.tasks.flaws`."""
     start: str = ""
     """Policy that is sampled: a train stage or `base`; `from` in a recipe. Left out: the policy trained before."""
     num_completions: int = 8
-    """Completions sampled per prompt."""
+    """Completions sampled per prompt; of flawed, copies tried."""
     temperature: float = 0.7
     """Of the sampling."""
     max_prompts: int = 0

@@ -185,7 +185,9 @@ def _data(stage: Train, before: _Before, recipe: Recipe, place: str) -> str:
 
 def _pairs(stage: Pairs, before: _Before, recipe: Recipe, place: str) -> Pairs:
     if not stage.sources:
-        raise ConfigError(f"{place}: sources is empty; give sampled, flawed or file")
+        raise ConfigError(f"{place}: sources is empty; give sampled, base, flawed or file")
+    if stage.flaws and "flawed" not in stage.sources:
+        raise ConfigError(f"{place}: flaws is {stage.flaws!r}, but sources does not name 'flawed'")
     if "file" in stage.sources and not recipe.data.pairs:
         raise ConfigError(f"{place}: sources names 'file': give the pairs as data.pairs")
     start = stage.start or before.policy

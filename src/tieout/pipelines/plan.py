@@ -70,9 +70,9 @@ def _what(stage: Stage) -> str:
         scored = f", scored by {reward}" if reward else ""
         return f"train {stage.train} from {stage.options.start} on {stage.options.data}{scored}"
     if isinstance(stage, Pairs):
-        sampled = (
-            f", {stage.num_completions} completions of {stage.start}" if "sampled" in stage.sources else ""
-        )
+        of = {"sampled": stage.start, "base": "base"}
+        names = " and ".join(name for source, name in of.items() if source in stage.sources)
+        sampled = f", {stage.num_completions} completions of {names}" if names else ""
         return f"pairs: {', '.join(stage.sources)}{sampled}"
     if isinstance(stage, Refresh):
         by = stage.judge or "people"

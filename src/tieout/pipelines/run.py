@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ..config.attribute import load_attribute
 from ..errors import InputError
 from ..evidence import leakage
 from ..learner import Model
@@ -182,12 +183,14 @@ class Run:
                 self._check_calibrated(stage)
             if isinstance(stage, Refresh):
                 self._check_refresh(stage)
-            if (
-                isinstance(stage, Pairs)
-                and "flawed" in stage.sources
-                and (task.corrupt is None or task.gold is None)
-            ):
-                raise InputError(f"task {task.name!r} makes no flawed completions; use 'sampled' or 'file'")
+            if isinstance(stage, Pairs):
+                if task.gold is None and {"base", "flawed"} & set(stage.sources):
+                    raise InputError(
+                        f"stage {stage.name!r}: task {task.name!r} has no gold completions to choose; use 'sampled' "
+                        "or 'file'"
+                    )
+                if stage.flaws:
+                    load_attribute(stage.flaws)
         splits = {split: task.rows(split) for split in ("train", "test")}
         check_model(recipe.model, {**splits, **given}, longest)
         return given

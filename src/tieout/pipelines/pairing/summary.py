@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ...errors import InputError
+from ...tasks.flaws import Flawed
 from ...types import Row
 from .choose import Choice, Standard
 from .measures import Candidate
@@ -34,9 +35,17 @@ class Pair:
     """None: the pair has no scores."""
 
     @classmethod
-    def of(cls, row: Row, candidates: Sequence[Candidate], choice: Choice, source: str) -> Pair:
-        """The pair of a choice among the completions of a row's prompt."""
+    def of(
+        cls, row: Row, candidates: Sequence[Candidate], choice: Choice, source: str, rejected_as: str = ""
+    ) -> Pair:
+        """The pair of a choice among the completions of a row's prompt.
+
+        `rejected_as`: the rejected as it was made; of a `Flawed`, the rule says what decides where no measure does.
+        """
         chosen, rejected = candidates[choice.chosen], candidates[choice.rejected]
+        label, form = choice.decision.label, choice.decision.form_alone
+        if isinstance(rejected_as, Flawed) and form is None:
+            label, form = f"flaw: {rejected_as.rule}", rejected_as.form
         made = {
             "prompt": row["prompt"],
             "chosen": chosen.text,
@@ -44,9 +53,9 @@ class Pair:
             "chosen_score": chosen.score,
             "rejected_score": rejected.score,
             "source": source,
-            "decided_by": choice.decision.label,
+            "decided_by": label,
         }
-        return cls(made, choice.decision.label, choice.decision.form_alone, choice.gap)
+        return cls(made, label, form, choice.gap)
 
 
 @dataclass

@@ -1,11 +1,12 @@
-"""Stage `pairs`: preference pairs from the policy's own completions, from flawed ones, or from a file."""
+"""Stage `pairs`: preference pairs of sampled completions, of gold against flawed or base ones, or from a file."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from ...config.attribute import load_attribute
 from ...config.plain import to_plain
 from ...rewards.scoring.runner import Call, score_groups
 from ...rows.pairs import PairSelection, preferences, scores_of, weighted
@@ -13,16 +14,21 @@ from ...samplers import SamplingParams
 from ...samplers.local.sampler import LocalSampler
 from ...source import Source
 from ...storage.jsonl import write_jsonl
+from ...tasks import Task
+from ...tasks.flaws import flawed
 from ...training.progress import bar
 from ...types import Group, Row
 from ..kinds import Pairs
-from ..pairing.choose import Standard, choose
-from ..pairing.measures import Measures, Scored
+from ..links import BASE
+from ..pairing.choose import NEAR, TIED, Standard, choose
+from ..pairing.measures import Candidate, Measures, Scored
 from ..pairing.summary import SUMMARY, Made, Pair, print_summary
 from ..run import Run
 from ..training_rows import PAIRS
 
 FROM_FILE = "data.pairs: the file says which is better"
+NO_FLAW = "no rule flaws the gold completion"
+NOT_LOWER = "no flawed completion scores lower than gold by min_gap"
 FEW_SCORED = "fewer than two completions were scored"
 CHUNK = 64
 """Prompts that are sampled and scored at a time."""
@@ -42,7 +48,9 @@ def pairs(run: Run, stage: Pairs) -> None:
     if "flawed" in stage.sources:
         making.flawed()
     if "sampled" in stage.sources:
-        making.sampled()
+        making.sampled(stage.start, "sampled")
+    if "base" in stage.sources:
+        making.sampled(BASE, "base")
     made = making.made
     made.limit_form(stage.max_form)
     made.check_enough(stage.min_pairs, making.standard, stage.name)
@@ -56,9 +64,13 @@ def pairs(run: Run, stage: Pairs) -> None:
 
 def inputs_of(run: Run, stage: Pairs) -> dict[str, Any]:
     """What the pairs depend on, once the policy that is sampled is there."""
+    sampled = {"sampled": stage.start, "base": BASE}
+    models = {
+        source: run.policy(name).identity for source, name in sampled.items() if source in stage.sources
+    }
     return {
         "stage": {key: value for key, value in to_plain(stage).items() if key not in ("name", "start")},
-        "model": run.policy(stage.start).identity if "sampled" in stage.sources else None,
+        "models": models,
         "data": {split: run.hashes[split] for split in ("train", "pairs")},
         "seed": run.recipe.seed,
         "max_new_tokens": run.task.max_new_tokens,
@@ -73,12 +85,12 @@ class Making:
         self.measures = Measures.of(run.task)
         self.standard = Standard.of(run.task, stage.min_chosen, stage.min_gap)
 
-    def sampled(self) -> None:
-        """Pairs of several completions per prompt of the policy."""
-        run, stage = self.run, self.stage
-        sampler = LocalSampler(run.open(run.policy(stage.start)))
-        source = Source(run.task, sampler.chat, sampler, seed=run.recipe.seed, workers=run.workers)
-        rows = source.take(min(stage.max_prompts or len(source.rows), len(source.rows)))
+    def sampled(self, policy: str, source: str) -> None:
+        """Pairs of several completions per prompt; of the base, each loses to the gold completion or is in no pair."""
+        run, stage, gold = self.run, self.stage, source == "base"
+        sampler = LocalSampler(run.open(run.policy(policy)))
+        given = Source(run.task, sampler.chat, sampler, seed=run.recipe.seed, workers=run.workers)
+        rows = given.take(min(stage.max_prompts or len(given.rows), len(given.rows)))
         rows = sorted(rows, key=lambda row: len(str(row["prompt"])))  # similar lengths are decoded together
         total, count = 0.0, 0
         with bar(run.console, "sampling", len(rows)) as shown:
@@ -86,8 +98,9 @@ class Making:
                 part = rows[start : start + CHUNK]
                 seed = run.recipe.seed * 1_000_003 + start
                 params = SamplingParams(run.task.max_new_tokens, stage.temperature, seed=seed)
-                groups = source.rollout(part, stage.num_completions, params)
-                self._choose([_scored(group) for group in groups], "sampled")
+                groups = given.rollout(part, stage.num_completions, params)
+                scored = [_scored(group) for group in groups]
+                self._add(self._behind_gold(scored) if gold else scored, source, 1 if gold else None)
                 self.made.dropped[FEW_SCORED] += len(part) - len(groups)
                 total += sum(s for group in groups for s in group.scores or [])
                 count += sum(len(group.completions) for group in groups)
@@ -95,13 +108,34 @@ class Making:
         run.console.print(f"  mean score of samples {total / max(1, count):.3f}", highlight=False)
 
     def flawed(self) -> None:
-        """Pairs of the gold completion and a flawed one of the same row."""
-        task, rng = self.run.task, random.Random(f"{self.run.recipe.seed}/flawed")
-        assert task.corrupt is not None
-        assert task.gold is not None
-        rows = list(task.rows("train"))[: self.stage.max_prompts or None]
-        given = [[task.gold(row), task.corrupt(row, rng)] for row in rows]
-        self._choose(self._score(rows, given), "flawed", chosen=1)
+        """Pairs of gold and flawed copies that score lower; further copies are tried where one does not."""
+        run, stage, rng = self.run, self.stage, random.Random(f"{self.run.recipe.seed}/flawed")
+        corrupt, gold = flaws_of(run.task, stage), self._gold(_rows(run, stage))
+        found: list[list[Pair]] = [[] for _ in gold]
+        reasons = [NO_FLAW] * len(gold)
+        for _ in range(stage.num_completions):
+            left = [i for i, pairs in enumerate(found) if len(pairs) < stage.pairs_per_prompt]
+            tried = {id(gold[i].row): (i, corrupt(gold[i].row, rng)) for i in left}
+            tried = {k: (i, t) for k, (i, t) in tried.items() if t.strip() not in _texts(gold[i], found[i])}
+            copies = self._score([gold[i].row for i, _ in tried.values()], [[t] for _, t in tried.values()])
+            groups = [_together(gold[tried[id(copy.row)][0]], copy) for copy in copies]
+            for group, candidates in zip(groups, self._candidates(groups), strict=True):
+                i, text = tried[id(group.row)]
+                choices, reason = choose(candidates, self.standard, self.measures, better=(0,))
+                reasons[i] = {TIED: NOT_LOWER, NEAR: NOT_LOWER}.get(reason, reason)
+                found[i] += [Pair.of(group.row, candidates, c, "flawed", text) for c in choices]
+        for group, pairs, reason in zip(gold, found, reasons, strict=True):
+            self._record(group, pairs, "" if pairs else reason)
+
+    def _gold(self, rows: Sequence[Row]) -> list[Scored]:
+        gold = self.run.task.gold
+        assert gold is not None
+        return self._score(rows, [[gold(row)] for row in rows])
+
+    def _behind_gold(self, groups: Sequence[Scored]) -> list[Scored]:
+        """The groups with the gold completion of their row as the first."""
+        gold = {id(group.row): group for group in self._gold([group.row for group in groups])}
+        return [_together(gold[id(group.row)], group) for group in groups if id(group.row) in gold]
 
     def from_file(self) -> None:
         """Pairs that people or another model made; those with scores must meet min_chosen and min_gap, where given."""
@@ -130,18 +164,47 @@ class Making:
             found.append(Scored(call.row, call.texts, known, parts))
         return found
 
-    def _choose(self, groups: Sequence[Scored], source: str, chosen: int | None = None) -> None:
+    def _candidates(self, groups: Sequence[Scored]) -> list[list[Candidate]]:
+        return self.measures.candidates(self.run.task, groups, self.run.workers)
+
+    def _add(self, groups: Sequence[Scored], source: str, chosen: int | None) -> None:
         """Add the pairs of these groups; `chosen`: only the first so many completions may be chosen."""
-        made, stage = self.made, self.stage
-        measured = self.measures.candidates(self.run.task, groups, self.run.workers)
-        for group, candidates in zip(groups, measured, strict=True):
-            better = None if chosen is None else range(chosen)
-            found, reason = choose(candidates, self.standard, self.measures, stage.pairs_per_prompt, better)
-            made.prompts += 1
-            made.best.append(max(group.scores))
-            if reason:
-                made.dropped[reason] += 1
-            made.pairs += [Pair.of(group.row, candidates, choice, source) for choice in found]
+        for group, candidates in zip(groups, self._candidates(groups), strict=True):
+            better, most = None if chosen is None else range(chosen), self.stage.pairs_per_prompt
+            found, reason = choose(candidates, self.standard, self.measures, most, better)
+            self._record(group, [Pair.of(group.row, candidates, c, source) for c in found], reason)
+
+    def _record(self, group: Scored, pairs: Sequence[Pair], reason: str) -> None:
+        """Count a prompt with its pairs, or with the reason why it has none."""
+        self.made.prompts += 1
+        self.made.best.append(max(group.scores))
+        self.made.pairs += pairs
+        self.made.dropped.update([reason] if reason else [])
+
+
+def flaws_of(task: Task, stage: Pairs) -> Callable[[Row, random.Random], str]:
+    """The function that flaws the gold completion of a row: the stage's own, the task's, or the general rules."""
+    if stage.flaws:
+        own: Callable[[Row, random.Random], str] = load_attribute(stage.flaws)
+        return own
+    gold = task.gold
+    assert gold is not None
+    return task.corrupt or (lambda row, rng: flawed(gold(row), rng))
+
+
+def _rows(run: Run, stage: Pairs) -> list[Row]:
+    return list(run.task.rows("train"))[: stage.max_prompts or None]
+
+
+def _texts(gold: Scored, found: Sequence[Pair]) -> set[str]:
+    """The gold completion, and the flawed ones that were taken."""
+    return {gold.texts[0].strip(), *(str(pair.row["rejected"]).strip() for pair in found)}
+
+
+def _together(first: Scored, second: Scored) -> Scored:
+    """The completions of two groups of one row."""
+    parts = [*first.parts, *second.parts]
+    return Scored(first.row, [*first.texts, *second.texts], [*first.scores, *second.scores], parts)
 
 
 def _scored(group: Group) -> Scored:
