@@ -122,7 +122,7 @@ class Batch:
 
     def per_token(self, per_completion: Tensor) -> Tensor:
         """[N] -> [T]."""
-        return per_completion[self._owner]
+        return per_completion.index_select(0, self._owner)  # one order in the backward, unlike x[owner]
 
     def sum_tokens(self, per_token: Tensor) -> Tensor:
         """[T] -> [N], over trained tokens."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from random_groups import (
     MIXED,
@@ -418,3 +419,20 @@ def test_stirring_makes_every_adapter_weight_matter(tiny_model: ModelFolder) -> 
     stir_weights(learner)
     gradient(learner, random_groups(), weigh)
     assert all(p.grad.any() for p in learner.model.trained().values())  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_are_added_up_in_one_order(tiny_model: ModelFolder, family: str) -> None:
+    """On a CPU the backward of `x[places]` adds to a shared place from several threads, in any order."""
+    added: list[str] = []
+
+    class Additions(TorchDispatchMode):
+        def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if "index_put" in str(operator) and (args[3:] or [(kwargs or {}).get("accumulate")])[0]:
+                added.append(str(operator))
+            return operator(*args, **(kwargs or {}))
+
+    learner = make_learner(tiny_model(family), adapter=AdapterConfig(rank=4, alpha=8.0))
+    with Additions():
+        gradient(learner, random_groups(), weigh)
+    assert added == []

@@ -29,7 +29,7 @@ class Forward:
         """[T] log-probabilities and [T] entropies of the completion tokens, by the model or another network."""
         causal = network if network is not None else self.model.causal
         layout = layout.to(self.model.device)
-        hidden = _hidden(layout, causal)[layout.predictors]
+        hidden = _places(_hidden(layout, causal), layout.predictors)
         return head_of(causal).logprobs(hidden, layout.targets, self.temperature)
 
     def outputs(self, layout: Layout) -> Outputs:
@@ -44,9 +44,9 @@ class Forward:
         if score is not None and score.adapter is None:
             # The output layer of a reward model means nothing: NaN, should a loss read it.
             nothing = torch.full(layout.targets.shape, torch.nan, device=self.model.device)
-            return Outputs(nothing, nothing, values, score(hidden[layout.finals]))
+            return Outputs(nothing, nothing, values, score(_places(hidden, layout.finals)))
         logprobs, entropies = self.model.head.logprobs(
-            hidden[layout.predictors], layout.targets, self.temperature
+            _places(hidden, layout.predictors), layout.targets, self.temperature
         )
         return Outputs(logprobs, entropies, values)
 
@@ -57,7 +57,7 @@ class Forward:
         if hidden is None:
             with using(self.model.network, head.adapter):
                 hidden = _hidden(layout, self.model.causal)
-        return head(hidden[places])
+        return head(_places(hidden, places))
 
     @property
     def attention_backend(self) -> AttentionBackend:
@@ -65,6 +65,15 @@ class Forward:
         config = self.model.causal.config.get_text_config()
         head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         return best_backend(self.model.device, self.model.causal.dtype, head_size)
+
+
+def _places(hidden: Tensor, places: Tensor) -> Tensor:
+    """[P] places of [T, d] hidden states; completions of one prompt share its last.
+
+    Not `hidden[places]`: its backward on a CPU adds to a shared place from several threads, in the order in which they
+    arrive, and the last bits of a gradient would differ from run to run.
+    """
+    return hidden.index_select(0, places)
 
 
 def _hidden(layout: Layout, causal: Any) -> Tensor:

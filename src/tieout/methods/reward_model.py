@@ -54,7 +54,7 @@ class RewardModel(Method):
         if outputs.scores is None:
             raise InputError("a reward model needs a score head: load the model with head='score'")
         better, worse, weights = batch.ranked()
-        high, low = outputs.scores[better], outputs.scores[worse]
+        high, low = (outputs.scores.index_select(0, places) for places in (better, worse))
         loss = bradley_terry(high, low, batch["margin"][better])
         if self.center_rewards_coefficient:
             loss = loss + self.center_rewards_coefficient * (high + low) ** 2
