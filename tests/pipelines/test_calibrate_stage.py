@@ -8,30 +8,36 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_runs import NO_CHECK, SFT, lines, run
+from small_runs import END, GRPO, NO_CHECK, SFT, lines, run
 
+from tieout.evidence.verify import verify
 from tieout.pipelines.recipe import Recipe
 
 TASK = """
 from tieout.tasks import Task
 
 WORDS = ["aa", "ei", "io", "ou", "uea", "iou", "aeo", "oui", "eau", "aie"]
-ROWS = [{"prompt": f"say {w} {i}", "completion": w, "answer": w} for i in range(2) for w in WORDS]
+ASK = {"train": "say {} {}", "calibration": "which vowels follow? {} {}", "test": "{} once more, {}"}
+
+
+def split(name):
+    count = {"train": 2, "calibration": 2, "test": 1}.get(name, 0)
+    return [{"prompt": ASK[name].format(w, i), "completion": w, "answer": w} for i in range(count) for w in WORDS]
 
 
 def vowels(completions, **_):
     return [sum(ch in "aeiou" for ch in c) / max(1, len(c)) for c in completions]
 
 
+def share(completions, **_):
+    return vowels(completions)
+
+
 def consonants(completions, **_):
     return [1 - score for score in vowels(completions)]
 
 
-def split(name):
-    return ROWS if name in ("train", "calibration") else ROWS[:4] if name == "test" else []
-
-
-healthy = Task("words", split, vowels, metrics={"vowels": vowels}, primary="vowels", max_new_tokens=8)
+healthy = Task("words", split, vowels, metrics={"vowels": share}, primary="vowels", max_new_tokens=8)
 planted = Task("words", split, consonants, metrics={"vowels": vowels}, primary="vowels", max_new_tokens=8)
 nameless = Task("words", split, vowels, max_new_tokens=8)
 """
@@ -129,3 +135,22 @@ def test_what_cannot_be_is_refused_by_name(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         words("healthy", [SFT, {"calibrate": settings}])
+
+
+def test_report_page_and_card_say_what_was_found_out_about_the_reward(
+    words: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    recipe = words("healthy", [NO_CHECK, SFT, CALIBRATE, GRPO, *END])
+    _, said = run(recipe, tmp_path / "run")
+    report = json.loads((tmp_path / "run" / "evidence" / "report.json").read_text())
+    sampled, drift = report["metadata"]["reward_checks"]
+    assert (sampled["stage"], sampled["verdict"]) == ("calibrate", "pass")
+    assert drift["what"] == "calibration while it trained"
+    page = (tmp_path / "run" / "evidence" / "report.html").read_text()
+    card = (tmp_path / "run" / "candidate" / "README.md").read_text()
+    for text in (page.replace("&#39;", "'"), card, " ".join(said.split())):
+        assert "the task's own truth, not people" in text
+    assert "<h2>The reward</h2>" in page
+    assert "sampled over sampled" in page
+    assert "## The reward" in card
+    assert verify(tmp_path / "run" / "evidence" / "report.json") == []

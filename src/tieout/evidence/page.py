@@ -15,6 +15,7 @@ from ..storage.jsonl import write_text
 from . import charts
 from .evaluate import PROGRAMMATIC, TRACKS, Case
 from .lines import lines, place
+from .reward_checks import pairs_of, rows_of
 from .training import stage_charts, words
 
 NUM_CHARTS = 12
@@ -106,6 +107,8 @@ def render(
         prompt_text=prompt_text,
         place=place,
         share=share,
+        reward_checks=rows_of(report),
+        reward_pairs=pairs_of(report),
         metadata=json.dumps(report["metadata"], indent=2, ensure_ascii=False, default=str),
     )
 

@@ -11,6 +11,7 @@ from ..storage.jsonl import content_sha256, read_json, stored
 from .evaluate import read_cases
 from .page import figures_of, render
 from .report import FILES, FORMAT, arguments_of, from_folder
+from .reward_checks import changed
 
 PARTS = ("format", "settings", "models", "comparisons", "verdict", "files")
 """What a report is held to."""
@@ -47,6 +48,7 @@ def verify(path: Path) -> list[str]:
             problems.append(f"{name}: missing; the report was made from it")
         elif (found := content_sha256(file)) != digest:
             problems.append(f"{name}: changed since the report (SHA-256 {found}, was {digest})")
+    problems += changed(report, path.parent.parent)
     if "cases.jsonl" not in report["files"]:
         problems.append("files: the report names no cases.jsonl")
     if not stored(path.parent / "cases.jsonl").exists():

@@ -16,6 +16,7 @@ from ..evidence.evaluate import HUMAN, PROGRAMMATIC, read_cases
 from ..evidence.leakage import in_words
 from ..evidence.lines import principal, short_place, summary
 from ..evidence.page import write_page
+from ..evidence.reward_checks import rows_of
 from ..evidence.steps import next_steps
 from ..evidence.training import read_stage
 from ..shipping.candidate import ShippingError, ship
@@ -112,6 +113,11 @@ def show(folder: Path, console: Console) -> None:
         console.print(f"  {check['status']:<5} {check['reason']}", highlight=False)
     for note in leaks_of(report):
         console.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
+    if checked := rows_of(report):
+        console.print("\nreward:")
+    for row in checked:
+        said = f"  {row['verdict']:<5} {row['stage']}: {row['what']}: {row['said']}"
+        console.print(said, markup=False, highlight=False)
     for note in alarms_of(folder):
         console.print(f"  alarm {note.removeprefix('Alarm ')}", markup=False, highlight=False)
     console.print(f"\nreport: {folder}/evidence/report.html", highlight=False)

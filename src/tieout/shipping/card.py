@@ -11,6 +11,7 @@ import yaml
 
 from ..evidence.leakage import in_words
 from ..evidence.lines import lines, place
+from ..evidence.reward_checks import rows_of
 
 NOT_SHOWN = ("name", "learner", "schedule", "guards", "evaluation")
 """Settings of a stage that a reader of the card does not need; the report has them."""
@@ -86,6 +87,7 @@ def render(
         f"# {card.title}\n\n{card.task}\n\n{_verdict(report, override)}",
         _training(card, facts),
         _evaluation(report),
+        *_reward(report),
         _limits(card, facts, report),
         _loading(facts),
         _license(card, facts),
@@ -174,6 +176,17 @@ def _evaluation(report: Mapping[str, Any]) -> str:
             "What the gains consist of:",
             "\n".join(gains),
         ]
+    )
+
+
+def _reward(report: Mapping[str, Any]) -> list[str]:
+    """The section on the reward; none where the run found out nothing about it."""
+    rows = [(row["stage"], row["what"], row["verdict"], row["said"]) for row in rows_of(report)]
+    said = "What was found out about the reward that was trained on, before and while it was:"
+    return (
+        ["\n\n".join(["## The reward", said, _table(("stage", "what", "verdict", "finding"), rows)])]
+        if rows
+        else []
     )
 
 

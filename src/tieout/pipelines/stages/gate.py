@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ...evidence import reward_checks
 from ...evidence.report import write_report
 from ...storage.jsonl import read_json
 from ...storage.machine import environment
@@ -39,6 +40,7 @@ def gate(run: Run, stage: Gate) -> str:
             "models": {name: run.policy(name).identity for name in names},
             "pairs": _decided_by(run),
             "leakage": run.leakage,
+            reward_checks.KEY: reward_checks.collect(run.folder.path),
             "environment": environment(),
         },
     )

@@ -1,0 +1,161 @@
+"""What a run found out about its reward: proof, attack, calibration, and its drift while policies trained.
+
+The gate puts it into the metadata of the report, from the files of the run folder, whose hashes it keeps: report, page
+and card say the same. It is no figure of the models: `verify` compares the hashes and computes nothing again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..storage.atomic import sha256
+from ..storage.jsonl import read_json
+
+KEY = "reward_checks"
+"""Of the report's metadata."""
+DRIFT = ("calibration/score", "calibration/primary", "calibration/agreement")
+
+
+def collect(folder: Path) -> list[dict[str, Any]]:
+    """An entry per file that says something of the reward, in the order in which they were written."""
+    files = [
+        *folder.glob("*/proof/proof.json"),
+        *folder.glob("*/attack/attack.json"),
+        *folder.glob("*/calibration/calibration.json"),
+        *folder.glob("*/calibration.json"),
+    ]
+    found = [_entry(folder, path) for path in sorted(files, key=lambda path: path.stat().st_mtime)]
+    metrics = sorted(folder.glob("*/metrics.jsonl"), key=lambda path: path.stat().st_mtime)
+    return found + [entry for path in metrics if (entry := _drift(path))]
+
+
+def _entry(folder: Path, path: Path) -> dict[str, Any]:
+    report = read_json(path)
+    says = {"proof.json": _proof, "attack.json": _attack, "calibration.json": _calibration}[path.name]
+    place = path.relative_to(folder)
+    return {"stage": place.parts[0], **says(report), "file": str(place), "sha256": sha256(path)}
+
+
+def _proof(report: Mapping[str, Any]) -> dict[str, Any]:
+    broken = [check["name"] for check in report["checks"] if check["failures"]]
+    tries = sum(check["passed"] + len(check["failures"]) for check in report["checks"])
+    said = f"{report['num_rows']} rows with gold, {tries} tries"
+    if not report["holds"]:
+        said += f"; does not hold: {', '.join(broken) or 'no gold was scored'}; accepted with a reason in the recipe"
+    return {"what": "proof", "verdict": "pass" if report["holds"] else "fail", "said": said}
+
+
+def _attack(report: Mapping[str, Any]) -> dict[str, Any]:
+    kinds = list(dict.fromkeys(finding["class"] for finding in report["findings"]))
+    said = str(report["verdict"])
+    if kinds:
+        said += f"; accepted by name in the recipe: {', '.join(kinds)}"
+    return {
+        "what": "attack",
+        "verdict": "fail" if kinds else "pass",
+        "said": said,
+        "findings": report["findings"],
+    }
+
+
+def _calibration(report: Mapping[str, Any]) -> dict[str, Any]:
+    said = "; ".join(report["reasons"])
+    if report.get("override"):
+        said += f"; accepted with the reason: {report['override']}"
+    against = report.get("truth") or ("held-out pairs" if report.get("kind") == "pairs" else "human labels")
+    kept = (
+        "agreement",
+        "pairs",
+        "kinds",
+        "separation",
+        "rank_agreement",
+        "bins",
+        "biases",
+        "drift",
+        "labels",
+    )
+    return {
+        "what": "calibration",
+        "against": against,
+        "verdict": report["verdict"],
+        "said": said,
+        **{key: report[key] for key in kept if report.get(key) not in (None, [], {})},
+    }
+
+
+def _drift(path: Path) -> dict[str, Any] | None:
+    """First and last calibration while a stage trained, the alarms that it gave, and the audit sheets there are."""
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    measured = [{key: row.get(key) for key in ("step", *DRIFT)} for row in rows if DRIFT[0] in row]
+    sheets = len(list(path.parent.glob("audit/*.jsonl")))
+    if not measured and not sheets:
+        return None
+    said, alarms = list[str](), _alarms(path.with_name("alarms.jsonl"))
+    if measured:
+        first, last = measured[0], measured[-1]
+        moves = [f"{_name(key)} {_number(first[key])} → {_number(last[key])}" for key in DRIFT]
+        said.append(f"same prompts, step {first['step']} → {last['step']}: {', '.join(moves)}")
+    if alarms:
+        said.append(f"alarm at step {alarms[0]['step']}: {alarms[0]['reason']}")
+    if sheets:
+        said.append(f"{sheets} audit sheets for a person to fill in ({path.parent.name}/audit)")
+    verdict = "fail" if alarms else "pass" if measured else "info"
+    return {
+        "stage": path.parent.name,
+        "what": "calibration while it trained",
+        "against": "the task's primary metric, not people" if measured else "",
+        "verdict": verdict,
+        "said": "; ".join(said),
+        "measured": measured,
+    }
+
+
+def _alarms(path: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    return [row for row in rows if "calibration" in row["reason"]]
+
+
+def _name(key: str) -> str:
+    return {"score": "reward", "primary": "primary metric"}.get(key.split("/")[1], key.split("/")[1])
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def changed(report: Mapping[str, Any], folder: Path) -> list[str]:
+    """A line per file of the run that is no longer what the report was made from; those not there are passed over."""
+    checks: Sequence[Mapping[str, Any]] = report.get("metadata", {}).get(KEY, ())
+    known = [(folder / check["file"], check["sha256"]) for check in checks if "file" in check]
+    return [
+        f"{path}: changed since the report (SHA-256 {sha256(path)}, was {digest})"
+        for path, digest in known
+        if path.exists() and sha256(path) != digest
+    ]
+
+
+def rows_of(report: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Rows for page, card and terminal: stage, what (and against what), verdict, finding."""
+    checks: Sequence[Mapping[str, Any]] = report.get("metadata", {}).get(KEY, ())
+    return [
+        {
+            "stage": check["stage"],
+            "what": f"{check['what']}, against {check['against']}" if check.get("against") else check["what"],
+            "verdict": check["verdict"],
+            "said": check["said"],
+        }
+        for check in checks
+    ]
+
+
+def pairs_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of every kind of pair that a calibration compared: stage, kind, share in the right order and interval, n."""
+    checks: Sequence[Mapping[str, Any]] = report.get("metadata", {}).get(KEY, ())
+    return [
+        {"stage": check["stage"], "kind": kind.replace("_", " "), **figure}
+        for check in checks
+        for kind, figure in check.get("pairs", {}).items()
+    ]
