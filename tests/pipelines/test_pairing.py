@@ -218,6 +218,7 @@ from tieout import Task
 from tieout import ranged
 
 ROWS = [{"prompt": f"say {i}", "completion": "a", "answer": "a"} for i in range(30)]
+TEST = [{"prompt": f"Write the word {w}.", "completion": w, "answer": w} for w in ("tax", "fee", "bond", "debt")]
 
 def right(completions, **_):
     return [float(sum(map(ord, c)) % 3 == 0) for c in completions]
@@ -230,7 +231,7 @@ def reward(completions, **_):
     return [a + b for a, b in zip(right(completions), schema(completions))]
 
 task = Task(
-    "thirds", lambda split: ROWS if split in ("train", "test") else [], reward, metrics={"right": right},
+    "thirds", lambda split: {"train": ROWS, "test": TEST}.get(split, []), reward, metrics={"right": right},
     primary="right", parts={"figures": right, "schema": schema}, max_new_tokens=6,
 )
 """
@@ -278,8 +279,9 @@ def test_gold_of_a_file_is_paired_with_flawed_copies_and_with_what_the_base_says
     texts = [f"It is up {i} million." if i % 3 else "audit" for i in range(1, 31)]
     rows = [{"prompt": f"say {i}", "completion": t, "answer": t} for i, t in enumerate(texts)]
     (tmp_path / "gold.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "test.jsonl").write_text(json.dumps({"prompt": "Write a word.", "answer": "tax"}) + "\n")
     changes: dict[str, Any] = {
-        "data": {name: str(tmp_path / "gold.jsonl") for name in ("train", "test")},
+        "data": {"train": str(tmp_path / "gold.jsonl"), "test": str(tmp_path / "test.jsonl")},
         "reward": f"{tmp_path / 'close.py'}:close",
     }
     made = {"name": "flaws", "sources": ["flawed", "base"], "num_completions": 2, "min_pairs": 1}

@@ -30,6 +30,7 @@ def test_the_recipe_runs_on_real_questions(
     settings += [
         "stages.pairs.num_completions=2",
         "stages.pairs.max_prompts=8",
+        "stages.pairs.min_pairs=1",
         "stages.evaluate.max_test=12",
     ]
     recipe = read_recipe(Path(__file__).parents[2] / "recipes" / "tatqa.yaml", changes, settings)

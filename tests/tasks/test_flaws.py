@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tieout.rewards.text.figures import figure
-from tieout.tasks.files import Data, files_task
 from tieout.tasks.flaws import RULES, flawed
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -85,14 +84,6 @@ def test_a_flaw_says_its_rule_and_a_text_that_holds_nothing_stays() -> None:
     nothing = flawed("audit", rng)
     assert (nothing, nothing.rule, nothing.form) == ("audit", "", False)
     assert flawed(GOLD, random.Random(3)) == flawed(GOLD, random.Random(3))
-
-
-def test_files_have_flawed_completions(tmp_path: Path) -> None:
-    rows = [{"prompt": f"{i}?", "completion": PROSE} for i in range(40)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = files_task(Data(train=str(tmp_path / "rows.jsonl")))
-    assert task.corrupt is not None
-    assert task.corrupt(rows[0], random.Random(1)) != PROSE
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs shared/data")

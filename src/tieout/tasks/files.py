@@ -19,7 +19,6 @@ from ..rewards.scoring.runner import check_reward
 from ..rows import check_rows, read_rows
 from ..types import Row
 from . import Task
-from .flaws import flawed
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,6 @@ def files_task(data: Data, reward: str | None = None, max_new_tokens: int = 256)
         rows=lambda split: splits.get(split, []),
         reward=function,
         gold=lambda row: str(row["completion"]),
-        corrupt=lambda row, rng: flawed(str(row["completion"]), rng),
         max_new_tokens=max_new_tokens,
     )
 
