@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tieout.rows import Rows, RowsError, check_rows, data_hash, read_rows
+from tieout.rows import Rows, RowsError, check_general, check_rows, data_hash, is_general, read_rows
 from tieout.storage.jsonl import write_jsonl
 
 JSON = st.recursive(
@@ -323,15 +323,9 @@ def test_a_checked_row_passes_again_unchanged() -> None:
         ("prompt", {"prompt": [Q, A]}, "is from 'assistant'; expected 'user'"),
         (
             "preference",
-            {"prompt": "p", "chosen": "same", "rejected": "same\n"},
-            "'chosen' and 'rejected' are the same",
-        ),
-        (
-            "preference",
             {"chosen": "p a", "rejected": "p b"},
             "move what 'chosen' and 'rejected' begin with into 'prompt'",
         ),
-        ("preference", {"chosen": [Q, A], "rejected": [Q, A]}, "are the same"),
         (
             "preference",
             {"chosen": [Q, A], "rejected": [user("r"), B]},
@@ -390,3 +384,23 @@ def test_real_data(shared_data: Path) -> None:
     with pytest.raises(RowsError, match="rename 'question' to 'prompt'"):
         check_rows(rows, "prompt")
     assert len(check_rows([{"prompt": row["question"]} for row in rows], "prompt")) == 2000
+
+
+def test_pairs_of_equals_are_general_rows_for_methods_with_an_sft_term_only(tmp_path: Path) -> None:
+    pairs = [
+        {"prompt": "p", "chosen": "a", "rejected": "b"},
+        {"prompt": "q", "chosen": "same", "rejected": "same\n"},
+    ]
+    talk = {"chosen": [Q, A], "rejected": [Q, A]}
+    rows = check_rows([*pairs, talk], "preference")
+    assert [is_general(row) for row in rows] == [False, True, True]
+    assert rows[1]["rejected"] == "same"
+    assert rows[2]["prompt"] == [Q]
+    check_general(rows, "dpo", anchors=True)
+    check_general(rows[:1], "reward_model", anchors=False)
+    with pytest.raises(
+        RowsError, match=r"2 problems in rows:\n  rows, row 2: .*the same, and simpo learns nothing"
+    ):
+        check_general(rows, "simpo", anchors=False)
+    with pytest.raises(RowsError, match="the same in every row: nothing is compared; train sft"):
+        check_general(list(rows)[1:], "dpo", anchors=True)

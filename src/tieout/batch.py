@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
-from .groups import extremes, ranked_pairs
+from .groups import decided, extremes, ranked_pairs
 from .types import Group
 
 
@@ -133,13 +133,29 @@ class Batch:
         """[T] -> []: every trained token of the step weighs the same (DAPO, eq. 8 of https://arxiv.org/abs/2503.14476)."""
         return (per_token * self.mask).sum() / self.totals.tokens
 
-    def best_token_mean(self, per_token: Tensor) -> Tensor:
+    def best_token_mean(
+        self, per_token: Tensor, among: Tensor | None = None, count: str = "best_tokens"
+    ) -> Tensor:
         """[T] -> []: every trained token of the groups' best completions weighs the same, no other counts.
 
-        The method has to count them: `counts` gives `best_tokens`, by `groups.best_tokens`.
+        Args:
+            per_token: [T].
+            among: [B] 1 for the groups that count, 0 for others; all count if None.
+            count: the method's count of these tokens, by `groups.best_tokens`.
         """
         best, _ = self.best_and_worst()
-        return self.sum_tokens(per_token)[best].sum() / self.totals.counts["best_tokens"]
+        sums = self.sum_tokens(per_token)[best]
+        return (sums if among is None else sums * among).sum() / max(1, self.totals.counts[count])
+
+    @property
+    def compared(self) -> Tensor:
+        """[B] 1 for groups in which a completion is better than another, 0 for general rows."""
+        return self._send([float(decided(group)) for group in self.groups], torch.float32)
+
+    @property
+    def num_compared(self) -> float:
+        """Groups of the step that are no general rows, which the method counts as `general`; at least 1."""
+        return max(1.0, self.totals.groups - self.totals.counts.get("general", 0.0))
 
     def ranked(self) -> tuple[Tensor, Tensor, Tensor]:
         """[P], [P]: better and worse of every decided pair within the groups; [P] weights.

@@ -95,6 +95,13 @@ def best_tokens(groups: Sequence[Group]) -> int:
     return sum(sum(g.completions[extremes(g.scores)[0]].mask) for g in groups if g.scores)
 
 
+def general(groups: Sequence[Group]) -> dict[str, float]:
+    """Counts of the groups in which nothing is better than anything: general rows, and the tokens of one completion of
+    each; empty without any."""
+    found = [group for group in groups if group.scores and not decided(group)]
+    return {"general": len(found), "general_tokens": best_tokens(found)} if found else {}
+
+
 def tail_weights(group: Group, weight: float) -> list[list[float]]:
     """[K][C] 1 for as many trained tokens as the shorter of best and worst has, `weight` for those after.
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from .chat.reader import TOKENS
+from .chat.reader import GENERAL, TOKENS
 from .chat.template import Chat
 from .chat.tokens import Tokens
 from .episodes import judge, token_episodes
@@ -158,8 +158,9 @@ class Source:
         return Group(self.chat.prompt(prompt), completions, scores, row)
 
     def preference(self, row: Row) -> Group:
-        """The group of a row with chosen and rejected."""
-        return self.given(row, [row["chosen"], row["rejected"]], [1.0, 0.0])
+        """The group of a row with chosen and rejected; of a general row, in which they are equal, neither is better."""
+        general = row.get(GENERAL, False) if TOKENS in row else row["chosen"] == row["rejected"]
+        return self.given(row, [row["chosen"], row["rejected"]], [1.0, float(general)])
 
     def ranking(self, row: Row) -> Group:
         """The group of a row with completions and scores, or of a preference."""

@@ -15,7 +15,7 @@ from random_groups import make_learner
 from tieout.cli.run import main as run
 from tieout.cli.train import main
 from tieout.cli.train_rows import COLUMNS, Options, task_for
-from tieout.methods import METHODS, PPO, load_method
+from tieout.methods import DPO, METHODS, PPO, RewardModel, SimPO, load_method
 from tieout.rows import KINDS
 from tieout.source import Source
 from tieout.tasks import Task
@@ -281,3 +281,17 @@ def test_dpo_learns_from_rankings_and_from_pairs_that_their_scores_select(
     with pytest.raises(ValueError, match="selection"):
         main([*command, "--batch-size", "3"])
     assert "--selection" not in help_of(capsys, "sft")
+
+
+def test_general_rows_are_for_methods_with_an_sft_term(tmp_path: Path) -> None:
+    """A pair of equals trains DPO's anchor; a reward model, SimPO and a DPO without an anchor name its line."""
+    data = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": "p", "chosen": "a", "rejected": "b"}, {"prompt": "q", "chosen": "c", "rejected": "c"}]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = Options(tmp_path, data=data)
+    assert len(task_for(DPO().needs, "dpo", options).rows("train")) == 2
+    for name, method in (("reward_model", RewardModel()), ("simpo", SimPO()), ("dpo", DPO(sft_anchor=0.0))):
+        with pytest.raises(
+            ValueError, match=rf"pairs\.jsonl:2: 'chosen' and 'rejected' are the same, and {name} learns"
+        ):
+            task_for(method.needs, name, options)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from test_fields_rl import CHANGES as CHANGES_RL
-from test_fields_rl import before, behaviour
+from test_fields_rl import MODEL_FIELDS, before, behaviour
 
 from random_groups import make_learner, random_groups, with_own_logprobs
 from tieout.learner import Learner
@@ -34,6 +34,7 @@ PAIRS: Changes = {
     "divergence_alpha": ({"divergence": "alpha_divergence"}, 0.9),
     "ld_alpha": ({}, 0.3),
     "rpo_alpha": ({}, 0.5),
+    "sft_anchor": ({}, 0.1),
 }
 REFERENCE_FREE: Changes = {
     **LOOP,
@@ -48,7 +49,7 @@ CHANGES: dict[type, Changes] = {
     SFT: LOOP,
     RejectionSampling: {**LOOP, **ROLLOUTS, "min_score": ({}, 0.9)},
     DPO: PAIRS,
-    OnlineDPO: {**PAIRS, **ROLLOUTS},
+    OnlineDPO: {**{name: change for name, change in PAIRS.items() if name != "sft_anchor"}, **ROLLOUTS},
     KTO: {
         **LOOP,
         "beta": ({}, 0.5),
@@ -78,7 +79,8 @@ def reward(tiny_model: ModelFolder) -> Learner:
 def groups(policy: Learner) -> list[Group]:
     """Groups of three, the best of the last below 0.9, and a margin in every row."""
     made = with_own_logprobs(random_groups([(9, [7, 3, 9]), (4, [5, 8, 2]), (3, [4, 6, 5])]), policy, 0.2)
-    scores = ([1.0, 0.0, 0.3], [0.2, 3.0, -1.0], [0.7, 0.1, 0.6])
+    scores = ([1.0, 0.0, 0.3], [0.2, 3.0, -1.0], [0.7, 0.1, 0.6], [1.0, 1.0])
+    made.append(replace(made[1], completions=made[1].completions[:1] * 2))  # a general row
     return [
         replace(g, scores=s, row={"margin": 0.5 * i})
         for i, (g, s) in enumerate(zip(made, scores, strict=True))
@@ -110,7 +112,8 @@ def test_doing_nothing_would_be_seen(policy: Learner, groups: list[Group]) -> No
 
 def test_no_field_and_no_method_is_forgotten() -> None:
     for cls, changes in CHANGES.items():
-        assert {field.name for field in dataclasses.fields(cls)} == changes.keys()
+        refused = {"sft_anchor"} if cls is OnlineDPO else set()
+        assert {field.name for field in dataclasses.fields(cls)} - refused - MODEL_FIELDS == changes.keys()
     others = [cls for cls in METHODS.values() if cls not in CHANGES]
     assert all(issubclass(cls, tuple(CHANGES_RL)) for cls in others)
 
@@ -127,6 +130,7 @@ def test_no_field_and_no_method_is_forgotten() -> None:
         (lambda: DPO(beta=0.0), "beta is 0.0; expected a number above 0"),
         (lambda: CPO(loss_type="ipo", label_smoothing=0.1), "'ipo' takes no label_smoothing"),
         (lambda: CPO(simpo_gamma=1.0), "'sigmoid' takes no simpo_gamma"),
+        (lambda: OnlineDPO(sft_anchor=0.5), "online_dpo samples its pairs"),
         (lambda: KTO(batch_size=1), "batch_size needs at least 2"),
         (lambda: KTO(beta=-1.0), "beta is -1.0"),
     ],

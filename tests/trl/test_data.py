@@ -10,6 +10,8 @@ from tieout.chat.messages import split
 from tieout.chat.reader import TOKENS, Reader
 from tieout.chat.template import Chat
 from tieout.chat.tokens import Limits
+from tieout.source import Source
+from tieout.tasks import Task
 from tieout.trl.collators import DataCollatorForCompletionOnlyLM
 from tieout.trl.rollouts import prompts
 
@@ -139,6 +141,23 @@ def test_pairs_become_labels_for_kto(reader: Reader, chat: Chat) -> None:
     assert [(trained(chat, row)[0], row["label"]) for row in rows] == [("b", True), ("c", False)]
     with pytest.raises(ValueError, match="row 0: KTO needs a column 'label'"):
         reader.labelled([{"prompt": "a", "completion": "b"}])
+
+
+def test_pairs_of_equals_are_general_rows_where_the_method_has_an_sft_term(chat: Chat) -> None:
+    """Told by the rows as they are given: two completions that a limit makes alike are not general rows."""
+    rows = [
+        {"prompt": "a", "chosen": side, "rejected": other} for side, other in (("b", "b"), ("xyz", "xyw"))
+    ]
+    keeps = Reader(chat, Limits(3), anchors=True)
+    with pytest.warns(
+        UserWarning, match="in 1 of 2 rows chosen equals rejected: they train the SFT term alone"
+    ):
+        read = keeps.pairs(rows)
+    source = Source(Task("pairs", lambda split: read), chat)
+    assert [source.preference(row).scores for row in read] == [[1.0, 1.0], [1.0, 0.0]]
+    assert read[1][TOKENS]["completions"][0] == read[1][TOKENS]["completions"][1]
+    with pytest.raises(ValueError, match="equal in every row: nothing is compared; use SFTTrainer"):
+        keeps.pairs(rows[:1])
 
 
 def test_rows_that_teach_nothing_are_left_out_and_counted(reader: Reader, chat: Chat) -> None:

@@ -331,6 +331,22 @@ def test_ppo_by_steps_raises_the_reward(folder: Path) -> None:
         ppo_trainer.step(queries[:15], responses[:15], scores[:15])
 
 
+def test_dpo_trains_general_rows_by_the_sft_term_alone(folder: Path) -> None:
+    alike = [{"prompt": f"keep {w} ", "chosen": w, "rejected": w} for w in WORDS[:4]]
+    mixed = Dataset.from_list(
+        [{"prompt": f"say {w} ", "chosen": w, "rejected": w[::-1]} for w in WORDS[:4]] + alike
+    )
+    with pytest.warns(UserWarning, match="in 4 of 8 rows chosen equals rejected"):
+        trainer = trl.DPOTrainer(
+            str(folder), args=trl.DPOConfig(**options(max_steps=2, per_device_train_batch_size=8)), train_dataset=mixed,
+            peft_config=LORA,
+        )  # fmt: skip
+    trainer.train()
+    first, second = (entry for entry in trainer.state.log_history if "anchor_loss" in entry)
+    assert first["loss"] == pytest.approx(0.6931 + first["anchor_loss"], abs=1e-3)
+    assert second["anchor_loss"] < first["anchor_loss"]
+
+
 def test_ppo_over_a_dataset_with_a_trained_reward_model(folder: Path) -> None:
     reward = trl.RewardTrainer(
         str(folder), args=trl.RewardConfig(**options()), train_dataset=PAIRS, peft_config=LORA
@@ -382,7 +398,7 @@ def test_ppo_over_a_dataset_with_a_trained_reward_model(folder: Path) -> None:
                 str(f),
                 train_dataset=Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "b"}]),
             ),
-            "chosen and rejected are equal",
+            "chosen and rejected are equal in every row",
         ),
     ],
 )

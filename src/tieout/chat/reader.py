@@ -19,6 +19,8 @@ from .tokens import Limits, Tokens
 
 TOKENS = "_tokens"
 """Column of a prepared row: the fields of a `Tokens`, plain, so that the data can be hashed."""
+GENERAL = "_general"
+"""Column of a prepared row: its chosen equals its rejected completion, so that only an SFT term learns from it."""
 IGNORED = -100
 """Label of a token that is not trained, and of padding."""
 _BLANK = dict.fromkeys(("prompt", "completion", "chosen", "rejected"), "")
@@ -42,6 +44,8 @@ class Reader:
     """Makes text, or columns, of a row."""
     marks: Callable[[Sequence[int]], list[bool]] | None = None
     """Which tokens of a whole text are trained, where a collator says so."""
+    anchors: bool = False
+    """Keep pairs whose chosen equals rejected, as general rows; else they are left out."""
 
     def demonstrations(self, rows: Sequence[Row]) -> list[Row]:
         """Rows of prompt and completion, of messages, or of text."""
@@ -71,19 +75,29 @@ class Reader:
         for number, row in enumerate(rows):
             try:
                 row = _filled(row)
-                tokens = self._cut(convert(row))
+                whole = convert(row)
+                tokens = self._cut(whole)
             except NothingToLearn as why:
                 dropped[str(why)] += 1
                 continue
             except (KeyError, TypeError, ValueError) as error:
                 raise InputError(f"row {number} of the dataset: {error}") from error
             kept = {k: v for k, v in row.items() if k in ("label", "margin", WEIGHT)}
+            if len(whole.completions) == 2 and whole.completions[0] == whole.completions[1]:
+                kept[GENERAL] = True
             result.append({**_BLANK, **kept, TOKENS: asdict(tokens)})
         reasons = "; ".join(f"{n} of {len(rows)} rows are left out: {why}" for why, n in dropped.items())
         if not result:
             raise InputError(f"no row of the dataset has anything to train on. {reasons}")
         if dropped:
             warnings.warn(reasons, stacklevel=4)
+        if count := sum(GENERAL in row for row in result):
+            if count == len(result):
+                raise InputError(
+                    "chosen and rejected are equal in every row: nothing is compared; use SFTTrainer"
+                )
+            text = f"in {count} of {len(rows)} rows chosen equals rejected: they train the SFT term alone"
+            warnings.warn(text, stacklevel=4)
         return result
 
     def _cut(self, tokens: Tokens) -> Tokens:
@@ -146,7 +160,7 @@ class Reader:
             common = max(1, min(shared(*sides), min(map(len, sides)) - 1))
             return Tokens.of(sides[0][:common], [side[common:] for side in sides])
         prompt, sides = paired(row)
-        if sides[0] == sides[1]:
+        if sides[0] == sides[1] and not self.anchors:
             raise NothingToLearn("chosen and rejected are equal")
         return self._completed(prompt, sides, row)
 

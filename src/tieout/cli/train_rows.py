@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..rows import Kind, Rows, read_rows
+from ..rows import Kind, Rows, check_general, read_rows
 from ..rows.pairs import PairSelection, rows_for
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def task_for(
     splits: dict[str, Sequence[Any]] = {}
     if options.held_out is not None:
         split = "test" if needs.head == "score" else "validation"
-        splits[split] = _read(options.held_out, needs.rows, selection)
+        splits[split] = _read(options.held_out, needs, name, selection)
     if options.task:
         task = load_task(options.task)
         if scored and task.reward is None and task.environment is None:
@@ -84,7 +84,7 @@ def task_for(
             )
     else:
         assert options.data is not None
-        splits["train"] = _read(options.data, needs.rows, selection)
+        splits["train"] = _read(options.data, needs, name, selection)
         if needs.head == "score" and "test" not in splits:
             splits["train"], splits["test"] = hold_out(splits["train"])
         task = Task(options.data.name, lambda split: [], _reward(options.reward))
@@ -94,8 +94,11 @@ def task_for(
     return dataclasses.replace(task, rows=lambda split: splits[split] if split in splits else own(split))
 
 
-def _read(path: Path, kind: Kind, selection: PairSelection | None) -> Rows:
-    return rows_for(kind, read_rows(path), str(path), selection)
+def _read(path: Path, needs: Needs, name: str, selection: PairSelection | None) -> Rows:
+    rows = rows_for(needs.rows, read_rows(path), str(path), selection)
+    if needs.rows in ("preference", "ranking"):
+        check_general(rows, name, needs.anchors, str(path))
+    return rows
 
 
 def leakage_of(options: Options, task: Task) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, Outputs
-from ..groups import best_tokens
+from ..groups import best_tokens, general
 from ..learner import Learner
 from ..losses.preference import CPO_LOSSES, check_preference
 from ..losses.supervised import cross_entropy
@@ -48,7 +48,7 @@ class CPO(Method):
     @property
     def needs(self) -> Needs:
         """Pairs; no reference."""
-        return Needs("preference")
+        return Needs("preference", anchors=self.cpo_alpha > 0)
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """Rows with prompt, chosen and rejected."""
@@ -59,8 +59,8 @@ class CPO(Method):
         return groups
 
     def counts(self, groups: Sequence[Group]) -> Mapping[str, float]:
-        """Trained tokens of the chosen completions."""
-        return {"best_tokens": best_tokens(groups)}
+        """Trained tokens of the chosen completions, those of general rows among them; and the general rows."""
+        return {"best_tokens": best_tokens(groups), **general(groups)}
 
     def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Mean over the pairs of the step, and the cross entropy over its chosen tokens."""
@@ -68,18 +68,18 @@ class CPO(Method):
         if spec.per_token:
             logprob = logprob / batch.sum_tokens(torch.ones_like(outputs.logprobs)).clamp(min=1)
         best, worst = batch.best_and_worst()
-        reward, pairs = self.beta * logprob.detach(), batch.totals.groups
+        reward, among, pairs = self.beta * logprob.detach(), batch.compared, batch.num_compared
         options = {option: getattr(self, option) for option in spec.options}
         loss = spec.function(logprob[best], logprob[worst], self.beta, **options)
-        total = (loss * batch.pair_weights).sum() / pairs
+        total = (loss * batch.pair_weights * among).sum() / pairs
         cross = batch.best_token_mean(cross_entropy(outputs.logprobs))
         if self.cpo_alpha:
             total = total + self.cpo_alpha * cross
         return total, {
             "cross_entropy": cross.detach(),
-            "reward_chosen": reward[best].sum() / pairs,
-            "reward_rejected": reward[worst].sum() / pairs,
-            "accuracy": (reward[best] > reward[worst]).sum() / pairs,
+            "reward_chosen": (reward[best] * among).sum() / pairs,
+            "reward_rejected": (reward[worst] * among).sum() / pairs,
+            "accuracy": ((reward[best] > reward[worst]) * among).sum() / pairs,
         }
 
 

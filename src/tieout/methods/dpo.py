@@ -11,12 +11,13 @@ from torch import Tensor
 
 from ..batch import Batch, Outputs
 from ..errors import InputError
-from ..groups import best_tokens, tail_weights
+from ..groups import best_tokens, decided, general, tail_weights
 from ..learner import Learner
 from ..losses.preference import DIVERGENCES, PAIR_LOSSES, check_preference
 from ..losses.supervised import cross_entropy
 from ..source import Source
 from ..types import Group
+from .checks import at_least
 from .method import Method, Needs
 
 
@@ -46,6 +47,8 @@ class DPO(Method):
     """Weight of a completion's tokens past the length of the other (LD-DPO, https://arxiv.org/abs/2409.06411)."""
     rpo_alpha: float = 0.0
     """Weight of the cross entropy of the chosen completions (RPO, https://arxiv.org/abs/2404.19733)."""
+    sft_anchor: float = 1.0
+    """Weight of the cross entropy of general rows, whose chosen equals rejected: an anchor against forgetting."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,12 +63,13 @@ class DPO(Method):
             )
         if self.loss_type == "exo_pair" and self.label_smoothing == 0:
             raise InputError("loss_type 'exo_pair' needs a label_smoothing above 0, such as 0.001")
+        at_least(0, self, "rpo_alpha", "sft_anchor")
         check_preference(self.beta, self.label_smoothing)
 
     @property
     def needs(self) -> Needs:
         """Pairs and the reference. `beta` scales the log-ratios; it is not the weight of a KL term."""
-        return Needs("preference", reference=True)
+        return Needs("preference", reference=True, anchors=self.sft_anchor > 0)
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """Rows with prompt, chosen and rejected."""
@@ -80,10 +84,22 @@ class DPO(Method):
         return groups
 
     def counts(self, groups: Sequence[Group]) -> Mapping[str, float]:
-        """With rpo_alpha, the trained tokens of the chosen completions."""
-        return {"best_tokens": best_tokens(groups)} if self.rpo_alpha else {}
+        """General rows and their tokens; with rpo_alpha, the trained tokens of the chosen completions of pairs."""
+        chosen = {"best_tokens": best_tokens(list(filter(decided, groups)))} if self.rpo_alpha else {}
+        return {**general(groups), **chosen}
 
     def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The mean over the step's pairs, and two SFT terms: means over tokens of the chosen, and of general rows."""
+        total, metrics = self.compare(outputs, batch)
+        cross = cross_entropy(outputs.logprobs)
+        if self.rpo_alpha:
+            total = total + self.rpo_alpha * batch.best_token_mean(cross, batch.compared)
+        if batch.totals.counts.get("general"):
+            anchor = batch.best_token_mean(cross, 1 - batch.compared, "general_tokens")
+            total, metrics = total + self.sft_anchor * anchor, {**metrics, "anchor_loss": anchor.detach()}
+        return total, metrics
+
+    def compare(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Weighted mean over the pairs of the step; weights are 1 unless a prompt gives several pairs."""
         per_token = outputs.logprobs - batch["reference_logprobs"]
         logratio = batch.sum_tokens(per_token * batch["weights"] if self.ld_alpha != 1 else per_token)
@@ -95,12 +111,9 @@ class DPO(Method):
         loss = spec.function(
             divided[best], divided[worst], self.beta, **{o: getattr(self, o) for o in spec.options}
         )
-        reward, pairs = self.beta * logratio.detach(), batch.totals.groups
-        total = (loss * batch.pair_weights).sum() / pairs
-        if self.rpo_alpha:
-            total = total + self.rpo_alpha * batch.best_token_mean(cross_entropy(outputs.logprobs))
-        return total, {
-            "reward_chosen": reward[best].sum() / pairs,
-            "reward_rejected": reward[worst].sum() / pairs,
-            "accuracy": (reward[best] > reward[worst]).sum() / pairs,
+        reward, among, pairs = self.beta * logratio.detach(), batch.compared, batch.num_compared
+        return (loss * batch.pair_weights * among).sum() / pairs, {
+            "reward_chosen": (reward[best] * among).sum() / pairs,
+            "reward_rejected": (reward[worst] * among).sum() / pairs,
+            "accuracy": ((reward[best] > reward[worst]) * among).sum() / pairs,
         }

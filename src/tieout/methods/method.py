@@ -43,6 +43,8 @@ class Needs:
     """The value head gets an adapter of its own."""
     reward_model: str = ""
     """Folder of a reward model on the same base that scores in place of the task's reward; empty without one."""
+    anchors: bool = False
+    """General rows, whose chosen equals rejected, train its SFT term alone; other methods learn nothing from them."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, Outputs
-from ..groups import best_tokens
+from ..groups import best_tokens, general
 from ..learner import Learner
 from ..losses.preference import log_odds, orpo
 from ..losses.supervised import cross_entropy
@@ -32,7 +32,7 @@ class ORPO(Method):
     @property
     def needs(self) -> Needs:
         """Pairs; no reference."""
-        return Needs("preference")
+        return Needs("preference", anchors=True)
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """Rows with prompt, chosen and rejected."""
@@ -43,22 +43,22 @@ class ORPO(Method):
         return groups
 
     def counts(self, groups: Sequence[Group]) -> Mapping[str, float]:
-        """Trained tokens of the chosen completions."""
-        return {"best_tokens": best_tokens(groups)}
+        """Trained tokens of the chosen completions, those of general rows among them; and the general rows."""
+        return {"best_tokens": best_tokens(groups), **general(groups)}
 
     def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Cross entropy over the chosen tokens of the step, and the odds ratio's mean over its pairs (eq. 6)."""
         tokens = batch.sum_tokens(torch.ones_like(outputs.logprobs)).clamp(min=1)
         mean = batch.sum_tokens(outputs.logprobs) / tokens
         best, worst = batch.best_and_worst()
-        pairs = batch.totals.groups
+        among, pairs = batch.compared, batch.num_compared
         cross = batch.best_token_mean(cross_entropy(outputs.logprobs))
         odds, reward = log_odds(mean.detach()), self.beta * mean.detach()
-        ratio = (orpo(mean[best], mean[worst]) * batch.pair_weights).sum() / pairs
+        ratio = (orpo(mean[best], mean[worst]) * batch.pair_weights * among).sum() / pairs
         return cross + self.beta * ratio, {
             "cross_entropy": cross,
-            "log_odds_ratio": (odds[best] - odds[worst]).sum() / pairs,
-            "reward_chosen": reward[best].sum() / pairs,
-            "reward_rejected": reward[worst].sum() / pairs,
-            "accuracy": (odds[best] > odds[worst]).sum() / pairs,
+            "log_odds_ratio": ((odds[best] - odds[worst]) * among).sum() / pairs,
+            "reward_chosen": (reward[best] * among).sum() / pairs,
+            "reward_rejected": (reward[worst] * among).sum() / pairs,
+            "accuracy": ((odds[best] > odds[worst]) * among).sum() / pairs,
         }

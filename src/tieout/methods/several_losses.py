@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, Outputs
-from ..losses.supervised import cross_entropy
 from .dpo import DPO
 
 
@@ -27,10 +26,8 @@ class SeveralLosses(DPO):
 
     parts: tuple[WeightedLoss, ...] = ()
 
-    def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def compare(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The sum of the weighted losses; the metrics are the same for all of them."""
-        losses, metrics = zip(*(part.method.loss(outputs, batch) for part in self.parts), strict=True)
+        losses, metrics = zip(*(part.method.compare(outputs, batch) for part in self.parts), strict=True)
         total = torch.stack([part.weight * loss for part, loss in zip(self.parts, losses, strict=True)]).sum()
-        if self.rpo_alpha:
-            total = total + self.rpo_alpha * batch.best_token_mean(cross_entropy(outputs.logprobs))
         return total, metrics[0]

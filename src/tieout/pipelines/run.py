@@ -142,7 +142,7 @@ class Run:
                     f"task {recipe.task!r} brings its own rows: leave out data.train and data.test"
                 )
             task = load_task(recipe.task, recipe.task_options)
-            task = with_rows(task, {"pairs": [], "labels": [], **given_splits(recipe.data)})
+            task = with_rows(task, {"pairs": [], "labels": [], "general": [], **given_splits(recipe.data)})
         else:
             task = files_task(recipe.data, recipe.reward, recipe.max_new_tokens or 256)
         task = replace(task, max_new_tokens=recipe.max_new_tokens or task.max_new_tokens)
@@ -191,7 +191,13 @@ class Run:
                     )
                 if stage.flaws:
                     load_attribute(stage.flaws)
-        splits = {split: task.rows(split) for split in ("train", "test")}
+        if task.rows("general") and not any(
+            isinstance(s, Train) and s.method.needs.anchors for s in recipe.stages
+        ):
+            raise InputError(
+                "data.general is given, and no stage has an SFT term for it: train dpo, cpo or orpo"
+            )
+        splits = {split: task.rows(split) for split in ("train", "test", "general")}
         check_model(recipe.model, {**splits, **given}, longest)
         return given
 

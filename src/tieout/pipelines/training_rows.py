@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import InputError
 from ..rewards import load_reward
 from ..rewards.scoring.runner import check_reward
-from ..rows import check_rows, read_rows
+from ..rows import check_general, check_rows, read_rows
 from ..rows.pairs import WEIGHT, rows_for, selected
 from ..tasks import Task
 from ..tasks.files import demonstration_of, hold_out
@@ -44,7 +44,8 @@ def training_task(task: Task, stage: Train, folder: Path) -> Task:
     """
     rows, kind = known_rows(task, stage), stage.method.needs.rows
     if rows is None:
-        rows = in_form(list(read_rows(folder / stage.options.data / PAIRS)), stage)
+        made = in_form(list(read_rows(folder / stage.options.data / PAIRS)), stage)
+        rows = with_general(made, task, stage)
     splits = {"train": rows}
     if kind == "ranking":
         splits["train"], splits["test"] = hold_out(rows)
@@ -83,13 +84,23 @@ def known_rows(task: Task, stage: Train) -> Sequence[Row] | None:
     """The rows of a train stage; None if a pairs stage has yet to make them. InputError: they do not fit the method."""
     data, kind = stage.options.data, stage.method.needs.rows
     if data in FILES:
-        return in_form(task.rows(FILES[data]), stage)
+        return with_general(in_form(task.rows(FILES[data]), stage), task, stage)
     if not Path(data).is_file():
         return None
     read = read_rows(data)
     pairs = bool(read) and ("chosen" in read[0] or "completions" in read[0])
     form: Any = "ranking" if kind in ("demonstration", "label", "preference") and pairs else kind
-    return in_form(check_rows(read, form, data), stage)
+    return with_general(in_form(check_rows(read, form, data), stage), task, stage)
+
+
+def with_general(rows: Sequence[Row], task: Task, stage: Train) -> Sequence[Row]:
+    """Pairs with the rows of data.general among them, as pairs of equals, if the method has an SFT term for those."""
+    general = task.rows("general") if stage.method.needs.anchors else []
+    alike = [
+        {"prompt": row["prompt"], "chosen": row["completion"], "rejected": row["completion"]}
+        for row in general
+    ]
+    return [*rows, *alike] if alike else rows
 
 
 def in_form(rows: Sequence[Row], stage: Train) -> Sequence[Row]:
@@ -109,6 +120,8 @@ def in_form(rows: Sequence[Row], stage: Train) -> Sequence[Row]:
                 f"{' and '.join(COLUMNS[kind])}; a row of {options.data} lacks {missing[0]!r}, and has: "
                 f"{', '.join(row)}"
             )
+    if rows and kind in ("preference", "ranking"):
+        check_general(rows, f"stage {stage.name!r} ({stage.train})", stage.method.needs.anchors, options.data)
     return selected(rows, options.data, options.selection) if rows and kind == "preference" else rows
 
 

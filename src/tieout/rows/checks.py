@@ -62,6 +62,27 @@ def check_rows(rows: Sequence[Row], kind: Kind, source: str = "rows") -> Rows:
     return Rows(checked, source=source, lines=rows.lines if isinstance(rows, Rows) else None)
 
 
+def is_general(row: Row) -> bool:
+    """Whether it is a pair without a preference: chosen equals rejected."""
+    return "chosen" in row and row["chosen"] == row.get("rejected")
+
+
+def check_general(rows: Sequence[Row], method: str, anchors: bool, source: str = "rows") -> None:
+    """RowsError: some checked rows have no preference and the method has no SFT term for them, or none has one."""
+    general = [index for index, row in enumerate(rows) if is_general(row)]
+    if anchors and len(general) == len(rows):
+        raise RowsError(
+            f"{source}: 'chosen' and 'rejected' are the same in every row: nothing is compared; train sft"
+        )
+    if not anchors:
+        problems = [
+            f"{location(rows, index, source)}: 'chosen' and 'rejected' are the same, and {method} learns nothing from "
+            "it; such general rows are for the SFT term of dpo, cpo and orpo (in a recipe: data.general)"
+            for index in general
+        ]
+        raise_problems(problems, source)
+
+
 def _demonstration(row: Row) -> Row:
     if "messages" in row and not ("prompt" in row and "completion" in row):
         messages = messages_of(row["messages"], "messages")
@@ -90,7 +111,7 @@ def _preference(row: Row) -> Row:
     _require(row, "prompt")
     pair = {name: completion_of(row, name) for name in ("chosen", "rejected")}
     if pair["chosen"].strip() == pair["rejected"].strip():
-        raise Problem("'chosen' and 'rejected' are the same; a pair without a preference teaches nothing")
+        pair["rejected"] = pair["chosen"]  # a general row: see `check_general`
     return {**row, "prompt": prompt_of(row["prompt"]), **pair}
 
 
@@ -100,8 +121,7 @@ def _conversations(row: Row) -> Row:
     shared = 0
     while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:
         shared += 1
-    if shared == len(chosen) == len(rejected):
-        raise Problem("'chosen' and 'rejected' are the same; a pair without a preference teaches nothing")
+    shared -= shared == len(chosen) == len(rejected)  # a general row
     if (len(chosen), len(rejected)) != (shared + 1, shared + 1):
         raise Problem(
             f"'chosen' and 'rejected' share {shared} messages, then differ in {len(chosen) - shared} and "

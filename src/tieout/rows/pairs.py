@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import InputError
 from ..groups import ranked_pairs, spread
 from ..types import Row
-from .checks import Kind, check_rows
+from .checks import Kind, check_rows, is_general
 from .locations import Rows, RowsError, location
 
 SCORES = (("chosen_score", "rejected_score"), ("score_chosen", "score_rejected"))
@@ -139,7 +139,7 @@ def scores_of(pair: Row) -> tuple[float, float] | None:
 
 
 def _refused(row: Row, selection: PairSelection, where: str) -> str:
-    if not selection.asks:
+    if not selection.asks or is_general(row):
         return ""
     scores = scores_of(row)
     if scores is None:

@@ -30,6 +30,9 @@ class Data:
     `labels` calls good."""
     pairs: str | None = None
     """Preferences: prompt, chosen, rejected; or rankings: prompt, completions, scores."""
+    general: str | None = None
+    """Demonstrations of what must not be forgotten: prompt and completion. DPO, CPO and ORPO mix them into their pairs,
+    and train their SFT term alone on them."""
     labels: str | None = None
     """Labelled completions: prompt, completion, label (true or false)."""
     test: str | None = None
@@ -88,10 +91,11 @@ def files_task(data: Data, reward: str | None = None, max_new_tokens: int = 256)
 
 
 def given_splits(data: Data) -> dict[str, Sequence[Row]]:
-    """The splits `pairs` and `labels`, of those that `data` names a file of."""
+    """The splits `pairs`, `labels` and `general`, of those that `data` names a file of."""
     files: dict[str, tuple[str | None, str]] = {
         "pairs": (data.pairs, "ranking"),  # or preferences: see `check_rows`
         "labels": (data.labels, "label"),
+        "general": (data.general, "demonstration"),
     }
     return {name: _read(path, kind) for name, (path, kind) in files.items() if path}
 

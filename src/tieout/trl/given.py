@@ -36,7 +36,10 @@ class GivenData:
     ) -> None:
         self.plan, self.learner, self.chat = plan, learner, learner.model.chat
         text = (plan.dataset_text_field, plan.completion_only_loss, plan.assistant_only_loss)
-        self.reader = Reader(self.chat, plan.limits, *text, rowwise(formatting_func), marking(collator))
+        anchors = plan.method.needs.anchors
+        self.reader = Reader(
+            self.chat, plan.limits, *text, rowwise(formatting_func), marking(collator), anchors
+        )
         self.source = self._source(dataset, plan.max_rows)
         self.source.shuffle = plan.shuffle
 
