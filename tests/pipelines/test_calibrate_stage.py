@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_runs import END, GRPO, NO_CHECK, SFT, lines, run
+from small_runs import END, GRPO, NO_CHECK, REWARD_MODEL, SFT, lines, run
 
 from tieout.evidence.verify import verify
 from tieout.pipelines.recipe import Recipe
@@ -109,6 +109,25 @@ def test_samples_outside_what_people_labelled_have_drifted(
     report = json.loads((tmp_path / "run" / "calibrate" / "calibration.json").read_text())
     assert report["labels"]["agreement"]["value"] == 1.0
     assert report["labels"]["drift"]["outside"] > 0.05
+
+
+def test_a_reward_model_of_the_recipe_is_calibrated_on_the_policy_s_samples(
+    words: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [
+        {"prompt": f"pair {i}", "chosen": "aeiou"[i % 5] * 4, "rejected": "xz"[i % 2] * 4} for i in range(60)
+    ]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = {**REWARD_MODEL, "data": str(pairs), "name": "judged"}
+    stage = {"calibrate": {**CALIBRATE["calibrate"], "reward": "judged", "override": "a tiny model"}}
+    run(words("healthy", [NO_CHECK, SFT, model, stage]), tmp_path / "run")
+    report = json.loads((tmp_path / "run" / "calibrate" / "calibration.json").read_text())
+    assert report["primary"] == "vowels"
+    assert report["agreement"]["n"] > 50
+    assert report["kinds"]["sampled"]["mean_score"] != report["kinds"]["sampled"]["mean_truth"]
+    with pytest.raises(ValueError, match="reward is 'judged', which is no reward model trained before it"):
+        words("healthy", [NO_CHECK, SFT, stage, model])
 
 
 def test_a_reward_that_pays_for_flaws_is_found_before_training(

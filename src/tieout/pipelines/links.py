@@ -100,6 +100,12 @@ def _calibrate(stage: Calibrate, before: _Before, recipe: Recipe, place: str) ->
         raise _unknown("from", start, known, place)
     if stage.num_completions < 2:
         raise ConfigError(f"{place}: num_completions is {stage.num_completions}; an order needs at least 2")
+    later = {s.name for s in recipe.stages} - set(before.trained(scores_only=True))
+    if stage.reward in later:
+        there = ", ".join(before.trained(scores_only=True)) or "none"
+        raise ConfigError(
+            f"{place}: reward is {stage.reward!r}, which is no reward model trained before it; there are: {there}"
+        )
     return replace(stage, start=start, data=stage.data or before.labels)
 
 
