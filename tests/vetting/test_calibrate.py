@@ -176,6 +176,13 @@ def test_bins_hold_every_score_once_in_order_and_part_no_ties(
     assert [b.n for b in reliability(*zip(*shuffled, strict=True), num_bins=num_bins)] == [b.n for b in bins]  # type: ignore[arg-type]
 
 
+@given(st.integers(2, 400), st.integers(1, 12))
+def test_bins_of_scores_that_differ_are_of_even_size(n: int, num_bins: int) -> None:
+    sizes = [b.n for b in reliability([i / n for i in range(n)], [1.0] * n, num_bins)]
+    assert max(sizes) - min(sizes) <= 1
+    assert len(sizes) == min(n, num_bins)
+
+
 @settings(deadline=None)
 @given(scores_and_labels)
 def test_separation_is_the_share_of_pairs_in_order(rows: list[tuple[float, bool]]) -> None:

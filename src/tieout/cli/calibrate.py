@@ -94,7 +94,7 @@ def _calibrate(options: Options, data: Path) -> str:
     _print_figures(console, result)
     if result.drift:
         console.print(
-            f"{'drift':<26} distance {result.drift.distance:.3f}, p {result.drift.p_value:.2g}, "
+            f"{'drift':<28} distance {result.drift.distance:.3f}, p {result.drift.p_value:.2g}, "
             f"{result.drift.outside:.1%} outside, n={result.drift.n}",
             highlight=False,
         )
@@ -108,7 +108,7 @@ def _print_figures(console: Console, result: Calibration) -> None:
     extra = {"kappa": result.kappa, "separation (AUC)": result.separation, "ECE": result.calibration_error}
     for name, value in extra.items():
         if value is not None:
-            console.print(f"{name:<26} {value:.3f}", highlight=False)
+            console.print(f"{name:<28} {value:.3f}", highlight=False)
     for bias in result.biases:
         unit = "more often than people" if result.kind == "pairs" else "partial correlation"
         _line(console, f"{bias.trait}", bias.excess, f"  {unit}", "+")
@@ -120,8 +120,9 @@ def _line(console: Console, name: str, figure: Estimate, unit: str = "", sign: s
     if figure.value is not None:
         interval = f"[{figure.low:{sign}.3f}, {figure.high:{sign}.3f}]"
         console.print(
-            f"{name:<26} {figure.value:{sign}.3f} {interval}  n={figure.n}{unit}",
+            f"{name:<28} {figure.value:{sign}.3f} {interval}  n={figure.n}{unit}",
             highlight=False,
+            soft_wrap=True,
             markup=False,
         )
 
@@ -142,7 +143,7 @@ def _audit(options: Options, path: Path) -> str:
         console.print("scores against those that people gave:", highlight=False)
         _print_figures(console, result.scores)
     if result.open_rows:
-        console.print(f"{'not filled in':<26} {result.open_rows} rows", highlight=False)
+        console.print(f"{'not filled in':<28} {result.open_rows} rows", highlight=False)
     _conclude(console, result.verdict, result.reasons, options.out)
     return result.verdict
 
@@ -151,5 +152,5 @@ def _conclude(console: Console, verdict: str, reasons: Sequence[str], out: Path)
     colour = {"pass": "green", "hold": "yellow", "fail": "red"}[verdict]
     console.print(f"verdict: [bold {colour}]{verdict}[/]")
     for reason in reasons:
-        console.print(f"  {reason}", highlight=False, markup=False)
+        console.print(f"  {reason}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"written: {out}", highlight=False)

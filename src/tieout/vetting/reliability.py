@@ -37,7 +37,7 @@ def reliability(scores: Sequence[float], labels: Sequence[float], num_bins: int 
     start, size = 0, max(1.0, len(s) / num_bins)
     while start < len(s):
         # The next multiple of the even size, then on to the end of the last score's ties.
-        wanted = max(start + 1, round((int(start / size + 1e-9) + 1) * size))
+        wanted = max(start + 1, round((int((start + 0.5) / size) + 1) * size))
         stop = int(np.searchsorted(s, s[min(wanted, len(s)) - 1], side="right"))
         part = y[start:stop]
         share = wilson(int((part > 0.5).sum()), len(part))
