@@ -199,6 +199,21 @@ def test_the_verdict_holds_until_people_have_graded(tmp_path: Path) -> None:
     assert verify(tmp_path / "report.json") == []
 
 
+@pytest.mark.parametrize(("task", "primary"), [("finance_statements", "exact"), ("mine.py:task", None)])
+def test_a_report_of_format_1_is_judged_by_the_primary_metric_of_its_task(
+    tmp_path: Path, task: str, primary: str | None
+) -> None:
+    cases = {m: [replace(c, metrics={"exact": 0.0}) for c in own] for m, own in two_models().items()}
+    metadata = {"recipe": {"task": task}}
+    report = write_report(tmp_path, cases, candidate="sft", baseline="base", metadata=metadata)
+    del report["settings"]["primary"], report["settings"]["policy"]["regression_drop"]
+    (tmp_path / "report.json").write_text(json.dumps({**report, "format": 1}))
+    again = regate(tmp_path)
+    assert (again["format"], again["settings"]["primary"]) == (2, primary)
+    assert again["verdict"]["checks"][0]["status"] == ("hold" if primary else "pass")
+    assert verify(tmp_path / "report.json") == []
+
+
 def test_graded_pairs_may_be_handed_in(tmp_path: Path) -> None:
     grades = tmp_path / "mine.jsonl"
     row = {"model_a": "base", "model_b": "sft", "preferred": "b"}

@@ -24,6 +24,7 @@ from typing import Any
 from ..errors import InputError
 from ..storage.atomic import write_json
 from ..storage.jsonl import content_sha256, read_json, set_aside, stored
+from ..tasks import TASKS, load_task
 from . import stats
 from .evaluate import PROGRAMMATIC, TRACKS, Case, read_cases, write_cases
 from .figures import model_figures, pair_figures
@@ -175,10 +176,17 @@ def evidence_of(run: Path) -> Path:
 def regate(folder: Path, grades: Path | None = None, policy: GatePolicy | None = None) -> dict[str, Any]:
     """Build the report in `folder` again, from its cases and the grades that are there by now."""
     old = read_json(folder / "report.json")
+    old["settings"].setdefault("primary", _primary_of(old["metadata"]))  # format 1 names none
     settings = arguments_of(old)
     if policy is not None:
         settings["policy"] = policy
     return _write(folder, grades, settings)
+
+
+def _primary_of(metadata: Mapping[str, Any]) -> str | None:
+    """The primary metric of the task of the package that a run's recipe names."""
+    name = metadata.get("recipe", {}).get("task")
+    return load_task(name).primary if name in TASKS else None
 
 
 def note(folder: Path, key: str, value: Any) -> None:
@@ -215,7 +223,7 @@ def from_folder(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
 def arguments_of(report: Mapping[str, Any]) -> dict[str, Any]:
     """What `build_report` was given in addition to cases and grades."""
     settings = {key: report["settings"][key] for key in ("candidate", "baseline", "base", "seed")}
-    settings["primary"] = report["settings"].get("primary")  # of format 1: the reward was judged
+    settings["primary"] = report["settings"]["primary"]
     settings["comparisons"] = [tuple(pair) for pair in report["settings"]["comparisons"]]
     settings["policy"] = GatePolicy(**report["settings"]["policy"])
     settings["metadata"] = report["metadata"]

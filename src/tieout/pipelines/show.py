@@ -45,7 +45,7 @@ def refresh(folder: Path) -> None:
 
 def trained(recipe: Mapping[str, Any]) -> list[str]:
     """Names of the train stages of a recipe, as run.json and reports have it."""
-    return [stage["name"] for stage in recipe["stages"] if "train" in stage]
+    return [stage["name"] for stage in recipe.get("stages", []) if "train" in stage]
 
 
 def alarms_of(folder: Path, most: int = 10) -> list[str]:
