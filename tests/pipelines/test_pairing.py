@@ -136,9 +136,10 @@ def test_parts_of_a_combined_reward_and_metrics_stand_in_for_declared_parts() ->
     known = Measures.of(by_metrics)
     assert (known.form, known.substance) == (frozenset({"valid_json"}), frozenset({"close"}))
     neither = Measures.of(task(parts={}, metrics={}, primary=None))
-    own = candidates(task(parts={}, metrics={}, primary=None), ["{2", "3"])
+    own = candidates(task(parts={}, metrics={}, primary=None), ["{2", "{3"])
     assert neither.decision(*own).form_alone is None
     assert "cannot be told" in neither.decision(*own).label
+    assert neither.decision(own[0], Candidate("4", 0.0, {})).label == "right against wrong, by the reward"
 
 
 def made_of(of: Task, prompts: list[list[str]], **bounds: Any) -> Made:
@@ -301,3 +302,33 @@ def test_gold_of_a_file_is_paired_with_flawed_copies_and_with_what_the_base_says
     assert "dropped: 10 x no rule flaws" in said
     with pytest.raises(ValueError, match="no flawed completion scores lower than gold by min_gap"):
         run(recipe([NO_CHECK, SFT, {"pairs": own}], **changes), tmp_path / "other")
+
+
+def test_pairs_of_a_file_meet_the_bounds_where_they_have_scores(
+    tmp_path: Path, recipe: Callable[..., Recipe]
+) -> None:
+    words = ["tax", "fee", "bond", "debt", "share", "cash"]
+    rows: list[dict[str, Any]] = [
+        {"prompt": f"Write {w} twice.", "chosen": w, "rejected": "x"} for w in words
+    ]
+    for row, score in zip(rows[:4], (0.9, 0.9, 0.9, 0.2), strict=True):
+        row |= {"chosen_score": score, "rejected_score": 0.1}
+    rows[5] = {"prompt": "Any word?", "completions": ["cash", "y", "z"], "scores": [0.9, 0.5, 0.1]}
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "test.jsonl").write_text(
+        json.dumps({"prompt": "Say something else.", "answer": "tax"}) + "\n"
+    )
+    changes = {"data": {name: str(tmp_path / f"{name}.jsonl") for name in ("pairs", "test")}, "reward": None}
+    bounds = {"sources": ["file"], "min_chosen": 0.5, "min_gap": 0.6, "min_pairs": 1}
+    run(recipe([NO_CHECK, {"pairs": bounds}], **changes), tmp_path / "run")
+    summary = json.loads((tmp_path / "run/pairs/pairs.json").read_text())
+    kept = [row["chosen"] for row in lines(tmp_path / "run/pairs/pairs.jsonl")]
+    assert kept == ["tax", "fee", "bond", "cash", "share"]
+    assert summary["dropped"] == {
+        "the scores differ by less than min_gap (0.6)": 2,
+        "the chosen scores below min_chosen (0.5)": 1,
+    }
+    assert summary["form_alone"] is None
+    bounds |= {"min_chosen": 2, "min_pairs": 3}
+    with pytest.raises(ValueError, match="no pair is left"):
+        run(recipe([NO_CHECK, {"pairs": bounds}], **changes), tmp_path / "none")

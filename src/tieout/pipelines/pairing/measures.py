@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ...errors import InputError
 from ...rewards.processes.workers import Workers
 from ...rewards.scoring.combine import Combined
-from ...rewards.scoring.outcomes import judges_form
+from ...rewards.scoring.outcomes import judges_form, reward_range
 from ...rewards.scoring.runner import Call, score_groups
 from ...tasks import Task
 from ...types import Prompt, Reward, Row
@@ -42,6 +42,8 @@ class Measures:
     """Names of those that judge the form."""
     substance: frozenset[str]
     """Names of those that judge anything else, without the primary."""
+    bounds: tuple[float, float] | None
+    """The declared range of the reward."""
 
     @classmethod
     def of(cls, task: Task) -> Measures:
@@ -55,7 +57,8 @@ class Measures:
         functions = dict(own)  # a combined reward gives its parts with the score
         if task.primary is not None:
             functions[task.primary] = task.metrics[task.primary]
-        return cls(task.primary, functions, form, frozenset(parts) - form - {task.primary})
+        bounds = reward_range(task.reward) if task.reward is not None else None
+        return cls(task.primary, functions, form, frozenset(parts) - form - {task.primary}, bounds)
 
     @property
     def tell_form(self) -> bool:
@@ -99,6 +102,8 @@ class Measures:
             )
         if self.primary or self.form or self.substance:
             return Decision("the reward alone: no part differs", told)
+        if self.bounds is not None and chosen.score - rejected.score > self.bounds[1] - self.bounds[0] - 1e-6:
+            return Decision("right against wrong, by the reward", None)
         return Decision("cannot be told: the task has neither a primary metric nor parts", None)
 
 

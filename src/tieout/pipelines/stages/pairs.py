@@ -9,7 +9,7 @@ from typing import Any
 from ...config.attribute import load_attribute
 from ...config.plain import to_plain
 from ...rewards.scoring.runner import Call, score_groups
-from ...rows.pairs import PairSelection, preferences, scores_of, weighted
+from ...rows.pairs import PairSelection, Preferences, scores_of, selected, weighted
 from ...samplers import SamplingParams
 from ...samplers.local.sampler import LocalSampler
 from ...source import Source
@@ -140,10 +140,13 @@ class Making:
     def from_file(self) -> None:
         """Pairs that people or another model made; those with scores must meet min_chosen and min_gap, where given."""
         selection = PairSelection(self.stage.min_chosen, self.stage.min_gap or 0.0)
-        found = preferences(self.run.task.rows("pairs"), "data.pairs", selection)
+        rows = self.run.task.rows("pairs")
+        scored = [row for row in rows if "chosen" not in row or scores_of(row) is not None]
+        found = selected(scored, "data.pairs", selection) if scored else Preferences()
+        unscored = [row for row in rows if "chosen" in row and scores_of(row) is None]
         self.made.dropped.update(found.left_out)
-        self.made.prompts += len({repr(row["prompt"]) for row in found})
-        for row in found:
+        self.made.prompts += len({repr(row["prompt"]) for row in rows})
+        for row in [*found, *unscored]:
             scores = scores_of(row)
             gap = None if scores is None else scores[0] - scores[1]
             self.made.pairs.append(Pair({**row, "source": "file"}, FROM_FILE, None, gap))
