@@ -15,6 +15,14 @@ class InputError(TieoutError, ValueError):
 class StopTraining(TieoutError, RuntimeError):
     """Raised by a monitor: the run saves what it has and ends, with this reason."""
 
+    def __init__(self, reason: str, before: int | None = None) -> None:
+        super().__init__(reason)
+        self.before = before
+        """Checkpoints of this step and later are not good: the run has blown up, and goes back to an earlier one before
+        it ends. None: what it has is saved."""
+        self.good: int | None = None
+        """The step of that earlier checkpoint, once its weights are back in the learner."""
+
 
 class TooManyErrors(TieoutError, RuntimeError):
     """A reward failed so often that training on the rest would be training on luck."""

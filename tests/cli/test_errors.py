@@ -61,7 +61,7 @@ class OutOfMemoryError(RuntimeError):
     [
         (InputError("what was given"), 1),
         (TooManyErrors("what was given"), 1),
-        (StopTraining("what was given"), 1),
+        (StopTraining("what was given"), 3),
         (RollBack("what was given", 3), 1),
         (FileNotFoundError("what was given"), 1),
         (OutOfMemoryError("what was given"), 1),

@@ -6,7 +6,7 @@ import os
 import sys
 from importlib import import_module
 
-from ..errors import TieoutError
+from ..errors import StopTraining, TieoutError
 
 COMMANDS: dict[str, str] = {
     "demo": "Watch the embedded model improve on a finance task",
@@ -32,7 +32,8 @@ _BUG = (
 
 
 def main() -> None:
-    """Entry point. Exit status: 0 done, 1 an explained error, 2 wrong usage, 70 a bug, 130 interrupted."""
+    """Entry point. Exit status: 0 done, 1 an explained error, 2 wrong usage, 3 an alarm stopped the training, 70 a bug,
+    130 interrupted."""
     # Read when torch starts. Idle threads that spin instead of sleeping make training ten times slower as soon as
     # another program needs a core, and gain nothing that was measured.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -73,7 +74,7 @@ def _failed(command: str, error: Exception) -> int:
     if explained:
         said = f"out of memory: {error}" if out_of_memory else str(error)
         print(f"tieout {command}: {said or type(error).__name__}", file=sys.stderr)
-        return 1
+        return 3 if isinstance(error, StopTraining) else 1
     print(f"\ntieout {command}: {_BUG}", file=sys.stderr)
     return 70
 

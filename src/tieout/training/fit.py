@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from ..errors import StopTraining
 from ..learner import Learner
 from ..learner.checkpoint import Checkpoints, save_adapter
 from ..learner.models.bases import Bases
@@ -27,19 +28,20 @@ from ..types import Reward, Row
 from .alarms import Adjustments
 from .build import prepare, under_deadline
 from .evaluation import Evaluation
-from .guards import watch
 from .log import TrainLog
 from .loop import train
-from .monitors import DEFAULT, Monitor, kl_to_reference, stop_on_divergence, stop_on_mismatch
 from .progress import bar
 from .recalibration import calibration_monitors, primary_of
 from .reward_check import check_reward_model
-from .reward_models import check_models, watch_models
+from .reward_models import check_models
 from .schedule import num_steps
 from .spec import TrainSpec
 from .stage import begin, known_as, rows_held_out
 from .trackers import Trackers
+from .watching import monitors_of
 
+GOOD = "last_good"
+"""Folder of the weights that a run which has blown up goes back to: an adapter to start from, as any other."""
 BEHAVIOUR = "behaviour.json"
 """What the policy did on a few prompts while it was in memory: whatever is shipped must do the same."""
 
@@ -95,9 +97,8 @@ def fit(
             log.alarm(step, reason)
             console.print(f"  [yellow]alarm[/] at step {step}: {escape(reason)}", highlight=False)
 
-        monitors = _monitors(learner, source)
-        if source.sampler is not None:
-            monitors += watch(spec.guards, gold, source.workers, adjustments, say)
+        watched: Any = {"guards": spec.guards, "gold": gold, "adjustments": adjustments, "say": say}
+        monitors = monitors_of(spec.method, learner, source, steps, **watched)
         monitors += calibration_monitors(spec, learner, source, stage.path, say)
         with bar(console, name, steps) as shown:
 
@@ -115,21 +116,29 @@ def fit(
                 shown.at(step, metrics)
                 trackers.log(step, metrics)
 
-            train(
-                spec.method,
-                source,
-                learner,
-                steps=steps,
-                schedule=spec.schedule,
-                monitors=[*monitors, log.groups],
-                checkpoints=Checkpoints(stage.path / "checkpoints"),
-                save_steps=where.save_steps,
-                on_step=on_step,
-                on_start=on_start,
-                adjustments=adjustments,
-                evaluation=evaluation,
-                identity=known,
-            )
+            try:
+                train(
+                    spec.method,
+                    source,
+                    learner,
+                    steps=steps,
+                    schedule=spec.schedule,
+                    monitors=[*monitors, log.groups],
+                    checkpoints=Checkpoints(stage.path / "checkpoints"),
+                    save_steps=where.save_steps,
+                    on_step=on_step,
+                    on_start=on_start,
+                    adjustments=adjustments,
+                    evaluation=evaluation,
+                    identity=known,
+                )
+            except StopTraining as stopped:
+                if stopped.good:
+                    ranks.first(lambda: save_adapter(learner, stage.path / GOOD))
+                    console.print(
+                        f"  the weights of step {stopped.good}: {stage.path / GOOD}", highlight=False
+                    )
+                raise
     if evaluation is not None:
         console.print(f"  {_outcome(evaluation, learner.step, steps)}", markup=False, highlight=False)
 
@@ -185,17 +194,6 @@ def _evaluation(
     source.chat.check(held_out)
     source.chat.check_lengths(held_out, learner.model.context, needs.max_new_tokens, "held-out rows")
     return Evaluation(spec.evaluation, source, held_out, needs.samples)
-
-
-def _monitors(learner: Learner, source: Source) -> list[Monitor]:
-    monitors = [*DEFAULT, stop_on_divergence()]
-    if isinstance(source.sampler, StalenessCheck):
-        monitors.append(source.sampler.monitor)
-    if source.sampler is not None:
-        monitors += [stop_on_mismatch(), *watch_models(source.task.reward)]
-        if learner.model.has_reference:
-            monitors.append(kl_to_reference(learner))
-    return monitors
 
 
 def _look_at(learner: Learner, source: Source, task: Task, stage: Stage, console: Console) -> None:

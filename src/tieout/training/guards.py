@@ -1,4 +1,4 @@
-"""Alarms of a recipe: limits watched while a method samples, and the action that a breach triggers."""
+"""Alarms of every run: limits watched while it trains, and the action that a breach triggers."""
 
 from __future__ import annotations
 
@@ -6,23 +6,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ..learner import Learner
+from ..methods import Method
 from ..rewards import load_reward
 from ..rewards.processes.workers import Workers
 from ..rewards.scoring.runner import check_reward
+from ..source import Source
 from ..types import Reward, Row
 from . import alarms
 from .alarms import Action, Adjustments, Detector
 from .monitors import Monitor
+from .probe import Probe, probed
 from .reward_models import DRIFT
 
 
 @dataclass(frozen=True)
 class Guards:
-    """What is watched while a method samples; a limit of 0 leaves it out. `tieout.training.alarms` has more."""
+    """What is watched while a method trains; a limit of 0 leaves it out. `tieout.training.alarms` has more."""
 
     act: Literal["warn", "stop", "off"] = "warn"
-    """What the limits below do: warn, or stop the run. Two always act: a row whose column `impossible_row` is true and
-    that is passed ends the run; gold that falls brings back an earlier checkpoint at half the rate, twice at most."""
+    """What the limits below do: warn, or stop the run. Three always act: a row whose column `impossible_row` is true
+    and that is passed ends the run; a run that blows up ends, and goes back to its last good checkpoint; gold that
+    falls brings back an earlier checkpoint at half the rate, twice at most."""
     gold: str = ""
     """A reward that is not trained on, by name or as FILE.py:function: its score must not fall while the reward's does
     not. Left out: a better policy and a hacked reward look the same."""
@@ -49,6 +54,9 @@ class Guards:
     """Where a judge scores: steps between two audit sheets, outputs for a person to fill in; 0 leaves them out."""
     reward_model_override: str = ""
     """The reason to train against a reward model whose verdict is fail; it is recorded. Without one it is refused."""
+    probe_steps: int = 10
+    """For methods that learn from given pairs or labels: steps between probes, which sample from the policy on eight
+    prompts and measure KL, entropy, repetition and length; 0: never."""
 
 
 def check_gold(guards: Guards, rows: Sequence[Row]) -> None:
@@ -64,7 +72,7 @@ def watch(
     adjustments: Adjustments,
     say: Callable[[int, str], None],
 ) -> list[Monitor]:
-    """The monitors of these guards.
+    """The monitors of these guards, for a method that samples.
 
     Args:
         guards: the limits.
@@ -76,20 +84,91 @@ def watch(
     if guards.act == "off":
         return []
 
-    def then(action: Action) -> Action:
-        @alarms.remembers(alarms.memory_of(action))
-        def act(step: int, reason: str) -> None:
-            say(step, reason)
-            action(step, reason)
-
-        return act
-
-    limits = then(alarms.stop()) if guards.act == "stop" else say
-    watched: list[Monitor] = [alarms.texts, alarms.alarm(alarms.impossible_rows(), then(alarms.stop()))]
+    limits = _said(alarms.stop(), say) if guards.act == "stop" else say
+    watched: list[Monitor] = [alarms.texts, alarms.alarm(alarms.impossible_rows(), _said(alarms.stop(), say))]
     if gold is not None:
         detector = alarms.gold_against_proxy(gold, workers=workers)
-        watched.append(alarms.alarm(detector, then(alarms.roll_back(adjustments))))
+        watched.append(alarms.alarm(detector, _said(alarms.roll_back(adjustments), say)))
+    watched += _pairs_alarms(say)
     return watched + [alarms.alarm(detector, limits) for detector in _limits(guards)]
+
+
+def watch_given(
+    guards: Guards,
+    learner: Learner,
+    source: Source,
+    method: Method,
+    steps: int,
+    say: Callable[[int, str], None],
+) -> list[Monitor]:
+    """The monitors of these guards, for a method that learns from given completions.
+
+    Args:
+        guards: the limits.
+        learner: is sampled from.
+        source: of the method's rows.
+        method: of pairs or labels is probed; of whatever rows its loss is watched.
+        steps: of the whole run.
+        say: told of every alarm: the step and the reason.
+    """
+    watched: list[Monitor] = []
+    if guards.probe_steps and probed(method):
+        watched.append(Probe(learner, source, steps, guards.probe_steps))
+    if guards.act == "off":
+        return watched
+    limits = _said(alarms.stop(), say) if guards.act == "stop" else say
+    watched.append(alarms.alarm(alarms.loss_explosion(), _given_up(LAG, say)))
+    watched += _pairs_alarms(say)
+    if guards.probe_steps:
+        watched.append(alarms.alarm(alarms.blown_up(), _given_up(guards.probe_steps, say)))
+    return watched + [alarms.alarm(detector, limits) for detector in _probe_limits(guards)]
+
+
+LAG = 8
+"""Steps that the alarms over a run's own losses and margins take to notice, at most."""
+ADVICE = (
+    "The run has blown up: train again with a lower learning_rate, a tenth to begin with, or a longer warmup"
+)
+
+
+def _pairs_alarms(say: Callable[[int, str], None]) -> list[Monitor]:
+    """Over the margin and the accuracy of pairs; methods without them never set these off."""
+    detectors = alarms.preference_lost(), alarms.margin_collapse()
+    return [alarms.alarm(detector, _given_up(LAG, say)) for detector in detectors]
+
+
+def _given_up(lag: int, say: Callable[[int, str], None]) -> Action:
+    return _said(alarms.give_up(lag, ADVICE), say)
+
+
+def _said(action: Action, say: Callable[[int, str], None]) -> Action:
+    """The action, once it was said why."""
+
+    @alarms.remembers(alarms.memory_of(action))
+    def act(step: int, reason: str) -> None:
+        say(step, reason)
+        action(step, reason)
+
+    return act
+
+
+def _probe_limits(guards: Guards) -> Sequence[Detector]:
+    found: list[Detector] = []
+    if guards.kl:
+        found.append(alarms.above("probe/kl", guards.kl, patience=2))
+    if guards.entropy:
+        found.append(alarms.changed("probe/entropy", falls=guards.entropy, start=1, window=2))
+    if guards.length:
+        found.append(
+            alarms.changed("probe/length", rises=guards.length, falls=1 / guards.length, start=1, window=2)
+        )
+    if guards.repetition:
+        found += [
+            alarms.above(f"probe/{name}", guards.repetition, 2) for name in ("repetition", "empty", "refusal")
+        ]
+    if guards.distinct:
+        found.append(alarms.changed("probe/distinct", falls=guards.distinct, start=1, window=2))
+    return found
 
 
 def _limits(guards: Guards) -> Sequence[Detector]:

@@ -140,9 +140,11 @@ def train(
                 if evaluation and evaluation.due(step, steps):
                     metrics |= evaluation.measure(method, learner)
                     is_best = evaluation.judge(step, metrics)
-            except StopTraining:
-                save()
-                raise
+            except StopTraining as stopped:
+                if stopped.before is None:
+                    save()
+                    raise
+                raise _given_up(learner, checkpoints, stopped) from None
             except RollBack as alarmed:
                 metrics["rolled_back_to"] = _roll_back(learner, checkpoints, alarmed, evaluation)
                 saved = (
@@ -203,20 +205,37 @@ def _watch(
     monitor: Monitor, step: int, groups: list[Group], metrics: dict[str, float], ranks: Processes
 ) -> None:
     """Ask a monitor on every rank; if it stops the run or rolls it back on one, it does so on all."""
-    said: list[str | int] | None = None
+    said: tuple[str, str, int | None] | None = None
     try:
         monitor(step, groups, metrics)
     except StopTraining as stop:
         if ranks.alone:
             raise
-        said = [str(stop)]
+        said = ("stop", str(stop), stop.before)
     except RollBack as alarmed:
         if ranks.alone:
             raise
-        said = [str(alarmed), alarmed.before]
+        said = ("roll back", str(alarmed), alarmed.before)
     if found := [x for x in ranks.gather(said) if x is not None]:
-        reason, *before = next((x for x in found if len(x) == 1), found[0])
-        raise RollBack(reason, *before) if before else StopTraining(reason)
+        kind, reason, before = next((x for x in found if x[0] == "stop"), found[0])
+        raise RollBack(reason, before) if kind == "roll back" else StopTraining(reason, before)
+
+
+def _given_up(learner: Learner, checkpoints: Checkpoints | None, stopped: StopTraining) -> StopTraining:
+    """The stop of a run that has blown up, with the newest checkpoint from before that back in the learner."""
+    assert stopped.before is not None
+    state = checkpoints.peek(learner, before=stopped.before) if checkpoints else None
+    good = 0 if state is None else int(state["step"])
+    if checkpoints:
+        learner.processes.first(lambda: checkpoints.discard(after=good))
+    if checkpoints is None or state is None:
+        kept = "There is no checkpoint from before that: nothing is kept"
+    else:
+        checkpoints.load(learner, state)
+        kept = f"The checkpoint of step {good} is from before that; it is kept, and no later one"
+    told = StopTraining(f"{stopped}. {kept}", stopped.before)
+    told.good = good or None
+    return told
 
 
 def _roll_back(

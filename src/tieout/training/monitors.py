@@ -90,6 +90,22 @@ def lengths(step: int, groups: Sequence[Group], metrics: MutableMapping[str, flo
         metrics["sampling_entropy"] = fmean(entropies)
 
 
+def margins(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
+    """Add `margin`, the reward of the chosen less that of the rejected, to the steps of methods that have both."""
+    for better, worse in (("reward_chosen", "reward_rejected"), ("reward_desirable", "reward_undesirable")):
+        if better in metrics and worse in metrics and 0 < metrics.get("desirable", 0.5) < 1:
+            metrics["margin"] = metrics[better] - metrics[worse]
+
+
+def sequence_kl(groups: Sequence[Group], reference: Sequence[Sequence[Sequence[float]]]) -> float:
+    """KL(policy || reference) in nats per completion: the mean over what was just sampled of log p - log q."""
+    return fmean(
+        sum(p - q for p, q, trained in zip(c.logprobs or [], logprobs, c.mask, strict=True) if trained)
+        for group, rows in zip(groups, reference, strict=True)
+        for c, logprobs in zip(group.completions, rows, strict=True)
+    )
+
+
 def sampled_rows(step: int, groups: Sequence[Group]) -> list[dict[str, Any]]:
     """What a log keeps of rollouts, a row a group; none of given completions, which are in the data."""
     return [
@@ -155,5 +171,5 @@ def stop_on_divergence(patience: int = 3) -> Monitor:
     return monitor
 
 
-DEFAULT: tuple[Monitor, ...] = (scores, lengths)
+DEFAULT: tuple[Monitor, ...] = (scores, lengths, margins)
 """What every run adds to its metrics."""

@@ -16,7 +16,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-SHOWN = ("loss", "score", "accuracy", "kl", "entropy", "length", "no_signal", "eval/loss", "eval/score")
+SHOWN = (
+    "loss", "score", "accuracy", "margin", "kl", "entropy", "length", "cut_off", "no_signal",
+    "probe/kl", "probe/repetition", "eval/loss", "eval/score",
+)  # fmt: skip
 """Metrics shown next to the bar, where a method has them."""
 
 
@@ -27,15 +30,17 @@ class Bar:
         self._progress, self._task, self._console = progress, task, console
         self._name, self._total, self._done = name, total, 0
         self._said = time.monotonic()
+        self._known: dict[str, float] = {}  # some metrics are measured at some steps only
 
     def advance(self, count: int = 1, metrics: Mapping[str, float] | None = None) -> None:
-        """`count` more are done; `metrics` replaces the numbers shown."""
+        """`count` more are done; the newest of each number are shown."""
         self.at(self._done + count, metrics)
 
     def at(self, done: int, metrics: Mapping[str, float] | None = None) -> None:
         """`done` are done in all."""
         new, self._done = done != self._done, done
-        text = "" if metrics is None else "  ".join(f"{k} {metrics[k]:.3f}" for k in SHOWN if k in metrics)
+        self._known.update(metrics or {})
+        text = "  ".join(f"{k} {self._known[k]:.3f}" for k in SHOWN if k in self._known)
         fields = {"numbers": text} if metrics is not None else {}
         self._progress.update(self._task, completed=done, **fields)  # type: ignore[arg-type]
         if not self._console.is_terminal and (

@@ -23,7 +23,7 @@ from ..learner.checkpoint import Checkpoints, save_adapter
 from ..learner.models.adopted import adopt, loaded_as, prepare_tokenizer
 from ..learner.models.model import Model
 from ..training.loop import train
-from ..training.monitors import DEFAULT, stop_on_divergence
+from ..training.watching import monitors_of
 from .arguments import arguments
 from .configs import Config
 from .events import Events
@@ -192,6 +192,7 @@ class Trainer:
             self._begin_again()
         checkpoints, events = self._checkpoints(resume), self.events
         events.losses = []
+        watched = self.plan.method, self.learner, self.source, self.state.max_steps
         started = time.perf_counter()
         events.tell("on_train_begin")
         if self.args.eval_on_start and self.eval_dataset is not None:
@@ -203,7 +204,11 @@ class Trainer:
                 self.learner,
                 steps=self.state.max_steps,
                 schedule=self.plan.schedule,
+<<<<<<< HEAD
                 monitors=[*DEFAULT, stop_on_divergence(), *self.data.monitors, events.monitor()],
+=======
+                monitors=[*monitors_of(*watched), events.monitor()],
+>>>>>>> f66a722 (Blown-up runs are stopped: DPO and its family are probed while they train)
                 checkpoints=checkpoints if resume or self.args.save_strategy != "no" else None,
                 save_steps=lambda step: step == events.saved,
                 on_start=events.on_start,

@@ -13,7 +13,18 @@ from __future__ import annotations
 
 from ...errors import RollBack
 from ..monitors import memory_of, remembers
-from .actions import Action, Adjustments, Detector, alarm, lower_rate, raise_beta, roll_back, stop, warn
+from .actions import (
+    Action,
+    Adjustments,
+    Detector,
+    alarm,
+    give_up,
+    lower_rate,
+    raise_beta,
+    roll_back,
+    stop,
+    warn,
+)
 from .detectors import (
     above,
     below,
@@ -25,6 +36,7 @@ from .detectors import (
     length_drift,
     no_signal,
 )
+from .divergence import blown_up, loss_explosion, margin_collapse, preference_lost
 from .rises import risen
 from .text_metrics import texts, validity
 from .verifier import gold_against_proxy
@@ -37,16 +49,21 @@ __all__ = [
     "above",
     "alarm",
     "below",
+    "blown_up",
     "changed",
     "dominant_part",
     "entropy_collapse",
+    "give_up",
     "gold_against_proxy",
     "impossible_rows",
     "kl_per_sequence",
     "length_drift",
+    "loss_explosion",
     "lower_rate",
+    "margin_collapse",
     "memory_of",
     "no_signal",
+    "preference_lost",
     "raise_beta",
     "remembers",
     "risen",

@@ -69,6 +69,22 @@ def stop() -> Action:
     return act
 
 
+def give_up(lag: int, advice: str) -> Action:
+    """End a run that has blown up, and put the newest checkpoint at least `lag` steps old back into the learner.
+
+    Nothing is saved, and later checkpoints are deleted: they are part of the trouble.
+
+    Args:
+        lag: steps that the detector took to notice.
+        advice: what to change, said after the reason.
+    """
+
+    def act(step: int, reason: str) -> None:
+        raise StopTraining(f"step {step}: {reason}. {advice}", step - lag + 1)
+
+    return act
+
+
 def lower_rate(adjustments: Adjustments, factor: float = 0.5) -> Action:
     """Multiply the learning rate by `factor` from the next step on, and warn."""
 

@@ -1,0 +1,55 @@
+"""The monitors of a run, by what its method needs: the same on the command line, in recipes and in `tieout.trl`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+from ..learner import Learner
+from ..methods import Method
+from ..samplers.staleness import StalenessCheck
+from ..source import Source
+from ..types import Reward
+from .alarms import Adjustments
+from .guards import Guards, watch, watch_given
+from .monitors import DEFAULT, Monitor, kl_to_reference, stop_on_divergence, stop_on_mismatch
+from .reward_models import watch_models
+
+
+def _warn(step: int, reason: str) -> None:
+    warnings.warn(f"alarm at step {step}: {reason}", stacklevel=2)
+
+
+def monitors_of(
+    method: Method,
+    learner: Learner,
+    source: Source,
+    steps: int,
+    *,
+    guards: Guards | None = None,
+    gold: Reward | None = None,
+    adjustments: Adjustments | None = None,
+    say: Callable[[int, str], None] = _warn,
+) -> list[Monitor]:
+    """What a run measures, and the alarms on it.
+
+    Args:
+        method: decides by its needs what is watched.
+        learner: of the policy.
+        source: of its groups.
+        steps: of the whole run.
+        guards: the limits; the defaults if None.
+        gold: the reward that `guards.gold` names.
+        adjustments: what alarms may turn, the same that `train` is given.
+        say: told of every alarm: the step and the reason.
+    """
+    guards, adjustments = guards or Guards(), adjustments or Adjustments()
+    monitors: list[Monitor] = [*DEFAULT, stop_on_divergence()]
+    if source.sampler is None:
+        return monitors + watch_given(guards, learner, source, method, steps, say)
+    if isinstance(source.sampler, StalenessCheck):
+        monitors.append(source.sampler.monitor)
+    monitors += [stop_on_mismatch(), *watch_models(source.task.reward)]
+    if learner.model.has_reference:
+        monitors.append(kl_to_reference(learner))
+    return monitors + watch(guards, gold, source.workers, adjustments, say)
