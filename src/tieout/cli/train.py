@@ -122,7 +122,7 @@ def train(name: str, parsed: Any) -> None:
     task = task_for(needs, name, options, parsed.evaluation.eval_steps > 0, selection)
     if left_out := getattr(task.rows("train"), "said", ""):
         console.print(f"{options.data}: {left_out}", markup=False, highlight=False, soft_wrap=True)
-    check_gold(parsed.guards, task.rows("train"))
+    check_gold(parsed.guards, task.rows("train"), task.metrics)
     if needs.samples:
         check_models(task.reward, needs.reward_model, parsed.guards.reward_model_override)
     leakage = leakage_of(options, task)

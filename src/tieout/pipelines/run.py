@@ -174,7 +174,7 @@ class Run:
                 longest = max(longest, stage.method.needs.max_new_tokens)
                 rows = check_training(task, stage)
                 if stage.method.needs.samples:
-                    check_gold(stage.options.guards, rows or task.rows("train"))
+                    check_gold(stage.options.guards, rows or task.rows("train"), task.metrics)
                 if rows is not None and stage.options.data not in FILES:
                     given[stage.name] = rows
             elif task.reward is None:

@@ -15,7 +15,6 @@ from ..learner import Learner
 from ..learner.checkpoint import Checkpoints, save_adapter
 from ..learner.models.bases import Bases
 from ..learner.parallel.processes import join
-from ..rewards import load_reward
 from ..rewards.library.judge import judges_of
 from ..rewards.scoring.runner import check_call
 from ..samplers.staleness import StalenessCheck
@@ -28,6 +27,7 @@ from ..types import Reward, Row
 from .alarms import Adjustments
 from .build import prepare, under_deadline
 from .evaluation import Evaluation
+from .guards import gold_of
 from .log import TrainLog
 from .loop import train
 from .progress import bar
@@ -165,15 +165,16 @@ def _known_of_models(spec: TrainSpec, task: Task) -> list[str]:
 
 
 def _scoring(spec: TrainSpec, source: Source, console: Console, opened: ExitStack) -> Reward | None:
-    """Start the processes of the rewards, and call each reward once; returns the one that `guards.gold` names."""
+    """Start the processes of the rewards, and call each reward once; returns the gold one, if any."""
     if isinstance(source.sampler, StalenessCheck):
         opened.callback(source.sampler.close)
     if source.sampler is None:
         return None
     where = spec.placement
-    gold = load_reward(spec.guards.gold) if spec.guards.gold else None
+    gold = gold_of(spec.guards, source.task)
     primary = primary_of(source.task) if spec.guards.calibration_steps else None
-    rewards = [r for r in (source.task.reward, gold, primary) if r is not None]
+    named = gold if spec.guards.gold else None
+    rewards = [r for r in (source.task.reward, named, primary) if r is not None]
     if source.task.scorer == "reward" and rewards:
         source.workers = under_deadline(rewards, where.reward_workers, where.reward_seconds, console)
         if source.workers is not None:

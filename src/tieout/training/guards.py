@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ..errors import InputError
 from ..learner import Learner
 from ..methods import Method
 from ..rewards import load_reward
 from ..rewards.processes.workers import Workers
 from ..rewards.scoring.runner import check_reward
 from ..source import Source
+from ..tasks import Task
 from ..types import Reward, Row
 from . import alarms
 from .alarms import Action, Adjustments, Detector
@@ -30,7 +32,7 @@ class Guards:
     falls brings back an earlier checkpoint at half the rate, twice at most."""
     gold: str = ""
     """A reward that is not trained on, by name or as FILE.py:function: its score must not fall while the reward's does
-    not. Left out: a better policy and a hacked reward look the same."""
+    not, and must rise if that rises. Left out: the task's primary metric, where it has one; none: nothing."""
     kl: float = 15.0
     """Nats per completion from the reference, at most."""
     entropy: float = 0.3
@@ -39,6 +41,10 @@ class Guards:
     """How many times longer completions may become, or shorter."""
     repetition: float = 0.2
     """Share of completions that mostly repeat themselves, at most; of empty ones and refusals too."""
+    cut_off: float = 0.3
+    """Share of completions that end at max_new_tokens, at most."""
+    valid: str = ""
+    """Gives 1 to a completion in a valid format: a metric of the task, or a reward by name or as FILE.py:function."""
     other_script: float = 0.2
     """By how much the share of completions in another script than their prompt's may rise above its start."""
     hedging: float = 0.3
@@ -59,10 +65,44 @@ class Guards:
     prompts and measure KL, entropy, repetition and length; 0: never."""
 
 
-def check_gold(guards: Guards, rows: Sequence[Row]) -> None:
-    """Refuse, before any work, a gold reward that does not exist or asks for columns that the rows do not have."""
-    if guards.gold and rows:
-        check_reward(load_reward(guards.gold), rows[0])
+NONE = "none"
+"""In place of a gold reward: nothing, not even the task's primary metric."""
+
+
+def check_gold(guards: Guards, rows: Sequence[Row], metrics: Collection[str] = ()) -> None:
+    """Refuse, before any work, what is named and does not exist, or asks for columns that the rows do not have.
+
+    `metrics` are the names of the task's own, which need no check.
+    """
+    for name in (guards.gold, guards.valid):
+        if name not in ("", NONE) and rows and name not in metrics:
+            check_reward(load_reward(name), rows[0])
+
+
+def gold_of(guards: Guards, task: Task) -> Reward | None:
+    """The reward that gold comes from: the one that is named, else the task's primary metric if it is another function.
+
+    None too where an environment scores, or where the rows lack what the primary metric reads.
+    """
+    if guards.gold == NONE:
+        return None
+    if guards.gold:
+        return load_reward(guards.gold)
+    if task.primary is None or task.scorer != "reward" or task.metrics[task.primary] is task.reward:
+        return None
+    primary, rows = task.metrics[task.primary], task.rows("train")
+    try:
+        check_reward(primary, [column for column in rows[0] if all(column in row for row in rows)])
+    except InputError:  # rows of a file, which were never meant for it
+        return None
+    return primary
+
+
+def valid_of(guards: Guards, task: Task) -> Reward | None:
+    """What tells a valid format; None where nothing does."""
+    if not guards.valid:
+        return None
+    return task.metrics[guards.valid] if guards.valid in task.metrics else load_reward(guards.valid)
 
 
 def watch(
@@ -71,15 +111,17 @@ def watch(
     workers: Workers | None,
     adjustments: Adjustments,
     say: Callable[[int, str], None],
+    valid: Reward | None = None,
 ) -> list[Monitor]:
     """The monitors of these guards, for a method that samples.
 
     Args:
         guards: the limits.
-        gold: the reward that `guards.gold` names.
-        workers: processes that call it under a deadline.
+        gold: of `gold_of`.
+        workers: processes that call a gold that was named under a deadline; the task's own metric needs none.
         adjustments: turned when weights are brought back; `train` is given the same.
         say: told of every alarm: the step and the reason.
+        valid: of `valid_of`.
     """
     if guards.act == "off":
         return []
@@ -87,8 +129,11 @@ def watch(
     limits = _said(alarms.stop(), say) if guards.act == "stop" else say
     watched: list[Monitor] = [alarms.texts, alarms.alarm(alarms.impossible_rows(), _said(alarms.stop(), say))]
     if gold is not None:
-        detector = alarms.gold_against_proxy(gold, workers=workers)
+        detector = alarms.gold_against_proxy(gold, workers=workers if guards.gold else None)
         watched.append(alarms.alarm(detector, _said(alarms.roll_back(adjustments), say)))
+        watched.append(alarms.alarm(alarms.rises_alone(), limits))
+    if valid is not None:
+        watched.append(alarms.alarm(alarms.format_lost(valid), limits))
     watched += _pairs_alarms(say)
     return watched + [alarms.alarm(detector, limits) for detector in _limits(guards)]
 
@@ -181,6 +226,8 @@ def _limits(guards: Guards) -> Sequence[Detector]:
         found.append(alarms.length_drift(guards.length, 1 / guards.length))
     if guards.repetition:
         found += [alarms.above(name, guards.repetition) for name in ("repetition", "empty", "refusal")]
+    if guards.cut_off:
+        found.append(alarms.cut_off(guards.cut_off))
     if guards.other_script:
         found.append(alarms.risen("other_script", guards.other_script))
     if guards.hedging:

@@ -11,7 +11,7 @@ from ..samplers.staleness import StalenessCheck
 from ..source import Source
 from ..types import Reward
 from .alarms import Adjustments
-from .guards import Guards, watch, watch_given
+from .guards import Guards, valid_of, watch, watch_given
 from .monitors import DEFAULT, Monitor, kl_to_reference, stop_on_divergence, stop_on_mismatch
 from .reward_models import watch_models
 
@@ -39,11 +39,12 @@ def monitors_of(
         source: of its groups.
         steps: of the whole run.
         guards: the limits; the defaults if None.
-        gold: the reward that `guards.gold` names.
+        gold: of `gold_of`.
         adjustments: what alarms may turn, the same that `train` is given.
         say: told of every alarm: the step and the reason.
     """
     guards, adjustments = guards or Guards(), adjustments or Adjustments()
+    valid = valid_of(guards, source.task)
     monitors: list[Monitor] = [*DEFAULT, stop_on_divergence()]
     if source.sampler is None:
         return monitors + watch_given(guards, learner, source, method, steps, say)
@@ -52,4 +53,4 @@ def monitors_of(
     monitors += [stop_on_mismatch(), *watch_models(source.task.reward)]
     if learner.model.has_reference:
         monitors.append(kl_to_reference(learner))
-    return monitors + watch(guards, gold, source.workers, adjustments, say)
+    return monitors + watch(guards, gold, source.workers, adjustments, say, valid)

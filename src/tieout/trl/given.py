@@ -16,7 +16,6 @@ from ..errors import InputError
 from ..learner import Learner
 from ..source import Source
 from ..tasks import Task
-from ..training.monitors import Monitor
 from ..types import Group, Row
 from .collators import marking
 from .events import Events
@@ -27,7 +26,6 @@ class GivenData:
     """The rows of a trainer that samples nothing; the method's needs say how they are read."""
 
     compute_metrics: Callable[[Any], dict[str, float]] | None = None
-    monitors: Sequence[Monitor] = ()
     preprocess: Callable[[Any, Any], Any] | None = None
     """Makes of the logits what compute_metrics is shown."""
 

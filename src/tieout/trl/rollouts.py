@@ -15,10 +15,8 @@ from ..samplers import PolicySampler, SamplingParams
 from ..samplers.local.sampler import LocalSampler
 from ..source import Source
 from ..tasks import Task
-from ..training.alarms import alarm, warn
-from ..training.alarms.detectors import above
 from ..training.monitors import DEFAULT
-from ..training.reward_models import DRIFT, check_models, watch_models
+from ..training.reward_models import check_models
 from ..types import Row
 from .events import Events
 from .given import listed
@@ -42,8 +40,6 @@ class SampledData:
         self.source.shuffle, self.source.missing_eos_penalty = plan.shuffle, plan.missing_eos_penalty
         for said in check_models(self.source.task.reward):
             warnings.warn(said, stacklevel=4)
-        watched = watch_models(self.source.task.reward)
-        self.monitors = [*watched, alarm(above(DRIFT, 0.2), warn())] if watched else []
 
     def _source(self, dataset: Any, count: int | None, sampler: PolicySampler) -> Source:
         rows = prompts(dataset, self.chat.tokenizer, count)

@@ -204,11 +204,7 @@ class Trainer:
                 self.learner,
                 steps=self.state.max_steps,
                 schedule=self.plan.schedule,
-<<<<<<< HEAD
-                monitors=[*DEFAULT, stop_on_divergence(), *self.data.monitors, events.monitor()],
-=======
                 monitors=[*monitors_of(*watched), events.monitor()],
->>>>>>> f66a722 (Blown-up runs are stopped: DPO and its family are probed while they train)
                 checkpoints=checkpoints if resume or self.args.save_strategy != "no" else None,
                 save_steps=lambda step: step == events.saved,
                 on_start=events.on_start,

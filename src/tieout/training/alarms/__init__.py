@@ -38,6 +38,7 @@ from .detectors import (
 )
 from .divergence import blown_up, loss_explosion, margin_collapse, preference_lost
 from .rises import risen
+from .substance import cut_off, format_lost, rises_alone
 from .text_metrics import texts, validity
 from .verifier import gold_against_proxy
 
@@ -51,8 +52,10 @@ __all__ = [
     "below",
     "blown_up",
     "changed",
+    "cut_off",
     "dominant_part",
     "entropy_collapse",
+    "format_lost",
     "give_up",
     "gold_against_proxy",
     "impossible_rows",
@@ -67,6 +70,7 @@ __all__ = [
     "raise_beta",
     "remembers",
     "risen",
+    "rises_alone",
     "roll_back",
     "stop",
     "texts",

@@ -103,7 +103,7 @@ def blown_up(nats: float = 1.0, least: float = 30.0, share: float = 0.75) -> Det
     """What the policy writes in a probe is rubbish: far from its reference, repetitive or empty.
 
     Args:
-        nats: per token from the reference, at most; healthy runs stay below a tenth of it.
+        nats: per token further from the reference than at the start, at most; healthy runs stay below a tenth of it.
         least: nats per completion below which the policy is near its reference, however short its completions are.
         share: of the completions that repeat themselves, or of the empty ones. It counts where it has set in since the
             first probe, or where the policy has moved: some data repeats itself.
@@ -117,10 +117,12 @@ def blown_up(nats: float = 1.0, least: float = 30.0, share: float = 0.75) -> Det
         broken = max(metrics.get("probe/repetition", 0.0), metrics.get("probe/empty", 0.0))
         if memory["first"] is None:
             memory["first"] = broken
-        kl = metrics.get("probe/kl", 0.0)
+        kl = metrics.get("probe/kl", 0.0) - metrics.get("probe/kl_at_start", 0.0)
         apart = kl / max(1.0, metrics["probe/length"])
         if kl > least and apart > nats:
-            return f"what the policy writes is {apart:.1f} nats per token from its reference (limit {nats:g})"
+            return (
+                f"what the policy writes is {apart:.1f} nats per token from where it began (limit {nats:g})"
+            )
         if broken >= share and (memory["first"] < share - 0.25 or kl > least):
             return f"{broken:.0%} of what the policy writes repeats itself or is empty"
         return None
