@@ -122,6 +122,14 @@ def train(name: str, parsed: Any) -> None:
     task = task_for(needs, name, options, parsed.evaluation.eval_steps > 0, selection)
     if left_out := getattr(task.rows("train"), "said", ""):
         console.print(f"{options.data}: {left_out}", markup=False, highlight=False, soft_wrap=True)
+    if (
+        held := task.rows("validation")
+        if options.hold_out and options.held_out is None and not options.task
+        else ()
+    ):
+        console.print(
+            f"held out: {len(held)} of {len(held) + len(task.rows('train'))} rows; --no-hold-out trains on all"
+        )
     check_gold(parsed.guards, task.rows("train"), task.metrics)
     if needs.samples:
         check_models(task.reward, needs.reward_model, parsed.guards.reward_model_override)

@@ -38,6 +38,9 @@ class Options:
     held_out: Path | None = None
     """Rows to evaluate on while training, of the same kind as data. A reward model is measured on them at the end, too;
     left out for it: a tenth of the data, which is then not trained on."""
+    hold_out: bool = True
+    """Without held-out rows, and from 200 rows of demonstrations, pairs or labels on: leave about a twentieth of the
+    prompts (64 rows at most) out of training and measure the loss on them. --no-hold-out trains on all."""
     task: str | None = None
     """Instead of data: a task's name, or FILE.py:attribute."""
     reward: str | None = None
@@ -68,7 +71,7 @@ def task_for(
         InputError: an option is missing, would be ignored, or names what the method cannot use.
     """
     from ..tasks import Task, load_task
-    from ..tasks.files import hold_out
+    from ..tasks.files import hold_out, hold_out_few
 
     _refuse_unused(needs, name, options, evaluates)
     scored = needs.samples and not needs.reward_model
@@ -87,6 +90,9 @@ def task_for(
         splits["train"] = _read(options.data, needs, name, selection)
         if needs.head == "score" and "test" not in splits:
             splits["train"], splits["test"] = hold_out(splits["train"])
+        elif options.hold_out and needs.rows != "prompt" and not splits.get("validation"):
+            splits["train"], held = hold_out_few(splits["train"])
+            splits |= {"validation": held} if held else {}
         task = Task(options.data.name, lambda split: [], _reward(options.reward))
     if scored and task.reward is not None:
         _check_columns(task.reward, splits)

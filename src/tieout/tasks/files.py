@@ -136,6 +136,24 @@ def hold_out(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     return [row for row in rows if not _held_out(row)], [row for row in rows if _held_out(row)]
 
 
+FEW, FEW_ROWS, LEAST_ROWS = 0.05, 64, 200
+"""A small part to measure a loss on: its share, how many rows at most, and of how few rows none are taken."""
+
+
+def hold_out_few(rows: Sequence[Row]) -> tuple[Sequence[Row], list[Row]]:
+    """(what is trained on, what is held out to measure the loss on): about a twentieth of the prompts, by hash, and
+    about 64 rows at most; none of fewer than 200 rows.
+    """
+    if len(rows) < LEAST_ROWS:
+        return rows, []
+    limit = min(FEW, FEW_ROWS / len(rows)) * 2**32
+    kept, held = list[Row](), list[Row]()
+    for row in rows:
+        few = int.from_bytes(hashlib.sha256(repr(row["prompt"]).encode()).digest()[4:8]) < limit
+        (held if few else kept).append(row)
+    return kept, held
+
+
 def _held_out(row: Mapping[str, Any]) -> bool:
     """A tenth of the prompts, chosen by hash: copies of a prompt stay on one side."""
     return hashlib.sha256(repr(row["prompt"]).encode()).digest()[0] < 26

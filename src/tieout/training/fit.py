@@ -28,6 +28,7 @@ from .alarms import Adjustments
 from .build import prepare, under_deadline
 from .evaluation import Evaluation
 from .guards import gold_of
+from .held_out import held_out_loss
 from .log import TrainLog
 from .loop import train
 from .progress import bar
@@ -100,6 +101,10 @@ def fit(
         watched: Any = {"guards": spec.guards, "gold": gold, "adjustments": adjustments, "say": say}
         monitors = monitors_of(spec.method, learner, source, steps, **watched)
         monitors += calibration_monitors(spec, learner, source, stage.path, say)
+        measured = held_out_loss(learner, source, steps, spec.guards.held_out_steps)
+        if spec.guards.held_out_steps and not (measured or learner.model.only_scores):
+            console.print("  no held-out loss: nothing is held out that has a right completion")
+        monitors += measured
         with bar(console, name, steps) as shown:
 
             def on_start(step: int) -> None:

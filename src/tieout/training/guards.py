@@ -60,6 +60,8 @@ class Guards:
     """Where a judge scores: steps between two audit sheets, outputs for a person to fill in; 0 leaves them out."""
     reward_model_override: str = ""
     """The reason to train against a reward model whose verdict is fail; it is recorded. Without one it is refused."""
+    held_out_steps: int = 50
+    """Steps between measurements of the loss of held-out completions, where there are some; 0: never."""
     probe_steps: int = 10
     """For methods that learn from given pairs or labels: steps between probes, which sample from the policy on eight
     prompts and measure KL, entropy, repetition and length; 0: never."""

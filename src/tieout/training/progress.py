@@ -18,7 +18,7 @@ from rich.progress import (
 
 SHOWN = (
     "loss", "score", "accuracy", "margin", "kl", "entropy", "length", "cut_off", "no_signal",
-    "probe/kl", "probe/repetition", "eval/loss", "eval/score",
+    "probe/kl", "probe/repetition", "held_out/loss", "eval/loss", "eval/score",
 )  # fmt: skip
 """Metrics shown next to the bar, where a method has them."""
 
