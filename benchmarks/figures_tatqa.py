@@ -1,6 +1,6 @@
 """How much of TAT-QA the figure parser reads, and whether it reads it right. A census, not a sample.
 
-    python benchmarks/figures_tatqa.py ../shared/data/tatqa/tatqa_dataset_dev.json
+    python benchmarks/figures_tatqa.py tatqa_dataset_dev.json
 
 Whether it reads right is judged by what the annotators wrote beside each question, the derivation, such as
 `(44.1-56.7)/56.7`. Worked out on operands that the parser reads, it must give gold; and its operands, where

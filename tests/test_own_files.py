@@ -22,17 +22,19 @@ from tieout.samplers.mock import MockSampler
 TASK = '''
 from tieout import Task
 
-ROWS = [
-    {"prompt": [{"role": "user", "content": f"Repeat {n}."}], "completion": str(n), "answer": str(n)}
-    for n in range(10, 22)
-]
+def rows(split):
+    numbers = {"test": range(10, 22), "train": range(22, 34)}.get(split, [])
+    return [
+        {"prompt": [{"role": "user", "content": f"Repeat {n}."}], "completion": str(n), "answer": str(n)}
+        for n in numbers
+    ]
 
 def right(completions, answer, **_):
     """Share of the answer's digits that the completion has."""
     return [len(set(c) & set(a)) / len(set(a)) for c, a in zip(completions, answer)]
 
 def make(words: int = 0):
-    return Task("repeat", lambda split: ROWS if split in ("train", "test") else [], right, max_new_tokens=4 + words)
+    return Task("repeat", rows, right, max_new_tokens=4 + words)
 
 task = make()
 '''
@@ -114,7 +116,8 @@ def test_a_task_of_a_file_on_the_command_line(run: Callable[..., str], model: Pa
     assert len(Path("cases.jsonl").read_text().splitlines()) == 3
     run("train", "grpo", "--task", "my_task.py:task", "--model", model, "--out", "trained", *GRPO)
     assert [step["completions"] for step in steps("trained", "grpo")] == [8.0, 8.0]
-    run("train", "grpo", "--task", "my_game.py:task", "--model", model, "--out", "played", *GRPO)
+    same = ["--accept-leakage", "the game is always the same"]
+    run("train", "grpo", "--task", "my_game.py:task", "--model", model, "--out", "played", *GRPO, *same)
     assert steps("played", "grpo")[0]["score"] > 0
 
 
@@ -176,7 +179,7 @@ def test_a_task_and_a_method_of_files_in_a_recipe(run: Callable[..., str], model
 
 def test_a_reward_of_a_file_in_a_recipe(run: Callable[..., str], model: Path) -> None:
     train = "{train: grpo, batch_size: 4, group_size: 2, max_new_tokens: 4, epochs: 0.5}"
-    data = "{train: rows.jsonl, test: rows.jsonl}"
+    data = "{train: rows.jsonl, test: rows.jsonl}\naccept_leakage: the files are what is tried"
     recipe = f"model: {model}\ndata: {data}\nreward: my_reward.py:vowels\nadapter: {{rank: 4}}\nmax_new_tokens: 4\n"
     Path("recipe.yaml").write_text(f"{recipe}stages: [{train}]\n")
     run("run", "recipe.yaml", "--out", "done")

@@ -240,8 +240,8 @@ FILES = {
         ("calibrate exact --data broken.jsonl", "broken.jsonl:1: not JSON"),
         ("reward check exact --data broken.jsonl", "broken.jsonl:1: not JSON"),
         ("attack exact --data broken.jsonl", "broken.jsonl:1: not JSON"),
-        ("gate gone", "gone has no evidence/report.json: finish the run first"),
-        ("ship gone", "gone has no evidence/report.json: finish the run first"),
+        ("gate gone", "gone has no evidence/report.json: it is no run folder"),
+        ("ship gone", "gone has no evidence/report.json: it is no run folder"),
         ("show gone", "gone is no run folder"),
     ],
 )

@@ -103,7 +103,8 @@ def test_the_page_on_writing_a_method_says_how_it_is_trained(
     assert Path("runs/focal/focalsft/adapter/adapter_model.safetensors").exists()
     stages = textwrap.dedent(re.search(r"(    stages:\n(?:      .*\n)+)", page)[1])  # type: ignore[index]
     Path("focal.yaml").write_text(
-        f"model: {tiny_model('llama')}\ndata: {{train: rows.jsonl, test: rows.jsonl}}\n{stages}"
+        f"model: {tiny_model('llama')}\ndata: {{train: rows.jsonl, test: rows.jsonl}}\n"
+        f"accept_leakage: the options are what is tried\n{stages}"
     )
     run(["focal.yaml", "--out", "runs/recipe"])
     assert Path("runs/recipe/focalsft/adapter/adapter_model.safetensors").exists()

@@ -51,6 +51,7 @@ def check_with(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Callable[..
             {
                 "model": str(tiny_model("llama")),
                 "data": {"train": str(data), "test": str(data)},
+                "accept_leakage": "the checks are what is tried",
                 "reward": f"{tmp_path}/mine.py:{reward}",
                 "max_new_tokens": 8,
                 "stages": [{"check": settings}],

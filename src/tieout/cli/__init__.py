@@ -16,6 +16,8 @@ COMMANDS: dict[str, str] = {
     "eval": "Score a model on a task or a file",
     "calibrate": "Calibrate a reward against human labels",
     "reward": "Prove a reward on rows with gold, or list the rewards of the library",
+    "tasks": "List the tasks of the library, or show one with a real row",
+    "rewards": "List the rewards of the library, or show one with its signature",
     "attack": "Search for completions that a reward pays for and should not",
     "gate": "Judge a run's candidate again, with human grades",
     "verify": "Recompute a run's report from its cases, and list what disagrees",

@@ -6,15 +6,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import tyro
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from ..errors import InputError
-from .options import parse
+from ..types import Row
+from .options import parse, task_options
 from .quiet import quiet
+
+if TYPE_CHECKING:
+    from ..tasks import Task
 
 
 @dataclass(frozen=True)
@@ -22,9 +27,11 @@ class Options:
     """Score a model on a task or a file, with 95% intervals; several models are compared pairwise, on the same rows."""
 
     model: tuple[str, ...] = ("tieout-base",)
-    """Hub ids, folders of models or adapters, or tieout-base."""
+    """Hub ids, folders of models, adapters or `tieout train` runs, or tieout-base."""
     task: str | None = None
     """A task's name, or FILE.py:attribute."""
+    task_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """KEY=VALUE, an option of the task: `--task-option path=rows.json`. May be given several times."""
     data: Path | None = None
     """Instead of a task: rows with prompt and the columns that the reward asks for."""
     reward: str = "exact"
@@ -39,8 +46,17 @@ class Options:
     """Processes that call the reward under a deadline; 0 calls it in this one, where nothing can stop it."""
     reward_seconds: float = 10.0
     """A reward that takes longer for one completion has failed."""
+    controls: str | None = None
+    """With a folder as out: negative controls, a task such as `controls` (for tieout-base) or a file of prompt and
+    answer. Left out, the gate holds: what must not break was not measured."""
+    trained_on: Path | None = None
+    """The rows that the last model was trained on: none of them may be among those it is evaluated on. Left out: what
+    its run folder says."""
+    accept_leakage: str = ""
+    """A reason to evaluate although some are; reports repeat it."""
     out: Path | None = None
-    """Write every case with every model's completion and score here, as JSONL."""
+    """A folder for cases and report, which gate, show and ship take: the last model is the candidate, the first its
+    baseline. Or a file, FILE.jsonl, for the cases alone."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -48,22 +64,23 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(Options, "eval", arguments)
     if (options.task is None) == (options.data is None):
         raise InputError("give either --task NAME or --data FILE")
+    chosen = task_options(options.task, options.task_option)
     quiet()
-    from ..evidence.evaluate import PROGRAMMATIC, evaluate, write_cases
+    from ..evidence.evaluate import CONTROLS, PROGRAMMATIC, evaluate, write_cases
     from ..evidence.figures import model_figures, pair_figures
     from ..evidence.gains import gain
     from ..evidence.lines import lines_of
-    from ..learner import load
+    from ..pipelines.evaluated import check_trained_on, labels_of, policy_of, write_evidence
     from ..rewards import load_reward
     from ..rows import check_rows, read_rows
     from ..samplers import SamplingParams
     from ..samplers.local.sampler import LocalSampler
     from ..tasks import Task, load_task
-    from ..training.build import under_deadline
+    from ..training.build import open_model, under_deadline
     from ..training.progress import bar
 
     if options.task:
-        task = load_task(options.task)
+        task = load_task(options.task, chosen)
     else:
         given = check_rows(read_rows(options.data or ""), "prompt", str(options.data))
         task = Task(str(options.data), lambda split: given, load_reward(options.reward))
@@ -72,11 +89,27 @@ def main(arguments: Sequence[str]) -> None:
     rows = list(task.rows(options.split))[: options.max_rows or None]
     if not rows:
         raise InputError(f"task {task.name!r} has no rows in split {options.split!r}")
+    folder = options.out if options.out and options.out.suffix not in (".jsonl", ".gz") else None
+    if folder and len(options.model) < 2:
+        raise InputError("a report compares two models: --model BASELINE CANDIDATE")
+    policies, controls = [policy_of(name) for name in options.model], controls_of(options.controls)
+    held = {options.split: rows, **({"controls": controls.rows("test")} if controls else {})}
+    leaks = check_trained_on(options.model, options.trained_on, held, options.accept_leakage)
     console, cases = Console(), {}
-    rewards = [r for r in (task.reward, *task.metrics.values(), *task.parts.values()) if r is not None]
+    if folder and not leaks:
+        console.print(
+            "the candidate's training rows are not known, and were not looked for: give --trained-on FILE"
+        )
+    scorers = [
+        task.reward,
+        *task.metrics.values(),
+        *task.parts.values(),
+        controls.reward if controls else None,
+    ]
+    rewards = [r for r in scorers if r is not None]
     workers = under_deadline(rewards, options.reward_workers, options.reward_seconds, console)
-    for name in options.model:
-        model = load(name)
+    for name, policy in zip(options.model, policies, strict=True):
+        model = open_model(policy.base, policy.trained, four_bits=policy.four_bits)
         sampler = LocalSampler(model)
         params = SamplingParams(options.max_new_tokens or task.max_new_tokens, temperature=0.0)
         with bar(console, name, len(rows)) as shown:
@@ -90,6 +123,9 @@ def main(arguments: Sequence[str]) -> None:
                 workers=workers,
                 progress=lambda done, total: shown.at(done),
             )
+        if controls:
+            asked = controls.rows("test")
+            cases[name] += evaluate(controls, asked, sampler, track=CONTROLS, slice=_skill, workers=workers)
     models = {name: {PROGRAMMATIC: model_figures(cases, [], name, PROGRAMMATIC, 0)} for name in cases}
     numbers = [line for line in lines_of(models, task.primary, options.split) if line.track == PROGRAMMATIC]
     table = Table(title=f"{task.name}, {options.split}: mean and 95% interval", title_justify="left")
@@ -104,7 +140,16 @@ def main(arguments: Sequence[str]) -> None:
             pair = pair_figures(cases, [], other, one, PROGRAMMATIC, 0)
             said = f"{other} minus {one}, paired, n={pair['n']}: {gain(pair, task.primary)}"
             console.print(said, markup=False, highlight=False)
-    if options.out:
+    if folder:
+        named = dict(zip(labels_of(options.model), cases.values(), strict=True))
+        report = write_evidence(folder, named, task, rows, options.split, policies, model, leaks)
+        console.print(f"report: {folder}/evidence/report.html", highlight=False, soft_wrap=True)
+        console.print(
+            f"verdict: {report['verdict']['verdict']}; next: tieout gate {folder}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    elif options.out:
         write_cases(options.out, cases)
         console.print(f"cases: {options.out}", highlight=False)
     judged_by = numbers[0]
@@ -115,6 +160,20 @@ def main(arguments: Sequence[str]) -> None:
                 (case.errors["score"] for case in own if "score" in case.errors), "the reward abstained"
             )
             raise InputError(f"no completion of {name} has a score: {reason}")
+
+
+def controls_of(name: str | None) -> Task | None:
+    """The negative controls of this name: a task, or a file of prompt and answer."""
+    from ..tasks import load_task
+    from ..tasks.files import controls_task
+
+    if name is None:
+        return None
+    return controls_task(name) if Path(name).is_file() else load_task(name)
+
+
+def _skill(row: Row) -> str:
+    return str(row.get("skill", "controls"))
 
 
 def _interval(figure: Mapping[str, Any]) -> str:

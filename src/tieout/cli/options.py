@@ -29,6 +29,21 @@ def parse(options: type[Parsed], command: str, arguments: Sequence[str]) -> Pars
     return parsed
 
 
+def task_options(task: str | None, given: Sequence[str]) -> dict[str, Any]:
+    """Options of a task from `KEY=VALUE`, with values read as YAML. InputError: there is no task, or no `=`."""
+    from ..config.yaml_file import parse_value
+
+    if given and not task:
+        raise InputError("--task-option is for a task of the library or your own: give --task too")
+    found = {}
+    for setting in given:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"--task-option {setting!r}: expected KEY=VALUE, such as path=rows.json")
+        found[key.strip()] = parse_value(text, f"--task-option {key.strip()}")
+    return found
+
+
 def _refuse_infinite(options: Any) -> None:
     for field in fields(options):
         value = getattr(options, field.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
 import time
@@ -42,7 +41,9 @@ def main(arguments: Sequence[str]) -> None:
     """Parse, prove, print."""
     verb, rest = (arguments[0], list(arguments[1:])) if arguments else ("", [])
     if verb == "list":
-        _list()
+        from .rewards import list_all
+
+        list_all()
     elif verb == "check":
         check(parse(CheckOptions, "reward check", rest))
     else:
@@ -92,18 +93,3 @@ def check(options: CheckOptions) -> None:
     console.print(
         f"proven on these rows, in {seconds:.1f} s; it says nothing of holes: tieout attack looks for them"
     )
-
-
-def _list() -> None:
-    from ..rewards import REWARDS, load_reward
-    from ..rewards.scoring.runner import reward_range
-
-    table = Table()
-    for heading in ("reward", "range", "what"):
-        table.add_column(heading)
-    for name in sorted(REWARDS):
-        reward = load_reward(name)
-        low, high = reward_range(reward) or ("?", "?")
-        first = (inspect.getdoc(reward) or "").split("\n\n")[0].replace("\n", " ")
-        table.add_row(name, f"{low} to {high}", first.replace("[", r"\["))
-    Console().print(table)

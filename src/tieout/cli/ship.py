@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from ..errors import InputError
 from .options import parse
 from .quiet import quiet
 
@@ -22,18 +23,28 @@ class Options:
     """A run folder with a candidate."""
     override: str | None = None
     """Ship against the verdict, for this reason, which is recorded in the evidence."""
+    merge: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Ship the whole model with the adapter merged in, too. Given neither: if the candidate has it; of a folder that
+    `tieout eval` wrote: unless the base has over a billion parameters, or was trained in 4 bits."""
+    no_merge: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Ship the adapter alone."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Parse, ship or refuse."""
     options = parse(Options, "ship", arguments)
+    if options.merge and options.no_merge:
+        raise InputError("give --merge or --no-merge, not both")
+    merged = True if options.merge else False if options.no_merge else None
     quiet()
     from ..evidence.report import evidence_of
+    from ..pipelines.evaluated import package
     from ..pipelines.show import refresh, ship_run
     from ..storage.runfolder import RunFolder
 
     evidence_of(options.run)
     with RunFolder(options.run):
-        shipped = ship_run(options.run, options.override, Console())
+        package(options.run, merged, console := Console())
+        shipped = ship_run(options.run, options.override, console, merged)
         refresh(options.run)
     raise SystemExit(0 if shipped else 3)

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..rows.pairs import PairSelection
 from .options import parse
 from .quiet import quiet
-from .train_rows import COLUMNS, Options, leakage_of, task_for
+from .train_rows import COLUMNS, Options, leakage_of, rows_from, task_for
 
 if TYPE_CHECKING:
     from ..methods import Method
@@ -139,13 +139,17 @@ def train(name: str, parsed: Any) -> None:
         spec = TrainSpec(model=options.model, seed=options.seed, **parts)
         digest = data_hash(task.rows("train"))
         check_model(options.model, {"train": task.rows("train")}, needs.max_new_tokens)
-        asked: dict[str, Any] = {"task": options.task, "reward": options.reward}
+        asked: dict[str, Any] = {
+            "task": options.task,
+            "task_options": list(options.task_option),
+            "reward": options.reward,
+        }
         if selection is not None:
             asked["selection"] = dataclasses.asdict(selection)
         hashes = {"train": digest}
         if options.held_out is not None:
             hashes["held_out"] = data_hash(read_rows(options.held_out))
         folder.record({**identity(spec), **asked}, hashes, spec.placement)
-        folder.write_json(FILE, leakage)
+        folder.write_json(FILE, {**leakage, "trained_on": rows_from(options, digest)})
         adapter = fit(folder, name, spec, task, console, digest)
     console.print(f"adapter: {adapter}", highlight=False)

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import tyro
+
 from ..errors import InputError
 from ..rows import Kind, Rows, check_general, read_rows
 from ..rows.pairs import PairSelection, rows_for
+from .options import task_options
 
 if TYPE_CHECKING:
     from ..methods import Needs
@@ -43,6 +46,8 @@ class Options:
     prompts (64 rows at most) out of training and measure the loss on them. --no-hold-out trains on all."""
     task: str | None = None
     """Instead of data: a task's name, or FILE.py:attribute."""
+    task_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """KEY=VALUE, an option of the task: `--task-option path=rows.json`. May be given several times."""
     reward: str | None = None
     """For methods that sample, with data: a reward's name, FILE.py:function, or reward_model:FOLDER."""
     accept_leakage: str = ""
@@ -80,7 +85,7 @@ def task_for(
         split = "test" if needs.head == "score" else "validation"
         splits[split] = _read(options.held_out, needs, name, selection)
     if options.task:
-        task = load_task(options.task)
+        task = load_task(options.task, task_options(options.task, options.task_option))
         if scored and task.reward is None and task.environment is None:
             raise InputError(
                 f"{name} needs a reward, and task {options.task!r} has neither a reward nor an environment"
@@ -115,8 +120,16 @@ def leakage_of(options: Options, task: Task) -> dict[str, Any]:
     return check_leakage({"train": rows_of(task, "train")}, held_out(task), options.accept_leakage, reason)
 
 
+def rows_from(options: Options, digest: str) -> dict[str, Any]:
+    """Where the training rows are, so that a later evaluation can look for them."""
+    data = str(options.data.resolve()) if options.data else None
+    given = task_options(options.task, options.task_option)
+    return {"task": options.task, "options": given, "data": data, "sha256": digest}
+
+
 def _refuse_unused(needs: Needs, name: str, options: Options, evaluates: bool) -> None:
     """InputError: an option is missing, or would be ignored."""
+    task_options(options.task, options.task_option)
     if (options.data is None) == (options.task is None):
         raise InputError("give either --data FILE or --task NAME")
     if options.task and needs.rows not in ("prompt", "demonstration"):

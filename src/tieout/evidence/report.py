@@ -169,8 +169,24 @@ def evidence_of(run: Path) -> Path:
     """The evidence folder of a run. InputError: the run has no report yet."""
     evidence = run / "evidence"
     if not (evidence / "report.json").exists():
-        raise InputError(f"{run} has no evidence/report.json: finish the run first (repeat its command)")
+        raise InputError(f"{run} has no evidence/report.json: {_how_to_evaluate(run)}")
     return evidence
+
+
+def _how_to_evaluate(run: Path) -> str:
+    """What gives a folder its evidence."""
+    known = run / "run.json"
+    if not known.exists():
+        return "it is no run folder; evaluate a model into one with `tieout eval --out`"
+    identity = read_json(known).get("identity", {})
+    if "stages" in identity:
+        return "finish the run first (repeat its command)"
+    task = identity.get("task")
+    rows = f"--task {task}" if task else "--data TEST.jsonl --reward NAME"
+    return (
+        "evaluate what it trained against what it started from first: "
+        f"`tieout eval --model BASE {run} {rows} --controls CONTROLS --out {run}`"
+    )
 
 
 def regate(folder: Path, grades: Path | None = None, policy: GatePolicy | None = None) -> dict[str, Any]:

@@ -246,8 +246,8 @@ class Ship:
     name: str = ""
     """Of the stage; left out: ship."""
     merged: bool | None = None
-    """Also write the whole model with the adapter merged in. Left out: yes, unless the base was trained in 4 bits: the
-    merged model is then another one, whose measured difference is reported."""
+    """Also write the whole model with the adapter merged in. Left out: yes, unless the base has over a billion
+    parameters, or was trained in 4 bits: the merged model is then another one, and its difference is reported."""
 
 
 Stage = Check | Calibrate | Train | Pairs | Refresh | Evaluate | Gate | Ship

@@ -126,19 +126,21 @@ def show(folder: Path, console: Console) -> None:
     print_next(folder, report, console)
 
 
-def ship_run(folder: Path, override: str | None, console: Console) -> bool:
+def ship_run(folder: Path, override: str | None, console: Console, merged: bool | None = None) -> bool:
     """Ship the candidate if the verdict allows it or `override` gives a reason; says what happened."""
     if (folder / "shipped").exists():
         console.print(f"shipped before: {folder}/shipped", highlight=False)
         return True
     try:
-        ship(folder / "candidate", folder / "shipped", folder / "evidence", override=override)
+        ship(folder / "candidate", folder / "shipped", folder / "evidence", override=override, merged=merged)
     except ShippingError as error:
         report = read_json(folder / "evidence" / "report.json")
         console.print(f"not shipped: {error}", highlight=False)
         print_next(folder, report, console)
         return False
     console.print(f"shipped: {folder}/shipped", highlight=False)
+    if without := read_json(folder / "shipped" / "card.json")["facts"].get("not_merged"):
+        console.print(f"  {without}", highlight=False, soft_wrap=True)
     return True
 
 

@@ -31,12 +31,15 @@ from ..errors import TieoutError
 from ..evidence.verify import verify as verify_report
 from ..learner import load
 from ..learner.models.bases import Bases
+from ..learner.models.loading import parameters_of
 from ..learner.models.names import portable
 from ..storage.atomic import MANIFEST, appearing, sha256, write_json
 from ..storage.jsonl import read_json
 from .card import Card, card_of, render
 from .reload_check import TOLERANCES, Behaviour, BehaviourError, Difference, compare, difference
 
+LARGE = 1_000_000_000
+"""A base with more parameters is not copied into a merged model unless that is asked for."""
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 MERGED_FILES = ("config.json", "generation_config.json", "tokenizer_config.json")
 """Without one of these a program that loads the model guesses: its defaults, its stop tokens."""
@@ -99,7 +102,7 @@ def prepare(
         card: the words of the model card; made from the report's metadata if None.
         device: to load on; cuda if there is one, else cpu, if None.
         four_bits: the adapter was trained over a base in 4 bits.
-        merged: write the merged model too; if None, unless `four_bits`.
+        merged: write the merged model too; if None, unless `four_bits`, or the base has more than LARGE parameters.
         bases: holds the base that merging may use up; the check loads its own.
         measure: what else to record of a merged model that need not agree with the policy, from its folder.
 
@@ -108,7 +111,8 @@ def prepare(
     """
     shutil.rmtree(folder, ignore_errors=True)  # never ship an older candidate by mistake
     with appearing(folder) as aside:
-        whole = not four_bits if merged is None else merged
+        without = _why_not_merged(base, four_bits) if merged is None else "as was asked"
+        whole = not without if merged is None else merged
         _build(adapter, base, aside, policy, device, whole, bases)
         if bases is not None:
             bases.clear()  # merged into, or in the way of the fresh ones
@@ -123,12 +127,25 @@ def prepare(
             "megabytes": {part: _megabytes(aside / part) for part in parts},
             "check": to_plain(found),
             "four_bits": four_bits,
+            "not_merged": _not_merged(without) if "merged" not in parts else None,
             "merged_difference": {**to_plain(found.unmatched), **more} if found.unmatched else None,
         }
         words = card or card_of(report, portable(base))
         write_json(aside / "card.json", {"card": words, "facts": facts})
         (aside / "README.md").write_text(render(words, facts, report), encoding="utf-8")
     return Candidate(folder, found)
+
+
+def _why_not_merged(base: str, four_bits: bool) -> str:
+    """Why the merged model is left out unless asked for; empty if it is not."""
+    if four_bits:
+        return "over a base in full precision the adapter is another model"
+    count = parameters_of(base)
+    return f"the base has {count / 1e9:.1f} billion parameters" if count > LARGE else ""
+
+
+def _not_merged(why: str) -> str:
+    return f"Without a merged copy ({why}): load the adapter on its base. `merged: true` of the ship stage writes one."
 
 
 def _build(
@@ -226,10 +243,18 @@ def parts_of(folder: Path) -> list[str]:
 # ---------------------------------------------------------------- shipping
 
 
-def ship(candidate: Path, shipped: Path, evidence: Path, *, override: str | None = None) -> Path:
+def ship(
+    candidate: Path,
+    shipped: Path,
+    evidence: Path,
+    *,
+    override: str | None = None,
+    merged: bool | None = None,
+) -> Path:
     """Move the checked candidate to `shipped` if the verdict in `evidence`/report.json is `ship`, or overridden.
 
-    An override is written to `evidence`/override.json first, and into the card. Returns `shipped`.
+    An override is written to `evidence`/override.json first, and into the card. `merged`: False leaves the merged model
+    of the candidate behind, True asks for it. Returns `shipped`.
 
     Raises:
         ShippingError: the verdict is hold or reject and no reason is given; the report does not tie out; the
@@ -246,16 +271,26 @@ def ship(candidate: Path, shipped: Path, evidence: Path, *, override: str | None
         raise ShippingError(f"{evidence / 'report.json'} does not tie out: {'; '.join(problems[:3])}")
     if problems := altered(candidate):
         raise ShippingError(f"{candidate} is not as it was checked: {'; '.join(problems[:3])}")
+    made_from = read_json(candidate / "card.json")
+    words, facts = from_plain(Card, made_from["card"], str(candidate / "card.json")), made_from["facts"]
+    parts = _parts_asked(facts, merged, candidate)
     overridden = verdict["verdict"] != "ship"
     if overridden:
         _record(evidence, reason, verdict, candidate)
-    made_from = read_json(candidate / "card.json")
-    words = from_plain(Card, made_from["card"], str(candidate / "card.json"))
+    if parts != facts["parts"]:
+        facts = {**facts, "parts": parts, "not_merged": _not_merged("as was asked")}
     with appearing(shipped) as aside:
         shutil.copytree(candidate, aside, copy_function=_link_or_copy, dirs_exist_ok=True)
-        for name in (MANIFEST, "README.md"):  # unlinked, not overwritten: the candidate has the same files
+        for part in set(made_from["facts"]["parts"]) - set(parts):
+            shutil.rmtree(aside / part)
+        for name in (
+            MANIFEST,
+            "README.md",
+            "card.json",
+        ):  # unlinked, not overwritten: the candidate has the same files
             (aside / name).unlink()
-        text = render(words, made_from["facts"], report, reason if overridden else None)
+        write_json(aside / "card.json", {"card": words, "facts": facts})
+        text = render(words, facts, report, reason if overridden else None)
         (aside / "README.md").write_text(text, encoding="utf-8")
     shutil.rmtree(candidate)
     return shipped
@@ -272,6 +307,21 @@ def card_differs(shipped: Path, evidence: Path) -> list[str]:
     return [f"README.md: the card is not that of the report: {line!r}" for line in said if line not in found][
         :3
     ] or ([] if said == found else ["README.md: the card leaves out or moves what the report says"])
+
+
+def _parts_asked(facts: Mapping[str, Any], merged: bool | None, candidate: Path) -> list[str]:
+    """The parts of the candidate that are shipped. ShippingError: there is none that was asked for."""
+    parts = list(facts["parts"])
+    if merged and "merged" not in parts:
+        raise ShippingError(
+            f"{candidate} has no merged copy: repeat the run with `--set stages.ship.merged=true`, or, where `tieout "
+            "eval` made the evidence, delete the candidate and ship again with --merge"
+        )
+    if merged is False and parts == ["merged"]:
+        raise ShippingError(
+            f"{candidate} is a whole model, after full fine-tuning: there is no adapter to ship alone"
+        )
+    return [part for part in parts if part != "merged"] if merged is False else parts
 
 
 def altered(folder: Path) -> list[str]:

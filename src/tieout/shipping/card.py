@@ -244,6 +244,8 @@ def _loading(facts: Mapping[str, Any]) -> str:
             'tokenizer = AutoTokenizer.from_pretrained("merged")\n'
             'model = AutoModelForCausalLM.from_pretrained("merged")\n```',
         ]
+    if facts.get("not_merged"):
+        parts.append(facts["not_merged"])
     if "adapter" in facts["parts"]:
         size = f"{facts['megabytes']['adapter']:.1f} MB"
         parts += [

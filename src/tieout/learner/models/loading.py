@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ...chat.template import Chat
 from ...errors import InputError
@@ -156,6 +156,13 @@ def context_of(name: str) -> int:
             f"model {name!r} could not be loaded: its configuration is not known ({error})"
         ) from error
     return context(config.get_text_config())
+
+
+def parameters_of(name: str) -> int:
+    """How many parameters a base has, without loading its weights."""
+    with torch.device("meta"):
+        network = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(resolve(name)[1]))
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def frozen_copy(network: PreTrainedModel) -> PreTrainedModel:

@@ -1,0 +1,195 @@
+"""Evidence on models that no recipe trained, as `tieout eval --out` writes it, and the candidate made from it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..config.fields import from_plain
+from ..errors import InputError
+from ..evidence import leakage
+from ..evidence.evaluate import Case
+from ..evidence.gate import GatePolicy
+from ..evidence.report import write_report
+from ..learner import Model
+from ..learner.models.names import resolve
+from ..rows import data_hash, read_rows
+from ..shipping.candidate import prepare
+from ..shipping.reload_check import Behaviour, observe
+from ..storage.jsonl import read_json
+from ..storage.machine import environment
+from ..storage.runfolder import RunFolder
+from ..tasks import Task, load_task
+from ..types import Row
+from .run import Policy
+from .show import refresh
+
+EVALUATED = "evaluated.json"
+"""In the folder: which policy was evaluated as the candidate, and what it did while it was in memory."""
+NUM_OBSERVED = 8
+"""Prompts on which a candidate must do what the policy did."""
+
+
+def policy_of(name: str) -> Policy:
+    """The model that a hub id, the folder of a model or an adapter, or the folder of a `tieout train` run names.
+
+    InputError: the run has trained nothing yet, or several models.
+    """
+    folder = Path(name)
+    if not (folder / "run.json").exists():
+        base, _, own = resolve(name)
+        return Policy(base, own)
+    trained = sorted(marker.parent / "adapter" for marker in folder.glob("*/done.json"))
+    trained = [adapter for adapter in trained if adapter.is_dir()]
+    if len(trained) != 1:
+        listed = ", ".join(map(str, trained)) or "nothing"
+        raise InputError(f"run {folder} has trained {listed}; name the folder of one model or adapter")
+    method = read_json(folder / "run.json")["identity"].get("adapter", {}).get("method")
+    return Policy(resolve(str(trained[0]))[0], trained[0], method == "qlora")
+
+
+def labels_of(names: Sequence[str]) -> list[str]:
+    """What the models are called in a report: the last part of a path that says something, if no two are alike.
+
+    >>> labels_of(["tieout-base", "runs/mine/dpo/adapter"])
+    ['tieout-base', 'dpo']
+    """
+    found = [_label(name) for name in names]
+    return found if len(set(found)) == len(found) else list(names)
+
+
+def _label(name: str) -> str:
+    path = Path(name)
+    return (path.parent if path.name == "adapter" else path).name if path.exists() or "/" in name else name
+
+
+def check_trained_on(
+    names: Sequence[str], given: Path | None, held: Mapping[str, Sequence[Row]], accept: str
+) -> dict[str, Any]:
+    """Counts of the candidate's training rows among those it is evaluated on; empty if its rows are not known.
+
+    Args:
+        names: of the models; the last one is the candidate.
+        given: a file of the rows that it was trained on; None: what its run folder says.
+        held: source -> rows.
+        accept: a reason to accept some.
+    """
+    rows = read_rows(given) if given else _trained_on(Path(names[-1]))
+    if rows is None:
+        return {}
+    return leakage.check_leakage({"train": rows}, held, accept, '--accept-leakage "reason"')
+
+
+def _trained_on(run: Path) -> Sequence[Row] | None:
+    """The training rows of a `tieout train` run, if they are where they were and the same."""
+    file = run / leakage.FILE
+    source = read_json(file).get("trained_on") if file.exists() else None
+    if not source:
+        return None
+    if source["task"]:
+        rows: Sequence[Row] = leakage.rows_of(load_task(source["task"], source["options"]), "train")
+    elif Path(source["data"]).exists():
+        rows = read_rows(source["data"])
+    else:
+        return None
+    return rows if data_hash(rows) == source["sha256"] else None
+
+
+def write_evidence(
+    out: Path,
+    cases: Mapping[str, Sequence[Case]],
+    task: Task,
+    rows: Sequence[Row],
+    split: str,
+    policies: Sequence[Policy],
+    candidate: Model,
+    leaks: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write a folder that gate, show and ship take; returns the report.
+
+    Args:
+        out: the folder; the run folder of the candidate, or another one.
+        cases: label -> its cases: first the baseline, last the candidate.
+        task: that they were evaluated on.
+        rows: of the split, for the prompts that the candidate is checked on.
+        split: of the task.
+        policies: in the order of the cases.
+        candidate: in memory.
+        leaks: counts of training rows among the evaluated ones.
+    """
+    baseline, *_, last = cases
+    hashes = {split: data_hash(rows)}
+    with RunFolder(out) as folder:
+        _refuse_recipe(out)
+        shutil.rmtree(out / "candidate", ignore_errors=True)  # of an earlier evaluation
+        if not (out / "run.json").exists():
+            models = {label: policy.identity for label, policy in zip(cases, policies, strict=True)}
+            folder.record({"models": models, "task": task.name}, hashes)
+        report = write_report(
+            out / "evidence",
+            cases,
+            candidate=last,
+            baseline=baseline,
+            primary=task.primary,
+            policy=GatePolicy(programmatic_slice=split),
+            metadata={
+                "recipe": {"model": policies[0].base, "task": task.name, "stages": _trained_by(out, last)},
+                "data": hashes,
+                "models": {label: policy.identity for label, policy in zip(cases, policies, strict=True)},
+                "leakage": dict(leaks),
+                "environment": environment(),
+            },
+        )
+        policy = policies[-1]
+        seen = observe(
+            candidate, candidate.chat, [row["prompt"] for row in rows[:NUM_OBSERVED]], task.max_new_tokens
+        )
+        kept = {
+            "base": policy.base,
+            "trained": str(policy.trained),
+            "four_bits": policy.four_bits,
+            "behaviour": seen,
+        }
+        folder.write_json(EVALUATED, kept if policy.trained else None)
+        refresh(out)
+    return report
+
+
+def _refuse_recipe(out: Path) -> None:
+    """InputError: the folder has the evidence of a recipe, which another evaluation would replace."""
+    known = out / "run.json"
+    if known.exists() and "stages" in read_json(known)["identity"]:
+        raise InputError(
+            f"{out} is the run of a recipe, with evidence of its own; give another folder as --out"
+        )
+
+
+def _trained_by(run: Path, name: str) -> list[dict[str, Any]]:
+    """What made the candidate, in the form of a recipe's stage, as far as the run folder says."""
+    identity = read_json(run / "run.json")["identity"]
+    method = identity.get("method")
+    if not isinstance(method, dict):
+        return []
+    settings = {key: value for key, value in method.items() if key != "name"}
+    return [{"train": method.get("name", name).lower(), "name": name, **settings}]
+
+
+def package(folder: Path, merged: bool | None, console: Console) -> None:
+    """Make the candidate of an evaluated folder, unless one is there. ShippingError: it is not what was evaluated."""
+    kept = read_json(folder / EVALUATED) if (folder / EVALUATED).exists() else None
+    if kept is None or any((folder / part).exists() for part in ("candidate", "shipped")):
+        return
+    console.print("candidate loaded again from disk and compared with the policy")
+    prepare(
+        Path(kept["trained"]),
+        kept["base"],
+        folder / "candidate",
+        policy=from_plain(Behaviour, kept["behaviour"], str(folder / EVALUATED)),
+        report=read_json(folder / "evidence" / "report.json"),
+        four_bits=kept["four_bits"],
+        merged=merged,
+    )
