@@ -16,6 +16,8 @@ CALIBRATION: dict[str, Any] = {
     "reasons": ["the better completion scores higher in 100.0% [95.0%, 100.0%] of 60 pairs"],
     "truth": "the task's own truth, not people: gold, flawed completions",
     "agreement": {"value": 1.0, "low": 0.95, "high": 1.0, "n": 60},
+    "separation": 0.98,
+    "rank_agreement": {"truth": 1.0, "figures_right": 0.87, "constant": None},
     "pairs": {"gold over wrong_digit": {"value": 1.0, "low": 0.8, "high": 1.0, "n": 21}},
 }
 
@@ -60,6 +62,7 @@ def test_every_check_is_collected_with_its_verdict_and_what_it_was_compared_with
     assert proof["said"] == "4 rows with gold, 4 tries"
     assert attack["said"].endswith("accepted by name in the recipe: stuffing")
     assert given["what"] == "calibration, against the task's own truth, not people: gold, flawed completions"
+    assert given["said"].endswith("of 60 pairs; AUC 0.980; rank agreement with figures_right 0.87")
     assert sampled["said"].endswith("accepted with the reason: known, and small")
     assert "reward 0.400 → 0.600, primary metric 0.300 → 0.200, agreement 0.900 → 0.500" in drift["said"]
     assert "alarm at step 25" in drift["said"]

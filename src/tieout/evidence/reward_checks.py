@@ -61,8 +61,21 @@ def _attack(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def in_words(report: Mapping[str, Any]) -> str:
+    """The reasons of a calibration's verdict, with its AUC and its rank agreement with each metric of the task."""
+    said = list(report["reasons"])
+    if report.get("separation") is not None:
+        said.append(f"AUC {report['separation']:.3f}")
+    ranks = {k: v for k, v in (report.get("rank_agreement") or {}).items() if k != "truth" and v is not None}
+    if ranks:
+        said.append(
+            "rank agreement with " + ", ".join(f"{name} {value:.2f}" for name, value in ranks.items())
+        )
+    return "; ".join(said)
+
+
 def _calibration(report: Mapping[str, Any]) -> dict[str, Any]:
-    said = "; ".join(report["reasons"])
+    said = in_words(report)
     if report.get("override"):
         said += f"; accepted with the reason: {report['override']}"
     against = report.get("truth") or ("held-out pairs" if report.get("kind") == "pairs" else "human labels")

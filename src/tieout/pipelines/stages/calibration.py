@@ -9,6 +9,7 @@ from typing import Any
 from rich.markup import escape
 
 from ...errors import InputError
+from ...evidence.reward_checks import in_words
 from ...rewards import load_reward
 from ...rewards.scoring.outcomes import judges_form
 from ...rewards.scoring.runner import reward_name
@@ -189,7 +190,7 @@ def _conclude(
     holds: bool = False,
 ) -> None:
     """Say the verdict; InputError where it stops the run: fail, and hold where labels were given to show something."""
-    verdict, reasons = report["verdict"], "; ".join(report["reasons"])
+    verdict, reasons = report["verdict"], in_words(report)
     against = f" against {report['truth']}" if "truth" in report else ""
     if verdict == "pass":
         return say(run, stage, f"calibrated{against}: {reasons}")
