@@ -36,7 +36,7 @@ def step_of(write: Write, step: int, rng: random.Random, score: float) -> list[G
     return groups
 
 
-def alarmed(write: Write, score: Callable[[int], float] = lambda t: t / 100, steps: int = 40) -> list[str]:
+def alarmed(write: Write, score: Callable[[int], float] = lambda t: t / 100, steps: int = 25) -> list[str]:
     """What the guards that are on by default say of a run, but for groups without signal."""
     said: list[str] = []
     rng = random.Random(0)

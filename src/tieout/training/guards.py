@@ -17,6 +17,7 @@ from ..tasks import Task
 from ..types import Reward, Row
 from . import alarms
 from .alarms import Action, Adjustments, Detector
+from .formats import format_of
 from .monitors import Monitor
 from .probe import Probe, probed
 from .reward_models import DRIFT
@@ -44,7 +45,8 @@ class Guards:
     cut_off: float = 0.3
     """Share of completions that end at max_new_tokens, at most."""
     valid: str = ""
-    """Gives 1 to a completion in a valid format: a metric of the task, or a reward by name or as FILE.py:function."""
+    """Gives 1 to a completion in a valid format: a metric of the task, or a reward by name or as FILE.py:function. Left
+    out: the format of the task's own answers, where these are JSON or tagged; none: nothing."""
     other_script: float = 0.2
     """By how much the share of completions in another script than their prompt's may rise above its start."""
     hedging: float = 0.3
@@ -101,9 +103,9 @@ def gold_of(guards: Guards, task: Task) -> Reward | None:
 
 
 def valid_of(guards: Guards, task: Task) -> Reward | None:
-    """What tells a valid format; None where nothing does."""
-    if not guards.valid:
-        return None
+    """What tells a valid format: the one that is named, else the format of the task's own answers, if they have one."""
+    if guards.valid in ("", NONE):
+        return None if guards.valid else format_of(task)
     return task.metrics[guards.valid] if guards.valid in task.metrics else load_reward(guards.valid)
 
 
@@ -213,6 +215,8 @@ def _probe_limits(guards: Guards) -> Sequence[Detector]:
         found += [
             alarms.above(f"probe/{name}", guards.repetition, 2) for name in ("repetition", "empty", "refusal")
         ]
+    if guards.other_script:
+        found.append(alarms.risen("probe/other_script", guards.other_script, start=1, window=2))
     if guards.distinct:
         found.append(alarms.changed("probe/distinct", falls=guards.distinct, start=1, window=2))
     return found
