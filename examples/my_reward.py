@@ -15,25 +15,26 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-FIGURE = re.compile(r"-?[0-9][0-9,]*(?:\.[0-9]+)?")
+ANSWER = re.compile(r"\s*(-?[0-9][0-9,]*(?:\.[0-9]+)?)\.?\s*")
+"""A figure and nothing else: words next to it may say that it is wrong."""
 
 
 def close(completions: Sequence[str], answer: Sequence[Any], **_: Any) -> list[float | None]:
-    """[K] 1 for the right figure, at most 0.5 for one that is near it, 0 for none; None if the row has no answer.
+    """[K] 1 for the right figure, at most 0.5 for one that is near it, 0 for all else; None if the row has no answer.
 
-    >>> close(["It is 1,200.", "about 1,260", "900 or 1,200", "", "-1200"], answer=[1200] * 5)
-    [1.0, 0.475, 0.0, 0.0, 0.0]
+    >>> close(["1,200.", "1,260", "not 1,200", "900 or 1,200", "", "-1200"], answer=[1200] * 6)
+    [1.0, 0.475, 0.0, 0.0, 0.0, 0.0]
     """
     scores: list[float | None] = []
     for completion, right in zip(completions, answer, strict=True):
         if right is None:
             scores.append(None)  # abstain: this is not a wrong answer, and 0 would teach that it is
             continue
-        figures = {float(text.replace(",", "")) for text in FIGURE.findall(completion)}
-        if len(figures) != 1:
-            scores.append(0.0)  # two different figures are a hedge, not an answer
+        found = ANSWER.fullmatch(completion)
+        if found is None:
+            scores.append(0.0)  # two figures are a hedge, and "not 1,200" is no 1,200
             continue
-        error = abs(figures.pop() - float(right)) / max(1.0, abs(float(right)))
+        error = abs(float(found[1].replace(",", "")) - float(right)) / max(1.0, abs(float(right)))
         # Partial credit gives early training something to climb; half of it is kept for being right.
         scores.append(1.0 if error == 0 else 0.5 * max(0.0, 1.0 - error))
     return scores
@@ -41,7 +42,17 @@ def close(completions: Sequence[str], answer: Sequence[Any], **_: Any) -> list[f
 
 def main() -> None:
     """Show what the reward pays for. Look for what it should not pay for before you train on it."""
-    attempts = ["1,200", "1200.00", "1,260", "0", "-1200", "1,100 to 1,200", "twelve hundred", ""]
+    attempts = [
+        "1,200",
+        "1200.00",
+        "1,260",
+        "0",
+        "-1200",
+        "not 1,200",
+        "1,100 to 1,200",
+        "twelve hundred",
+        "",
+    ]
     for text, score in zip(attempts, close(attempts, answer=[1200] * len(attempts)), strict=True):
         print(f"{score!s:>6}  {text!r}")
 

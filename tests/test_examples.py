@@ -27,6 +27,7 @@ from tieout.samplers.mock import MockSampler
 from tieout.source import Source
 from tieout.tasks import Task, load_task
 from tieout.training.loop import train
+from tieout.vetting.attack import AttackSettings, attack
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 TinyModel = Callable[[str], Path]
@@ -193,6 +194,8 @@ def test_my_reward_pays_for_nothing_else() -> None:
         "9" * 5000,
         "1199 1201",
         "1200 or 1300",
+        "not 1200",
+        "It is 1200",
         "-1200",
         "0",
         "１２００",
@@ -204,6 +207,16 @@ def test_my_reward_pays_for_nothing_else() -> None:
     assert near.score is not None
     assert 0.4 < near.score <= 0.5
     assert score(close, ["1200"], ["?"], {"prompt": "?", "answer": None})[0].status == "abstained"
+
+
+def test_the_attack_finds_nothing_in_my_reward() -> None:
+    close = load_reward(f"{EXAMPLES / 'my_reward.py'}:close")
+    rows = [
+        {"prompt": f"What is item {i}?", "answer": f"{37 * i + 1200:,}".replace(",", "")} for i in range(8)
+    ]
+    result = attack(close, rows, AttackSettings(max_rows=2, num_search=100, seconds=60.0))
+    assert result.findings == []
+    assert result.probes["contradiction"] > 20
 
 
 def test_my_task_is_sound(example: Callable[[str], ModuleType], tiny_model: TinyModel) -> None:

@@ -74,7 +74,13 @@ def test_the_command_logs_alarms_and_checks_gold_before_it_trains(
     rows = [{"prompt": f"say {i}", "answer": str(i), "impossible_row": True} for i in range(8)]
     data, out = tmp_path / "rows.jsonl", tmp_path / "run"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    given = {"--model": tiny_model("llama"), "--data": data, "--reward": f"{rewards}:always", "--out": out}
+    given = {
+        "--model": tiny_model("llama"),
+        "--data": data,
+        "--reward": f"{rewards}:always",
+        "--out": out,
+        "--unchecked": "a test",
+    }
     given |= {"--batch-size": 4, "--group-size": 2, "--max-new-tokens": 4, "--reward-workers": 0}
 
     def train(**more: Any) -> None:
@@ -96,7 +102,13 @@ def test_a_model_trained_in_full_needs_no_reference_to_be_watched(
     rewards.write_text("def length(completions, **_):\n    return [float(len(c)) for c in completions]\n")
     data, out = tmp_path / "rows.jsonl", tmp_path / "run"
     data.write_text("".join(json.dumps({"prompt": f"say {i}"}) + "\n" for i in range(4)))
-    given = {"--model": tiny_model("llama"), "--data": data, "--reward": f"{rewards}:length", "--out": out}
+    given = {
+        "--model": tiny_model("llama"),
+        "--data": data,
+        "--reward": f"{rewards}:length",
+        "--out": out,
+        "--unchecked": "a test",
+    }
     given |= {"--batch-size": 4, "--group-size": 2, "--max-new-tokens": 4, "--reward-workers": 0}
     main(["grpo", *(str(x) for pair in given.items() for x in pair), "--adapter.method", "full"])
     (line,) = (out / "grpo" / "metrics.jsonl").read_text().splitlines()

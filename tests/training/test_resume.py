@@ -67,7 +67,7 @@ def command(
                 "--max-new-tokens",
                 6,
             ]
-            argv += ["--beta", 0.04]
+            argv += ["--beta", 0.04, "--unchecked", "a toy"]
         return [*argv, *more]
 
     return make

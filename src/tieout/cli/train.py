@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 
 from ..errors import InputError
 from ..rows.pairs import PairSelection
@@ -68,15 +69,19 @@ def options_type(method: type[Method]) -> type:
     from ..training.guards import Guards
     from ..training.schedule import Schedule
     from ..training.spec import EvalPolicy, Placement
+    from ..vetting.before_training import RewardCheck
 
     flat: Any = tyro.conf.OmitArgPrefixes
-    taken = {f.name for part in (Options, Placement, EvalPolicy) for f in dataclasses.fields(part)}
+    taken = {
+        f.name for part in (Options, Placement, EvalPolicy, RewardCheck) for f in dataclasses.fields(part)
+    }
     if twice := sorted(taken & {field.name for field in dataclasses.fields(method)}):
         raise InputError(
             f"{method.__name__} has fields that are options of every method: {', '.join(twice)}; rename them"
         )
     about = " ".join((method.__doc__ or "").split())
     pairs = [("selection", PairSelection, dataclasses.field(default_factory=PairSelection))]
+    check = [("check", flat[RewardCheck], dataclasses.field(default_factory=RewardCheck))]
     return dataclasses.make_dataclass(
         f"Train{method.__name__}",
         [
@@ -89,6 +94,7 @@ def options_type(method: type[Method]) -> type:
             ("schedule", Schedule, dataclasses.field(default_factory=Schedule)),
             ("guards", Guards, dataclasses.field(default_factory=Guards)),
             *(pairs if method().needs.rows == "preference" else []),
+            *(check if method().needs.samples else []),
         ],
         namespace={"__doc__": f"{about}\n\nRows: {COLUMNS[method().needs.rows]}."},
     )
@@ -105,6 +111,7 @@ def train(name: str, parsed: Any) -> None:
     from ..training.guards import check_gold
     from ..training.reward_models import check_models
     from ..training.spec import TrainSpec, identity
+    from ..vetting.before_training import check_reward_first
 
     quiet()
     console = Console(quiet=launched()[0] > 0)
@@ -135,7 +142,7 @@ def train(name: str, parsed: Any) -> None:
         check_models(task.reward, needs.reward_model, parsed.guards.reward_model_override)
     leakage = leakage_of(options, task)
     with RunFolder(options.out) as folder:
-        parts = {k: v for k, v in vars(parsed).items() if k not in ("run", "selection")}
+        parts = {k: v for k, v in vars(parsed).items() if k not in ("run", "selection", "check")}
         spec = TrainSpec(model=options.model, seed=options.seed, **parts)
         digest = data_hash(task.rows("train"))
         check_model(options.model, {"train": task.rows("train")}, needs.max_new_tokens)
@@ -151,5 +158,10 @@ def train(name: str, parsed: Any) -> None:
             hashes["held_out"] = data_hash(read_rows(options.held_out))
         folder.record({**identity(spec), **asked}, hashes, spec.placement)
         folder.write_json(FILE, {**leakage, "trained_on": rows_from(options, digest)})
+        if needs.samples and not needs.reward_model and folder.leads:
+            reward = task.reward if task.scorer == "reward" else None
+            inputs = {**asked, "rows": digest}
+            given = (reward, task.rows("train"), task.gold, parsed.check, folder.stage("check"), inputs)
+            console.print(f"[bold]check[/]  {escape(check_reward_first(*given))}", highlight=False)
         adapter = fit(folder, name, spec, task, console, digest)
     console.print(f"adapter: {adapter}", highlight=False)

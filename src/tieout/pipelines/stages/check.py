@@ -12,14 +12,12 @@ from ...storage.atomic import write_json
 from ...storage.jsonl import read_json
 from ...types import Reward, Row
 from ...vetting.attack import CLASSES, attack, keep, read_corpus
+from ...vetting.before_training import MAX_GIVEN, shown
 from ...vetting.check import prove
 from ...vetting.golden_rows import with_gold
 from ..kinds import Check
 from ..run import Run
 from .calibration import calibrate_given, say
-
-MAX_GIVEN = 200
-"""Rows handed to the attack, which picks some of them and uses the golds of the others as wrong answers."""
 
 
 def check(run: Run, stage: Check) -> None:
@@ -91,12 +89,9 @@ def _attack(run: Run, stage: Check, reward: Reward, rows: list[Row]) -> None:
     accepted = [finding["class"] for finding in report["findings"] if finding["class"] in wanted.accept]
     if found:
         kinds = ", ".join(f["class"] for f in found)
-        shown = "; ".join(
-            f"{f['class']}: {f['completion'][:60]!r} gets {f['score']}, gold {f['gold_score']}: {f['why']}"
-            for f in found
-        )
+        listed = "; ".join(map(shown, found))
         raise InputError(
-            f"reward {report['reward']!r} pays for what it should not: {shown}. See {part.path / 'attack.json'}; "
+            f"reward {report['reward']!r} pays for what it should not: {listed}. See {part.path / 'attack.json'}; "
             f"fix the reward, or train on it anyway with `check: {{attack: {{accept: [{kinds}]}}}}`"
         )
     said = f"; accepted in the recipe: {', '.join(accepted)}" if accepted else ""
