@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
@@ -19,6 +20,7 @@ from tieout.rewards.scoring.call import Call
 from tieout.rewards.scoring.runner import score_groups
 from tieout.trl.reward_funcs import RewardContext, rewards
 from tieout.types import Completion
+from tieout.vetting import before_training
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 PROMPTS = Dataset.from_list([{"prompt": f"{i} and"} for i in range(4)])
@@ -54,6 +56,46 @@ def test_rewards_see_the_tokens_that_were_sampled(folder: Path, tmp_path: Path) 
     assert seen
     first = trainer.state.log_history[0]
     assert first["reward"] == pytest.approx(first["completions/mean_length"])
+
+
+ANSWERS = Dataset.from_list([{"prompt": f"What is {i} + 2000?", "answer": str(2000 + i)} for i in range(8)])
+
+
+def mentioned(completions: list[str], answer: list[str], **_: Any) -> list[float]:
+    return [float(right in text) for text, right in zip(completions, answer, strict=True)]
+
+
+def alone(completions: list[str], answer: list[str], **_: Any) -> list[float]:
+    return [float(text.strip() == right) for text, right in zip(completions, answer, strict=True)]
+
+
+def of_tokens(completions: list[str], completion_ids: list[list[int]]) -> list[float]:
+    return [float(len(ids)) for ids in completion_ids]
+
+
+@pytest.mark.parametrize(
+    ("function", "reason", "warned"),
+    [(mentioned, "", True), (mentioned, "a toy", False), (alone, "", False), (of_tokens, "", False)],
+)
+def test_a_reward_is_attacked_before_training_and_a_finding_is_a_warning(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: Any, reason: str, warned: bool
+) -> None:
+    monkeypatch.setenv("TIEOUT_UNCHECKED", reason)
+    monkeypatch.setattr(before_training, "_warned", set())
+    given = {
+        "num_generations": 4,
+        "per_device_train_batch_size": 4,
+        "max_completion_length": 4,
+        "max_steps": 1,
+    }
+    args = trl.GRPOConfig(str(tmp_path), **given, use_cpu=True, report_to=[], save_strategy="no")
+    trainer = trl.GRPOTrainer(str(folder), function, args, ANSWERS)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.train()
+    said = [str(one.message) for one in caught if "pays for what it should not" in str(one.message)]
+    assert bool(said) == warned, said
+    assert all("'mentioned'" in one and "contradiction" in one for one in said)
 
 
 def test_a_batch_of_two_prompts_as_in_0_14_samples_eight_completions_of_each(

@@ -24,6 +24,7 @@ from ..learner.models.adopted import adopt, loaded_as, prepare_tokenizer
 from ..learner.models.model import Model
 from ..training.loop import train
 from ..training.watching import monitors_of
+from ..vetting.before_training import warn_of_reward
 from .arguments import arguments
 from .configs import Config
 from .events import Events
@@ -194,6 +195,8 @@ class Trainer:
         events.losses = []
         watched = self.plan.method, self.learner, self.source, self.state.max_steps
         started = time.perf_counter()
+        if isinstance(self.data, SampledData):
+            warn_of_reward(self.data.source.task.reward, self.data.source.rows)
         events.tell("on_train_begin")
         if self.args.eval_on_start and self.eval_dataset is not None:
             self.evaluate()

@@ -6,7 +6,10 @@ all of the proof cannot be done: `bare` then tries what needs none, and the repo
 
 from __future__ import annotations
 
+import logging
+import os
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,6 +19,7 @@ from ..rewards.library.reward_model import models_in
 from ..rewards.scoring.outcomes import reward_name, reward_range
 from ..storage.atomic import write_json
 from ..storage.jsonl import read_json
+from ..storage.machine import launched
 from ..storage.runfolder import Stage
 from ..types import Reward, Row
 from .attack import CLASSES, Attack, AttackSettings, attack
@@ -27,6 +31,11 @@ from .golden_rows import with_gold
 MAX_GIVEN = 200
 """Rows handed to the attack, which picks some of them and uses the golds of the others as wrong answers."""
 PROOF_ROWS = 8
+BRIEF = AttackSettings(max_rows=1, num_search=0, seconds=2.0)
+"""At the start of a program that may be started often."""
+UNCHECKED = "TIEOUT_UNCHECKED"
+_warned: set[tuple[str, ...]] = set()
+_log = logging.getLogger("tieout")
 QUICK = AttackSettings(max_rows=2, num_search=40, seconds=6.0)
 """At most nine seconds, and those of a call that hangs."""
 
@@ -163,6 +172,32 @@ def examine(
         ]
         done = f"{'' if proof.holds else 'not '}proven on {proof.num_rows} rows; {done}"
     return Examined(name, done, problems, proof, found, _since(began))
+
+
+def warn_of_reward(reward: Reward | None, rows: Sequence[Row]) -> None:
+    """For programs of others, whose rows often have no gold: attack for a few seconds, and warn of what is found.
+
+    Once per process and reward, and all of it in a process of its own: a reward that keeps a state or logs is not
+    disturbed. The environment variable TIEOUT_UNCHECKED leaves it out.
+    """
+    if reward is None or os.environ.get(UNCHECKED) or launched()[0] > 0 or next(models_in(reward), None):
+        return
+    key = (reward_name(reward), *rows[0])
+    if key in _warned:
+        return
+    _warned.add(key)
+    # It may need what only a trainer has (tokens, a device), or think for long.
+    (alone,) = pay(reward, rows, [(0, "ok")], 5.0, time.monotonic() + 5.0)
+    if alone is None or alone.failed:
+        why = alone.failed if alone else "it gave nothing in a process of its own"
+        _log.warning("reward %s was not attacked before training: %s", key[0], why)
+        return
+    found = examine(reward, rows, settings=BRIEF, proof_rows=0)
+    shown = "; ".join(one.shown for one in found.problems if one.name in CLASSES)
+    _log.info("reward %s: %s", found.reward, found.done)
+    if shown:
+        text = f"reward {found.reward!r} pays for what it should not: {shown}. Tried: {found.done}. Fix the reward"
+        warnings.warn(f"{text}, or set {UNCHECKED} to a reason to leave this out", stacklevel=3)
 
 
 TRIED = "only empty, constant and copied completions"
