@@ -81,10 +81,11 @@ NEEDS = {
     "sft": Needs("demonstration"),
     "rejection_sampling": Needs("prompt", samples=True, max_new_tokens=256),
     "reward_model": Needs("ranking", head="score"),
-    "dpo": Needs("preference", reference=True),
+    "dpo": Needs("preference", reference=True, anchors=True),
     "online_dpo": Needs("prompt", samples=True, max_new_tokens=256, reference=True),
     "kto": Needs("label", reference=True),
-    **dict.fromkeys(("orpo", "cpo", "simpo"), Needs("preference")),
+    **dict.fromkeys(("orpo", "cpo"), Needs("preference", anchors=True)),
+    "simpo": Needs("preference"),
     **dict.fromkeys(
         ("grpo", "dr_grpo", "dapo", "gspo", "cispo"), Needs("prompt", samples=True, max_new_tokens=256)
     ),

@@ -37,8 +37,8 @@ class Task:
     parts: Mapping[str, Reward] = field(default_factory=dict)
     """What the reward consists of (form, schema, figures, ...): name -> the points of a reward that this part
     gave. They add up to the reward, so a gain of reward is the sum of the gains of its parts."""
-    gold: Callable[[Row], str] | None = None
-    """The completion that must score 1."""
+    gold: Callable[[Row], str | None] | None = None
+    """The completion that must score 1; None for a row that has none."""
     corrupt: Callable[[Row, random.Random], str] | None = None
     """A flawed completion that must score below gold: for pairs of gold against flawed."""
     flaws: Mapping[str, Callable[[Row, random.Random], str]] = field(default_factory=dict)

@@ -85,7 +85,7 @@ def files_task(data: Data, reward: str | None = None, max_new_tokens: int = 256)
         name="files",
         rows=lambda split: splits.get(split, []),
         reward=function,
-        gold=lambda row: str(row["completion"]),
+        gold=_gold,
         max_new_tokens=max_new_tokens,
     )
 
@@ -123,6 +123,12 @@ def controls_task(path: str) -> Task:
 
 def _read(path: str, kind: Any) -> list[Row]:
     return check_rows(read_rows(path), kind, path)
+
+
+def _gold(row: Row) -> str | None:
+    """The row's completion, of a conversation its last turn; None: rows to test on may have none."""
+    found = row.get("completion")
+    return str(found[-1]["content"]) if isinstance(found, list) else found
 
 
 def _with_answer(row: Row) -> Row:

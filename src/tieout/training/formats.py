@@ -38,7 +38,8 @@ def _answers(task: Task) -> list[str]:
     rows = list(islice(task.rows("train"), EXAMPLES))
     if task.gold is not None:
         try:
-            return [task.gold(row) for row in rows]
+            golds = [task.gold(row) for row in rows]
+            return [] if None in golds else [str(gold) for gold in golds]
         except (KeyError, TypeError, ValueError):  # rows of a file, which this gold was never meant for
             return []
     column = next((name for name in ("completion", "chosen") if rows and name in rows[0]), "")

@@ -65,7 +65,7 @@ class RewardCheck:
 def check_reward_first(
     reward: Reward | None,
     rows: Sequence[Row],
-    gold: Callable[[Row], str] | None,
+    gold: Callable[[Row], str | None] | None,
     wanted: RewardCheck,
     part: Stage,
     inputs: Mapping[str, Any],
@@ -133,7 +133,7 @@ class Examined:
 def examine(
     reward: Reward,
     rows: Sequence[Row],
-    gold: Callable[[Row], str] | None = None,
+    gold: Callable[[Row], str | None] | None = None,
     *,
     settings: AttackSettings = QUICK,
     proof_rows: int = PROOF_ROWS,
@@ -226,7 +226,9 @@ def _since(began: float) -> float:
     return time.monotonic() - began
 
 
-def _golden(reward: Reward, rows: Sequence[Row], gold: Callable[[Row], str] | None) -> tuple[list[Row], str]:
+def _golden(
+    reward: Reward, rows: Sequence[Row], gold: Callable[[Row], str | None] | None
+) -> tuple[list[Row], str]:
     """Rows with gold; or none, and why."""
     given = list(rows[:MAX_GIVEN])
     found = [row for row in (with_gold(row, gold) for row in given) if row is not None]

@@ -8,7 +8,7 @@ from ..errors import InputError
 from ..types import Row
 
 
-def with_gold(row: Row, gold: Callable[[Row], str] | None = None) -> Row | None:
+def with_gold(row: Row, gold: Callable[[Row], str | None] | None = None) -> Row | None:
     """The row with gold as a text in `completion`: the row's own (of a conversation, the last turn), else that of the
     task, else the answer; None: it has none."""
     text = row.get("completion")

@@ -130,7 +130,8 @@ class Making:
     def _gold(self, rows: Sequence[Row]) -> list[Scored]:
         gold = self.run.task.gold
         assert gold is not None
-        return self._score(rows, [[gold(row)] for row in rows])
+        texts = [(row, text) for row in rows if (text := gold(row)) is not None]
+        return self._score([row for row, _ in texts], [[text] for _, text in texts])
 
     def _behind_gold(self, groups: Sequence[Scored]) -> list[Scored]:
         """The groups with the gold completion of their row as the first."""
@@ -192,7 +193,7 @@ def flaws_of(task: Task, stage: Pairs) -> Callable[[Row, random.Random], str]:
         return own
     gold = task.gold
     assert gold is not None
-    return task.corrupt or (lambda row, rng: flawed(gold(row), rng))
+    return task.corrupt or (lambda row, rng: flawed(gold(row) or "", rng))  # only rows with gold are flawed
 
 
 def _rows(run: Run, stage: Pairs) -> list[Row]:
