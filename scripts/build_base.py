@@ -42,7 +42,7 @@ class Settings:
     """What decides the result, beside the code."""
 
     seed: int = 0
-    tokens: int = 14_000_000
+    tokens: int = 20_000_000
     """Trained on in all, unless the time runs out."""
     early_batch: int = 2048
     """Tokens of a step while random tokens are taught."""
@@ -54,11 +54,13 @@ class Settings:
     tokenizer_texts: int = 8000
     """Documents that the tokenizer is learnt from."""
     initial_std: float = 0.05
-    width: int = 160
+    muon_scale: float = 1.5
+    """Rate of the layers' matrices over that of embeddings and gains."""
+    width: int = 192
     intermediate: int = 448
     layers: int = 4
-    heads: int = 4
-    kv_heads: int = 2
+    heads: int = 6
+    kv_heads: int = 3
 
 
 def main() -> None:
@@ -92,7 +94,7 @@ def build(settings: Settings, out: Path, max_seconds: float, save_seconds: float
     torch.manual_seed(settings.seed)
     model = LlamaForCausalLM(_config(settings, tokenizer))
     _sketch_induction(model, settings)
-    optimizer = torch.optim.AdamW(_decayed(model), lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
+    optimizer = _Optimizers(model, settings)
     step, seen, before, progress = _resume(out, settings, model, optimizer)
     started = saved = time.monotonic()
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
@@ -109,9 +111,7 @@ def build(settings: Settings, out: Path, max_seconds: float, save_seconds: float
         while progress < 1.0:
             batch = batches.next(step, progress)
             rate = _rate(settings, step, progress)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            loss = _train_step(model, optimizer, batch, sums)
+            loss = _train_step(model, optimizer, rate, batch, sums)
             step, seen = step + 1, seen + batch.num_tokens
             elapsed = before + time.monotonic() - started
             progress = max(seen / settings.tokens, elapsed / max_seconds)
@@ -156,18 +156,19 @@ def _config(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> LlamaConf
 def _sketch_induction(model: LlamaForCausalLM, settings: Settings) -> None:
     """Start with the sketch of an induction circuit: copying needs one, and from noise it takes millions of tokens.
 
-    Two heads of layer 0 look one and two tokens back, by position alone: all embeddings share a component c,
-    to which queries and keys answer with constant vectors, so that plane f of the rotary embedding gives
-    cos((distance - d) theta_f). Head 0 writes what stood one token back into a subspace U, and head 0 of layer 1
-    compares it with the token at hand. What to do with what it finds is learnt, as is all else. In the spirit
-    of Trockman and Kolter (2023), mimetic initialisation; the circuit is that of Olsson et al. (2022).
+    Three heads of layer 0 look one, two and three tokens back, by position alone: all embeddings share a component
+    c, to which queries and keys answer with constant vectors, so that plane f of the rotary embedding gives
+    cos((distance - d) theta_f). Each writes what it finds into a subspace of its own, and the first heads of layer 1
+    compare this token and those before it with the tokens before every other: a label is told from another by more
+    than its last word, a digit by the digits before it. What to do with what is found is learnt, as is all else.
+    In the spirit of Trockman and Kolter (2023), mimetic initialisation; the circuit is that of Olsson et al. (2022).
     """
-    width, dim = settings.width, 32
+    width, dim, share = settings.width, 32, settings.heads // settings.kv_heads
     embeddings = model.model.embed_tokens.weight
     shared = torch.randn(width)
     embeddings += 2 * settings.initial_std * shared
-    basis = torch.linalg.qr(torch.cat([shared[:, None], torch.randn(width, 2 * dim)], 1)).Q.T
-    constant, read, write = basis[0], basis[1 : 1 + dim], basis[1 + dim :]
+    basis = torch.linalg.qr(torch.cat([shared[:, None], torch.randn(width, 4 * dim)], 1)).Q.T
+    constant, read, *write = basis[0], *basis[1:].split(dim)
     for layer in model.model.layers:
         layer.self_attn.o_proj.weight *= 0.2
         layer.mlp.down_proj.weight *= 0.2
@@ -175,23 +176,66 @@ def _sketch_induction(model: LlamaForCausalLM, settings: Settings) -> None:
     first, second = (model.model.layers[index].self_attn for index in (0, 1))
     # The five fastest planes tell near distances apart; 11 is an embedding's component along c after the norm.
     fast, none = (torch.arange(len(theta)) < 5).float(), torch.zeros(len(theta))
-    first.k_proj.weight[:dim] = torch.outer(torch.cat([fast, none]), constant) * 9 / 11
-    for head, distance in enumerate((1, 2)):
-        turned = torch.cat([fast * (theta * distance).cos(), -fast * (theta * distance).sin()])
-        first.q_proj.weight[dim * head : dim * (head + 1)] = torch.outer(turned, constant) * 9 / 11
-    first.v_proj.weight[:dim] = read
-    first.o_proj.weight[:, :dim] = 0.1 * write.T
-    # The slow planes compare contents at any distance.
+    for head in range(3):
+        turned = torch.cat([fast * (theta * (head + 1)).cos(), -fast * (theta * (head + 1)).sin()])
+        queries, keys = (
+            slice(dim * head, dim * (head + 1)),
+            slice(dim * (head // share), dim * (head // share + 1)),
+        )
+        first.k_proj.weight[keys] = torch.outer(torch.cat([fast, none]), constant) * 9 / 11
+        first.q_proj.weight[queries] = torch.outer(turned, constant) * 9 / 11
+        first.v_proj.weight[keys] = read
+        first.o_proj.weight[:, queries] = 0.1 * write[head].T
+    # The slow planes compare contents at any distance: this token and the two before it with the three before that.
     slow = torch.cat([1 - fast, 1 - fast])[:, None]
-    second.q_proj.weight[:dim] = 5 * slow * read
-    second.k_proj.weight[:dim] = 5 * slow * write
+    turns = [torch.eye(dim), *(torch.linalg.qr(torch.randn(dim, dim)).Q for _ in range(2))]
+    sources = [read, write[0], write[1]]
+    for head in range(share):
+        second.q_proj.weight[dim * head : dim * (head + 1)] = (
+            5 * slow * sum(t @ s for t, s in zip(turns[: 3 - head], sources, strict=False))
+        )
+    second.k_proj.weight[:dim] = 5 * slow * sum(t @ w for t, w in zip(turns, write, strict=True))
 
 
-def _decayed(model: torch.nn.Module) -> list[dict]:
-    """Weight decay for matrices, none for gains."""
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    gains = [p for p in model.parameters() if p.dim() == 1]
-    return [{"params": matrices, "weight_decay": 0.05}, {"params": gains, "weight_decay": 0.0}]
+class _Optimizers:
+    """Muon for the matrices of the layers, AdamW for embeddings and gains, with one rate."""
+
+    def __init__(self, model: torch.nn.Module, settings: Settings) -> None:
+        named = list(model.named_parameters())
+        self.names = {id(parameter): name for name, parameter in named}
+        matrices = [p for name, p in named if p.dim() == 2 and "embed_tokens" not in name]
+        chosen = {id(parameter) for parameter in matrices}
+        self.muon = torch.optim.Muon(matrices, weight_decay=0.02, adjust_lr_fn="match_rms_adamw")
+        self.adamw = torch.optim.AdamW(
+            [p for _, p in named if id(p) not in chosen], betas=(0.9, 0.98), weight_decay=0.0, fused=True
+        )
+        self.muon_scale = settings.muon_scale
+
+    def step(self, rate: float) -> None:
+        """Update with this rate, and forget the gradients."""
+        for optimizer, scale in ((self.muon, self.muon_scale), (self.adamw, 1.0)):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * scale
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def moments(self) -> dict[str, torch.Tensor]:
+        """What a checkpoint keeps: `parameter:moment` -> tensor."""
+        return {
+            f"{self.names[id(parameter)]}:{key}": value
+            for optimizer in (self.muon, self.adamw)
+            for parameter, values in optimizer.state.items()
+            for key, value in values.items()
+        }
+
+    def load(self, moments: dict[str, torch.Tensor]) -> None:
+        """Put back what `moments` gave."""
+        for optimizer in (self.muon, self.adamw):
+            for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+                start = f"{self.names[id(parameter)]}:"
+                optimizer.state[parameter] = {
+                    key.removeprefix(start): value for key, value in moments.items() if key.startswith(start)
+                }
 
 
 def _rate(settings: Settings, step: int, progress: float) -> float:
@@ -200,10 +244,13 @@ def _rate(settings: Settings, step: int, progress: float) -> float:
 
 
 def _train_step(
-    model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, batch: Batch, sums: dict[str, list[float]]
+    model: LlamaForCausalLM,
+    optimizer: _Optimizers,
+    rate: float,
+    batch: Batch,
+    sums: dict[str, list[float]],
 ) -> float:
     """One update on the trained tokens; adds [loss, hits, count] of every skill to `sums`."""
-    optimizer.zero_grad(set_to_none=True)
     count = sum(int((part.skill >= 0).sum()) for part in batch.parts)
     done: list[torch.Tensor] = []
     for part in batch.parts:
@@ -218,7 +265,7 @@ def _train_step(
             hits = (logits.argmax(-1) == gold).float()
             done.append(torch.stack([skill[trained].float(), losses.detach(), hits]))
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
+    optimizer.step(rate)
     owner, losses, hits = torch.cat(done, 1).unbind()
     for index, name in enumerate(batch.skills):
         mine = (owner == index).float()
@@ -302,7 +349,7 @@ def _save(
     out: Path,
     settings: Settings,
     model: LlamaForCausalLM,
-    optimizer: torch.optim.Optimizer,
+    optimizer: _Optimizers,
     tokenizer: PreTrainedTokenizerFast,
     state: dict[str, float],
 ) -> None:
@@ -312,13 +359,7 @@ def _save(
     shutil.rmtree(part, ignore_errors=True)
     model.save_pretrained(part)
     tokenizer.save_pretrained(part)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    moments = {
-        f"{names[id(parameter)]}:{key}": value
-        for parameter, values in optimizer.state.items()
-        for key, value in values.items()
-    }
-    save_file(moments, part / "optimizer.safetensors")
+    save_file(optimizer.moments(), part / "optimizer.safetensors")
     (part / "state.json").write_text(json.dumps(state | {"settings": asdict(settings)}), encoding="utf-8")
     for file in part.iterdir():
         with file.open("rb") as handle:
@@ -331,7 +372,7 @@ def _save(
 
 
 def _resume(
-    out: Path, settings: Settings, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer
+    out: Path, settings: Settings, model: LlamaForCausalLM, optimizer: _Optimizers
 ) -> tuple[int, int, float, float]:
     """(step, tokens, seconds, progress) of the newest checkpoint, after loading it; zeros if there is none."""
     if not list(_checkpoints(out)):
@@ -344,11 +385,7 @@ def _resume(
         raise SystemExit(f"{folder} was made with other settings (there, here): {changed}; use another --out")
     model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
     model.tie_weights()
-    moments = load_file(folder / "optimizer.safetensors")
-    for name, parameter in model.named_parameters():
-        optimizer.state[parameter] = {
-            key: moments[f"{name}:{key}"] for key in ("step", "exp_avg", "exp_avg_sq")
-        }
+    optimizer.load(load_file(folder / "optimizer.safetensors"))
     return int(state["step"]), int(state["tokens"]), state["seconds"], state["progress"]
 
 

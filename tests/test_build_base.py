@@ -22,11 +22,11 @@ SMALL = build_base.Settings(
     early_batch=1024,
     late_batch=1024,
     vocab_size=600,
-    width=96,
+    width=144,
     intermediate=64,
     layers=2,
-    heads=2,
-    kv_heads=1,
+    heads=4,
+    kv_heads=2,
     warmup=4,
 )
 
@@ -84,22 +84,49 @@ def test_one_checkpoint_is_left_and_it_holds_no_pickle(whole: tuple[Path, dict[s
     assert state["tokens"] >= SMALL.tokens
 
 
-def test_the_sketched_heads_look_back_and_find_what_came_before() -> None:
-    """In a run that is repeated, the sketched head looks at what followed the token the first time."""
+@pytest.fixture
+def sketched() -> build_base.LlamaForCausalLM:
     torch.manual_seed(0)
+    settings = build_base.Settings()
     config = build_base.LlamaConfig(
-        vocab_size=1024, hidden_size=160, intermediate_size=448, num_hidden_layers=4, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=32, tie_word_embeddings=True, initializer_range=0.05,
-    )  # fmt: skip
-    config._attn_implementation = "eager"
+        vocab_size=1024,
+        hidden_size=settings.width,
+        intermediate_size=settings.intermediate,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        num_key_value_heads=settings.kv_heads,
+        head_dim=32,
+        tie_word_embeddings=True,
+        initializer_range=settings.initial_std,
+        attn_implementation="eager",
+    )
     model = build_base.LlamaForCausalLM(config).eval()
-    build_base._sketch_induction(model, build_base.Settings())
+    build_base._sketch_induction(model, settings)
+    return model
+
+
+@torch.inference_mode()
+def test_the_sketched_heads_look_back_and_find_what_came_before(
+    sketched: build_base.LlamaForCausalLM,
+) -> None:
+    """In a run that is repeated, the sketched head looks at what followed the token the first time."""
     run = torch.randint(5, 1000, (4, 20))
-    with torch.inference_mode():
-        first, second, *_ = model(torch.cat([run, run], 1), output_attentions=True).attentions
-    for head, distance in enumerate((1, 2)):
+    first, second, *_ = sketched(torch.cat([run, run], 1), output_attentions=True).attentions
+    for head, distance in enumerate((1, 2, 3)):
         back = first[:, head].diagonal(-distance, dim1=1, dim2=2)
         assert back.mean() > 0.95
     found = second[:, 0].diagonal(-19, dim1=1, dim2=2)[:, 1:]
     chance = 1 / 30
     assert found.mean() > 5 * chance
+
+
+@torch.inference_mode()
+def test_the_sketch_tells_a_place_by_more_than_its_last_token(sketched: build_base.LlamaForCausalLM) -> None:
+    """The same token three times, each after two others: the one that is preceded as now is found."""
+    found = 0
+    for _ in range(200):
+        a, b, c, d, e, f, same, *others = torch.randperm(1000)[:16].tolist()
+        run = [a, b, same, *others[:3], c, d, same, *others[3:6], e, f, same, *others[6:], c, d, same]
+        attention = sketched(torch.tensor([run]), output_attentions=True).attentions[1][0, 0, -1]
+        found += int(attention[[3, 9, 15]].argmax()) == 1
+    assert found > 90  # by chance: 67

@@ -91,17 +91,17 @@ DRAWS: dict[str, Callable[[Random], Document]] = {
 """Kind of document -> a generator that needs no tokenizer."""
 
 # Odds of documents; a statement is about ten times as long as a control.
-_EARLY = {"copy": 0.3, "go_on": 0.2, "look_up": 0.3, "label_table": 0.1, "convert": 0.05, "control": 0.05}
+_EARLY = {"copy": 0.2, "go_on": 0.2, "look_up": 0.3, "label_table": 0.2, "convert": 0.05, "control": 0.05}
 _LATE = {
-    "breakdowns": 0.28,
-    "questions": 0.20,
-    "label_table": 0.10,
-    "convert": 0.06,
-    "copy": 0.03,
+    "breakdowns": 0.33,
+    "questions": 0.25,
+    "label_table": 0.08,
+    "convert": 0.05,
+    "copy": 0.02,
     "go_on": 0.02,
-    "look_up": 0.06,
-    "control": 0.22,
-    "format": 0.04,
+    "look_up": 0.05,
+    "control": 0.17,
+    "format": 0.03,
 }
 
 

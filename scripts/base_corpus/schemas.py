@@ -89,7 +89,7 @@ def draw_schema(rng: Random) -> Schema:
     """A schema of one to four fields, with keys and wording of its own."""
     pool = (
         ["parts", "total", "quotes"]
-        if rng.random() < 0.4
+        if rng.random() < 0.5
         else rng.sample(["parts", "total", "quotes", "period", "names", "map"], rng.randrange(1, 4))
     )
     if rng.random() < 0.3:

@@ -214,7 +214,7 @@ def test_the_parts_add_up_to_the_reward(row: Row, form: str, data: st.DataObject
     right = [data.draw(st.booleans()) for _ in range(len(row["components"]) + 1)]
     text = BREAKS[form](answer(row, right, data.draw(st.lists(st.sampled_from(evidence(row))))))
     columns = {key: [value] for key, value in row.items() if key not in ("prompt", "completion")}
-    assert set(task.parts) == {"form", "schema", "figures", "names", "citations"}
+    assert set(task.parts) == {"form", "schema", "figures", "names", "citations", "whole"}
     assert task.reward is not None
     points = {name: part([text], **columns)[0] or 0.0 for name, part in task.parts.items()}
     assert sum(points.values()) == task.reward([text], **columns)[0]
@@ -231,7 +231,8 @@ def test_the_parts_say_what_is_paid() -> None:
 
     broken = points(BREAKS["prose around"](answer(row, [True] * count, evidence(row))))
     assert broken["form"] == broken["schema"] == 0
-    assert broken["figures"] > 0.7
+    assert broken["figures"] > 0.5
+    assert broken["whole"] == 0
     empty = points(dump(answer(row, [False] * count, names=False)))
     assert empty["form"] > 0 < empty["schema"]
     assert empty["figures"] == empty["names"] == empty["citations"] == 0

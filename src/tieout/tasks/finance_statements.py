@@ -1,19 +1,19 @@
 """Break a total of a financial statement down into the rows that add up to it, and cite every figure.
 
-One row (`task.rows("test")[118]`): what the user says, after the system message SYSTEM, and the completion.
+One row (`task.rows("test")[58]`): what the user says, after the system message SYSTEM, and the completion.
 
-    Break down Cash from financing for Q1 2019.
-    Light Bancorp, cash flow statement ($ in thousands)
-    | | Q1 2019 | Q1 2018 |
-    | Option proceeds | 15,252 | 10,873 |
-    | Lease payments | (8,909) | — |
-    | Financing fees | (8,433) | (7,209) |
-    | Cash from financing | (2,090) | 3,664 |
-    | Dividends per share (1) | 3.64 | 2.14 |
+    Break down Operating cash flow for Q2 2011.
+    High Partners, cash flows (in millions)
+    | | Q2 2011 | Q2 2010 |
+    | Profit for the year | 2,238 | 1,342 |
+    | Change in inventories | (232) | 274 |
+    | Change in deferred revenue | — | (145) |
+    | Operating cash flow | 2,006 | 1,471 |
+    | Book value per share | 0.07 | 1.40 |
 
-    {"components":[{"name":"Option proceeds","value":15252},{"name":"Lease payments","value":-8909},
-    {"name":"Financing fees","value":-8433}],"total":-2090,"citations":["Option proceeds | 15,252",
-    "Lease payments | (8,909)","Financing fees | (8,433)","Cash from financing | (2,090)"]}
+    {"components":[{"name":"Profit for the year","value":2238},{"name":"Change in inventories","value":-232},
+    {"name":"Change in deferred revenue","value":0}],"total":2006,"citations":["Profit for the year | 2,238",
+    "Change in inventories | (232)","Change in deferred revenue | —","Operating cash flow | 2,006"]}
 
 The reward is `rewards.library.finance_statements`: between 0 and 1, and more right figures always score more. With the
 option `credit: ladder` it is `rewards.library.finance_ladder`: form first, in steps of 0.2, 0.5, 0.7 and 1.
@@ -85,10 +85,11 @@ class StatementRows(Sequence[Row]):
             rng,
             layouts=HELD_OUT_LAYOUTS if held_out else SEEN_LAYOUTS,
             num_items=HELD_OUT_ITEMS if held_out else SEEN_ITEMS,
-            num_distractors=(2, 3) if held_out else (0, 2),
+            num_distractors=(2, 3) if held_out else (0, 1),
             companies=COMPANIES[self.split],
         )
-        return _row(statement, rng.choice(statement.totals), rng.randrange(len(statement.periods)))
+        # Readers ask for the first column more often than for the one that it is compared with.
+        return _row(statement, rng.choice(statement.totals), int(rng.random() < 0.25))
 
 
 def _row(statement: Statement, total: Line, period: int) -> Row:

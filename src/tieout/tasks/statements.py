@@ -69,10 +69,10 @@ SEEN_LAYOUTS: tuple[Layout, ...] = (
 HELD_OUT_LAYOUTS: tuple[Layout, ...] = (Layout.KEYED, Layout.BULLETS, Layout.FIGURES_FIRST)
 """Layouts kept for out-of-distribution evaluation: neither pretraining nor fine-tuning may use them."""
 
-SEEN_ITEMS: tuple[int, int] = (2, 5)
+SEEN_ITEMS: tuple[int, int] = (2, 4)
 """Fewest and most item rows in statements to train on."""
 
-HELD_OUT_ITEMS: tuple[int, int] = (8, 9)
+HELD_OUT_ITEMS: tuple[int, int] = (6, 7)
 """The same for out-of-distribution evaluation."""
 
 
@@ -160,7 +160,7 @@ def make_statement(
     *,
     layouts: Sequence[Layout] = SEEN_LAYOUTS,
     num_items: tuple[int, int] = SEEN_ITEMS,
-    num_distractors: tuple[int, int] = (0, 2),
+    num_distractors: tuple[int, int] = (0, 1),
     num_periods: int = 2,
     companies: Sequence[str] = COMPANIES["base"],
     kinds: Sequence[Kind] = tuple(Kind),

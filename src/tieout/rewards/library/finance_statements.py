@@ -1,6 +1,6 @@
 """Score a total of a financial statement that is broken down into the rows that add up to it, with citations.
 
-Credit is for right figures. One that is right counts 1; everything else together less than 1:
+Credit is for right figures. One that is right counts 1; form, names and citations together less than 1:
 
 | counts | for |
 |---|---|
@@ -9,8 +9,9 @@ Credit is for right figures. One that is right counts 1; everything else togethe
 | 0.26 | the schema holds; a quarter of it for each of the three keys that holds its part |
 | 0.14 | share of the components that are named, whatever their value |
 | 0.40 | share of the figures that are cited, less one for each citation that supports none; not below -0.05 in all |
+| 1 | all of the above in full: an answer that is nearly right has to be checked as if it were wrong |
 
-The score is the sum, divided by its highest value: the number of figures + 0.90. Everything right is 1. Figures that
+The score is the sum, divided by its highest value: the number of figures + 1.90. Everything right is 1. Figures that
 are not asked are added to the number of figures, so guesses do not pay.
 
 Between answers that give no figure too many, one with more right figures always has the higher score, whatever the form
@@ -37,7 +38,9 @@ from .finance_schema import KEYS, SCHEMA
 
 FORM, HOLDS, NAMED, CITED, MISCITED = 0.10, 0.26, 0.14, 0.40, -0.05
 """The counts of the table. From the least to the most that they give is less than 1, the worth of a right figure."""
-BESIDES = FORM + HOLDS + NAMED + CITED
+WHOLE = 1.0
+"""For an answer in which nothing is missing or wrong."""
+BESIDES = FORM + HOLDS + NAMED + CITED + WHOLE
 GRAIN = 2**20
 """Points are whole numbers of 1 / GRAIN, which floats add without an error."""
 
@@ -65,6 +68,8 @@ def score_parts(
         "schema": schema,
         "citations": max(MISCITED, CITED * (cited - wrong) / len(evidence)),
     }
+    full = counts.right == counts.whole and form + schema == FORM + HOLDS and cited - wrong == len(evidence)
+    worth["whole"] = WHOLE if full else 0.0
     # Rounded as a running sum, so that the parts add up to the score, and to 1 if everything is right.
     sums = [round(max(0.0, s) / (counts.whole + BESIDES) * GRAIN) for s in accumulate(worth.values())]
     return {
@@ -105,7 +110,7 @@ def _part(
 
 
 PARTS: Mapping[str, Reward] = {
-    name: partial(_part, name=name) for name in ("form", "schema", "figures", "names", "citations")
+    name: partial(_part, name=name) for name in ("form", "schema", "figures", "names", "citations", "whole")
 }
 """Part -> the points that it gave."""
 
