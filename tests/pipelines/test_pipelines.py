@@ -140,7 +140,8 @@ def test_what_went_off_while_training_is_said_at_the_end(
     assert "alarm at step 3: the policy is" in said
     assert "alarm in grpo at step 3: the policy is" in said[said.index("verdict") :]
     assert "Alarm in grpo at step 3: the policy is" in (out / "evidence" / "report.html").read_text()
-    assert [x["step"] for x in lines(out / "grpo" / "alarms.jsonl")] == [3]
+    alarms = lines(out / "grpo" / "alarms.jsonl")
+    assert [x["step"] for x in alarms if x["reason"].startswith("the policy is")] == [3]
 
 
 def test_rows_that_do_not_fit_a_method_are_refused_before_any_work(
