@@ -1,16 +1,20 @@
-"""Both demos with several seeds: what each stage gains, with paired intervals, wall time and peak memory.
+"""The demos with several seeds: what each stage gains in the primary metric and the reward, with paired intervals.
 
-python benchmarks/demo_seeds.py                # three seeds of each, into benchmarks/results/demo_seeds.{json,md}
+python benchmarks/demo_seeds.py                # three seeds of align and of reason
 python benchmarks/demo_seeds.py --seeds 0 --pipelines align
+
+Report and cases of every run are kept in benchmarks/results/demo_seeds/, where `tieout verify` recomputes them.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -24,6 +28,7 @@ RESULTS = Path(__file__).parent / "results" / "demo_seeds.json"
 def run(pipeline: str, seed: int, folder: Path, beside: str) -> dict[str, Any]:
     """One demo in a process of its own. Raises CalledProcessError if it fails."""
     out = folder / f"{pipeline}-{seed}"
+    whole = not out.exists()  # of a run that continues another, time and memory say nothing
     started = time.perf_counter()
     command = [sys.executable, "-m", "tieout", "demo", pipeline, "--out", str(out), "--seed", str(seed)]
     process = subprocess.Popen(command)
@@ -32,11 +37,12 @@ def run(pipeline: str, seed: int, folder: Path, beside: str) -> dict[str, Any]:
         raise subprocess.CalledProcessError(status, command)
     seconds = time.perf_counter() - started
     report = json.loads((out / "evidence" / "report.json").read_text())
+    keep(out / "evidence", RESULTS.with_suffix("") / out.name)
     return {
         "pipeline": pipeline,
         "seed": seed,
-        "seconds": round(seconds, 1),
-        "peak_gigabytes": round(usage.ru_maxrss / 2**20, 2),
+        "seconds": round(seconds, 1) if whole else None,
+        "peak_gigabytes": round(usage.ru_maxrss / 2**20, 2) if whole else None,
         "beside": beside,
         "verdict": report["verdict"]["verdict"],
         "models": {name: figures(tracks, "mean") for name, tracks in report["models"].items()},
@@ -47,10 +53,27 @@ def run(pipeline: str, seed: int, folder: Path, beside: str) -> dict[str, Any]:
     }
 
 
+def keep(evidence: Path, folder: Path) -> None:
+    """Copy the report and what it was made from; cases are compressed without a date: equal runs, equal files."""
+    report = json.loads((evidence / "report.json").read_text())
+    for name in ("report.json", *report["files"]):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if name == "cases.jsonl":
+            target.with_name(f"{name}.gz").write_bytes(gzip.compress((evidence / name).read_bytes(), mtime=0))
+        else:
+            shutil.copyfile(evidence / name, target)
+
+
 def figures(tracks: dict[str, Any], key: str) -> dict[str, list[float]]:
-    """Track or slice -> [mean or difference, low, high, n]."""
+    """What is measured -> [mean or difference, low, high, n]."""
     slices = tracks["programmatic"]["slices"]
-    named = {"test": slices["test"], "ood": slices["ood"], "negative controls": tracks["negative_controls"]}
+    named = {
+        "test: exact": slices["test"]["metrics"]["exact"],
+        "test: reward": slices["test"],
+        "ood: exact": slices["ood"]["metrics"]["exact"],
+        "negative controls": tracks["negative_controls"],
+    }
     return {name: [f[key], f["low"], f["high"], f["n"]] for name, f in named.items()}
 
 
@@ -60,7 +83,8 @@ def table(runs: list[dict[str, Any]]) -> str:
         "# The demos, several seeds",
         "",
         f"`python benchmarks/demo_seeds.py` on {os.cpu_count()} cores ({platform.machine()}).",
-        "Mean score on held-out cases, and paired differences, with 95% intervals.",
+        "Means on held-out cases, and paired differences, with 95% intervals; `exact` is the share of answers in which",
+        "every figure is right and cited. `tieout verify benchmarks/results/demo_seeds/NAME` recomputes a row.",
         "",
     ]
     for pipeline in dict.fromkeys(r["pipeline"] for r in runs):
@@ -68,15 +92,14 @@ def table(runs: list[dict[str, Any]]) -> str:
         lines += [
             f"## {pipeline}",
             "",
-            "| seed | seconds | beside it ran | peak GB | what | test | ood | negative controls |",
-            "|---|---|---|---|---|---|---|---|",
+            "| seed | seconds | beside it ran | peak GB | what | test: exact | test: reward | ood: exact | controls |",
+            "|---|---|---|---|---|---|---|---|---|",
         ]
         for r in own:
             for name, tracks in r["models"].items():
                 cells = " | ".join(f"{m:.3f} [{a:.3f}, {b:.3f}]" for m, a, b, _ in tracks.values())
-                lines.append(
-                    f"| {r['seed']} | {r['seconds']:.0f} | {r['beside']} | {r['peak_gigabytes']} | {name} | {cells} |"
-                )
+                cost = f"{r['seconds'] or '-'} | {r['beside']} | {r['peak_gigabytes'] or '-'}"
+                lines.append(f"| {r['seed']} | {cost} | {name} | {cells} |")
             for name, tracks in r["comparisons"].items():
                 cells = " | ".join(f"{m:+.3f} [{a:+.3f}, {b:+.3f}]" for m, a, b, _ in tracks.values())
                 lines.append(f"| {r['seed']} | | | | {name} | {cells} |")
