@@ -21,7 +21,7 @@ from ..evidence.stats import Estimate, mean
 from ..rewards.library.judge import Judge
 from ..rows import read_rows
 from ..types import Row
-from .calibrate import Calibration, CalibrationPolicy, calibrate
+from .calibrate import Calibration, CalibrationPolicy, against_floor, calibrate
 
 _YES, _NO = (True, 1, "yes", "y", "true"), (False, 0, "no", "n", "false")
 MIN_SCORED = 8
@@ -146,12 +146,7 @@ def audit(rows: Sequence[Row], policy: CalibrationPolicy | None = None) -> Audit
             holds.append(f"nothing is filled in: write yes or no as `agree` in {len(rows)} rows")
     else:
         shown = f"people agree with the judge on {value:.1%} [{low:.1%}, {high:.1%}] of {agreement.n} outputs"
-        if high < policy.floor or (value < policy.floor and agreement.n >= policy.min_rows):
-            fails.append(f"{shown}, below the floor of {policy.floor:.0%}")
-        elif agreement.n < policy.min_rows:
-            holds.append(f"{shown}: fewer than {policy.min_rows} show nothing")
-        elif low < policy.floor:
-            holds.append(f"{shown}: not shown to be above the floor of {policy.floor:.0%}")
+        fails, holds = against_floor(agreement, policy, shown, f"{policy.floor:.0%}")
         fails += _falling(by_step)
     if scores is not None and scores.verdict == "fail":
         fails += scores.reasons

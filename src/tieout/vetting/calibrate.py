@@ -257,17 +257,13 @@ def _judge(
 ) -> tuple[Literal["pass", "hold", "fail"], list[str]]:
     """Fail: it is shown to be too low, flat, falling or drifted. Hold: it is not shown to be enough."""
     found = pair_faults if kind == "pairs" else faults
-    fails, holds = found(bins) if agreement.n >= policy.min_rows and bins else [], []
+    fails = found(bins) if agreement.n >= policy.min_rows and bins else []
     value, low, high = agreement.value, agreement.low, agreement.high
     if value is None or low is None or high is None:
         return "hold", ["no row has a score"]
     shown = f"agreement {value:.3f} [{low:.3f}, {high:.3f}] on {agreement.n} {kind}"
-    if high < policy.floor or (value < policy.floor and agreement.n >= policy.min_rows):
-        fails.append(f"{shown}, below the floor of {policy.floor}")
-    elif agreement.n < policy.min_rows:
-        holds.append(f"{shown}: fewer than {policy.min_rows} show nothing")
-    elif low < policy.floor:
-        holds.append(f"{shown}: not shown to be above the floor of {policy.floor}")
+    failed, held = against_floor(agreement, policy, shown, f"{policy.floor}")
+    fails, holds = fails + failed, held
     unscored = sum(counts.values()) / num_rows
     if unscored > policy.max_unscored_share:
         holds.append(f"{unscored:.0%} of the rows have no score of their own ({counts['errored']} errored)")
@@ -279,6 +275,22 @@ def _judge(
         return ("fail" if fails else "hold"), fails + holds
     good = kind == "pairs" and low >= PAIR_GOOD
     return "pass", [shown + (f", above {PAIR_GOOD}: good for thousands of steps" if good else "")]
+
+
+def against_floor(
+    agreement: Estimate, policy: CalibrationPolicy, shown: str, floor: str
+) -> tuple[list[str], list[str]]:
+    """(why it fails, why it holds) of an agreement; `shown` and `floor` are how the two are written."""
+    value, low, high = agreement.value, agreement.low, agreement.high
+    if value is None or low is None or high is None:
+        return [], []
+    if high < policy.floor or (value < policy.floor and agreement.n >= policy.min_rows):
+        return [f"{shown}, below the floor of {floor}"], []
+    if agreement.n < policy.min_rows:
+        return [], [f"{shown}: fewer than {policy.min_rows} show nothing"]
+    if low < policy.floor:
+        return [], [f"{shown}: not shown to be above the floor of {floor}"]
+    return [], []
 
 
 def _columns(row: Row) -> dict[str, Any]:

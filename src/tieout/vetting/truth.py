@@ -27,7 +27,7 @@ from ..rewards.scoring.outcomes import reward_name
 from ..rewards.scoring.runner import score_groups
 from ..tasks import Task
 from ..types import Reward, Row
-from .calibrate import CalibrationPolicy
+from .calibrate import CalibrationPolicy, against_floor
 from .check import perturbed
 from .golden_rows import with_gold
 from .reliability import Bin, faults, rank_agreement, reliability, separation
@@ -264,12 +264,8 @@ def _verdict(
     shown = (
         f"the better completion scores higher in {value:.1%} [{low:.1%}, {high:.1%}] of {agreement.n} pairs"
     )
-    if high < policy.floor or (value < policy.floor and agreement.n >= policy.min_rows):
-        fails.append(f"{shown}, below the floor of {policy.floor:.0%}")
-    elif agreement.n < policy.min_rows:
-        holds.append(f"{shown}: fewer than {policy.min_rows} show nothing")
-    elif low < policy.floor:
-        holds.append(f"{shown}: not shown to be above the floor of {policy.floor:.0%}")
+    failed, held = against_floor(agreement, policy, shown, f"{policy.floor:.0%}")
+    fails, holds = fails + failed, holds + held
     for kind, own in by_kind.items():
         if (
             own.n >= MIN_OF_A_KIND

@@ -16,12 +16,11 @@ learns form first.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
-from ...types import Reward
 from ..scoring.outcomes import ranged
 from ..text.structured import cited_share, holds, match_figures, normalise_name, parse_json, reconciles
+from .finance_parts import parts_of
 from .finance_schema import KEYS, SCHEMA
 
 
@@ -69,20 +68,5 @@ def ladder(
     return [min(1.0, round(sum(score_parts(*case).values()), 12)) for case in cases]
 
 
-def _part(
-    completions: Sequence[str],
-    statement: Sequence[str],
-    total: Sequence[Mapping[str, Any]],
-    components: Sequence[Sequence[Mapping[str, Any]]],
-    *,
-    name: str,
-    **_: Any,
-) -> list[float | None]:
-    cases = zip(completions, statement, total, components, strict=True)
-    return [score_parts(*case)[name] for case in cases]
-
-
-PARTS: Mapping[str, Reward] = {
-    name: partial(_part, name=name) for name in ("form", "schema", "figures", "citations")
-}
+PARTS = parts_of(score_parts, "form", "schema", "figures", "citations")
 """Part -> the points that it gave."""

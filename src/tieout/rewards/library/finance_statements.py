@@ -26,14 +26,13 @@ A row has `statement` (the text), `total` and `components` (name, value and evid
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any
 
-from ...types import Reward
 from ..scoring.outcomes import ranged
 from ..text.structured import holds, match_citations, parse_json
 from .finance_figures import count_figures, read_figures
+from .finance_parts import parts_of
 from .finance_schema import KEYS, SCHEMA
 
 FORM, HOLDS, NAMED, CITED, MISCITED = 0.10, 0.26, 0.14, 0.40, -0.05
@@ -96,22 +95,7 @@ def reward(
     return [score(*case) for case in zip(completions, statement, total, components, strict=True)]
 
 
-def _part(
-    completions: Sequence[str],
-    statement: Sequence[str],
-    total: Sequence[Mapping[str, Any]],
-    components: Sequence[Sequence[Mapping[str, Any]]],
-    *,
-    name: str,
-    **_: Any,
-) -> list[float | None]:
-    cases = zip(completions, statement, total, components, strict=True)
-    return [score_parts(*case)[name] for case in cases]
-
-
-PARTS: Mapping[str, Reward] = {
-    name: partial(_part, name=name) for name in ("form", "schema", "figures", "names", "citations", "whole")
-}
+PARTS = parts_of(score_parts, "form", "schema", "figures", "names", "citations", "whole")
 """Part -> the points that it gave."""
 
 
