@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tieout.rewards.library.reconcile
-from tieout.rewards.library.reconcile import Ratio, Relation, identities, reconciled
+from tieout.rewards.library.reconcile import Ratio, Relation, identities, ladder, reconciled
 from tieout.rewards.scoring.runner import score
+from tieout.types import Reward
 from tieout.vetting.check import prove
 
 FIGURES = {"Assets": 100, "Liabilities": 60, "StockholdersEquity": 37, "MinorityInterest": 3, "Current": 40}
@@ -41,9 +42,9 @@ def gold(row: dict[str, Any]) -> dict[str, Any]:
     return reply
 
 
-def worth(reply: Any, row: dict[str, Any] = ROW) -> float:
+def worth(reply: Any, row: dict[str, Any] = ROW, reward: Reward = reconciled) -> float:
     text = reply if isinstance(reply, str) else json.dumps(reply)
-    (outcome,) = score(reconciled, [text], ["?"], row)
+    (outcome,) = score(reward, [text], ["?"], row)
     assert outcome.score is not None, outcome.reason
     return outcome.score
 
@@ -106,25 +107,24 @@ def test_the_reward_proves_itself_on_snowflakes_filings(shared_data: Path) -> No
     assert "in the row itself, Assets is not the sum" in outcome.reason
 
 
-# ---- the ladder
+# ---- credit: for right figures, and in steps
 
 
-def test_gold_is_one_in_any_form() -> None:
-    assert worth(gold(ROW)) == 1.0
-    assert worth(json.dumps(gold(ROW), indent=3)) == 1.0
-    assert worth(f"```json\n{json.dumps(gold(ROW))}\n```") == 1.0
+@pytest.mark.parametrize("reward", [reconciled, ladder])
+def test_gold_is_one_in_any_form(reward: Reward) -> None:
     shuffled = {key: gold(ROW)[key] for key in ("citations", "ratios", "figures")}
-    assert worth(shuffled) == 1.0
-    plain = {"figures": FIGURES}
-    assert worth(plain, {"prompt": "?", "figures": FIGURES}) == 1.0
+    fenced = f"```json\n{json.dumps(gold(ROW))}\n```"
+    for reply in (gold(ROW), json.dumps(gold(ROW), indent=3), fenced, shuffled):
+        assert worth(reply, ROW, reward) == 1.0
+    assert worth({"figures": FIGURES}, {"prompt": "?", "figures": FIGURES}, reward) == 1.0
 
 
-def test_the_score_rises_with_what_is_right() -> None:
+def test_the_ladder_rises_with_what_is_right() -> None:
     uncited = {**gold(ROW), "citations": dict.fromkeys(FIGURES, "")}
     one_wrong = {**gold(ROW), "figures": {**FIGURES, "Current": 41}}
     zeros = {**gold(ROW), "figures": dict.fromkeys(FIGURES, 0), "ratios": {"share": 0}}
-    ladder = ["", "{}", {"figures": FIGURES}, zeros, one_wrong, uncited, gold(ROW)]
-    scores = [worth(reply) for reply in ladder]
+    steps = ["", "{}", {"figures": FIGURES}, zeros, one_wrong, uncited, gold(ROW)]
+    scores = [worth(reply, ROW, ladder) for reply in steps]
     assert scores == sorted(scores)
     assert len(set(scores)) == len(scores)
     assert scores[1] == 0.2
@@ -162,22 +162,64 @@ ATTACKS = {
 def test_attacks_stay_below_what_is_earned(name: str) -> None:
     for reply in ATTACKS[name]:
         limit = 0.95 if name == "citations" else 0.7
-        assert worth(reply) < limit, reply
+        assert worth(reply, ROW, ladder) < limit, reply
+        assert worth(reply) < 0.9, reply
 
 
 @given(st.text() | st.text('{}[]":,figures 0123', max_size=60))
 def test_no_text_raises(text: str) -> None:
+    assert 0 <= worth(text, ROW, ladder) <= 0.5
     assert 0 <= worth(text) <= 0.5
 
 
+OFF = st.sets(st.sampled_from(sorted(FIGURES)))
+FORMS = st.sampled_from(
+    [
+        json.dumps,
+        lambda reply: f"Here it is: {json.dumps(reply)}. Ask me.",
+        lambda reply: json.dumps(reply)[:-1],
+        lambda reply: json.dumps({**reply, "note": "as asked"}),
+        lambda reply: json.dumps({**reply, "citations": {}}),
+        lambda reply: json.dumps({**reply, "citations": dict.fromkeys(FIGURES, "Sales | 7")}),
+        lambda reply: json.dumps({"figures": {name: str(v) for name, v in reply["figures"].items()}}),
+    ]
+)
+
+
+@given(OFF, OFF, FORMS, FORMS)
+def test_more_right_figures_outweigh_any_form(off: set[str], more: set[str], form: Any, other: Any) -> None:
+    """Two answers, one with fewer wrong figures: it is ahead, whatever the form of either."""
+    row = {**ROW, "ratios": None}
+    if not more - off:
+        return
+
+    def reply(wrong: set[str]) -> dict[str, Any]:
+        figures = {name: value + (1000 if name in wrong else 0) for name, value in FIGURES.items()}
+        return {"figures": figures, "citations": dict(ROW["evidence"])}
+
+    assert worth(form(reply(off)), row) > worth(other(reply(off | more)), row)
+
+
+def test_figures_that_are_not_asked_and_second_guesses_do_not_pay() -> None:
+    row = {"prompt": "?", "figures": FIGURES}
+    one_wrong = {"figures": {**FIGURES, "Current": 41}}
+    both = json.dumps(one_wrong)[:-2] + ', "Current": 40}}'
+    assert worth(both, row) < worth(json.dumps(one_wrong), row) < worth({"figures": FIGURES}, row)
+    many = {"figures": {**FIGURES, **{f"x{i}": i for i in range(50)}}}
+    assert worth(many, row) < 0.2
+
+
+@pytest.mark.parametrize("reward", [reconciled, ladder])
 @given(st.dictionaries(st.sampled_from(sorted(FIGURES)), st.integers(-100, 200)), st.randoms())
-def test_more_right_figures_never_score_less(changes: dict[str, int], rng: random.Random) -> None:
+def test_more_right_figures_never_score_less(
+    reward: Reward, changes: dict[str, int], rng: random.Random
+) -> None:
     changed = {**FIGURES, **changes}
     wrong = [name for name in FIGURES if changed[name] != FIGURES[name]]
-    before = worth({**gold(ROW), "figures": changed})
+    before = worth({**gold(ROW), "figures": changed}, ROW, reward)
     if wrong:
         mended = {**changed, (name := rng.choice(wrong)): FIGURES[name]}
-        assert worth({**gold(ROW), "figures": mended}) > before
+        assert worth({**gold(ROW), "figures": mended}, ROW, reward) > before
     else:
         assert before == 1.0
 
@@ -210,7 +252,8 @@ def test_a_ratio_holds_if_it_is_the_rounded_quotient(top: int, bottom: int, digi
 
 def test_figures_beyond_floats_are_wrong_and_no_error() -> None:
     huge = {name: sign * 1e308 for name, sign in zip(FIGURES, (1, -1, -1, -1, 1), strict=True)}
-    assert 0.5 <= worth({**gold(ROW), "figures": huge}) < 0.7
+    assert 0.5 <= worth({**gold(ROW), "figures": huge}, ROW, ladder) < 0.7
+    assert worth({**gold(ROW), "figures": huge}) < 0.3
     assert Relation("a", {"b": 1, "c": 1}).gap({"a": 1e308, "b": -1e308, "c": -1e308}) == float("inf")
 
 

@@ -24,6 +24,7 @@ REWARDS: dict[str, str] = {
     "overlong": "tieout.rewards.library.format:overlong",
     "rag": "tieout.rewards.library.rag:rag",
     "reconciled": "tieout.rewards.library.reconcile:reconciled",
+    "reconciled_ladder": "tieout.rewards.library.reconcile:ladder",
     "relevance": "tieout.rewards.library.rag:relevance",
     "repetition": "tieout.rewards.library.format:repetition",
     "summary": "tieout.rewards.library.summary:summary",

@@ -5,7 +5,21 @@ A completion is one JSON object, bare or in one fence:
     {"figures": {"Assets": 9033938000, ...}, "ratios": {"CurrentRatio": 1.78},
      "citations": {"Assets": "Total assets | 9,033,938", ...}}
 
-`ratios` and `citations` only where the row asks for them. Score, 0 to 1:
+`ratios` and `citations` only where the row asks for them. Credit is for right figures; the rest together is worth less
+than one of them:
+
+| counts | for |
+|---|---|
+| 1 | each figure that is the source's, and each ratio that follows from the source's figures |
+| 0.10 | the answer is exactly one JSON object |
+| 0.26 | the schema holds, with exactly the names asked; a share of it for the parts that do |
+| 0.40 | share of the figures that are cited, less one for each citation that does not support its figure |
+| 1 | all of the above in full: figures that are the source's add up as the source's do |
+
+The score is the sum, divided by its highest value; everything right is 1. Figures that are not asked are added to the
+number of figures, so guesses do not pay. Figures are read from broken JSON too: no form outweighs a right one.
+
+`ladder`, registered as `reconciled_ladder`, pays for form first:
 
 | reached | score | in between |
 |---|---|---|
@@ -15,8 +29,8 @@ A completion is one JSON object, bare or in one fence:
 | every figure is the source's, every relation and ratio holds | 0.7 | + 0.3 x share of figures cited |
 | and each figure is cited (or the row has no source) | 1.0 | |
 
-It does not catch figures that are wrong in the row itself, unless a relation of the row contradicts them: then the row
-is refused. It pays for right figures however they were found.
+Neither catches figures that are wrong in the row itself, unless a relation of the row contradicts them: then the row
+is refused. They pay for right figures however they were found.
 """
 
 from __future__ import annotations
@@ -29,6 +43,7 @@ from typing import Any
 
 from ...errors import InputError
 from ..scoring.outcomes import ranged
+from ..text.loose_json import Node, Value, number, read_loose
 from ..text.structured import cited_share, holds, parse_json
 
 Number = int | float
@@ -129,7 +144,7 @@ def identities(names: Sequence[str]) -> list[Relation]:
     return found
 
 
-# --- reward -------------------------------------------------------------------------------------------------
+# --- rewards ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -156,18 +171,23 @@ class _Asked:
             raise InputError("reward 'reconciled': column 'evidence' must have the names of column 'figures'")
 
 
+Columns = Sequence[Mapping[str, Any] | None] | None
+FORM, HOLDS, CITED, MISCITED, WHOLE = 0.10, 0.26, 0.40, -0.05, 1.0
+"""The counts of the table. The first three and the fourth are less than 1 apart, the worth of a right figure."""
+
+
 @ranged(0, 1)
 def reconciled(
     completions: Sequence[str],
     figures: Sequence[Mapping[str, Number]],
     relations: Sequence[Sequence[Mapping[str, Any]] | None] | None = None,
-    ratios: Sequence[Mapping[str, Mapping[str, Any]] | None] | None = None,
+    ratios: Columns = None,
     source: Sequence[str | None] | None = None,
-    evidence: Sequence[Mapping[str, str] | None] | None = None,
+    evidence: Columns = None,
     tolerance: Sequence[float | None] | None = None,
     **_: Any,
 ) -> list[float | None]:
-    """[K] graded credit for figures that tie out; the table is in this module's docstring.
+    """[K] credit for right figures; the table is in this module's docstring.
 
     Args:
         completions: [K] texts.
@@ -181,17 +201,28 @@ def reconciled(
     Raises:
         ValueError: the row contradicts itself.
     """
-    blank = [None] * len(completions)
-    rows = zip(
-        figures,
-        relations or blank,
-        ratios or blank,
-        source or blank,
-        evidence or blank,
-        tolerance or blank,
-        strict=True,
-    )
-    return [_score(text, _asked(*row)) for text, row in zip(completions, rows, strict=True)]
+    rows = _rows(len(completions), figures, relations, ratios, source, evidence, tolerance)
+    return [_substance(text, asked) for text, asked in zip(completions, rows, strict=True)]
+
+
+@ranged(0, 1)
+def ladder(
+    completions: Sequence[str],
+    figures: Sequence[Mapping[str, Number]],
+    relations: Sequence[Sequence[Mapping[str, Any]] | None] | None = None,
+    ratios: Columns = None,
+    source: Sequence[str | None] | None = None,
+    evidence: Columns = None,
+    tolerance: Sequence[float | None] | None = None,
+    **_: Any,
+) -> list[float | None]:
+    """[K] credit in the steps of the second table of this module's docstring; arguments as of `reconciled`."""
+    rows = _rows(len(completions), figures, relations, ratios, source, evidence, tolerance)
+    return [_steps(text, asked) for text, asked in zip(completions, rows, strict=True)]
+
+
+def _rows(count: int, *columns: Any) -> list[_Asked]:
+    return [_asked(*row) for row in zip(*(column or [None] * count for column in columns), strict=True)]
 
 
 def _asked(
@@ -202,7 +233,62 @@ def _asked(
     return _Asked(figures, wanted, of, source, evidence or {}, tolerance or 0.0)
 
 
-def _score(completion: str, asked: _Asked) -> float:
+def _substance(completion: str, asked: _Asked) -> float:
+    reply, schema = parse_json(completion).value, _schema(asked)
+    said = _said(completion)
+    figures = {(name, _number(value)) for name, value in said["figures"]}
+    ratios = {(name, _number(value)) for name, value in said["ratios"]}
+    right = len(figures & set(asked.figures.items())) + len(
+        {name for name, value in ratios if value is not None and _follows(asked, name, value)}
+    )
+    whole = max(len(figures), len(asked.figures)) + max(len(ratios), len(asked.ratios))
+    form = kept = cited = 0.0
+    if isinstance(reply, dict):
+        fits = sum(name in reply and holds(reply[name], part) for name, part in schema.items())
+        form, kept = FORM, fits / len(schema) if set(reply) == set(schema) else fits / (len(schema) + 1)
+    if asked.source is not None:
+        cited = _cited(asked, {(name, text) for name, text in said["citations"] if isinstance(text, str)})
+    full = right == whole and kept == 1 and (asked.source is None or cited == 1)
+    if full:
+        return 1.0
+    besides = FORM + HOLDS + (CITED if asked.source is not None else 0.0) + WHOLE
+    return max(0.0, right + form + HOLDS * kept + max(MISCITED, CITED * cited)) / (whole + besides)
+
+
+def _follows(asked: _Asked, name: str, value: Number) -> bool:
+    return name in asked.ratios and asked.ratios[name].holds(value, asked.figures)
+
+
+def _cited(asked: _Asked, citations: set[tuple[str, str]]) -> float:
+    """Share of the figures whose citation supports them, less the citations that do not support theirs."""
+    assert asked.source is not None
+    supported = {
+        (name, text)
+        for name, text in citations
+        if name in asked.evidence and cited_share([text], [asked.evidence[name]], asked.source) == 1
+    }
+    wrong = sum(bool(text) for _, text in citations - supported)
+    return (len({name for name, _ in supported}) - wrong) / len(asked.figures)
+
+
+def _said(completion: str) -> dict[str, list[tuple[str, Value]]]:
+    """What a text says of figures, ratios and citations, wherever these keys are in it."""
+    found: dict[str, list[tuple[str, Value]]] = {"figures": [], "ratios": [], "citations": []}
+    nodes = list(read_loose(completion))
+    while nodes:
+        for key, value in nodes.pop().items:
+            if isinstance(value, Node) and (role := key.casefold()) in found:
+                found[role] += value.items
+            elif isinstance(value, Node):
+                nodes.append(value)
+    return found
+
+
+def _number(value: Value) -> Number | None:
+    return number(value) if isinstance(value, str) else None if isinstance(value, Node) else value
+
+
+def _steps(completion: str, asked: _Asked) -> float:
     parsed = parse_json(completion)
     if parsed.error or not isinstance(parsed.value, dict):
         return 0.0
