@@ -228,12 +228,11 @@ def test_the_check_for_disjointness_finds_what_is_planted() -> None:
     renamed = {**train, "company": "New", "statement": "New, " + train["statement"].split(", ", 1)[1]}
     with pytest.raises(ValueError, match="splits train and test share a statement below the title"):
         check_disjoint(planted("test", renamed))
-    in_layout = {**train, "company": "New", "statement": "New\nother", "layout": "keyed"}
-    with pytest.raises(ValueError, match="splits train and ood share a layout: 'keyed'"):
-        check_disjoint(planted("train", in_layout))
-    as_long = {**train, "company": "New", "statement": task.rows("ood")[0]["statement"].replace("1", "2")}
-    with pytest.raises(ValueError, match="splits train and ood share a number of lines"):
-        check_disjoint(planted("train", as_long))
+    for ood in task.rows("ood")[:2]:  # one of each kind
+        alike = {**train, "company": "New", "statement": "New\nother"}
+        alike |= {"layout": ood["layout"], "distractors": ood["distractors"]}
+        with pytest.raises(ValueError, match="splits train and ood share a layout and number of distractors"):
+            check_disjoint(planted("train", alike))
 
 
 def test_rows_of_a_split_differ() -> None:
@@ -244,7 +243,11 @@ def test_rows_of_a_split_differ() -> None:
 
 def test_layouts() -> None:
     assert {row["layout"] for row in task.rows("train")} == set(SEEN_LAYOUTS)
-    assert {row["layout"] for row in task.rows("ood")} == set(HELD_OUT_LAYOUTS)
+    assert {row["layout"] for row in task.rows("ood")[1::2]} == set(HELD_OUT_LAYOUTS)
+    assert {row["layout"] for row in task.rows("ood")[::2]} == set(SEEN_LAYOUTS)
+    assert min(row["distractors"] for row in task.rows("ood")[::2]) > max(
+        row["distractors"] for row in task.rows("train")
+    )
 
 
 def test_sizes_and_seed() -> None:

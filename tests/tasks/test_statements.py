@@ -9,10 +9,10 @@ import pytest
 
 from tieout.tasks.statements import (
     COMPANIES,
-    HELD_OUT_ITEMS,
+    HELD_OUT_DISTRACTORS,
     HELD_OUT_LAYOUTS,
     MAX_PARTS,
-    SEEN_ITEMS,
+    SEEN_DISTRACTORS,
     SEEN_LAYOUTS,
     Kind,
     Layout,
@@ -129,7 +129,7 @@ def test_layouts_are_told_apart_by_their_rows(layout: Layout) -> None:
 def test_held_out_is_apart_from_seen() -> None:
     assert set(SEEN_LAYOUTS).isdisjoint(HELD_OUT_LAYOUTS)
     assert set(SEEN_LAYOUTS) | set(HELD_OUT_LAYOUTS) == set(Layout)
-    assert SEEN_ITEMS[1] < HELD_OUT_ITEMS[0]
+    assert SEEN_DISTRACTORS[1] < HELD_OUT_DISTRACTORS[0]
     names = [name for split in COMPANIES.values() for name in split]
     assert len(set(names)) == len(names)
     # Not even the first words are shared, so no model can tell a split by half a name.

@@ -35,9 +35,9 @@ from . import Task
 from .splits import split_sizes
 from .statement_forms import COMPANIES
 from .statements import (
-    HELD_OUT_ITEMS,
+    HELD_OUT_DISTRACTORS,
     HELD_OUT_LAYOUTS,
-    SEEN_ITEMS,
+    SEEN_DISTRACTORS,
     SEEN_LAYOUTS,
     Line,
     Statement,
@@ -80,12 +80,15 @@ class StatementRows(Sequence[Row]):
 
     def _make(self, index: int) -> Row:
         rng = random.Random(f"finance_statements/{self.seed}/{self.split}/{index}")
-        held_out = self.split == "ood"
+        # Out of distribution are, in turn, layouts and numbers of distractors that no other split has.
+        other_layout, distracted = (
+            self.split == "ood" and index % 2 == 1,
+            self.split == "ood" and index % 2 == 0,
+        )
         statement = make_statement(
             rng,
-            layouts=HELD_OUT_LAYOUTS if held_out else SEEN_LAYOUTS,
-            num_items=HELD_OUT_ITEMS if held_out else SEEN_ITEMS,
-            num_distractors=(2, 3) if held_out else (0, 1),
+            layouts=HELD_OUT_LAYOUTS if other_layout else SEEN_LAYOUTS,
+            num_distractors=HELD_OUT_DISTRACTORS if distracted else SEEN_DISTRACTORS,
             companies=COMPANIES[self.split],
         )
         # Readers ask for the first column more often than for the one that it is compared with.
@@ -113,6 +116,7 @@ def _row(statement: Statement, total: Line, period: int) -> Row:
         "company": statement.company,
         "kind": str(statement.kind),
         "layout": str(statement.style.layout),
+        "distractors": sum(line.role == "distractor" for line in statement.lines),
         "period": statement.periods[period],
         "total": figure(total),
         "components": [figure(line) for line in statement.parts(total)],
@@ -256,19 +260,18 @@ def check_disjoint(task: Task = task, splits: Sequence[str] = tuple(SIZES)) -> N
     """Raise if two splits share a company, a statement, or a statement's rows under another title.
 
     The names make it so by construction (`COMPANIES`); this looks at the rows themselves. It also refuses
-    out-of-distribution rows whose layout or number of lines occurs in another split.
+    out-of-distribution rows that have both a layout and a number of distractors of another split.
     """
     traits: dict[str, Callable[[Row], Any]] = {
         "company": lambda row: row["company"],
         "statement": lambda row: row["statement"],
         "statement below the title": lambda row: row["statement"].split("\n", 1)[1],
-        "layout": lambda row: row["layout"],
-        "number of lines": lambda row: row["statement"].count("\n") + 1,
+        "layout and number of distractors": lambda row: (row["layout"], row["distractors"]),
     }
     for trait, of in traits.items():
         seen = {split: set(map(of, task.rows(split))) for split in splits}
         for first, second in combinations(splits, 2):
-            if trait in ("layout", "number of lines") and "ood" not in (first, second):
+            if trait == "layout and number of distractors" and "ood" not in (first, second):
                 continue
             if shared := seen[first] & seen[second]:
                 raise InputError(f"splits {first} and {second} share a {trait}: {min(shared)!r}")

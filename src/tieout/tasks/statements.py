@@ -72,7 +72,10 @@ HELD_OUT_LAYOUTS: tuple[Layout, ...] = (Layout.KEYED, Layout.BULLETS, Layout.FIG
 SEEN_ITEMS: tuple[int, int] = (2, 4)
 """Fewest and most item rows in statements to train on."""
 
-HELD_OUT_ITEMS: tuple[int, int] = (6, 7)
+SEEN_DISTRACTORS: tuple[int, int] = (0, 1)
+"""Fewest and most rows that belong to no sum, in statements to train on."""
+
+HELD_OUT_DISTRACTORS: tuple[int, int] = (2, 3)
 """The same for out-of-distribution evaluation."""
 
 
@@ -160,7 +163,7 @@ def make_statement(
     *,
     layouts: Sequence[Layout] = SEEN_LAYOUTS,
     num_items: tuple[int, int] = SEEN_ITEMS,
-    num_distractors: tuple[int, int] = (0, 1),
+    num_distractors: tuple[int, int] = SEEN_DISTRACTORS,
     num_periods: int = 2,
     companies: Sequence[str] = COMPANIES["base"],
     kinds: Sequence[Kind] = tuple(Kind),
