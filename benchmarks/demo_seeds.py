@@ -12,7 +12,6 @@ import argparse
 import gzip
 import json
 import os
-import platform
 import resource
 import shutil
 import subprocess
@@ -44,6 +43,7 @@ def run(pipeline: str, seed: int, folder: Path, beside: str) -> dict[str, Any]:
         "seconds": round(seconds, 1) if whole else None,
         "peak_gigabytes": round(usage.ru_maxrss / 2**20, 2) if whole else None,
         "beside": beside,
+        "environment": report["metadata"]["environment"],
         "verdict": report["verdict"]["verdict"],
         "models": {name: figures(tracks, "mean") for name, tracks in report["models"].items()},
         "comparisons": {
@@ -82,7 +82,7 @@ def table(runs: list[dict[str, Any]]) -> str:
     lines = [
         "# The demos, several seeds",
         "",
-        f"`python benchmarks/demo_seeds.py` on {os.cpu_count()} cores ({platform.machine()}).",
+        f"`python benchmarks/demo_seeds.py`, fp32, {_on(runs)}.",
         "Means on held-out cases, and paired differences, with 95% intervals; `exact` is the share of answers in which",
         "every figure is right and cited. `tieout verify benchmarks/results/demo_seeds/NAME` recomputes a row.",
         "",
@@ -106,6 +106,15 @@ def table(runs: list[dict[str, Any]]) -> str:
         n = {name: values[3] for name, values in own[0]["models"]["base"].items()}
         lines += ["", f"Cases: {n}. Verdict of every run: {', '.join(r['verdict'] for r in own)}.", ""]
     return "\n".join(lines)
+
+
+def _on(runs: list[dict[str, Any]]) -> str:
+    """Every kind of machine that the runs were made on."""
+    made = [r["environment"] for r in runs]
+    kinds = {
+        f"{e['processor']}, {e['threads'] or e['cpus']} threads, torch {e['versions']['torch']}" for e in made
+    }
+    return "; ".join(sorted(kinds))
 
 
 def main() -> None:

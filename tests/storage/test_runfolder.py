@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from tieout.config.plain import changes, fingerprint
 from tieout.storage.atomic import write_atomic, write_json
-from tieout.storage.machine import environment
+from tieout.storage.machine import environment, processor
 from tieout.storage.runfolder import RunFolder, RunFolderError
 
 HOLD = """
@@ -206,6 +207,23 @@ def test_types_are_changes_too() -> None:
     assert changes({"a": 1}, {"a": True}) == ["a: 1 -> true"]
     assert changes({"a": {"b": 1}}, {"a": None}) == ['a: {"b": 1} -> null']
     assert changes({"a": "x" * 500}, {"a": ""})[0].endswith('... -> ""')
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "name"),
+    [
+        (
+            "model name\t: AMD EPYC\nflags\t\t: fpu avx2 avx512f avx512_bf16\n\nmodel name\t: two\n",
+            "AMD EPYC avx512_bf16",
+        ),
+        ("model name\t: Xeon\nflags\t\t: fpu avx2\n", "Xeon avx2"),
+        ("processor\t: 0\nFeatures\t: fp asimd\n", f"{platform.machine()} asimd"),
+    ],
+)
+def test_the_processor_is_named_with_its_vector_instructions(tmp_path: Path, cpuinfo: str, name: str) -> None:
+    path = tmp_path / "cpuinfo"
+    path.write_text(cpuinfo)
+    assert processor(path) == name
 
 
 def test_the_environment_is_told_without_importing_torch() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 PACKAGES = ("tieout", "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "numpy")
@@ -35,6 +37,18 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
+        "processor": processor(),
         "cpus": os.cpu_count(),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
         "versions": versions,
     }
+
+
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Name of the processor, with the widest vector instructions that it has of those that change results."""
+    if not cpuinfo.exists():
+        return platform.processor()
+    fields = dict(re.findall(r"(?m)^([^\t:]+?)\s*: (.*)$", cpuinfo.read_text().split("\n\n")[0]))
+    flags = (fields.get("flags") or fields.get("Features") or "").split()
+    widest = [flag for flag in ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "asimd") if flag in flags]
+    return " ".join([fields.get("model name", platform.machine()), *widest[:1]])

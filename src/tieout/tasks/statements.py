@@ -72,11 +72,8 @@ HELD_OUT_LAYOUTS: tuple[Layout, ...] = (Layout.KEYED, Layout.BULLETS, Layout.FIG
 SEEN_ITEMS: tuple[int, int] = (2, 4)
 """Fewest and most item rows in statements to train on."""
 
-SEEN_DISTRACTORS: tuple[int, int] = (0, 1)
-"""Fewest and most rows that belong to no sum, in statements to train on."""
-
-HELD_OUT_DISTRACTORS: tuple[int, int] = (2, 3)
-"""The same for out-of-distribution evaluation."""
+SEEN_DISTRACTORS, HELD_OUT_DISTRACTORS = (0, 1), (2, 3)
+"""Fewest and most rows that belong to no sum: in statements to train on, and for out-of-distribution evaluation."""
 
 
 @dataclass(frozen=True)
