@@ -35,16 +35,21 @@ is refused. They pay for right figures however they were found.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from ...errors import InputError
 from ..scoring.outcomes import ranged
 from ..text.loose_json import Node, Value, number, read_loose
 from ..text.structured import cited_share, holds, parse_json
+from .statement_identities import sums_of
+
+_log = logging.getLogger("tieout")
 
 Number = int | float
 
@@ -106,42 +111,30 @@ class Ratio:
         return abs(Fraction(str(value)) - exact) <= Fraction(1, 2 * 10**self.digits)
 
 
-OPTIONAL = ("MinorityInterest", "TemporaryEquityCarryingAmountAttributableToParent")
-"""Parts of a balance sheet that many filers do not have."""
-BALANCE_SHEET = (
-    Relation("Assets", {"AssetsCurrent": 1, "AssetsNoncurrent": 1}),
-    Relation("Liabilities", {"LiabilitiesCurrent": 1, "LiabilitiesNoncurrent": 1}),
-    Relation(
-        "StockholdersEquityIncludingPortionAttributableToNoncontrollingInterest",
-        {"StockholdersEquity": 1, "MinorityInterest": 1},
-    ),
-    Relation("LiabilitiesAndStockholdersEquity", {"Assets": 1}),
-    Relation("Assets", {"Liabilities": 1, "StockholdersEquity": 1, **dict.fromkeys(OPTIONAL, 1)}),
-)
-"""Identities of a balance sheet, in the names of us-gaap. `Assets = Liabilities + StockholdersEquity` alone is none of
-them: StockholdersEquity is the parent's share without what others own of its subsidiaries, and without preferred stock
-that may have to be redeemed."""
+def identities(figures: Sequence[str] | Mapping[str, Number]) -> list[Relation]:
+    """The identities that the figures of these names form; none where no identity of `statement_identities` fits.
 
-INCOME_STATEMENT = (
-    Relation("GrossProfit", {"Revenues": 1, "CostOfRevenue": -1}),
-    Relation("OperatingIncomeLoss", {"GrossProfit": 1, "OperatingExpenses": -1}),
-    Relation("ProfitLoss", {"NetIncomeLoss": 1, "NetIncomeLossAttributableToNoncontrollingInterest": 1}),
-)
-"""Identities of an income statement."""
-
-
-def identities(names: Sequence[str]) -> list[Relation]:
-    """The identities of which every figure is among `names`; parts in OPTIONAL that are not reported are left out.
+    Where filers differ in what a name includes, values say which form this one uses, if they are given.
 
     >>> [sorted(i.parts) for i in identities(["Assets", "Liabilities", "StockholdersEquity"])]
     [['Liabilities', 'StockholdersEquity']]
     """
-    known, found = set(names), []
-    for relation in (*BALANCE_SHEET, *INCOME_STATEMENT):
-        parts = {name: sign for name, sign in relation.parts.items() if name in known or name not in OPTIONAL}
-        if {relation.total, *parts} <= known:
-            found.append(Relation(relation.total, parts))
+    values = figures if isinstance(figures, Mapping) else {}
+    found = []
+    for candidates in sums_of(figures):
+        relations = [Relation(total, parts) for total, parts in candidates]
+        found.append(next((one for one in relations if one.holds(values)), relations[0]))
     return found
+
+
+@lru_cache(maxsize=1024)
+def _say_unknown(names: tuple[str, ...]) -> None:
+    """Once per process and filer."""
+    _log.warning(
+        "reward 'reconciled': no identity is known of %s: they are compared with the source, and no sum of them "
+        "is. Give sums in column 'relations', as {'total': name, 'parts': {name: 1 or -1}}; [] says that there is none",
+        ", ".join(names[:8]) + (", ..." if len(names) > 8 else ""),
+    )
 
 
 # --- rewards ------------------------------------------------------------------------------------------------
@@ -192,7 +185,7 @@ def reconciled(
     Args:
         completions: [K] texts.
         figures: [K] name -> value of every figure that is asked, as in the source.
-        relations: [K] lists of `{"total": name, "parts": {name: 1 or -1}}`; None: `identities` of the names.
+        relations: [K] lists of `{"total": name, "parts": {name: 1 or -1}}`; None: `identities` of the figures.
         ratios: [K] name -> `{"numerator", "denominator", "digits", "percent"}`.
         source: [K] the text to cite; None: citations are not asked.
         evidence: [K] name -> the shortest piece of the source that shows its label and figure.
@@ -228,7 +221,9 @@ def _rows(count: int, *columns: Any) -> list[_Asked]:
 def _asked(
     figures: Mapping[str, Number], relations: Any, ratios: Any, source: Any, evidence: Any, tolerance: Any
 ) -> _Asked:
-    wanted = identities(list(figures)) if relations is None else [Relation(**r) for r in relations]
+    wanted = identities(figures) if relations is None else [Relation(**r) for r in relations]
+    if relations is None and figures and not wanted:
+        _say_unknown(tuple(figures))
     of = {name: Ratio(**ratio) for name, ratio in (ratios or {}).items()}
     return _Asked(figures, wanted, of, source, evidence or {}, tolerance or 0.0)
 
