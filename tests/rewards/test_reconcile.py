@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import json
 import random
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,49 @@ def test_the_ladder_rises_with_what_is_right() -> None:
     assert scores[1] == 0.2
     assert scores[2] < 0.5 == scores[3]
     assert scores[5] == 0.7
+
+
+@given(
+    st.lists(st.tuples(st.integers(-(10**7), 10**7), st.sampled_from([1, -1])), min_size=1, max_size=8),
+    st.integers(0, 4),
+    st.integers(-2, 2),
+)
+def test_sums_are_compared_in_printed_decimals(parts: list[tuple[int, int]], places: int, off: int) -> None:
+    def shown(value: int) -> float:
+        return float(Decimal(value).scaleb(-places))
+
+    figures = {str(i): shown(value) for i, (value, _) in enumerate(parts)}
+    figures["total"] = shown(sum(value * sign for value, sign in parts) + off)
+    signs = {str(i): sign for i, (_, sign) in enumerate(parts)}
+    row = {"prompt": "?", "figures": figures, "relations": [{"total": "total", "parts": signs}]}
+    for reward in (reconciled, ladder):
+        (outcome,) = score(reward, [json.dumps({"figures": figures})], ["?"], row)
+        assert outcome.score == (1.0 if off == 0 else None)
+        (outcome,) = score(
+            reward,
+            [json.dumps({"figures": figures})],
+            ["?"],
+            {**row, "tolerance": float(Decimal(2).scaleb(-places))},
+        )
+        assert outcome.score == 1.0
+
+
+def test_a_sum_that_the_row_worked_out_in_floats_is_the_printed_one() -> None:
+    row = {
+        "prompt": "?",
+        "figures": {"a": 0.1, "b": 0.2, "c": 0.1 + 0.2},
+        "relations": [{"total": "c", "parts": {"a": 1, "b": 1}}],
+    }
+    for reward in (reconciled, ladder):
+        assert worth('{"figures": {"a": 0.1, "b": 0.20, "c": 0.3}}', row, reward) == 1.0
+        assert worth('{"figures": {"a": 0.1, "b": 0.2, "c": 0.31}}', row, reward) < 1.0
+
+
+def test_a_ratio_of_decimals_is_that_of_the_printed_ones() -> None:
+    assert Ratio("a", "b", digits=0).holds(3, {"a": 0.3, "b": 0.1})
+    assert Ratio("a", "b", digits=1).holds(0.3, {"a": 0.1 + 0.2, "b": 1})
+    # 0.15 is half way between 0.1 and 0.2: either is a rounding of it, and the float below it is no reason.
+    assert all(Ratio("a", "b", digits=1).holds(value, {"a": 0.15, "b": 1}) for value in (0.1, 0.2))
 
 
 ATTACKS = {

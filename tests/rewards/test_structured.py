@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from tieout.rewards.text.structured import (
     normalise_name,
     normalise_space,
     parse_json,
+    printed,
     reconciles,
     resolve_citation,
 )
@@ -102,6 +105,28 @@ def test_names_are_compared_without_marks_case_and_space() -> None:
 def test_reconciles_exactly_if_the_sum_is_met(parts: list[int], off: int) -> None:
     assert reconciles(parts, sum(parts) + off) == (off == 0)
     assert reconciles(parts, sum(parts) + off, tolerance=abs(off))
+
+
+@given(st.lists(st.integers(-(10**9), 10**9), min_size=1), st.integers(0, 6), st.integers(-3, 3))
+def test_decimals_reconcile_as_they_are_printed(units: list[int], places: int, off: int) -> None:
+    """The parts are whole numbers of the last printed digit: their sum is known without any float."""
+
+    def shown(value: int) -> float:
+        return float(Decimal(value).scaleb(-places))
+
+    parts, last_digit = [shown(value) for value in units], shown(1)
+    assert reconciles(parts, shown(sum(units) + off)) == (off == 0)
+    assert reconciles(parts, shown(sum(units) + off), tolerance=abs(off) * last_digit)
+    assert not reconciles(parts, shown(sum(units) + 3), tolerance=2 * last_digit)
+    assert printed(last_digit) == Fraction(1, 10**places)
+
+
+def test_the_error_of_a_sum_of_floats_is_no_difference() -> None:
+    assert reconciles([0.1, 0.2], 0.1 + 0.2)
+    assert reconciles([Decimal("0.1"), 0.2], 0.3)  # type: ignore[list-item]
+    assert not reconciles([0.1, 0.2], 0.3000000001)
+    assert reconciles([10**20, 1], 10**20 + 1)
+    assert not reconciles([10**20, 1], 10**20)
 
 
 def test_nothing_does_not_reconcile() -> None:

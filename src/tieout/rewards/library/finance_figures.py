@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..text.loose_json import Node, Value, number, read_loose
-from ..text.structured import normalise_name
+from ..text.structured import meant, normalise_name
 
 NAMES = frozenset(("name", "label", "row", "item", "line", "component"))
 VALUES = frozenset(("value", "amount", "figure", "number"))
@@ -70,8 +70,10 @@ def count_figures(
     figures: Figures, total: Mapping[str, Any], components: Sequence[Mapping[str, Any]]
 ) -> Counts:
     """How many of the asked figures are there, and how many others."""
-    asked = Counter((normalise_name(part["name"]), part["value"]) for part in components)
-    right = (figures.components & asked).total() + (total["value"] in figures.totals)
+    asked: Counter[tuple[str, float | None]] = Counter(
+        (normalise_name(part["name"]), meant(part["value"])) for part in components
+    )
+    right = (figures.components & asked).total() + (meant(total["value"]) in figures.totals)
     given_names = Counter(name for name, _ in figures.components.elements())
     names = (given_names & Counter(name for name, _ in asked.elements())).total()
     whole = max(figures.components.total(), len(components)) + max(len(figures.totals), 1)

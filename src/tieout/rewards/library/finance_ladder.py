@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..scoring.outcomes import ranged
-from ..text.structured import cited_share, holds, match_figures, normalise_name, parse_json, reconciles
+from ..text.structured import cited_share, holds, match_figures, meant, normalise_name, parse_json, reconciles
 from .finance_parts import parts_of
 from .finance_schema import KEYS, SCHEMA
 
@@ -50,9 +50,9 @@ def _count(
 ) -> tuple[int, int, int]:
     """(right figures, right names with a wrong value, figures in all: asked or given, whichever is more)."""
     given = [(normalise_name(part["name"]), part["value"]) for part in reply["components"]]
-    asked = [(normalise_name(part["name"]), part["value"]) for part in components]
+    asked = [(normalise_name(part["name"]), meant(part["value"])) for part in components]
     right, names_only = match_figures(given, asked)
-    return right + (reply["total"] == total["value"]), names_only, max(len(given), len(asked)) + 1
+    return right + (reply["total"] == meant(total["value"])), names_only, max(len(given), len(asked)) + 1
 
 
 @ranged(0, 1)

@@ -46,12 +46,10 @@ from typing import Any
 from ...errors import InputError
 from ..scoring.outcomes import ranged
 from ..text.loose_json import Node, Value, number, read_loose
-from ..text.structured import cited_share, holds, parse_json
+from ..text.structured import Number, cited_share, holds, meant, parse_json, printed
 from .statement_identities import sums_of
 
 _log = logging.getLogger("tieout")
-
-Number = int | float
 
 
 @dataclass(frozen=True)
@@ -83,13 +81,13 @@ class Relation:
         given = [values.get(name) for name in (self.total, *self.parts)]
         if not self.parts or any(v is None or isinstance(v, bool) or not math.isfinite(v) for v in given):
             return None
-        whole = Fraction(values[self.total])
-        return whole - sum(sign * Fraction(values[name]) for name, sign in self.parts.items())
+        whole = printed(values[self.total])
+        return whole - sum(sign * printed(values[name]) for name, sign in self.parts.items())
 
     def holds(self, values: Mapping[str, Number], tolerance: float = 0.0) -> bool:
-        """Whether all is there and adds up within `tolerance`."""
+        """Whether all is there and adds up within `tolerance`, in the decimals that are printed."""
         gap = self._gap(values)
-        return gap is not None and abs(gap) <= tolerance
+        return gap is not None and abs(gap) <= printed(tolerance)
 
 
 @dataclass(frozen=True)
@@ -104,11 +102,10 @@ class Ratio:
     def holds(self, value: Number, values: Mapping[str, Number]) -> bool:
         """Whether `value` is within half a unit of the last digit of what the figures give."""
         top, bottom = values.get(self.numerator), values.get(self.denominator)
-        if top is None or not bottom or not math.isfinite(value):
+        if top is None or not bottom or not all(map(math.isfinite, (top, bottom, value))):
             return False
-        exact = Fraction(top) / Fraction(bottom) * (100 if self.percent else 1)
-        # What is printed as decimal is meant as decimal: 0.1 is a tenth.
-        return abs(Fraction(str(value)) - exact) <= Fraction(1, 2 * 10**self.digits)
+        exact = printed(top) / printed(bottom) * (100 if self.percent else 1)
+        return abs(printed(value) - exact) <= Fraction(1, 2 * 10**self.digits)
 
 
 def identities(figures: Sequence[str] | Mapping[str, Number]) -> list[Relation]:
@@ -221,6 +218,7 @@ def _rows(count: int, *columns: Any) -> list[_Asked]:
 def _asked(
     figures: Mapping[str, Number], relations: Any, ratios: Any, source: Any, evidence: Any, tolerance: Any
 ) -> _Asked:
+    figures = {name: meant(value) for name, value in figures.items()}
     wanted = identities(figures) if relations is None else [Relation(**r) for r in relations]
     if relations is None and figures and not wanted:
         _say_unknown(tuple(figures))

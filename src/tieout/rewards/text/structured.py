@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -20,6 +21,7 @@ _FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*?)\s*```", re.DOTALL | re.IGNORECAS
 _MARK = re.compile(r"\s*\(\d{1,2}\)$")
 """A footnote mark after a label: `Goodwill (1)`."""
 
+Number = int | float
 Figure = tuple[str, float]
 """A normalised name and its value."""
 
@@ -125,14 +127,30 @@ def normalise_name(name: str) -> str:
     return _MARK.sub("", normalise_space(name)).casefold()
 
 
-def reconciles(parts: Sequence[float], total: float, *, tolerance: float = 0.0) -> bool:
-    """Whether there are parts, all is finite, and they add up to `total` within `tolerance`.
+def printed(value: Number) -> Fraction:
+    """The exact decimal that a number prints: 0.1 is a tenth, and so is the sum of floats that misses it by an error.
+
+    A float has 15 decimal digits that survive; what it prints beyond them is the error of the arithmetic that made it.
+
+    >>> printed(0.1) + printed(0.2) == printed(0.3) == printed(0.1 + 0.2)
+    True
+    """
+    return Fraction(f"{value:.15g}" if isinstance(value, float) else str(value))
+
+
+def meant(value: Number) -> float:
+    """The float that is written as `printed` has it: 0.3 for 0.1 + 0.2. Anything else as it is."""
+    return float(printed(value)) if isinstance(value, float) and math.isfinite(value) else value
+
+
+def reconciles(parts: Sequence[Number], total: Number, *, tolerance: Number = 0) -> bool:
+    """Whether there are parts, all is finite, and they add up to `total` within `tolerance`, in printed decimals.
 
     No parts never reconcile, not even with 0: leaving out what would be checked is not passing the check.
     """
     if not parts or not all(math.isfinite(value) for value in (*parts, total)):
         return False
-    return abs(math.fsum(parts) - total) <= tolerance
+    return abs(sum(map(printed, parts)) - printed(total)) <= printed(tolerance)
 
 
 def match_figures(given: Sequence[Figure], expected: Sequence[Figure]) -> tuple[int, int]:
