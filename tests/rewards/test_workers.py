@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from tieout.rewards.processes.workers import Workers, start_workers
 from tieout.rewards.scoring.adapt import from_trl
 from tieout.rewards.scoring.runner import Call, Limits, check_call, combine, score, score_groups
 from tieout.samplers.mock import MockSampler
-from tieout.tasks import Task
+from tieout.tasks import Task, finance_statements
 from tieout.types import Completion
 from tieout.vetting.check import prove
 
@@ -198,6 +200,18 @@ def test_a_reward_of_a_file_with_options_in_messages(tmp_path: Path) -> None:
     assert refer(adapted)["messages"]
     assert resolve(refer(adapted))(["a"], prompts=["p"], answer=["a"]) == [1.0]
     assert resolve(refer(functools.partial(scripted.scaled, factor=2.0)))(["abc"]) == [6.0]
+
+
+@pytest.mark.parametrize("credit", ["figures", "ladder"])
+def test_every_function_of_a_task_runs_in_a_worker(credit: Literal["figures", "ladder"]) -> None:
+    task = finance_statements.make(credit=credit)
+    row = task.rows("test")[0]
+    text, columns = finance_statements.corrupt(row, Random(0)), {key: [value] for key, value in row.items()}
+    del columns["completion"]
+    for function in (task.reward, *task.metrics.values(), *task.parts.values()):
+        assert function is not None
+        reference = json.loads(json.dumps(refer(function)))
+        assert resolve(reference)([text], **columns) == function([text], **columns)
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,15 @@ from ..scoring.adapt import from_trl
 from ..scoring.outcomes import reward_name
 
 Reference = Mapping[str, Any]
-"""`{"spec": "module:function" or "file.py:function", "options": {...}, "messages": bool}`"""
+"""`{"spec": "module:function" or "file.py:function", "options": {...}, "functions": {option: reference}, "messages":
+bool}`"""
 
 
 def refer(reward: Reward) -> Reference:
     """How another process may load the reward.
 
-    A function of a module or of a file, also with options fixed by `functools.partial` and adapted by `from_trl`.
+    A function of a module or of a file, also with options fixed by `functools.partial` (plain values, or functions as
+    importable as itself) and adapted by `from_trl`.
 
     Raises:
         ValueError: it can be loaded nowhere else (a lambda, a closure, an object, a function of a notebook).
@@ -36,12 +38,13 @@ def refer(reward: Reward) -> Reference:
     messages = getattr(target, "__from_trl__", False)
     if messages:
         target = target.__wrapped__  # type: ignore[attr-defined]
+    functions = {key: refer(options.pop(key)) for key in list(options) if callable(options[key])}
     try:
         if json.loads(json.dumps(options, allow_nan=False)) != options:
             raise ValueError
     except (TypeError, ValueError):
         raise _not_importable(reward, f"its options are not plain values: {options!r}") from None
-    return {"spec": _spec(target, reward), "options": options, "messages": messages}
+    return {"spec": _spec(target, reward), "options": options, "functions": functions, "messages": messages}
 
 
 def resolve(reference: Reference) -> Reward:
@@ -49,7 +52,9 @@ def resolve(reference: Reference) -> Reward:
     reward: Reward = load_attribute(reference["spec"])
     if reference["messages"]:
         reward = from_trl(reward)
-    return functools.partial(reward, **reference["options"]) if reference["options"] else reward
+    functions = {key: resolve(function) for key, function in reference["functions"].items()}
+    options = {**reference["options"], **functions}
+    return functools.partial(reward, **options) if options else reward
 
 
 def _spec(target: Reward, reward: Reward) -> str:
