@@ -163,10 +163,16 @@ class Source:
         return self.given(row, [row["chosen"], row["rejected"]], [1.0, float(general)])
 
     def ranking(self, row: Row) -> Group:
-        """The group of a row with completions and scores, or of a preference."""
-        if "completions" not in row:
+        """The whole conversations of a row with completions and scores, or of a preference, for a reward model."""
+        if TOKENS in row:
             return self.preference(row)
-        return self.given(row, row["completions"], [float(score) for score in row["scores"]])
+        if "completions" in row:
+            texts, scores = row["completions"], [float(score) for score in row["scores"]]
+        else:
+            texts, scores = [row["chosen"], row["rejected"]], [1.0, float(row["chosen"] == row["rejected"])]
+        made = Tokens.wholes([self.chat.whole(row["prompt"], text) for text in texts])
+        said = zip(made.completions, made.masks, texts, strict=True)
+        return Group(made.prompt, [Completion(t, m, text=text) for t, m, text in said], scores, row)
 
     def rollout(self, rows: Sequence[Row], group_size: int, params: SamplingParams) -> list[Group]:
         """Sample `group_size` completions of each row, and score them.

@@ -38,6 +38,24 @@ def conversation(chat: Chat, messages: Any, assistant: bool = False, **options: 
     return Conversation(list(made["input_ids"]), mask)
 
 
+def finished(chat: Chat, prompt: Prompt, completions: Sequence[Any]) -> Tokens:
+    """The whole conversations that a reward model reads, with each of these completions."""
+    if isinstance(prompt, str) and all(isinstance(c, str) for c in completions):
+        return Tokens.wholes([chat.whole(prompt, c, rendered=True) for c in completions])
+    before = turns_of(prompt)
+    plain = all(isinstance(value, str) for message in before for value in message.values())
+    wholes = []
+    for side in completions:
+        said = side if isinstance(side, str) else turns(side)
+        reply = only_reply(said)
+        if before and plain and reply is not None:
+            wholes.append(chat.whole(before, str(reply)))
+        else:
+            more = [{"role": "assistant", "content": said}] if isinstance(said, str) else said
+            wholes.append(conversation(chat, [*before, *more]).ids)
+    return Tokens.wholes(wholes)
+
+
 def completed(chat: Chat, prompt: Prompt, completions: Sequence[Any]) -> Tokens:
     """A prompt and its completions: text as the author rendered it, special tokens and all; messages by the template.
 

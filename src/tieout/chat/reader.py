@@ -12,8 +12,8 @@ from typing import Any
 from ..errors import InputError
 from ..rows.pairs import WEIGHT, preferences
 from ..types import Row
-from .conversation import completed, conversation
-from .messages import is_talk, only_reply, shared, split, turns, turns_of
+from .conversation import completed, conversation, finished
+from .messages import is_talk, only_reply, split, turns, turns_of
 from .template import Chat
 from .tokens import Limits, Tokens
 
@@ -44,6 +44,8 @@ class Reader:
     """Makes text, or columns, of a row."""
     marks: Callable[[Sequence[int]], list[bool]] | None = None
     """Which tokens of a whole text are trained, where a collator says so."""
+    whole: bool = False
+    """Pairs are whole conversations, which a reward model reads; else a prompt and what the policy writes."""
     anchors: bool = False
     """Keep pairs whose chosen equals rejected, as general rows; else they are left out."""
 
@@ -157,8 +159,7 @@ class Reader:
     def _pair(self, row: Row) -> Tokens:
         if "input_ids_chosen" in row:  # pre-tokenised, as earlier versions wanted them for reward models
             sides = [unpadded(row, f"_{side}") for side in ("chosen", "rejected")]
-            common = max(1, min(shared(*sides), min(map(len, sides)) - 1))
-            return Tokens.of(sides[0][:common], [side[common:] for side in sides])
+            return Tokens.wholes(sides)
         prompt, sides = paired(row)
         if sides[0] == sides[1] and not self.anchors:
             raise NothingToLearn("chosen and rejected are equal")
@@ -171,7 +172,7 @@ class Reader:
                 f"{given[0]}: render such rows first, with apply_chat_template(row, tokenizer, ...), and "
                 "give the text"
             )
-        return completed(self.chat, prompt, completions)
+        return (finished if self.whole else completed)(self.chat, prompt, completions)
 
     def _trained(self, ids: list[int]) -> list[bool]:
         return self.marks(ids) if self.marks else [True] * len(ids)

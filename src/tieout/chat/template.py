@@ -96,6 +96,21 @@ class Chat:
         """
         return self._plain_completion(prompt, text, {})
 
+    def whole(self, prompt: Prompt, text: str, *, rendered: bool = False) -> list[int]:
+        """[L] a finished conversation as a reward model reads it: all that the template writes, also after the stop
+        token, as in transformers and TRL; text from BOS to eos. rendered: special tokens in the text are meant.
+        """
+        if not isinstance(prompt, str):
+            messages = [*prompt, {"role": "assistant", "content": text}]
+            marks = self._marks(messages)
+            return self._encoder.whole(self._renderer.render(messages, marks), marks)
+        end = self.tokenizer.eos_token_id
+        if end is None:
+            raise ChatError(_NO_EOS)
+        text = text.removesuffix(self.tokenizer.eos_token)
+        marks = {} if rendered else self._encoder.marks([prompt, text])
+        return [*self._encoder.whole(prompt + mark(text, marks), marks, special=True), end]
+
     def _plain_completion(self, prompt: str, text: str, marks: Marks | None = None) -> list[int]:
         eos = self.tokenizer.eos_token_id
         if eos is None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from .messages import shared
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,13 @@ class Tokens:
     def of(cls, prompt: list[int], completions: list[list[int]]) -> Tokens:
         """All tokens of the completions are trained."""
         return cls(prompt, completions, [[True] * len(c) for c in completions])
+
+    @classmethod
+    def wholes(cls, sequences: Sequence[list[int]]) -> Tokens:
+        """Whole sequences; the prompt is what they begin with alike, of which each leaves at least one token."""
+        common = min(shared(sequences[0], other) for other in sequences)
+        common = max(1, min(common, min(map(len, sequences)) - 1))
+        return cls.of(sequences[0][:common], [sequence[common:] for sequence in sequences])
 
 
 @dataclass(frozen=True)

@@ -166,11 +166,11 @@ def save_adapter(learner: Learner, folder: Path) -> None:
             (aside / "README.md").unlink(missing_ok=True)  # PEFT's template; shipping writes a real card
             if model.only_scores:
                 save_score(aside, model.score)
+        elif model.only_scores:
+            save_classifier(network, model.score, aside)
         else:
-            if model.only_scores:
-                save_classifier(network, model.score, aside)
-            else:
-                network.save_pretrained(str(aside))
+            network.save_pretrained(str(aside))
+        if model.own_tokenizer or not hasattr(network, "peft_config"):
             model.tokenizer.save_pretrained(str(aside))
         if model.value is not None:
             save_value(aside, model.value)

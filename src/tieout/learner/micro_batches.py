@@ -65,9 +65,10 @@ class MicroBatches:
     def layout(self, groups: Sequence[Group]) -> Layout:
         """The cheaper layout of one micro-batch."""
         budget, chosen = self.config.micro_batch_tokens, self.config.layout == "packed"
+        unread = self.model.score.pad if self.model.score else None
         if self.packs and (chosen or not cheaper_repeated(self._cost, groups, budget)):
-            return pack(groups, self.forward.attention_backend)
-        return repeat(groups, self.model.tokenizer.pad_token_id or 0)
+            return pack(groups, self.forward.attention_backend, unread)
+        return repeat(groups, self.model.tokenizer.pad_token_id or 0, unread)
 
     def recomputes(self, fed: int) -> bool:
         """Whether a micro-batch of so many tokens is computed again in backward, because it would not fit."""

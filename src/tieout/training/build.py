@@ -13,6 +13,7 @@ from rich.console import Console
 from ..errors import InputError
 from ..learner import AdapterConfig, Learner, Model, load
 from ..learner.models.bases import Bases
+from ..learner.models.loading import load_chat
 from ..learner.parallel import sharding
 from ..rewards.library.reward_model import ModelReward, SharedReward, models_in
 from ..rewards.processes.workers import Workers, start_workers
@@ -46,7 +47,7 @@ def prepare(spec: TrainSpec, task: Task, bases: Bases | None = None) -> tuple[Le
     sampler = _sampler(spec, model) if needs.samples else None
     if needs.reward_model:
         model.add_reward(Path(needs.reward_model))
-        reward = SharedReward(learner, folder=Path(needs.reward_model))
+        reward = SharedReward(learner, load_chat(needs.reward_model), folder=Path(needs.reward_model))
         task = replace(task, reward=reward, environment=None)
     return learner, Source(task, model.chat, sampler, seed=spec.seed)
 

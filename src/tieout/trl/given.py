@@ -34,10 +34,11 @@ class GivenData:
     ) -> None:
         self.plan, self.learner, self.chat = plan, learner, learner.model.chat
         text = (plan.dataset_text_field, plan.completion_only_loss, plan.assistant_only_loss)
-        anchors = plan.method.needs.anchors
+        needs = plan.method.needs
         self.reader = Reader(
-            self.chat, plan.limits, *text, rowwise(formatting_func), marking(collator), anchors
-        )
+            self.chat, plan.limits, *text, rowwise(formatting_func), marking(collator), needs.head == "score",
+            needs.anchors,
+        )  # fmt: skip
         self.source = self._source(dataset, plan.max_rows)
         self.source.shuffle = plan.shuffle
 

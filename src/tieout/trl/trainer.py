@@ -20,7 +20,7 @@ from ..errors import InputError, StopTraining
 from ..evidence.leakage import warn_of_copies
 from ..learner import Learner
 from ..learner.checkpoint import Checkpoints, save_adapter
-from ..learner.models.adopted import adopt, loaded_as, prepare_tokenizer
+from ..learner.models.adopted import adopt, loaded_as
 from ..learner.models.model import Model
 from ..training.loop import train
 from ..training.watching import monitors_of
@@ -95,10 +95,11 @@ class Trainer:
             model, processing_class, peft_config, reference=ref_model, needs_reference=needs.reference, head=needs.head,
             device="cpu" if planned.use_cpu else None if stays else "cuda",
             dtype=loaded_as(planned.model_init_kwargs, planned.bf16), seed=planned.seed,
+            template=planned.chat_template_path,
+            special={"eos_token": planned.eos_token, "pad_token": planned.pad_token},
         )  # fmt: skip
-        special = {"eos_token": planned.eos_token, "pad_token": planned.pad_token}
-        self.tokenizer = prepare_tokenizer(self._model.tokenizer, planned.chat_template_path, **special)
-        self.processing_class, self.chat = self.tokenizer, self._model.chat
+        self.tokenizer = self.processing_class = self._model.tokenizer
+        self.chat = self._model.chat
         rate = planned.method.learning_rate
         self.learner = Learner(self._model, rate, planned.learner, planned.temperature)
         for group in self.learner.optimizer.param_groups:

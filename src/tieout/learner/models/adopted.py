@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from .peft import (
     PeftModel,
     get_peft_model,
 )
-from .scalar_head import ScalarHead, ScalarKind
+from .scalar_head import ScalarHead, ScalarKind, pad_of
 
 Given = Any
 """A name, a transformers model or a PEFT model."""
@@ -86,6 +87,8 @@ def adopt(
     device: str | None = None,
     dtype: torch.dtype | None = None,
     seed: int = 0,
+    template: str | None = None,
+    special: Mapping[str, str | None] = MappingProxyType({}),
 ) -> Model:
     """The model that is trained, with its reference.
 
@@ -102,7 +105,10 @@ def adopt(
         device: where to; where the model lies already if None.
         dtype: of a model given by name.
         seed: of the adapter and the head.
+        template: for the tokenizer, as of `prepare_tokenizer`.
+        special: tokens for the tokenizer, as of `prepare_tokenizer`.
     """
+    classifier: Any = None
     if isinstance(given, str):
         bare = load(given, device=device, dtype=dtype)
         network, tokenizer, name = bare.network, tokenizer or bare.tokenizer, bare.name
@@ -127,6 +133,7 @@ def adopt(
         check_network(base, name)
         if device is not None:
             network.to(device)
+    tokenizer = prepare_tokenizer(tokenizer, template, **special)
     model = Model(network, tokenizer, name, score=score)
     _refuse_vocabulary(model)
     if peft_config is not None:
@@ -164,6 +171,10 @@ def adopt(
         model.score, model.value = (made, None) if head == "score" else (None, made)
     elif model.score is not None:
         model.score.linear.requires_grad_(True)
+    if model.score is not None:
+        model.score.pad = pad_of(model.causal.config, tokenizer, peft_config is None)
+        if classifier is not None:  # transformers reads it there
+            classifier.config.get_text_config().pad_token_id = model.score.pad
     return model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from .adapters import POLICY, VALUE, AdapterConfig, add_frozen, lora_config, sta
 from .architecture import context, text_config
 from .bases import Bases, load_base
 from .model import Model
-from .names import portable, resolve
+from .names import portable, resolve, tokenizer_in
 from .peft import PeftModel, get_peft_model
-from .scalar_head import ScalarHead, ScalarKind, adapter_score, load_value
+from .scalar_head import ScalarHead, ScalarKind, adapter_score, load_value, pad_of
 
 
 def load(
@@ -62,14 +63,13 @@ def load(
         bases = None
     base = (bases.borrow if bases else load_base)(name, source, dtype, device, four_bits)
     network, tensors = base.network, base.score
+    tokenizer = tokenizer_in(start, base.tokenizer)
     if start is not None and (Path(start) / "adapter_config.json").exists():
         tensors = adapter_score(Path(start)) or tensors
-    model = _with_adapter(Model(network, base.tokenizer, name), adapter, start, seed, keep_reference)
-    if tensors is not None:
-        model.score = ScalarHead.of(tensors, model.device)
-    elif head == "score":
-        torch.manual_seed(seed)
-        model.score = ScalarHead.new("score", text_config(network).hidden_size, model.device)
+    model = Model(network, tokenizer, name, own_tokenizer=tokenizer is not base.tokenizer)
+    model = _with_adapter(model, adapter, start, seed, keep_reference)
+    if tensors is not None or head == "score":
+        _add_score(model, tensors, adapter, seed)
     if head == "value":
         _add_value(model, adapter, start or Path(source), seed, value_adapter)
     for scalar in filter(None, (model.score, model.value)):
@@ -115,6 +115,25 @@ def _with_adapter(
     return model
 
 
+def _add_score(
+    model: Model, tensors: dict[str, torch.Tensor] | None, adapter: AdapterConfig | None, seed: int
+) -> None:
+    """The score head with these weights, or a new one; it reads where the checkpoint's maker did."""
+    config = text_config(model.causal)
+    whole = tensors is None and adapter is not None and adapter.method == "full"
+    pad = model.tokenizer.pad_token_id if model.own_tokenizer else None
+    if pad is None and adapter is None:
+        pad = config.pad_token_id
+    elif pad is None:
+        model.tokenizer, model.own_tokenizer = copy.deepcopy(model.tokenizer), True
+        pad = pad_of(config, model.tokenizer, whole)
+    if tensors is not None:
+        model.score = ScalarHead.of(tensors, model.device, pad=pad)
+    else:
+        torch.manual_seed(seed)
+        model.score = ScalarHead.new("score", config.hidden_size, model.device, pad=pad)
+
+
 def _add_value(model: Model, adapter: AdapterConfig | None, saved: Path, seed: int, own: bool) -> None:
     """The value head that lies in `saved`, or a new one; on an adapter of its own if `own`."""
     if model.only_scores:
@@ -143,8 +162,10 @@ def _add_value(model: Model, adapter: AdapterConfig | None, saved: Path, seed: i
 
 
 def load_chat(name: str) -> Chat:
-    """The tokenizer and chat template of a model, without its weights."""
-    return Chat.load(resolve(name)[1])
+    """The tokenizer and chat template of a model or adapter, without its weights."""
+    _, source, own = resolve(name)
+    chat = Chat.load(source)
+    return replace(chat, tokenizer=tokenizer_in(own, chat.tokenizer))
 
 
 def context_of(name: str) -> int:

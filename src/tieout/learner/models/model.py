@@ -18,7 +18,7 @@ from ...errors import InputError
 from ..prefix.attention import NAME
 from .adapters import POLICY, REFERENCE, REWARD, add_frozen, tuner_layers, using
 from .architecture import context, head_of, text_config
-from .names import portable, resolve
+from .names import portable, resolve, tokenizer_in
 from .output_head import Head
 from .peft import PeftModel
 from .scalar_head import ScalarHead, adapter_score
@@ -33,6 +33,8 @@ class Model:
     tokenizer: Any
     name: str
     """Hub id or folder of the base."""
+    own_tokenizer: bool = False
+    """The tokenizer is not quite that of the base: it is saved with the adapter."""
     reference_network: Any = None
     """Full fine-tuning only: a frozen copy of the network at step 0."""
     reference_moved: bool = False
@@ -103,7 +105,9 @@ class Model:
                 f"the adapter in {folder} has no score head; train it with `tieout train reward_model`"
             )
         add_frozen(self.network, own, REWARD)
-        self.score = ScalarHead.of(tensors, self.device, REWARD)
+        tokenizer = tokenizer_in(own, None)
+        pad = tokenizer.pad_token_id if tokenizer is not None else text_config(self.causal).pad_token_id
+        self.score = ScalarHead.of(tensors, self.device, REWARD, pad)
 
     @property
     def has_reference(self) -> bool:

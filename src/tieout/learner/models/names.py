@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
 
 from ... import embedded
 from ...errors import InputError
@@ -23,6 +27,18 @@ def resolve(name: str) -> tuple[str, str, Path | None]:
     if not folder.exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise InputError(f"model folder {name} does not exist; give a folder, a hub id, or tieout-base")
     return name, str(folder) if folder.exists() else name, None
+
+
+def tokenizer_in(folder: Path | None, base: Any) -> Any:
+    """The tokenizer and template that lie in an adapter's folder; else those of its base."""
+    if folder is None:
+        return base
+    if (folder / "tokenizer_config.json").exists():
+        return AutoTokenizer.from_pretrained(str(folder))
+    if (folder / "chat_template.jinja").exists():
+        base = copy.deepcopy(base)
+        base.chat_template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    return base
 
 
 def portable(base: str) -> str:

@@ -1,8 +1,9 @@
 """Scalar heads: one number per hidden state. A reward model's score AFTER the last token, PPO's value BEFORE each.
 
 On disk a score is where transformers and PEFT keep it, so that either side reads the other's: `score.weight` of a
-sequence-classification checkpoint, or the saved module `score` of an adapter for sequence classification. A value head
-belongs to training alone, and is stored next to the adapter in a file of its own.
+sequence-classification checkpoint, or the saved module `score` of an adapter for sequence classification. It is read
+where they read it, too: at the rightmost token that is not the pad token, which is the one before eos where both are
+one token. A value head belongs to training alone, and is stored next to the adapter in a file of its own.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class ScalarHead:
     """[d] -> [1]."""
     adapter: str | None = None
     """None: the policy's own trunk."""
+    pad: int | None = None
+    """A score is that of the rightmost token which is not this one; None: of the last token."""
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """[T, d] -> [T]."""
@@ -41,7 +44,12 @@ class ScalarHead:
 
     @classmethod
     def new(
-        cls, kind: ScalarKind, width: int, device: torch.device, adapter: str | None = None
+        cls,
+        kind: ScalarKind,
+        width: int,
+        device: torch.device,
+        adapter: str | None = None,
+        pad: int | None = None,
     ) -> ScalarHead:
         """A fresh head. Values start at 0: the first returns are not yet compared with noise. Scores start at random,
         with standard deviation 1 / sqrt(d + 1) a weight (Stiennon et al., appendix B.2 of https://arxiv.org/abs/2009.01325).
@@ -52,10 +60,16 @@ class ScalarHead:
                 parameter.zero_()
             if kind == "score":
                 linear.weight.copy_(torch.randn(1, width) / (width + 1) ** 0.5)
-        return cls(linear, adapter)
+        return cls(linear, adapter, pad)
 
     @classmethod
-    def of(cls, tensors: dict[str, Tensor], device: torch.device, adapter: str | None = None) -> ScalarHead:
+    def of(
+        cls,
+        tensors: dict[str, Tensor],
+        device: torch.device,
+        adapter: str | None = None,
+        pad: int | None = None,
+    ) -> ScalarHead:
         """A head with these weights: `weight` [1, d] and perhaps `bias` [1]."""
         rows, width = tensors["weight"].shape
         if rows != 1:
@@ -64,7 +78,28 @@ class ScalarHead:
             )
         linear = nn.Linear(width, 1, bias="bias" in tensors, device=device, dtype=torch.float32)
         linear.load_state_dict(tensors)
-        return cls(linear.requires_grad_(False), adapter)
+        return cls(linear.requires_grad_(False), adapter, pad)
+
+
+def pad_of(config: Any, tokenizer: Any, whole: bool) -> int | None:
+    """The pad token of a reward model that is trained: a score is not read at it. None: there is no such token.
+
+    Args:
+        config: of the base.
+        tokenizer: without a pad token it pads with eos, as in TRL; that is set, and saved with the model.
+        whole: the model is saved with a configuration of its own, which then names the tokenizer's pad token. An
+            adapter has none: transformers and PEFT go by that of its base, if it names one.
+    """
+    config = config.get_text_config()
+    named = config.pad_token_id, tokenizer.pad_token_id
+    pad = next(
+        (x for x in (*(named[::-1] if whole else named), tokenizer.eos_token_id) if x is not None), None
+    )
+    if pad is not None and pad != tokenizer.pad_token_id:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad)
+    if whole:
+        config.pad_token_id = pad
+    return pad
 
 
 def adapter_score(folder: Path) -> dict[str, Tensor] | None:
@@ -139,7 +174,7 @@ def save_classifier(network: Any, head: ScalarHead | None, folder: Path) -> None
     from transformers import AutoModelForSequenceClassification
 
     config = type(network.config).from_dict(network.config.to_dict())
-    config.num_labels = 1
+    config.num_labels, config.get_text_config().pad_token_id = 1, head.pad
     with torch.device("meta"):
         classifier = AutoModelForSequenceClassification.from_config(config)
     setattr(classifier, classifier.base_model_prefix, network.base_model)

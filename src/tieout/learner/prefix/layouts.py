@@ -31,7 +31,7 @@ class Layout:
     targets: Tensor
     """[T] the completion tokens."""
     finals: Tensor
-    """[N] index into the flattened hidden states: the one after each completion's last token."""
+    """[N] index into the flattened hidden states: the one after each completion's last token that counts."""
     fed: int
     """Tokens computed, padding included."""
 
@@ -58,8 +58,11 @@ def _skip_mask(device: torch.device) -> Tensor:
     return SKIP_MASK.to(device)
 
 
-def pack(groups: Sequence[Group], backend: AttentionBackend) -> Layout:
-    """One row, no padding: [P1 | c11 .. c1K | P2 | c21 ..]; positions of a completion continue its prompt's."""
+def pack(groups: Sequence[Group], backend: AttentionBackend, unread: int | None = None) -> Layout:
+    """One row, no padding: [P1 | c11 .. c1K | P2 | c21 ..]; positions of a completion continue its prompt's.
+
+    `unread`: at the end of a sequence, `finals` pass over this token.
+    """
     _refuse_empty_prompts(groups)
     ids: list[int] = []
     positions: list[int] = []
@@ -79,7 +82,8 @@ def pack(groups: Sequence[Group], backend: AttentionBackend) -> Layout:
             if completion.tokens:
                 predictors += [start + length - 1, *range(first, len(ids) - 1)]
                 targets += completion.tokens
-            finals.append(len(ids) - 1 if completion.tokens else start + length - 1)
+            last = _last([*group.prompt, *completion.tokens], unread)
+            finals.append(start + last if last < length else first + last - length)
     inputs = {
         "input_ids": torch.tensor([ids]),
         "position_ids": torch.tensor([positions]),
@@ -89,8 +93,8 @@ def pack(groups: Sequence[Group], backend: AttentionBackend) -> Layout:
     return Layout(inputs, _index(predictors), _index(targets), _index(finals), len(ids))
 
 
-def repeat(groups: Sequence[Group], pad: int) -> Layout:
-    """One row per completion, prompt repeated, padded on the right."""
+def repeat(groups: Sequence[Group], pad: int, unread: int | None = None) -> Layout:
+    """One row per completion, prompt repeated, padded on the right. `unread`: as of `pack`."""
     _refuse_empty_prompts(groups)
     sequences = [group.prompt + c.tokens for group in groups for c in group.completions]
     width = max(map(len, sequences))
@@ -108,11 +112,16 @@ def repeat(groups: Sequence[Group], pad: int) -> Layout:
             first = row * width + len(group.prompt) - 1
             predictors += range(first, first + len(completion.tokens))
             targets += completion.tokens
-            finals.append(row * width + length - 1)
+            finals.append(row * width + _last(sequences[row], unread))
             row += 1
     positions = torch.arange(width).expand(len(sequences), -1)
     inputs = {"input_ids": ids, "position_ids": positions, "attention_mask": mask}
     return Layout(inputs, _index(predictors), _index(targets), _index(finals), ids.numel())
+
+
+def _last(tokens: Sequence[int], unread: int | None) -> int:
+    """The place of the rightmost token that is another than this one; 0 if none is, as in transformers."""
+    return next((i for i in range(len(tokens) - 1, -1, -1) if tokens[i] != unread), 0)
 
 
 def _index(values: list[int]) -> Tensor:

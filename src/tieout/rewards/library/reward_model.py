@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...chat.messages import turns
+from ...chat.template import Chat
+from ...chat.tokens import Tokens
 from ...errors import InputError
 from ...types import Completion, Group, Prompt, Reward
 from ..scoring.combine import Combined
@@ -64,18 +67,15 @@ class SharedReward(ModelReward):
     """
 
     learner: Learner
+    chat: Chat | None = None
+    """The reward model's own tokenizer and template; None: the learner's."""
 
     def scores(self, completions: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
         """[K] scores of K completions; those of one prompt share its computation."""
-        groups: list[Group] = []
-        chat = self.learner.model.chat
-        for prompt, text in zip(prompts, completions, strict=True):
-            tokens, written = chat.prompt(prompt), chat.completion(prompt, text)
-            completion = Completion(written, [True] * len(written))
-            if groups and groups[-1].prompt == tokens:
-                groups[-1].completions.append(completion)
-            else:
-                groups.append(Group(tokens, [completion]))
+        chat, groups = self.chat or self.learner.model.chat, []
+        for _, same in groupby(zip(prompts, completions, strict=True), key=lambda pair: pair[0]):
+            made = Tokens.wholes([chat.whole(prompt, text) for prompt, text in same])
+            groups.append(Group(made.prompt, [Completion(t, [True] * len(t)) for t in made.completions]))
         return [score for scores in self.learner.scores(groups) for score in scores]
 
 
@@ -149,16 +149,12 @@ class ClassifierReward(ModelReward):
         """[K] scores, one at a time and without padding."""
         import torch
 
-        scores = []
+        chat, scores = Chat(self.tokenizer), []
         for prompt, text in zip(prompts, completions, strict=True):
-            if isinstance(prompt, str):
-                whole = prompt + text
-            else:
-                talk = [*turns(prompt), {"role": "assistant", "content": text}]
-                whole = self.tokenizer.apply_chat_template(talk, tokenize=False)
-            ids = self.tokenizer(whole, return_tensors="pt", add_special_tokens=False).to(self.model.device)
+            whole = chat.whole(prompt if isinstance(prompt, str) else turns(prompt), text)
             with torch.no_grad():
-                scores.append(float(self.model(**ids).logits[0, 0]))
+                ids = torch.tensor([whole], device=self.model.device)
+                scores.append(float(self.model(input_ids=ids).logits[0, 0]))
         return scores
 
 
