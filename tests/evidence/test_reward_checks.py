@@ -75,9 +75,22 @@ def test_kinds_of_pairs_are_listed_and_a_file_that_was_changed_is_named(run: Pat
         "stage": "check", "kind": "gold over wrong digit", "value": 1.0, "low": 0.8, "high": 1.0, "n": 21,
     }  # fmt: skip
     assert changed(report, run) == []
+    first, *_, drift = report["metadata"][KEY]
+    (problem,) = changed({"metadata": {KEY: [first | {"verdict": "fail"}]}}, run)
+    assert "verdict: the report says 'fail', the cases give 'pass'" in problem
+    assert changed({"metadata": {KEY: [drift | {"said": "nothing moved"}]}}, run)
     (run / "check/attack/attack.json").write_text("{}")
     (problem,) = changed(report, run)
     assert "attack.json: changed since the report" in problem
+
+
+def test_the_check_of_train_is_a_finding_too(tmp_path: Path) -> None:
+    (tmp_path / "check").mkdir()
+    done = {"reward": "close", "done": "proven on 8 rows; no exploit in 90 probes", "problems": []}
+    (tmp_path / "check" / "check.json").write_text(json.dumps(done))
+    assert rows_of({"metadata": {KEY: collect(tmp_path)}}) == [
+        {"stage": "check", "what": "attack and proof", "verdict": "pass", "said": done["done"]}
+    ]
 
 
 def test_a_run_that_checked_nothing_says_nothing(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from small_runs import END, GRPO, NO_CHECK, REWARD_MODEL, SFT, lines, run
 
-from tieout.evidence.verify import verify
+from tieout.cli.verify import main
 from tieout.pipelines.recipe import Recipe
+from tieout.vetting.records import recompute
 
 TASK = """
 from tieout.tasks import Task
@@ -39,7 +40,18 @@ def consonants(completions, **_):
 
 healthy = Task("words", split, vowels, metrics={"vowels": share}, primary="vowels", max_new_tokens=8)
 planted = Task("words", split, consonants, metrics={"vowels": vowels}, primary="vowels", max_new_tokens=8)
-nameless = Task("words", split, vowels, max_new_tokens=8)
+
+
+def same(completions, answer, **_):
+    return [float(c == a) for c, a in zip(completions, answer)]
+
+
+def without_gold(name):
+    return [{"prompt": row["prompt"], "answer": ""} for row in split(name)]
+
+
+nameless = Task("words", split, same, max_new_tokens=8)
+goldless = Task("words", without_gold, same, max_new_tokens=8)
 """
 CALIBRATE: dict[str, Any] = {"calibrate": {"max_rows": 20, "num_completions": 4}}
 
@@ -87,11 +99,26 @@ def test_a_reward_that_orders_them_the_other_way_stops_the_run_unless_a_reason_i
     assert (report["verdict"], report["override"]) == ("fail", "an experiment")
 
 
-def test_without_a_primary_metric_nothing_is_shown_and_that_is_said(
+def test_without_a_primary_metric_gold_is_compared_with_flaws_and_samples(
     words: Callable[..., Recipe], tmp_path: Path
 ) -> None:
-    _, said = run(words("nameless", [NO_CHECK, SFT, CALIBRATE]), tmp_path / "run")
-    assert "hold: task 'words' names no primary metric" in said
+    stages = [NO_CHECK, SFT, {"calibrate": {"max_rows": 20, "num_completions": 4, "min_rows": 30}}]
+    _, said = run(words("nameless", stages), tmp_path / "run")
+    against = "gold, flawed completions of 2 kinds, no primary metric, so only that gold is not below"
+    assert against in " ".join(said.split())
+    report = json.loads((tmp_path / "run" / "calibrate" / "calibration.json").read_text())
+    assert (report["verdict"], report["agreement"]["value"]) == ("pass", 1.0)
+    assert report["kinds"]["sampled"]["n"] >= 20
+    assert recompute(tmp_path / "run" / "calibrate" / "calibration.json") == []
+
+
+def test_without_gold_too_nothing_is_shown_and_that_is_said(
+    words: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    grpo = {**GRPO, "epochs": 0.2}
+    stages = [NO_CHECK, grpo, {"calibrate": {**CALIBRATE["calibrate"], "from": "grpo"}}]
+    _, said = run(words("goldless", stages), tmp_path / "run")
+    assert "hold: task 'words' names no primary metric and its rows have no gold" in " ".join(said.split())
 
 
 def test_samples_outside_what_people_labelled_have_drifted(
@@ -109,6 +136,8 @@ def test_samples_outside_what_people_labelled_have_drifted(
     report = json.loads((tmp_path / "run" / "calibrate" / "calibration.json").read_text())
     assert report["labels"]["agreement"]["value"] == 1.0
     assert report["labels"]["drift"]["outside"] > 0.05
+    assert recompute(tmp_path / "run" / "calibrate" / "calibration.json") == []
+    assert recompute(tmp_path / "run" / "check" / "calibration" / "calibration.json") == []
 
 
 def test_a_reward_model_of_the_recipe_is_calibrated_on_the_policy_s_samples(
@@ -172,4 +201,8 @@ def test_report_page_and_card_say_what_was_found_out_about_the_reward(
     assert "<h2>The reward</h2>" in page
     assert "sampled over sampled" in page
     assert "## The reward" in card
-    assert verify(tmp_path / "run" / "evidence" / "report.json") == []
+    main([str(tmp_path / "run")])  # ties out: with its page, its curves and its calibrations
+    kept = tmp_path / "run" / "calibrate" / "rows.jsonl"
+    kept.write_text(kept.read_text().replace('"truth": 1.0', '"truth": 0.0', 3))
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "run")])

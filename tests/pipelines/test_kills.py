@@ -51,7 +51,7 @@ def server() -> Iterator[Server]:
 def everything(out: Path, stages: Sequence[str]) -> dict[str, Any]:
     """What a run ended with: weights, logs without times, pairs, cases, figures, and the candidate."""
     found: dict[str, Any] = {name: ending(out, name) for name in stages}
-    patterns = ("*/pairs.jsonl", "*/calibration.jsonl", "evaluate*/*.jsonl", "evidence/cases.jsonl")
+    patterns = ("*/pairs.jsonl", "*/rows.jsonl", "evaluate*/*.jsonl", "evidence/cases.jsonl")
     patterns += ("candidate/*/*.safetensors", "check/proof/proof.json")
     for pattern in patterns:
         found |= {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.glob(pattern))}

@@ -233,7 +233,7 @@ def test_a_reward_model_is_measured_on_pairs_it_has_not_seen(
     run(recipe([SFT, PAIRS, REWARD_MODEL]), tmp_path / "run")
     pairs = lines(tmp_path / "run" / "pairs" / "pairs.jsonl")
     seen = json.loads((tmp_path / "run" / "reward_model" / "done.json").read_text())["inputs"]["data"]["rows"]
-    held_out = lines(tmp_path / "run" / "reward_model" / "calibration.jsonl")
+    held_out = lines(tmp_path / "run" / "reward_model" / "rows.jsonl")
     assert held_out
     assert seen + len(held_out) == len(pairs)
 

@@ -43,7 +43,7 @@ def measured(
         {"chosen_score": high, "rejected_score": low}
         for high, low in zip(scores[::2], scores[1::2], strict=True)
     ]
-    write_jsonl(folder.parent / "calibration.jsonl", rows)
+    write_jsonl(folder.parent / "rows.jsonl", rows)
     return folder
 
 

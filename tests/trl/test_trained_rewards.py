@@ -32,7 +32,7 @@ def folder(tiny_model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = tmp_path / "reward" / "adapter"
     save_adapter(make_learner(tiny_model("llama"), head="score"), path)
     write_json(path.parent / "calibration.json", {"verdict": "fail", "reasons": ["agreement 0.6"]})
-    write_jsonl(path.parent / "calibration.jsonl", [{"chosen_score": -99.0, "rejected_score": 99.0}] * 20)
+    write_jsonl(path.parent / "rows.jsonl", [{"chosen_score": -99.0, "rejected_score": 99.0}] * 20)
     return path
 
 
@@ -71,7 +71,7 @@ def test_one_that_failed_is_refused_unless_it_comes_with_a_reason(
 
 def test_drift_is_warned_of(tiny_model: ModelFolder, folder: Path) -> None:
     write_json(folder.parent / "calibration.json", {"verdict": "pass", "reasons": []})
-    write_jsonl(folder.parent / "calibration.jsonl", [{"chosen_score": 99.0, "rejected_score": 98.0}] * 20)
+    write_jsonl(folder.parent / "rows.jsonl", [{"chosen_score": 99.0, "rejected_score": 98.0}] * 20)
     args = trl.GRPOConfig(**options(num_generations=2, max_completion_length=4, max_steps=3))
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # of a verdict of pass nothing is said

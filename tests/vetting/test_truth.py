@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from tieout.tasks import Task, load_task
 from tieout.types import Row
 from tieout.vetting.calibration_plot import plot_truth
+from tieout.vetting.records import keep, recompute
 from tieout.vetting.truth import GOLD, SAMPLED, Known, TruthCalibration, calibrate_on_truth, known_completions
 
 ROWS = [
@@ -84,11 +86,68 @@ def test_a_metric_that_calls_gold_wrong_fails() -> None:
     assert "metric 'right' calls 60 of 60 golds wrong" in found.reasons
 
 
-def test_without_flaws_gold_is_compared_with_other_golds_and_changed_gold() -> None:
+def test_without_flaws_gold_is_compared_with_other_golds_and_changed_answers() -> None:
     found = on_given(right, flaws={})
     assert found.verdict == "pass"
-    assert set(found.kinds) == {GOLD, "another row's gold", "changed gold"}
+    assert set(found.kinds) == {GOLD, "another row's gold", "another digit", "another sign", "another scale"}
     assert on_given(longer, flaws={}).verdict == "fail"
+    assert on_given(blind_to_sign, flaws={}).verdict == "fail"
+
+
+def test_what_stands_before_an_answer_may_differ_and_only_the_answer_is_changed() -> None:
+    rows = [
+        {"prompt": "?", "completion": f"First 17, then 18, so {i}.", "answer": str(i)} for i in range(30, 50)
+    ]
+    known = known_completions(Task("worked", lambda split: rows, right), rows)
+    changed = [
+        one.completion
+        for own in known
+        for one in own
+        if one.kind.startswith("another ") and "row" not in one.kind
+    ]
+    assert len(changed) == 40
+    assert all(text.startswith("First 17, then 18, so ") for text in changed)
+    words = [{"prompt": "?", "completion": "perhaps"}, {"prompt": "?", "completion": "surely"}]
+    kinds = {one.kind for own in known_completions(task(flaws={}), words) for one in own}
+    assert kinds == {GOLD, "another row's gold", "changed gold"}
+
+
+def test_without_a_primary_metric_samples_must_not_be_above_gold() -> None:
+    own = task(flaws={}, metrics={}, primary=None)
+    given = known_completions(own, ROWS)
+
+    def judged(reward: Any, text: str) -> TruthCalibration:
+        return calibrate_on_truth(own, reward, ROWS, [[*known, Known(text, SAMPLED)] for known in given])
+
+    def flattered(completions: list[str], answer: list[str], **_: Any) -> list[float]:
+        return [
+            2.0 if "sure" in c else s for c, s in zip(completions, right(completions, answer), strict=True)
+        ]
+
+    assert judged(right, "I am sure.").verdict == "pass"
+    found = judged(flattered, "I am sure.")
+    assert (found.verdict, found.reasons) == ("fail", ["60 of 60 samples score above the gold of their row"])
+    assert "only that gold is not below the policy's samples" in found.truth
+
+
+def test_every_figure_is_computed_again_from_the_rows_and_a_changed_one_is_found(tmp_path: Path) -> None:
+    kept = keep(tmp_path, on_given(right))
+    assert kept["verdict"] == "pass"
+    assert recompute(tmp_path / "calibration.json") == []
+    for change in (
+        {"verdict": "fail"},
+        {"separation": 0.5},
+        {"agreement": {**kept["agreement"], "low": 0.9}},
+    ):
+        (tmp_path / "calibration.json").write_text(json.dumps({**kept, **change}))
+        (line,) = recompute(tmp_path / "calibration.json")
+        assert next(iter(change)) in line
+    (tmp_path / "calibration.json").write_text(json.dumps(kept))
+    rows = (tmp_path / "rows.jsonl").read_text()
+    (tmp_path / "rows.jsonl").write_text(rows.replace('"score": 1.0', '"score": 0.0', 1))
+    assert any("agreement" in line for line in recompute(tmp_path / "calibration.json"))
+    (tmp_path / "rows.jsonl").unlink()
+    assert recompute(tmp_path / "calibration.json") == []  # nothing to compute it from
 
 
 def test_flaws_take_turns_so_that_each_kind_is_seen() -> None:

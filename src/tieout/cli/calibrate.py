@@ -68,10 +68,8 @@ def _calibrate(options: Options, data: Path) -> str:
 
     from ..rewards import load_reward
     from ..rows import read_rows
-    from ..storage.atomic import write_json
-    from ..storage.jsonl import write_jsonl
     from ..vetting.calibrate import calibrate
-    from ..vetting.calibration_plot import plot
+    from ..vetting.records import keep
 
     rows = list(read_rows(data))
     fresh = list(read_rows(options.fresh)) if options.fresh else []
@@ -88,9 +86,7 @@ def _calibrate(options: Options, data: Path) -> str:
             judge_model=options.judge_model,
             progress=lambda done: shown.advance(bar, done),
         )
-    write_json(options.out / "calibration.json", result.to_plain())
-    write_jsonl(options.out / "rows.jsonl", result.rows)
-    plot(result, options.out / "calibration.png")
+    keep(options.out, result)
     _print_figures(console, result)
     if result.drift:
         console.print(
@@ -135,7 +131,7 @@ def _audit(options: Options, path: Path) -> str:
 
     console = Console()
     result = audit(read_sheets(path), options.policy)
-    write_json(options.out / "audit.json", result.to_plain())
+    write_json(options.out / "audit.json", result.plain())
     _line(console, "people agree", result.agreement)
     for step, figure in result.steps.items():
         _line(console, f"  step {step}", figure)

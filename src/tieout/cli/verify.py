@@ -14,7 +14,8 @@ from .options import parse
 
 @dataclass(frozen=True)
 class Options:
-    """Recompute a report from its cases, and list what disagrees: figures, verdict, files, page, card.
+    """Recompute a report from its cases, and list what disagrees: figures, verdict, files, page and curves,
+    calibrations of the reward, card.
 
     Exit status: 0 all agrees, 1 something does not.
     """
@@ -28,10 +29,13 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(Options, "verify", arguments)
     from ..evidence.verify import report_at, verify, verify_page
     from ..storage.jsonl import read_json
+    from ..vetting.records import REPORT, recompute
 
     path = report_at(options.run)
     problems = verify(path)
     problems = problems or verify_page(path)
+    for calibration in sorted(path.parent.parent.glob(f"**/{REPORT}")):
+        problems += recompute(calibration)
     for name in ("candidate", "shipped"):
         if (folder := path.parent.parent / name).exists():
             from ..shipping.candidate import altered, card_differs  # needs torch

@@ -114,9 +114,15 @@ def render(
 
 
 def figures_of(html: str) -> str:
-    """Verdict, tables and regressions of a page, which depend on nothing but its report; empty if it has none."""
+    """Verdict, tables, regressions and findings on the reward, which depend on nothing but the report; empty: none."""
     found = re.search("<!-- figures -->(.*)<!-- end of figures -->", html, re.DOTALL)
     return re.sub('<div class="(next|notes)">.*?</div>\\n?', "", found[1], flags=re.DOTALL) if found else ""
+
+
+def curves_of(html: str) -> frozenset[str]:
+    """The curves of a page, a text per stage; stages have no order."""
+    found = re.search("<!-- curves -->(.*)<!-- end of curves -->", html, re.DOTALL)
+    return frozenset(found[1].split("<h3>")) if found else frozenset()
 
 
 def pick_examples(

@@ -1,7 +1,8 @@
 """What a run found out about its reward: proof, attack, calibration, and its drift while policies trained.
 
 The gate puts it into the metadata of the report, from the files of the run folder, whose hashes it keeps: report, page
-and card say the same. It is no figure of the models: `verify` compares the hashes and computes nothing again.
+and card say the same. `verify` reads the files again; figures of a calibration are computed again from its rows by
+`vetting.records`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ DRIFT = ("calibration/score", "calibration/primary", "calibration/agreement")
 def collect(folder: Path) -> list[dict[str, Any]]:
     """An entry per file that says something of the reward, in the order in which they were written."""
     files = [
+        *folder.glob("*/check.json"),
         *folder.glob("*/proof/proof.json"),
         *folder.glob("*/attack/attack.json"),
         *folder.glob("*/calibration/calibration.json"),
@@ -34,9 +36,22 @@ def collect(folder: Path) -> list[dict[str, Any]]:
 
 def _entry(folder: Path, path: Path) -> dict[str, Any]:
     report = read_json(path)
-    says = {"proof.json": _proof, "attack.json": _attack, "calibration.json": _calibration}[path.name]
+    says = {
+        "check.json": _check,
+        "proof.json": _proof,
+        "attack.json": _attack,
+        "calibration.json": _calibration,
+    }[path.name]
     place = path.relative_to(folder)
     return {"stage": place.parts[0], **says(report), "file": str(place), "sha256": sha256(path)}
+
+
+def _check(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Attack and proof in one, as `tieout train` does them."""
+    said, accepted = report["done"], report.get("accepted", {})
+    if accepted:
+        said += f"; accepted: {'; '.join(f'{name}: {reason}' for name, reason in accepted.items())}"
+    return {"what": "attack and proof", "verdict": "fail" if report["problems"] else "pass", "said": said}
 
 
 def _proof(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,14 +155,34 @@ def _number(value: float | None) -> str:
 
 
 def changed(report: Mapping[str, Any], folder: Path) -> list[str]:
-    """A line per file of the run that is no longer what the report was made from; those not there are passed over."""
-    checks: Sequence[Mapping[str, Any]] = report.get("metadata", {}).get(KEY, ())
-    known = [(folder / check["file"], check["sha256"]) for check in checks if "file" in check]
-    return [
-        f"{path}: changed since the report (SHA-256 {sha256(path)}, was {digest})"
-        for path, digest in known
-        if path.exists() and sha256(path) != digest
-    ]
+    """A line per file of the run that is no longer what the report was made from, and per finding that is not its
+    file's; files that are not there are passed over.
+    """
+    found = []
+    for number, check in enumerate(report.get("metadata", {}).get(KEY, ())):
+        path = folder / (check.get("file") or f"{check['stage']}/metrics.jsonl")
+        if not path.exists():
+            continue
+        if "file" in check and sha256(path) != check["sha256"]:
+            found.append(f"{path}: changed since the report (SHA-256 {sha256(path)}, was {check['sha256']})")
+            continue
+        again = _entry(folder, path) if "file" in check else _drift(path)
+        found += differences(f"metadata.{KEY}[{number}]", check, json.loads(json.dumps(again)))
+    return found
+
+
+def differences(where: str, said: Any, found: Any) -> list[str]:
+    """A line per number or word that differs between a report and what was computed again."""
+    if isinstance(said, Mapping) and isinstance(found, Mapping):
+        keys = dict.fromkeys([*said, *found])
+        return [line for key in keys for line in differences(f"{where}.{key}", said.get(key), found.get(key))]
+    if isinstance(said, list) and isinstance(found, list | tuple) and len(said) == len(found):
+        rows = enumerate(zip(said, found, strict=True))
+        return [line for i, (a, b) in rows for line in differences(f"{where}[{i}]", a, b)]
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (said, found))
+    if said == found or (numbers and abs(said - found) <= 1e-9 * max(1.0, abs(found))):
+        return []
+    return [f"{where}: the report says {said!r}, the cases give {found!r}"]
 
 
 def rows_of(report: Mapping[str, Any]) -> list[dict[str, str]]:

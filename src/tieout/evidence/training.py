@@ -42,6 +42,12 @@ def read_stage(folder: Path) -> list[dict[str, Any]]:
     return [{**row, SCORES: sampled[row["step"]]} if row["step"] in sampled else row for row in rows]
 
 
+def read_stages(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Stage of a run -> `read_stage`, in the order in which they were logged."""
+    files = sorted(folder.glob("*/metrics.jsonl"), key=lambda path: path.stat().st_mtime)
+    return {path.parent.name: read_stage(path.parent) for path in files}
+
+
 def stage_charts(stage: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Name, last value and SVG of each number that was logged at two steps or more; scores are a histogram."""
     series: dict[str, list[charts.Point]] = {}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ..errors import InputError
 from ..storage.jsonl import content_sha256, read_json, stored
 from .evaluate import read_cases
-from .page import figures_of, render
+from .page import curves_of, figures_of, render
 from .report import FILES, FORMAT, arguments_of, from_folder
-from .reward_checks import changed
+from .reward_checks import changed, differences
+from .training import read_stages
 
 PARTS = ("format", "settings", "models", "comparisons", "verdict", "files")
 """What a report is held to."""
@@ -60,34 +59,23 @@ def verify(path: Path) -> list[str]:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         return [*problems, f"settings: not those of a report ({type(error).__name__}: {error})"]
     for part in PARTS[:-1]:
-        problems += _differences(part, report[part], again[part])
+        problems += differences(part, report[part], again[part])
     return problems
 
 
 def verify_page(path: Path) -> list[str]:
-    """Compare verdict and tables of the `report.html` next to a report, if there is one, with the report."""
+    """Compare verdict, tables and curves of the `report.html` next to a report, if there is one, with the report and
+    with what the stages of its run logged, as far as that is there.
+    """
     page = path.parent / "report.html"
     if not page.exists():
         return []
     cases = read_cases(stored(path.parent / "cases.jsonl"))
-    if figures_of(page.read_text("utf-8")) == figures_of(render(read_json(path), cases)):
-        return []
-    return [
-        "report.html: shows another verdict or other figures than report.json; `tieout gate` writes it again"
-    ]
-
-
-def _differences(where: str, said: Any, found: Any) -> list[str]:
-    """A line per number or word that differs between the report and what was computed again."""
-    if isinstance(said, Mapping) and isinstance(found, Mapping):
-        keys = dict.fromkeys([*said, *found])
-        return [
-            line for key in keys for line in _differences(f"{where}.{key}", said.get(key), found.get(key))
-        ]
-    if isinstance(said, list) and isinstance(found, list | tuple) and len(said) == len(found):
-        rows = enumerate(zip(said, found, strict=True))
-        return [line for i, (a, b) in rows for line in _differences(f"{where}[{i}]", a, b)]
-    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (said, found))
-    if said == found or (numbers and abs(said - found) <= 1e-9 * max(1.0, abs(found))):
-        return []
-    return [f"{where}: the report says {said!r}, the cases give {found!r}"]
+    curves = read_stages(path.parent.parent)
+    html = page.read_text("utf-8"), render(read_json(path), cases, curves)
+    problems = []
+    if len({figures_of(one) for one in html}) > 1:
+        problems = ["shows another verdict or other figures than report.json"]
+    if curves and len({curves_of(one) for one in html}) > 1:
+        problems.append("shows other curves than the stages logged")
+    return [f"report.html: {problem}; `tieout gate` writes it again" for problem in problems]

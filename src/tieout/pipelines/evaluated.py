@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ..config.fields import from_plain
 from ..errors import InputError
-from ..evidence import leakage
+from ..evidence import leakage, reward_checks
 from ..evidence.evaluate import Case
 from ..evidence.gate import GatePolicy
 from ..evidence.report import write_report
@@ -141,6 +141,7 @@ def write_evidence(
                 "data": hashes,
                 "models": {label: policy.identity for label, policy in zip(cases, policies, strict=True)},
                 "leakage": dict(leaks),
+                reward_checks.KEY: reward_checks.collect(out),
                 "environment": environment(),
             },
         )

@@ -18,7 +18,7 @@ from ..evidence.lines import principal, short_place, summary
 from ..evidence.page import write_page
 from ..evidence.reward_checks import rows_of
 from ..evidence.steps import next_steps
-from ..evidence.training import read_stage
+from ..evidence.training import read_stages
 from ..shipping.candidate import ShippingError, ship
 from ..storage.jsonl import read_json, stored
 
@@ -27,15 +27,11 @@ def refresh(folder: Path) -> None:
     """(Re)write evidence/report.html from what the run folder holds."""
     evidence = folder / "evidence"
     report = read_json(evidence / "report.json")
-    curves = {
-        path.parent.name: read_stage(path.parent)
-        for path in sorted(folder.glob("*/metrics.jsonl"), key=lambda p: p.stat().st_mtime)
-    }
     write_page(
         evidence / "report.html",
         report,
         read_cases(stored(evidence / "cases.jsonl")),
-        curves,
+        read_stages(folder),
         title=f"{' → '.join(trained(report['metadata']['recipe']))}: {folder.name}",
         steps=_steps(folder, report),
         next_command=next_command(folder, report),

@@ -10,14 +10,9 @@ from rich.console import Console
 from ..groups import ranked_pairs
 from ..learner import Learner
 from ..source import Source
-from ..storage.atomic import write_json
-from ..storage.jsonl import write_jsonl
 from ..types import Group, Row
 from ..vetting.calibrate import Calibration, calibrate
-
-MEASURED = "calibration.json"
-SCORED = "calibration.jsonl"
-"""A line a held-out pair: prompt, chosen, rejected and their scores; `tieout calibrate` reads it again."""
+from ..vetting.records import keep
 
 
 def check_reward_model(
@@ -31,8 +26,7 @@ def check_reward_model(
         return
     groups = [source.ranking(row) for row in rows]
     found = calibrate("reward_model", None, scored_pairs(groups, learner.scores(groups)))
-    write_jsonl(folder / SCORED, found.rows)
-    write_json(folder / MEASURED, found.to_plain())
+    keep(folder, found)
     console.print(f"  {verdict(found)}", markup=False, highlight=False)
 
 

@@ -10,8 +10,8 @@ from ..errors import InputError
 from ..rewards.library.reward_model import ModelReward, models_in
 from ..storage.jsonl import read_json, read_jsonl
 from ..types import Group, Reward
+from ..vetting.records import REPORT, ROWS
 from .monitors import Monitor
-from .reward_check import MEASURED, SCORED
 
 DRIFT = "reward_drift"
 """Metric: share of the scores on the policy's samples outside what the reward model gave to its held-out pairs."""
@@ -34,9 +34,9 @@ def measurement(folder: Path) -> Measurement | None:
     """What training or `tieout calibrate` left in the model's folder, or next to the `adapter` of a run."""
     places = [folder, folder.parent] if folder.name == "adapter" else [folder]
     for place in places:
-        if not (path := place / MEASURED).is_file():
+        if not (path := place / REPORT).is_file():
             continue
-        report, rows = read_json(path), place / SCORED
+        report, rows = read_json(path), place / ROWS
         pairs = [row for _, row in read_jsonl(rows)] if rows.is_file() else []
         scores = [
             row[key]
@@ -75,7 +75,7 @@ def _examined(model: ModelReward, override: str) -> str:
     name = f"reward model {model.folder}"
     if found is None:
         return (
-            f"{name} was never measured: there is no {MEASURED} next to it, so nothing is known of its accuracy, and "
+            f"{name} was never measured: there is no {REPORT} next to it, so nothing is known of its accuracy, and "
             "its drift is not watched. `tieout calibrate` measures it on pairs"
         )
     if found.verdict == "fail" and not override:

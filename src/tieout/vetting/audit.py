@@ -22,6 +22,7 @@ from ..rewards.library.judge import Judge
 from ..rows import read_rows
 from ..types import Row
 from .calibrate import Calibration, CalibrationPolicy, against_floor, calibrate
+from .records import plain
 
 _YES, _NO = (True, 1, "yes", "y", "true"), (False, 0, "no", "n", "false")
 MIN_SCORED = 8
@@ -45,10 +46,9 @@ class Audit:
     refresh: bool
     """Whether the judge should be refreshed: another rubric, another model, or a smaller weight."""
 
-    def to_plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, Any]:
         """As JSON has it."""
-        plain = asdict(self)
-        return {**plain, "scores": self.scores.to_plain() if self.scores else None}
+        return {**asdict(self), "scores": plain(self.scores) if self.scores else None}
 
 
 def sheet(

@@ -7,7 +7,7 @@ those of several labellers), and `prompt, chosen, rejected` (a human preferred t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, Literal
 
@@ -55,6 +55,8 @@ class Calibration:
 
     kind: Literal["labels", "pairs"]
     reward: str
+    judge_model: str
+    """Whose family's writing was looked at; empty where nothing judges."""
     agreement: Estimate
     """Share of completions (pairs) where reward and labels agree; a tie counts a half."""
     people: Estimate
@@ -78,11 +80,7 @@ class Calibration:
     reasons: list[str]
     policy: CalibrationPolicy
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """What was scored: prompt, completion, label, score (or chosen_score, rejected_score)."""
-
-    def to_plain(self) -> dict[str, Any]:
-        """Everything but the rows, as JSON has it."""
-        return {key: value for key, value in asdict(self).items() if key != "rows"}
+    """What was scored: prompt, completion, label, score (or chosen_score, rejected_score), whether they agree."""
 
 
 def calibrate(
@@ -119,8 +117,24 @@ def calibrate(
             given = {"completion", "chosen", "rejected", "label", "labels"}
             columns = [c for c in some[0] if c not in given and all(c in row for row in some)]
             check_reward(reward, columns, tokens=False)
-    measured = [_measure(kind, reward, row, policy.threshold, progress, workers) for row in rows]
-    scored = [row for row in measured if row.get("status") == "scored"]
+    measured = [_measure(kind, reward, row, progress, workers) for row in rows]
+    names = [judge.model for judge in judges_of(reward).values()] if reward is not None else []
+    judge_model = judge_model or next(filter(None, names), "")
+    return summarise(name, measured, policy, _fresh(reward, fresh), judge_model)
+
+
+def summarise(
+    name: str,
+    measured: Sequence[dict[str, Any]],
+    policy: CalibrationPolicy,
+    fresh: Sequence[float] = (),
+    judge_model: str = "",
+) -> Calibration:
+    """Every figure, and the verdict, from what was scored: `measured` is as `Calibration.rows`, `fresh` are scores."""
+    kind = kind_of(measured)
+    scored = [row for row in measured if row["status"] == "scored"]
+    for row in scored:
+        row["agrees"] = _agrees(kind, row, policy.threshold)
     abstained = sum(row["status"] == "abstained" for row in measured)
     counts = {"errored": sum("reason" in row for row in measured), "abstained": abstained}
     clusters = [str(row["prompt"]) for row in scored]
@@ -140,16 +154,17 @@ def calibrate(
         if apart_pairs:
             distances, orders = [lead for lead, _ in apart_pairs], [agrees for _, agrees in apart_pairs]
             bins = reliability(distances, orders, num_bins=min(10, max(2, len(orders) // 30)))
-    names = [judge.model for judge in judges_of(reward).values()] if reward is not None else []
-    biases = measure(kind, scored, judge_model or next(filter(None, names), ""))
-    moved = _drift(kind, reward, scored, fresh) if fresh else None
-    verdict, reasons = _judge(policy, kind, agreement, bins, moved, len(rows), counts)
+    biases = measure(kind, scored, judge_model)
+    keys = ["chosen_score", "rejected_score"] if kind == "pairs" else ["score"]
+    known = [row[key] for row in scored for key in keys]
+    moved = drift(known, fresh) if known and fresh else None
+    verdict, reasons = _judge(policy, kind, agreement, bins, moved, len(measured), counts)
     if lopsided := [bias.found for bias in biases if bias.found]:
         verdict = "hold" if verdict == "pass" else verdict
         reasons = [*reasons, *lopsided]
     return Calibration(
-        kind, name, agreement, _people(rows), beyond, apart, error, bins, biases, moved, counts["errored"],
-        counts["abstained"], verdict, reasons, policy, measured,
+        kind, name, judge_model, agreement, _people(measured), beyond, apart, error, bins, biases, moved,
+        counts["errored"], counts["abstained"], verdict, reasons, policy, list(measured),
     )  # fmt: skip
 
 
@@ -172,11 +187,10 @@ def _measure(
     kind: str,
     reward: Reward | None,
     row: Row,
-    threshold: float,
     progress: Callable[[int], None] | None,
     workers: Workers | None,
 ) -> dict[str, Any]:
-    """Score one row: its `status`, and if scored, whether reward and label agree (1, 0.5 or 0)."""
+    """Score one row: its `status`, scores and label."""
     names = ["chosen", "rejected"] if kind == "pairs" else ["completion"]
     keys = ["chosen_score", "rejected_score"] if kind == "pairs" else ["score"]
     result: dict[str, Any] = {"prompt": plain_prompt(row["prompt"]), **{n: row[n] for n in names}}
@@ -197,8 +211,7 @@ def _measure(
             result["reason"] = reasons[0]
     if kind == "labels":
         result["label"] = _label(row)
-    if result["status"] == "scored":
-        result["agrees"] = _agrees(kind, result, threshold)
+        result |= {"labels": list(row["labels"])} if "labels" in row else {}
     if progress:
         progress(1)
     return result
@@ -231,19 +244,14 @@ def _people(rows: Sequence[Row]) -> Estimate:
     return mean(agreed, clusters)
 
 
-def _drift(kind: str, reward: Reward | None, scored: Sequence[Row], fresh: Sequence[Row]) -> Drift | None:
-    keys = ["chosen_score", "rejected_score"] if kind == "pairs" else ["score"]
-    known = [row[key] for row in scored for key in keys]
-    new = []
-    for row in fresh:
-        if reward is None:
-            new.append(row.get("score"))
-        else:
-            new += [
-                o.worth for o in score(reward, [as_text(row["completion"])], [row["prompt"]], _columns(row))
-            ]
-    values = [s for s in new if isinstance(s, int | float)]
-    return drift(known, values) if known and values else None
+def _fresh(reward: Reward | None, rows: Sequence[Row]) -> list[float]:
+    """The scores of what the policy just wrote."""
+    if reward is None:
+        found = [row.get("score") for row in rows]
+    else:
+        calls = [([as_text(row["completion"])], [row["prompt"]], _columns(row)) for row in rows]
+        found = [outcome.worth for call in calls for outcome in score(reward, *call)]
+    return [value for value in found if isinstance(value, int | float)]
 
 
 def _judge(

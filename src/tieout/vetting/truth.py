@@ -3,8 +3,10 @@
 | completion | is right | is wrong |
 |---|---|---|
 | gold | always | |
-| flawed: `task.flaws` by kind, else `task.corrupt`, else another row's gold and gold that is changed | | always |
+| flawed: `task.flaws` by kind, else `task.corrupt`, else another row's gold and changed answers | | always |
 | sampled from a policy | as far as the primary metric says so | |
+
+Without a primary metric a sample is known neither as right nor as wrong: only that none is better than gold.
 
 Two completions of one prompt of which one is better should score in that order: a reward is only ever asked to order
 the completions of a prompt. This says nothing of whether people share the task's idea of what is right.
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, Literal
 
@@ -26,6 +28,7 @@ from ..rewards.scoring.call import Call, Encode
 from ..rewards.scoring.outcomes import reward_name
 from ..rewards.scoring.runner import score_groups
 from ..tasks import Task
+from ..tasks.flaws import RULES
 from ..types import Reward, Row
 from .calibrate import CalibrationPolicy, against_floor
 from .check import perturbed
@@ -36,7 +39,8 @@ GOLD, SAMPLED = "gold", "sampled"
 MIN_OF_A_KIND = 8
 """Pairs of one kind below which that kind is not judged on its own."""
 MAX_WRONG_GOLD = 0.05
-"""Share of golds that the primary metric may call wrong."""
+"""Share of golds that the primary metric may call wrong, and of samples that may score above gold where it is not known
+what they are worth."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +80,7 @@ class TruthCalibration:
     reasons: list[str]
     policy: CalibrationPolicy
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """What was scored: prompt, completion, kind, score, truth, metrics."""
-
-    def to_plain(self) -> dict[str, Any]:
-        """Everything but the rows, as JSON has it."""
-        return {key: value for key, value in asdict(self).items() if key != "rows"}
+    """What was scored: row, prompt, completion, kind, status, score, truth, metrics."""
 
 
 def known_completions(
@@ -114,7 +114,17 @@ def _flawed(
         others = [other for other in golds if other is not None and other != gold]
         if others:
             yield Known(rng.choice(others), "another row's gold", 0.0)
-        yield Known(perturbed(gold, rng)[0], "changed gold", 0.0)
+        # What stands before the answer may be changed and the answer still be right.
+        answer = str(row.get("answer") or "").strip()
+        said = answer if answer and answer in gold else gold
+        changes = [(name, RULES[name].change(said, rng)) for name in rng.sample(WRONG, len(WRONG))]
+        fitting = [(name, text) for name, text in changes if text and text.strip() != said]
+        for name, text in fitting[: max(1, count - 1)] or [("changed gold", perturbed(said, rng)[0])]:
+            yield Known(gold.replace(said, text), name, 0.0)
+
+
+WRONG = ("another digit", "another sign", "another scale", "the opposite")
+"""Rules of `tasks.flaws` whose result is wrong in substance, whatever the task."""
 
 
 def calibrate_on_truth(
@@ -155,27 +165,35 @@ def calibrate_on_truth(
     said = score_groups(reward, calls, workers)
     measured = {name: score_groups(metric, calls, workers) for name, metric in task.metrics.items()}
     kept: list[dict[str, Any]] = []
-    statuses = {"errored": 0, "abstained": 0}
-    wrong_golds = 0
     for i, (row, known) in enumerate(given):
         for k, one in enumerate(known):
             metrics = {name: found[i][k].worth for name, found in measured.items()}
             own = metrics.get(task.primary) if task.primary else None
-            wrong_golds += one.kind == GOLD and own is not None and own < 1
             outcome = said[i][k]
-            if outcome.worth is None or outcome.reason:
-                statuses["abstained" if outcome.status == "abstained" else "errored"] += 1
+            failed = outcome.worth is None or outcome.reason
             kept.append(
                 {
                     "row": i,
                     "prompt": plain_prompt(row["prompt"]),
                     "completion": one.completion,
                     "kind": one.kind,
+                    "status": "scored"
+                    if not failed
+                    else "abstained"
+                    if outcome.status == "abstained"
+                    else "errored",
                     "score": outcome.worth,
                     "truth": own if one.truth is None else one.truth,
                     "metrics": metrics,
                 }
             )
+    return summarise(reward_name(reward), task.primary, kept, policy)
+
+
+def summarise(
+    reward: str, primary: str | None, kept: Sequence[Mapping[str, Any]], policy: CalibrationPolicy
+) -> TruthCalibration:
+    """Every figure, and the verdict, from what was scored: `kept` is as `TruthCalibration.rows`."""
     compared = [one for one in kept if one["score"] is not None and one["truth"] is not None]
     ordered = _pairs(compared)
     agreement = mean([value for _, value, _ in ordered], [row for _, _, row in ordered])
@@ -188,18 +206,36 @@ def calibrate_on_truth(
     scores, truths = [one["score"] for one in compared], [one["truth"] for one in compared]
     bins = reliability(scores, truths, num_bins=min(10, max(2, len(scores) // 30))) if scores else []
     ranks: dict[str, float | None] = {"truth": rank_agreement(scores, truths)}
-    for name in task.metrics:
+    for name in kept[0]["metrics"] if kept else ():
         both = [(one["score"], one["metrics"][name]) for one in kept]
         present = [(s, m) for s, m in both if s is not None and m is not None]
         ranks[name] = rank_agreement([s for s, _ in present], [m for _, m in present])
-    num_golds = sum(one["kind"] == GOLD for one in kept)
+    statuses = {name: sum(one["status"] == name for one in kept) for name in ("errored", "abstained")}
     verdict, reasons = _verdict(
-        policy, agreement, by_kind, bins, (wrong_golds, num_golds), task.primary, len(kept), statuses
+        policy, agreement, by_kind, bins, _beliefs(kept, primary), len(kept), statuses
     )
     return TruthCalibration(
-        _in_words(task, kept), reward_name(reward), task.primary, agreement, by_kind, separation(scores, truths),
-        ranks, bins, _kinds(kept), statuses["errored"], statuses["abstained"], verdict, reasons, policy, kept,
+        _in_words(primary, kept), reward, primary, agreement, by_kind, separation(scores, truths),
+        ranks, bins, _kinds(kept), statuses["errored"], statuses["abstained"], verdict, reasons, policy,
+        [dict(one) for one in kept],
     )  # fmt: skip
+
+
+def _beliefs(kept: Sequence[Mapping[str, Any]], primary: str | None) -> list[str]:
+    """What cannot be: golds that the primary metric calls wrong, samples that are better than gold."""
+    golds = [one for one in kept if one["kind"] == GOLD]
+    wrong = sum((own := one["metrics"].get(primary)) is not None and own < 1 for one in golds)
+    found = [f"metric {primary!r} calls {wrong} of {len(golds)} golds wrong"]
+    if wrong <= MAX_WRONG_GOLD * len(golds):
+        found = []
+    best = {one["row"]: one["score"] for one in golds if one["score"] is not None}
+    unknown = [
+        one for one in kept if one["truth"] is None and one["score"] is not None and one["row"] in best
+    ]
+    above = sum(one["score"] > best[one["row"]] + 1e-9 for one in unknown)
+    if above > MAX_WRONG_GOLD * len(unknown):
+        found.append(f"{above} of {len(unknown)} samples score above the gold of their row")
+    return found
 
 
 def _pairs(compared: Sequence[Mapping[str, Any]]) -> list[tuple[str, float, int]]:
@@ -233,13 +269,14 @@ def _kinds(kept: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _in_words(task: Task, kept: Sequence[Mapping[str, Any]]) -> str:
+def _in_words(primary: str | None, kept: Sequence[Mapping[str, Any]]) -> str:
     kinds = {one["kind"] for one in kept}
     used = ["gold"] if GOLD in kinds else []
     if flaws := kinds - {GOLD, SAMPLED}:
         used.append(f"flawed completions of {len(flaws)} kinds" if len(flaws) > 1 else "flawed completions")
     if SAMPLED in kinds:
-        used.append(f"metric {task.primary} of the policy's samples")
+        known = f"metric {primary} of" if primary else "no primary metric, so only that gold is not below"
+        used.append(f"{known} the policy's samples")
     return f"the task's own truth, not people: {', '.join(used)}"
 
 
@@ -248,15 +285,12 @@ def _verdict(
     agreement: Estimate,
     by_kind: Mapping[str, Estimate],
     bins: Sequence[Bin],
-    golds: tuple[int, int],
-    primary: str | None,
+    impossible: Sequence[str],
     num_completions: int,
     statuses: Mapping[str, int],
 ) -> tuple[Literal["pass", "hold", "fail"], list[str]]:
     """Fail: it is shown to order wrongly. Hold: it is not shown to order rightly."""
-    fails, holds = list[str](), list[str]()
-    if golds[0] > MAX_WRONG_GOLD * golds[1]:
-        fails.append(f"metric {primary!r} calls {golds[0]} of {golds[1]} golds wrong")
+    fails, holds = list(impossible), list[str]()
     value, low, high = agreement.value, agreement.low, agreement.high
     if value is None or low is None or high is None:
         holds.append("no prompt has two completions of which one is known to be better")

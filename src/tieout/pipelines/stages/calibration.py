@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -19,15 +18,15 @@ from ...samplers.local.sampler import LocalSampler
 from ...storage.atomic import write_json
 from ...storage.jsonl import read_json, write_jsonl
 from ...storage.runfolder import Stage as Folder
-from ...tasks import Task
 from ...tasks.splits import calibration_rows
 from ...training.build import under_deadline
 from ...types import Reward, Row
-from ...vetting.calibrate import CalibrationPolicy, calibrate
-from ...vetting.calibration_plot import plot, plot_truth
+from ...vetting.calibrate import Calibration, CalibrationPolicy, calibrate
 from ...vetting.golden_rows import with_gold
-from ...vetting.truth import SAMPLED, Known, calibrate_on_truth, known_completions
+from ...vetting.records import REPORT, keep
+from ...vetting.truth import SAMPLED, Known, TruthCalibration, calibrate_on_truth, known_completions
 from ..kinds import Calibrate, Check
+from ..kinds import Calibration as Given
 from ..run import Run
 
 SAMPLES = "samples.jsonl"
@@ -36,48 +35,39 @@ SAMPLES = "samples.jsonl"
 
 def calibrate_given(run: Run, stage: Check, reward: Reward) -> None:
     """Part `calibration` of a check stage: given completions, scored before anything is trained."""
-    wanted = stage.calibration
-    if wanted.data:
-        return _labelled(run, stage, reward, wanted.data)
-    if not wanted.max_rows:
-        return say(run, stage, "not calibrated: the recipe says so")
-    if judges_form(reward):
-        return say(
-            run,
-            stage,
-            "not calibrated: the reward judges form only, and gold is no better formed than others",
-        )
-    rows = [row for row in calibration_rows(run.task, wanted.max_rows) if with_gold(row, run.task.gold)]
-    if not rows:
-        return say(run, stage, "not calibrated: no row has gold, and the recipe names no human labels")
+    wanted, policy = stage.calibration, _policy(stage.calibration)
+    rows, why = _given(run, wanted, reward)
+    if why:
+        return say(run, stage, f"not calibrated: {why}")
     part = run.folder.stage(f"{stage.name}/calibration")
-    inputs = {**_inputs(run, reward), "policy": asdict(_policy(wanted)), "rows": data_hash(rows)}
-    if part.is_done(inputs):
-        report = read_json(part.path / "calibration.json")
-    else:
+    known_as = "labels" if wanted.data else "rows"
+    inputs = {**_inputs(run, reward), "policy": asdict(policy), known_as: data_hash(rows)}
+    found: Calibration | TruthCalibration
+    if not part.is_done(inputs):
         part.begin(inputs)
-        known = known_completions(run.task, rows, run.recipe.seed)
-        report = _on_truth(run, part, run.task, reward, rows, known, _policy(wanted), run.workers)
-    _conclude(run, stage, report, wanted.override, "check: {calibration: {override: ...}}", part)
+        if wanted.data:
+            found = calibrate(reward_name(reward), reward, rows, policy, workers=run.workers)
+        else:
+            known = known_completions(run.task, rows, run.recipe.seed)
+            found = calibrate_on_truth(run.task, reward, rows, known, policy, workers=run.workers)
+        keep(part.path, found)
+    _conclude(
+        run, stage, wanted.override, "check: {calibration: {override: ...}}", part, holds=bool(wanted.data)
+    )
     part.finish(inputs)
     return None
 
 
-def _labelled(run: Run, stage: Check, reward: Reward, data: str) -> None:
-    wanted, rows = stage.calibration, list(read_rows(data))
-    part = run.folder.stage(f"{stage.name}/calibration")
-    inputs = {**_inputs(run, reward), "policy": asdict(_policy(wanted)), "labels": data_hash(rows)}
-    if part.is_done(inputs):
-        report = read_json(part.path / "calibration.json")
-    else:
-        part.begin(inputs)
-        found = calibrate(reward_name(reward), reward, rows, _policy(wanted), workers=run.workers)
-        report = {**found.to_plain(), "truth": "human labels", "override": wanted.override}
-        write_json(part.path / "calibration.json", report)
-        write_jsonl(part.path / "rows.jsonl", found.rows)
-        plot(found, part.path / "calibration.png")
-    _conclude(run, stage, report, wanted.override, "check: {calibration: {override: ...}}", part, holds=True)
-    part.finish(inputs)
+def _given(run: Run, wanted: Given, reward: Reward) -> tuple[list[Row], str]:
+    """Labelled rows, or rows with gold; or none, and why."""
+    if wanted.data:
+        return list(read_rows(wanted.data)), ""
+    if not wanted.max_rows:
+        return [], "the recipe says so"
+    if judges_form(reward):
+        return [], "the reward judges form only, and gold is no better formed than others"
+    rows = [row for row in calibration_rows(run.task, wanted.max_rows) if with_gold(row, run.task.gold)]
+    return rows, "" if rows else "no row has gold, and the recipe names no human labels"
 
 
 def calibrate_sampled(run: Run, stage: Calibrate) -> None:
@@ -94,20 +84,21 @@ def calibrate_sampled(run: Run, stage: Calibrate) -> None:
         "policy": asdict(_policy(stage)),
         "sampling": [stage.num_completions, stage.temperature, task.max_new_tokens, run.recipe.seed],
     }
-    if part.is_done(inputs):
-        report = read_json(part.path / "calibration.json")
-    else:
+    if not part.is_done(inputs):
         part.begin(inputs)
-        samples = _samples(run, stage, part, rows)
-        workers = run.workers if reward is run.task.reward else _workers(run, reward)
-        if task.primary is None:
-            report = {
-                "reward": reward_name(reward),
-                "verdict": "hold",
-                "reasons": [NO_PRIMARY.format(task.name)],
-            }
-        else:
-            report = _on_truth(run, part, task, reward, rows, samples, _policy(stage), workers)
+        _calibrate(run, stage, part, rows, labels, reward)
+    _conclude(run, stage, stage.override, "calibrate: {override: ...}", part)
+    part.finish(inputs)
+
+
+def _calibrate(
+    run: Run, stage: Calibrate, part: Folder, rows: list[Row], labels: list[Row], reward: Reward
+) -> None:
+    task, policy, name = run.task, _policy(stage), reward_name(reward)
+    samples = _samples(run, stage, part, rows)
+    workers = run.workers if reward is run.task.reward else _workers(run, reward)
+    try:
+        labelled = None
         if labels:
             fresh = [
                 {**row, "completion": one.completion}
@@ -115,19 +106,21 @@ def calibrate_sampled(run: Run, stage: Calibrate) -> None:
                 for one in known
                 if one.kind == SAMPLED
             ]
-            report = _drifted(report, calibrate(
-                reward_name(reward), reward, labels, _policy(stage), fresh=fresh, workers=workers
-            ).to_plain())  # fmt: skip
-        write_json(part.path / "calibration.json", report)
+            labelled = calibrate(name, reward, labels, policy, fresh=fresh, workers=workers)
+        if task.primary is None and not any(one.truth is not None for own in samples for one in own):
+            unknown = {"reward": name, "verdict": "hold", "reasons": [UNKNOWN.format(task.name)]}
+            write_json(part.path / REPORT, unknown) if labelled is None else keep(part.path, labelled)
+        else:
+            found = calibrate_on_truth(task, reward, rows, samples, policy, workers=workers)
+            keep(part.path, found, labelled)
+    finally:
         if workers is not None and workers is not run.workers:
             workers.close()
-    _conclude(run, stage, report, stage.override, "calibrate: {override: ...}", part)
-    part.finish(inputs)
 
 
-NO_PRIMARY = (
-    "task {!r} names no primary metric: nothing but the reward says which of the policy's samples are right; label "
-    "some and name the file as `data`"
+UNKNOWN = (
+    "task {!r} names no primary metric and its rows have no gold: nothing but the reward says which of the policy's "
+    "samples are right; label some and name the file as `data`"
 )
 
 
@@ -142,60 +135,25 @@ def _samples(run: Run, stage: Calibrate, part: Folder, rows: list[Row]) -> list[
         part.path / SAMPLES,
         [{"prompt": row["prompt"], "completions": own} for row, own in zip(rows, texts, strict=True)],
     )
-    golds = [known[:1] for known in known_completions(task, rows, run.recipe.seed, num_flaws=0)]
+    # Without a primary metric nothing is known of samples but that gold is no worse: flaws show what the reward sees.
+    given = known_completions(task, rows, run.recipe.seed)
     return [
-        [*gold, *(Known(text, SAMPLED) for text in dict.fromkeys(own))]
-        for gold, own in zip(golds, texts, strict=True)
+        [*known[: 1 if task.primary else None], *(Known(text, SAMPLED) for text in dict.fromkeys(own))]
+        for known, own in zip(given, texts, strict=True)
     ]
 
 
-def _on_truth(
-    run: Run,
-    part: Folder,
-    task: Task,
-    reward: Reward,
-    rows: list[Row],
-    known: list[list[Known]],
-    policy: CalibrationPolicy,
-    workers: Any,
-) -> dict[str, Any]:
-    found = calibrate_on_truth(task, reward, rows, known, policy, workers=workers)
-    report = found.to_plain()
-    write_json(part.path / "calibration.json", report)
-    write_jsonl(part.path / "rows.jsonl", found.rows)
-    plot_truth(found, part.path / "calibration.png")
-    return report
-
-
-def _drifted(report: dict[str, Any], labelled: Mapping[str, Any]) -> dict[str, Any]:
-    """The report with the agreement with people and the drift from what they labelled; the worse verdict decides."""
-    order = ("pass", "hold", "fail")
-    worse = max((report["verdict"], labelled["verdict"]), key=order.index)
-    return {
-        **report,
-        "verdict": worse,
-        "reasons": [*report["reasons"], *labelled["reasons"]],
-        "labels": labelled,
-    }
-
-
 def _conclude(
-    run: Run,
-    stage: Check | Calibrate,
-    report: Mapping[str, Any],
-    override: str,
-    how: str,
-    part: Folder,
-    *,
-    holds: bool = False,
+    run: Run, stage: Check | Calibrate, override: str, how: str, part: Folder, *, holds: bool = False
 ) -> None:
     """Say the verdict; InputError where it stops the run: fail, and hold where labels were given to show something."""
+    report = read_json(part.path / REPORT)
     verdict, reasons = report["verdict"], in_words(report)
-    against = f" against {report['truth']}" if "truth" in report else ""
+    against = f" against {report.get('truth', 'human labels')}" if "policy" in report else ""
     if verdict == "pass":
         return say(run, stage, f"calibrated{against}: {reasons}")
     if override:
-        write_json(part.path / "calibration.json", {**report, "override": override})
+        write_json(part.path / REPORT, {**report, "override": override})
         return say(run, stage, f"calibration{against}: {verdict}: {reasons}; overridden: {override}")
     if verdict == "hold" and not holds:
         return say(run, stage, f"calibration{against}: hold: {reasons}")
