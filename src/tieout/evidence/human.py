@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..rewards.text.thinking import after_thinking
 from ..storage.atomic import write_json
 from ..storage.jsonl import read_json, read_jsonl, set_aside, sha256_text, write_jsonl, write_text
 from .evaluate import Case, plain_prompt
@@ -81,7 +82,7 @@ def write_sheet(
             (a, one), (b, other) = outputs
             number = f"{len(rows) + 1}"
             row = {"pair": number, "case": case, "prompt": plain_prompt(one.prompt)}
-            row.update(output_a=one.completion, output_b=other.completion)
+            row.update(output_a=_shown(one), output_b=_shown(other))
             assignment[number] = {"case": case, "a": a, "b": b, "sha256": _fingerprint(row)}
             rows.append({**row, "question": rubric.splitlines()[0], "preferred": None})
     plain = [list(names) for names in pairs]
@@ -99,6 +100,12 @@ def write_sheet(
     write_text(rubric_path, _instructions(rubric, len(rows), len(pairs)))
     write_jsonl(sheet_path, rows)
     return sheet_path
+
+
+def _shown(case: Case) -> str:
+    """What people compare: the answer, without the thinking before it."""
+    said = after_thinking(case.completion)
+    return "(no answer: its thinking never ended)" if said is None else said
 
 
 def _instructions(rubric: str, rows: int, pairs: int) -> str:

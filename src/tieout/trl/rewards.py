@@ -27,7 +27,8 @@ def accuracy_reward(
 ) -> Scores:
     r"""[K] 1.0 where a completion's answer is the solution's, else 0.0; None where the solution gives none.
 
-    The answer is the last `\boxed{...}`; else what stands after `####` or `Answer:`, in `<answer>`, or between
+    What stands before the answer as thinking is not read: where TRL's finds a box in a thought, this finds none. The
+    answer is the last `\boxed{...}`; else what stands after `####` or `Answer:`, in `<answer>`, or between
     dollar signs at the end. A solution may also be the bare answer. Numbers are equal by value: `\frac{1}{2}` is
     0.5, `1,000` is 1000, `50\%` is 0.5 and `(5)` is minus 5; currencies and units are not compared. Anything else is
     compared as written, without LaTeX's spacing.

@@ -20,6 +20,7 @@ from scipy import stats as scipy_stats
 from ..evidence.stats import Estimate, difference, mean
 from ..rewards.library.families import family
 from ..rewards.text.hedges import hedging
+from ..rewards.text.thinking import answer_text
 
 NEGLIGIBLE = {"pairs": 0.05, "labels": 0.1}
 """Excess of preferences, and partial correlation, below which an interval shows nothing worth a word."""
@@ -162,5 +163,5 @@ def _sentence(kind: str, trait: str, excess: Estimate) -> str:
 
 
 def as_text(completion: str | Sequence[Mapping[str, str]]) -> str:
-    """A completion as rewards see it; of messages, what the last one says."""
-    return completion if isinstance(completion, str) else completion[-1]["content"]
+    """What a completion says after its thinking; of messages, what the last one says."""
+    return answer_text(completion if isinstance(completion, str) else completion[-1]["content"])

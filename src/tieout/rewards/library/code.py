@@ -1,7 +1,7 @@
 """The code reward: the share of hidden tests that a program passes, run in the sandbox.
 
-A completion is a Python program, bare or in exactly one fenced block (after the last `</think>`); it defines a
-function, which is called with each test's arguments. The expected values never enter the sandbox: it is sent the
+A completion is a Python program, bare or in exactly one fenced block, after its thinking; it defines a function, which
+is called with each test's arguments. The expected values never enter the sandbox: it is sent the
 arguments, it sends back what the function returned as JSON, and types and values are compared out here. So an
 object that equals everything, `sys.exit(0)`, a patched harness or forged output earns no more than a wrong answer.
 
@@ -28,10 +28,12 @@ from ...sandbox.choose import choose
 from ...sandbox.pool import ProgramCall, ProgramLimits, Ran, Sandbox
 from ...sandbox.values import encode, same
 from ..scoring.outcomes import ranged
+from ..text.fences import fences
+from ..text.thinking import answer_text
 
 __all__ = ["CodeResult", "ProgramLimits", "code", "code_reward", "extract_program", "run_tests"]
 
-FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
+FENCE_MARK = re.compile(r"```|^~~~", re.MULTILINE)
 KEYS = {"args", "kwargs", "expected"}
 
 _sandboxes: dict[tuple[int, ProgramLimits], Sandbox] = {}
@@ -119,13 +121,11 @@ def extract_program(completion: str) -> str | None:
     >>> extract_program("Here:\\n```python\\nx = 1\\n```")
     'x = 1\\n'
     """
-    said = completion.rpartition("</think>")[2]
-    if "<think>" in said:
+    said = answer_text(completion)
+    blocks = [block.body for block in fences(said)]
+    if len(blocks) > 1 or (not blocks and FENCE_MARK.search(said)):
         return None
-    blocks = FENCE.findall(said)
-    if len(blocks) > 1 or (not blocks and "```" in said):
-        return None
-    program: str = blocks[0] if blocks else said
+    program = blocks[0] if blocks else said
     return program if program.strip() else None
 
 

@@ -46,7 +46,7 @@ class Counts:
 
 
 def read_figures(completion: str) -> Figures:
-    """All figures and citations of a text."""
+    """All figures and citations of a text, but for its thinking."""
     found = Figures()
     nodes: list[Node] = [Node("[", [("", node)]) for node in read_loose(completion)]
     while nodes:

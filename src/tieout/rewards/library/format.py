@@ -8,6 +8,9 @@
 | `repetition` | -1 to 0 | share of runs of words that came before | the same thing in other words |
 | `overlong` | -1 to 0 | tokens | padding below the limit |
 
+`length` is that of the answer, without the thinking before it; the others see both, `language` and `repetition` without
+the tags between them.
+
 Form alone is farmed: combine these with a reward for what is said, and give that the larger weight. Options come as
 columns of the row, or fixed: `functools.partial(length, max_words=100)`.
 """
@@ -25,6 +28,7 @@ from ..scoring.outcomes import ranged
 from ..text.repetition import looped_share, repeated_share
 from ..text.scripts import scripts
 from ..text.sentences import MAX_CHARS, words
+from ..text.thinking import answer_text, without_tags
 
 CHARS_PER_TOKEN = 4
 """Of texts that have no tokens."""
@@ -93,7 +97,8 @@ def language(
     """
     wanted = _each(language, len(completions))
     return [
-        None if w is None else _language(c[:MAX_CHARS], w) for c, w in zip(completions, wanted, strict=True)
+        None if w is None else _language(without_tags(c)[:MAX_CHARS], w)
+        for c, w in zip(completions, wanted, strict=True)
     ]
 
 
@@ -121,7 +126,7 @@ def _common() -> dict[str, frozenset[str]]:
 def length(
     completions: Sequence[str], min_words: Counts = 1, max_words: Counts = 200, **_: Any
 ) -> list[float | None]:
-    """[K] 0.0 from `min_words` to `max_words` words; falls in a line to -1.0 at none, and at twice the maximum.
+    """[K] 0.0 from `min_words` to `max_words` words of the answer; in a line to -1.0 at none and at twice the maximum.
 
     Text without spaces counts a word for every eight characters at least, so that joining words gains nothing.
 
@@ -130,7 +135,7 @@ def length(
     """
     low, high = _each(min_words, len(completions)), _each(max_words, len(completions))
     scores: list[float | None] = []
-    for completion, least, most in zip(completions, low, high, strict=True):
+    for completion, least, most in zip(map(answer_text, completions), low, high, strict=True):
         if not 0 <= least <= most or most < 1:
             raise InputError(
                 f"min_words is {least} and max_words {most}; expected 0 <= min_words <= max_words"
@@ -153,7 +158,7 @@ def repetition(completions: Sequence[str], ngram_size: Counts = 4, **_: Any) -> 
     """
     sizes = _each(ngram_size, len(completions))
     return [
-        0.0 - _repeated(completion[:MAX_CHARS], size)
+        0.0 - _repeated(without_tags(completion)[:MAX_CHARS], size)
         for completion, size in zip(completions, sizes, strict=True)
     ]
 

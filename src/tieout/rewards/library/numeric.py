@@ -5,7 +5,7 @@ A completion answers in one of these ways and in no other:
 - the whole completion is the figure: `-12.6 million`;
 - it ends with its only marked answer: `<answer>4.5%</answer>`, `\boxed{4.5\%}`, `#### 4.5%`, `Answer: 4.5%`.
 
-What stands before the marker is reasoning and is not judged, nor is anything up to the last `</think>`. Two
+What stands before the marker is reasoning and is not judged, nor is thinking (see `rewards.text.thinking`). Two
 markers, words next to or after the figure, and two figures are no answer.
 
 The figure must say what it is: `42` is not `42 million`, and `12.5%`, `12.5`, `0.125` and `1250 bps` are four
@@ -27,6 +27,7 @@ from typing import Any
 from ...errors import InputError
 from ..scoring.outcomes import ranged
 from ..text.figures import EXACT, UNITS, Figure, Unit, figure
+from ..text.thinking import after_thinking
 
 __all__ = ["Figure", "figure", "final_answer", "numeric", "readable"]
 
@@ -43,8 +44,8 @@ def final_answer(completion: str) -> Figure | None:
     >>> final_answer("It fell from 25.2 by 12.6, which is half. Answer: (50)%").value
     Decimal('-50')
     """
-    said = completion.rpartition("</think>")[2]
-    if "<think>" in said:
+    said = after_thinking(completion)
+    if said is None:
         return None
     # From the first marker to the end: a second marker, or anything else after the figure, makes it none.
     if marker := MARKER.search(said):

@@ -21,6 +21,7 @@ from ..text.claims import Supports, cited, claims, strip_citations, supports
 from ..text.figures import figure
 from ..text.sentences import amounts, beside_unknown, content, copied, negations, says_unknown, words
 from ..text.structured import contains_whole, normalise_space
+from ..text.thinking import answer_text
 
 Passages = Sequence[str] | str
 FREE_WORDS = 40
@@ -35,7 +36,10 @@ def faithfulness(
 
     A completion without any claim is 0.0.
     """
-    return [_faithful(c, _passages(p), supports) for c, p in zip(completions, context, strict=True)]
+    return [
+        _faithful(c, _passages(p), supports)
+        for c, p in zip(map(answer_text, completions), context, strict=True)
+    ]
 
 
 @ranged(0, 1)
@@ -47,7 +51,10 @@ def citation_accuracy(
     Citing every passage, one that does not exist, or none earns little or nothing. None for a completion that only says
     it does not know.
     """
-    return [_well_cited(c, _passages(p), supports) for c, p in zip(completions, context, strict=True)]
+    return [
+        _well_cited(c, _passages(p), supports)
+        for c, p in zip(map(answer_text, completions), context, strict=True)
+    ]
 
 
 @ranged(0, 1)
@@ -63,7 +70,7 @@ def groundedness(
     """
     asked = question or [""] * len(completions)
     scores: list[float | None] = []
-    for completion, gold, words_of in zip(completions, answer, asked, strict=True):
+    for completion, gold, words_of in zip(map(answer_text, completions), answer, asked, strict=True):
         unknown, told = says_unknown(completion), bool(_told(completion) or _adds(completion, words_of))
         scores.append(float(unknown and not told) if not gold else float(told and not unknown))
     return scores
@@ -78,7 +85,7 @@ def relevance(
     A gold figure must be the only figure besides those of the question; other gold must occur word for word, denied
     no more often than gold denies, and offered with no `or`. None where there is no gold answer.
     """
-    rows = zip(completions, question, answer, strict=True)
+    rows = zip(map(answer_text, completions), question, answer, strict=True)
     return [None if not gold else _relevant(c, q, gold) for c, q, gold in rows]
 
 
@@ -97,6 +104,7 @@ def rag(
     anything else. Where they have it, to say that one does not know is 0.0, and so is copying the passages out: more
     than half of the words in copied runs, in a text longer than the answer needs.
     """
+    completions = [answer_text(completion) for completion in completions]
     grounded = groundedness(completions, answer, question)
     relevant = relevance(completions, question, answer)
     scores: list[float | None] = []

@@ -24,6 +24,7 @@ from ..scoring.outcomes import ranged
 from ..text.claims import supports
 from ..text.sentences import amounts, content, copied, figure_spans, opposed, sentences, words
 from ..text.structured import contains_whole
+from ..text.thinking import answer_text
 
 GAP = "____"
 MAX_QUESTIONS = 20
@@ -70,6 +71,7 @@ def quiz_score(
         answer: a judge that fills gaps; its answer is compared with the question's.
     """
     own = quiz or [None] * len(completions)
+    completions = [answer_text(completion) for completion in completions]
     return [_answered(c, r, q, answer) for c, r, q in zip(completions, reference, own, strict=True)]
 
 
@@ -90,6 +92,7 @@ def summary(
     Length leaves all up to LONGER times the reference's words, nothing at twice that. Copying leaves 1 minus the share
     of words in runs of eight copied from the document, as far as it is above the reference's own share.
     """
+    completions = [answer_text(completion) for completion in completions]
     shares = quiz_score(completions, reference, quiz, answer)
     scores: list[float | None] = []
     for completion, source, gold, share in zip(completions, document, reference, shares, strict=True):

@@ -12,6 +12,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
+from .thinking import answer_text
+
 MAX_CHARS = 20_000
 """What comes later is not read."""
 MAX_DIGITS = 40
@@ -38,12 +40,12 @@ Value = Node | str | int | float | None
 
 
 def read_loose(text: str) -> list[Node]:
-    """The outermost objects of a text, in order; the last may have been cut off.
+    """The outermost objects of a text, in order, but for its thinking; the last may have been cut off.
 
     >>> [node.items for node in read_loose('So: {"a": 1, b: "x"} and {"c": (1,234')]
     [[('a', 1), ('b', 'x')], [('c', -1234)]]
     """
-    text, found, place = text[:MAX_CHARS], [], 0
+    text, found, place = answer_text(text)[:MAX_CHARS], [], 0
     while (start := text.find("{", place)) >= 0:
         node, place = _read(text, start)
         found.append(node)

@@ -1,4 +1,4 @@
-r"""The answer in a text with LaTeX: a number as a fraction, anything else as it is written, without spacing."""
+r"""The answer in a text with LaTeX, after its thinking: a number as a fraction, anything else as written, unspaced."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from .figures import MAX_CHARS, figure
+from .thinking import after_thinking
 
 Answer = Fraction | str
 
@@ -18,6 +19,7 @@ _PROSE = re.compile(r"[a-z]{2,}\s+[a-z]{2,}", re.IGNORECASE)
 
 def answer_of(text: str) -> Answer | None:
     """The answer that a text gives: a number, or its LaTeX without spacing."""
+    text = after_thinking(text) or ""
     boxed = _boxed(text)
     if boxed is None and (found := list(_MARKED.finditer(text))):
         boxed = next(part for part in found[-1].groups() if part is not None)

@@ -16,8 +16,9 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from ...errors import InputError
+from .thinking import answer_text
 
-_FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*?)\s*```", re.DOTALL | re.IGNORECASE)
+_FENCE = re.compile(r"```(?:json)?[ \t\r]*\n(.*?)\s*```", re.DOTALL | re.IGNORECASE)
 _MARK = re.compile(r"\s*\(\d{1,2}\)$")
 """A footnote mark after a label: `Goodwill (1)`."""
 
@@ -36,14 +37,19 @@ class Parsed:
 
 
 def parse_json(text: str, *, max_chars: int = 20_000, max_depth: int = 16, max_digits: int = 40) -> Parsed:
-    """Parse one JSON value, bare or in one Markdown fence, with nothing before or after it.
+    """Parse one JSON value, bare or in one Markdown fence, with nothing before it but thinking, nothing after it.
 
     Refused, beyond what the standard refuses: duplicate keys, NaN and infinities (also as 1e999), numbers of
     more than `max_digits` characters, nesting deeper than `max_depth`, texts longer than `max_chars`.
     """
+    whole = _parse(text.strip(), max_chars, max_depth, max_digits)  # its strings may speak of tags
+    answer = answer_text(text) if whole.error else text
+    return whole if answer == text else _parse(answer, max_chars, max_depth, max_digits)
+
+
+def _parse(text: str, max_chars: int, max_depth: int, max_digits: int) -> Parsed:
     if len(text) > max_chars:
         return Parsed(error=f"{len(text)} characters, more than {max_chars}")
-    text = text.strip()
     if fence := _FENCE.fullmatch(text):
         text = fence[1]
 

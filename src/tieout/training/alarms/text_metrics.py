@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, MutableMapping, Sequence
 from statistics import fmean
 
 from ...rewards.text.hedges import hedging
+from ...rewards.text.refusals import refuses
 from ...rewards.text.repetition import looped_share, repeated_share
 from ...rewards.text.scripts import scripts
+from ...rewards.text.thinking import answer_text, without_tags
 from ...types import Group, Prompt
 from ..monitors import Monitor
 from .alike import distinct
-
-_REFUSAL = re.compile(
-    r"\b(?:i(?:'m| am) (?:sorry|unable|not able)|i can(?:no|')t (?:help|assist|answer|provide|do)|as an ai\b)",
-    re.IGNORECASE,
-)
 
 
 def texts(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
     """A monitor of what was just sampled: `repetition`, `refusal`, `empty`, `other_script`, `hedging`, `distinct`.
 
     The first four are shares of the completions. Repetition: half or more of the runs of four words (or, without
-    spaces, of characters) occurred before, or one loop is half of the text (`repeats`). Refusal: an English phrase of
-    one. Other script: most letters are of scripts that the prompt has none of. Hedging is in English hedges per
-    sentence; distinct is 1 where answers to different prompts share nothing, and 0 where all get the same one.
+    spaces, of characters) occurred before, or one loop is half of the text (`repeats`). Refusal: the answer opens by
+    declining, in English. Other script: most letters are of scripts that the prompt has none of. Hedging is in English
+    hedges per sentence of the answer. Distinct is 1 where answers to different prompts share nothing, and 0 where all
+    get the same one. Answers are what follows the thinking; where that never ended, they are empty.
     """
     sampled = _sampled(groups)
     if not sampled:
         return
+    answers = [answer_text(text) for text, _ in sampled]
     metrics["repetition"] = fmean(repeats(text) >= 0.5 for text, _ in sampled)
-    metrics["refusal"] = fmean(bool(_REFUSAL.search(text)) for text, _ in sampled)
-    metrics["empty"] = fmean(not text.strip() for text, _ in sampled)
-    metrics["hedging"] = fmean(hedging(text) for text, _ in sampled)
+    metrics["refusal"] = fmean(map(refuses, answers))
+    metrics["empty"] = fmean(not text.strip() for text in answers)
+    metrics["hedging"] = fmean(map(hedging, answers))
     if (differ := distinct(groups)) is not None:
         metrics["distinct"] = differ
     prompts = {id(group): scripts(prompt_text(group.row.get("prompt", ""))) for _, group in sampled}
-    metrics["other_script"] = fmean(_foreign(text, prompts[id(group)]) for text, group in sampled)
+    metrics["other_script"] = fmean(
+        _foreign(without_tags(text), prompts[id(group)]) for text, group in sampled
+    )
 
 
 def validity(is_valid: Callable[[str], bool], name: str = "valid") -> Monitor:

@@ -6,9 +6,11 @@ import ast
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
+
+from ...rewards.text.thinking import after_thinking
 
 FENCE = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
 TAG = re.compile(r"<([A-Za-z_]\w*)>((?:(?!<[A-Za-z_]\w*>).)*?)</\1>", re.DOTALL)
@@ -46,7 +48,7 @@ class Gold:
     @property
     def thinks(self) -> bool:
         """Whether it has a part for thinking."""
-        return "<think>" in self.text
+        return after_thinking(self.text) != self.text
 
     @property
     def number(self) -> Decimal | None:
@@ -102,7 +104,12 @@ class Gold:
 def read_gold(row: Mapping[str, Any], asked: Iterable[str]) -> Gold:
     """What the row's `completion` is made of; `asked`: the columns that the reward names."""
     text: str = row["completion"]
-    return _as_json(text) or _as_code(text) or _as_text(text, row, list(asked))
+    said = after_thinking(text) or text
+    thought = text[: text.rindex(said)] if said in text else ""
+    found = _as_json(said) or _as_code(said) or _as_text(said, row, list(asked))
+    return replace(
+        found, text=text, before=thought + found.before, after=text[len(thought + said) :] + found.after
+    )
 
 
 def _as_json(text: str) -> Gold | None:

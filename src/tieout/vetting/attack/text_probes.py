@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from ...rewards.text.thinking import after_thinking
 from .gold import MARKER, Gold, same_answer
 from .probe import Probe, Setting
 
@@ -163,7 +164,7 @@ def _form(gold: Gold) -> Iterator[Probe]:
         nested = f"<{outer}>{LOREM}<{inner}>{LOREM}</{inner}></{outer}>"
         yield Probe(kind, "nested tags", rest + nested, basis)  # type: ignore[arg-type]
     if gold.thinks:
-        answer = gold.frame(gold.answer, "").split("</think>")[-1].strip()
+        answer = (after_thinking(gold.frame(gold.answer, "")) or "").strip()
         yield Probe(kind, "answer inside think", f"<think>{answer}</think>", "form")
         yield Probe(kind, "think never closed", f"<think>{answer}", "form")
 
