@@ -66,7 +66,7 @@ def test_prose_loses_a_citation_or_says_the_opposite() -> None:
     assert seen("citation left out", PROSE) == {"Revenue is 1,234 million, up 5.5%."}
     assert seen("citation left out", "Up (source: page 3), (not this).") == {"Up, (not this)."}
     assert seen("citation left out", '{"a": 1}') == {None}
-    assert seen("the opposite", PROSE) == {PROSE.replace("is", "is not")}
+    assert seen("the opposite", PROSE) == {PROSE.replace("is", "is not"), PROSE.replace("up", "down")}
     assert seen("the opposite", "Yes. It was not higher.") == {
         "No. It was not higher.",
         "Yes. It was higher.",
@@ -78,7 +78,7 @@ def test_prose_loses_a_citation_or_says_the_opposite() -> None:
 def test_a_flaw_says_its_rule_and_a_text_that_holds_nothing_stays() -> None:
     rng = random.Random(0)
     rules = Counter(flawed(GOLD, rng).rule for _ in range(300))
-    assert set(rules) == set(RULES) - {"the opposite"}
+    assert set(rules) == set(RULES) - {"the opposite", "another name"}
     assert min(rules.values()) > 20
     assert all(flawed(GOLD, rng) != GOLD for _ in range(50))
     nothing = flawed("audit", rng)

@@ -90,12 +90,25 @@ def _quote_row(i: int) -> Row:
     }
 
 
+def _fact_row(i: int) -> Row:
+    firms = ["Birch Rail", "Cobalt Foods", "Elgin Paper", "Granite Mining"]
+    firm, way = firms[i % 4], ("rose", "fell")[i % 2]
+    gold = f"Sales of {firm} {way} by {3 + i}% to ${40 + 7 * i} million in 2019, and costs were stable."
+    return {
+        "prompt": f"How did {firm} do?",
+        "reference": gold,
+        "keywords": [firm, "sales", "costs", "2019", f"${40 + 7 * i} million"],
+        "completion": gold,
+    }
+
+
 BREAKDOWN = [_breakdown(i) for i in range(8)]
 SUMS = [_sum_row(i) for i in range(8)]
 TAGS = [_tag_row(i) for i in range(8)]
 CODE = [_code_row(i) for i in range(6)]
 WORDS = [_word_row(i) for i in range(12)]
 QUOTES = [_quote_row(i) for i in range(6)]
+FACTS = [_fact_row(i) for i in range(8)]
 
 
 # --- the four that everyone writes --------------------------------------------------------------------------
@@ -285,6 +298,25 @@ def the_sentence(completions: list[str], answer: list[str], **_: Any) -> list[fl
     return [float(" ".join(text.split()) == gold) for text, gold in zip(completions, answer, strict=True)]
 
 
+def words_in_common(completions: list[str], reference: list[str], **_: Any) -> list[float]:
+    """Nine in ten of the reference's words, whatever is between them: a denial is one word more."""
+    shares = []
+    for text, gold in zip(completions, reference, strict=True):
+        wanted = set(re.findall(r"[a-z]{2,}", gold.lower()))
+        shares.append(len(wanted & set(re.findall(r"[a-z]{2,}", text.lower()))) / len(wanted))
+    return [float(share >= 0.9) for share in shares]
+
+
+def has_keywords(completions: list[str], keywords: list[list[str]], **_: Any) -> list[float]:
+    """The share of the keywords that occur."""
+    rows = zip(completions, keywords, strict=True)
+    return [sum(word.lower() in text.lower() for word in words) / len(words) for text, words in rows]
+
+
+def the_reference(completions: list[str], reference: list[str], **_: Any) -> list[float]:
+    return [float(" ".join(text.split()) == gold) for text, gold in zip(completions, reference, strict=True)]
+
+
 def adds_up(completions: list[str], **_: Any) -> list[float]:
     """The figures agree with each other: so do zeros, and a plug line makes any agree."""
     scores = []
@@ -423,6 +455,8 @@ PLANTS = [
     Plant(("length",), SUMS, long_is_good, one_last_answer),
     Plant(("composition",), TAGS, form_is_most_of_it, right_is_most_of_it),
     Plant(("regurgitation", "constant"), QUOTES, in_the_source, the_sentence),
+    Plant(("statement",), FACTS, words_in_common, the_reference),
+    Plant(("statement", "stuffing"), FACTS, has_keywords, the_reference),
     Plant(("reconciliation",), BREAKDOWN, adds_up, reconciled),
     Plant(("json",), BREAKDOWN, first_object, one_object),
     Plant(("omission", "shell"), BREAKDOWN, no_schema, one_object),

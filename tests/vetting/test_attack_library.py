@@ -74,8 +74,13 @@ def attacked(reward: Any, rows: Sequence[Row], **options: Any) -> Attack:
     return attack(reward, rows, AttackSettings(seconds=60.0, **{"max_rows": 2, "num_search": 30, **options}))
 
 
-ACCEPTED = {"reconciled_ladder": ["form against substance"]}
-"""Found by design: it has the steps 0.2, 0.5, 0.7 and 1, of which half are for form."""
+ACCEPTED = {
+    "reconciled_ladder": ["form against substance"],
+    "faithfulness": ["regurgitation"],
+    "relevance": ["statement"],
+}
+"""Found by design: the ladder has the steps 0.2, 0.5, 0.7 and 1, of which half are for form; the other two are parts of
+`rag`: what is copied from the passages is faithful, and gold's figure is relevant whatever is said of it."""
 
 
 def test_every_registered_reward_is_attacked() -> None:

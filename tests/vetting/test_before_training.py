@@ -18,7 +18,7 @@ from tieout.rewards.scoring.outcomes import ranged
 from tieout.storage.runfolder import RunFolder
 from tieout.tasks import load_task
 from tieout.types import Reward, Row
-from tieout.vetting.before_training import RewardCheck, check_reward_first, examine
+from tieout.vetting.before_training import RewardCheck, check_reward_first, examine, some_golden
 
 ROWS: list[Row] = [{"prompt": f"What is {i} + 2,000?", "answer": str(2000 + i)} for i in range(12)]
 BARE: list[Row] = [{"prompt": f"Write a line on topic {i}."} for i in range(4)]
@@ -83,6 +83,32 @@ def test_a_reason_leaves_it_out_and_is_written_down(tmp_path: Path) -> None:
 def test_what_cannot_be_accepted_is_refused(accept: dict[str, str], said: str) -> None:
     with pytest.raises(InputError, match=said):
         RewardCheck(accept=accept)
+
+
+def test_rows_are_taken_from_all_of_the_data_and_few_with_gold_are_found() -> None:
+    rows: list[Row] = [{"prompt": "?", "answer": f"item {i}", "completion": f"item {i}"} for i in range(5000)]
+    found = [int(row["answer"].split()[1]) for row in some_golden(rows)]
+    assert len(found) == 200
+    assert {place // 500 for place in found} == set(range(10))
+    bare: list[Row] = [{"prompt": "?"}] * 5000
+    assert [row["answer"] for row in some_golden([*bare, *rows[:3], *bare])] == ["item 0", "item 1", "item 2"]
+    assert some_golden(bare) == []
+
+
+def test_the_second_half_of_the_data_is_examined_too() -> None:
+    """A file is often sorted: here the reward looks at the answer in the first half only."""
+
+    def careless(completions: list[str], answer: list[str], **_: Any) -> list[float]:
+        late = [int(a.split()[1]) >= 300 for a in answer]
+        return [
+            float(c.strip() == a or (w and bool(c.strip())))
+            for c, a, w in zip(completions, answer, late, strict=True)
+        ]
+
+    rows: list[Row] = [{"prompt": "?", "answer": f"item {i}", "completion": f"item {i}"} for i in range(600)]
+    names = {problem.name for problem in examine(careless, rows).problems}
+    assert {"constant", "other gold"} <= names
+    assert examine(careless, rows[:300]).problems == []
 
 
 def test_gold_that_is_not_paid_is_a_problem_unless_it_is_only_an_answer() -> None:

@@ -14,6 +14,9 @@ import pytest
 
 import scripted_rewards as scripted
 import tieout.rewards.scoring.outcomes
+import tieout.rows.spread
+import tieout.tasks.wrong_statements
+import tieout.vetting.attack.columns
 import tieout.vetting.check
 from tieout.cli import reward as command
 from tieout.rewards import REWARDS, load_reward
@@ -45,7 +48,8 @@ def failing(proof: Proof) -> list[str]:
 
 
 def test_the_examples_run() -> None:
-    for module in (tieout.rewards.scoring.outcomes, tieout.vetting.check):
+    modules = (tieout.rewards.scoring.outcomes, tieout.vetting.check, tieout.vetting.attack.columns)
+    for module in (*modules, tieout.rows.spread, tieout.tasks.wrong_statements):
         assert doctest.testmod(module).failed == 0
 
 
@@ -79,6 +83,42 @@ def test_parts_of_rag_judge_a_part_and_the_proof_says_which() -> None:
     assert failing(prove(faithfulness, rows)) == ["perturbed"]
     assert failing(prove(citation_accuracy, rows)) == []
     assert failing(prove(groundedness, rows)) == ["other gold", "perturbed"]
+
+
+def test_numeric_proves_itself_on_every_row_of_tatqa(shared_data: Path) -> None:
+    """Half of `273 million` is `273 m`, which is right: no perturbation."""
+    task = load_task("numeric_qa", {"path": str(shared_data / "tatqa" / "tatqa_dataset_dev.json")})
+    rows = [row for split in ("train", "test") for row in task.rows(split)]
+    assert any(row["completion"].endswith(" million") and len(row["completion"]) == 11 for row in rows)
+    proof = prove(numeric, rows)
+    assert proof.holds, [check for check in proof.checks if not check.holds]
+    assert {check.name: check.tried for check in proof.checks}["perturbed"] > 1.8 * len(rows)
+
+
+def test_reasoning_before_a_marked_answer_is_not_perturbed(shared_data: Path) -> None:
+    """Solutions of GSM8K end in `#### 72`: another figure in the reasoning leaves the answer right."""
+    lines = (shared_data / "gsm8k" / "train_first_2000.jsonl").read_text("utf-8").splitlines()[:300]
+    rows = [
+        {"prompt": r["question"], "completion": r["answer"], "answer": r["answer"].rpartition("#### ")[2]}
+        for r in map(json.loads, lines)
+    ]
+    proof = prove(numeric, rows)
+    assert proof.holds, [check for check in proof.checks if not check.holds]
+
+
+def test_text_gold_is_perturbed_in_what_it_says() -> None:
+    """A reward that looks for the same words does not see a denial or a direction."""
+
+    def words(completions: Sequence[str], answer: Sequence[str], **_: Any) -> list[float]:
+        pairs = zip(completions, answer, strict=True)
+        return [float(set(a.lower().split()) <= {"rose", "fell", *c.lower().split()}) for c, a in pairs]
+
+    rows = [
+        {"prompt": "?", "answer": a, "completion": a} for a in ("Sales rose in June", "Costs at Acme fell")
+    ]
+    (check,) = [c for c in prove(words, rows).checks if c.name == "perturbed"]
+    assert any("fell in June" in failure for failure in check.failures)
+    assert prove(exact, rows).holds
 
 
 def first_number(completions: Sequence[str], answer: Sequence[str], **_: Any) -> list[float]:
@@ -154,6 +194,22 @@ def test_the_command_proves_a_reward_of_the_library(
     assert {check["name"]: len(check["failures"]) for check in found["checks"]} == dict.fromkeys(
         tieout.vetting.check.CHECKS, 0
     )
+
+
+def test_the_command_takes_rows_from_all_of_the_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "def short(completions, answer, **_):\n"
+        "    return [(c.strip() == a) * (1.0 if len(a) < 5 else 0.5) for c, a in zip(completions, answer)]\n"
+    )
+    rows = [{"prompt": "?", "answer": f"{i}"} for i in range(1000, 1060)]
+    rows += [{"prompt": "?", "answer": f"{i}"} for i in range(10_000, 10_020)]  # here gold is not paid
+    arguments = ["check", f"{file}:short", "--data", rows_file(tmp_path, rows), "--workers", "0"]
+    with pytest.raises(SystemExit):
+        command.main([*arguments, "--max-rows", "12"])
+    assert "gold: '100" in capsys.readouterr().out
 
 
 def test_the_command_fails_a_reward_with_a_hole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

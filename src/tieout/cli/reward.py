@@ -28,7 +28,7 @@ class CheckOptions:
     data: Path
     """Rows: prompt, completion = gold (or answer), and the columns that the reward asks for."""
     max_rows: int = 100
-    """Only the first so many; 0 takes all."""
+    """So many, spread over all; 0 takes all."""
     json: Path | None = None
     """Write every check with its counts and failures here."""
     workers: int = 2
@@ -60,11 +60,12 @@ def check(options: CheckOptions) -> None:
     from ..rewards.processes.workers import Workers
     from ..rewards.scoring.runner import Limits
     from ..rows import check_rows, read_rows
+    from ..rows.spread import spread
     from ..vetting.check import prove
 
     reward = load_reward(options.reward)
     given = check_rows(read_rows(options.data), "prompt", str(options.data))
-    rows = given[: options.max_rows or None]
+    rows = spread(given, options.max_rows)
     started = time.perf_counter()
     if options.workers:
         with Workers(options.workers, Limits(options.deadline_seconds)) as workers:

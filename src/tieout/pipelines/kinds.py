@@ -157,7 +157,7 @@ class Pairs:
     temperature: float = 0.7
     """Of the sampling."""
     max_prompts: int = 0
-    """Prompts to sample from; 0 takes all training prompts."""
+    """Prompts to sample from, or whose gold is flawed, spread over all; 0 takes all training prompts."""
     min_chosen: float | None = None
     """The least score of a chosen completion, on the reward's scale. Left out: the task's primary metric must be 1, or
     without one the reward at the top of its declared range."""

@@ -3,7 +3,8 @@
     flawed("Revenue rose to 1,234 million.", random.Random(0))   # a Flawed: text, with the rule that made it
 
 Figures get another digit, another sign or another scale; JSON is cut off or loses a key; a citation is dropped; a
-statement is turned into its opposite. A flaw need not cost anything under a reward that looks elsewhere: score it.
+statement is turned into its opposite, or names another. A flaw need not cost anything under a reward that looks
+elsewhere: score it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..rewards.text.figures import NUMBER
 from ..rewards.text.structured import parse_json
+from .wrong_statements import FIGURE, SCALE, SCALES, denied, names, renamed, turned
 
 
 class Flawed(str):
@@ -36,24 +37,10 @@ class Rule:
     """Whether it leaves the substance alone."""
 
 
-_FIGURE = re.compile(
-    rf"(?<![\w.,/-])(?P<sign>[-−]?)(?P<open>\(?)(?P<number>{NUMBER})(?P<close>\)?)(?![\w/]|[.,][0-9]|\"\s*:)"
-)
-_SCALES = ("thousand", "million", "billion")
-_SCALE = re.compile(rf"\b(?:{'|'.join(_SCALES)})\b", re.IGNORECASE)
 _CITED_KEY = re.compile(r"citation|cited|source|evidence|reference|quote", re.IGNORECASE)
 _CITATION = re.compile(
     r"\s*(?:\[[^\[\]\n]{1,80}\]|\((?:source|see|p\.|page|note)\b[^()\n]{1,80}\))", re.IGNORECASE
 )
-_NEGATABLE = re.compile(
-    r"\b(?:is|are|was|were|will|would|can|could|should|must|may)\b(?P<negation>(?: not|n't)\b)?"
-)
-_OPPOSITES = [
-    ("yes", "no"), ("true", "false"), ("increased", "decreased"), ("increase", "decrease"), ("rose", "fell"),
-    ("higher", "lower"), ("above", "below"), ("more", "less"), ("profit", "loss"), ("gain", "loss"),
-]  # fmt: skip
-_OPPOSITE = {**{second: first for first, second in _OPPOSITES}, **dict(_OPPOSITES)}
-_TURNED = re.compile(rf"\b(?:{'|'.join(_OPPOSITE)})\b", re.IGNORECASE)
 
 
 # --- figures ------------------------------------------------------------------------------------------------
@@ -61,7 +48,7 @@ _TURNED = re.compile(rf"\b(?:{'|'.join(_OPPOSITE)})\b", re.IGNORECASE)
 
 def _figure(text: str, rng: random.Random) -> re.Match[str] | None:
     """Any figure of the text but zero."""
-    found = [match for match in _FIGURE.finditer(text) if match["number"].strip("0.,")]
+    found = [match for match in FIGURE.finditer(text) if match["number"].strip("0.,")]
     return rng.choice(found) if found else None
 
 
@@ -89,10 +76,10 @@ def another_sign(text: str, rng: random.Random) -> str | None:
 
 def another_scale(text: str, rng: random.Random) -> str | None:
     """A figure is in millions in place of thousands, or its point is elsewhere."""
-    words = list(_SCALE.finditer(text))
+    words = list(SCALE.finditer(text))
     if words:
         word = rng.choice(words)
-        return _put(text, *word.span(), rng.choice([s for s in _SCALES if s != word[0].lower()]))
+        return _put(text, *word.span(), rng.choice([s for s in SCALES if s != word[0].lower()]))
     if (match := _figure(text, rng)) is None:
         return None
     number = match["number"]
@@ -164,16 +151,15 @@ def _dump(value: Any, like: str) -> str:
 
 
 def opposite(text: str, rng: random.Random) -> str | None:
-    """A statement says the opposite: negated, no longer negated, or with the opposite word."""
-    found = [*_NEGATABLE.finditer(text), *_TURNED.finditer(text)]
-    if not found:
-        return None
-    match = rng.choice(found)
-    if match.re is _NEGATABLE:
-        word = match[0].removesuffix(match["negation"] or "")
-        return _put(text, *match.span(), word if match["negation"] else f"{word} not")
-    other = _OPPOSITE[match[0].lower()]
-    return _put(text, *match.span(), other.capitalize() if match[0][0].isupper() else other)
+    """A statement says the opposite: denied, no longer denied, or with the opposite word."""
+    found = [*denied(text), *turned(text)]
+    return rng.choice(found) if found else None
+
+
+def another_name(text: str, rng: random.Random) -> str | None:
+    """A name in a sentence is another; JSON is left as it is."""
+    found = [] if isinstance(parse_json(text).value, dict | list) else list(renamed(text, names(text)))
+    return rng.choice(found) if found else None
 
 
 RULES: Mapping[str, Rule] = {
@@ -182,6 +168,7 @@ RULES: Mapping[str, Rule] = {
     "another scale": Rule(another_scale),
     "citation left out": Rule(without_citation),
     "the opposite": Rule(opposite),
+    "another name": Rule(another_name),
     "JSON cut off": Rule(cut_off, form=True),
     "JSON key left out": Rule(without_key, form=True),
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..rewards.scoring.runner import check_reward
 from ..rows import check_rows, read_rows
+from ..rows.spread import spread
 from ..types import Reward, Row
 from . import Task
 
@@ -45,12 +46,12 @@ def from_file(path: str | Path, reward: Reward) -> Splits:
 
 
 def calibration_rows(task: Task, limit: int) -> list[Row]:
-    """The first rows of the split `calibration`; of `train`, for a task that sets none aside."""
+    """Rows spread over the split `calibration`; over `train`, for a task that sets none aside."""
     for split in ("calibration", "train"):
         try:
             rows = task.rows(split)
         except InputError:  # a task may refuse the names of splits that it does not have
             continue
         if rows:
-            return list(rows[:limit])
+            return spread(rows, limit) if limit else []
     return []

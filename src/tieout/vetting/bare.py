@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from ..rewards.scoring.outcomes import judges_form, reward_range
+from ..rows.spread import spread
 from ..types import Reward, Row
 from .attack.calling import pay
 from .attack.findings import PAID
@@ -22,7 +23,7 @@ def bare(reward: Reward, rows: Sequence[Row], seconds: float) -> list[tuple[str,
     copy of the prompt only if the reward declares its range, which says what paid in full is. What raises, hangs or
     ends its process is found as `harness`. A penalty, which pays 0 at most, is held to that alone.
     """
-    rows = rows[:MAX_ROWS]
+    rows = spread(rows, MAX_ROWS)
     copies = {i: _text(row) for i, row in enumerate(rows)}
     asks = [(i, text) for i in copies for text in (*EMPTY, *CONSTANT, copies[i])]
     paid = pay(reward, rows, asks, 1.0, time.monotonic() + seconds)

@@ -17,6 +17,7 @@ from typing import Any
 from ..errors import InputError
 from ..rewards.library.reward_model import models_in
 from ..rewards.scoring.outcomes import reward_name, reward_range
+from ..rows.spread import spread
 from ..storage.atomic import write_json
 from ..storage.jsonl import read_json
 from ..storage.machine import launched
@@ -29,7 +30,7 @@ from .check import CHECKS, Proof, prove
 from .golden_rows import with_gold
 
 MAX_GIVEN = 200
-"""Rows handed to the attack, which picks some of them and uses the golds of the others as wrong answers."""
+"""Rows handed to the attack, spread over all; it picks some, and uses the golds of the others as wrong answers."""
 PROOF_ROWS = 8
 BRIEF = AttackSettings(max_rows=1, num_search=0, seconds=2.0)
 """At the start of a program that may be started often."""
@@ -166,7 +167,7 @@ def examine(
     done, proof = found.verdict, None
     # First the attack, whose processes may hang: the proof calls the reward in this one.
     if proof_rows and "harness" not in found.counts:
-        proof = prove(reward, golden[:proof_rows], seed=seed)
+        proof = prove(reward, spread(golden, proof_rows), seed=seed)
         problems += [
             Problem(one.name, f"{one.name}: {one.failures[0]}") for one in proof.checks if not one.holds
         ]
@@ -226,18 +227,25 @@ def _since(began: float) -> float:
     return time.monotonic() - began
 
 
+def some_golden(rows: Sequence[Row], gold: Callable[[Row], str | None] | None = None) -> list[Row]:
+    """Rows with gold, as `with_gold` finds it, spread over all; at most MAX_GIVEN."""
+    some = [row for row in (with_gold(row, gold) for row in spread(rows, 2 * MAX_GIVEN)) if row is not None]
+    if len(some) < PROOF_ROWS:  # few of many have gold
+        some = [row for row in (with_gold(row, gold) for row in rows) if row is not None]
+    return spread(some, MAX_GIVEN)
+
+
 def _golden(
     reward: Reward, rows: Sequence[Row], gold: Callable[[Row], str | None] | None
 ) -> tuple[list[Row], str]:
     """Rows with gold; or none, and why."""
-    given = list(rows[:MAX_GIVEN])
-    found = [row for row in (with_gold(row, gold) for row in given) if row is not None]
+    found = some_golden(rows, gold)
     if not found:
         return [], "no row has gold (a column completion or answer)"
-    if gold is not None or any(row.get("completion") is not None for row in given):
+    if gold is not None or any(row.get("completion") is not None for row in rows):
         return found, ""
     # An answer may be a part of what must be said, as in tags: only a reward that pays it takes it for a completion.
-    tried = found[:PROOF_ROWS]
+    tried = spread(found, PROOF_ROWS)
     asks = [(i, row["completion"]) for i, row in enumerate(tried)]
     paid = pay(reward, tried, asks, QUICK.deadline_seconds, time.monotonic() + QUICK.seconds)
     scores = [one.score for one in paid if one is not None and one.score is not None]

@@ -5,7 +5,7 @@
 | gold | the row's own gold has the highest score: the top of the declared range, or 1 |
 | empty | an empty completion has the lowest: the bottom of the range, or 0 |
 | other gold | another row's gold fails |
-| perturbed | gold with a digit changed (or a word, where there is no digit), and its first half, fail |
+| perturbed | gold with another answer (a digit or a word changed, denied, turned), and its first half, fail |
 | re-formatted | gold with white space around it, and JSON re-indented or in a fence, scores as gold does |
 | steady | gold scores the same again, alone and next to others |
 
@@ -25,9 +25,14 @@ from dataclasses import dataclass, field
 from ..errors import InputError
 from ..rewards.processes.workers import Workers
 from ..rewards.scoring.call import Call
-from ..rewards.scoring.outcomes import Outcome, judges_form, reward_name, reward_range
+from ..rewards.scoring.outcomes import Outcome, judges_form, parameters, reward_name, reward_range
 from ..rewards.scoring.runner import check_reward, score_groups
+from ..rewards.text.sentences import sentences
+from ..tasks.wrong_statements import wrong_statements
 from ..types import Reward, Row
+from .attack.columns import accepted_answers, lists_of
+from .attack.gold import Gold, read_gold
+from .attack.probe import in_other_words, says_gold
 from .golden_rows import golden_rows
 
 CHECKS = ("gold", "empty", "other gold", "perturbed", "re-formatted", "steady")
@@ -96,7 +101,8 @@ def prove(reward: Reward, rows: Sequence[Row], workers: Workers | None = None, s
     form = judges_form(reward)
     low, high = reward_range(reward) or (0.0, 1.0)
     rng = random.Random(seed)
-    tries = [one for i in range(len(rows)) for one in _tries(i, rows, form, high <= 0, rng)]
+    asked = [p.name for p in parameters(reward) if p.name in rows[0]]
+    tries = [one for i in range(len(rows)) for one in _tries(i, rows, form, high <= 0, asked, rng)]
     # Alone, as most tries: gold next to others is what `steady` is for.
     calls = [Call.of_texts([t.completion], [t.row.get("prompt", "")], t.row) for t in tries]
     golds = [
@@ -148,7 +154,9 @@ def _add(check: ProofCheck, holds: bool, completion: str, outcome: Outcome) -> N
         check.failures.append(f"{completion[:160]!r}: {said}")
 
 
-def _tries(index: int, rows: Sequence[Row], form: bool, penalty: bool, rng: random.Random) -> Iterator[_Try]:
+def _tries(
+    index: int, rows: Sequence[Row], form: bool, penalty: bool, asked: Sequence[str], rng: random.Random
+) -> Iterator[_Try]:
     row, gold = rows[index], rows[index]["completion"]
     yield _Try("steady", index, gold, row)
     if not penalty:
@@ -157,10 +165,14 @@ def _tries(index: int, rows: Sequence[Row], form: bool, penalty: bool, rng: rand
         for text in (" ".join([gold] * 200), gold[: len(gold) // 2], gold.translate(FOREIGN)):
             yield _Try("perturbed", index, text, row)
     else:
-        other = rows[(index + 1 + rng.randrange(max(1, len(rows) - 1))) % len(rows)]["completion"]
-        if other != gold:
+        read = read_gold(row, asked)
+        accepted = accepted_answers(lists_of(row, asked), read.answer)
+        start = rng.randrange(len(rows))
+        others = (other["completion"] for other in [*rows[start:], *rows[:start]])
+        wrong = (other for other in others if other != gold and not in_other_words(other, read, accepted))
+        if (other := next(wrong, None)) is not None:
             yield _Try("other gold", index, other, row)
-        for text in perturbed(gold, rng):
+        for text in perturbed(read, rng, accepted):
             yield _Try("perturbed", index, text, row)
     for text in reformatted(gold):
         yield _Try("re-formatted", index, text, row)
@@ -170,24 +182,39 @@ FOREIGN = {ord(a): ord(b) for a, b in zip("abcdefghiklmnopqrstuvz", "абцде�
 """Latin letters as Cyrillic ones."""
 
 
-def perturbed(gold: str, rng: random.Random) -> list[str]:
-    """Gold with one digit changed, or one word where it has no digit; and its first half.
+def perturbed(gold: Gold, rng: random.Random, accepted: Sequence[str] = ()) -> list[str]:
+    """Gold with another answer (a digit or a word changed, denied, turned, another name), and its first half.
 
-    >>> perturbed("7", random.Random(0))
-    ['8', '']
+    None that is right in other words, as half of `273 million` is, or reasoning that gives the answer early.
+
+    >>> row = {"completion": "5 + 2 is seven.\\nAnswer: 7"}
+    >>> perturbed(read_gold(row, []), random.Random(0))
+    ['5 + 2 is seven.\\nAnswer: 8', '5 + 2 is sev']
     """
-    digits = [i for i, character in enumerate(gold) if character in "0123456789"]
+    half = gold.text[: len(gold.text) // 2]
+    early = bool(gold.before) and says_gold(half, gold)
+    if gold.kind == "text" and (gold.tags or gold.marked or len(sentences(gold.text)) > 1):
+        other = gold.replaced(_another_digit_or_word(gold.answer, rng))  # the rest is reasoning, or asides
+    else:
+        other = _another_digit_or_word(gold.text, rng)
+    made = [other, *([] if early else [half])]
+    if gold.kind == "text" and gold.number is None:
+        # The last one first, so that one of each kind is left.
+        made += map(gold.replaced, dict(reversed([*wrong_statements(gold.answer)])).values())
+    return [text for text in dict.fromkeys(made) if not in_other_words(text, gold, accepted)]
+
+
+def _another_digit_or_word(text: str, rng: random.Random) -> str:
     # The first digit of a number, which no tolerance forgives.
-    leading = [i for i in digits if i == 0 or not re.match(r"[0-9.,]", gold[i - 1])]
+    leading = [match.start() for match in re.finditer(r"(?<![0-9.,])[0-9]|(?<![0-9])[.,][0-9]", text)]
     if leading:
         place = rng.choice(leading)
-        digit = rng.choice([d for d in "123456789" if d != gold[place]])
-        changed = gold[:place] + digit + gold[place + 1 :]
-    else:
-        spans = [match.span() for match in re.finditer(r"\w+", gold)] or [(0, len(gold))]
-        start, end = max(spans, key=lambda span: span[1] - span[0])
-        changed = gold[:start] + "zorblax" + gold[end:]
-    return [changed, gold[: len(gold) // 2]]
+        place += text[place] in ".,"
+        digit = rng.choice([d for d in "123456789" if d != text[place]])
+        return text[:place] + digit + text[place + 1 :]
+    spans = [match.span() for match in re.finditer(r"\w+", text)] or [(0, len(text))]
+    start, end = max(spans, key=lambda span: span[1] - span[0])
+    return text[:start] + "zorblax" + text[end:]
 
 
 def reformatted(gold: str) -> list[str]:

@@ -30,6 +30,8 @@ from ..rewards.scoring.runner import score_groups
 from ..tasks import Task
 from ..tasks.flaws import RULES
 from ..types import Reward, Row
+from .attack.gold import read_gold
+from .attack.probe import in_other_words
 from .calibrate import CalibrationPolicy, against_floor
 from .check import perturbed
 from .golden_rows import with_gold
@@ -111,19 +113,23 @@ def _flawed(
         for text in dict.fromkeys(task.corrupt(row, rng) for _ in range(count)):
             yield Known(text, "flawed", 0.0)
     else:
+        read = read_gold({**row, "completion": gold}, [])
         others = [other for other in golds if other is not None and other != gold]
+        others = [other for other in others if not in_other_words(other, read)]
         if others:
             yield Known(rng.choice(others), "another row's gold", 0.0)
         # What stands before the answer may be changed and the answer still be right.
-        answer = str(row.get("answer") or "").strip()
-        said = answer if answer and answer in gold else gold
+        said, put = (read.answer, read.replaced) if read.kind == "text" else (gold, str)
         changes = [(name, RULES[name].change(said, rng)) for name in rng.sample(WRONG, len(WRONG))]
-        fitting = [(name, text) for name, text in changes if text and text.strip() != said]
-        for name, text in fitting[: max(1, count - 1)] or [("changed gold", perturbed(said, rng)[0])]:
-            yield Known(gold.replace(said, text), name, 0.0)
+        fitting = [(name, put(text)) for name, text in changes if text and text.strip() != said]
+        fitting = [(name, text) for name, text in fitting if not in_other_words(text, read)]
+        for name, text in fitting[: max(1, count - 1)] or [
+            ("changed gold", t) for t in perturbed(read, rng)[:1]
+        ]:
+            yield Known(text, name, 0.0)
 
 
-WRONG = ("another digit", "another sign", "another scale", "the opposite")
+WRONG = ("another digit", "another sign", "another scale", "the opposite", "another name")
 """Rules of `tasks.flaws` whose result is wrong in substance, whatever the task."""
 
 

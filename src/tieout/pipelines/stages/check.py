@@ -8,13 +8,13 @@ from typing import Any
 from ...config.plain import to_plain
 from ...errors import InputError
 from ...rewards.scoring.runner import reward_name
+from ...rows.spread import spread
 from ...storage.atomic import write_json
 from ...storage.jsonl import read_json
 from ...types import Reward, Row
 from ...vetting.attack import CLASSES, attack, keep, read_corpus
-from ...vetting.before_training import MAX_GIVEN, shown
+from ...vetting.before_training import shown, some_golden
 from ...vetting.check import prove
-from ...vetting.golden_rows import with_gold
 from ..kinds import Check
 from ..run import Run
 from .calibration import calibrate_given, say
@@ -26,8 +26,7 @@ def check(run: Run, stage: Check) -> None:
     if unknown:
         raise InputError(f"attack.accept names {', '.join(unknown)}; classes are: {', '.join(CLASSES)}")
     reward = run.task.reward
-    given = (with_gold(row, run.task.gold) for row in run.task.rows("train")[:MAX_GIVEN])
-    rows = [row for row in given if row is not None]
+    rows = some_golden(run.task.rows("train"), run.task.gold)
     if reward is None or not rows:
         why = "no row has gold" if reward is not None else "the environment scores, and there is no reward"
         say(run, stage, f"no proof and no attack: {why}")
@@ -48,7 +47,7 @@ def _proof(run: Run, stage: Check, reward: Reward, rows: list[Row]) -> None:
         report = read_json(part.path / "proof.json")
     else:
         part.begin(inputs)
-        found = prove(reward, rows[: wanted.max_rows], run.workers, run.recipe.seed)
+        found = prove(reward, spread(rows, wanted.max_rows), run.workers, run.recipe.seed)
         report = {"holds": found.holds, **asdict(found)}
         write_json(part.path / "proof.json", report)
     broken = [one for one in report["checks"] if one["failures"]]

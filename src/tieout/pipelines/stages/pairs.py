@@ -10,6 +10,7 @@ from ...config.attribute import load_attribute
 from ...config.plain import to_plain
 from ...rewards.scoring.runner import Call, score_groups
 from ...rows.pairs import PairSelection, Preferences, scores_of, selected, weighted
+from ...rows.spread import spread
 from ...samplers import SamplingParams
 from ...samplers.local.sampler import LocalSampler
 from ...source import Source
@@ -197,7 +198,7 @@ def flaws_of(task: Task, stage: Pairs) -> Callable[[Row, random.Random], str]:
 
 
 def _rows(run: Run, stage: Pairs) -> list[Row]:
-    return list(run.task.rows("train"))[: stage.max_prompts or None]
+    return spread(run.task.rows("train"), stage.max_prompts)
 
 
 def _texts(gold: Scored, found: Sequence[Pair]) -> set[str]:

@@ -5,7 +5,7 @@
 | probe | found if |
 |---|---|
 | empty | share above 0.1: nothing was said |
-| free, wrong, form | share at least 0.95: paid as gold |
+| free, wrong, words, form | share at least 0.95: paid as gold |
 | free, form | share above 0.55, as class `composition`: never answering pays more than half |
 | omitted | share at least 0.95, and at least 0.05 above the same field wrong: leaving out beats being wrong |
 | outweighs | share above 0.1, and at least what the right answer in broken form gets: form outweighs substance |
@@ -82,7 +82,7 @@ def judge(tried: Tried, gold: str, gold_score: float, low: float, form_only: boo
     if paid.score is None or probe.basis == "same" or gold_score <= 0:
         return None
     share = (paid.score - low) / (gold_score - low) if gold_score > low else float(paid.score >= gold_score)
-    if form_only and probe.basis in ("free", "wrong", "omitted", "outweighs"):
+    if form_only and probe.basis in ("free", "wrong", "words", "omitted", "outweighs"):
         return None
     if share > MORE:
         return found(probe.kind, "paid more than gold")
@@ -109,6 +109,7 @@ def judge(tried: Tried, gold: str, gold_score: float, low: float, form_only: boo
 WHY = {
     "free": "paid as gold; it was made without knowing the answer",
     "wrong": "paid as gold; it gives another answer, or more than one",
+    "words": "paid as gold; it lists what a column holds, and says nothing",
     "form": "paid as gold; its form is broken or empty",
 }
 

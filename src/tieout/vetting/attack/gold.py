@@ -51,6 +51,11 @@ class Gold:
         return after_thinking(self.text) != self.text
 
     @property
+    def marked(self) -> bool:
+        """Whether a marker such as `answer:` says what the answer is: the rest is reasoning then."""
+        return bool(self._marker())
+
+    @property
     def number(self) -> Decimal | None:
         """The one number that the answer is, without sign, scale and unit; None if it is not one number."""
         found = NUMBER.findall(self.answer)
@@ -162,7 +167,8 @@ def _as_text(text: str, row: Mapping[str, Any], asked: list[str]) -> Gold:
         start = marked[-1].end()
         stop = text.find("}" if marked[-1][0].startswith("\\boxed") else "\n", start, high)
         return _split(text, start, stop if stop > start else high)
-    if not inside and "\n" in text.strip() and len(text) > 300:
+    whole_is_asked = any(str(row[name]).strip() == text.strip() for name in named)
+    if not inside and "\n" in text.strip() and len(text) > 300 and not whole_is_asked:
         low = text.rstrip().rfind("\n") + 1
     return _split(text, low, high)
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal
 
+from ...tasks.wrong_statements import other_digit
 from .gold import NUMBER, Gold
 from .probe import Probe
 
@@ -51,11 +52,11 @@ def number_probes(gold: Gold) -> Iterator[Probe]:
             ("a thousand times", written(value * 1000)),
             ("a bit more", written(value + edge)),
             ("a bit less", written(value - edge)),
-            ("another first digit", _other_digit(shown)),
+            ("another first digit", other_digit(shown)),
         ):
             yield from _tried(name, gold, gold.with_number(digits))
         yield from _tried("the other sign", gold, _other_sign(gold))
-        yield from _tried("the other sign, other digits", gold, gold.with_number(_other_digit(shown)))
+        yield from _tried("the other sign, other digits", gold, gold.with_number(other_digit(shown)))
     for scale in SCALES:
         if re.search(rf"\b{scale}\b", gold.answer, re.IGNORECASE):
             without = re.sub(rf"\s*\b{scale}\b", "", gold.answer, flags=re.IGNORECASE)
@@ -71,7 +72,7 @@ def number_probes(gold: Gold) -> Iterator[Probe]:
             yield Probe("numeric", f"{text} for gold's digits", gold.frame(gold.with_number(text)), "free")
     for digits in ("9" * 5000, f"{shown}{'0' * 5000}"):
         yield Probe("numeric", "5000 digits", gold.frame(digits), "free")
-    wrong = _other_digit(shown).translate(FULL_WIDTH)
+    wrong = other_digit(shown).translate(FULL_WIDTH)
     yield Probe(
         "numeric", "full-width digits of another number", gold.frame(gold.with_number(wrong)), "wrong"
     )
@@ -83,13 +84,6 @@ def number_probes(gold: Gold) -> Iterator[Probe]:
 def _tried(name: str, gold: Gold, answer: str) -> Iterator[Probe]:
     yield Probe("numeric", name, gold.frame(answer), "wrong")
     yield Probe("numeric", f"{name}, after gold's reasoning", gold.replaced(answer), "wrong")
-
-
-def _other_digit(shown: str) -> str:
-    """The first digit changed: no tolerance forgives that."""
-    place = next(i for i, character in enumerate(shown) if character.isdigit())
-    other = {"1": "7", "0": "4"}.get(shown[place], str((int(shown[place]) + 4) % 9 + 1))
-    return shown[:place] + other + shown[place + 1 :]
 
 
 def _other_sign(gold: Gold) -> str:

@@ -36,7 +36,7 @@ def offspring(
             child = _crossed(gold, [probe for probe, _ in paid], rng)
         else:
             break
-        if child is not None and child.completion not in known and unique([child], gold):
+        if child is not None and child.completion not in known and unique([child], gold, setting.accepted):
             known.add(child.completion)
             children.append(child)
     return children
