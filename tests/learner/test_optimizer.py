@@ -96,6 +96,45 @@ def test_two_optimizers_in_turn_both_move_the_same_parameters() -> None:
         assert all((a != b).all() for a, b in zip(given, before, strict=True))
 
 
+@pytest.mark.parametrize("limit", [LARGE, 4])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_in_16_bits_are_trained_in_fp32(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, limit: int
+) -> None:
+    """Their steps are those of fp32 weights with the same gradients, summed in fp32, and then rounded."""
+    monkeypatch.setattr("tieout.learner.optimizer.LARGE", limit)
+    ours = parameters((dtype,))
+    exact = [nn.Parameter(p.detach().float()) for p in ours]
+    flat = FlatAdamW(ours, 1e-6, 0.1)
+    plain = torch.optim.AdamW(exact, lr=1e-6, weight_decay=0.1)
+    for seed in range(30):
+        flat.zero()
+        for part in (0, 100):  # two micro-batches
+            generator = torch.Generator().manual_seed(seed + part)
+            slopes = [torch.randn(p.shape, generator=generator).to(dtype) for p in ours]
+            sum((p * s).sum().float() for p, s in zip(ours, slopes, strict=True)).backward()  # type: ignore[union-attr]
+            flat.collect()
+            for p, s in zip(exact, slopes, strict=True):
+                p.grad = s.float() if part == 0 else p.grad + s.float()  # type: ignore[operator]
+        flat.apply(1e-6, 1e9)
+        plain.step()
+    found = sorted(x for m in flat.masters for x in m.detach().flatten().tolist())
+    assert found == pytest.approx(sorted(x for p in exact for x in p.detach().flatten().tolist()), rel=1e-6)
+    assert all(torch.equal(a, b.to(dtype)) for a, b in zip(ours, exact, strict=True))
+    assert not any(p.dtype == torch.float32 for p in ours)
+
+
+def test_weights_in_16_bits_that_were_changed_elsewhere_are_taken_over() -> None:
+    given = parameters((torch.bfloat16,))
+    flat = FlatAdamW(given, 1e-6, 0.0)
+    with torch.no_grad():
+        given[0][0, 0] = 3.0
+    before = flat.masters[0].detach().clone()
+    flat.zero()
+    assert (flat.masters[0] != before).sum() == 1
+    assert 3.0 in flat.masters[0].tolist()
+
+
 def test_a_large_parameter_is_not_copied() -> None:
     large, small = nn.Parameter(torch.zeros(LARGE + 1)), nn.Parameter(torch.zeros(3))
     place = large.data_ptr()

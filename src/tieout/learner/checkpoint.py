@@ -24,6 +24,9 @@ from .models.moving_reference import reference_weights, set_reference
 from .models.scalar_head import save_classifier, save_score, save_value
 from .parallel import randomness
 
+MASTER = "master"
+"""In a checkpoint: the fp32 values of weights in 16 bits."""
+
 
 @dataclass(frozen=True)
 class Checkpoints:
@@ -206,6 +209,9 @@ def _tensors(learner: Learner) -> dict[str, torch.Tensor]:
     for place, parameter in enumerate(_optimized(learner)):
         for key, value in learner.optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer/{place}/{key}"] = value.detach().clone().contiguous()
+    for place, parameter in enumerate(_optimized(learner)):
+        if any(parameter is master for master in learner.optimizer.masters):
+            tensors[f"optimizer/{place}/{MASTER}"] = parameter.detach().clone()
     if learner.model.reference_moved:
         for name, parameter in reference_weights(learner.model).items():
             tensors[f"reference/{name}"] = parameter.detach().clone().contiguous()
@@ -223,4 +229,7 @@ def _load_optimizer(learner: Learner, tensors: Mapping[str, torch.Tensor], folde
                     f"{folder} holds the state of another optimizer: {full} has no parameter here"
                 )
             parameter = parameters[int(place)]  # fused AdamW keeps its step count next to the parameter, too
-            learner.optimizer.state[parameter][key] = value.to(parameter.device)
+            if key == MASTER:
+                parameter.data.copy_(value)
+            else:
+                learner.optimizer.state[parameter][key] = value.to(parameter.device)

@@ -11,7 +11,7 @@ class LearnerConfig:
     """Settings of the optimizer and of a forward, the same for every method."""
 
     weight_decay: float = 0.0
-    """AdamW's decoupled weight decay, https://arxiv.org/abs/1711.05101."""
+    """AdamW's decoupled weight decay, https://arxiv.org/abs/1711.05101; norms and biases are left alone."""
     max_grad_norm: float = 1.0
     """Gradients with a larger norm are scaled down to it."""
     micro_batch_tokens: int = 8192

@@ -21,7 +21,7 @@ from .logprob_cache import LogprobCache
 from .memory import training_mode
 from .micro_batches import MicroBatches
 from .models.model import Model
-from .optimizer import FlatAdamW
+from .optimizer import FlatAdamW, not_decayed
 from .parallel import sharding
 from .parallel.processes import Processes, join
 from .prefix.layouts import Layout
@@ -55,10 +55,11 @@ class Learner:
         self.model, self.config = model, config or LearnerConfig()
         self.learning_rate = learning_rate
         self.step = 0
-        parameters = list(model.trained().values())
-        if not parameters and not frozen:
+        trained, spared = model.trained(), not_decayed(model.network) | {"value_head.bias"}
+        if not trained and not frozen:
             raise InputError(f"{model.name} has nothing to train: load it with an adapter")
-        self.optimizer = FlatAdamW(parameters, learning_rate, self.config.weight_decay)
+        kept = {p for n, p in trained.items() if n in spared}
+        self.optimizer = FlatAdamW(trained.values(), learning_rate, self.config.weight_decay, kept)
         self.sharded = self.processes.count > 1 and sharding.wanted()
         if self.sharded:
             sharding.shard(model, self.processes)
@@ -112,6 +113,7 @@ class Learner:
                         f"the loss does not depend on anything that is trained: {self.model.name} gives {what}"
                     )
                 value.backward()
+                self.optimizer.collect()
                 if outputs.scores is None:
                     metrics = {"entropy": batch.token_mean(outputs.entropies), **metrics}
                 for name, x in {"loss": value.detach(), **metrics}.items():
@@ -119,6 +121,7 @@ class Learner:
         for part in self._idle(groups):
             outputs = self.forward.outputs(self.micro_batches.layout(part))
             (0.0 * (outputs.logprobs if outputs.scores is None else outputs.scores).sum()).backward()
+        self.optimizer.collect()
         self.processes.sum_gradients(self.optimizer.buffers)
         norm = self.optimizer.apply(self.learning_rate, self.config.max_grad_norm)
         # The device is waited for once per step, here: one copy of all metrics.
