@@ -16,8 +16,9 @@ import tieout.rewards.text.sentences
 from tieout.rewards.library.rag import citation_accuracy, faithfulness, groundedness, rag, relevance
 from tieout.rewards.scoring.outcomes import RewardUnavailable
 from tieout.rewards.scoring.runner import score
+from tieout.rewards.text.amounts import amounts
 from tieout.rewards.text.claims import supports
-from tieout.rewards.text.sentences import amounts, copied
+from tieout.rewards.text.sentences import copied
 
 CONTEXT = [
     "Cobalt Rail reported revenue of $412 million in 2021. Its chief executive was Ada Holm.",

@@ -1,4 +1,4 @@
-"""Exact match of what a completion says after its thinking with the row's `answer`, white space normalised."""
+"""Exact match of what a completion says after its thinking with the row's `answer`, in any presentation."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..scoring.outcomes import ranged
+from ..text.structured import normalise_space
 from ..text.thinking import after_thinking
 
 
@@ -13,18 +14,17 @@ from ..text.thinking import after_thinking
 def exact(completions: Sequence[str], answer: Sequence[Any], **_: Any) -> list[float | None]:
     """[K] 1.0 where the completion is the answer, else 0.0; None where the row has no answer.
 
-    Runs of white space count as one space, and none at either end. Nothing else is forgiven. Thinking that never ended
-    has no answer.
+    Runs of white space count as one space, and none at either end; curly quotes and long dashes as straight ones and
+    hyphens. Nothing else is forgiven. Thinking that never ended has no answer.
 
     >>> exact(["  Net\\n income ", "net income"], answer=["Net income", "Net income"])
     [1.0, 0.0]
     """
     return [
-        None if a is None else float((said := _normalised(c)) is not None and said == _normalised(str(a)))
+        None if a is None else float((said := after_thinking(c)) is not None and _same(said, str(a)))
         for c, a in zip(completions, answer, strict=True)
     ]
 
 
-def _normalised(text: str) -> str | None:
-    said = after_thinking(text)
-    return None if said is None else " ".join(said.split())
+def _same(said: str, answer: str) -> bool:
+    return normalise_space(said) == normalise_space(answer)

@@ -25,9 +25,10 @@ from typing import Any
 from ...advantages import overlong_penalty
 from ...errors import InputError
 from ..scoring.outcomes import ranged
+from ..text.presentation import MAX_CHARS
 from ..text.repetition import looped_share, repeated_share
 from ..text.scripts import scripts
-from ..text.sentences import MAX_CHARS, words
+from ..text.sentences import words
 from ..text.thinking import answer_text, without_tags
 
 CHARS_PER_TOKEN = 4

@@ -17,9 +17,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..scoring.outcomes import ranged
+from ..text.amounts import amounts
 from ..text.claims import Supports, cited, claims, strip_citations, supports
 from ..text.figures import figure
-from ..text.sentences import amounts, beside_unknown, content, copied, negations, says_unknown, words
+from ..text.sentences import beside_unknown, content, copied, negations, says_unknown, words
 from ..text.structured import contains_whole, normalise_space
 from ..text.thinking import answer_text
 

@@ -21,8 +21,10 @@ from functools import lru_cache
 from typing import Any
 
 from ..scoring.outcomes import ranged
+from ..text.amounts import amounts, figure_spans
 from ..text.claims import supports
-from ..text.sentences import amounts, content, copied, figure_spans, opposed, sentences, words
+from ..text.contradiction import opposed
+from ..text.sentences import content, copied, sentences, words
 from ..text.structured import contains_whole
 from ..text.thinking import answer_text
 

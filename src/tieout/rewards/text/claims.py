@@ -8,9 +8,14 @@ each other (called supported); irony, and whatever needs reasoning over several 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
-from .sentences import amounts, content, opposed, sentences
+from .amounts import Found, amounts, read, spelled
+from .contradiction import opposed
+from .presentation import plain, unwrapped
+from .sentences import content, sentences, terms, unbulleted, words
 
 Supports = Callable[[str, Sequence[str]], bool]
 """(claim, passages) -> whether one of the passages says it. A judge raises where it fails; it never guesses."""
@@ -18,33 +23,102 @@ Supports = Callable[[str, Sequence[str]], bool]
 CITATION = re.compile(r"\[([0-9]{1,3}(?:\s*,\s*[0-9]{1,3})*)\]")
 MIN_SHARE = 0.6
 """Of a claim's content words, so many must stand in one sentence of the passage."""
-_NAME = re.compile(r"(?<![.!?]\s)(?<!^)\b[A-Z][\w&'’-]*")
+_WORD_AS_IS = re.compile(r"[^\W_]+(?:['.&-][^\W_]+)*")
+_AFTER_END = re.compile(r"""[.!?:]["')]?\s+["'(]*\Z|^["'(\s]*\Z""")
+_OPENER = re.compile(r"^\W*(?:first|second|third|fourth|fifth)(?:ly)?,", re.IGNORECASE)
+_DATES = (
+    "first second third fourth fifth sixth seventh eighth ninth tenth half twice thrice double triple january february "
+    "march april june july august september october november december"
+)
+_FACTS = frozenset(_DATES.split())
+"""Words that stand for a number or a date. May is a verb too."""
+_MARKS, _OPENING, _CLOSING, _BEFORE, _AFTER = " .,;:!?\"'()[]\n", " \"'([*-", " \"')]*", ".!?\n", ".!?:;,\n"
 
 
 def supports(claim: str, passages: Sequence[str]) -> bool:
     """Whether one sentence of one passage says the claim.
 
-    It must have every figure of the claim in value and unit, every name (a capital inside a sentence), at least
-    MIN_SHARE of its content words, and not be opposed to it: a denial, or down for up.
+    It says it if it is the claim, whatever its quotes, dashes and spaces. Or else it must have every figure of the
+    claim in value and unit, as many times; what has digits in any other way, ordinals and months as they are written;
+    at least MIN_SHARE of its content words; and not contradict it: see `contradiction`. Every name (a capital inside
+    a sentence) must be in the passage. A sentence that contradicts the claim and is nearer to it decides.
 
     >>> source = ["Revenue was $1.2 million in 2019. Costs did not rise."]
     >>> [supports(c, source) for c in ("In 2019, revenue was 1,200,000.", "Revenue was $1.3 million.", "Costs rose.")]
     [True, False, False]
     """
-    bare = strip_citations(claim)
-    wanted, figures = content(bare), amounts(bare)
-    if not wanted and not figures:
+    bare = unbulleted(strip_citations(claim))
+    if not words(bare):
         return False
-    for passage in passages:
-        names_there = content(passage)
-        if any(name not in names_there for name in content(" ".join(_NAME.findall(bare)))):
-            continue
-        for said in sentences(passage):
-            have, there = content(said), amounts(said)
-            share = sum((wanted & have).values()) / max(1, wanted.total())
-            if share >= MIN_SHARE and all(f in there for f in figures) and not opposed(bare, said):
-                return True
+    return any(_states(passage, bare) or _says(passage, bare) for passage in passages)
+
+
+def _states(passage: str, claim: str) -> bool:
+    """Whether the claim is a sentence of the passage, or several in a row."""
+    whole, wanted = _flat(passage), _flat(claim).strip(_MARKS)
+    if not wanted:
+        return False
+    start = whole.find(wanted)
+    while start >= 0:
+        before, after = whole[:start].rstrip(_OPENING), whole[start + len(wanted) :].lstrip(_CLOSING)
+        if (not before or before[-1] in _BEFORE) and (not after or after[0] in _AFTER):
+            return True
+        start = whole.find(wanted, start + 1)
     return False
+
+
+def _says(passage: str, claim: str) -> bool:
+    wanted, figures, marks = content(claim), [*read(claim)[0], *spelled(claim)], _exact(claim)
+    names_there = set(terms(passage))
+    if any(name not in names_there for name in names(claim)):
+        return False
+    if not (wanted or figures or marks):
+        return False
+    # A sentence that denies the claim decides where it is nearer to it than any that says it.
+    says, denies = 0.0, 0.0
+    for said in sentences(passage):
+        share = sum((wanted & content(said)).values()) / wanted.total() if wanted else 1.0
+        if share < max(MIN_SHARE, says):
+            continue
+        if opposed(claim, said):
+            denies = max(denies, share)
+        elif _has_all(said, figures) and marks <= _exact(said):
+            says = share
+    return says > 0 and says >= denies
+
+
+def _has_all(said: str, figures: Sequence[Found]) -> bool:
+    """Whether each figure is there, and as many times."""
+    left = [*read(said)[0], *spelled(said)]
+    for figure in figures:
+        match = next((other for other in left if figure.same(other)), None)
+        if match is None:
+            return False
+        left.remove(match)
+    return True
+
+
+@lru_cache(maxsize=4096)
+def _exact(text: str) -> Counter[str]:
+    """What is a fact as it is written: marks with digits, ordinals, months."""
+    return Counter([*read(text)[1], *(term for term in terms(_OPENER.sub("", text)) if term in _FACTS)])
+
+
+def names(claim: str) -> list[str]:
+    """The names of a claim: words with a capital, but for its first word."""
+    found: list[str] = []
+    for match in _WORD_AS_IS.finditer(plain(claim)):
+        if match.start() > 0 and match[0][0].isupper() and not _AFTER_END.search(claim, 0, match.start()):
+            found += terms(match[0])
+    return found
+
+
+@lru_cache(maxsize=256)
+def _flat(text: str) -> str:
+    """The text in lower case, with one way to write quotes, dashes and spaces; a line's end is a period."""
+    text = unwrapped(plain(strip_citations(text)))
+    text = re.sub(r"[ ]*-+[ ]*", "-", re.sub(r"[ ]*\n\s*", "\n", text))
+    return re.sub(r" +", " ", text).casefold()
 
 
 def claims(text: str) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from .sentences import MAX_CHARS, sentences
+from .presentation import MAX_CHARS
+from .sentences import sentences
 
 CUES = (
     # How likely it is. May is a month.

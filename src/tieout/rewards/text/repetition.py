@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Sequence
 
-from .sentences import MAX_CHARS
+from .presentation import MAX_CHARS
 
 _LOOP = re.compile(r"(.{1,50}?)\1{3,}")
 MIN_BYTES, MIN_DIGIT_BYTES = 12, 64

@@ -1,33 +1,32 @@
-"""Parse running text without a model: sentences, content words, figures, negation, copying."""
+"""Parse running text without a model: sentences, content words, negation, copying."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from decimal import Decimal
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
-from .figures import MEASURES, SCALES, Unit, figure
+from .amounts import NUMBER_WORDS
+from .figures import MEASURES, SCALES
+from .opposites import change
+from .presentation import MAX_CHARS, plain, unwrapped
 
-MAX_CHARS = 100_000
-"""Longer texts are read up to here, so that no completion can make a reward slow."""
-
-_SENTENCE = re.compile(r"(?<=[.!?])(?:[\"')\]]*(?:\[[0-9, ]+\])*)\s+(?=[^a-z\[])|\n+")
-_WORD = re.compile(r"[^\W_]+(?:['’.,-][^\W_]+)*")
-_MEASURE = "|".join(
-    re.escape(m) for m in sorted([*SCALES, *MEASURES], key=len, reverse=True) if len(m) > 1 or m == "%"
+_END = re.compile(r"""[.!?]["')\]]*(?:\s*\[[0-9, ]+\])*(?=\s+[^a-z\s\[])|\n+""")
+_SHORT = re.compile(
+    r"(?:(?<!\w)[a-z](?:\.[a-z])*|\b(?:inc|corp|co|ltd|plc|vs|mr|mrs|ms|dr|st|jr|sr|approx|dept|est))\.\Z",
+    re.IGNORECASE,
 )
-_FIGURE = re.compile(
-    rf"""
-    (?<![\w.,])
-    (?: [$€£¥]? \( [$€£¥]? [0-9][0-9,]*[.,]?[0-9]*%? \) (?=[^\w]|$)      # $(9.8), (1,234), (5%)
-      | [-−]? (?: [$€£¥] \s? -? )? [0-9][0-9,]*(?:\.[0-9]+)? (?![\w.]*[0-9]) )
-    (?: \s? (?:{_MEASURE}) (?![\w%]) )?
-    """,
-    re.VERBOSE | re.IGNORECASE | re.ASCII,
+"""What ends in a period and, unless a word that opens sentences follows, ends no sentence: initials, `U.S.`, `Inc.`"""
+_NUMBERED = re.compile(
+    r"\b(?:nos?|art|sec|fig|vol|pp?|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)\.\Z", re.IGNORECASE
 )
-_NOTE = re.compile(r"\(\d{1,2}\)")
+"""And what ends none if a figure follows."""
+_BULLET = re.compile(r"^[ \t]*(?:[-*+•▪●◦]|[0-9]{1,2}\.)[ \t]+", re.MULTILINE)
+_WORD = re.compile(r"[^\W_]+(?:['.,&-][^\W_]+)*")
+_PREFIXES = "non pre post un re co anti sub ex inter intra multi semi over under"
+_PREFIX = frozenset(_PREFIXES.split())
+"""What stays with its word where a hyphen stands between: `non-GAAP` is no `GAAP`."""
 _NEGATION = re.compile(
     r"\b(?:not|no|never|none|nor|neither|without|cannot|\w+n['’]t|anything\s+but|far\s+from|except|hardly|false|wrong|"
     r"untrue|incorrect|den(?:y|ies|ied))\b",
@@ -39,10 +38,8 @@ _STOPWORDS = (
     "than then so such also about all any can could may more most much"
 )
 STOPWORDS = frozenset(_STOPWORDS.split())
-_UP = "rose rise rises rising risen increase increases increased grew grow grows grown growth gained higher up above"
-_DOWN = "fell fall falls falling fallen decrease decreases decreased decline declines declined dropped lower down below"
-_DIRECTIONS = {"up": frozenset(_UP.split()), "down": frozenset(_DOWN.split())}
-_ELSEWHERE = STOPWORDS | SCALES.keys() | MEASURES.keys() | _DIRECTIONS["up"] | _DIRECTIONS["down"]
+_ELSEWHERE = STOPWORDS | SCALES.keys() | MEASURES.keys() | NUMBER_WORDS
+_INITIALS = re.compile(r"[a-z](?:\.[a-z])+")
 _UNKNOWN = re.compile(
     r"\b(?:i\s+(?:do\s+not|don['’]t)\s+know|(?:the\s+)?(?:context|passages?|documents?|sources?|text)\s+"
     r"(?:do(?:es)?\s+not|doesn['’]t|don['’]t)\s+(?:say|state|tell|contain|mention|give|provide)|"
@@ -50,14 +47,43 @@ _UNKNOWN = re.compile(
     r"not\s+(?:stated|given|mentioned|available|provided)\s+in\s+the)\b",
     re.IGNORECASE,
 )
-Amount = tuple[Decimal, Unit]
-"""A figure's value with its scale applied, and its unit: count where none is said."""
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences and lines of a text, those without a word or a figure left out."""
-    parts = (part.strip() for part in _SENTENCE.split(text[:MAX_CHARS]))
-    return [part for part in parts if _WORD.search(part)]
+    """The sentences and lines of a text, without bullets; those without a word or a figure left out.
+
+    >>> sentences("1. The U.S. Treasury paid.[1] It owes Acme Inc. $5 million. [2] In the U.S. The end.")
+    ['The U.S. Treasury paid.[1]', 'It owes Acme Inc. $5 million. [2]', 'In the U.S.', 'The end.']
+    """
+    return list(_sentences(text))
+
+
+@lru_cache(maxsize=256)
+def _sentences(text: str) -> tuple[str, ...]:
+    text = unbulleted(unwrapped(text[:MAX_CHARS]))
+    parts, start = [], 0
+    for end in _END.finditer(text):
+        if not _inside(text, end):
+            parts.append(text[start : end.end()].strip())
+            start = end.end()
+    parts.append(text[start:].strip())
+    return tuple(part for part in parts if _WORD.search(part))
+
+
+def unbulleted(text: str) -> str:
+    """The text without the bullets and numbers of lists at the start of its lines."""
+    return _BULLET.sub("", text)
+
+
+def _inside(text: str, end: re.Match[str]) -> bool:
+    """Whether the period found stands in an abbreviation inside a sentence."""
+    if end[0] != ".":
+        return False
+    before, after = text[max(0, end.end() - 12) : end.end()], text[end.end() : end.end() + 24].lstrip()
+    if _NUMBERED.search(before):
+        return after[:1].isdigit()
+    opener = _WORD.match(after)
+    return bool(_SHORT.search(before)) and not (opener and opener[0].casefold() in STOPWORDS)
 
 
 def words(text: str) -> list[str]:
@@ -67,8 +93,18 @@ def words(text: str) -> list[str]:
 
 @lru_cache(maxsize=256)  # the parts of a reward read the same text, and so do all completions of a group
 def _words(text: str) -> tuple[str, ...]:
-    found = (word.casefold().replace("’", "'") for word in _WORD.findall(text[:MAX_CHARS]))
+    found = (word.casefold() for word in _WORD.findall(plain(text[:MAX_CHARS])))
     return tuple(word.removesuffix("'s") for word in found)
+
+
+def terms(text: str) -> Iterator[str]:
+    """The words, with compounds apart: `cost-plus` is two; `non-GAAP` is one, and so is `U.S.`, which is `US`."""
+    for word in words(text):
+        parts = word.split("-")
+        while len(parts) > 1 and parts[0] in _PREFIX:
+            parts[:2] = [parts[0] + parts[1]]
+        for part in parts:
+            yield part.replace(".", "") if _INITIALS.fullmatch(part) else part
 
 
 def content(text: str) -> Counter[str]:
@@ -76,53 +112,22 @@ def content(text: str) -> Counter[str]:
 
     No figures and their scales, no denials, and no up and down: those are compared in other ways.
 
-    >>> sorted(content("The company reported losses of 5%"))
-    ['compan', 'losses', 'report']
+    >>> sorted(content("The company reported losses of 5% in the U.S."))
+    ['compan', 'report', 'us']
     """
-    return Counter(w[:6] for w in words(text) if w not in _ELSEWHERE and not w[0].isdigit())
+    return Counter(_content(text))
 
 
-def amounts(text: str) -> list[Amount]:
-    """The figures in running text, in order; currency, shares and days count as numbers without a unit.
-
-    >>> amounts("Revenue fell 4.5% to $1.2 million in 2019.")
-    [(Decimal('4.5'), 'percent'), (Decimal('1200000'), 'count'), (Decimal('2019'), 'count')]
-    """
-    return list(_amounts(text))
-
-
-@lru_cache(maxsize=256)
-def _amounts(text: str) -> tuple[Amount, ...]:
-    found: list[Amount] = []
-    for _, shown in figure_spans(text):
-        read = figure(shown, footnotes=False)
-        if read is not None:
-            unit: Unit = read.unit if read.unit in ("percent", "bps") else "count"
-            found.append((read.value, unit))
-    return tuple(found)
-
-
-def figure_spans(text: str) -> list[tuple[int, str]]:
-    """(where it starts, how it is written) of what looks like a figure in running text; `(1)` is a footnote."""
-    spans = ((m.start(), m[0].rstrip().rstrip(",.")) for m in _FIGURE.finditer(text[:MAX_CHARS]))
-    return [(start, shown) for start, shown in spans if not _NOTE.fullmatch(shown)]
+@lru_cache(maxsize=4096)
+def _content(text: str) -> tuple[str, ...]:
+    return tuple(
+        w[:6] for w in terms(text) if w not in _ELSEWHERE and not w[0].isdigit() and change(w) is None
+    )
 
 
 def negations(text: str) -> int:
     """How many words of the text deny something."""
     return len(_NEGATION.findall(text[:MAX_CHARS]))
-
-
-def opposed(one: str, other: str) -> bool:
-    """Whether one text denies what the other says: an odd number of negations, or only up where it says only down.
-
-    >>> opposed("Costs rose.", "Costs did not rise."), opposed("Costs rose.", "Costs fell."), opposed("a", "b")
-    (True, True, False)
-    """
-    if negations(one) % 2 != negations(other) % 2:
-        return True
-    ways = [{way for way, said in _DIRECTIONS.items() if said & set(words(text))} for text in (one, other)]
-    return len(ways[0]) == len(ways[1]) == 1 and ways[0] != ways[1]
 
 
 def says_unknown(text: str) -> bool:

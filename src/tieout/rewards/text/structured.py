@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from ...errors import InputError
+from .presentation import plain
 from .thinking import answer_text
 
 _FENCE = re.compile(r"```(?:json)?[ \t\r]*\n(.*?)\s*```", re.DOTALL | re.IGNORECASE)
@@ -124,8 +125,8 @@ def warm_up() -> None:
 
 
 def normalise_space(text: str) -> str:
-    """Runs of white space become one space; none at the ends."""
-    return " ".join(text.split())
+    """Presentation removed: runs of white space become one space, none at the ends; quotes and dashes are plain."""
+    return " ".join(plain(text).split())
 
 
 def normalise_name(name: str) -> str:
@@ -197,8 +198,8 @@ def _cuts(text: str, place: int) -> bool:
 def resolve_citation(citation: str, source: str, *, min_chars: int = 6) -> str | None:
     """The line of `source`, white space normalised, that holds the citation; None if none does.
 
-    A citation resolves if, white space aside, it is a verbatim piece of one line, cuts no word or figure, and
-    has at least `min_chars` characters. It never spans lines: the whole source is not a citation.
+    A citation resolves if it is a verbatim piece of one line, whatever its white space, quotes and dashes, cuts no word
+    or figure, and has at least `min_chars` characters. It never spans lines: the whole source is not a citation.
     """
     span = normalise_space(citation)
     if len(span) < min_chars:

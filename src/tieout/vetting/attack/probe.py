@@ -9,8 +9,9 @@ from decimal import Decimal
 from typing import Literal
 
 from ...rewards.library.numeric import numeric
+from ...rewards.text.amounts import amounts
 from ...rewards.text.figures import figure
-from ...rewards.text.sentences import amounts, beside_unknown, content, says_unknown
+from ...rewards.text.sentences import beside_unknown, content, says_unknown
 from .gold import NUMBER, Gold, same_answer
 
 CLASSES = (
