@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -209,3 +210,147 @@ def test_a_hundred_short_programs_do_not_take_long() -> None:
     scores = code([GOLD] * 40, [TESTS[:1]] * 40, ["square"] * 40)
     assert scores == [1.0] * 40
     assert time.process_time() - began < 1.0
+
+
+@pytest.mark.parametrize(
+    ("completion", "program"),
+    [
+        ("```python\r\nx = 1\r\n```\r\n", "x = 1\r\n"),
+        (
+            "1. So:\n   ```python\n   if x:\n       y = '''\n a'''\n   ```\n2. Done.",
+            "if x:\n    y = '''\na'''\n",
+        ),
+        ("- ```python\n  x = 1\n  ```", "x = 1\n"),
+        ("    ```python\n    x = 1\n    ```", "x = 1\n"),
+        ("1. So:\n   ```python\nif x:\n    y = 1\n   ```", "if x:\n    y = 1\n"),
+        ("~~~python\nx = 1\n~~~", "x = 1\n"),
+        ("````\nx = '''\n```\n'''\n````", "x = '''\n```\n'''\n"),
+        ("\t```\n\tx = 1\n\t```", "x = 1\n"),
+        ("~~~python\nx = 1", None),
+    ],
+)
+def test_fences_as_people_write_them(completion: str, program: str | None) -> None:
+    assert extract_program(completion) == program
+
+
+EQUAL = (
+    "from collections import *\nfrom decimal import *\nfrom fractions import *\nfrom enum import IntEnum\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("Counter('aab')", {"a": 2, "b": 1}),
+        ("OrderedDict(b=1, a=2)", {"a": 2, "b": 1}),
+        ("defaultdict(list, a=[(1, 2)])", {"a": [[1, 2]]}),
+        ("namedtuple('P', 'x y')(1, 2)", (1, 2)),
+        ("[namedtuple('P', 'x y')(1, 2)]", [[1, 2]]),
+        ("frozenset([1])", {1}),
+        ("IntEnum('E', 'A B').B", 2),
+        ("Decimal('0.5')", 0.5),
+        ("Fraction(4, 2)", 2),
+        ("UserDict(a=1)", {"a": 1}),
+    ],
+)
+def test_what_python_calls_equal_is_equal(body: str, expected: object) -> None:
+    program = f"{EQUAL}def f():\n    return {body}\n"
+    assert run_tests(program, [{"expected": expected}], "f").share == 1.0
+    assert run_tests(program, [{"expected": [expected]}], "f").share == 0.0
+
+
+def test_options_of_comparison_are_the_users_to_say() -> None:
+    tests = [{"args": [3], "expected": 0.333}, {"args": [1], "expected": 1.0}]
+    program = "def f(n): return 1 if n == 1 else 1 / n"
+    assert run_tests(program, tests, "f").passed == 0
+    assert run_tests(program, tests, "f", tolerance=1e-3).passed == 1
+    assert run_tests(program, tests, "f", tolerance=1e-3, ints_for_floats=True).passed == 2
+    columns = {"tests": [tests] * 2, "entry": ["f"] * 2}
+    assert code([program] * 2, **columns, tolerance=[1e-3, None], ints_for_floats=True) == [1.0, 0.5]
+    assert code_reward(tolerance=1e-3)([program], [tests], ["f"]) == [0.5]
+    for wrong in (True, -1.0, 1.0, float("nan")):
+        with pytest.raises(ValueError, match="tolerance is"):
+            run_tests(program, tests, "f", tolerance=wrong)
+
+
+def test_scripts_read_and_print() -> None:
+    program = (
+        "import sys\nfor line in sys.stdin: print(2 * int(line), end=' \\n')\nif __name__ == '__main__':"
+    )
+    program += " print('é')"
+    tests = [
+        {"stdin": "1\n2\n", "stdout": "2\n4\né"},
+        {"input": "", "output": "é\n"},
+        {"stdin": "3", "stdout": "7\né"},
+    ]
+    assert run_tests(program, tests) == CodeResult(2, 3, "test 3: another value or type than expected")
+    both = {"inputs": ["1", "2"], "outputs": ["2\né", "4\né"]}
+    assert code([program], tests=[json.dumps(both)]) == [1.0]
+    assert code([f"<think>\n</think>\n```python\n{program}\n```"], tests=[both], entry=[None]) == [1.0]
+    assert run_tests("print(1 / 3)", [{"stdin": "", "stdout": "0.3333"}], tolerance=1e-3).passed == 1
+    assert run_tests("import os\nprint(5)\nos.sys.exit()", [{"stdin": "", "stdout": "5"}]).passed == 1
+
+
+@pytest.mark.parametrize(
+    ("program", "error"),
+    [
+        ("print(5)\nraise SystemExit(1)", "SystemExit: 1"),
+        ("print(5)\n1 / 0", "ZeroDivisionError"),
+        ("print(5", "SyntaxError"),
+        ("import os\nprint(5, flush=True)\nos.kill(os.getpid(), 9)", "signal 9"),
+        ("while True: print('x' * 10_000)", ""),
+        ("print(5)\nimport sys\nsys.stdout.close()\nraise ValueError", "ValueError"),
+        ("import os\nos.write(4, b'5')\nos.write(5, b'5')", ""),
+        ("import os\nprint(open('/dev/fd/3').read())", ""),
+        (
+            "import gc\nfor o in gc.get_objects():\n    if isinstance(o, dict) and 'stdout' in o: print(o['stdout'])",
+            "",
+        ),
+    ],
+)
+def test_scripts_that_fail_or_cheat_pass_nothing(program: str, error: str) -> None:
+    tested = run_tests(program, [{"stdin": "", "stdout": "5"}])
+    assert tested.passed == 0
+    assert error in tested.error
+
+
+def test_methods_of_classes_are_called_on_new_objects() -> None:
+    program = """
+class Solution:
+    def __init__(self): self.seen = []
+    def add(self, values: List[int], more: Optional[int] = None) -> int:
+        self.seen += values
+        return sum(self.seen)
+"""
+    tests = [{"args": [[1, 2]], "expected": 3}, {"args": [[4]], "kwargs": {"more": 1}, "expected": 4}]
+    for entry in ("add", "Solution.add"):
+        assert run_tests(program, tests, entry).share == 1.0
+    assert "no function 'other'" in run_tests(program, tests, "other").error
+    assert run_tests(f"{program}\ndef add(*_, **__): return 4", tests, "add").passed == 1
+    assert "no function 'List'" in run_tests(program, tests, "List").error
+
+
+@pytest.mark.parametrize(
+    ("tests", "message"),
+    [
+        ([{"args": [1], "expected": 2}], "without an entry expected the texts stdin and stdout"),
+        ([{"stdin": "1", "input": "1", "stdout": "1"}], "without an entry"),
+        ([{"stdin": 1, "stdout": "1"}], "without an entry"),
+        ({"inputs": ["1"], "outputs": []}, "1 inputs, 0 outputs"),
+        ({"inputs": [[1]], "outputs": [1], "fn_name": "f"}, "fn_name 'f'"),
+        ("{", "is text that is no JSON"),
+    ],
+)
+def test_a_wrong_row_of_a_script_is_said_to_be_wrong(tests: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        code([GOLD], tests=[tests])
+
+
+def test_packages_by_column_or_for_all() -> None:
+    pytest.importorskip("numpy")
+    program = "import numpy as np\ndef f(x): return np.cumsum(x)"
+    row = [{"args": [[1, 2]], "expected": [1, 3]}]
+    assert code([program] * 2, [row] * 2, ["f"] * 2, packages=["numpy", None]) == [1.0, 0.0]
+    assert code([program], [row], ["f"], packages="numpy") == [1.0]
+    with pytest.raises(ValueError, match="can import"):
+        code([program], [row], ["f"], packages="torch")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import tieout.rewards.library.numeric
 import tieout.rewards.text.figures
 import tieout.tasks.numeric_qa
-from tieout.rewards.text.figures import CURRENCIES, MAX_DIGITS, MEASURES, SCALES, Figure, figure
+from tieout.rewards.text.figures import CURRENCIES, MAX_DIGITS, MEASURES, SCALES, Figure, figure, written
 
 READS = {
     "(5,062)": Figure(Decimal(-5062)),
@@ -96,8 +96,8 @@ REFUSES = {
         "31,",
     ],
     "points": ["5.", "1.2.3", ".", "1,.5", "1.,5", "1.234,5"],
-    "two signs": ["-(5)", "(-5)", "((5))", "+-5", "--5", "-5-", "5-", "$-$5", "-$-5", "(5", "5)", "65.4%)"],
-    "two units": ["5%%", "$5%", "€5 bps", "$5 USD", "$5 shares", "5% of 20", "18 cents days", "5 x bps"],
+    "two signs": ["-(5)", "((5))", "+-5", "--5", "-5-", "5-", "$-$5", "-$-5", "(5", "5)", "65.4%)"],
+    "two units": ["5%%", "$5%", "€5 bps", "$5 shares", "5% of 20", "18 cents days", "5 x bps"],
     "two scales": [
         "5 million billion",
         "$'000 5 million",
@@ -285,3 +285,33 @@ def test_census_of_tatqa(benchmark: ModuleType, shared_data: Path) -> None:
     assert counts.operands_found.num_passed == 1166
     assert len(counts.operands_found.failures) == 4
     assert counts.negatives_found.num_passed == counts.negatives_found.total == 62
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "currency"),
+    [
+        ("$5 million USD", 5_000_000, "US$"),
+        ("US$5 dollars", 5, "US$"),
+        ("(-5)", -5, ""),
+        ("(−5%)", -5, ""),
+        ("$(-5.0) million", -5_000_000, "$"),
+        ("(-$5 million)", -5_000_000, "$"),
+    ],
+)
+def test_what_is_said_twice_is_said_once(text: str, value: int, currency: str) -> None:
+    read = figure(text)
+    assert read is not None
+    assert (read.value, read.currency) == (value, currency)
+
+
+@pytest.mark.parametrize(
+    "text", ["€5 USD", "A$5 USD", "$5 shares", "-(5)", "(-(5))", "(--5)", "(-$-5)", "(-)"]
+)
+def test_what_contradicts_itself_is_none(text: str) -> None:
+    assert figure(text) is None
+
+
+def test_numbers_of_rows_are_written_in_digits() -> None:
+    assert [written(v) for v in (1e-05, 1e22, "2.5E-7", 0.1, 3, "1e", "a", None)] == [
+        *("0.00001", "10000000000000000000000", "0.00000025", "0.1", "3", "1e", "a", "None")
+    ]

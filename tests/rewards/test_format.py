@@ -127,3 +127,31 @@ def test_options_that_mean_nothing_are_errors() -> None:
     ):
         with pytest.raises(ValueError, match=r"expected|must be|has 1 values"):
             call()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Revenue per share",
+        "I do",
+        "per diem",
+        "pro rata",
+        "de facto",
+        "the El Paso plant",
+        "Los Angeles",
+        "also die",
+        "As per",
+    ],
+)
+def test_loanwords_and_names_are_no_other_language(text: str) -> None:
+    assert language([text]) == [1.0]
+
+
+def test_texts_of_other_languages_are_found() -> None:
+    texts = [
+        "Das ist nicht gut",
+        "Il gatto è nella casa e non mangia",
+        "C'est la vie et les jours",
+        "Het is niet van mij",
+    ]
+    assert language(texts) == [0.0] * 4

@@ -206,3 +206,22 @@ def test_on_people_marked_pairs_a_scripted_judge_agrees_as_often_as_it_was_told_
 
 def test_doctests() -> None:
     assert doctest.testmod(judge_module).failed == 0
+
+
+def test_an_unreadable_verdict_is_not_asked_for_again_and_no_answer_is() -> None:
+    row = {"prompt": "Say."}
+    sampler = MockSampler(lambda prompt: "I would say 4 of 5.")
+    (outcome,) = score(Judge(sampler, "Good?"), ["Yes."], ["Say."], row)
+    assert (outcome.status, outcome.cause, outcome.score) == ("errored", "reward", None)
+    assert len(sampler.calls) == 1, "the same question at temperature 0 has the same answer"
+
+    class Down:
+        asked = 0
+
+        def complete(self, prompts: Any, params: Any) -> list[str]:
+            self.asked += 1
+            raise IncompleteError([None], {0: "HTTP 503"})
+
+    down = Down()
+    (outcome,) = score(Judge(down, "Good?"), ["Yes."], ["Say."], row)
+    assert (outcome.status, outcome.cause, down.asked) == ("errored", "infrastructure", 3)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import ChainMap, Counter, OrderedDict, UserList, UserString, defaultdict, namedtuple
+from decimal import Decimal
+from enum import IntEnum
+from fractions import Fraction
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -10,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tieout.sandbox.answers import read_answers
-from tieout.sandbox.values import decode, encode, same
+from tieout.sandbox.values import decode, encode, plain, same, same_output
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
 KEYS = st.booleans() | st.integers() | st.text() | st.tuples(st.integers(), st.text())
@@ -69,6 +74,121 @@ def test_rounding_and_tuples_for_lists_are_forgiven(given_value: Any, expected: 
     assert same(given_value, expected)
 
 
+Point = namedtuple("Point", "x y")
+Level = IntEnum("Level", "LOW HIGH")
+NUMBERS = st.integers(-5, 5) | st.floats(-5, 5).map(lambda x: round(x, 1))
+HASHABLE = st.recursive(
+    NUMBERS | st.text("ab", max_size=2) | st.just(Level.HIGH) | st.fractions(max_denominator=4),
+    lambda inner: st.tuples(inner, inner) | st.builds(Point, inner, inner) | st.frozensets(inner, max_size=2),
+    max_leaves=4,
+)
+WRITTEN = st.recursive(
+    HASHABLE | st.just(Decimal("0.5")),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(UserList)
+        | st.dictionaries(HASHABLE, inner, max_size=3)
+        | st.dictionaries(HASHABLE, inner, max_size=3).map(OrderedDict)
+        | st.dictionaries(HASHABLE, inner, max_size=3).map(lambda d: defaultdict(list, d))
+        | st.dictionaries(HASHABLE, inner, max_size=3).map(MappingProxyType)
+        | st.dictionaries(HASHABLE, inner, max_size=3).map(ChainMap)
+        | st.dictionaries(HASHABLE, st.integers(0, 3), max_size=3).map(Counter)
+        | st.sets(HASHABLE, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(WRITTEN)
+def test_the_plain_value_is_equal_and_is_the_same(value: Any) -> None:
+    flat = plain(value)
+    assert flat == value
+    assert same(decode(json.loads(json.dumps(encode(flat)))), value)
+
+
+@given(WRITTEN, WRITTEN)
+def test_what_is_the_same_is_equal(one: Any, other: Any) -> None:
+    given_value = plain(one)
+    if same(given_value, other, tolerance=0.0):
+        assert _tuples(given_value) == _tuples(other)
+
+
+def _tuples(value: Any) -> Any:
+    """Lists as tuples, as a tuple stands for a list; a fraction of a float as that float."""
+    value = plain(value)
+    if isinstance(value, list | tuple):
+        return tuple(map(_tuples, value))
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return float(value) if isinstance(value, int | float | Fraction | Decimal) else value
+
+
+def test_equal_values_of_other_types_are_the_same() -> None:
+    pairs = [
+        (Counter("aab"), {"a": 2, "b": 1}),
+        (OrderedDict(b=1, a=2), {"a": 2, "b": 1}),
+        (defaultdict(int, a=1), {"a": 1}),
+        (Point(1, 2), (1, 2)),
+        ([Point(1, 2)], [[1, 2]]),
+        (frozenset({1}), {1}),
+        ({"a": 1}.keys(), {"a"}),
+        ({frozenset({1}): 2}, {frozenset({1}): 2}),
+        (Level.HIGH, 2),
+        (UserString("a"), "a"),
+        (bytearray(b"a"), b"a"),
+        (Decimal("0.5"), 0.5),
+        (Fraction(6, 2), 3),
+        (type("Text", (str,), {"__eq__": lambda a, b: False, "__hash__": str.__hash__})("a"), "a"),
+        (type("Floats", (list,), {"__iter__": lambda self: iter(())})([1.5]), [1.5]),
+    ]
+    for value, expected in pairs:
+        assert same(decode(json.loads(json.dumps(encode(plain(value))))), expected), value
+        assert not same(plain(value), [expected])
+
+
+def test_numpy_holds_plain_values() -> None:
+    numpy = pytest.importorskip("numpy")
+    made = {
+        "n": numpy.int64(2),
+        "x": numpy.float32(0.5),
+        "b": numpy.bool_(True),
+        "s": numpy.str_("a"),
+        "a": numpy.eye(2),
+    }
+    assert same(plain(made), {"n": 2, "x": 0.5, "b": True, "s": "a", "a": [[1.0, 0.0], [0.0, 1.0]]})
+    assert not same(plain(numpy.bool_(True)), 1)
+
+
+def test_tolerance_and_ints_for_floats() -> None:
+    assert same({"x": [0.3001]}, {"x": [0.3]}, 1e-3)
+    assert not same({"x": [0.302]}, {"x": [0.3]}, 1e-3)
+    assert not same(3, 3.0, 1e-3)
+    assert not same(True, 1.0, 1e-3, True)
+    assert same([3, {1: 2.0}, {1}], [3.0, {1.0: 2}, {1.0}], None, True)
+    assert not same([True], [1], None, True)
+    assert not same({(1,)}, {(True,)})
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected", "tolerance", "passes"),
+    [
+        ("3\n", "3", None, True),
+        ("3 \r\n4\n\n", "3\n4", None, True),
+        ("3", "3.0", None, False),
+        ("3", "3.0", 1e-9, True),
+        ("x 0.3333 b", "x  0.33333  b", 1e-3, True),
+        ("x 0.33 b", "x 0.35 b", 1e-3, False),
+        ("1\n2", "1 2", 1e-3, False),
+        ("nan", "1", 1e-3, False),
+        ("inf", "1", 0.5, False),
+        ("", "1", 1e-3, False),
+        (" 1", "1", None, False),
+    ],
+)
+def test_printed_texts(printed: str, expected: str, tolerance: float | None, passes: bool) -> None:
+    assert same_output(printed, expected, tolerance) is passes
+
+
 REFUSED = [object(), lambda: 1, type("Int", (int,), {})(1), 10**20_000, 1j]
 
 
@@ -105,6 +225,11 @@ def test_answers_are_read_in_order() -> None:
         line(index=0, value=1) + line(index=1, value=1),
         line(index=0, value=1, error=""),
         line(index=0, value={"object": []}),
+        line(index=0, value={"fraction": [1, 0]}),
+        line(index=0, value={"fraction": [1, True]}),
+        line(index=0, value={"decimal": "sNaN"}),
+        line(index=0, value={"decimal": "1e999999999"}),
+        line(index=0, value={"set": [{"set": [1]}]}),
         line(index=0, value=1, passed=True),
         b'{"nonce": "n", "index": 0, "value": NaN}\n',
         b'{"nonce": "n", "nonce": "n", "index": 0, "value": 1}\n',

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .namespaces import NOBODY, SINGLE_FILES, readable_paths
+from .packages import FOLDER, ONE_THREAD
 
 FLAGS = [
     "--unshare-user",
@@ -25,7 +26,13 @@ def available() -> str | None:
 
 
 def command(
-    bwrap: str, package: str, boot: str, seccomp: int, tmp_bytes: int, arguments: Sequence[str]
+    bwrap: str,
+    package: str,
+    boot: str,
+    seccomp: int,
+    tmp_bytes: int,
+    arguments: Sequence[str],
+    shown: Mapping[str, str],
 ) -> list[str]:
     """The command line that runs `boot` in Python under bubblewrap.
 
@@ -36,6 +43,7 @@ def command(
         seccomp: descriptor to read the filter from.
         tmp_bytes: size of /tmp.
         arguments: for the source.
+        shown: packages that may be imported; see `packages.found`.
     """
     view: list[str] = []
     for path in readable_paths():
@@ -43,6 +51,9 @@ def command(
     for path in SINGLE_FILES:
         view += ["--ro-bind-try", path, path]
     view += ["--ro-bind", f"{package}/sandbox", f"{package}/sandbox"]
+    for name, path in shown.items():
+        view += ["--ro-bind", path, f"{FOLDER}/{name}"]
+    view += [word for name, value in ONE_THREAD.items() for word in ("--setenv", name, value)]
     return [
         *[
             bwrap,

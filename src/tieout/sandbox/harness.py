@@ -1,5 +1,8 @@
 """The harness inside the sandbox: load the program, call its function, write what it returns.
 
+A program is asked in one of two ways: its function `entry` is called with arguments, or, without an entry, it is run as
+a script on a text for its standard input and answers by what it prints.
+
 It knows no expected value. It shares its process with the program, which may read and change all of it. That is no
 loss: whatever a program makes it say must still be the right answer, and the right answers are elsewhere.
 """
@@ -7,6 +10,7 @@ loss: whatever a program makes it say must still be the right answer, and the ri
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import resource
@@ -14,13 +18,16 @@ import select
 import signal
 import sys
 import time
+import types
+import typing
 from collections.abc import Callable
-from typing import Any
+from typing import Any, BinaryIO, cast
 
-from .values import decode, encode
+from .values import decode, encode, plain
 
 INPUTS, ANSWERS = 3, 4
 """Descriptors."""
+ENDED = "the process ended without a value ({})"
 
 
 def limit(limits: dict[str, Any]) -> None:
@@ -45,34 +52,99 @@ def main() -> None:
             data = data[os.write(ANSWERS, data) :]
 
     sys.dont_write_bytecode = True
-    scope: dict[str, Any] = {"__name__": "program", "__builtins__": __builtins__}
     try:
-        exec(compile(request["program"], "<program>", "exec", dont_inherit=True), scope)
-        function = scope.get(request["entry"])
-        if not callable(function):
-            raise NameError(f"it defines no function {request['entry']!r}")
+        code = compile(request["program"], "<program>", "exec", dont_inherit=True)
+        run = (
+            _function(code, request["entry"]) if request["entry"] else functools.partial(exec, code, _scope())
+        )
     except BaseException as error:
         say(error=_described(error))
         os._exit(1)
     for index, call in enumerate(request["calls"]):
-        outcome = _in_child(function, call, request["call_seconds"], request["max_answer_bytes"])
-        say(index=index, **outcome)
+        within = (request["call_seconds"], request["max_answer_bytes"])
+        say(
+            index=index, **(_called(run, call, *within) if request["entry"] else _printed(run, call, *within))
+        )
     os._exit(0)
 
 
-def _called(function: Callable[..., Any], call: dict[str, Any]) -> bytes:
-    """Call the function; its value or error as JSON."""
-    try:
-        value = encode(function(*decode(call["args"]), **decode(call["kwargs"])))
-        return json.dumps({"value": value}).encode()
-    except BaseException as error:
-        return json.dumps({"error": _described(error)}).encode()
+def _scope(name: str = "__main__") -> dict[str, Any]:
+    """The names that a program starts with."""
+    return {"__name__": name, "__builtins__": __builtins__}
 
 
-def _in_child(
+def _function(code: types.CodeType, entry: str) -> Callable[..., Any]:
+    """The function that a program defines, or the method of its class: `Solution`, or the one that `entry` names.
+
+    A method is called on a new object every time. Names of typing are there, as where such classes are asked for.
+    """
+    scope = {**{name: getattr(typing, name) for name in typing.__all__}, **_scope("program")}
+    given = dict(scope)
+    exec(code, scope)
+    owner, _, name = entry.rpartition(".")
+    owner = owner or ("Solution" if scope.get(entry) is given.get(entry) and "Solution" in scope else "")
+    if owner and callable(getattr(scope.get(owner), name, None)):
+        return lambda *args, **kwargs: getattr(scope[owner](), name)(*args, **kwargs)
+    function = None if owner or scope.get(entry) is given.get(entry) else scope[entry]
+    if not callable(function):
+        raise NameError(f"it defines no function {entry!r}")
+    return function
+
+
+def _called(
     function: Callable[..., Any], call: dict[str, Any], seconds: float, max_bytes: int
 ) -> dict[str, Any]:
-    """Call it in a process of its own: a call that hangs, exits or spoils its memory costs itself only."""
+    """What the function returns; its value or error."""
+
+    def work() -> bytes:
+        value = encode(plain(function(*decode(call["args"]), **decode(call["kwargs"]))))
+        return json.dumps({"value": value}).encode()
+
+    return _in_child(work, seconds, max_bytes)
+
+
+def _printed(
+    script: Callable[[], None], call: dict[str, Any], seconds: float, max_bytes: int
+) -> dict[str, Any]:
+    """What a script prints on the given input; an error where it does not end as a script should."""
+    with _nameless_file() as given, _nameless_file() as output:
+        given.write(call["stdin"].encode("utf-8", "surrogatepass"))
+        given.seek(0)
+
+        def work() -> bytes:
+            os.dup2(given.fileno(), 0)
+            os.dup2(output.fileno(), 1)
+            sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+            sys.stdout = printed = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+            try:
+                script()
+            except SystemExit as error:
+                if error.code not in (None, 0):
+                    raise
+            finally:
+                for file in {sys.stdout, printed}:
+                    with contextlib.suppress(ValueError):  # it closed it
+                        file.flush()
+            return b'{"value": ""}'
+
+        outcome = _in_child(work, seconds, max_bytes)
+        if outcome.get("error") != ENDED.format("exit status 0") and "error" in outcome:
+            return outcome
+        if os.fstat(output.fileno()).st_size > max_bytes:
+            return {"error": f"more than {max_bytes} bytes of output"}
+        output.seek(0)
+        return {"value": output.read().decode("utf-8", "replace")}
+
+
+def _nameless_file() -> BinaryIO:
+    path = f"/tmp/{os.urandom(16).hex()}"
+    file = open(path, "x+b", buffering=0)  # noqa: SIM115
+    os.unlink(path)
+    return cast(BinaryIO, file)
+
+
+def _in_child(work: Callable[[], bytes], seconds: float, max_bytes: int) -> dict[str, Any]:
+    """Do it in a process of its own: a call that hangs, exits or spoils its memory costs itself only."""
     reading, writing = os.pipe()
     try:
         child = os.fork()
@@ -83,7 +155,11 @@ def _in_child(
     if child == 0:
         os.close(reading)
         with open(writing, "wb") as file:
-            file.write(_called(function, call))
+            try:
+                said = work()
+            except BaseException as error:
+                said = json.dumps({"error": _described(error)}).encode()
+            file.write(said)
         os._exit(0)
     os.close(writing)
     data, deadline = bytearray(), time.monotonic() + seconds
@@ -112,8 +188,7 @@ def _in_child(
         return {key: outcome[key] for key in ("value", "error") if key in outcome} or {"error": "no value"}
     except (ValueError, TypeError, AttributeError):
         how = os.waitstatus_to_exitcode(status)
-        said = f"exit status {how}" if how >= 0 else f"signal {-how}"
-        return {"error": f"the process ended without a value ({said})"}
+        return {"error": ENDED.format(f"exit status {how}" if how >= 0 else f"signal {-how}")}
 
 
 def _described(error: BaseException) -> str:

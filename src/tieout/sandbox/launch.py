@@ -13,18 +13,19 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
-from . import bubblewrap, seccomp
+from . import bubblewrap, packages, seccomp
 from .isolation import SandboxError, package_folder
 from .namespaces import NOBODY, readable_for_all
 
 # Appended, not put first: the folder has a types.py of its own.
 BOOT = "import sys; sys.path.append(sys.argv[1]); from sandbox import zygote; sys.path.pop(); "
-BOOT_ZYGOTE = BOOT + "zygote.main(int(sys.argv[2]))"
+BOOT_ZYGOTE = BOOT + "import json; zygote.main(int(sys.argv[2]), json.loads(sys.argv[3]))"
 BOOT_ONCE = BOOT + "import json; zygote.confine_and_run(*json.loads(sys.argv[2]))"
 PYTHON = ["-s", "-S", "-P", "-B"]
-ENVIRONMENT = {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin"}
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", **packages.ONE_THREAD}
 """The order of sets is the same in every run, so that a program that depends on it scores the same."""
 GRACE_SECONDS = 5.0
 """What a zygote has, past a program's time, to say that it ended."""
@@ -40,10 +41,10 @@ class Ended:
 class Zygote:
     """One process that forks confined ones, each in namespaces of its own."""
 
-    def __init__(self) -> None:
-        """SandboxError: this machine forbids namespaces."""
+    def __init__(self, shown: Mapping[str, str] = MappingProxyType({})) -> None:
+        """`shown`: of `packages.found`. SandboxError: this machine forbids namespaces."""
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        arguments = ["-c", BOOT_ZYGOTE, package_folder(), str(theirs.fileno())]
+        arguments = ["-c", BOOT_ZYGOTE, package_folder(), str(theirs.fileno()), json.dumps(dict(shown))]
         with theirs:
             self.process = subprocess.Popen(
                 [os.path.realpath(sys.executable), *PYTHON, *arguments],
@@ -110,12 +111,12 @@ class Zygote:
 class Bubblewrapped:
     """The same by one call of bubblewrap per program."""
 
-    def __init__(self) -> None:
-        """SandboxError: bwrap is not installed, or we are root and Python is root's own."""
+    def __init__(self, shown: Mapping[str, str] = MappingProxyType({})) -> None:
+        """`shown`: of `packages.found`. SandboxError: no bwrap here, or we are root and Python is root's own."""
         found = bubblewrap.available()
         if found is None:
             raise SandboxError("bwrap is not installed")
-        self.bwrap = found
+        self.bwrap, self.shown = found, shown
         # Root's processes are not limited by the kernel, whatever user bubblewrap shows inside.
         self.user = NOBODY if os.geteuid() == 0 else None
         if self.user is not None and not readable_for_all():
@@ -135,7 +136,13 @@ class Bubblewrapped:
             with _closing(inputs, answers, confined, filter_read):
                 given = [json.dumps([limits, [inputs, answers, confined]])]
                 command = bubblewrap.command(
-                    self.bwrap, package_folder(), BOOT_ONCE, filter_read, limits["tmp_bytes"], given
+                    self.bwrap,
+                    package_folder(),
+                    BOOT_ONCE,
+                    filter_read,
+                    limits["tmp_bytes"],
+                    given,
+                    self.shown,
                 )
                 process = subprocess.Popen(
                     command,

@@ -11,9 +11,11 @@ import socket
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from . import syscalls as sys_
+from .packages import FOLDER
 from .syscalls import MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MS_BIND, MS_REC
 
 NOBODY = 65534
@@ -45,11 +47,11 @@ def readable_for_all() -> bool:
     return True
 
 
-def build_view() -> int:
+def build_view(shown: Mapping[str, str]) -> int:
     """Move this process into a mount namespace with the view as its root; returns a descriptor of /proc.
 
     As root it then becomes nobody; otherwise it has a user namespace of its own. The descriptor is for
-    `enter` and is to be closed before any program runs. OSError: this machine forbids it.
+    `enter` and is to be closed before any program runs. `shown`: of `packages.found`. OSError: it is forbidden.
     """
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     privileged = os.geteuid() == 0
@@ -68,7 +70,7 @@ def build_view() -> int:
         map_to_nobody(proc, user, group)
     socket.sethostname("sandbox")
     sys_.mount("none", "/", flags=MS_REC | sys_.MS_PRIVATE)
-    _pivot_into_view()
+    _pivot_into_view(shown)
     if privileged:
         become_nobody()
     return proc
@@ -82,7 +84,7 @@ def become_nobody() -> None:
     sys_.prctl(sys_.PR_SET_DUMPABLE, 1)  # else its own files in /proc, with the map of users, stay root's
 
 
-def _pivot_into_view() -> None:
+def _pivot_into_view(shown: Mapping[str, str]) -> None:
     root = tempfile.gettempdir()  # any folder will do: the mount on it is ours alone
     sys_.mount("tmpfs", root, "tmpfs", sys_.MS_NOSUID | sys_.MS_NODEV, "size=1m,mode=755")
     sealed = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID
@@ -102,6 +104,11 @@ def _pivot_into_view() -> None:
         if os.path.isdir(packages):
             sys_.mount("tmpfs", packages, "tmpfs", sys_.MS_NOSUID | sys_.MS_NODEV, "size=4k,mode=555")
             sys_.seal_mount(packages, sealed | MOUNT_ATTR_NODEV)
+    for name, path in shown.items():
+        target = f"{root}{FOLDER}/{name}"
+        _make_place(target, os.path.isdir(path))
+        sys_.mount(path, target, flags=MS_BIND | MS_REC)
+        sys_.seal_mount(target, sealed | MOUNT_ATTR_NODEV)
     for device in DEVICES:
         _make_place(f"{root}/dev/{device}", folder=False)
         sys_.mount(f"/dev/{device}", f"{root}/dev/{device}", flags=MS_BIND)

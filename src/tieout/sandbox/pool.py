@@ -14,13 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import InputError
+from . import packages
 from .answers import Answer, read_answers
 from .isolation import Backend, SandboxError
 from .launch import Bubblewrapped, Ended, Zygote
 from .values import encode
 
-ProgramCall = tuple[Sequence[Any], Mapping[str, Any]]
-"""Positional arguments, and those by name."""
+ProgramCall = tuple[Sequence[Any], Mapping[str, Any]] | str
+"""Positional arguments, and those by name; or what a script reads from its standard input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class ProgramLimits:
     open_files: int = 64
     answer_bytes: int = 1 << 20
     """Largest value of one call, as JSON."""
+    packages: tuple[str, ...] = ()
+    """Of `packages.KNOWN`: numpy, pandas. They are shown as they are installed here, and can only be read."""
 
     def plain(self) -> dict[str, Any]:
         """As the process inside reads them."""
@@ -75,9 +79,13 @@ class Sandbox:
     def __init__(
         self, backend: Backend, limits: ProgramLimits | None = None, size: int | None = None
     ) -> None:
-        """`backend`: one that works, such as `choose()` finds."""
+        """`backend`: one that works, such as `choose()` finds. InputError: a package is not known, or not installed."""
         self.backend = backend
         self.limits = limits or ProgramLimits()
+        try:
+            self._shown = packages.found(self.limits.packages)
+        except ImportError as error:
+            raise InputError(str(error)) from error
         self.size = size or max(1, min(8, os.cpu_count() or 1))
         self._free: queue.LifoQueue[Zygote | Bubblewrapped | None] = queue.LifoQueue()
         for _ in range(self.size):
@@ -88,9 +96,16 @@ class Sandbox:
     def run(self, program: str, entry: str, calls: Sequence[ProgramCall]) -> Ran:
         """Load the program, call its function `entry` with each of `calls`, each in a process of its own.
 
+        An empty entry runs it as a script, on each of `calls` as its input; the answers are what it prints.
+
         TypeError: an argument has no plain form. SandboxError: the sandbox broke, twice.
         """
-        coded = [{"args": encode(list(args)), "kwargs": encode(dict(kwargs))} for args, kwargs in calls]
+        coded: list[Mapping[str, Any]] = [
+            {"stdin": call}
+            if isinstance(call, str)
+            else {"args": encode(list(call[0])), "kwargs": encode(dict(call[1]))}
+            for call in calls
+        ]
         return self._run(program, entry, coded)
 
     def map(self, programs: Sequence[tuple[str, str, Sequence[ProgramCall]]]) -> list[Ran]:
@@ -134,7 +149,7 @@ class Sandbox:
         raise AssertionError("unreachable")
 
     def _start(self) -> Zygote | Bubblewrapped:
-        return Bubblewrapped() if self.backend == "bubblewrap" else Zygote()
+        return Bubblewrapped(self._shown) if self.backend == "bubblewrap" else Zygote(self._shown)
 
     def close(self) -> None:
         """End the zygotes, and with them whatever runs in them."""

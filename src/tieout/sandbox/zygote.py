@@ -14,10 +14,12 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from . import harness, namespaces, seccomp, syscalls
+from . import harness, namespaces, packages, seccomp, syscalls
 
 STATUS = 5
 """Descriptor on which a child says that it is confined, or why not."""
@@ -43,18 +45,22 @@ PRELOADED = (
 """Modules that programs often import, loaded once."""
 
 
-def main(descriptor: int) -> None:
-    """Confine this process, say so (or why not), then serve until the socket closes."""
+def main(descriptor: int, shown: Mapping[str, str]) -> None:
+    """Confine this process, say so (or why not), then serve until the socket closes.
+
+    shown: packages that programs may import; see `packages.found`.
+    """
     control = socket.socket(fileno=descriptor)
     os.setsid()
     try:
-        proc = prepare()
-    except OSError as error:
+        proc = prepare(shown)
+        sys.path.append(packages.FOLDER)
+        for name in (*PRELOADED, *(name for name in packages.KNOWN if name in shown)):
+            __import__(name)
+    except (OSError, ImportError) as error:
         control.send(json.dumps({"error": str(error)}).encode())
         return
     control.send(json.dumps({"ready": True, "uid": os.geteuid()}).encode())
-    for name in PRELOADED:
-        __import__(name)
     gc.freeze()  # collections in the children need not touch, and so copy, what is here already
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 65536, 2)
@@ -65,9 +71,9 @@ def main(descriptor: int) -> None:
         control.send(json.dumps(_serve(control, json.loads(message), descriptors, proc)).encode())
 
 
-def prepare() -> int:
+def prepare(shown: Mapping[str, str]) -> int:
     """What is done once: the view of files, the user; returns a descriptor of /proc. OSError: forbidden here."""
-    proc = namespaces.build_view()
+    proc = namespaces.build_view(shown)
     child = os.fork()  # a trial: may a program have namespaces, and a filter?
     if child == 0:
         try:
@@ -121,10 +127,12 @@ def confine_and_run(limits: dict[str, Any], descriptors: list[int], proc: int | 
         if proc is not None:
             syscalls.die_with_parent()
             os.environ.clear()
-            os.environ.update(PATH="/usr/bin:/bin", HOME="/tmp", LANG="C.UTF-8")
+            os.environ.update(PATH="/usr/bin:/bin", HOME="/tmp", LANG="C.UTF-8", **packages.ONE_THREAD)
             _into_namespaces(limits, proc)
         if os.getpid() > MAX_PID:  # the harness kills every process that it can see but itself
             raise OSError("the program has no process namespace of its own")
+        if packages.FOLDER not in sys.path:
+            sys.path.append(packages.FOLDER)
         harness.limit(limits["resources"])
         if proc is not None:
             syscalls.drop_capabilities()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from ..errors import InputError
+from ..rewards.text.figures import written
 from ..types import Row
 
 
@@ -17,7 +18,7 @@ def with_gold(row: Row, gold: Callable[[Row], str | None] | None = None) -> Row 
     if text is None and gold is not None:
         text = gold(row)
     if text is None and row.get("answer") is not None:
-        text = str(row["answer"])
+        text = written(row["answer"])
     if not isinstance(text, str) or not text.strip():
         return None
     return {"prompt": "", **row, "completion": text}

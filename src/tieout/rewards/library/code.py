@@ -1,13 +1,15 @@
 """The code reward: the share of hidden tests that a program passes, run in the sandbox.
 
-A completion is a Python program, bare or in exactly one fenced block, after its thinking; it defines a function, which
-is called with each test's arguments. The expected values never enter the sandbox: it is sent the
-arguments, it sends back what the function returned as JSON, and types and values are compared out here. So an
-object that equals everything, `sys.exit(0)`, a patched harness or forged output earns no more than a wrong answer.
+A completion is a Python program, bare or in exactly one fenced block, after its thinking. With an entry it defines
+that function, or a class `Solution` with that method, which is called with each test's arguments; without one it is a
+script, which reads each test's `stdin` and prints. The expected values never enter the sandbox: it is sent the
+arguments, it sends back what the function returned as JSON, and types and values are compared out here. So an object
+that equals everything, `sys.exit(0)`, a patched harness or forged output earns no more than a wrong answer.
 
 Range 0 to 1, in units of tests. What it does not catch: a program that is right on the tests only, so use many, and
 keep them out of the prompt; a program that is slow within its limits; style. Only Python's standard library can be
-imported. Each call runs in a process of its own, so state that a call leaves does not reach the next.
+imported, and numpy and pandas where `packages` says so. Each call runs in a process of its own, so state that a call
+leaves does not reach the next.
 
 Where no sandbox works it raises SandboxError, an error of the machine: it is never a score.
 """
@@ -20,13 +22,14 @@ import os
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...errors import InputError
 from ...sandbox.choose import choose
 from ...sandbox.pool import ProgramCall, ProgramLimits, Ran, Sandbox
-from ...sandbox.values import encode, same
+from ...sandbox.values import encode, plain, same, same_output
+from ..scoring.options import each
 from ..scoring.outcomes import ranged
 from ..text.fences import fences
 from ..text.thinking import answer_text
@@ -35,6 +38,10 @@ __all__ = ["CodeResult", "ProgramLimits", "code", "code_reward", "extract_progra
 
 FENCE_MARK = re.compile(r"```|^~~~", re.MULTILINE)
 KEYS = {"args", "kwargs", "expected"}
+OUTPUT = {"stdout", "output", "expected_output"}
+INPUT = {"stdin", "input"}
+"""Keys of a test of a script: one of each."""
+Test = Mapping[str, Any]
 
 _sandboxes: dict[tuple[int, ProgramLimits], Sandbox] = {}
 _making = threading.Lock()
@@ -57,20 +64,28 @@ class CodeResult:
 
 def run_tests(
     program: str,
-    tests: Sequence[Mapping[str, Any]],
-    entry: str,
+    tests: Sequence[Test],
+    entry: str = "",
     *,
     limits: ProgramLimits = ProgramLimits(),  # noqa: B008
+    tolerance: float | None = None,
+    ints_for_floats: bool = False,
 ) -> CodeResult:
-    """Run a program's function on hidden tests in the sandbox.
+    """Run a program's function, or the program as a script, on hidden tests in the sandbox.
 
     Args:
         program: Python source.
-        tests: each `{"args": [...], "expected": value}`, and `kwargs` if there are any. Plain values: numbers,
-            text, None, lists, tuples, sets, dicts. A float may differ by 1e-9 of itself; otherwise the types must
-            agree: 1 is neither 1.0 nor True. A tuple stands for an expected list, as JSON has no tuples.
-        entry: the function's name.
-        limits: of time, memory and so on.
+        tests: with an entry each `{"args": [...], "expected": value}`, and `kwargs` if there are any. Plain values:
+            numbers, text, None, lists, tuples, sets, dicts. What `==` calls equal is equal (a Counter for a dict, a
+            named tuple for a tuple, a Decimal or numpy's number for a number), but that the types of numbers must
+            agree: 1 is neither 1.0 nor True. A tuple stands for an expected list, as JSON has no tuples, and so do
+            numpy's arrays. Without an entry each `{"stdin": text, "stdout": text}` (or `input` and `output`): white
+            space at the ends of lines does not count.
+        entry: the function's name, `Class.method`, or a method of the class `Solution`; empty: a script.
+        limits: of time, memory and so on, and `packages` that may be imported.
+        tolerance: floats, and numbers that are printed, may differ by so much, or by so much of themselves; None: by
+            1e-9 of themselves, and printed ones not at all.
+        ints_for_floats: 1 and 1.0 are the same.
 
     Returns:
         CodeResult; with no tests its `error` says so, and nothing passed.
@@ -81,38 +96,67 @@ def run_tests(
 
     >>> run_tests("def double(x):\\n    return 2 * x", [{"args": [2], "expected": 4}], "double")
     CodeResult(passed=1, total=1, error='')
+    >>> run_tests("print(2 * int(input()))", [{"stdin": "2", "stdout": "4"}]).share
+    1.0
     """
     calls = _calls(tests, entry)
     if not calls:
         return CodeResult(0, 0, "there are no tests: nothing was executed")
-    return _tested(_sandbox(limits).run(program, entry, calls), tests)
+    check = _Check(_tolerance(tolerance), ints_for_floats)
+    return _tested(_sandbox(limits).run(program, entry, calls), tests, check)
 
 
 @ranged(0, 1)
 def code(
     completions: Sequence[str],
-    tests: Sequence[Sequence[Mapping[str, Any]] | str],
-    entry: Sequence[str],
+    tests: Sequence[Sequence[Test] | str],
+    entry: Sequence[str | None] | None = None,
+    tolerance: Sequence[float | None] | float | None = None,
+    ints_for_floats: Sequence[bool | None] | bool = False,
+    packages: Sequence[str | None] | str = "",
+    limits: ProgramLimits = ProgramLimits(),  # noqa: B008
     **_: Any,
 ) -> list[float | None]:
     """[K] share of the hidden tests that each completion's program passes, 0 to 1.
 
     Args:
         completions: [K] programs, bare or in one fenced block.
-        tests: [K] lists of tests as in `run_tests`, or the same as JSON text.
-        entry: [K] names of the function.
+        tests: [K] lists of tests as in `run_tests`, or the same as JSON text; or `{"inputs": [...], "outputs": [...]}`
+            of a script.
+        entry: [K] names of the function; None or empty: a script.
+        tolerance: of floats, [K] or one for all; see `run_tests`.
+        ints_for_floats: whether 1 and 1.0 are the same, [K] or one for all.
+        packages: what may be imported besides the standard library, as in "numpy, pandas"; [K] or one for all.
+        limits: of all programs; set by `functools.partial` or `code_reward`.
     """
-    return _score(completions, tests, entry, ProgramLimits())
+    given: dict[
+        ProgramLimits, list[tuple[int, tuple[str, str, list[ProgramCall]], Sequence[Test], _Check]]
+    ] = {}
+    count = len(completions)
+    columns = (each(value, count) for value in (entry or "", tolerance, ints_for_floats, packages))
+    for place, (completion, row_tests, *options) in enumerate(zip(completions, tests, *columns, strict=True)):
+        name, near, alike, names = options
+        parsed, name = _parsed(row_tests), name or ""
+        calls = _calls(parsed, name)
+        if not calls:
+            raise InputError(f"reward 'code': column 'tests' of the row with entry {name!r} has no tests")
+        if (program := extract_program(completion)) is not None:
+            shown = tuple(re.findall(r"[^\s,]+", names or "")) or limits.packages
+            check = _Check(_tolerance(near), bool(alike))
+            within = replace(limits, packages=shown)
+            given.setdefault(within, []).append((place, (program, name, calls), parsed, check))
+    scores: list[float | None] = [0.0] * count
+    for within, some in given.items():
+        for (place, _call, row_tests, check), ran in zip(
+            some, _sandbox(within).map([one[1] for one in some]), strict=True
+        ):
+            scores[place] = _tested(ran, row_tests, check).share
+    return scores
 
 
-def code_reward(limits: ProgramLimits = ProgramLimits()) -> Callable[..., Any]:  # noqa: B008
-    """The code reward with other limits."""
-
-    @functools.wraps(code)
-    def reward(completions: Sequence[str], tests: Any, entry: Sequence[str], **_: Any) -> list[float | None]:
-        return _score(completions, tests, entry, limits)
-
-    return reward
+def code_reward(limits: ProgramLimits = ProgramLimits(), **options: Any) -> Callable[..., Any]:  # noqa: B008
+    """The code reward with other limits, and with other options fixed: tolerance, ints_for_floats, packages."""
+    return functools.partial(code, limits=limits, **options)
 
 
 def extract_program(completion: str) -> str | None:
@@ -129,55 +173,89 @@ def extract_program(completion: str) -> str | None:
     return program if program.strip() else None
 
 
-def _score(
-    completions: Sequence[str],
-    tests: Sequence[Any],
-    entry: Sequence[str],
-    limits: ProgramLimits,
-) -> list[float | None]:
-    scores: list[float | None] = [0.0] * len(completions)
-    places, given, checks = [], [], []
-    for place, (completion, row_tests, name) in enumerate(zip(completions, tests, entry, strict=True)):
-        parsed = json.loads(row_tests) if isinstance(row_tests, str) else row_tests
-        calls = _calls(parsed, name)
-        if not calls:
-            raise InputError(f"reward 'code': column 'tests' of the row with entry {name!r} has no tests")
-        if (program := extract_program(completion)) is not None:
-            places.append(place)
-            given.append((program, name, calls))
-            checks.append(parsed)
-    for place, ran, row_tests in zip(places, _sandbox(limits).map(given), checks, strict=True):
-        scores[place] = _tested(ran, row_tests).share
-    return scores
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """How answers are compared with what is expected."""
+
+    tolerance: float | None
+    ints_for_floats: bool
+
+    def passes(self, given: Any, test: Test) -> bool:
+        if "expected" in test:
+            return same(given, test["expected"], self.tolerance, self.ints_for_floats)
+        expected = next(test[key] for key in test if key in OUTPUT)
+        return isinstance(given, str) and same_output(given, expected, self.tolerance)
+
+
+def _tolerance(tolerance: float | None) -> float | None:
+    known = isinstance(tolerance, int | float) and not isinstance(tolerance, bool) and 0 <= tolerance < 1
+    if tolerance is not None and not known:
+        raise InputError(f"tolerance is {tolerance!r}; expected a number from 0 to below 1, such as 1e-6")
+    return tolerance
+
+
+def _parsed(tests: Any) -> Any:
+    """Tests as a list: JSON is read, and `inputs` with `outputs` are joined."""
+    try:
+        tests = json.loads(tests) if isinstance(tests, str) else tests
+    except ValueError as error:
+        raise InputError(
+            f"reward 'code': column 'tests' is text that is no JSON ({error}): {tests[:80]!r}"
+        ) from error
+    if isinstance(tests, Mapping) and {"inputs", "outputs"} <= set(tests):
+        inputs, outputs = tests["inputs"], tests["outputs"]
+        if tests.get("fn_name") or len(inputs) != len(outputs):
+            raise InputError(
+                f"reward 'code': column 'tests' has {len(inputs)} inputs, {len(outputs)} outputs and fn_name "
+                f"{tests.get('fn_name')!r}; expected as many outputs as inputs of a script; for a "
+                "function give a list of {'args', 'expected'} and column 'entry'"
+            )
+        return [{"stdin": given, "stdout": printed} for given, printed in zip(inputs, outputs, strict=True)]
+    return tests
 
 
 def _calls(tests: Any, entry: str) -> list[ProgramCall]:
-    if not isinstance(entry, str) or not entry.isidentifier():
-        raise InputError(f"entry is {entry!r}; expected the name of a function")
+    if not isinstance(entry, str) or (entry and not all(part.isidentifier() for part in entry.split("."))):
+        raise InputError(f"entry is {entry!r}; expected the name of a function, or nothing for a script")
     if isinstance(tests, str | Mapping) or not isinstance(tests, Sequence):
         raise InputError(f"tests is a {type(tests).__name__}; expected a list of {{'args', 'expected'}}")
-    calls: list[ProgramCall] = []
-    for number, test in enumerate(tests, 1):
-        wrong = f"test {number} of {len(tests)}: "
-        if not isinstance(test, Mapping) or "expected" not in test or not set(test) <= KEYS:
-            shown = ", ".join(map(str, test)) if isinstance(test, Mapping) else repr(test)[:80]
-            raise InputError(f"{wrong}has {shown}; expected the keys args, expected (and kwargs)")
-        args, kwargs = test.get("args", []), test.get("kwargs") or {}
-        if not isinstance(args, list | tuple) or not isinstance(kwargs, Mapping):
-            raise InputError(f"{wrong}args is {args!r}; expected a list, also for one argument")
-        try:
-            for value in (list(args), dict(kwargs), test["expected"]):
-                encode(value)
-        except TypeError as error:
-            raise InputError(f"{wrong}{error} is no plain value") from error
-        calls.append((args, kwargs))
-    return calls
+    return [_call(test, entry, f"test {number} of {len(tests)}: ") for number, test in enumerate(tests, 1)]
 
 
-def _tested(ran: Ran, tests: Sequence[Mapping[str, Any]]) -> CodeResult:
+def _call(test: Any, entry: str, wrong: str) -> ProgramCall:
+    keys = set(test) if isinstance(test, Mapping) else set()
+    if not entry:
+        texts = [test[key] for key in keys & (INPUT | OUTPUT)]
+        if (
+            len(keys & INPUT) != 1
+            or len(keys & OUTPUT) != 1
+            or not all(isinstance(text, str) for text in texts)
+        ):
+            raise InputError(
+                f"{wrong}has {_shown(test)}; without an entry expected the texts stdin and stdout"
+            )
+        return str(next(test[key] for key in keys & INPUT))
+    if "expected" not in keys or not keys <= KEYS:
+        raise InputError(f"{wrong}has {_shown(test)}; expected the keys args, expected (and kwargs)")
+    args, kwargs = test.get("args", []), test.get("kwargs") or {}
+    if not isinstance(args, list | tuple) or not isinstance(kwargs, Mapping):
+        raise InputError(f"{wrong}args is {args!r}; expected a list, also for one argument")
+    try:
+        for value in (list(args), dict(kwargs), plain(test["expected"])):
+            encode(value)
+    except TypeError as error:
+        raise InputError(f"{wrong}{error} is no plain value") from error
+    return (args, kwargs)
+
+
+def _shown(test: Any) -> str:
+    return ", ".join(map(str, test)) if isinstance(test, Mapping) else repr(test)[:80]
+
+
+def _tested(ran: Ran, tests: Sequence[Test], check: _Check) -> CodeResult:
     passed, error = 0, ran.error
     for number, (answer, test) in enumerate(zip(ran.answers, tests, strict=True), 1):
-        if not answer.error and same(answer.value, test["expected"]):
+        if not answer.error and check.passes(answer.value, test):
             passed += 1
         elif not error:
             # The expected value stays out of messages: they may end up where a policy reads them.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..scoring.outcomes import ranged
+from ..text.figures import written
 from ..text.structured import normalise_space
 from ..text.thinking import after_thinking
 
@@ -21,10 +22,10 @@ def exact(completions: Sequence[str], answer: Sequence[Any], **_: Any) -> list[f
     [1.0, 0.0]
     """
     return [
-        None if a is None else float((said := after_thinking(c)) is not None and _same(said, str(a)))
+        None if a is None else float(_same(after_thinking(c), after_thinking(written(a))))
         for c, a in zip(completions, answer, strict=True)
     ]
 
 
-def _same(said: str, answer: str) -> bool:
-    return normalise_space(said) == normalise_space(answer)
+def _same(said: str | None, answer: str | None) -> bool:
+    return said is not None and answer is not None and normalise_space(said) == normalise_space(answer)

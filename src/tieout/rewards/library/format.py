@@ -24,6 +24,7 @@ from typing import Any
 
 from ...advantages import overlong_penalty
 from ...errors import InputError
+from ..scoring.options import each
 from ..scoring.outcomes import ranged
 from ..text.presentation import MAX_CHARS
 from ..text.repetition import looped_share, repeated_share
@@ -56,14 +57,17 @@ SCRIPTS = {
 
 COMMON = {
     "de": "der die das und ist nicht ein eine zu von mit auf für den dem im auch sich des wird sind war wie",
-    "en": "the of and to in is that it was for on are as with they at be this have from or had by but not were",
+    "en": "the of and to in is that it was for on are as with they at be this have from or had by but not were "
+    "i he we you me our an no do all can if so also come per die war son man den",
     "es": "el la los las de que y en un una es por con para del se no su al como más pero sus fue",
     "fr": "le la les des et est un une dans que pour qui sur pas avec ce il au par plus du ne sont elle",
     "it": "il lo gli di che è un una per non con del della sono si da come più anche alla nel ha i",
     "nl": "de het een en van is dat niet op te zijn voor met die aan er ook als door maar om bij was",
     "pt": "o os as de que e do da em um uma para com não é no na por mais se dos foi ao",
 }
-"""Language -> its most common words."""
+"""Language -> its most common words; of English also those that are common words of another one, as `per` and `die`."""
+MIN_FOREIGN = 2
+"""Different common words that a text must have of another language, that its own lacks: one may be a loan or a name."""
 
 
 @ranged(0, 1, form=True)
@@ -87,7 +91,8 @@ def _tagged(completion: str) -> bool:
 def language(
     completions: Sequence[str], language: Sequence[str | None] | str | None = "en", **_: Any
 ) -> list[float | None]:
-    """[K] share of the letters that are of the language's script; 0.0 where the common words of another one prevail.
+    """[K] share of the letters that are of the language's script; 0.0 where the common words of another one prevail
+    (two different ones at least).
 
     None where the row's language is None, and for figures without letters: "42" is of every language. A text with
     neither, such as dots, is 0.0. In `combine`, what this leaves undecided needs `missing="rescale"` or "leave_out".
@@ -96,7 +101,7 @@ def language(
     >>> language(["The cat is on the mat.", "Die Katze ist auf der Matte.", "Кот", "42"])
     [1.0, 0.0, 0.0, None]
     """
-    wanted = _each(language, len(completions))
+    wanted = each(language, len(completions))
     return [
         None if w is None else _language(without_tags(c)[:MAX_CHARS], w)
         for c, w in zip(completions, wanted, strict=True)
@@ -112,9 +117,11 @@ def _language(text: str, wanted: str) -> float | None:
         return 0.0
     if wanted in COMMON:
         said = words(text)
-        seen = {name: sum(word in common for word in said) for name, common in _common().items()}
-        if max(seen.values()) > seen[wanted]:
-            return 0.0
+        seen = {name: [word for word in said if word in common] for name, common in _common().items()}
+        for words_of in seen.values():
+            foreign = set(words_of) - set(seen[wanted])
+            if len(words_of) > len(seen[wanted]) and len(foreign) >= MIN_FOREIGN:
+                return 0.0
     return sum(letters.get(script, 0) for script in own) / sum(letters.values())
 
 
@@ -134,7 +141,7 @@ def length(
     >>> length(["one two", "one two three", ""], max_words=2)
     [0.0, -0.5, -1.0]
     """
-    low, high = _each(min_words, len(completions)), _each(max_words, len(completions))
+    low, high = each(min_words, len(completions)), each(max_words, len(completions))
     scores: list[float | None] = []
     for completion, least, most in zip(map(answer_text, completions), low, high, strict=True):
         if not 0 <= least <= most or most < 1:
@@ -157,7 +164,7 @@ def repetition(completions: Sequence[str], ngram_size: Counts = 4, **_: Any) -> 
     >>> repetition(["a b c d e", "a b c d a b c d", "................"])
     [0.0, -0.2, -0.9375]
     """
-    sizes = _each(ngram_size, len(completions))
+    sizes = each(ngram_size, len(completions))
     return [
         0.0 - _repeated(without_tags(completion)[:MAX_CHARS], size)
         for completion, size in zip(completions, sizes, strict=True)
@@ -186,7 +193,7 @@ def overlong(
     >>> overlong(["a b"] * 4, [[1] * 6, [1] * 9, [1] * 10, [1] * 99], max_tokens=10, buffer_tokens=4)
     [0.0, -0.75, -1.0, -1.0]
     """
-    limits, buffers = _each(max_tokens, len(completions)), _each(buffer_tokens, len(completions))
+    limits, buffers = each(max_tokens, len(completions)), each(buffer_tokens, len(completions))
     lengths = (
         [len(text) for text in completions] if completion_ids is None else list(map(len, completion_ids))
     )
@@ -199,12 +206,3 @@ def overlong(
             )
         scores.append(overlong_penalty(length, unit * limit, unit * buffer))
     return scores
-
-
-def _each(value: Any, count: int) -> list[Any]:
-    """A column as it is, or one value for all; as a column if it is a list."""
-    if isinstance(value, list | tuple):
-        if len(value) != count:
-            raise InputError(f"an option has {len(value)} values for {count} completions")
-        return list(value)
-    return [value] * count

@@ -123,10 +123,10 @@ class Judge:
     def _outcome(self, verdict: Reply) -> Outcome:
         grade = verdict.value
         if verdict.reason:
-            return errored(verdict.reason, "infrastructure")
+            return errored(verdict.reason, "infrastructure" if verdict.unanswered else "reward")
         if isinstance(grade, bool) or not isinstance(grade, int) or not self.low <= grade <= self.high:
             reason = f"the judge's score is {grade!r}; expected a whole number from {self.low} to {self.high}"
-            return errored(reason, "infrastructure")
+            return errored(reason, "reward")
         return Outcome("scored", (grade - self.low) / (self.high - self.low))
 
 
@@ -139,6 +139,8 @@ class Reply:
     """Not empty: there is no verdict, and this is why."""
     said: str = ""
     """What the judge wrote before its verdict."""
+    unanswered: bool = False
+    """Whether the judge gave no reply at all, so that it may be asked again; the same greedy reply would come again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +205,7 @@ def ask(
     except IncompleteError as error:
         replies, reasons = error.completions, error.reasons
     return [
-        Reply(reason=f"the judge did not answer: {reasons.get(i, '')}")
+        Reply(reason=f"the judge did not answer: {reasons.get(i, '')}", unanswered=True)
         if reply is None
         else parse(reply, mark, key)
         for i, (reply, mark) in enumerate(zip(replies, marks, strict=True))

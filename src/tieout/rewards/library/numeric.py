@@ -26,7 +26,7 @@ from typing import Any
 
 from ...errors import InputError
 from ..scoring.outcomes import ranged
-from ..text.figures import EXACT, UNITS, Figure, Unit, figure
+from ..text.figures import EXACT, UNITS, Figure, Unit, figure, written
 from ..text.thinking import after_thinking
 
 __all__ = ["Figure", "figure", "final_answer", "numeric", "readable"]
@@ -107,7 +107,7 @@ def _score(given: Figure | None, answer: str | int | float, scale: str | None, u
 def _gold(answer: str | int | float, scale: str | None, unit: Unit | None) -> Figure:
     if unit and unit not in UNITS:
         raise InputError(f"reward 'numeric': column 'unit' has {unit!r}; expected one of {', '.join(UNITS)}")
-    gold = figure(f"{answer} {scale or ''}")
+    gold = figure(f"{written(answer)} {scale or ''}")
     if gold is not None and unit:
         gold = gold.to(unit)
     if gold is None:

@@ -107,7 +107,7 @@ FIGURE = re.compile(
     \(? \s? (?P<sign> [-−–+] )?
         \s? (?: (?P<prefix> {_any_of(CURRENCIES)} ) (?P<thousands> \s?'000\s )? )?
         \s? (?P<inner_sign> [-−–+] )?
-    \s? \(?
+    \s? \(? \s? (?P<last_sign> [-−–] )?
         \s? (?: (?P<number> {NUMBER} ) | (?P<nil> [-–—―] ) )
     \s? \)?
         \s? (?P<scale> {_any_of(SCALES)} )?
@@ -116,6 +116,7 @@ FIGURE = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE | re.ASCII,
 )
+EXPONENT = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40})?[eE][-+]?[0-9]{1,3}")
 FOOTNOTE = re.compile(r"(?<=[0-9%)])\s?(?:\((?:[0-9]{1,2}|[a-z])\)|[*†‡])+$")
 
 
@@ -143,15 +144,19 @@ def figure(text: str, *, footnotes: bool = True) -> Figure | None:
     if len(number.replace(".", "")) > MAX_DIGITS:
         return None
 
-    signs = part["sign"] + part["inner_sign"] + "(" * text.count("(")
+    signs = part["sign"] + part["inner_sign"] + part["last_sign"]
+    twice = signs and re.search(r"\(\s?[-−–]", text)  # (-5): the sign and the parentheses say one thing
+    signs += "(" * (text.count("(") - bool(twice))
     if len(signs) > 1 or (signs and part["nil"]) or text.count("(") != text.count(")"):
         return None
     minus = "" if signs in ("", "+") else "-"
 
-    if (part["prefix"] and part["suffix"]) or (part["thousands"] and part["scale"]):
+    both = [CURRENCIES.get(part[place], "") for place in ("prefix", "suffix")]
+    one_money = both[1] and (both[0].endswith(both[1]) or both[1].endswith(both[0]))  # $5 million USD
+    if (part["prefix"] and part["suffix"] and not one_money) or (part["thousands"] and part["scale"]):
         return None
     scale = 3 if part["thousands"] else SCALES.get(part["scale"], 0)
-    currency = CURRENCIES.get(part["prefix"] or part["suffix"], "")
+    currency = max(both, key=len)
     measure = MEASURES.get(part["suffix"])
     if measure and (scale < 0 or (scale and measure in RATES)):
         return None
@@ -159,3 +164,13 @@ def figure(text: str, *, footnotes: bool = True) -> Figure | None:
 
     value = Decimal(f"{minus}{number}e{scale}")
     return Figure(Decimal(f"{value:f}"), unit, currency, scale, len(decimals))
+
+
+def written(value: object) -> str:
+    """How a row's number is written: in digits, without an exponent; anything else as it is.
+
+    >>> written(1e-05), written("1e-05"), written(0.5), written("Net income")
+    ('0.00001', '0.00001', '0.5', 'Net income')
+    """
+    text = str(value)
+    return f"{Decimal(text):f}" if EXPONENT.fullmatch(text) else text

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
+from ...rewards.text.figures import written
 from ...rewards.text.thinking import after_thinking
 
 FENCE = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
@@ -153,7 +154,9 @@ def _as_text(text: str, row: Mapping[str, Any], asked: list[str]) -> Gold:
     for name in named:
         value = row[name]
         said = (
-            str(value).strip() if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+            written(value).strip()
+            if isinstance(value, str | int | float) and not isinstance(value, bool)
+            else ""
         )
         if said and len(said) <= 200 and said != text.strip():
             whole = list(re.finditer(rf"(?<![\w.]){re.escape(said)}(?![\w]|\.\d)", text))
