@@ -51,6 +51,9 @@ class Source:
 
     shuffle: bool = True
     """Every pass over the rows has an order of its own; False: the order of the rows."""
+    pass_size: int = 0
+    """Rows of a pass: others are left out of it, and a batch of given rows ends where a pass ends. 0: all rows, and a
+    batch is filled from the next pass."""
     missing_eos_penalty: float = 0.0
     """Taken off the score of a sampled completion that was cut off."""
 
@@ -123,17 +126,19 @@ class Source:
         same in an evaluation.
         """
         other = copy.copy(self)
-        other._held_out, other.shuffle, other.position = held_out, False, 0
+        other._held_out, other.shuffle, other.position, other.pass_size = held_out, False, 0, 0
         other.counts, other.sampled_scores, other._before, other._reason = Counter(), [], Counter(), ""
         other._cached = None
         return other
 
     def take(self, count: int) -> list[Row]:
-        """The next rows."""
+        """The next rows; fewer where `pass_size` is given and the pass ends."""
         rows = self.rows if self._held_out is None else self._held_out
-        result = []
+        size, result = self.pass_size or len(rows), list[Row]()
+        if self.pass_size:
+            count = min(count, size - self.position % size)
         for _ in range(count):
-            epoch, index = divmod(self.position, len(rows))
+            epoch, index = divmod(self.position, size)
             result.append(rows[self._order(epoch, len(rows))[index]])
             self.position += 1
         return result
@@ -150,12 +155,12 @@ class Source:
         """A group of completions that the data holds, as text or as the tokens of `chat.reader`."""
         if TOKENS in row:
             tokens = Tokens(**row[TOKENS])
-            pairs = zip(tokens.completions, tokens.masks, strict=True)
-            return Group(tokens.prompt, [Completion(t, m) for t, m in pairs], scores, row)
-        prompt = row["prompt"]
-        said = [self.chat.completion(prompt, text) for text in texts]
-        completions = [Completion(t, [True] * len(t), text=x) for t, x in zip(said, texts, strict=True)]
-        return Group(self.chat.prompt(prompt), completions, scores, row)
+            texts = [""] * len(tokens.completions)
+        else:
+            prompt = row["prompt"]
+            tokens = Tokens.of(self.chat.prompt(prompt), [self.chat.completion(prompt, x) for x in texts])
+        parts = zip(tokens.completions, tokens.masks, texts, strict=True)
+        return Group(tokens.prompt, [Completion(t, m, text=x) for t, m, x in parts], scores, row)
 
     def preference(self, row: Row) -> Group:
         """The group of a row with chosen and rejected; of a general row, in which they are equal, neither is better."""

@@ -7,10 +7,12 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import compress
 from typing import Any
 
 from ..errors import InputError
 from ..rows.pairs import WEIGHT, preferences
+from ..rows.values import truth, unflagged
 from ..types import Row
 from .conversation import completed, conversation, finished
 from .messages import is_talk, only_reply, split, turns, turns_of
@@ -19,6 +21,8 @@ from .tokens import Limits, Tokens
 
 TOKENS = "_tokens"
 """Column of a prepared row: the fields of a `Tokens`, plain, so that the data can be hashed."""
+PER_TOKEN = ("input_ids", "labels", "assistant_masks", "completion_mask")
+"""Columns of a pre-tokenised row with an entry per token."""
 GENERAL = "_general"
 """Column of a prepared row: its chosen equals its rejected completion, so that only an SFT term learns from it."""
 IGNORED = -100
@@ -48,6 +52,8 @@ class Reader:
     """Pairs are whole conversations, which a reward model reads; else a prompt and what the policy writes."""
     anchors: bool = False
     """Keep pairs whose chosen equals rejected, as general rows; else they are left out."""
+    name: str = "the dataset"
+    """What messages call the rows."""
 
     def demonstrations(self, rows: Sequence[Row]) -> list[Row]:
         """Rows of prompt and completion, of messages, or of text."""
@@ -56,7 +62,7 @@ class Reader:
     def pairs(self, rows: Sequence[Row]) -> list[Row]:
         """Rows of chosen and rejected, with a prompt of their own or one that they share; or of rankings."""
         if rows and all("completions" in row and "scores" in row for row in rows):
-            rows = preferences(rows, "the dataset")
+            rows = preferences(rows, self.name)
         return self._read(rows, self._pair)
 
     def labelled(self, rows: Sequence[Row]) -> list[Row]:
@@ -64,11 +70,14 @@ class Reader:
         given: list[Row] = []
         for number, row in enumerate(map(_filled, rows)):
             given += unpaired(row)
-            if not isinstance(given[-1].get("label"), bool | int):
+            label = truth(given[-1].get("label"))
+            if label is None:
+                found = f"its label is {row['label']!r}" if "label" in row else f"rows have: {', '.join(row)}"
                 raise InputError(
-                    f"row {number}: KTO needs a column 'label' of true and false, or chosen and rejected; "
-                    f"rows have: {', '.join(row)}"
+                    f"row {number}: KTO needs a column 'label' of true and false, or chosen and rejected, in "
+                    f"{self.name}; {found}"
                 )
+            given[-1] = {**given[-1], "label": label}
         return self._read(given, self._demonstration)
 
     def _read(self, rows: Sequence[Row], convert: Callable[[Row], Tokens]) -> list[Row]:
@@ -83,22 +92,23 @@ class Reader:
                 dropped[str(why)] += 1
                 continue
             except (KeyError, TypeError, ValueError) as error:
-                raise InputError(f"row {number} of the dataset: {error}") from error
+                raise InputError(f"row {number} of {self.name}: {error}") from error
             kept = {k: v for k, v in row.items() if k in ("label", "margin", WEIGHT)}
             if len(whole.completions) == 2 and whole.completions[0] == whole.completions[1]:
                 kept[GENERAL] = True
             result.append({**_BLANK, **kept, TOKENS: asdict(tokens)})
-        reasons = "; ".join(f"{n} of {len(rows)} rows are left out: {why}" for why, n in dropped.items())
+        left_out = "; ".join(f"{n} of {len(rows)} rows are left out: {why}" for why, n in dropped.items())
+        reasons = f"{self.name}: {left_out}"
         if not result:
-            raise InputError(f"no row of the dataset has anything to train on. {reasons}")
+            raise InputError(f"no row of {self.name} has anything to train on. {left_out}")
         if dropped:
             warnings.warn(reasons, stacklevel=4)
         if count := sum(GENERAL in row for row in result):
             if count == len(result):
                 raise InputError(
-                    "chosen and rejected are equal in every row: nothing is compared; use SFTTrainer"
+                    f"{self.name}: chosen and rejected are equal in every row: nothing is compared; use SFTTrainer"
                 )
-            text = f"in {count} of {len(rows)} rows chosen equals rejected: they train the SFT term alone"
+            text = f"{self.name}: in {count} of {len(rows)} rows chosen equals rejected: they train the SFT term alone"
             warnings.warn(text, stacklevel=4)
         return result
 
@@ -124,10 +134,12 @@ class Reader:
             made = self.format_row(row)
             row = {**row, **made} if isinstance(made, Mapping) else {self.text_field: made}
         if "input_ids" in row:
-            return _whole(list(row["input_ids"]), _labelled(row))
+            row = _unpadded_row(row)
+            return _whole([int(token) for token in row["input_ids"]], self._labelled(row))
         if "prompt" in row and "completion" in row:
             return self._reply(row)
         if messages := row.get("messages") or row.get("conversations"):
+            messages = self._unflagged(messages, "messages")
             made = conversation(self.chat, messages, self.assistant_only, **_template_options(row))
             return _whole(made.ids, made.assistant or self._trained(made.ids))
         if self.assistant_only:
@@ -147,7 +159,8 @@ class Reader:
 
     def _reply(self, row: Row) -> Tokens:
         """A prompt and its completion."""
-        made = self._completed(row["prompt"], [row["completion"]], row)
+        before = self._unflagged(row["prompt"], "prompt", trained=self.completion_only is False)
+        made = self._completed(before, [row["completion"]], row)
         prompt, (completion,), (mask,) = made.prompt, made.completions, made.masks
         if self.assistant_only and only_reply(row["completion"]) is None:
             whole = conversation(self.chat, [*turns_of(row["prompt"]), *row["completion"]], assistant=True)
@@ -172,7 +185,24 @@ class Reader:
                 f"{given[0]}: render such rows first, with apply_chat_template(row, tokenizer, ...), and "
                 "give the text"
             )
-        return (finished if self.whole else completed)(self.chat, prompt, completions)
+        said = [self._unflagged(c, "completion") for c in completions]
+        return (finished if self.whole else completed)(self.chat, prompt, said)
+
+    def _unflagged(self, messages: Any, name: str, trained: bool = True) -> Any:
+        """The messages of a conversation without flags of single turns, which must ask for what is trained."""
+        if not is_talk(messages):
+            return messages
+        said = turns(messages)
+        only = ("assistant",) if self.assistant_only else {m["role"] for m in said}
+        return unflagged(said, [trained and m["role"] in only for m in said], name)
+
+    def _labelled(self, row: Row) -> list[bool]:
+        """Which tokens of a pre-tokenised row are trained: what its labels say, else what all of its masks do."""
+        if row.get("labels") is not None:
+            return [int(label) != IGNORED for label in row["labels"]]
+        names = ["assistant_masks", *(["completion_mask"] if self.completion_only is not False else [])]
+        masks = [row[name] for name in names if row.get(name) is not None]
+        return [all(map(bool, flags)) for flags in zip([1] * len(row["input_ids"]), *masks, strict=True)]
 
     def _trained(self, ids: list[int]) -> list[bool]:
         return self.marks(ids) if self.marks else [True] * len(ids)
@@ -183,16 +213,6 @@ def _template_options(row: Row) -> dict[str, Any]:
     tools = row.get("tools") or None
     more = {"tools": json.loads(tools) if isinstance(tools, str) else tools} if tools else {}
     return more | (row.get("chat_template_kwargs") or {})
-
-
-def _labelled(row: Row) -> list[bool]:
-    """Which tokens of a pre-tokenised row are trained."""
-    if row.get("labels") is not None:
-        return [label != IGNORED for label in row["labels"]]
-    return [
-        bool(m)
-        for m in row.get("assistant_masks") or row.get("completion_mask") or [1] * len(row["input_ids"])
-    ]
 
 
 def _whole(ids: list[int], trained: list[bool]) -> Tokens:
@@ -228,9 +248,23 @@ def unpaired(row: Row) -> list[Row]:
 
 def unpadded(row: Row, suffix: str = "") -> list[int]:
     """Pre-tokenised ids without what their attention mask leaves out."""
-    ids = [int(token) for token in row[f"input_ids{suffix}"]]
-    mask = row.get(f"attention_mask{suffix}") or [1] * len(ids)
-    return [token for token, seen in zip(ids, mask, strict=True) if seen]
+    ids, mask = row[f"input_ids{suffix}"], row.get(f"attention_mask{suffix}")
+    mask = [1] * len(ids) if mask is None else mask
+    return [int(token) for token, seen in zip(ids, mask, strict=True) if seen]
+
+
+def _unpadded_row(row: Row) -> Row:
+    """A pre-tokenised row without what its attention mask leaves out, in every column that has an entry per token."""
+    if row.get("attention_mask") is None:
+        return row
+    seen, columns = list(row["attention_mask"]), [c for c in PER_TOKEN if row.get(c) is not None]
+    if short := [c for c in columns if len(row[c]) != len(seen)]:
+        raise InputError(f"{short[0]!r} has {len(row[short[0]])} entries, and attention_mask {len(seen)}")
+    return {
+        **row,
+        **{c: list(compress(row[c], seen)) for c in columns},
+        "attention_mask": [1] * sum(map(bool, seen)),
+    }
 
 
 def _filled(row: Row) -> Row:

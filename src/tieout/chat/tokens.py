@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from ..errors import InputError
 from .messages import shared
 
 
@@ -19,15 +21,47 @@ class Tokens:
 
     @classmethod
     def of(cls, prompt: list[int], completions: list[list[int]]) -> Tokens:
-        """All tokens of the completions are trained."""
+        """All tokens of the completions are trained, except the first where it stands for an empty prompt.
+
+        An empty text has no tokens where the tokenizer has no BOS, and nothing predicts the first token of a sequence.
+        InputError: then the completions do not begin with the same token.
+        """
+        if completions and not prompt:
+            if len({tuple(c[:1]) for c in completions}) > 1:
+                raise InputError(
+                    "the prompt is empty, the tokenizer adds no BOS token, and the completions begin with different "
+                    "tokens, which nothing predicts; give a prompt"
+                )
+            prompt, completions = completions[0][:1], [c[1:] for c in completions]
         return cls(prompt, completions, [[True] * len(c) for c in completions])
 
     @classmethod
     def wholes(cls, sequences: Sequence[list[int]]) -> Tokens:
         """Whole sequences; the prompt is what they begin with alike, of which each leaves at least one token."""
         common = min(shared(sequences[0], other) for other in sequences)
-        common = max(1, min(common, min(map(len, sequences)) - 1))
+        common = min(common, min(map(len, sequences)) - 1)
         return cls.of(sequences[0][:common], [sequence[common:] for sequence in sequences])
+
+
+def unpadded_end(
+    tokens: Iterable[Any], mask: Iterable[Any] | None, pad: int | None, stops: Collection[int]
+) -> tuple[list[int], list[bool]]:
+    """A completion without what follows its last trained token, and its mask; without a mask, without the padding.
+
+    Where padding is a stop token, the one that ended the completion stays.
+
+    >>> unpadded_end([5, 6, 1, 0, 0], None, pad=0, stops=[1])
+    ([5, 6, 1], [True, True, True])
+    >>> unpadded_end([5, 6, 1, 1], None, pad=1, stops=[1]) == unpadded_end([5, 6, 1, 1], [1, 1, 1, 0], 1, [1])
+    True
+    """
+    ids = [int(token) for token in tokens]
+    trained = [token != pad for token in ids] if mask is None else [bool(flag) for flag in mask]
+    end = max((place + 1 for place, flag in enumerate(trained) if flag), default=0)
+    if mask is None:
+        ended = pad in stops and end < len(ids) and (not end or ids[end - 1] not in stops)
+        trained, end = [True] * len(ids), end + ended
+    return ids[:end], trained[:end]
 
 
 @dataclass(frozen=True)

@@ -118,11 +118,16 @@ class Checkpoints:
             )
         randomness.restore(known[min(learner.processes.rank, len(known) - 1)], learner.model.device)
 
+    def require(self, learner: Learner, step: int) -> None:
+        """OSError: the checkpoint of this step, whose weights will be needed, is damaged or missing. 0: of no step."""
+        folder = self._folder(step)
+        if step and not learner.processes.first(lambda: verifies(folder)):
+            raise OSError(errno.EIO, "the checkpoint of the best step is damaged or missing", str(folder))
+
     def load_weights(self, learner: Learner, step: int) -> None:
         """Put the weights of one checkpoint, and nothing else of it, into the learner. OSError: it is damaged."""
+        self.require(learner, step)
         folder = self._folder(step)
-        if not learner.processes.first(lambda: verifies(folder)):
-            raise OSError(errno.EIO, "is damaged or missing", str(folder))
         self._load_weights(learner, load_file(folder / "state.safetensors"), folder)
 
     def _folder(self, step: int) -> Path:
@@ -154,6 +159,20 @@ class Checkpoints:
 
 def _step(folder: Path) -> int:
     return int(folder.name.removeprefix("step-"))
+
+
+def set_aside(folder: Path, exported: str) -> None:
+    """Keep the checkpoints of an earlier run, and what it exported next to their folder, under a free name."""
+    others = sorted(folder.parent.glob(exported))
+    if not folder.exists() and not others:
+        return
+    number = 1
+    while (free := folder.with_name(f"{folder.name}-before-{number}")).exists():
+        number += 1
+    folder.rename(free) if folder.exists() else free.mkdir(parents=True)
+    for other in others:
+        other.rename(free / other.name)
+    warnings.warn(f"{folder.parent} held checkpoints of an earlier run; they are in {free}", stacklevel=3)
 
 
 def save_adapter(learner: Learner, folder: Path) -> None:

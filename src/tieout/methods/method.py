@@ -60,7 +60,7 @@ class Method(ABC):
     batch_size: int = 16
     """Groups per optimizer step."""
     epochs: float = 1.0
-    """Passes over the rows."""
+    """Passes over the rows; the last batch is filled from the next pass."""
 
     def __post_init__(self) -> None:
         check_choices(self)

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from ..errors import InputError
 from ..types import Row
 from .locations import Rows, RowsError, kind_of, location, raise_problems
-from .values import Problem, completion_of, messages_of, prompt_of, split_last
+from .values import Problem, completion_of, messages_of, prompt_of, split_last, truth, unflagged
 
 Kind = Literal["demonstration", "preference", "ranking", "label", "prompt"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -85,7 +85,9 @@ def check_general(rows: Sequence[Row], method: str, anchors: bool, source: str =
 
 def _demonstration(row: Row) -> Row:
     if "messages" in row and not ("prompt" in row and "completion" in row):
-        messages = messages_of(row["messages"], "messages")
+        whole = row["messages"]
+        trained = [i == len(whole) - 1 for i in range(len(whole))] if isinstance(whole, list | tuple) else []
+        messages = messages_of(unflagged(whole, trained, "messages"), "messages")
         prompt, completion = split_last(messages, "messages")
         rest = {name: value for name, value in row.items() if name != "messages"}
         return {**rest, "prompt": prompt_of(prompt), "completion": completion}
@@ -95,7 +97,10 @@ def _demonstration(row: Row) -> Row:
             "split it into 'prompt' and 'completion' (all but the completion is context, never trained on)"
         )
     _require(row, "prompt", "completion")
-    return {**row, "prompt": prompt_of(row["prompt"]), "completion": completion_of(row, "completion")}
+    given = row["prompt"]
+    if isinstance(given, list | tuple):
+        given = unflagged(given, [False] * len(given), "prompt")
+    return {**row, "prompt": prompt_of(given), "completion": completion_of(row, "completion")}
 
 
 def _preference(row: Row) -> Row:
@@ -160,9 +165,11 @@ def _ranking(row: Row) -> Row:
 def _label(row: Row) -> Row:
     _require(row, "prompt", "completion", "label")
     label = row["label"]
-    if not isinstance(label, bool):
+    good = None if type(label) in (int, float) else truth(label)
+    if good is None:
         raise Problem(f"'label' is {label!r}, {kind_of(label)}; expected true (good) or false (bad)")
-    return {**row, "prompt": prompt_of(row["prompt"]), "completion": completion_of(row, "completion")}
+    prompt, completion = prompt_of(row["prompt"]), completion_of(row, "completion")
+    return {**row, "prompt": prompt, "completion": completion, "label": good}
 
 
 def _prompt_only(row: Row) -> Row:

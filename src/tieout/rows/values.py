@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..types import Row
 from .locations import kind_of
 
 ROLES = ("system", "user", "assistant")
+FLAGS = {"weight": True, "train": True, "training": True, "trainable": True, "train_on_turn": True, "loss": True,
+         "masked": False}  # fmt: skip
+"""Key of a message that other trainers read as "train this turn", and the value that says so."""
 
 _ROLE_SYNONYMS = {
     "human": "user",
@@ -33,6 +36,36 @@ def _text(value: Any, name: str) -> str:
     return value
 
 
+def truth(label: Any) -> bool | None:
+    """A label as true or false: a bool, 1 or 0, and NumPy's and torch's of one element; None for anything else."""
+    if hasattr(label, "item"):
+        try:
+            label = label.item()
+        except (RuntimeError, TypeError, ValueError):  # more than one element
+            return None
+    return bool(label) if isinstance(label, bool | int | float) and label in (0, 1) else None
+
+
+def unflagged(messages: Any, trained: Sequence[bool], name: str) -> Any:
+    """The messages without flags of other trainers (`FLAGS`). Problem: one is not what is `trained`."""
+    if not isinstance(messages, list | tuple):
+        return messages
+    result: list[Any] = []
+    for place, (message, is_trained) in enumerate(zip(messages, trained, strict=True)):
+        own = dict(message) if isinstance(message, Mapping) else {}
+        for flag in FLAGS.keys() & own.keys():
+            if isinstance(value := own.pop(flag), str):  # text is for the template
+                own[flag] = value
+            elif value is not None and truth(value) is not (FLAGS[flag] == is_trained):
+                raise Problem(
+                    f"{name}[{place}] has {flag} {value!r}, but this turn {'is' if is_trained else 'is not'} trained: "
+                    "flags of single turns are not read; give a row of prompt and completion for each turn to train, "
+                    "or leave the flag out"
+                )
+        result.append(own or message)
+    return result
+
+
 def prompt_of(value: Any) -> str | list[dict[str, str]]:
     if isinstance(value, list | tuple):
         messages = messages_of(value, "prompt")
@@ -54,7 +87,7 @@ def completion_of(row: Row, name: str) -> str:
     if isinstance(value, list | tuple):
         if isinstance(row["prompt"], str):
             raise Problem(f"'prompt' is text but {name!r} is a list of messages; give both in the same form")
-        messages = messages_of(value, name)
+        messages = messages_of(unflagged(value, [True] * len(value), name), name)
         if len(messages) != 1 or messages[0]["role"] != "assistant":
             roles = ", ".join(message["role"] for message in messages)
             raise Problem(f"{name!r} has the turns {roles}; expected exactly one, from the assistant")

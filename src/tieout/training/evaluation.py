@@ -42,6 +42,14 @@ def held_out_rows(task: Task, method: Method, policy: EvalPolicy) -> tuple[str, 
     )
 
 
+def all_groups(method: Method, source: Source, count: int) -> list[Group]:
+    """The groups of the first `count` rows of a source."""
+    batches, groups = method.collect(source), list[Group]()
+    while len(groups) < count:
+        groups += next(batches)
+    return groups[:count]  # the last batch may have begun the rows again
+
+
 class Evaluation:
     """Measures the policy on held-out rows every so many steps; the training is the same with and without it."""
 
@@ -118,10 +126,7 @@ class Evaluation:
         return False
 
     def _given(self, method: Method, learner: Learner, source: Source, count: int) -> dict[str, float]:
-        batches, groups = method.collect(source), list[Group]()
-        while len(groups) < count:
-            groups += next(batches)
-        groups = method.annotate(groups[:count], learner)  # the last batch may have begun the rows again
+        groups = method.annotate(all_groups(method, source, count), learner)
         return learner.assess(groups, method.loss, method.counts(groups))
 
     def _sampled(

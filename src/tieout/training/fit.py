@@ -132,7 +132,7 @@ def fit(
                     checkpoints=Checkpoints(stage.path / "checkpoints"),
                     save_steps=where.save_steps,
                     on_step=on_step,
-                    on_start=on_start,
+                    on_start=lambda step: ranks.first(lambda: on_start(step)),
                     adjustments=adjustments,
                     evaluation=evaluation,
                     identity=known,

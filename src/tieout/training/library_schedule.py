@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+from ..errors import InputError
+
 
 @dataclass(frozen=True)
 class LibrarySchedule:
@@ -30,6 +32,16 @@ class LibrarySchedule:
             dummy = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=self.learning_rate)
             warmup = ceil(self.warmup * steps) if self.warmup < 1 else int(self.warmup)
             options = dict(self.options or {})
-            made = get_scheduler(self.kind, dummy, warmup, steps, scheduler_specific_kwargs=options)
+            try:
+                made = get_scheduler(self.kind, dummy, warmup, steps, scheduler_specific_kwargs=options)
+            except (TypeError, ValueError) as error:
+                raise InputError(
+                    f"lr_scheduler_type {self.kind!r} with lr_scheduler_kwargs {options}: {error}"
+                ) from error
+            if not hasattr(made, "lr_lambdas"):
+                raise InputError(
+                    f"lr_scheduler_type {self.kind!r} takes its rate from evaluations, and here the rate is a function "
+                    "of the step; take another, such as cosine"
+                )
             known[steps] = made.lr_lambdas[0]
         return float(known[steps](step))

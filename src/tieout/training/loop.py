@@ -40,13 +40,14 @@ def train(
     on_start: Callable[[int], None] | None = None,
     adjustments: Adjustments | None = None,
     evaluation: Evaluation | None = None,
+    kept: Callable[[], int] | None = None,
     identity: Mapping[str, Any] | None = None,
 ) -> None:
     """Train until `steps` optimizer steps are done, resuming from the newest checkpoint that verifies.
 
     Interrupted (Ctrl-C, SIGTERM, or a monitor that stops the run), it finishes the step, saves and raises on; a second
     Ctrl-C ends it at once, and the newest checkpoint stays. With several processes, every rank calls this with the
-    same arguments; `on_start` and `on_step` are told on the first one.
+    same arguments; `on_step` is told on the first one.
 
     An alarm that rolls back puts the weights and the optimizer of an earlier checkpoint into the learner; steps and
     data continue, the checkpoints since then are deleted, and the step's metrics say `rolled_back_to`.
@@ -63,10 +64,12 @@ def train(
             only at the end and when interrupted.
         on_step: told each step's number and metrics, after the monitors. If it fails, that is a warning: a service
             for metrics that is down ends no run.
-        on_start: told how many steps are done already: 0, or where the run resumes.
+        on_start: told, on every rank, how many steps are done already: 0, or where the run resumes.
         adjustments: what alarms may turn; saved with the weights.
         evaluation: measures held-out rows; it may stop the run early, and have the weights of its best step put into
             the learner at the end. What it remembers is saved with the weights, and so is its best step.
+        kept: the step whose checkpoint is never deleted for its age, asked after the monitors, and saved if it is the
+            step just done; 0 or None: none. With an evaluation that keeps the best, it is the best step.
         identity: what the run is known by (`spec.identity`, with the data); read off the arguments if None.
 
     Raises:
@@ -80,6 +83,10 @@ def train(
     ranks = learner.processes
     if evaluation and evaluation.policy.keep_best and not checkpoints:
         raise InputError("keep_best: there are no checkpoints to keep; give a folder for them")
+
+    def best() -> int:
+        return evaluation.best_step if evaluation else kept() if kept else 0
+
     made_of = identity or (provenance(method, source, learner, schedule) if checkpoints else {})
     if checkpoints and (state := checkpoints.peek(learner)) is not None:
         refuse_changes(differences(state.get("made_of", made_of), made_of), checkpoints.folder)
@@ -93,7 +100,9 @@ def train(
     if evaluation and learner.step == 0:
         evaluation.check(method, learner)
     if on_start:
-        ranks.first(lambda: on_start(learner.step))
+        on_start(learner.step)
+    if checkpoints and (kept or (evaluation and evaluation.policy.keep_best)):
+        checkpoints.require(learner, best())
     if checkpoints:  # a resumed run reads what the unbroken one remembers
         learner.reference_folder = checkpoints.folder / "reference"
     saved = learner.step
@@ -106,8 +115,7 @@ def train(
                 "monitors": [memory_of(m) for m in monitors],
                 **({"evaluation": evaluation.memory} if evaluation else {}),
             }
-            pinned = {evaluation.best_step} if evaluation else set()
-            checkpoints.save(learner, {"position": position, "made_of": made_of, **known}, pinned)
+            checkpoints.save(learner, {"position": position, "made_of": made_of, **known}, {best()})
             saved = learner.step
 
     groups_of = method.collect(source)
@@ -133,13 +141,15 @@ def train(
             if source.sampled_scores:
                 metrics["score"] = fmean(source.sampled_scores)
             metrics["collect_seconds"], metrics["update_seconds"] = collected - started, ended - collected
-            is_best = False
             try:
                 for monitor in monitors:
                     _watch(monitor, step, groups, metrics, ranks)
                 if evaluation and evaluation.due(step, steps):
                     metrics |= evaluation.measure(method, learner)
-                    is_best = evaluation.judge(step, metrics)
+                    evaluation.judge(step, metrics)
+            except TooManyErrors:  # in an evaluation: the step itself is done
+                save()
+                raise
             except StopTraining as stopped:
                 if stopped.before is None:
                     save()
@@ -160,14 +170,14 @@ def train(
                 due = ranks.any(save_steps(step))
             else:
                 due = save_steps > 0 and step % save_steps == 0
-            if stop or due or is_best:
+            if stop or due or best() == step:
                 save()
             if stop:
                 raise KeyboardInterrupt
         save()
-    if evaluation and evaluation.policy.keep_best and evaluation.best_step not in (0, learner.step):
+    if evaluation and evaluation.policy.keep_best and best() not in (0, learner.step):
         assert checkpoints is not None
-        checkpoints.load_weights(learner, evaluation.best_step)
+        checkpoints.load_weights(learner, best())
 
 
 def learn(method: Method, groups: list[Group], learner: Learner) -> dict[str, float]:

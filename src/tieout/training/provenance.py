@@ -17,7 +17,8 @@ from .spec import TrainSpec, identity
 
 def provenance(method: Method, source: Source, learner: Learner, schedule: Any) -> dict[str, Any]:
     """Method, model, adapter, reference, optimizer, schedule, seed and data: the keys of a specification's identity."""
-    network = learner.model.network
+    network, rows = learner.model.network, len(source.rows)
+    part = {"pass_size": source.pass_size} if source.pass_size not in (0, rows) else {}
     spec = TrainSpec(method, learner.model.name, learner=learner.config, schedule=schedule, seed=source.seed)
     plain = identity(spec)
     plain |= {
@@ -25,7 +26,7 @@ def provenance(method: Method, source: Source, learner: Learner, schedule: Any) 
         "start": digest({n: p for n, p in network.named_parameters() if f".{REFERENCE}." in n}),
         "temperature": learner.temperature,
         "task": source.task.name,
-        "data": {"rows": len(source.rows), "sha256": _data(source.rows)},
+        "data": {"rows": rows, "sha256": _data(source.rows), **part},
     }
     return plain
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
 from transformers import TrainerState
 from transformers.trainer_callback import (
     CallbackHandler,
@@ -22,6 +21,7 @@ from transformers.trainer_callback import (
 
 from ..errors import InputError, StopTraining
 from ..learner import Learner
+from ..learner.checkpoint import Checkpoints
 from ..methods import Rollouts
 from ..rewards.scoring.outcomes import reward_name
 from ..storage.jsonl import append_jsonl
@@ -51,9 +51,11 @@ class Events:
         if self.args.save_strategy == "best" and self.args.metric_for_best_model is None:
             raise InputError("save_strategy='best' needs metric_for_best_model, such as 'loss'")
         self.trainer, self.source = trainer, trainer.data.source
-        leads = learner.processes.leads
+        leads, self.passes = learner.processes.leads, plan.passes(len(self.source.rows))
+        self.source.pass_size, max_steps = self.passes.size, plan.steps(self.passes.rows)
+        plan.schedule.rate(0, max_steps)  # one that cannot be had is refused before any work
         self.state = TrainerState(
-            max_steps=plan.steps(len(self.source.rows)), num_train_epochs=math.ceil(plan.num_train_epochs),
+            max_steps=max_steps, num_train_epochs=math.ceil(max_steps / self.passes.steps),
             is_local_process_zero=leads, is_world_process_zero=leads,
         )  # fmt: skip
         self.state.compute_steps(self.args, self.state.max_steps)
@@ -73,8 +75,7 @@ class Events:
         vars(self.state).update(BEGUN, global_step=0, epoch=0.0)
         self.control.should_training_stop = False
         self.window: list[dict[str, float]] = []
-        self.first = self.saved = 0
-        self.best: dict[str, torch.Tensor] = {}
+        self.first, self.saved = (0, 0), 0
         self.memory = dict(BEGUN)
 
     def tell(self, event: str, *more: Any) -> None:
@@ -91,8 +92,8 @@ class Events:
 
     def on_start(self, step: int) -> None:
         """Take up the state as it was at this step; what `remembers` kept of it has been put back already."""
-        self.first = step
-        vars(self.state).update(self.memory, global_step=step)
+        self.first = (step, self.source.position)
+        vars(self.state).update(self.memory, global_step=step, epoch=self.passes.epoch(step))
         kept = self.checkpoint(step) / "trainer_state.json"
         if step and kept.exists():
             self.state.log_history = TrainerState.load_from_json(str(kept)).log_history
@@ -114,7 +115,7 @@ class Events:
     def _after_step(self, step: int, groups: Sequence[Group], metrics: Mapping[str, float]) -> None:
         """Every rank comes here: an evaluation is shared among them, and may end the run."""
         last = step >= self.state.max_steps
-        self.state.global_step, self.state.epoch = step, self.source.position / len(self.source.rows)
+        self.state.global_step, self.state.epoch = step, self.passes.epoch(step)
         self.state.num_input_tokens_seen += fed_tokens(groups)
         numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
         self.window.append(self.trainer.data.told(step) | self.named(numbers, groups))
@@ -122,11 +123,11 @@ class Events:
         self.record(step, groups)
         self.tell("on_step_end")
         self._obey(last)
-        size, rows = self.plan.groups_per_step, len(self.source.rows)
-        if step * size // rows > (step - 1) * size // rows:
+        ends = last or self.control.should_training_stop
+        if ends or self.passes.ends(step):
             self.tell("on_epoch_end")
             self._obey(last)
-            if not last:
+            if not ends:
                 self.tell("on_epoch_begin")
         if self.control.should_training_stop and not last:
             raise StopTraining("a callback asked to stop")
@@ -163,9 +164,9 @@ class Events:
         """The speed of an evaluation of a dataset; where none is given, of the steps of this call of `train`."""
         seconds = time.perf_counter() - started
         if dataset is None:
-            method, steps = self.plan.method, self.state.global_step - self.first
+            method, (step, row) = self.plan.method, self.first
             size = method.group_size if isinstance(method, Rollouts) else 1
-            counts = {"samples": steps * self.plan.groups_per_step * size, "steps": steps}
+            counts = {"samples": (self.source.position - row) * size, "steps": self.state.global_step - step}
         elif hasattr(dataset, "__len__"):
             batches = math.ceil(len(dataset) / (self.args.eval_batch_size * self.args.world_size))
             counts = {"samples": len(dataset), "steps": batches}
@@ -183,7 +184,7 @@ class Events:
     # ------------------------------------------------------------ the best, and checkpoints
 
     def judge(self, metrics: Mapping[str, float]) -> bool:
-        """Whether this evaluation is the best so far; then its weights are remembered, if that is asked for."""
+        """Whether this evaluation is the best so far; then its step is remembered."""
         wanted = self.args.metric_for_best_model
         if wanted is None:
             return False
@@ -194,17 +195,16 @@ class Events:
         if math.isnan(value) or (best is not None and sign * value <= sign * best):
             return False
         self.state.best_metric, self.state.best_global_step = value, self.state.global_step
-        self.state.best_model_checkpoint = str(self.checkpoint(self.state.global_step))
-        if self.args.load_best_model_at_end:
-            weights = self.learner.model.trained().items()
-            self.best = {name: p.detach().to("cpu", copy=True) for name, p in weights}
         return True
 
-    @torch.no_grad()
-    def return_to_best(self) -> None:
-        """Put the weights of the best evaluation back, where they were kept."""
-        for name, weights in self.best.items():
-            self.learner.model.trained()[name].copy_(weights)
+    def kept(self) -> int:
+        """The step whose weights the model gets at the end; 0: none, the last ones stay."""
+        return (self.args.load_best_model_at_end and self.state.best_global_step) or 0
+
+    def return_to_best(self, checkpoints: Checkpoints) -> None:
+        """Put the weights of the best evaluation back, in whichever process it was."""
+        if self.kept() not in (0, self.learner.step):
+            checkpoints.load_weights(self.learner, self.kept())
 
     def checkpoint(self, step: int) -> Path:
         """Where the policy of a step is exported."""
@@ -214,6 +214,9 @@ class Events:
         """Export the policy as checkpoint-STEP; what resuming needs is saved once all monitors were asked."""
         folder, self.saved = self.checkpoint(step), step
         self.trainer.save_model(str(folder))
+        best = self.checkpoint(self.state.best_global_step or 0)
+        if self.learner.processes.first(best.is_dir):
+            self.state.best_model_checkpoint = str(best)
 
         def tidy() -> None:
             self.state.save_to_json(str(folder / "trainer_state.json"))

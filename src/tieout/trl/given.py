@@ -7,16 +7,16 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
-from transformers import EvalPrediction
 
-from ..chat.reader import IGNORED, Reader
+from ..chat.reader import Reader
 from ..errors import InputError
 from ..learner import Learner
 from ..source import Source
 from ..tasks import Task
-from ..types import Group, Row
+from ..training.evaluation import all_groups
+from ..training.predictions import predictions
+from ..types import Row
 from .collators import marking
 from .events import Events
 from .plan import Plan
@@ -39,59 +39,32 @@ class GivenData:
             self.chat, plan.limits, *text, rowwise(formatting_func), marking(collator), needs.head == "score",
             needs.anchors,
         )  # fmt: skip
-        self.source = self._source(dataset, plan.max_rows)
+        rows = self.read(self.reader, listed(dataset, plan.max_rows))
+        self.source = Source(Task("trl", lambda split: rows), self.chat, seed=plan.data_seed)
         self.source.shuffle = plan.shuffle
 
-    def _source(self, dataset: Any, count: int | None) -> Source:
-        kinds = {"demonstration": self.reader.demonstrations, "label": self.reader.labelled}
-        rows = kinds.get(self.plan.method.needs.rows, self.reader.pairs)(listed(dataset, count))
-        return Source(Task("trl", lambda split: rows), self.chat, seed=self.plan.data_seed)
+    def read(self, reader: Reader, rows: Sequence[Row]) -> list[Row]:
+        """The rows as the method needs them."""
+        kinds = {"demonstration": reader.demonstrations, "label": reader.labelled}
+        return kinds.get(self.plan.method.needs.rows, reader.pairs)(rows)
+
+    def held_out(self, dataset: Any, name: str) -> list[Row]:
+        """The rows of an evaluation."""
+        return self.read(replace(self.reader, name=name), listed(dataset, held_out=name))
 
     def told(self, step: int) -> dict[str, float]:
         """Nothing: there are no rewards that could log."""
         return {}
 
     @torch.no_grad()
-    def evaluated(self, dataset: Any, events: Events) -> dict[str, float]:
+    def evaluated(self, rows: Sequence[Row], events: Events) -> dict[str, float]:
         """The loss and the metrics of all rows at once, and those of `compute_metrics`."""
-        source = self._source(dataset, None)
-        source.shuffle = False
-        method = replace(self.plan.method, batch_size=len(source.rows))
-        groups = method.annotate(next(method.collect(source)), self.learner)
+        method = self.plan.method
+        groups = method.annotate(all_groups(method, self.source.over(rows), len(rows)), self.learner)
         named = events.named(self.learner.assess(groups, method.loss, method.counts(groups)), groups)
         if self.compute_metrics is not None:
             named |= self.compute_metrics(predictions(self.learner, groups, self.preprocess))
         return named
-
-
-def predictions(
-    learner: Learner, groups: Sequence[Group], preprocess: Callable[..., Any] | None
-) -> EvalPrediction:
-    """A reward model's scores [N, 2] of chosen and rejected, with labels of 0: the first is the better one.
-
-    Else the logits [N, L, V] of whole sequences, or what `preprocess` makes of them, with the tokens as labels, -100
-    where they are not trained.
-    """
-    if learner.model.only_scores:
-        return EvalPrediction(np.array(learner.scores(groups)), np.zeros(len(groups), dtype=np.int64))
-    shown, labels = [], []
-    for group in groups:
-        for completion in group.completions:
-            ids = torch.tensor([[*group.prompt, *completion.tokens]], device=learner.model.device)
-            trained = torch.tensor([[False] * len(group.prompt) + completion.mask], device=ids.device)
-            own = ids.where(trained, IGNORED)
-            logits = learner.model.causal(input_ids=ids).logits.float()
-            shown.append(np.asarray((preprocess(logits, own) if preprocess else logits).cpu())[0])
-            labels.append(own[0].cpu().numpy())
-    return EvalPrediction(_padded(shown), _padded(labels))
-
-
-def _padded(rows: Sequence[Any]) -> Any:
-    """[N, L, ...] of rows [l, ...]."""
-    result = np.full((len(rows), max(map(len, rows)), *rows[0].shape[1:]), IGNORED, dtype=rows[0].dtype)
-    for place, row in zip(result, rows, strict=True):
-        place[: len(row)] = row
-    return result
 
 
 def rowwise(function: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
@@ -115,15 +88,14 @@ def rowwise(function: Callable[[Any], Any] | None) -> Callable[[Any], Any] | Non
     return of_row
 
 
-def listed(dataset: Any, count: int | None = None) -> list[Row]:
-    """The rows of anything that can be iterated over; of one without a length, the first `count`."""
+def listed(dataset: Any, count: int | None = None, held_out: str = "") -> list[Row]:
+    """The rows of anything that can be iterated over; of one without a length, the first `count`, or all `held_out`."""
+    name = held_out or "train_dataset"
     if dataset is None:
-        raise InputError("train_dataset is None; give a dataset with TRL's columns")
+        raise InputError(f"{name} is None; give a dataset with TRL's columns")
     if isinstance(dataset, Mapping):
-        raise InputError(
-            f"train_dataset is a dictionary of {', '.join(map(str, dataset))}; choose one of them"
-        )
-    if not hasattr(dataset, "__len__"):
+        raise InputError(f"{name} is a dictionary of {', '.join(map(str, dataset))}; choose one of them")
+    if not hasattr(dataset, "__len__") and not held_out:
         if count is None:
             raise InputError("the dataset has no length; give max_steps")
         dataset = islice(dataset, count)

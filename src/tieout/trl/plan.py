@@ -11,8 +11,9 @@ from typing import Any
 from ..chat.tokens import Limits
 from ..errors import InputError
 from ..learner import LearnerConfig
-from ..methods import Method
+from ..methods import Method, Rollouts
 from ..training.library_schedule import LibrarySchedule
+from ..training.passes import Passes
 from .configs import DPOConfig, GRPOConfig, RLOOConfig
 from .methods import method_of
 
@@ -46,6 +47,7 @@ class Plan:
     adam_beta2: float
     adam_epsilon: float
     num_train_epochs: float
+    gradient_accumulation_steps: int
     dataloader_drop_last: bool
     save_total_limit: int | None
     report_to: Any
@@ -73,13 +75,17 @@ class Plan:
         """How many rows the steps take, where the steps are known."""
         return self.max_steps * self.groups_per_step if self.max_steps > 0 else None
 
+    def passes(self, num_rows: int) -> Passes:
+        """How so many rows are divided into steps."""
+        if isinstance(self.method, Rollouts):
+            return Passes(num_rows, self.groups_per_step, whole=True)
+        return Passes(
+            num_rows, self.groups_per_step, self.gradient_accumulation_steps, self.dataloader_drop_last
+        )
+
     def steps(self, num_rows: int) -> int:
         """Optimizer steps for so many rows."""
-        if self.max_steps > 0:
-            return self.max_steps
-        per_epoch = num_rows / self.groups_per_step
-        per_epoch = int(per_epoch) if self.dataloader_drop_last else ceil(per_epoch)
-        return max(1, ceil(self.num_train_epochs * per_epoch))
+        return self.max_steps if self.max_steps > 0 else self.passes(num_rows).steps_of(self.num_train_epochs)
 
 
 def plan(config: Any, world: int = 1) -> Plan:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ..chat.tokens import unpadded_end
 from ..errors import InputError
 from ..learner.models.peft import PeftModel
 from ..samplers import SamplingParams
@@ -26,6 +27,7 @@ from ..training.loop import learn
 from ..types import Completion, Group, Row
 from .arguments import arguments
 from .configs import Config, PPOConfig
+from .given import listed
 from .older import todays
 from .rollouts import prompts
 from .trainer import Trainer
@@ -84,7 +86,7 @@ class PPOTrainer(Trainer):
     def generate_completions(self, sampling: bool = False) -> list[Row]:
         """Print what the policy says to a few prompts of the evaluation's dataset, and return it."""
         dataset = self.eval_dataset if self.eval_dataset is not None else self._dataset
-        rows = prompts(dataset, self.tokenizer)[:5]
+        rows = prompts(listed(dataset), self.tokenizer)[:5]
         params = SamplingParams(self.args.response_length, float(sampling))
         texts = LocalSampler(self._model, self.chat).complete([row["prompt"] for row in rows], params)
         pairs = zip(rows, texts, strict=True)
@@ -196,7 +198,7 @@ class PPOTrainer(Trainer):
             )
         if counts[0] != size:
             raise InputError(f"{counts[0]} queries, and batch_size is {size}: they must be the same")
-        masks = response_masks or [torch.ones(len(r)) for r in responses]
+        masks = [None] * size if response_masks is None else response_masks
         groups = [self._given(*parts) for parts in zip(queries, responses, masks, scores, strict=True)]
         groups = [
             replace(g, completions=[replace(c, logprobs=logprobs[0]) for c in g.completions])
@@ -216,13 +218,14 @@ class PPOTrainer(Trainer):
             "objective/kl": fmean(sum(row) for g in annotated for row in g.columns["kl"]),
         }
 
-    def _given(self, query: Tensor, response: Tensor, mask: Tensor, score: Any) -> Group:
-        """A group of one completion, whose log-probabilities are still to be measured."""
-        tokens = [int(t) for t in response]
-        if not tokens:
-            raise InputError("a response is empty: there is nothing that its score could be for")
-        reason = "stop" if tokens[-1] in self.chat.stop_tokens else "length"
-        completion = Completion(tokens, [bool(m) for m in mask], None, self.chat.text(tokens), reason)
+    def _given(self, query: Tensor, response: Tensor, mask: Tensor | None, score: Any) -> Group:
+        """A group of one completion without padding, whose log-probabilities are still to be measured."""
+        stops = self.chat.stop_tokens
+        tokens, trained = unpadded_end(response, mask, self.tokenizer.pad_token_id, stops)
+        if not tokens or not len(query):
+            raise InputError("a query or a response is empty: there is nothing that its score could be for")
+        reason = "stop" if tokens[-1] in stops else "length"
+        completion = Completion(tokens, trained, None, self.chat.text(tokens), reason)
         return Group([int(t) for t in query], [completion], [float(score)])
 
 

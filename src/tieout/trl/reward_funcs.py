@@ -19,6 +19,7 @@ from ..learner.parallel.processes import Processes, join
 from ..rewards import load_reward
 from ..rewards.library.reward_model import ClassifierReward, ModelReward
 from ..rewards.scoring.combine import combine
+from ..rewards.scoring.outcomes import reward_name
 from ..storage.jsonl import append_jsonl
 from ..types import Prompt
 
@@ -140,7 +141,7 @@ def _adapted(function: Callable[..., Any], context: RewardContext) -> Any:
     shown += [inspect.Parameter("columns", inspect.Parameter.VAR_KEYWORD)] if takes_all else []
     adapted: Any = later if inspect.iscoroutinefunction(function) else call
     adapted.__signature__ = inspect.Signature(shown)
-    adapted.__name__ = getattr(function, "__name__", type(function).__name__)
+    adapted.__name__ = reward_name(function)
     return adapted
 
 

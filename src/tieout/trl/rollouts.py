@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..chat.messages import is_talk, turns
 from ..chat.reader import unpadded
 from ..errors import InputError
 from ..learner import Learner
+from ..rewards.scoring.runner import check_reward
 from ..samplers import PolicySampler, SamplingParams
 from ..samplers.local.sampler import LocalSampler
 from ..source import Source
@@ -35,22 +36,32 @@ class SampledData:
         self.plan, self.learner = plan, learner
         self.chat = learner.model.chat
         self.context = RewardContext(state, plan.folder, learner.processes)
-        self.reward_funcs, self.tokenizers = reward_funcs, tokenizers
-        self.source = self._source(dataset, plan.max_rows, self._sampler())
+        rows = self.rows_of(prompts(listed(dataset, plan.max_rows), self.chat.tokenizer))
+        given = (plan.reward_weights, plan.reward_clip_range, self.context, tokenizers)
+        task = Task("trl", lambda split: rows, rewards(reward_funcs, *given))
+        self.source = Source(task, self.chat, self._sampler(), seed=plan.data_seed)
         self.source.shuffle, self.source.missing_eos_penalty = plan.shuffle, plan.missing_eos_penalty
         for said in check_models(self.source.task.reward):
             warnings.warn(said, stacklevel=4)
 
-    def _source(self, dataset: Any, count: int | None, sampler: PolicySampler) -> Source:
-        rows = prompts(dataset, self.chat.tokenizer, count)
+    def rows_of(self, rows: list[Row], name: str = "the dataset") -> list[Row]:
+        """The rows. InputError: there are none, or one has no prompt."""
         missing = next((i for i, row in enumerate(rows) if not row.get("prompt")), None)
         if missing is not None:
-            raise InputError(f"row {missing} has no prompt; it has: {', '.join(rows[missing])}")
-        plan = self.plan
-        reward = rewards(
-            self.reward_funcs, plan.reward_weights, plan.reward_clip_range, self.context, self.tokenizers
-        )
-        return Source(Task("trl", lambda split: rows, reward), self.chat, sampler, seed=plan.data_seed)
+            raise InputError(f"row {missing} of {name} has no prompt; it has: {', '.join(rows[missing])}")
+        if not rows:
+            raise InputError(f"{name} has no rows")
+        return rows
+
+    def held_out(self, dataset: Any, name: str) -> list[Row]:
+        """The rows of an evaluation, which have the columns that the rewards ask for."""
+        rows = self.rows_of(prompts(listed(dataset, held_out=name), self.chat.tokenizer), name)
+        reward: Any = self.source.task.reward
+        try:
+            check_reward(reward, [c for c in rows[0] if all(c in row for row in rows)])
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
+        return rows
 
     def _sampler(self) -> PolicySampler:
         if self.plan.vllm is None:
@@ -71,23 +82,24 @@ class SampledData:
         """What the reward functions have logged since; their columns are written into output_dir."""
         return self.context.take(write=True)
 
-    def evaluated(self, dataset: Any, events: Events) -> dict[str, float]:
+    def evaluated(self, rows: Sequence[Row], events: Events) -> dict[str, float]:
         """The rewards of one greedy completion per prompt, or of num_generations_eval as sampled in training."""
         count = self.plan.num_generations_eval
-        source = self._source(dataset, None, LocalSampler(self.learner.model, self.chat))
+        source = self.source.over(rows)
+        source.sampler, source.missing_eos_penalty = LocalSampler(self.learner.model, self.chat), 0.0
         temperature = self.plan.temperature if count else 0.0
         params = SamplingParams(self.plan.method.needs.max_new_tokens, temperature, seed=self.plan.seed)
-        groups = source.rollout(source.rows, count or 1, params)
+        groups = source.rollout(rows, count or 1, params)
         metrics = {"scored": source.counts["scored"] / source.counts["completions"]}
         for monitor in DEFAULT if groups else ():
             monitor(events.state.global_step, groups, metrics)
         return self.context.take(write=False) | events.named(metrics, groups)
 
 
-def prompts(dataset: Any, tokenizer: Any, count: int | None = None) -> list[Row]:
+def prompts(given: Iterable[Row], tokenizer: Any) -> list[Row]:
     """Rows with `prompt`; what earlier versions wanted, text under `query` or tokens under `input_ids`, becomes it."""
     rows: list[Row] = []
-    for row in listed(dataset, count):
+    for row in given:
         if "prompt" not in row and isinstance(row.get("query"), str):
             row = {**row, "prompt": row["query"]}
         elif "prompt" not in row and "input_ids" in row:

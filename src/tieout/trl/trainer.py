@@ -16,10 +16,10 @@ from transformers import TrainerCallback
 from transformers.trainer_pt_utils import log_metrics, save_metrics
 from transformers.trainer_utils import TrainOutput
 
-from ..errors import InputError, StopTraining
+from ..errors import InputError, StopTraining, TooManyErrors
 from ..evidence.leakage import warn_of_copies
 from ..learner import Learner
-from ..learner.checkpoint import Checkpoints, save_adapter
+from ..learner.checkpoint import Checkpoints, save_adapter, set_aside
 from ..learner.models.adopted import adopt, loaded_as
 from ..learner.models.model import Model
 from ..training.loop import train
@@ -112,6 +112,9 @@ class Trainer:
             self.data = GivenData(planned, self.learner, train_dataset, formatting_func, data_collator)
             self.data.compute_metrics, self.data.preprocess = compute_metrics, preprocess_logits_for_metrics
         warn_of_copies(train_dataset, eval_dataset)
+        self._read: dict[int, Any] = {}  # before any training, and once
+        for part, prefix in _sets(eval_dataset, "eval"):
+            self._read[id(part)] = self.data.held_out(part, _named(prefix)), part
         self.source, self.events = self.data.source, Events(self, callbacks or [])
         self.state, self.callback_handler = self.events.state, self.events.handler
         self.accelerator, self.hub_model_id = self.args.distributed_state, self.args.hub_model_id
@@ -192,7 +195,8 @@ class Trainer:
         resume = resume_from_checkpoint or self.args.resume_from_checkpoint
         if not resume and self.learner.step:
             self._begin_again()
-        checkpoints, events = self._checkpoints(resume), self.events
+        checkpoints, events, args = self._checkpoints(resume), self.events, self.args
+        saves = resume or args.save_strategy != "no" or args.load_best_model_at_end
         events.losses = []
         watched = self.plan.method, self.learner, self.source, self.state.max_steps
         started = time.perf_counter()
@@ -209,14 +213,15 @@ class Trainer:
                 steps=self.state.max_steps,
                 schedule=self.plan.schedule,
                 monitors=[*monitors_of(*watched), events.monitor()],
-                checkpoints=checkpoints if resume or self.args.save_strategy != "no" else None,
+                checkpoints=checkpoints if saves else None,
                 save_steps=lambda step: step == events.saved,
+                kept=events.kept,
                 on_start=events.on_start,
             )
         except StopTraining:
             if not events.control.should_training_stop:
                 raise
-        events.return_to_best()
+        events.return_to_best(checkpoints)
         loss = fmean(events.losses) if events.losses else float("nan")
         epoch = self.state.epoch or 0.0
         metrics = {**events.speed("train", started), "train_loss": loss, "epoch": epoch}
@@ -237,7 +242,7 @@ class Trainer:
         kept = Checkpoints(folder, self.plan.save_total_limit or 10**6)
         ranks = self.learner.processes
         if not resume:
-            ranks.first(lambda: _aside(folder))
+            ranks.first(lambda: set_aside(folder, exported="checkpoint-[0-9]*"))
             return kept
         number = Path(resume).name.removeprefix("checkpoint-") if isinstance(resume, str) else ""
         state = kept.peek(self.learner, before=int(number) + 1 if number.isdigit() else None)
@@ -256,13 +261,18 @@ class Trainer:
         dataset = eval_dataset if eval_dataset is not None else self.eval_dataset
         if dataset is None:
             raise InputError("evaluate needs an eval_dataset, here or at construction")
+        metrics: dict[str, float] = {}
         if isinstance(dataset, Mapping):
-            metrics: dict[str, float] = {}
-            for name, part in dataset.items():
-                metrics |= self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}")
+            for part, prefix in _sets(dataset, metric_key_prefix):
+                metrics |= self.evaluate(part, ignore_keys, prefix)
             return metrics
-        started = time.perf_counter()
-        found = self.data.evaluated(dataset, self.events)
+        started, name = time.perf_counter(), _named(metric_key_prefix)
+        rows, _ = self._read.get(id(dataset)) or (self.data.held_out(dataset, name), None)
+        try:
+            found = self.data.evaluated(rows, self.events)
+        except (InputError, TooManyErrors) as error:
+            kind = InputError if isinstance(error, InputError) else TooManyErrors
+            raise kind(f"{name}: {error}") from error
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         metrics |= self.events.speed(metric_key_prefix, started, dataset)
         self.log(metrics)
@@ -271,15 +281,13 @@ class Trainer:
         return metrics
 
 
-def _aside(folder: Path) -> None:
-    """Keep the checkpoints of an earlier run, and what it exported, under a free name."""
-    exported = sorted(folder.parent.glob("checkpoint-[0-9]*"))
-    if not folder.exists() and not exported:
-        return
-    number = 1
-    while (other := folder.with_name(f"{folder.name}-before-{number}")).exists():
-        number += 1
-    folder.rename(other) if folder.exists() else other.mkdir(parents=True)
-    for old in exported:
-        old.rename(other / old.name)
-    warnings.warn(f"{folder.parent} held checkpoints of an earlier run; they are in {other}", stacklevel=3)
+def _sets(dataset: Any, prefix: str) -> list[tuple[Any, str]]:
+    """The sets to evaluate, each with what its metrics begin with."""
+    if isinstance(dataset, Mapping):
+        return [(part, f"{prefix}_{name}") for name, part in dataset.items()]
+    return [] if dataset is None else [(dataset, prefix)]
+
+
+def _named(prefix: str) -> str:
+    """What messages call the set whose metrics begin so."""
+    return "eval_dataset" if prefix == "eval" else f"eval_dataset {prefix.removeprefix('eval_')!r}"
