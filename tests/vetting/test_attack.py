@@ -8,22 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import planted_rewards as planted
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from planted_rewards import BREAKDOWN, CODE, PLANTS, SUMS, TAGS, WORDS, Plant
 
 from tieout.cli import main
 from tieout.rewards import load_reward
-from tieout.rows.spread import spread
 from tieout.sandbox.choose import available
 from tieout.tasks import load_task
 from tieout.vetting.attack import CLASSES, Attack, AttackSettings, attack, calling, keep, read_corpus
 from tieout.vetting.attack.gold import read_gold, same_answer
-from tieout.vetting.attack.probe import Probe, Setting, in_other_words, says_gold, unique
-from tieout.vetting.attack.targets import fixed_probes, pick_rows, setting_of
+from tieout.vetting.attack.probe import Probe, Setting, says_gold, unique
+from tieout.vetting.attack.targets import fixed_probes
 
 NEEDS_SANDBOX = {"code", "visible_tests_only"}
 ONLY_CODE = {"classes": ("code",), "seconds": 60.0}
@@ -328,120 +324,6 @@ def test_no_probe_that_should_be_wrong_is_gold_by_chance() -> None:
     assert unique([Probe("constant", "", " YES\n", "free")], gold) == []
     assert same_answer("1,000", "1000.0")
     assert not same_answer("-4", "4")
-
-
-def equals(completions: Sequence[str], answer: Sequence[str], **_: Any) -> list[float]:
-    return [float(text.strip() == gold) for text, gold in zip(completions, answer, strict=True)]
-
-
-@pytest.mark.parametrize("count", [7, 16, 100, 101, 1000])
-def test_rows_are_spread_over_all_of_the_data(count: int) -> None:
-    rows = [{"prompt": "?", "answer": f"item {i}", "completion": f"item {i}"} for i in range(count)]
-    picked, scores, _ = pick_rows(equals, rows, 4, 1.0)
-    assert picked == sorted(scores)
-    assert {4 * i // count for i in picked} == {0, 1, 2, 3}
-    half = [{**row, "answer": "?"} if i < count // 2 else row for i, row in enumerate(rows)]
-    later, _, _ = pick_rows(equals, half, 2, 1.0)  # where the first half of the data pays no gold
-    assert all(i >= count // 2 for i in later)
-
-
-@given(st.integers(0, 400), st.integers(0, 60))
-def test_a_spread_takes_one_of_each_stretch_in_order(count: int, wanted: int) -> None:
-    found = spread(range(count), wanted)
-    assert found == sorted(set(found))
-    assert len(found) == (min(count, wanted) if wanted else count)
-    if 0 < wanted <= count:
-        assert all(k * count // wanted <= place < (k + 1) * count // wanted for k, place in enumerate(found))
-
-
-def test_two_kinds_of_rows_in_turn_are_both_picked() -> None:
-    for period in (2, 3, 4):
-        assert {place % period for place in spread(range(1200), 12)} == set(range(period))
-
-
-def made_of(gold: str, **columns: Any) -> dict[str, set[str]]:
-    """Class -> completions that are made of the second of three rows, for a reward that asks for all columns."""
-    rows = [{"prompt": "?", "completion": f"Other {i} of Perth.", "answer": f"other {i}"} for i in range(3)]
-    rows[1] = {"prompt": "?", "completion": gold, **columns}
-    asked = list(columns)
-    read = read_gold(rows[1], asked)
-    found: dict[str, set[str]] = {}
-    for probe in fixed_probes(read, setting_of(rows, 1, asked), [], rows[1]):
-        found.setdefault(probe.kind, set()).add(probe.completion)
-    return found
-
-
-def test_text_gold_is_made_wrong_in_every_way() -> None:
-    gold = "Sales at Acme rose by $5 million in 2019, as prices were higher."
-    statements = made_of(gold)["statement"]
-    assert {
-        gold.replace("$5", "$1"),
-        gold.replace("2019", "7019"),
-        gold.replace("million", "billion"),
-        gold.replace("Acme", "Zorblax"),
-        gold.replace("Acme", "Perth"),  # a name in another row
-        gold.replace("rose", "fell"),
-        gold.replace("higher", "lower"),
-        gold.replace("were", "were not"),
-    } <= statements
-    assert gold not in statements
-    assert made_of("<think>It is so.</think><answer>Yes</answer>")["statement"] == {
-        "<think>It is so.</think><answer>No</answer>"
-    }
-
-
-def test_texts_in_json_are_made_wrong_and_quotes_are_left_to_their_own_class() -> None:
-    source = (
-        "Revenue of Acme rose to 5 in 2019, which was above the plan. Other lines follow here and there. " * 2
-    )
-    value = {"why": ["Sales at Acme rose."], "quote": "Revenue of Acme rose to 5 in 2019", "total": 5}
-    statements = made_of(json.dumps(value), source=source)["statement"]
-    assert {json.loads(text)["why"][0] for text in statements} >= {
-        "Sales at Acme fell.",
-        "Sales at Perth rose.",
-    }
-    assert {json.loads(text)["quote"] for text in statements} == {value["quote"]}
-
-
-@pytest.mark.parametrize(
-    "keywords",
-    [
-        ["cash", "net debt", "equity"],
-        ("cash", "net debt", "equity"),
-        np.array(["cash", "net debt", "equity"]),
-        [{"word": "cash"}, {"word": "net debt"}, {"word": "equity"}],
-        '["cash", "net debt", "equity"]',
-        "cash, net debt, equity",
-        "cash; net debt; equity",
-    ],
-)
-def test_all_items_of_a_list_are_no_answer(keywords: Any) -> None:
-    assert (
-        "cash, net debt, equity"
-        in made_of("Acme reports cash, then net debt, by quarter.", keywords=keywords)["stuffing"]
-    )
-    # Where they are the answer, all of them are right, and one less is not.
-    made = made_of("cash, net debt, equity", keywords=keywords)
-    assert not any("cash, net debt, equity" in texts for texts in made.values())
-    assert {"cash, net debt", "net debt, equity"} <= made["omission"]
-
-
-def test_what_is_right_in_other_words_is_no_probe() -> None:
-    gold = read_gold({"completion": "273 million"}, [])
-    assert in_other_words("273 m", gold)
-    assert in_other_words("$273,000,000", gold)
-    for wrong in ("273", "273 billion", "274 million", "not 273 m", "273 m, 274 m", "-273 m", "273 m or 1"):
-        assert not in_other_words(wrong, gold)
-    framed = read_gold({"completion": "So it is.\nAnswer: 273 million"}, [])
-    assert in_other_words("Answer: 273 m", framed)
-    assert in_other_words("So it is.\nAnswer: 273 m", framed)
-    country = read_gold({"completion": "United States"}, [])
-    assert in_other_words("the US", country, ["United States", "the US"])
-    probes = made_of(
-        "United States", answers=["United States", "USA"], choices=["United States", "Chile", "Peru"]
-    )
-    assert not any("USA" in texts for texts in probes.values())
-    assert "Chile" in probes["constant"]
 
 
 # --- the command --------------------------------------------------------------------------------------------

@@ -16,8 +16,10 @@ FIGURE = re.compile(
 )
 SCALES = ("thousand", "million", "billion")
 SCALE = re.compile(rf"\b(?:{'|'.join(SCALES)})\b", re.IGNORECASE)
-_NO_STATEMENT = re.compile(r"\[[0-9, ]+\]|(?:^[ \t]*|(?<=[.:;] ))[0-9]{1,3}[.)](?=\s)", re.MULTILINE)
-"""Citations, and numbers of a list's items."""
+_NO_STATEMENT = re.compile(
+    r"\[[0-9, ]+\]|\([0-9]{1,2}\)(?=\s+[A-Z])|(?:^[ \t]*|(?<=[.:;] ))[0-9]{1,3}[.)](?=\s)", re.MULTILINE
+)
+"""Citations, footnotes, and numbers of a list's items."""
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[^a-z])|\n+")
 
 _NEGATABLE = re.compile(

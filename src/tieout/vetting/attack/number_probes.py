@@ -92,8 +92,7 @@ def _other_sign(gold: Gold) -> str:
     before, digits, after = gold.answer[: match.start()], match[0], gold.answer[match.end() :]
     if gold.negative:
         return re.sub(r"[-−–(]", "", before) + digits + after.replace(")", "", 1)
-    return (
-        f"-{before}{digits}{after}"
-        if not before.strip() or before[-1] in "$€£¥"
-        else f"{before}-{digits}{after}"
-    )
+    currency = re.search(r"(?:[A-Z]{0,3}[$€£¥]\s?)?$", before)
+    assert currency is not None
+    place = currency.start()
+    return f"{before[:place]}-{before[place:]}{digits}{after}"
