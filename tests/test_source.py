@@ -18,6 +18,7 @@ from tieout.learner import Learner
 from tieout.rewards.library.exact import exact
 from tieout.rewards.processes.workers import Workers, start_workers
 from tieout.rewards.scoring.runner import combine
+from tieout.rewards.text.thinking import answer_text
 from tieout.samplers import SamplingParams
 from tieout.samplers.local.sampler import LocalSampler
 from tieout.source import Source
@@ -498,3 +499,32 @@ def test_the_learner_agrees_with_the_sampler_on_every_trained_token_of_an_episod
                 sampled.append(b)
     assert trained > 50
     assert (flat(learned) - flat(sampled)).abs().max() < 1e-5
+
+
+# ---------------------------------------------------------------- prompts that open a tag
+
+
+def test_a_thought_that_the_prompt_opened_and_nothing_closed_is_no_answer(chat: Chat) -> None:
+    template = chat.tokenizer.chat_template
+    says = ["it is <answer>", "so</think>yes", "<answer>yes", "yes"]
+    seen: list[list[str]] = []
+
+    def reward(completions: Sequence[str], **_: Any) -> list[float]:
+        seen.append(list(completions))
+        return [float(bool(answer_text(text))) for text in completions]
+
+    def run() -> list[Group]:
+        seen.clear()
+        source = scripted(chat, reward, lambda prompt, k: says[k % 4])
+        return first(source.rollouts(1, 4))
+
+    (plain,) = run()
+    assert (plain.scores, seen) == ([1.0] * 4, [says])
+    try:
+        chat.tokenizer.chat_template = template + "{% if add_generation_prompt %}<think>\n{% endif %}"
+        (group,) = run()
+    finally:
+        chat.tokenizer.chat_template = template
+    assert group.scores == [0.0, 1.0, 0.0, 0.0]
+    assert seen == [["<think>it is <answer>", "so</think>yes", "<think><answer>yes", "<think>yes"]]
+    assert [c.text for c in group.completions] == says, "what is trained, and written to files, is as sampled"

@@ -11,6 +11,7 @@ from ..episodes import KnowsContext, judge, text_episodes
 from ..errors import InputError
 from ..rewards.processes.workers import Workers
 from ..rewards.scoring.runner import Call, Combined, Outcome, check_reward, score_groups
+from ..rewards.text.thinking import MAX_TAG, begun, opened_by
 from ..samplers import Sampler, SamplingParams
 from ..storage.jsonl import read_jsonl, write_jsonl
 from ..tasks import Task
@@ -107,7 +108,7 @@ def evaluate(
             completions = [episode.text for (episode,) in episodes]
             said["score"] = judge(task, episodes, workers, encode)
         else:
-            completions = sampler.complete([row["prompt"] for row in chunk], own)
+            completions = _begun(sampler, [row["prompt"] for row in chunk], own)
         if len(completions) != len(chunk):
             raise InputError(f"the sampler gave {len(completions)} completions for {len(chunk)} prompts")
         calls = [
@@ -128,6 +129,15 @@ def evaluate(
         if progress:
             progress(len(cases), len(rows))
     return cases
+
+
+def _begun(sampler: Sampler, prompts: Sequence[Prompt], params: SamplingParams) -> list[str]:
+    """What the sampler writes, as rewards read it: see `rewards.text.thinking.begun`."""
+    completions = sampler.complete(prompts, params)
+    if not isinstance(sampler, KnowsContext) or len(completions) != len(prompts):
+        return completions
+    opened = [opened_by(sampler.chat.text(sampler.chat.prompt(prompt)[-MAX_TAG:])) for prompt in prompts]
+    return [begun(tag, said) for tag, said in zip(opened, completions, strict=True)]
 
 
 def write_cases(path: Path, cases: Mapping[str, Sequence[Case]]) -> None:

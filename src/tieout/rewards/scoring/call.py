@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...errors import InputError
 from ...types import Completion, Prompt, Row
+from ..text.thinking import begun
 
 Encode = Callable[[str], list[int]]
 """A text's tokens, without special ones."""
@@ -23,6 +24,8 @@ class Call:
     row: Row
     encode: Encode | None = None
     """Makes the tokens of texts that were not sampled, if a reward asks for them."""
+    opened: str = ""
+    """The tag of thinking that the rendered prompt opened: texts that never close it begin with it."""
 
     def __post_init__(self) -> None:
         if len(self.prompts) != len(self.completions):
@@ -40,7 +43,7 @@ class Call:
     @property
     def texts(self) -> list[str]:
         """[K] what rewards get as `completions`."""
-        return [completion.text for completion in self.completions]
+        return [begun(self.opened, completion.text) for completion in self.completions]
 
     @property
     def completion_ids(self) -> list[list[int]] | None:
@@ -57,7 +60,7 @@ class Call:
 
     def alone(self, index: int) -> Call:
         """The same row with one of its completions."""
-        return Call([self.completions[index]], [self.prompts[index]], self.row, self.encode)
+        return replace(self, completions=[self.completions[index]], prompts=[self.prompts[index]])
 
     def instead(self, text: str) -> Call:
         """The same row with another text for a completion."""

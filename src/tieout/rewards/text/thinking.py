@@ -7,8 +7,8 @@ any case, with a prefix as in `<seed:think>`, with bars as in `<|think|>`), `[TH
 
 The answer is what follows the last closing tag: the opening one may stand in the prompt, and blocks may be nested or
 several. After an opening tag that is never closed there is no answer. A tag in quotes, in backticks, or in the middle
-of a line of a fenced block is a mention, not a tag. Not read: thinking without tags, and tags of a prompt whose
-completion never closes them.
+of a line of a fenced block is a mention, not a tag. A completion that never closes the tag of its prompt is read as
+`begun` has it. Not read: thinking without tags.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ _AROUND = (
                re.DOTALL | re.IGNORECASE),
     re.compile(r"\s*\[(begin final response)\](.*?)(?:\[end final response\])?\s*", re.DOTALL | re.IGNORECASE),
 )  # fmt: skip
+MAX_TAG = 80
+"""Characters, and tokens, at the end of a prompt in which a tag may stand open."""
 _ANSWER = re.compile(r"\s*<(answer)>(.*)</answer>\s*", re.DOTALL | re.IGNORECASE)
 _END = re.compile(r"(?:<\|(?:end|return|im_end|eot_id)\|>\s*)+\Z")
 
@@ -92,6 +94,29 @@ def answer_text(completion: str) -> str:
     said = after_thinking(completion) or ""
     around = _ANSWER.fullmatch(said)
     return around[2].strip() if around and "<answer>" not in around[2] else said
+
+
+def opened_by(prompt: str) -> str:
+    """The tag of thinking that the end of a rendered prompt leaves open; nothing where it leaves none.
+
+    >>> opened_by("<|assistant|><think>\\n"), opened_by("<|assistant|><think>\\n\\n</think>\\n\\n")
+    ('<think>', '')
+    """
+    tags = list(_TAG.finditer(prompt[-MAX_TAG:]))
+    return (
+        tags[-1][0]
+        if tags and tags[-1]["opening"] and not prompt[-MAX_TAG:][tags[-1].end() :].strip()
+        else ""
+    )
+
+
+def begun(opened: str, completion: str) -> str:
+    """A completion as rewards read it: after the tag that its prompt opened, if it never closes that.
+
+    >>> begun("<think>", "so it is"), begun("<think>", "so it is</think>5")
+    ('<think>so it is', 'so it is</think>5')
+    """
+    return opened + completion if opened and after_thinking(opened + completion) is None else completion
 
 
 def without_tags(completion: str) -> str:
