@@ -68,6 +68,7 @@ class Played:
         folder: Path | None = None,
         watched: Sequence[alarms.Detector] | None = None,
         rows: Sequence[Any] = (),
+        before_save: Callable[[Played, int], None] | None = None,
     ) -> None:
         """
         Args:
@@ -80,6 +81,7 @@ class Played:
             folder: where every step is saved.
             watched: detectors whose alarms are noted and do nothing, in place of what the guards do.
             rows: in place of the usual ones.
+            before_save: called with this run and the step, after the monitors.
         """
         method = METHODS[name](learning_rate=rate, batch_size=8)
         rows = rows or ROWS[method.needs.rows]
@@ -99,6 +101,8 @@ class Played:
         guards = guards or Guards(probe_steps=5, act="off" if watched else "warn")
         monitors = monitors_of(method, self.learner, source, steps, guards=guards, say=say)
         monitors += [alarms.alarm(detector, say) for detector in watched or ()]
+        if before_save:
+            monitors.append(lambda step, groups, metrics: before_save(self, step))
         try:
             train(
                 method,
@@ -183,6 +187,33 @@ def test_a_run_that_blows_up_goes_back_to_its_last_good_checkpoint(
     assert unbroken.log[5]["loss"] == again.log[5]["loss"]
     for name, value in weights(again).items():
         torch.testing.assert_close(weights(run)[name], value, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["kto", "orpo", "simpo", "cpo"])
+def test_other_methods_that_blow_up_are_stopped_too(
+    tiny_model: ModelFolder, tmp_path: Path, name: str
+) -> None:
+    run = Played(tiny_model("llama"), name, 2e-3, 30, wild_from=8, folder=tmp_path)
+    assert run.stopped is not None, (run.said, run.log[max(run.log)])
+    assert 8 < max(run.log) <= 24
+    assert run.stopped.good is not None
+    assert run.stopped.good < 8
+
+
+def test_weights_whose_gradients_are_not_finite_are_not_kept(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    """The optimizer skips such gradients; the weights that gave them are those of an applied step."""
+
+    def poison(run: Played, step: int) -> None:
+        if step == 12:
+            for parameter in run.learner.model.trained().values():
+                parameter.detach().fill_(1e30)
+
+    run = Played(tiny_model("llama"), "sft", 1e-3, 20, folder=tmp_path, before_save=poison)
+    assert run.stopped is not None
+    assert "the gradient was not finite 3 times in a row" in str(run.stopped)
+    assert run.stopped.good == 4
+    assert sorted(path.name for path in tmp_path.glob("step-*"))[-1].endswith("4")
+    assert all(bool(value.isfinite().all()) and value.abs().max() < 100 for value in weights(run).values())
 
 
 def test_without_a_checkpoint_it_says_that_nothing_is_kept() -> None:

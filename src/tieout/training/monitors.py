@@ -156,8 +156,12 @@ def stop_on_mismatch(limit: float = 0.1) -> Monitor:
     return monitor
 
 
-def stop_on_divergence(patience: int = 3) -> Monitor:
-    """Stop after `patience` steps in a row whose gradient was not finite (such steps are never applied)."""
+def stop_on_divergence(patience: int = 3, lag: int = 8) -> Monitor:
+    """Stop after `patience` steps in a row whose gradient was not finite.
+
+    Such steps are never applied: the weights that they were computed with are what is wrong. The run goes back to a
+    checkpoint at least `lag` steps older, because weights are on their way there for some steps.
+    """
     memory: Memory = {"bad": 0}
 
     @remembers(memory)
@@ -165,7 +169,8 @@ def stop_on_divergence(patience: int = 3) -> Monitor:
         memory["bad"] = 0 if math.isfinite(metrics.get("grad_norm", 0.0)) else memory["bad"] + 1
         if memory["bad"] >= patience:
             raise StopTraining(
-                f"step {step}: the gradient was not finite {memory['bad']} times in a row; lower the learning rate"
+                f"step {step}: the gradient was not finite {memory['bad']} times in a row; lower the learning rate",
+                step - memory["bad"] - lag + 1,
             )
 
     return monitor
