@@ -192,13 +192,14 @@ def wrong_answers(name: str, rows: Sequence[Row], count: int) -> dict[str, Any]:
     asked = [p.name for p in parameters(reward) if p.name in rows[0]]
     tried: Counter[str] = Counter()
     paid: Counter[str] = Counter()
-    golds, examples = [], {}
+    golds, unpaid, examples = [], 0, {}
     for i in spread(range(len(rows)), 3 * count):
         if len(golds) == count:
             break
         row, gold = rows[i], read_gold(rows[i], asked)
         (own,) = score(reward, [row["completion"]], [row["prompt"]], row)
-        if own.score is None or own.score <= 0:
+        if own.score is None or own.score < 1 - 1e-6:
+            unpaid += own.score is not None
             continue
         golds.append(own.score)
         probes = [
@@ -215,7 +216,7 @@ def wrong_answers(name: str, rows: Sequence[Row], count: int) -> dict[str, Any]:
                 examples.setdefault(kind, [probe.name, probe.completion[:200], row["completion"][:200]])
     return {
         "rows": len(golds),
-        "gold": sum(golds) / len(golds),
+        "gold not paid in full": [unpaid, unpaid + len(golds)],
         "kinds": {kind: [paid[kind], tried[kind]] for kind in sorted(tried)},
         "examples": examples,
     }
@@ -345,6 +346,9 @@ def report(found: dict[str, Any]) -> str:
             lines.append(f"| `{name}` | {one['rows']} | {kind} | {share(pair)} |")
         rest = [pair for kind, pair in one["kinds"].items() if kind not in kinds]
         lines.append(f"| `{name}` | {one['rows']} | all others | {share([0, sum(n for _, n in rest)])} |")
+    lines += ["", "## Right answers that are not paid in full", "", "| reward | its own gold |", "|---|---|"]
+    for name, one in found["wrong answers"].items():
+        lines.append(f"| `{name}` | {share(one['gold not paid in full'])} |")
     for title, key in (
         ("Right answers in other words, paid by `numeric`", "other words"),
         ("Languages", "languages"),

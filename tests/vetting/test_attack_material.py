@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tieout.rewards.text.opposites import opposite
 from tieout.rows.spread import spread
-from tieout.tasks.wrong_statements import OPPOSITE, figures_changed
+from tieout.tasks.wrong_statements import OPPOSITE, figures_changed, wrong_statements
 from tieout.vetting.attack.gold import read_gold
 from tieout.vetting.attack.number_probes import number_probes
 from tieout.vetting.attack.probe import in_other_words
@@ -78,6 +78,40 @@ def test_text_gold_is_made_wrong_in_every_way() -> None:
     assert made_of("<think>It is so.</think><answer>Yes</answer>")["statement"] == {
         "<think>It is so.</think><answer>No</answer>"
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        (
+            "Acme reported a loss.",
+            {"Birch Rail reported a loss.", "Zorblax reported a loss."},
+        ),  # known from the row
+        (
+            "Elgin Paper is in Perth.",
+            {"Zorblax is in Perth.", "Elgin Paper is in Zorblax.", "Elgin Paper is in Acme."},
+        ),
+        ("Revenue fell. The Board met.", {"Revenue fell. The Zorblax met."}),
+        ("It has seven plants.", {"It has eleven plants."}),
+        ("Debt was £59.1m and USD320 million.", {"Debt was £19.1m and USD320 million."}),
+        ("Debt was up strongly.", {"Debt was down strongly."}),
+        ("We can't pay.", {"We can pay."}),
+        ("Yes, it did.", {"No, it did."}),
+    ],
+)
+def test_names_figures_and_words_are_found_where_they_stand(text: str, wrong: set[str]) -> None:
+    made = {changed for _, changed in wrong_statements(text, ["Acme", "Birch Rail"])}
+    assert wrong <= made
+    assert text not in made
+    if text.startswith("Revenue"):
+        assert not any(changed.startswith(("Zorblax", "Acme", "Birch")) for changed in made)
+
+
+@given(st.text(max_size=200), st.lists(st.text(max_size=12), max_size=3))
+def test_no_text_raises_and_every_wrong_one_differs(text: str, others: list[str]) -> None:
+    for kind, changed in wrong_statements(text, others):
+        assert kind
+        assert changed != text
 
 
 def test_every_turned_word_is_an_opposite_to_the_readers_of_claims() -> None:

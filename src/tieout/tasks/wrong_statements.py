@@ -10,12 +10,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..rewards.text.figures import NUMBER
+from ..rewards.text.sentences import STOPWORDS
 
 FIGURE = re.compile(
-    rf"(?<![\w.,/-])(?P<sign>[-−]?)(?P<open>\(?)(?P<number>{NUMBER})(?P<close>\)?)(?![\w/]|[.,][0-9]|\"\s*:)"
+    r"(?:(?<![\w.,/-])|(?<=USD)|(?<=RMB)|(?<=EUR)|(?<=GBP)|(?<=CHF)|(?<=JPY))(?P<sign>[-−]?)(?P<open>\(?)"
+    rf"(?P<number>{NUMBER})(?P<close>\)?)(?!(?!(?:bn|mn|tn|[mbkx])\b)[\w/]|[.,][0-9]|\"\s*:)",
+    re.IGNORECASE,
 )
 SCALES = ("thousand", "million", "billion")
 SCALE = re.compile(rf"\b(?:{'|'.join(SCALES)})\b", re.IGNORECASE)
+SPELLED = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_SPELLED = re.compile(rf"\b(?:{'|'.join(SPELLED)})\b(?!-)", re.IGNORECASE)
 _NO_STATEMENT = re.compile(
     r"\[[0-9, ]+\]|\([0-9]{1,2}\)(?=\s+[A-Z])|(?:^[ \t]*|(?<=[.:;] ))[0-9]{1,3}[.)](?=\s)", re.MULTILINE
 )
@@ -54,6 +59,7 @@ OPPOSITE: Mapping[str, str] = {
 """Word -> its opposite."""
 _TURNED = re.compile(
     rf"\b(?:{'|'.join(OPPOSITE)}|(?:up|down|above|below|over|under)(?= (?:by |from )?[$€£¥]?[0-9])|"
+    r"(?:(?<=was )|(?<=were )|(?<=is )|(?<=are ))(?:up|down)|"
     r"(?:(?<![^.!?>\n] )(?<![\w,])(?:yes|no)(?=[,.!;:]|\s*$)))\b(?!-)",
     re.IGNORECASE,
 )
@@ -63,22 +69,12 @@ _ELSEWHERE = _forms("up/down", "above/below", "over/under", "yes/no")
 _CAPITAL = r"[A-Z](?:[\w&-]|['’](?!s\b))*"
 NAME = re.compile(rf"(?<=[\w,;:)] )(?:(?=[A-Z&-]*[a-z]){_CAPITAL}(?: {_CAPITAL})*|[A-Z]{{2,5}}\b)")
 """Inside a sentence: at its start any word has a capital."""
+_FIRST = re.compile(rf"(?:^|(?<=[.!?>] )|(?<=[\n>]))(?P<name>{_CAPITAL}(?: {_CAPITAL})*)")
+"""At its start: a name if it is one elsewhere, or of several words."""
 MADE_UP = "Zorblax"
-_GENERIC = {
-    "company",
-    "group",
-    "corporation",
-    "trust",
-    "parent",
-    "issuer",
-    "registrant",
-    "note",
-    "table",
-    "we",
-    "our",
-    "i",
-    "the",
-}
+_GENERIC = frozenset(
+    ("company", "group", "corporation", "trust", "parent", "issuer", "registrant", "note", "table", "we", "i")
+)
 
 
 def other_digit(shown: str) -> str:
@@ -93,7 +89,7 @@ def other_digit(shown: str) -> str:
 
 
 def figures_changed(text: str) -> Iterator[str]:
-    """One figure is another; not the number of a citation or of an item in a list.
+    """One figure, or one number in words, is another; not that of a citation or of an item in a list.
 
     >>> list(figures_changed("It rose to $5 million [1]."))
     ['It rose to $1 million [1].']
@@ -103,6 +99,9 @@ def figures_changed(text: str) -> Iterator[str]:
         start, end = match.span("number")
         if not any(a <= start and end <= b for a, b in kept):
             yield text[:start] + other_digit(match["number"]) + text[end:]
+    for match in _SPELLED.finditer(text):
+        other = SPELLED[(SPELLED.index(match[0].lower()) + 4) % len(SPELLED)]
+        yield text[: match.start()] + _cased(other, match[0]) + text[match.end() :]
 
 
 def scales_exchanged(text: str) -> Iterator[str]:
@@ -154,12 +153,15 @@ def renamed(text: str, others: Sequence[str] = ()) -> Iterator[str]:
     >>> list(renamed("Revenue of Acme rose.", ["Acme Inc.", "Birch"]))
     ['Revenue of Birch rose.', 'Revenue of Zorblax rose.']
     """
-    for match in NAME.finditer(text):
-        if match[0].lower() in _GENERIC:
-            continue
-        for other in (next((name for name in others if _is_other(match[0], name, text)), None), MADE_UP):
+    known = {word for name in (*names(text), *others) for word in name.split()}
+    first = [match[0] for match in _FIRST.finditer(text)]
+    first = [name for name in first if name.split()[0].lower() not in STOPWORDS]
+    first = [name for name in first if " " in name or name in known]
+    inside = [name for name in names(text) if not any(name in whole for whole in first)]
+    for name in dict.fromkeys([*first, *inside]):
+        for other in (next((one for one in others if _is_other(name, one, text)), None), MADE_UP):
             if other:
-                yield re.sub(rf"(?<!\w){re.escape(match[0])}(?!\w)", other, text)
+                yield re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", other, text)
 
 
 def names(text: str) -> list[str]:

@@ -123,8 +123,8 @@ def prove(reward: Reward, rows: Sequence[Row], workers: Workers | None = None, s
     broken: dict[int, list[tuple[_Try, Outcome]]] = {}
     for one, (outcome,) in zip(tries, outcomes[len(rows) :], strict=True):
         gold_score = best[one.index]
-        if gold_score is None:
-            continue
+        if gold_score is None or (gold_score <= low and one.check in ("other gold", "perturbed")):
+            continue  # where gold is not paid, nothing can get less: the check of gold says so
         if form and one.check == "perturbed":
             broken.setdefault(one.index, []).append((one, outcome))
         else:

@@ -74,7 +74,7 @@ def setting_of(rows: Sequence[Row], index: int, asked: Sequence[str]) -> Setting
     others = [other for other in others if not same_answer(other.answer, own.answer)]
     answers = Counter(other.answer for other in others if other.kind == "text" and len(other.answer) <= 60)
     labels = [*wrong_choices(lists, own.answer), *(answer for answer, _ in answers.most_common(30))]
-    said = " . ".join([*sources, *(other.text for other in others)])[:MAX_READ]
+    said = " . ".join([prompt, *sources, *(other.text for other in others)])[:MAX_READ]
     return Setting(
         sources,
         others,
