@@ -294,3 +294,12 @@ def test_no_text_raises(text: str, other: str) -> None:
         opposed(claim, passage)
     assert all(isinstance(one, Found) and one.shown for one in read(text)[0])
     assert amounts(text) == [one.amount for one in read(text)[0]]
+
+
+@pytest.mark.parametrize("subject", ["Zorblax", "Birch Rail", "Rail", "Costs of Birch"])
+def test_another_subject_is_not_supported(subject: str) -> None:
+    """A first word has a capital anyway: it is compared with the first word of what is said."""
+    said = "Marlow Foods reported capital expenditure of $590 million in 2020. Birch Rail is a customer."
+    assert not supports(f"{subject} reported capital expenditure of $590 million in 2020 [1].", [said])
+    for same in ("Marlow", "The company", "It", "In 2020, Marlow Foods", "Total of Marlow:", "In 2020 it"):
+        assert supports(f"{same} reported capital expenditure of $590 million [1].", [said])

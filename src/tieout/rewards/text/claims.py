@@ -40,8 +40,9 @@ def supports(claim: str, passages: Sequence[str]) -> bool:
 
     It says it if it is the claim, whatever its quotes, dashes and spaces. Or else it must have every figure of the
     claim in value and unit, as many times; what has digits in any other way, ordinals and months as they are written;
-    at least MIN_SHARE of its content words; and not contradict it: see `contradiction`. Every name (a capital inside
-    a sentence) must be in the passage. A sentence that contradicts the claim and is nearer to it decides.
+    at least MIN_SHARE of its content words; no other subject at its start; and not contradict it: see
+    `contradiction`. Every name (a capital inside a sentence) must be in the passage. A sentence that contradicts the
+    claim and is nearer to it decides.
 
     >>> source = ["Revenue was $1.2 million in 2019. Costs did not rise."]
     >>> [supports(c, source) for c in ("In 2019, revenue was 1,200,000.", "Revenue was $1.3 million.", "Costs rose.")]
@@ -82,9 +83,23 @@ def _says(passage: str, claim: str) -> bool:
             continue
         if opposed(claim, said):
             denies = max(denies, share)
-        elif _has_all(said, figures) and marks <= _exact(said):
+        elif _has_all(said, figures) and marks <= _exact(said) and not _other_subject(claim, said):
             says = share
     return says > 0 and says >= denies
+
+
+def _other_subject(claim: str, said: str) -> bool:
+    """Whether the two start with another word of content each, which the other does not have: another company's sales.
+
+    What starts with `the`, `it` or `in` may be about anything.
+    """
+    one, other = _first(claim), _first(said)
+    return bool(one and other) and one not in content(said) and other not in content(claim)
+
+
+def _first(text: str) -> str:
+    match = _WORD_AS_IS.search(text)
+    return next(iter(content(match[0])), "") if match and match[0][0].isupper() else ""
 
 
 def _has_all(said: str, figures: Sequence[Found]) -> bool:
