@@ -43,7 +43,7 @@ def parse_json(text: str, *, max_chars: int = 20_000, max_depth: int = 16, max_d
     Refused, beyond what the standard refuses: duplicate keys, NaN and infinities (also as 1e999), numbers of
     more than `max_digits` characters, nesting deeper than `max_depth`, texts longer than `max_chars`.
     """
-    whole = _parse(text.strip(), max_chars, max_depth, max_digits)  # its strings may speak of tags
+    whole = _parse(text, max_chars, max_depth, max_digits)  # its strings may speak of tags
     answer = answer_text(text) if whole.error else text
     return whole if answer == text else _parse(answer, max_chars, max_depth, max_digits)
 
@@ -51,6 +51,7 @@ def parse_json(text: str, *, max_chars: int = 20_000, max_depth: int = 16, max_d
 def _parse(text: str, max_chars: int, max_depth: int, max_digits: int) -> Parsed:
     if len(text) > max_chars:
         return Parsed(error=f"{len(text)} characters, more than {max_chars}")
+    text = text.strip()
     if fence := _FENCE.fullmatch(text):
         text = fence[1]
 
