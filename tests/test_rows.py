@@ -214,6 +214,8 @@ def test_every_form_comes_out_as_one() -> None:
         {"prompt": chat, "completion": [assistant("a")], "answer": 3},
         {"messages": [user("q"), assistant("a")], "answer": 3, "prompt": None},
         {"messages": [{**user("q"), "name": None}, assistant("a")], "answer": 3},
+        {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "answer": 3},
+        {"prompt": "q", "completion": [assistant("a")], "answer": 3},
     ):
         assert check_rows([row], "demonstration") == demonstration
     preference = [{"prompt": chat, "chosen": "a", "rejected": "b"}]
@@ -277,12 +279,11 @@ def test_a_checked_row_passes_again_unchanged() -> None:
             {"prompt": "p", "completion": {"a": 1}},
             "'completion' is an object; expected text",
         ),
-        ("demonstration", {"prompt": "p", "completion": [assistant("x")]}, "give both in the same form"),
         ("demonstration", {"prompt": "p\ud800", "completion": "x"}, "half a character"),
         (
             "demonstration",
             {"prompt": [user("p")], "completion": [user("x")]},
-            "has the turns user; expected exactly one, from the assistant",
+            "has the turns user; expected the last one from the assistant",
         ),
         (
             "demonstration",
@@ -305,13 +306,13 @@ def test_a_checked_row_passes_again_unchanged() -> None:
         (
             "demonstration",
             {"messages": [{"from": "human", "value": "x"}]},
-            "rename 'from' to 'role' and 'value' to 'content'",
+            "the last message of 'messages' is from 'user'; expected 'assistant'",
         ),
         ("demonstration", {"messages": [{"role": "gpt", "content": "x"}]}, "did you mean 'assistant'?"),
         (
             "demonstration",
             {"messages": [Q, {"role": "assistant", "content": [{"type": "text"}]}]},
-            "'content' of messages[1] is a list; expected text",
+            "a part of messages[1] is {'type': 'text'}; only text is trained here",
         ),
         ("demonstration", {"messages": [user(""), A]}, "messages[0] is an empty user message"),
         (
@@ -320,7 +321,7 @@ def test_a_checked_row_passes_again_unchanged() -> None:
             "messages[0] is text; expected an object with role and content",
         ),
         ("prompt", {"prompt": []}, "'prompt' is an empty list"),
-        ("prompt", {"prompt": [Q, A]}, "is from 'assistant'; expected 'user'"),
+        ("prompt", {"prompt": [Q, {"role": "system", "content": "s"}]}, "from 'system'; expected 'user'"),
         (
             "preference",
             {"chosen": "p a", "rejected": "p b"},

@@ -22,6 +22,8 @@ from .learner.parallel.processes import Processes, join
 from .rewards.processes.workers import Workers
 from .rewards.scoring.runner import Call, Outcome, score_groups
 from .rewards.text.thinking import MAX_TAG, opened_by
+from .rows.checks import with_prompts
+from .rows.messages import text_of
 from .samplers import PolicySampler, SamplingParams
 from .tasks import Task
 from .types import Completion, Group, Row
@@ -63,7 +65,7 @@ class Source:
         self._before = Counter[str]()  # of some batches before this: a small one alone says little
         self._held_out: Sequence[Row] | None = None
         self._cached: tuple[int, list[int]] | None = None
-        self.rows = self.task.rows(self.split)
+        self.rows = with_prompts(self.task.rows(self.split))
         if not self.rows:
             raise InputError(f"task {self.task.name!r} has no rows in split {self.split!r}")
 
@@ -127,7 +129,7 @@ class Source:
         same in an evaluation.
         """
         other = copy.copy(self)
-        other._held_out, other.shuffle, other.position, other.pass_size = held_out, False, 0, 0
+        other._held_out, other.shuffle, other.position, other.pass_size = with_prompts(held_out), False, 0, 0
         other.counts, other.sampled_scores, other._before, other._reason = Counter(), [], Counter(), ""
         other._cached = None
         return other
@@ -152,14 +154,13 @@ class Source:
             self._cached = (epoch, order)
         return self._cached[1]
 
-    def given(self, row: Row, texts: Sequence[str], scores: list[float] | None) -> Group:
-        """A group of completions that the data holds, as text or as the tokens of `chat.reader`."""
+    def given(self, row: Row, said: Sequence[Any], scores: list[float] | None) -> Group:
+        """A group of completions that the data holds: text, messages, or the tokens of `chat.reader`."""
         if TOKENS in row:
             tokens = Tokens(**row[TOKENS])
             texts = [""] * len(tokens.completions)
         else:
-            prompt = row["prompt"]
-            tokens = Tokens.of(self.chat.prompt(prompt), [self.chat.completion(prompt, x) for x in texts])
+            tokens, texts = self.chat.given(row["prompt"], said), list(map(text_of, said))
         parts = zip(tokens.completions, tokens.masks, texts, strict=True)
         return Group(tokens.prompt, [Completion(t, m, text=x) for t, m, x in parts], scores, row)
 
@@ -176,9 +177,9 @@ class Source:
             texts, scores = row["completions"], [float(score) for score in row["scores"]]
         else:
             texts, scores = [row["chosen"], row["rejected"]], [1.0, float(row["chosen"] == row["rejected"])]
-        made = Tokens.wholes([self.chat.whole(row["prompt"], text) for text in texts])
+        made = Tokens.wholes([self.chat.whole(row["prompt"], text, rendered=True) for text in texts])
         said = zip(made.completions, made.masks, texts, strict=True)
-        return Group(made.prompt, [Completion(t, m, text=text) for t, m, text in said], scores, row)
+        return Group(made.prompt, [Completion(t, m, text=text_of(one)) for t, m, one in said], scores, row)
 
     def rollout(self, rows: Sequence[Row], group_size: int, params: SamplingParams) -> list[Group]:
         """Sample `group_size` completions of each row, and score them.

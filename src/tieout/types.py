@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-Message = Mapping[str, str]
-"""One turn of a conversation: `role` (system, user or assistant) and `content`."""
+Message = Mapping[str, Any]
+"""One turn of a conversation: `role` (system, user, assistant, tool), `content`, and whatever else a chat template
+reads: `reasoning_content`, `tool_calls`, `name`."""
+
+
+class Messages(list[Message]):
+    """Messages, with what their row tells the chat template in addition: `tools`, `enable_thinking`."""
+
+    def __init__(self, messages: Iterable[Message] = (), told: Mapping[str, Any] | None = None) -> None:
+        super().__init__(messages)
+        self.told: Mapping[str, Any] = told or {}
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()} {dict(self.told)}" if self.told else super().__repr__()
+
 
 Prompt = str | Sequence[Message]
-"""Plain text, continued as it stands; or messages, rendered by the model's chat template."""
+"""Plain text, continued as it stands; or messages, rendered by the model's chat template: see `Messages`."""
 
 Row = Mapping[str, Any]
 """One row of a dataset, with TRL's column names: prompt, completion, chosen, rejected, label, messages."""

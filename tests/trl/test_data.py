@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tieout.chat.messages import split
 from tieout.chat.reader import TOKENS, Reader
 from tieout.chat.template import Chat
 from tieout.chat.tokens import Limits
+from tieout.rows.messages import split
 from tieout.source import Source
 from tieout.tasks import Task
 from tieout.trl.collators import DataCollatorForCompletionOnlyLM
@@ -88,9 +88,18 @@ def test_sharegpt_and_typed_parts_are_messages(reader: Reader) -> None:
             {"prompt": [ASK], "completion": [{"role": "assistant", "content": None}]},
             "expected role and content",
         ),
-        ({"prompt": [ASK], "completion": [answer("2")], "tools": [{"name": "f"}]}, "render such rows first"),
+        (
+            {"prompt": [ASK], "completion": [answer("2")], "tools": [{"name": "f"}]},
+            "leaves out the tools: leave them out, or set a template that shows them",
+        ),
+        ({"prompt": [ASK], "completion": [answer("2")], "tools": "f("}, "'tools' is no JSON"),
+        (
+            {"prompt": [ASK], "completion": [{**answer("2"), "reasoning_content": "hm"}]},
+            "leaves out 'reasoning_content' of the assistant message of: user, assistant",
+        ),
+        ({"prompt": [ASK], "completion": [ASK]}, "expected the last one from the assistant"),
     ],
-    ids=["no role", "image", "no content", "tools"],
+    ids=["no role", "image", "no content", "tools", "no tools", "reasoning", "no reply"],
 )
 def test_what_would_be_trained_as_something_else_is_refused(reader: Reader, row: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -213,7 +222,7 @@ def test_a_last_turn_that_the_template_leaves_open_is_refused(new_tokenizer: Any
         "prompt": [ASK],
         "completion": [answer("2"), {"role": "user", "content": "sure?"}, answer("yes, two")],
     }
-    with pytest.raises(ValueError, match="does not end the last turn"):
+    with pytest.raises(ValueError, match="does not end the assistant's turn"):
         reader.demonstrations([row])
 
 
@@ -222,7 +231,7 @@ def test_gaps_that_arrow_fills_and_columns_beside_pairs(reader: Reader) -> None:
     (row,) = reader.demonstrations([{**gaps, "text": "abc"}])
     assert len(whole(row)) == 4
     sides = {"chosen": [answer("2")], "rejected": [answer("3")]}
-    with pytest.raises(ValueError, match="row 0 of the dataset: tools: render such rows first"):
+    with pytest.raises(ValueError, match="row 0 of the dataset: the chat template leaves out the tools"):
         reader.labelled([{"prompt": [ASK], **sides, "tools": [{"name": "f"}]}])
     rows = [{"prompt": "a", "chosen": "b", "rejected": "c"}, {"prompt": "a", "completion": "b"}]
     with pytest.raises(ValueError, match="row 1: KTO needs a column 'label'"):
@@ -237,7 +246,7 @@ def test_where_one_text_begins_the_other_something_is_left_of_both(reader: Reade
 
 def test_a_call_of_a_tool_in_the_prompt_goes_through_the_template(new_tokenizer: Any) -> None:
     template = (
-        "{% for m in messages %}<|{{ m.role }}|>{{ m.content or 'calls' }}<|end|>{% endfor %}"
+        "{% for m in messages %}<|{{ m.role }}|>{{ m.content or m.tool_calls[0].function.name }}<|end|>{% endfor %}"
         "{% if add_generation_prompt %}<|assistant|>{% endif %}"
     )
     chat = Chat(new_tokenizer(template))

@@ -1,16 +1,16 @@
-"""Encode whole conversations, and completions of several turns, as the chat template renders them."""
+"""Encode whole conversations as the chat template renders them, and mark the assistant's tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
-from ..types import Prompt
-from .messages import only_reply, shared, turns, turns_of
+from ..rows.messages import asked, texts_in, turns
+from ..types import Messages, Row
+from .continuation import finished_text
+from .rendering import told_of
 from .template import Chat
-from .tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -22,62 +22,32 @@ class Conversation:
     """[L] which of them the template marks as the assistant's; empty if that was not asked."""
 
 
-def conversation(chat: Chat, messages: Any, assistant: bool = False, **options: Any) -> Conversation:
+def conversation(chat: Chat, messages: Any, row: Row, assistant: bool = False) -> Conversation:
     """Encode messages, in any form that `turns` reads, and mark the assistant's tokens if asked.
 
-    InputError: they are asked for, and the template marks none. `options` are told to the template, such as tools.
+    What the last turn says is all there, and messages cannot forge special tokens, as in `Chat.given`. InputError: the
+    template leaves out what they say, or marks no token as the assistant's.
     """
-    template: Any = chat.tokenizer.apply_chat_template
-    options = {"tokenize": True, "return_dict": True, "return_assistant_tokens_mask": assistant, **options}
-    made = template(turns(messages), **options)
-    mask = [bool(m) for m in made["assistant_masks"]] if assistant else []
-    if assistant and not any(mask):
+    said: Any = asked(turns(messages), row)
+    told, renderer, encoder = told_of(said), chat.renderer, chat.encoder
+    marks = encoder.marks(texts_in([said, dict(told)]))
+    ends = bool(said) and said[-1]["role"] == "assistant"
+    if len(said) > 1 and ends:
+        text = finished_text(renderer, Messages(said[:-1], told), said[-1:], marks)
+    else:
+        renderer.refuse_left_out(said, marks, told, 0 if ends else len(said))
+        text = renderer.render(said, marks, told=told)
+    if not assistant:
+        return Conversation(encoder.whole(text, marks), [])
+    rendered, spans = renderer.assistant_spans(said, marks, told)
+    if not spans:
         raise InputError(
             "assistant_only_loss, but the chat template marks no assistant turn: put {% generation %} around it"
         )
-    return Conversation(list(made["input_ids"]), mask)
-
-
-def finished(chat: Chat, prompt: Prompt, completions: Sequence[Any]) -> Tokens:
-    """The whole conversations that a reward model reads, with each of these completions."""
-    if isinstance(prompt, str) and all(isinstance(c, str) for c in completions):
-        return Tokens.wholes([chat.whole(prompt, c, rendered=True) for c in completions])
-    before = turns_of(prompt)
-    plain = all(isinstance(value, str) for message in before for value in message.values())
-    wholes = []
-    for side in completions:
-        said = side if isinstance(side, str) else turns(side)
-        reply = only_reply(said)
-        if before and plain and reply is not None:
-            wholes.append(chat.whole(before, str(reply)))
-        else:
-            more = [{"role": "assistant", "content": said}] if isinstance(said, str) else said
-            wholes.append(conversation(chat, [*before, *more]).ids)
-    return Tokens.wholes(wholes)
-
-
-def completed(chat: Chat, prompt: Prompt, completions: Sequence[Any]) -> Tokens:
-    """A prompt and its completions: text as the author rendered it, special tokens and all; messages by the template.
-
-    A completion may be of several turns, a user's and a tool's among them: all of its tokens are trained.
-    """
-    if isinstance(prompt, str) and all(isinstance(c, str) for c in completions):
-        return Tokens.of(chat.prompt(prompt), [chat.rendered(prompt, c) for c in completions])
-    before = turns_of(prompt)
-    said = [c if isinstance(c, str) else turns(c) for c in completions]
-    replies = [only_reply(c) for c in said]
-    plain = all(isinstance(value, str) for message in before for value in message.values())
-    if before and plain and None not in replies:
-        return Tokens.of(chat.prompt(before), [chat.completion(before, str(r)) for r in replies])
-    wholes = []
-    for side in said:
-        more = [{"role": "assistant", "content": side}] if isinstance(side, str) else side
-        whole = conversation(chat, [*before, *more]).ids
-        stop = max((i for i, token in enumerate(whole) if token in chat.stop_tokens), default=-1)
-        if stop < 0 or chat.tokenizer.decode(whole[stop + 1 :]).strip():
-            raise InputError("the chat template does not end the last turn of a completion with a stop token")
-        wholes.append(whole[: stop + 1])
-    opened = bool(before) and before[-1]["role"] != "assistant"
-    head = conversation(chat, before, add_generation_prompt=opened).ids if before else wholes[0][:1]
-    head = head[: min(shared(head, whole) for whole in wholes)]
-    return Tokens.of(head, [whole[len(head) :] for whole in wholes])
+    if rendered != text:
+        raise InputError(
+            "assistant_only_loss, but the chat template leaves out the reasoning of the assistant's last turn"
+        )
+    ids, places = encoder.placed(text, marks)
+    mask = [any(start < b and a < end for start, end in spans) for a, b in places]
+    return Conversation(ids, mask)

@@ -8,16 +8,19 @@ the letters of the token it stands for, and only what the template itself wrote 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, reduce
+from typing import Any, TypeVar, cast
 
 from ..errors import InputError
 
+T = TypeVar("T")
 Marks = dict[str, str]
 """Special token -> the character that stands for it."""
 
+_THOUGHT = re.compile(r"[<\[|｜]+/?[\w ]*:?(?:think|thinking|thought|reasoning)[|｜]*[>\]]", re.IGNORECASE)
+"""A tag around reasoning, such as `<think>`, `[/THINK]` or `</seed:think>`."""
 _PRIVATE_USE = (0xF0000, 0x100000, 0xE000)
 """Where code points begin that have no meaning."""
 
@@ -38,6 +41,16 @@ class Encoder:
         added = self.tokenizer.added_tokens_decoder.values()
         found = [*self.tokenizer.all_special_tokens, *(token.content for token in added if token.special)]
         return tuple(dict.fromkeys(found))
+
+    @cached_property
+    def thoughts(self) -> frozenset[str]:
+        """Special tokens that are tags of reasoning: an assistant's text may hold them, as templates and rewards read
+        its thoughts from there."""
+        return frozenset(name for name in self.special if _THOUGHT.fullmatch(name))
+
+    def own(self, marks: Marks) -> Marks:
+        """The marks for what an assistant says."""
+        return {name: character for name, character in marks.items() if name not in self.thoughts}
 
     def marks(self, texts: Iterable[str]) -> Marks:
         """A mark for each special token that the texts contain, which none of them contains."""
@@ -61,6 +74,26 @@ class Encoder:
     def later(self, text: str, marks: Marks) -> list[int]:
         """Tokens of a text that follows other text."""
         return self._pieces(text, marks, self._later)
+
+    def placed(self, text: str, marks: Marks) -> tuple[list[int], list[tuple[int, int]]]:
+        """Tokens of a text from its start, and the stretch of it that each stands for."""
+        names = {mark: name for name, mark in marks.items()}
+        ids, places, at = list[int](), list[tuple[int, int]](), 0
+        for piece in re.split(f"([{''.join(names)}])", text) if names else [text]:
+            own = self._ids(piece) if not ids else self._later(names.get(piece, piece), piece in names)
+            if piece in names:
+                places += [(at, at + 1)] * len(own)
+            elif piece:
+                found = self.tokenizer(
+                    piece, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+                )
+                skipped = len(found["input_ids"]) - len(
+                    own
+                )  # a space that a tokenizer puts before every text
+                places += [(at + a, at + b) for a, b in found["offset_mapping"][skipped:]]
+            ids += own if piece else []
+            at += len(piece)
+        return ids, places
 
     def following(self, prompt: list[int], whole: list[int], text: str, marks: Marks) -> list[int]:
         """Tokens of `text`, the end of a whole that begins with a prompt.
@@ -126,8 +159,15 @@ def any_of(names: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, listed)) or "(?!)")  # (?!) never matches
 
 
-def mark(text: str, marks: Marks) -> str:
-    """The text with marks in place of special tokens."""
-    for name, character in marks.items():
-        text = text.replace(name, character)
-    return text
+def mark(value: T, marks: Marks) -> T:
+    """A text, or lists and objects of them, with marks in place of special tokens."""
+    if not marks:
+        return value
+    made: Any = value
+    if isinstance(value, str):
+        made = reduce(lambda text, name: text.replace(name, marks[name]), marks, str(value))
+    elif isinstance(value, Mapping):
+        made = {mark(key, marks): mark(item, marks) for key, item in value.items()}
+    elif isinstance(value, list | tuple):
+        made = [mark(item, marks) for item in value]
+    return cast(T, made)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,11 +10,11 @@ from itertools import compress
 from typing import Any
 
 from ..errors import InputError
+from ..rows.messages import asked, is_talk, only_reply, paired, reply_of, turns, turns_of
 from ..rows.pairs import WEIGHT, preferences
 from ..rows.values import truth, unflagged
 from ..types import Row
-from .conversation import completed, conversation, finished
-from .messages import is_talk, only_reply, split, turns, turns_of
+from .conversation import conversation
 from .template import Chat
 from .tokens import Limits, Tokens
 
@@ -140,7 +139,7 @@ class Reader:
             return self._reply(row)
         if messages := row.get("messages") or row.get("conversations"):
             messages = self._unflagged(messages, "messages")
-            made = conversation(self.chat, messages, self.assistant_only, **_template_options(row))
+            made = conversation(self.chat, messages, row, self.assistant_only)
             return _whole(made.ids, made.assistant or self._trained(made.ids))
         if self.assistant_only:
             raise InputError(
@@ -160,10 +159,12 @@ class Reader:
     def _reply(self, row: Row) -> Tokens:
         """A prompt and its completion."""
         before = self._unflagged(row["prompt"], "prompt", trained=self.completion_only is False)
-        made = self._completed(before, [row["completion"]], row)
+        made = self._given(before, [row["completion"]], row)
         prompt, (completion,), (mask,) = made.prompt, made.completions, made.masks
         if self.assistant_only and only_reply(row["completion"]) is None:
-            whole = conversation(self.chat, [*turns_of(row["prompt"]), *row["completion"]], assistant=True)
+            whole = conversation(
+                self.chat, [*turns_of(row["prompt"]), *row["completion"]], row, assistant=True
+            )
             mask = whole.assistant[len(prompt) :][: len(mask)]
         if self.completion_only is False:
             return _whole(prompt + completion, [True] * len(prompt) + mask)
@@ -173,20 +174,19 @@ class Reader:
         if "input_ids_chosen" in row:  # pre-tokenised, as earlier versions wanted them for reward models
             sides = [unpadded(row, f"_{side}") for side in ("chosen", "rejected")]
             return Tokens.wholes(sides)
-        prompt, sides = paired(row)
+        prompt, sides = sides_of(row)
         if sides[0] == sides[1] and not self.anchors:
             raise NothingToLearn("chosen and rejected are equal")
-        return self._completed(prompt, sides, row)
+        return self._given(prompt, sides, row)
 
-    def _completed(self, prompt: Any, completions: Sequence[Any], row: Row) -> Tokens:
-        text = isinstance(prompt, str) and all(isinstance(c, str) for c in completions)
-        if given := [name for name in ("tools", "chat_template_kwargs") if row.get(name) and not text]:
-            raise InputError(
-                f"{given[0]}: render such rows first, with apply_chat_template(row, tokenizer, ...), and "
-                "give the text"
-            )
-        said = [self._unflagged(c, "completion") for c in completions]
-        return (finished if self.whole else completed)(self.chat, prompt, said)
+    def _given(self, prompt: Any, completions: Sequence[Any], row: Row) -> Tokens:
+        """The tokens of a row's prompt and completions."""
+        said = [self._unflagged(one, "completion") for one in completions]
+        if not isinstance(prompt, str) or any(not isinstance(one, str) for one in said):
+            prompt = asked(turns_of(prompt), row)
+        if self.whole:
+            return Tokens.wholes([self.chat.whole(prompt, one, rendered=True) for one in said])
+        return self.chat.given(prompt, said)
 
     def _unflagged(self, messages: Any, name: str, trained: bool = True) -> Any:
         """The messages of a conversation without flags of single turns, which must ask for what is trained."""
@@ -208,13 +208,6 @@ class Reader:
         return self.marks(ids) if self.marks else [True] * len(ids)
 
 
-def _template_options(row: Row) -> dict[str, Any]:
-    """What a row of messages tells the template."""
-    tools = row.get("tools") or None
-    more = {"tools": json.loads(tools) if isinstance(tools, str) else tools} if tools else {}
-    return more | (row.get("chat_template_kwargs") or {})
-
-
 def _whole(ids: list[int], trained: list[bool]) -> Tokens:
     """All tokens but the first, which nothing predicts."""
     if len(ids) < 2:
@@ -222,23 +215,19 @@ def _whole(ids: list[int], trained: list[bool]) -> Tokens:
     return Tokens(ids[:1], [ids[1:]], [trained[1:]])
 
 
-def paired(row: Row) -> tuple[Any, list[Any]]:
-    """Prompt, and the completions chosen and rejected; a prompt that they hold themselves is taken out of them."""
+def sides_of(row: Row) -> tuple[Any, list[Any]]:
+    """Prompt, and the completions chosen and rejected, each in one form."""
     if "chosen" not in row or "rejected" not in row:
         raise InputError(f"pairs need chosen and rejected; rows have: {', '.join(row)}")
-    prompt, sides = row.get("prompt"), [row["chosen"], row["rejected"]]
-    if all(map(is_talk, sides)):
-        sides = [turns(side) for side in sides]
-        if isinstance(prompt, str) and all(len(side) > 1 for side in sides):
-            prompt = None  # it repeats how the conversations begin
-    return split(sides) if prompt is None else (prompt, sides)
+    prompt, sides = paired(row)
+    return prompt, [reply_of(side) if is_talk(side) else side for side in sides]
 
 
 def unpaired(row: Row) -> list[Row]:
     """A pair as a good and a bad completion; any other row as it is."""
     if "label" in row or "chosen" not in row or "rejected" not in row:
         return [row]
-    prompt, sides = paired(row)
+    prompt, sides = sides_of(row)
     rest = {name: value for name, value in row.items() if name not in ("chosen", "rejected")}
     labels = (True, False)
     return [

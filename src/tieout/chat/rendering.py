@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import jinja2
 
-from ..types import Message
+from ..rows.messages import REASONING
+from ..types import Message, Messages
 from .encoder import ChatError, Encoder, Marks, any_of, mark
 
 _PROBE = [
@@ -16,6 +18,8 @@ _PROBE = [
     {"role": "assistant", "content": "[reply]"},
     {"role": "user", "content": "[next]"},
 ]
+_LONG = 12
+"""Of conversations with more messages, the first and last of each kind are looked for."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +41,122 @@ class Renderer:
     encoder: Encoder
     known_stops: tuple[int, ...]
     """Stop tokens that are known without the template."""
+    _looked_for: dict[Any, str] = field(default_factory=dict)
+    """Kind of conversation -> what the template leaves out of it."""
 
-    def render(self, messages: Sequence[Message], marks: Marks, opened: bool = False) -> str:
-        """The template's text, marked. opened: up to where the policy's next turn begins."""
-        if not self.encoder.tokenizer.chat_template:
+    def render(
+        self,
+        messages: Sequence[Message],
+        marks: Marks,
+        opened: bool = False,
+        told: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The template's text, marked.
+
+        opened: up to where the policy's next turn begins; of messages that end with the assistant's, up to where it
+        continues that turn. told: what the row tells the template, where the messages do not carry it.
+        """
+        return str(self._render(messages, marks, opened, told_of(messages) if told is None else told))
+
+    def _render(
+        self, messages: Sequence[Message], marks: Marks, opened: bool, told: Mapping[str, Any]
+    ) -> Any:
+        tokenizer = self.encoder.tokenizer
+        if not tokenizer.chat_template:
             raise ChatError("the prompt is a list of messages, but the tokenizer has no chat template")
-        marked = [{key: mark(text, marks) for key, text in message.items()} for message in messages]
+        marked = self.marked(messages, marks)
+        continued = opened and bool(messages) and messages[-1].get("role") == "assistant"
+        ends = {"add_generation_prompt": opened and not continued, "continue_final_message": continued}
         try:
-            rendered: str = self.encoder.tokenizer.apply_chat_template(
-                marked, tokenize=False, add_generation_prompt=opened
-            )
-        except (jinja2.TemplateError, TypeError, ValueError) as error:
+            return tokenizer.apply_chat_template(marked, tokenize=False, **ends, **mark(dict(told), marks))
+        except (jinja2.TemplateError, KeyError, TypeError, ValueError) as error:
             roles = listed(message["role"] for message in messages)
             raise ChatError(f"the chat template refuses the turns {roles}: {error}") from error
-        return rendered
+
+    def assistant_spans(
+        self, messages: Sequence[Message], marks: Marks, told: Mapping[str, Any]
+    ) -> tuple[str, list[tuple[int, int]]]:
+        """The template's text, marked, and where in it the assistant's parts are that the template says so of."""
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        tokenizer, options = self.encoder.tokenizer, dict(mark(dict(told), marks))
+        template = tokenizer.get_chat_template(options.pop("chat_template", None), options.get("tools"))
+        told = {**tokenizer.special_tokens_map, **options}
+        given = {"chat_template": template, "return_assistant_tokens_mask": True, **told}
+        (text,), (spans,) = render_jinja_template(conversations=[self.marked(messages, marks)], **given)
+        return text, list(spans)
+
+    def marked(self, messages: Sequence[Message], marks: Marks) -> list[dict[str, Any]]:
+        """The messages as the template takes them."""
+        own = self.encoder.own(marks)
+        made = [mark(dict(m), own if m.get("role") == "assistant" else marks) for m in messages]
+        for message in made if self._takes_parts else ():
+            if isinstance(message.get("content"), str):
+                message["content"] = [{"type": "text", "text": message["content"]}]
+        return made
+
+    @cached_property
+    def _takes_parts(self) -> bool:
+        """Whether the template, of a model that sees, reads lists of parts only."""
+
+        def seen(messages: Any) -> bool:
+            try:
+                return "[reply]" in self.encoder.tokenizer.apply_chat_template(messages, tokenize=False)
+            except (jinja2.TemplateError, TypeError, ValueError):
+                return False
+
+        parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in _PROBE[:2]]
+        return not seen(_PROBE[:2]) and seen(parts)
+
+    # ------------------------------------------------------------ what must not be lost
+
+    def refuse_left_out(
+        self, messages: Sequence[Message], marks: Marks, told: Mapping[str, Any], trained: int
+    ) -> None:
+        """ChatError: the template leaves out what such messages say, or the tools that their row tells it.
+
+        Looked for once per kind of conversation, by changing one thing at a time: what changes nothing is left out.
+        Reasoning is looked for in the messages from `trained` on, as templates drop that of earlier turns on purpose.
+        """
+        kinds = [_kind(message, i >= trained) for i, message in enumerate(messages)]
+        key = (tuple(kinds) if len(kinds) <= _LONG else frozenset(kinds), "tools" in told)
+        if key not in self._looked_for:
+            at: Iterable[int] = range(len(kinds))
+            if len(kinds) > _LONG:
+                at = sorted(
+                    {kinds.index(k) for k in kinds} | {len(kinds) - 1 - kinds[::-1].index(k) for k in kinds}
+                )
+            self._looked_for[key] = self._left_out(messages, marks, told, trained, at)
+        if self._looked_for[key]:
+            raise ChatError(f"the chat template leaves out {self._looked_for[key]}")
+
+    def _left_out(
+        self,
+        messages: Sequence[Message],
+        marks: Marks,
+        told: Mapping[str, Any],
+        trained: int,
+        places: Iterable[int],
+    ) -> str:
+        whole = self.render(messages, marks, told=told)
+
+        def same(changed: Sequence[Message], told: Mapping[str, Any]) -> bool:
+            try:
+                return self.render(changed, marks, told=told) == whole
+            except ChatError:  # whatever it is, the template has read it
+                return False
+
+        if "tools" in told and same(messages, {k: v for k, v in told.items() if k != "tools"}):
+            return "the tools: leave them out, or set a template that shows them"
+        roles = listed(message["role"] for message in messages)
+        for i in places:
+            for name, other in _changes(messages[i], i >= trained):
+                if same([*messages[:i], {**messages[i], name: other}, *messages[i + 1 :]], told):
+                    what = "" if name == "content" else f"{name!r} of "
+                    return f"{what}the {messages[i]['role']} message of: {roles}"
+        return ""
+
+    # ------------------------------------------------------------ the end of a turn
 
     @cached_property
     def after_reply(self) -> str:
@@ -82,6 +188,43 @@ class Renderer:
             return None
         token = {**special, **stops}[found.group()]
         return TurnEnd(token, after[: found.end()], after[found.end() :])
+
+    def no_end(self) -> ChatError:
+        """The error that the template does not end the assistant's turn."""
+        return ChatError(
+            "the chat template does not end the assistant's turn with a stop token, so the policy would never "
+            f"learn to stop; after the reply it writes {self.after_reply!r}. "
+            "Put the eos token after the assistant's content in tokenizer.chat_template"
+        )
+
+
+def _kind(message: Message, trained: bool) -> tuple[Any, ...]:
+    return message.get("role"), trained, *sorted(key for key, value in message.items() if value)
+
+
+def _changes(message: Message, trained: bool) -> Iterable[tuple[str, Any]]:
+    """(key, another value) of each part of a message that must be seen; what is trained is compared word for word."""
+    if message.get("content") and not (trained and message["role"] == "assistant"):
+        yield "content", "[another] probe"
+    if calls := message.get("tool_calls"):
+        yield "tool_calls", [_renamed(calls[0]), *calls[1:]]
+    for name in REASONING if trained else ():
+        if message.get(name):
+            yield name, "[another] thought"
+
+
+def _renamed(call: Any) -> Any:
+    """The call of another tool."""
+    if not isinstance(call, Mapping):
+        return "another_tool"
+    if isinstance(call.get("function"), Mapping):
+        return {**call, "function": {**call["function"], "name": "another_tool"}}
+    return {**call, "name": "another_tool"}
+
+
+def told_of(messages: Any) -> Mapping[str, Any]:
+    """What the row of these messages tells the template."""
+    return messages.told if isinstance(messages, Messages) else {}
 
 
 def listed(roles: Iterable[str]) -> str:

@@ -9,9 +9,12 @@ from functools import cached_property
 from typing import Any
 
 from ..rows import location, raise_problems
-from ..types import Message, Prompt, Row
+from ..rows.messages import SAMPLED, reply_of, texts_in, turns_of
+from ..types import Message, Messages, Prompt, Row
+from .continuation import continued, finished, opens_tag
 from .encoder import ChatError, Encoder, Marks, mark
-from .rendering import Renderer, listed
+from .rendering import Renderer, listed, told_of
+from .tokens import Tokens
 
 __all__ = ["Chat", "ChatError"]
 
@@ -53,73 +56,73 @@ class Chat:
     @cached_property
     def stop_tokens(self) -> tuple[int, ...]:
         """The tokens that end the policy's turn."""
-        end = [self._renderer.turn_end.token] if self._renderer.turn_end else []
-        return tuple(dict.fromkeys([*self._renderer.known_stops, *end]))
+        end = [self.renderer.turn_end.token] if self.renderer.turn_end else []
+        return tuple(dict.fromkeys([*self.renderer.known_stops, *end]))
 
     def prompt(self, prompt: Prompt) -> list[int]:
-        """[P] what the policy continues: messages up to the opening of its turn; text as it stands, with BOS."""
+        """[P] what the policy continues: messages up to the opening of its turn; text as it stands, with BOS.
+
+        Messages that end with the assistant's are continued in that turn. ChatError: the template leaves some out.
+        """
         if isinstance(prompt, str):
-            return self._encoder.whole(prompt, {}, special=True)
-        marks = self._marks(prompt)
-        return self._encoder.whole(self._renderer.render(prompt, marks, opened=True), marks)
+            return self.encoder.whole(prompt, {}, special=True)
+        messages = _messages(prompt)
+        marks = self._marks(messages)
+        opened = self.renderer.render(messages, marks, opened=True)
+        self.renderer.refuse_left_out(messages, marks, told_of(messages), len(messages))
+        return self.encoder.whole(opened, marks)
 
     def completion(self, prompt: Prompt, text: str) -> list[int]:
-        """[C] what the policy writes after `prompt(prompt)` to say `text`; the last token is a stop token.
+        """[C] what the policy writes after a prompt to say `text`; the last token is a stop token.
 
         ChatError: the template does not end the turn, or prompt and text have no clear boundary.
         """
         if isinstance(prompt, str):
             return self._plain_completion(prompt, text)
-        messages = [*prompt, {"role": "assistant", "content": text}]
-        marks = self._marks(messages)
-        opened, finished = (
-            self._renderer.render(prompt, marks, opened=True),
-            self._renderer.render(messages, marks),
-        )
-        if finished.startswith(opened):
-            head, whole = self._encoder.whole(opened, marks), self._encoder.whole(finished, marks)
-            tokens = self._encoder.following(head, whole, finished[len(opened) :], marks)
-        else:
-            # The template opens a turn in another way than it renders a finished one: DeepSeek-R1's opens with
-            # <think> and drops thoughts from finished turns. What the policy writes is then the text itself.
-            closing = self._renderer.turn_end.closing if self._renderer.turn_end else ""
-            tokens = self._encoder.later(mark(text, marks) + closing, marks)
-        for i, token in enumerate(tokens):
-            if token in self.stop_tokens:
-                return tokens[: i + 1]
-        raise self._no_end()
+        return self.given(prompt, [text]).completions[0]
 
-    def rendered(self, prompt: str, text: str) -> list[int]:
-        """[C] a completion that a template has rendered already, after such a prompt: special tokens in it are meant.
+    def given(self, prompt: Prompt, completions: Sequence[Any]) -> Tokens:
+        """A prompt and its completions as tokens to train on: what every way of training makes of a row.
 
-        It ends with eos, which is added where it is missing.
+        Text after text is as its author rendered it: special tokens in it are meant, and eos is added where it is
+        missing. After messages, and as messages, completions are what the chat template makes of them: see
+        `continuation`.
         """
-        return self._plain_completion(prompt, text, {})
+        if isinstance(prompt, str) and all(isinstance(said, str) for said in completions):
+            written = [self._plain_completion(prompt, said, {}) for said in completions]
+            return Tokens.of(self.prompt(prompt), written)
+        return continued(self.renderer, _messages(prompt), [reply_of(said) for said in completions])
 
-    def whole(self, prompt: Prompt, text: str, *, rendered: bool = False) -> list[int]:
+    def as_sampled(self, prompt: Prompt, text: str) -> Any:
+        """A completion that a policy wrote, in the form in which `given` takes it so: its text, or a message that says
+        so where the template opens a tag, as the text then begins inside of it.
+        """
+        if isinstance(prompt, str) or not opens_tag(self.renderer.render(_messages(prompt), {}, opened=True)):
+            return text
+        return [{"role": "assistant", "content": text, SAMPLED: True}]
+
+    def whole(self, prompt: Prompt, said: Any, *, rendered: bool = False) -> list[int]:
         """[L] a finished conversation as a reward model reads it: all that the template writes, also after the stop
         token, as in transformers and TRL; text from BOS to eos. rendered: special tokens in the text are meant.
         """
-        if not isinstance(prompt, str):
-            messages = [*prompt, {"role": "assistant", "content": text}]
-            marks = self._marks(messages)
-            return self._encoder.whole(self._renderer.render(messages, marks), marks)
+        if not isinstance(prompt, str) or not isinstance(said, str):
+            return finished(self.renderer, _messages(prompt), reply_of(said))
         end = self.tokenizer.eos_token_id
         if end is None:
             raise ChatError(_NO_EOS)
-        text = text.removesuffix(self.tokenizer.eos_token)
-        marks = {} if rendered else self._encoder.marks([prompt, text])
-        return [*self._encoder.whole(prompt + mark(text, marks), marks, special=True), end]
+        text = said.removesuffix(self.tokenizer.eos_token)
+        marks = {} if rendered else self.encoder.own(self.encoder.marks([prompt, text]))
+        return [*self.encoder.whole(prompt + mark(text, marks), marks, special=True), end]
 
     def _plain_completion(self, prompt: str, text: str, marks: Marks | None = None) -> list[int]:
         eos = self.tokenizer.eos_token_id
         if eos is None:
             raise ChatError(_NO_EOS)
         text = text.removesuffix(self.tokenizer.eos_token)  # it is added below
-        marks = self._encoder.marks([prompt, text]) if marks is None else marks
+        marks = self.encoder.own(self.encoder.marks([prompt, text])) if marks is None else marks
         tail = mark(text, marks)
-        whole = self._encoder.whole(prompt + tail, marks, special=True)
-        return [*self._encoder.following(self.prompt(prompt), whole, tail, marks), eos]
+        whole = self.encoder.whole(prompt + tail, marks, special=True)
+        return [*self.encoder.following(self.prompt(prompt), whole, tail, marks), eos]
 
     def suffix(self, messages: Sequence[Message], reply: Message, *, ended: bool = True) -> list[int]:
         """Tokens between the policy's last turn and its next: the reply to it, and the next turn's opening.
@@ -128,14 +131,14 @@ class Chat:
         ended: whether those end with a stop token; if not (they were cut off), the suffix begins with one.
         ChatError: the template rewrites history, so the policy would not see again what it wrote.
         """
-        marks = self._marks([*messages, reply])
-        before = self._renderer.render(messages, marks)
-        after = self._renderer.render([*messages, reply], marks, opened=True)
-        end = self._renderer.turn_end
+        told, marks = told_of(messages), self._marks(Messages([*messages, reply], told_of(messages)))
+        before = self.renderer.render(messages, marks, told=told)
+        after = self.renderer.render([*messages, reply], marks, opened=True, told=told)
+        end = self.renderer.turn_end
         if end is None:
-            raise self._no_end()
-        seen = self._renderer.render(messages[:-1], marks, opened=True)
-        said = mark(messages[-1]["content"], marks).strip()
+            raise self.renderer.no_end()
+        seen = self.renderer.render(messages[:-1], marks, opened=True, told=told)
+        said = mark(str(messages[-1]["content"]), self.encoder.own(marks)).strip()
         before = before.removesuffix(end.trailing)
         kept = before.startswith(seen) and said in before and before.endswith(end.closing)
         if not (kept and after.startswith(before)):
@@ -145,7 +148,7 @@ class Chat:
                 "tasks need a template that only appends; set tokenizer.chat_template to one"
             )
         closing = "" if ended else end.closing
-        return self._encoder.later(closing + after[len(before) :], marks)
+        return self.encoder.later(closing + after[len(before) :], marks)
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a bare text, without special tokens."""
@@ -153,9 +156,12 @@ class Chat:
         return list(ids)
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The text of tokens, without special tokens."""
+        """The text of tokens, without special tokens other than the tags of reasoning."""
+        kept, every = list(tokens), self.tokenizer.added_tokens_decoder
+        if thoughts := self.encoder.thoughts:
+            kept = [t for t in kept if t not in every or not every[t].special or every[t].content in thoughts]
         decoded: str = self.tokenizer.decode(
-            list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            kept, skip_special_tokens=not thoughts, clean_up_tokenization_spaces=False
         )
         return decoded
 
@@ -167,10 +173,8 @@ class Chat:
         Without rows: if neither plain text nor messages would do.
         """
         prompts = [row["prompt"] for row in rows if "prompt" in row]
-        conversations = {
-            tuple(message["role"] for message in prompt) for prompt in prompts if not isinstance(prompt, str)
-        }
-        if conversations and not self.tokenizer.chat_template:
+        talks = [prompt for prompt in prompts if not isinstance(prompt, str)]
+        if talks and not self.tokenizer.chat_template:
             raise ChatError(
                 "the rows are messages, but the tokenizer has no chat template; "
                 "set tokenizer.chat_template and save it with the model, or give prompts as plain text"
@@ -181,13 +185,16 @@ class Chat:
         if self.tokenizer.eos_token_id is None and (plain or not self.tokenizer.chat_template):
             raise ChatError(_NO_EOS)
         if not prompts and self.tokenizer.chat_template:
-            conversations = {("user",)}
-        for roles in sorted(conversations):
-            self._check_roles(roles)
+            talks = [[{"role": "user", "content": "probe"}]]
+        kinds = {tuple(str(message.get("role")) for message in talk): talk for talk in talks}
+        for _, talk in sorted(kinds.items()):
+            if "[reply]" not in self.text(self.completion(talk, "[reply]")):
+                roles = listed(message["role"] for message in talk)
+                raise ChatError(f"the chat template leaves out the assistant's reply to: {roles}")
 
     def _warn_of_raw_text(self, prompts: Sequence[str], total: int) -> None:
         """Warn if prompts that no template has rendered meet a model that knows turns."""
-        if any(token in prompt for prompt in prompts for token in self._encoder.special):
+        if any(token in prompt for prompt in prompts for token in self.encoder.special):
             return
         warnings.warn(
             f"{len(prompts)} of {total} prompts are plain text, and the model has a chat template: they are trained "
@@ -202,49 +209,40 @@ class Chat:
         """RowsError naming the rows that do not fit into the model's context, with room for new tokens."""
         problems = []
         for index, row in enumerate(rows):
-            size = len(self.prompt(row["prompt"]))
-            room = {"max_new_tokens": max_new_tokens}
-            for name in _COMPLETION_COLUMNS:
-                given = row.get(name) or []
-                texts = (
-                    [given] if isinstance(given, str) else [text for text in given if isinstance(text, str)]
-                )
-                room[name] = max((len(self.completion(row["prompt"], text)) for text in texts), default=0)
+            where = location(rows, index, source)
+            try:
+                size = len(self.prompt(row["prompt"]))
+                room = {"max_new_tokens": max_new_tokens}
+                for name in _COMPLETION_COLUMNS:
+                    said = row.get(name) or []
+                    every = said if name == "completions" else [said]
+                    made = [self.given(row["prompt"], [one]) for one in every if one]
+                    room[name] = max((len(m.prompt) + len(m.completions[0]) - size for m in made), default=0)
+            except ChatError as error:
+                problems.append(f"{where}: {error}")
+                continue
             name, longest = max(room.items(), key=lambda item: item[1])
             if size + longest > context:
                 problems.append(
-                    f"{location(rows, index, source)}: the prompt has {size} tokens and {name} {longest}, together "
-                    f"{size + longest}; the model's context is {context}"
+                    f"{where}: the prompt has {size} tokens and {name} {longest}, together {size + longest}; the "
+                    f"model's context is {context}"
                 )
         raise_problems(problems, getattr(rows, "source", source))
 
-    def _check_roles(self, roles: tuple[str, ...]) -> None:
-        messages = [{"role": role, "content": f"[{i}] probe"} for i, role in enumerate(roles)]
-        rendered = self._renderer.render(messages, {}, opened=True)
-        for message in messages:
-            if message["content"] not in rendered:
-                raise ChatError(
-                    f"the chat template leaves out the {message['role']} message of: {listed(roles)}"
-                )
-        completion = self.completion(messages, "[reply]")
-        if "[reply]" not in self.text(completion):
-            raise ChatError(f"the chat template leaves out the assistant's reply to: {listed(roles)}")
-
-    def _no_end(self) -> ChatError:
-        return ChatError(
-            "the chat template does not end the assistant's turn with a stop token, so the policy would never "
-            f"learn to stop; after the reply it writes {self._renderer.after_reply!r}. "
-            "Put the eos token after the assistant's content in tokenizer.chat_template"
-        )
-
     @cached_property
-    def _encoder(self) -> Encoder:
+    def encoder(self) -> Encoder:
+        """Text to tokens."""
         return Encoder(self.tokenizer)
 
     @cached_property
-    def _renderer(self) -> Renderer:
+    def renderer(self) -> Renderer:
+        """Messages to text."""
         eos = self.tokenizer.eos_token_id
-        return Renderer(self._encoder, (*([] if eos is None else [eos]), *self.extra_stop_tokens))
+        return Renderer(self.encoder, (*([] if eos is None else [eos]), *self.extra_stop_tokens))
 
     def _marks(self, messages: Sequence[Message]) -> Marks:
-        return self._encoder.marks(text for message in messages for text in message.values())
+        return self.encoder.marks(texts_in([[dict(m) for m in messages], dict(told_of(messages))]))
+
+
+def _messages(prompt: Any) -> Messages:
+    return prompt if isinstance(prompt, Messages) else Messages(turns_of(prompt))

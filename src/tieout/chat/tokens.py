@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
-from .messages import shared
+from ..rows.messages import shared
 
 
 @dataclass(frozen=True)

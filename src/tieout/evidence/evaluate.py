@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..rewards.processes.workers import Workers
 from ..rewards.scoring.runner import Call, Combined, Outcome, check_reward, score_groups
 from ..rewards.text.thinking import MAX_TAG, begun, opened_by
+from ..rows.checks import with_prompts
 from ..samplers import Sampler, SamplingParams
 from ..storage.jsonl import read_jsonl, write_jsonl
 from ..tasks import Task
@@ -89,6 +90,7 @@ def evaluate(
     """
     if task.scorer is None:
         raise InputError(f"task {task.name!r} has neither a reward nor an environment to score with")
+    rows = with_prompts(rows)
     params = params or SamplingParams(task.max_new_tokens, temperature=0.0)
     rewards: dict[str, Reward] = {"score": task.reward} if task.reward and task.scorer == "reward" else {}
     rewards |= task.metrics

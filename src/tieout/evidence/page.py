@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ..rows.messages import said_by
 from ..storage.jsonl import write_text
 from . import charts
 from .evaluate import PROGRAMMATIC, TRACKS, Case
@@ -150,7 +151,7 @@ def prompt_text(case: Case) -> str:
     """The prompt as text; of messages, each turn under its role."""
     if isinstance(case.prompt, str):
         return case.prompt
-    return "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in case.prompt)
+    return "\n\n".join(f"[{message['role']}]\n{said_by(message)}" for message in case.prompt)
 
 
 def visible(text: str) -> str:

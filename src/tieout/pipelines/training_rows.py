@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..rewards import load_reward
 from ..rewards.scoring.runner import check_reward
 from ..rows import check_general, check_rows, read_rows
+from ..rows.messages import TOLD
 from ..rows.pairs import WEIGHT, rows_for, selected
 from ..tasks import Task
 from ..tasks.files import demonstration_of, hold_out
@@ -97,10 +98,15 @@ def with_general(rows: Sequence[Row], task: Task, stage: Train) -> Sequence[Row]
     """Pairs with the rows of data.general among them, as pairs of equals, if the method has an SFT term for those."""
     general = task.rows("general") if stage.method.needs.anchors else []
     alike = [
-        {"prompt": row["prompt"], "chosen": row["completion"], "rejected": row["completion"]}
+        {**_told(row), "prompt": row["prompt"], "chosen": row["completion"], "rejected": row["completion"]}
         for row in general
     ]
     return [*rows, *alike] if alike else rows
+
+
+def _told(row: Row) -> Row:
+    """What a row tells the chat template."""
+    return {name: row[name] for name in TOLD if name in row}
 
 
 def in_form(rows: Sequence[Row], stage: Train) -> Sequence[Row]:
@@ -127,7 +133,9 @@ def in_form(rows: Sequence[Row], stage: Train) -> Sequence[Row]:
 
 def _labels(pairs: Sequence[Row]) -> list[Row]:
     """Both completions of each pair, once per prompt; what is better than one and worse than another is left out."""
-    labels = {(repr(x["prompt"]), x["completion"], x["label"]): x for pair in pairs for x in labels_of(pair)}
+    labels = {
+        (repr(x["prompt"]), repr(x["completion"]), x["label"]): x for pair in pairs for x in labels_of(pair)
+    }
     return [row for (prompt, text, label), row in labels.items() if (prompt, text, not label) not in labels]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from ..errors import InputError
 from ..types import Row
 from .locations import Rows, RowsError, kind_of, location, raise_problems
-from .values import Problem, completion_of, messages_of, prompt_of, split_last, truth, unflagged
+from .messages import TOLD, paired, prompted, same, turns_of
+from .values import Problem, completion_of, given, messages_of, split_last, truth, unflagged
 
 Kind = Literal["demonstration", "preference", "ranking", "label", "prompt"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -30,13 +31,14 @@ def check_rows(rows: Sequence[Row], kind: Kind, source: str = "rows") -> Rows:
     """The rows in one form, or a RowsError that lists what is wrong with them, with file and line.
 
     demonstration   prompt, completion            (also: `messages` that end with the assistant's turn)
-    preference      prompt, chosen, rejected      (also: whole conversations that differ in the last turn)
+    preference      prompt, chosen, rejected      (also: whole conversations that begin with the same prompt)
     ranking         prompt, completions, scores   (also: a preference)
     label           prompt, completion, label     (label: true or false)
     prompt          prompt
 
-    In the result `prompt` is text or a list of messages that ends with the user's turn; completion, chosen
-    and rejected are text, also where they were given as one assistant message. Other columns stay.
+    In the result `prompt` is text or `Messages`, which carry what the row tells the chat template (`tools`,
+    `chat_template_kwargs`); completion, chosen and rejected are text, also where they were given as one assistant
+    message, and stay messages where they say more: reasoning, calls of tools, several turns. Other columns stay.
     """
     if kind not in KINDS:
         raise InputError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}")
@@ -54,12 +56,33 @@ def check_rows(rows: Sequence[Row], kind: Kind, source: str = "rows") -> Rows:
     checked, problems = [], []
     for index, row in enumerate(rows):
         try:
-            given = {name: value for name, value in row.items() if value is not None}
-            checked.append(check[kind](given))
-        except Problem as problem:
+            filled = {name: value for name, value in row.items() if value is not None}
+            checked.append(check[kind](filled))
+        except InputError as problem:
             problems.append(f"{location(rows, index, source)}: {problem}")
     raise_problems(problems, source)
     return Rows(checked, source=source, lines=rows.lines if isinstance(rows, Rows) else None)
+
+
+def with_prompts(rows: Sequence[Row]) -> Sequence[Row]:
+    """Rows of a task, each with a prompt that carries what the row tells the chat template.
+
+    Conversations become prompt and completion, or chosen and rejected. The same rows where there is nothing to do.
+    """
+    talks = ("messages", "conversations", "chosen")
+    raw = [
+        "prompt" not in row and any(isinstance(row.get(name), list | tuple) for name in talks) for row in rows
+    ]
+    if not any(raw) and not any(row.get(name) for row in rows for name in TOLD):
+        return rows
+    found = []
+    for index, (row, whole) in enumerate(zip(rows, raw, strict=True)):
+        kind: Kind = "preference" if "chosen" in row else "demonstration"
+        try:
+            found.append(check_rows([row], kind)[0] if whole else prompted(row))
+        except InputError as error:
+            raise RowsError(f"{location(rows, index)}: {str(error).partition(': ')[2] or error}") from error
+    return found
 
 
 def is_general(row: Row) -> bool:
@@ -84,62 +107,43 @@ def check_general(rows: Sequence[Row], method: str, anchors: bool, source: str =
 
 
 def _demonstration(row: Row) -> Row:
-    if "messages" in row and not ("prompt" in row and "completion" in row):
-        whole = row["messages"]
-        trained = [i == len(whole) - 1 for i in range(len(whole))] if isinstance(whole, list | tuple) else []
-        messages = messages_of(unflagged(whole, trained, "messages"), "messages")
-        prompt, completion = split_last(messages, "messages")
-        rest = {name: value for name, value in row.items() if name != "messages"}
-        return {**rest, "prompt": prompt_of(prompt), "completion": completion}
+    talk = next((name for name in ("messages", "conversations") if name in row), None)
+    if talk is not None and not ("prompt" in row and "completion" in row):
+        prompt, completion = split_last(messages_of(_last_trained(row[talk], talk), talk), talk)
+        rest = {name: value for name, value in row.items() if name != talk}
+        return given({**rest, "prompt": prompt, "completion": completion}, "completion")
     if "text" in row and not ("prompt" in row or "completion" in row):
         raise Problem(
             "only a column 'text': it does not say where the prompt ends and the completion begins; "
             "split it into 'prompt' and 'completion' (all but the completion is context, never trained on)"
         )
     _require(row, "prompt", "completion")
-    given = row["prompt"]
-    if isinstance(given, list | tuple):
-        given = unflagged(given, [False] * len(given), "prompt")
-    return {**row, "prompt": prompt_of(given), "completion": completion_of(row, "completion")}
+    return given(row, "completion")
+
+
+def _last_trained(talk: Any, name: str) -> Any:
+    """A conversation without flags of single turns, which must ask for its last one."""
+    if not isinstance(talk, list | tuple):
+        return talk
+    return unflagged(talk, [i == len(talk) - 1 for i in range(len(talk))], name)
 
 
 def _preference(row: Row) -> Row:
     _require(row, "chosen", "rejected")
     chosen, rejected = row["chosen"], row["rejected"]
-    if all(isinstance(turns, list | tuple) and len(turns) > 1 for turns in (chosen, rejected)):
-        row = _conversations(row)
-    elif "prompt" not in row and isinstance(chosen, str):
+    if "prompt" not in row and isinstance(chosen, str):
         raise Problem(
             f"missing column 'prompt'; this row has: {', '.join(row)}; "
             "move what 'chosen' and 'rejected' begin with into 'prompt'"
         )
+    if all(isinstance(side, list | tuple) and len(side) > 1 for side in (chosen, rejected)):
+        prompt, (chosen, rejected) = paired(row)
+        row = {**row, "prompt": prompt, "chosen": chosen, "rejected": rejected}
     _require(row, "prompt")
-    pair = {name: completion_of(row, name) for name in ("chosen", "rejected")}
-    if pair["chosen"].strip() == pair["rejected"].strip():
-        pair["rejected"] = pair["chosen"]  # a general row: see `check_general`
-    return {**row, "prompt": prompt_of(row["prompt"]), **pair}
-
-
-def _conversations(row: Row) -> Row:
-    """Chosen and rejected given as whole conversations: what they share is the prompt."""
-    chosen, rejected = messages_of(row["chosen"], "chosen"), messages_of(row["rejected"], "rejected")
-    shared = 0
-    while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:
-        shared += 1
-    shared -= shared == len(chosen) == len(rejected)  # a general row
-    if (len(chosen), len(rejected)) != (shared + 1, shared + 1):
-        raise Problem(
-            f"'chosen' and 'rejected' share {shared} messages, then differ in {len(chosen) - shared} and "
-            f"{len(rejected) - shared}; they may differ in one last assistant message only"
-        )
-    prompt, chosen_text = split_last(chosen, "chosen")
-    _, rejected_text = split_last(rejected, "rejected")
-    given = row.get("prompt")
-    if isinstance(given, str) and given.strip() != prompt[-1]["content"].strip():
-        raise Problem("'prompt' differs from the last user message of 'chosen'; leave one of them out")
-    if isinstance(given, list | tuple) and messages_of(given, "prompt") != prompt:
-        raise Problem("'prompt' differs from what 'chosen' and 'rejected' begin with; leave one of them out")
-    return {**row, "prompt": prompt, "chosen": chosen_text, "rejected": rejected_text}
+    row = given(row, "chosen", "rejected")
+    if same(row["chosen"], row["rejected"]):
+        row = {**row, "rejected": row["chosen"]}  # a general row: see `check_general`
+    return row
 
 
 def _ranking(row: Row) -> Row:
@@ -153,13 +157,10 @@ def _ranking(row: Row) -> Row:
         raise Problem("'scores' holds what is no number; expected one number a completion, higher is better")
     if len(scores) != len(completions):
         raise Problem(f"{len(completions)} completions, but {len(scores)} scores; expected one each")
-    texts = [completion_of({"completion": c}, "completion") for c in completions]
-    return {
-        **row,
-        "prompt": prompt_of(row["prompt"]),
-        "completions": texts,
-        "scores": list(map(float, scores)),
-    }
+    said = [completion_of(one, "completions") for one in completions]
+    if isinstance(row["prompt"], str) and not all(isinstance(one, str) for one in completions):
+        row = {**row, "prompt": turns_of(row["prompt"])}
+    return {**given(row), "completions": said, "scores": list(map(float, scores))}
 
 
 def _label(row: Row) -> Row:
@@ -168,13 +169,12 @@ def _label(row: Row) -> Row:
     good = None if type(label) in (int, float) else truth(label)
     if good is None:
         raise Problem(f"'label' is {label!r}, {kind_of(label)}; expected true (good) or false (bad)")
-    prompt, completion = prompt_of(row["prompt"]), completion_of(row, "completion")
-    return {**row, "prompt": prompt, "completion": completion, "label": good}
+    return {**given(row, "completion"), "label": good}
 
 
 def _prompt_only(row: Row) -> Row:
     _require(row, "prompt")
-    return {**row, "prompt": prompt_of(row["prompt"])}
+    return given(row)
 
 
 def _require(row: Row, *names: str) -> None:

@@ -30,6 +30,7 @@ from typing import Literal
 
 from ..types import Row
 from .locations import location
+from .messages import is_talk, prompt_text, text_of
 
 RUN = 5
 """Words in a run."""
@@ -153,10 +154,7 @@ class _Row:
     def question(self) -> str:
         """The prompt without system turns; where nothing is left, the other columns."""
         prompt = self.row.get("prompt") or ""
-        turns = (
-            [prompt] if isinstance(prompt, str) else [m["content"] for m in prompt if m["role"] != "system"]
-        )
-        text = "\n".join(turns)
+        text = prompt_text(prompt, leave_out=("system",))
         if text.strip():
             return text
         others = {key: value for key, value in self.row.items() if key not in ("prompt", "id")}
@@ -171,7 +169,7 @@ class _Row:
     def gold(self) -> list[str]:
         """The words of the gold answer; none if it is not known."""
         gold = self.row.get("answer", None if "label" in self.row else self.row.get("completion"))
-        return [] if gold is None else words_of(str(gold))
+        return [] if gold is None else words_of(text_of(gold) if is_talk(gold) else str(gold))
 
     @cached_property
     def holder(self) -> str:
@@ -182,8 +180,8 @@ class _Row:
     @property
     def answers(self) -> str:
         """All completions of the row."""
-        given = [self.row.get(name) or () for name in ("completion", "chosen", "rejected", "completions")]
-        return "\n".join(str(x) for part in given for x in ([part] if isinstance(part, str) else part))
+        given = [self.row.get(name) or "" for name in ("completion", "chosen", "rejected")]
+        return "\n".join(text_of(x) for x in [*given, *(self.row.get("completions") or ())])
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from ..groups import ranked_pairs, spread
 from ..types import Row
 from .checks import Kind, check_rows, is_general
 from .locations import Rows, RowsError, location
+from .messages import same
 
 SCORES = (("chosen_score", "rejected_score"), ("score_chosen", "score_rejected"))
 """Names of the columns that hold the scores of a pair."""
@@ -156,8 +157,8 @@ def _decided(row: Row, selection: PairSelection, left_out: Counter[str]) -> Iter
     rest: dict[str, Any] = {k: v for k, v in row.items() if k not in ("completions", "scores")}
     kept = []
     for better, worse in ranked_pairs(scores):
-        same = texts[better].strip() == texts[worse].strip()
-        reason = "two scores for one text" if same else selection.refuses(scores[better], scores[worse])
+        alike = same(texts[better], texts[worse])
+        reason = "two scores for one text" if alike else selection.refuses(scores[better], scores[worse])
         if reason:
             left_out[reason] += 1
         else:

@@ -1,39 +1,42 @@
-"""Prompts, completions and messages as they come, checked and brought to one form."""
+"""Prompts, completions and conversations as they come, checked and brought to one form."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..errors import InputError
 from ..types import Row
 from .locations import kind_of
+from .messages import REASONING, asked, reply_of, texts_in, turns, turns_of
 
-ROLES = ("system", "user", "assistant")
 FLAGS = {"weight": True, "train": True, "training": True, "trainable": True, "train_on_turn": True, "loss": True,
          "masked": False}  # fmt: skip
 """Key of a message that other trainers read as "train this turn", and the value that says so."""
-
-_ROLE_SYNONYMS = {
-    "human": "user",
-    "gpt": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "ai": "assistant",
-}
+Said = str | list[dict[str, Any]]
+"""A completion: text, or the messages of one that says more than text."""
 
 
-class Problem(ValueError):
+class Problem(InputError):
     """What is wrong with one row; the caller adds where it is."""
 
 
-def _text(value: Any, name: str) -> str:
-    if not isinstance(value, str):
-        raise Problem(f"{name} is {kind_of(value)}; expected text")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise Problem(f"{name} holds half a character (a lone surrogate); no tokenizer takes it") from None
-    return value
+def given(row: Row, *names: str) -> Row:
+    """The row with its prompt and these completions in one form: `Messages` and text, or messages that say more.
+
+    A prompt of text before completions of messages is the user's turn.
+    """
+    said: dict[str, Any] = {name: completion_of(row[name], name) for name in names}
+    prompt = row["prompt"]
+    if (
+        isinstance(prompt, str)
+        and prompt.strip()
+        and any(isinstance(row[name], list | tuple) for name in names)
+    ):
+        prompt = turns_of(prompt)
+    if names and isinstance(prompt, list | tuple):
+        prompt = unflagged(prompt, [False] * len(prompt), "prompt")
+    return {**row, "prompt": asked(prompt_of(prompt), row), **said}
 
 
 def truth(label: Any) -> bool | None:
@@ -66,10 +69,10 @@ def unflagged(messages: Any, trained: Sequence[bool], name: str) -> Any:
     return result
 
 
-def prompt_of(value: Any) -> str | list[dict[str, str]]:
+def prompt_of(value: Any) -> Said:
     if isinstance(value, list | tuple):
         messages = messages_of(value, "prompt")
-        if messages[-1]["role"] != "user":
+        if messages[-1]["role"] in ("system", "developer"):
             raise Problem(
                 f"the last message of 'prompt' is from {messages[-1]['role']!r}; "
                 "expected 'user', whom the completion answers"
@@ -82,56 +85,51 @@ def prompt_of(value: Any) -> str | list[dict[str, str]]:
     return _text(value, "'prompt'")
 
 
-def completion_of(row: Row, name: str) -> str:
-    value = row[name]
-    if isinstance(value, list | tuple):
-        if isinstance(row["prompt"], str):
-            raise Problem(f"'prompt' is text but {name!r} is a list of messages; give both in the same form")
-        messages = messages_of(unflagged(value, [True] * len(value), name), name)
-        if len(messages) != 1 or messages[0]["role"] != "assistant":
-            roles = ", ".join(message["role"] for message in messages)
-            raise Problem(f"{name!r} has the turns {roles}; expected exactly one, from the assistant")
-        value = messages[0]["content"]
-    elif not isinstance(value, str):
-        raise Problem(f"{name!r} is {kind_of(value)}; expected text or one assistant message")
-    if not value.strip():
+def completion_of(value: Any, name: str) -> Said:
+    if not isinstance(value, str | list | tuple):
+        raise Problem(f"{name!r} is {kind_of(value)}; expected text or messages of the assistant")
+    said = reply_of(value if isinstance(value, str) else unflagged(value, [True] * len(value), name), name)
+    last = said if isinstance(said, str) else said[-1]
+    if not _says(last):
         raise Problem(f"{name!r} is empty")
-    return _text(value, repr(name))
+    return _text(said, repr(name)) if isinstance(said, str) else said
 
 
-def split_last(messages: list[dict[str, str]], name: str) -> tuple[list[dict[str, str]], str]:
+def split_last(
+    messages: list[dict[str, Any]], name: str
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """A conversation as the prompt and the assistant's last turn; earlier assistant turns are context."""
     last = messages[-1]
     if last["role"] != "assistant":
         raise Problem(f"the last message of {name!r} is from {last['role']!r}; expected 'assistant'")
-    if not last["content"].strip():
+    if not _says(last):
         raise Problem(f"the last message of {name!r} is empty")
     if len(messages) == 1:
         raise Problem(f"{name!r} has no message before the assistant's; there is nothing to answer")
-    return messages[:-1], last["content"]
+    return messages[:-1], messages[-1:]
 
 
-def messages_of(value: Any, name: str) -> list[dict[str, str]]:
+def messages_of(value: Any, name: str) -> list[dict[str, Any]]:
     if not isinstance(value, list | tuple) or not value:
         raise Problem(f"{name!r} is {'an empty list' if value == [] else kind_of(value)}; expected messages")
-    return [_message(message, f"{name}[{i}]") for i, message in enumerate(value)]
+    messages = turns(value, name)
+    for i, message in enumerate(messages):
+        if message["role"] == "user" and not _says(message):
+            raise Problem(f"{name}[{i}] is an empty user message")
+    return messages
 
 
-def _message(message: Any, name: str) -> dict[str, str]:
-    if not isinstance(message, Mapping):
-        raise Problem(f"{name} is {kind_of(message)}; expected an object with role and content")
-    given = {key: value for key, value in message.items() if value is not None}
-    if "role" not in given or "content" not in given:
-        hint = "; rename 'from' to 'role' and 'value' to 'content'" if {"from", "value"} <= set(given) else ""
-        raise Problem(
-            f"{name} has {', '.join(map(str, given)) or 'nothing'}; expected role and content{hint}"
-        )
-    role = given["role"]
-    if role not in ROLES:
-        meant = _ROLE_SYNONYMS.get(str(role).lower())
-        hint = f"; did you mean {meant!r}?" if meant else ""
-        raise Problem(f"{name} has role {role!r}; expected one of {', '.join(ROLES)}{hint}")
-    texts = {str(key): _text(item, f"{key!r} of {name}") for key, item in given.items()}
-    if role == "user" and not texts["content"].strip():
-        raise Problem(f"{name} is an empty user message")
-    return texts
+def _says(message: Any) -> bool:
+    """Whether a text or message has anything in it."""
+    if isinstance(message, str):
+        return bool(message.strip())
+    parts = [message.get(key) for key in ("content", "tool_calls", *REASONING)]
+    return any(text.strip() for part in parts for text in texts_in(part))
+
+
+def _text(value: str, name: str) -> str:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise Problem(f"{name} holds half a character (a lone surrogate); no tokenizer takes it") from None
+    return value

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError, TieoutError
-from ..types import Prompt
+from ..types import Messages, Prompt
 from . import SamplingParams
 
 
@@ -140,6 +140,11 @@ class APISampler:
             text = answer.choices[0].text if answer.choices else None
         else:
             messages: Any = [dict(message) for message in prompt]
+            told = dict(prompt.told) if isinstance(prompt, Messages) else {}
+            if tools := told.pop("tools", None):
+                options["tools"] = tools
+            if told:  # servers of open models take it; others refuse what they do not know
+                options["extra_body"] = {"chat_template_kwargs": told}
             answer = self._client.chat.completions.create(messages=messages, **options)
             text = answer.choices[0].message.content if answer.choices else None
         if getattr(answer, "usage", None) is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..storage.atomic import fingerprint, sync
 from ..storage.jsonl import append_jsonl
-from ..types import Prompt
+from ..types import Messages, Prompt
 from . import Sampler, SamplingParams
 from .api import IncompleteError
 
@@ -66,4 +66,6 @@ class CachedSampler:
         """At temperature 0 the place in the call does not matter; above it, sample i has a key of its own."""
         plain = prompt if isinstance(prompt, str) else [dict(message) for message in prompt]
         place = index if params.temperature else None
-        return fingerprint({"model": self.name, "prompt": plain, "params": asdict(params), "place": place})
+        key = {"model": self.name, "prompt": plain, "params": asdict(params), "place": place}
+        told = dict(prompt.told) if isinstance(prompt, Messages) else {}
+        return fingerprint({**key, **({"told": told} if told else {})})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from ..rows.messages import text_of
 from ..types import Prompt
 from . import SamplingParams
 
@@ -49,4 +50,4 @@ class MockSampler:
 
 def last_turn(prompt: Prompt) -> str:
     """The prompt's text; of messages, the last one's content."""
-    return prompt if isinstance(prompt, str) else prompt[-1]["content"]
+    return text_of(prompt)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 
+from ..chat.rendering import told_of
 from ..chat.template import Chat
 from ..errors import InputError, TieoutError
 from ..learner.models.architecture import decoder_of, head_of
@@ -18,7 +20,7 @@ from ..learner.models.model import Model
 from ..learner.prefix.layouts import repeat
 from ..samplers import SamplingParams
 from ..samplers.local.sampler import LocalSampler
-from ..types import Completion, Group, Prompt
+from ..types import Completion, Group, Messages, Prompt
 
 TOLERANCES: Mapping[str, tuple[float, float]] = {
     "float32": (1e-4, 1e-4),
@@ -50,6 +52,8 @@ class Example:
     """[C] nats, by a plain forward: not shared, not packed, not merged."""
     margins: list[float]
     """[C] nats by which each token leads the best other one."""
+    told: Mapping[str, Any] = field(default_factory=dict)
+    """What the row of a prompt of messages tells the chat template."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def observe(model: Model, chat: Chat, prompts: Sequence[Prompt], max_new_tokens:
     params = SamplingParams(max_new_tokens, temperature=0.0)
     sampled = LocalSampler(model, chat).sample(tokens, 1, params)
     examples = [
-        Example(prompt, ids, completion.tokens, *_score(model, ids, completion.tokens))
+        Example(prompt, ids, completion.tokens, *_score(model, ids, completion.tokens), told_of(prompt))
         for prompt, ids, (completion,) in zip(prompts, tokens, sampled, strict=True)
     ]
     dtype = str(model.causal.dtype).removeprefix("torch.")
@@ -192,7 +196,8 @@ def _greedy(model: Model, chat: Chat, policy: Behaviour) -> list[Completion]:
 
 def _compare_logprobs(where: str, model: Model, chat: Chat, example: Example, dtype: str) -> float:
     """The largest difference in nats."""
-    prompt = chat.prompt(example.prompt)
+    told, given = example.told, example.prompt
+    prompt = chat.prompt(given if isinstance(given, str) or not told else Messages(given, told))
     at = _first_difference(prompt, example.prompt_tokens)
     if at is not None:
         raise BehaviourError(f"{where}: the tokenizer makes other tokens of it, from token {at} on")

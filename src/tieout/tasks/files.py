@@ -17,6 +17,7 @@ from ..groups import extremes
 from ..rewards import load_reward
 from ..rewards.scoring.runner import check_reward
 from ..rows import check_rows, read_rows
+from ..rows.messages import text_of
 from ..types import Row
 from . import Task
 
@@ -126,15 +127,15 @@ def _read(path: str, kind: Any) -> list[Row]:
 
 
 def _gold(row: Row) -> str | None:
-    """The row's completion, of a conversation its last turn; None: rows to test on may have none."""
+    """The row's completion, of messages what the last one says; None: rows to test on may have none."""
     found = row.get("completion")
-    return str(found[-1]["content"]) if isinstance(found, list) else found
+    return None if found is None else text_of(found)
 
 
 def _with_answer(row: Row) -> Row:
     if "answer" in row or "completion" not in row:
         return row
-    return {**row, "answer": row["completion"]}
+    return {**row, "answer": text_of(row["completion"])}
 
 
 def hold_out(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:

@@ -7,6 +7,7 @@ from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from statistics import fmean
+from typing import Any
 
 from ..errors import InputError
 from ..learner import Learner
@@ -60,12 +61,12 @@ def completions_of(source: Source, context: int) -> list[Group]:
     return [group for group in found if group.completions[0].tokens and group.unique_tokens <= context]
 
 
-def right_completion(task: Task, row: Row) -> str | None:
-    """The completion of a held-out row that the policy should give, if the row or the task has one."""
-    if isinstance(row.get("chosen"), str):
-        return str(row["chosen"])
-    if isinstance(row.get("completion"), str):
-        return str(row["completion"]) if row.get("label", True) else None
+def right_completion(task: Task, row: Row) -> Any:
+    """The completion of a held-out row that the policy should give, as text or messages; None: there is none."""
+    if row.get("chosen") is not None:
+        return row["chosen"]
+    if row.get("completion") is not None:
+        return row["completion"] if row.get("label", True) else None
     return None if task.gold is None else task.gold(row)
 
 

@@ -7,11 +7,11 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ..chat.messages import is_talk, turns
 from ..chat.reader import unpadded
 from ..errors import InputError
 from ..learner import Learner
 from ..rewards.scoring.runner import check_reward
+from ..rows.messages import asked, is_talk, turns
 from ..samplers import PolicySampler, SamplingParams
 from ..samplers.local.sampler import LocalSampler
 from ..source import Source
@@ -107,6 +107,6 @@ def prompts(given: Iterable[Row], tokenizer: Any) -> list[Row]:
             rest = {k: v for k, v in row.items() if k not in ("input_ids", "attention_mask")}
             row = {**rest, "prompt": text.removeprefix(tokenizer.bos_token or "")}  # it is put there again
         if is_talk(row.get("prompt")):
-            row = {**row, "prompt": turns(row["prompt"])}
+            row = {**row, "prompt": asked(turns(row["prompt"]), row)}
         rows.append(row)
     return rows

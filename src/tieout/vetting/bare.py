@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from ..rewards.scoring.outcomes import judges_form, reward_range
+from ..rows.messages import prompt_text
 from ..rows.spread import spread
 from ..types import Reward, Row
 from .attack.calling import pay
@@ -24,7 +25,7 @@ def bare(reward: Reward, rows: Sequence[Row], seconds: float) -> list[tuple[str,
     ends its process is found as `harness`. A penalty, which pays 0 at most, is held to that alone.
     """
     rows = spread(rows, MAX_ROWS)
-    copies = {i: _text(row) for i, row in enumerate(rows)}
+    copies = {i: prompt_text(row.get("prompt", "")) for i, row in enumerate(rows)}
     asks = [(i, text) for i in copies for text in (*EMPTY, *CONSTANT, copies[i])]
     paid = pay(reward, rows, asks, 1.0, time.monotonic() + seconds)
     said = [(i, text, one) for (i, text), one in zip(asks, paid, strict=True) if one is not None]
@@ -55,8 +56,3 @@ def bare(reward: Reward, rows: Sequence[Row], seconds: float) -> list[tuple[str,
                 if kind != "constant" or (everywhere and len(rows) > 1):
                     add(kind, text, f"gets {score:g} of at most {declared[1]:g}")
     return list(found.items())
-
-
-def _text(row: Row) -> str:
-    prompt = row.get("prompt", "")
-    return prompt if isinstance(prompt, str) else "\n".join(str(turn.get("content", "")) for turn in prompt)

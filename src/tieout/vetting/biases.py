@@ -21,6 +21,7 @@ from ..evidence.stats import Estimate, difference, mean
 from ..rewards.library.families import family
 from ..rewards.text.hedges import hedging
 from ..rewards.text.thinking import answer_text
+from ..rows.messages import text_of
 
 NEGLIGIBLE = {"pairs": 0.05, "labels": 0.1}
 """Excess of preferences, and partial correlation, below which an interval shows nothing worth a word."""
@@ -164,4 +165,4 @@ def _sentence(kind: str, trait: str, excess: Estimate) -> str:
 
 def as_text(completion: str | Sequence[Mapping[str, str]]) -> str:
     """What a completion says after its thinking; of messages, what the last one says."""
-    return answer_text(completion if isinstance(completion, str) else completion[-1]["content"])
+    return answer_text(text_of(completion))

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ...errors import InputError
+from ...rows.messages import TOLD
 from ...tasks.flaws import Flawed
 from ...types import Row
 from .choose import Choice, Standard
@@ -26,7 +27,7 @@ SUMMARY = "pairs.json"
 class Pair:
     """A pair with what decides it."""
 
-    row: Row
+    row: dict[str, Any]
     """As pairs.jsonl has it."""
     label: str
     form_alone: bool | None
@@ -47,6 +48,7 @@ class Pair:
         if isinstance(rejected_as, Flawed) and form is None:
             label, form = f"flaw: {rejected_as.rule}", rejected_as.form
         made = {
+            **{name: row[name] for name in TOLD if name in row},
             "prompt": row["prompt"],
             "chosen": chosen.text,
             "rejected": rejected.text,

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ...chat.template import Chat
 from ...config.attribute import load_attribute
 from ...config.plain import to_plain
 from ...rewards.scoring.runner import Call, score_groups
@@ -101,7 +102,9 @@ class Making:
                 params = SamplingParams(run.task.max_new_tokens, stage.temperature, seed=seed)
                 groups = given.rollout(part, stage.num_completions, params)
                 scored = [_scored(group) for group in groups]
-                self._add(self._behind_gold(scored) if gold else scored, source, 1 if gold else None)
+                self._add(
+                    self._behind_gold(scored) if gold else scored, source, 1 if gold else None, sampler.chat
+                )
                 self.made.dropped[FEW_SCORED] += len(part) - len(groups)
                 total += sum(s for group in groups for s in group.scores or [])
                 count += sum(len(group.completions) for group in groups)
@@ -172,12 +175,17 @@ class Making:
     def _candidates(self, groups: Sequence[Scored]) -> list[list[Candidate]]:
         return self.measures.candidates(self.run.task, groups, self.run.workers)
 
-    def _add(self, groups: Sequence[Scored], source: str, chosen: int | None) -> None:
-        """Add the pairs of these groups; `chosen`: only the first so many completions may be chosen."""
+    def _add(self, groups: Sequence[Scored], source: str, chosen: int | None, chat: Chat) -> None:
+        """Add the pairs of these groups; `chosen`: only the first so many completions, which were not sampled, may be
+        chosen."""
         for group, candidates in zip(groups, self._candidates(groups), strict=True):
             better, most = None if chosen is None else range(chosen), self.stage.pairs_per_prompt
             found, reason = choose(candidates, self.standard, self.measures, most, better)
-            self._record(group, [Pair.of(group.row, candidates, c, source) for c in found], reason)
+            pairs = [Pair.of(group.row, candidates, c, source) for c in found]
+            for pair in pairs:
+                for side in ("chosen", "rejected") if chosen is None else ("rejected",):
+                    pair.row[side] = chat.as_sampled(group.prompt, pair.row[side])
+            self._record(group, pairs, reason)
 
     def _record(self, group: Scored, pairs: Sequence[Pair], reason: str) -> None:
         """Count a prompt with its pairs, or with the reason why it has none."""

@@ -13,7 +13,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...chat.messages import turns
 from ...chat.template import Chat
 from ...chat.tokens import Tokens
 from ...errors import InputError
@@ -151,7 +150,7 @@ class ClassifierReward(ModelReward):
 
         chat, scores = Chat(self.tokenizer), []
         for prompt, text in zip(prompts, completions, strict=True):
-            whole = chat.whole(prompt if isinstance(prompt, str) else turns(prompt), text)
+            whole = chat.whole(prompt, text)
             with torch.no_grad():
                 ids = torch.tensor([whole], device=self.model.device)
                 scores.append(float(self.model(input_ids=ids).logits[0, 0]))

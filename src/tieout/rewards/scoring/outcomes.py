@@ -7,6 +7,7 @@ import contextlib
 import errno
 import functools
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import Any, Literal, TypeVar
 
 from ...errors import InputError, TieoutError
 from ...types import Reward, Row
+from .adapt import as_messages, reads_messages
 from .call import Call
 
 Cause = Literal["", "infrastructure", "reward", "completion"]
@@ -183,6 +185,10 @@ TRANSIENT = {
     for name in ("EAGAIN", "EBUSY", "EDQUOT", "EIO", "EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ENOSPC")
 }
 """Of plain OSErrors, these say that the machine is in trouble; others may come from what a completion says."""
+_AS_MESSAGES = re.compile(
+    r"string indices must be integers|string index out of range|'str' object has no attribute '(?:get|content|role)'"
+)
+"""What Python says where a text is read as a list of messages."""
 NETWORK = {"aiohttp", "http", "httpcore", "httpx", "openai", "requests", "socket", "ssl", "urllib", "urllib3"}
 """Packages whose exceptions are about a connection or a server."""
 
@@ -200,6 +206,11 @@ def is_infrastructure(error: BaseException) -> bool:
 
 def _failed(reward: Reward, error: BaseException, count: int) -> list[Outcome]:
     reason = f"reward {reward_name(reward)!r} raised {type(error).__name__}: {_text(error)}"
+    if isinstance(error, TypeError | AttributeError | IndexError) and _AS_MESSAGES.search(reason):
+        reason += (
+            ". Here completions are texts; of a reward that reads TRL's lists of messages give "
+            "tieout.rewards.scoring.adapt.from_trl(function)"
+        )
     return [errored(reason, "infrastructure" if is_infrastructure(error) else "")] * count
 
 
@@ -217,6 +228,8 @@ def _arguments(reward: Reward, call: Call) -> dict[str, Any]:
     """What the function takes: every column if it has **kwargs, else those that it names; tokens if it names them."""
     columns = call_columns(call.row, len(call.completions))
     columns.update(completions=call.texts, prompts=list(call.prompts))
+    if reads_messages(_bare(reward)):
+        columns = as_messages(columns)
     taken = parameters(reward)
     if asks_for_tokens(reward) and (ids := call.completion_ids) is not None:
         columns["completion_ids"] = ids

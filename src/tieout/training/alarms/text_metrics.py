@@ -10,7 +10,8 @@ from ...rewards.text.refusals import refuses
 from ...rewards.text.repetition import looped_share, repeated_share
 from ...rewards.text.scripts import scripts
 from ...rewards.text.thinking import answer_text, without_tags
-from ...types import Group, Prompt
+from ...rows.messages import prompt_text
+from ...types import Group
 from ..monitors import Monitor
 from .alike import distinct
 
@@ -63,11 +64,6 @@ def repeats(text: str, n: int = 4) -> float:
     if len(words) < 3 * n - 1 and 2 * n < len(text) // 8:  # too few spaces for 2n n-grams: count characters
         words, n = text, 4 * n
     return max(repeated_share(words, n) if len(words) - n + 1 >= 2 * n else 0.0, looped_share(text))
-
-
-def prompt_text(prompt: Prompt) -> str:
-    """All that the prompt says."""
-    return prompt if isinstance(prompt, str) else " ".join(message["content"] for message in prompt)
 
 
 def _foreign(text: str, known: dict[str, int]) -> bool:

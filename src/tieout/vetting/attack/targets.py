@@ -10,9 +10,10 @@ from typing import Any
 
 from ...errors import InputError
 from ...rewards.scoring.runner import reward_name
+from ...rows.messages import prompt_text
 from ...rows.spread import spread
 from ...tasks.wrong_statements import names
-from ...types import Prompt, Reward, Row
+from ...types import Reward, Row
 from .calling import pay
 from .code_probes import code_probes
 from .columns import accepted_answers, lists_of, plain, texts_in, wrong_choices
@@ -60,7 +61,7 @@ def pick_rows(
 def setting_of(rows: Sequence[Row], index: int, asked: Sequence[str]) -> Setting:
     """What the probes for one row may be made from; `asked`: the columns that the reward names."""
     row = rows[index]
-    prompt = _text(row["prompt"])
+    prompt = prompt_text(row["prompt"])
     own = read_gold(row, asked)
     given = {k: v for k, v in row.items() if k not in ("prompt", "completion")}
     texts = {name: v if isinstance(v, str) else "\n".join(texts_in(v)) for name, v in given.items()}
@@ -94,10 +95,6 @@ def _asks_something_else(other: Row, row: Row) -> bool:
         any(plain(other.get(name)) != plain(row[name]) for name in row if name not in same)
         or set(row) <= same
     )
-
-
-def _text(prompt: Prompt) -> str:
-    return prompt if isinstance(prompt, str) else "\n".join(str(turn.get("content", "")) for turn in prompt)
 
 
 def fixed_probes(gold: Gold, setting: Setting, corpus: Sequence[Mapping[str, Any]], row: Row) -> list[Probe]:

@@ -1,0 +1,185 @@
+"""What a policy writes after a prompt, as the chat template has it: the prompt's tokens and those of each completion.
+
+A prompt is rendered up to the opening of the policy's turn, and a conversation with the reply in it as a whole. Where
+the whole begins with the opened prompt, the rest of it is the completion. Where it does not, because the prompt opens
+a tag (`<think>`) that the whole closes at once or lacks, the completion begins where the two part, as in TRL; so
+prompt and completion together are always what the template makes of the conversation.
+
+One thing is put right: a template that drops the reasoning of finished turns (DeepSeek-R1) would drop it from what is
+trained. There the completion is the assistant's own text after the prompt that opened the tag.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..rows.messages import SAMPLED, only_reply, shared, texts_in
+from ..types import Message
+from .encoder import ChatError, Marks, mark
+from .rendering import Renderer, listed, told_of
+from .tokens import Tokens
+
+_OPENS = re.compile(r"(?:<[^<>/|｜\s]+>|\[[A-Z_]+\])\s*\Z")
+"""A tag that is left open at the end of a prompt."""
+
+_PARTED = (
+    "the chat template opens the assistant's turn with ...{!r}, and renders a row's reply otherwise: what is trained "
+    "begins where the two part, so that the model is asked another way when it samples. Give such rows reasoning, or "
+    "chat_template_kwargs by which the template opens the turn as it renders it"
+)
+
+
+@dataclass(frozen=True)
+class Continued:
+    """A prompt and one completion of it, as marked text."""
+
+    opened: str
+    """The prompt, up to where the policy continues it."""
+    whole: str
+    """The conversation up to the stop token of its last turn."""
+    trailing: str = ""
+    """What the template writes after it."""
+
+
+def opens_tag(opened: str) -> bool:
+    """Whether a prompt ends inside a tag."""
+    return _OPENS.search(opened) is not None
+
+
+def continued(renderer: Renderer, prompt: Sequence[Message], completions: Sequence[Any]) -> Tokens:
+    """The tokens of a prompt of messages and its completions; all those of the completions are trained.
+
+    Args:
+        renderer: of the chat template.
+        prompt: messages, with what their row tells the template.
+        completions: text, or messages that end with the assistant's.
+
+    Raises:
+        ChatError: the template leaves out what they say, or does not end the turn.
+    """
+    encoder = renderer.encoder
+    marks = encoder.marks(texts_in([[dict(m) for m in prompt], dict(told_of(prompt)), list(completions)]))
+    heads, whole = list[list[int]](), list[list[int]]()
+    for said in completions:
+        side = [{"role": "assistant", "content": said}] if isinstance(said, str) else list(said)
+        made = conversation_of(renderer, prompt, side, marks)
+        head, ids = encoder.whole(made.opened, marks), encoder.whole(made.whole, marks)
+        if prompt and made.whole.startswith(made.opened):
+            ids = head + encoder.following(head, ids, made.whole[len(made.opened) :], marks)
+        elif prompt:
+            warnings.warn(
+                _PARTED.format(made.opened[-12:]), stacklevel=1
+            )  # one place, so that it is said once
+        heads.append(head[: shared(head, ids)] if prompt else ids[:1])
+        whole.append(ids)
+    common = max(1, min(map(len, heads)))
+    for ids in whole[1:]:
+        common = min(common, shared(whole[0], ids))
+    return Tokens.of(whole[0][:common], [ids[common:] for ids in whole])
+
+
+def finished(renderer: Renderer, prompt: Sequence[Message], said: Any) -> list[int]:
+    """[L] tokens of all that the template writes of a conversation."""
+    side = [{"role": "assistant", "content": said}] if isinstance(said, str) else list(said)
+    marks = renderer.encoder.marks(texts_in([[dict(m) for m in [*prompt, *side]], dict(told_of(prompt))]))
+    return renderer.encoder.whole(finished_text(renderer, prompt, side, marks), marks)
+
+
+def finished_text(
+    renderer: Renderer, prompt: Sequence[Message], side: Sequence[Message], marks: Marks
+) -> str:
+    """The same as marked text; of a template that ends no turn, too."""
+    if renderer.turn_end is None:
+        messages, told = [*prompt, *side], told_of(prompt)
+        renderer.refuse_left_out(messages, marks, told, len(prompt))
+        return renderer.render(messages, marks, told=told)
+    made = conversation_of(renderer, prompt, side, marks)
+    return made.whole + made.trailing
+
+
+def conversation_of(
+    renderer: Renderer, prompt: Sequence[Message], side: Sequence[Message], marks: Marks
+) -> Continued:
+    """A prompt and the messages of one completion as text: see `continued`."""
+    told, end, own = told_of(prompt), renderer.turn_end, renderer.encoder.own(marks)
+    if side[-1].get("role") != "assistant":
+        raise ChatError(
+            f"a completion ends with the {side[-1].get('role')} message; expected the assistant's"
+        )
+    if end is None:
+        raise renderer.no_end()
+    opened = renderer.render(prompt, marks, opened=True) if prompt else ""
+    sampled = any(message.get(SAMPLED) for message in side)
+    side = [{key: value for key, value in message.items() if key != SAMPLED} for message in side]
+    text = only_reply(side)
+    text = None if text is None else mark(text, own)
+
+    def inside(text: str) -> Continued:
+        return Continued(opened, opened + text + end.closing, end.trailing)
+
+    if sampled and text is not None and opens_tag(opened):
+        return inside(text)
+    messages = [*prompt, *side]
+    renderer.refuse_left_out(messages, marks, told, len(prompt))
+    rendered = renderer.render(messages, marks, told=told)
+    apart = shared(opened, rendered)
+    contents = [mark(m.get("content"), own) for m in side if m["role"] == "assistant"]
+    if not all(_shown(content, rendered[apart:]) for content in contents) and prompt:
+        before = renderer.render(
+            prompt, marks, told=told
+        )  # the tag that the prompt opens may be the reply's own
+        rest = rendered[shared(before, rendered) :]
+    else:
+        rest = rendered[apart:]
+    if all(_shown(content, rest) for content in contents):
+        placed = apart == len(opened) and _squeezed(rendered[apart:]).startswith(_squeezed(text or ""))
+        if text is not None and not placed and _ends_only(text, opened):
+            return inside(text)
+        return Continued(opened, *_ended(renderer, rendered))
+    if text is None or not opened[apart:].strip():
+        raise ChatError(
+            "the chat template leaves out the assistant's reply, or a part of it such as its reasoning, to: "
+            f"{listed(message['role'] for message in prompt)}"
+        )
+    return inside(_without(text, opened[apart:]))
+
+
+def _shown(content: Any, rendered: str) -> bool:
+    """Whether the template has written a message's text, up to white space."""
+    return not isinstance(content, str) or _squeezed(content) in _squeezed(rendered)
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
+
+
+def _without(text: str, tag: str) -> str:
+    """A text that continues a prompt which opens a tag: without the tag, if it has it itself."""
+    bare, space = tag.strip(), tag[len(tag.rstrip()) :]
+    begun = text.lstrip()
+    return begun.removeprefix(bare).removeprefix(space) if begun.startswith(bare) else text
+
+
+def _ends_only(text: str, opened: str) -> bool:
+    """Whether a text closes the tag that the prompt opens, and does not open it: it continues the prompt."""
+    found = _OPENS.search(opened)
+    tag = found.group().strip() if found else ""
+    return bool(tag) and tag not in text and f"{tag[0]}/{tag[1:]}" in text
+
+
+def _ended(renderer: Renderer, rendered: str) -> tuple[str, str]:
+    """(a rendered conversation up to its last stop token, what follows that). ChatError: it has none at its end."""
+    end, decode = renderer.turn_end, renderer.encoder.tokenizer.decode
+    assert end is not None
+    if rendered.endswith(end.closing + end.trailing):
+        stop = len(rendered) - len(end.trailing)
+        return rendered[:stop], rendered[stop:]
+    names = [decode([token]) for token in (*renderer.known_stops, end.token)]
+    last = max((at + len(name) for name in names if (at := rendered.rfind(name)) >= 0), default=-1)
+    if last < 0 or rendered[last:].strip():
+        raise ChatError("the chat template does not end the last turn of a completion with a stop token")
+    return rendered[:last], rendered[last:]
