@@ -25,6 +25,8 @@ from tieout.rewards.library.summary import quiz_score, summary
 from tieout.rewards.text.thinking import after_thinking, answer_text, without_tags
 from tieout.samplers.mock import MockSampler
 from tieout.tasks import load_task
+from tieout.tasks.controls import exact_match
+from tieout.tasks.wordle import play
 from tieout.training.alarms.text_metrics import texts
 from tieout.trl.rewards import accuracy_reward
 from tieout.types import Completion, Group
@@ -120,6 +122,7 @@ def _case(name: str) -> tuple[Any, str, dict[str, Any]]:
         "rag": (rag, said, asked),
         "quiz": (quiz_score, source, {"reference": [source]}),
         "summary": (summary, source, {"document": [source + " More was said."], "reference": [source]}),
+        "controls": (exact_match, "net income", {"answer": ["net income"]}),
         "trl": (accuracy_reward, r"\boxed{5}", {"solution": ["5"]}),
     }
     return cases[name]
@@ -137,7 +140,7 @@ NAMES = [
         "repetition",
         "faithfulness",
     ),
-    *("citation", "groundedness", "relevance", "rag", "quiz", "summary", "trl"),
+    *("citation", "groundedness", "relevance", "rag", "quiz", "summary", "trl", "controls"),
 ]
 
 
@@ -207,3 +210,12 @@ def test_gold_that_thinks_is_broken_in_its_answer() -> None:
     assert gold.value == {"a": 2}
     assert gold.before + gold.answer + gold.after == row["completion"]
     assert gold.replaced("x") == '<thinking>{"a": 1}</thinking>x'
+
+
+def test_an_environment_reads_the_answer_too() -> None:
+    game = play({"word": "asset"})
+    next(game)
+    assert "Not one word" in game.send("<think>asset")
+    with pytest.raises(StopIteration) as end:
+        game.send("<think>beige? No.</think>asset")
+    assert end.value.value > 0

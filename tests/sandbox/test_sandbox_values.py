@@ -157,6 +157,11 @@ def test_numpy_holds_plain_values() -> None:
     }
     assert same(plain(made), {"n": 2, "x": 0.5, "b": True, "s": "a", "a": [[1.0, 0.0], [0.0, 1.0]]})
     assert not same(plain(numpy.bool_(True)), 1)
+    assert same(
+        [0.5, {"a": 0.3001}, 2], [numpy.float64(0.5), {"a": numpy.float64(0.3)}, numpy.int64(2)], 1e-3
+    )
+    assert same([[0.3001, 2.0]], numpy.array([[0.3, 2.0]]), 1e-3)
+    assert same({"a": 1}, MappingProxyType({"a": 1}))
 
 
 def test_tolerance_and_ints_for_floats() -> None:

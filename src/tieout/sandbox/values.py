@@ -127,6 +127,8 @@ def same(given: Any, expected: Any, tolerance: float | None = None, ints_for_flo
         ints_for_floats: 1 stands for 1.0, and 1.0 for 1.
     """
     rest = (tolerance, ints_for_floats)
+    if not isinstance(expected, (list, tuple, dict, set, frozenset)):
+        expected = plain(expected)
     if isinstance(expected, float) or (ints_for_floats and type(expected) is int and type(given) is float):
         kinds: tuple[type, ...] = (float, Decimal, Fraction, *([int] if ints_for_floats else []))
         return type(given) in kinds and _near(given, expected, tolerance)
@@ -148,11 +150,10 @@ def same(given: Any, expected: Any, tolerance: float | None = None, ints_for_flo
             for items in (expected, given if _is_set(given) else [])
         ]
         return _is_set(given) and of[0] == of[1]
-    wanted = plain(expected)
     numbers = (Decimal, Fraction)
-    if type(given) in numbers and type(wanted) in (int, *numbers):
-        return bool(given == wanted)
-    return type(given) is type(wanted) and bool(given == wanted)
+    if type(given) in numbers and type(expected) in (int, *numbers):
+        return bool(given == expected)
+    return type(given) is type(expected) and bool(given == expected)
 
 
 def same_output(given: str, expected: str, tolerance: float | None = None) -> bool:

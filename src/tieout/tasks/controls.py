@@ -19,6 +19,7 @@ from functools import cache
 from random import Random
 from typing import Any
 
+from ..rewards.text.thinking import after_thinking
 from ..types import Row
 from . import Task
 from .glossary import GLOSSARY
@@ -280,9 +281,9 @@ def _rows(split: str) -> tuple[Row, ...]:
 
 
 def exact_match(completions: list[str], answer: list[str], **_: Any) -> list[float | None]:
-    """1 where the completion is the answer, whitespace normalised; else 0."""
+    """1 where what the completion says after its thinking is the answer, whitespace normalised; else 0."""
     return [
-        1.0 if " ".join(completion.split()) == " ".join(gold.split()) else 0.0
+        1.0 if " ".join((after_thinking(completion) or "").split()) == " ".join(gold.split()) else 0.0
         for completion, gold in zip(completions, answer, strict=True)
     ]
 

@@ -23,6 +23,7 @@ from collections.abc import Generator, Sequence
 from functools import lru_cache
 from random import Random
 
+from ..rewards.text.thinking import answer_text
 from ..types import Row
 from . import Task
 
@@ -91,7 +92,7 @@ def play(row: Row) -> Generator[str, str, float]:
     """One game, as an environment."""
     word, observation = row["word"], opening()
     for turn in range(1, NUM_GUESSES + 1):
-        said = yield observation
+        said = answer_text((yield observation))
         guess = said.strip().lower().rstrip(".")
         if guess == word:
             return round(FIRST - STEP * (turn - 1), 10)
