@@ -303,3 +303,11 @@ def test_another_subject_is_not_supported(subject: str) -> None:
     assert not supports(f"{subject} reported capital expenditure of $590 million in 2020 [1].", [said])
     for same in ("Marlow", "The company", "It", "In 2020, Marlow Foods", "Total of Marlow:", "In 2020 it"):
         assert supports(f"{same} reported capital expenditure of $590 million [1].", [said])
+
+
+def test_a_name_is_not_exchanged_for_another_of_the_passage() -> None:
+    said = ["The board of Acme approved the sale of Birch in full. Elgin Paper is a customer of Acme."]
+    assert supports("The board of Acme approved the sale of Birch.", said)
+    assert supports("The board of Acme approved the sale in full.", said)  # a name left out
+    assert not supports("The board of Elgin approved the sale of Birch in full.", said)
+    assert not supports("The board of Acme approved the sale of Elgin in full.", said)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from tieout.rewards.text.opposites import opposite
 from tieout.rows.spread import spread
 from tieout.tasks.wrong_statements import OPPOSITE, figures_changed, wrong_statements
+from tieout.vetting.attack import AttackSettings, attack
 from tieout.vetting.attack.gold import read_gold
 from tieout.vetting.attack.number_probes import number_probes
 from tieout.vetting.attack.probe import in_other_words
@@ -112,6 +115,25 @@ def test_no_text_raises_and_every_wrong_one_differs(text: str, others: list[str]
     for kind, changed in wrong_statements(text, others):
         assert kind
         assert changed != text
+
+
+def near(completions: Sequence[str], answer: Sequence[str], tolerance: Any = 0.0, **_: Any) -> list[float]:
+    """Within a share of gold, which is the user's to say."""
+    pairs = [
+        (float(a), re.fullmatch(r"\s*(-?[0-9]{1,15}(?:\.[0-9]{1,15})?)\s*", c))
+        for c, a in zip(completions, answer, strict=True)
+    ]
+    share = tolerance[0] if isinstance(tolerance, list) else tolerance
+    return [float(m is not None and abs(float(m[1]) - a) <= share * abs(a)) for a, m in pairs]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.1])
+def test_what_is_within_the_tolerance_that_the_user_gave_is_right(share: float) -> None:
+    rows = [{"prompt": "?", "answer": f"{41.5 + 7 * i}", "completion": f"{41.5 + 7 * i}"} for i in range(6)]
+    few = AttackSettings(max_rows=2, num_search=0, seconds=60.0, classes=("numeric",))
+    assert attack(functools.partial(near, tolerance=share), rows, few).findings == []
+    by_column = [{**row, "tolerance": share} for row in rows]
+    assert attack(near, by_column, few).findings == []
 
 
 def test_every_turned_word_is_an_opposite_to_the_readers_of_claims() -> None:

@@ -186,7 +186,7 @@ def wrong_statements(text: str, others: Sequence[str] = ()) -> Iterator[tuple[st
 
 def _is_other(name: str, other: str, text: str) -> bool:
     """Whether another name means another: no word in common, no initials of it, and not in the text already."""
-    words, more = name.lower().split(), other.lower().split()
+    words, more = (re.findall(r"\w+", some.lower()) for some in (name, other))
     initials = ["".join(word[0] for word in some) for some in (words, more)]
     shared = any(a.startswith(b) or b.startswith(a) for a in words for b in more)
     short = initials[0] == other.lower() or initials[1] == name.lower()

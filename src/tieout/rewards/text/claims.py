@@ -40,7 +40,7 @@ def supports(claim: str, passages: Sequence[str]) -> bool:
 
     It says it if it is the claim, whatever its quotes, dashes and spaces. Or else it must have every figure of the
     claim in value and unit, as many times; what has digits in any other way, ordinals and months as they are written;
-    at least MIN_SHARE of its content words; no other subject at its start; and not contradict it: see
+    at least MIN_SHARE of its content words; no name or subject in exchange for another; and not contradict it: see
     `contradiction`. Every name (a capital inside a sentence) must be in the passage. A sentence that contradicts the
     claim and is nearer to it decides.
 
@@ -89,12 +89,15 @@ def _says(passage: str, claim: str) -> bool:
 
 
 def _other_subject(claim: str, said: str) -> bool:
-    """Whether the two start with another word of content each, which the other does not have: another company's sales.
+    """Whether each starts with a word of content, or has a name, that the other lacks: another company's sales.
 
-    What starts with `the`, `it` or `in` may be about anything.
+    What starts with `the`, `it` or `in` may be about anything; a name may be added or left out, and not exchanged.
     """
     one, other = _first(claim), _first(said)
-    return bool(one and other) and one not in content(said) and other not in content(claim)
+    if one and other and one not in content(said) and other not in content(claim):
+        return True
+    own, theirs = (set(names(text)) - _FACTS for text in (claim, said))
+    return bool(own - set(terms(said)) and theirs - set(terms(claim)))
 
 
 def _first(text: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from decimal import Decimal
+from collections.abc import Iterator, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any
 
 from ...tasks.wrong_statements import other_digit
 from .gold import NUMBER, Gold
@@ -29,8 +30,8 @@ NOT_NUMBERS = (
 )
 
 
-def number_probes(gold: Gold) -> Iterator[Probe]:
-    """For a text whose answer is one number; none for another."""
+def number_probes(gold: Gold, tolerances: Sequence[Any] = ()) -> Iterator[Probe]:
+    """For a text whose answer is one number; none for another. `tolerances`: those that the reward declares."""
     value = gold.number
     if value is None:
         return
@@ -44,7 +45,9 @@ def number_probes(gold: Gold) -> Iterator[Probe]:
 
     if value:
         unit = Decimal(1).scaleb(-decimals)
-        edge = max(2 * unit, (value * Decimal("0.04")).quantize(unit) + unit)
+        edge = max(
+            2 * unit, (value * Decimal("0.04")).quantize(unit) + unit, *_beyond(tolerances, value, unit)
+        )
         for name, digits in (
             ("ten times", written(value * 10)),
             ("a hundred times: percent for fraction", written(value * 100)),
@@ -79,6 +82,19 @@ def number_probes(gold: Gold) -> Iterator[Probe]:
     yield Probe(
         "numeric", "full-width digits", gold.frame(gold.with_number(shown.translate(FULL_WIDTH))), "same"
     )
+
+
+def _beyond(tolerances: Sequence[Any], value: Decimal, unit: Decimal) -> Iterator[Decimal]:
+    """Distances beyond what a tolerance allows, whether it is meant as a share of gold or as an amount."""
+    for tolerance in tolerances:
+        text = str(tolerance).strip()
+        try:
+            share = Decimal(text.rstrip("% ")) / (100 if text.endswith("%") else 1)
+        except (InvalidOperation, ValueError):
+            continue
+        amount = Decimal(0) if text.endswith("%") else share
+        if share.is_finite():
+            yield (2 * max(amount, share * abs(value))).quantize(unit) + unit
 
 
 def _tried(name: str, gold: Gold, answer: str) -> Iterator[Probe]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 from ...rewards.library.numeric import numeric
 from ...rewards.text.amounts import amounts
@@ -87,6 +87,8 @@ class Setting:
     """Other ways to write gold's answer."""
     names: Sequence[str] = ()
     """Names that occur in the row and in golds of others."""
+    tolerances: Sequence[Any] = ()
+    """How far an answer may be off, as far as the row or an option of the reward says so."""
     grounded: bool = False
     """Whether the reward is given a source: then what it judges is more than a short answer."""
 

@@ -135,7 +135,8 @@ def attack(
     asked = [p.name for p in parameters(reward) if p.name in rows[0]]
     picked, gold_scores, deadline = pick_rows(reward, rows, settings.max_rows, settings.deadline_seconds)
     golds = {i: read_gold(rows[i], asked) for i in picked}
-    materials = {i: setting_of(rows, i, asked) for i in picked}
+    options = {p.name: p.default for p in parameters(reward) if p.default is not p.empty}
+    materials = {i: setting_of(rows, i, asked, options) for i in picked}
     fixed = {
         i: [p for p in fixed_probes(golds[i], materials[i], corpus, rows[i]) if p.kind in settings.classes]
         for i in picked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ from .probe import Probe, Setting, unique
 from .statement_probes import list_probes, statement_probes
 from .text_probes import answer_probes, text_probes
 
+TOLERANCE = re.compile(r"(?:^|_)(?:tol|tolerance|[ar]tol|eps|epsilon)(?:$|_)", re.IGNORECASE)
+"""Names of options that say how far an answer may be off."""
 MAX_READ = 20_000
 """Characters of sources in which names are looked for."""
 SLOW_SECONDS = 0.1
@@ -58,8 +61,10 @@ def pick_rows(
     return picked, {i: scores[i] for i in picked}, max(deadline, 20 * each)
 
 
-def setting_of(rows: Sequence[Row], index: int, asked: Sequence[str]) -> Setting:
-    """What the probes for one row may be made from; `asked`: the columns that the reward names."""
+def setting_of(
+    rows: Sequence[Row], index: int, asked: Sequence[str], options: Mapping[str, Any] | None = None
+) -> Setting:
+    """What the probes for one row may be made from; `asked`: the columns that the reward names; `options`: its own."""
     row = rows[index]
     prompt = prompt_text(row["prompt"])
     own = read_gold(row, asked)
@@ -84,6 +89,9 @@ def setting_of(rows: Sequence[Row], index: int, asked: Sequence[str]) -> Setting
         lists=lists,
         accepted=accepted_answers(lists, own.answer),
         names=names(said),
+        tolerances=[
+            v for k, v in {**(options or {}), **{k: row[k] for k in asked}}.items() if TOLERANCE.search(k)
+        ],
         grounded=any(name in asked and not same_answer(text, own.answer) for name, text in long.items()),
     )
 
@@ -103,7 +111,7 @@ def fixed_probes(gold: Gold, setting: Setting, corpus: Sequence[Mapping[str, Any
         replayed(corpus, row),
         json_probes(gold, setting),
         form_probes(gold, setting),
-        number_probes(gold),
+        number_probes(gold, setting.tolerances),
         answer_probes(gold, setting),
         statement_probes(gold, setting),
         list_probes(gold, setting),
