@@ -18,6 +18,7 @@ import tieout.rows.spread
 import tieout.tasks.wrong_statements
 import tieout.vetting.attack.columns
 import tieout.vetting.check
+import tieout.vetting.golden_rows
 from tieout.cli import reward as command
 from tieout.rewards import REWARDS, load_reward
 from tieout.rewards.library.exact import exact
@@ -26,6 +27,7 @@ from tieout.rewards.library.numeric import numeric
 from tieout.rewards.library.rag import citation_accuracy, faithfulness, groundedness, relevance
 from tieout.rewards.processes.workers import Workers
 from tieout.rewards.scoring.runner import combine, reward_range
+from tieout.rewards.text.figures import figure
 from tieout.tasks import load_task
 from tieout.vetting.check import Proof, prove
 from tieout.vetting.golden_rows import with_gold
@@ -49,7 +51,7 @@ def failing(proof: Proof) -> list[str]:
 
 def test_the_examples_run() -> None:
     modules = (tieout.rewards.scoring.outcomes, tieout.vetting.check, tieout.vetting.attack.columns)
-    for module in (*modules, tieout.rows.spread, tieout.tasks.wrong_statements):
+    for module in (*modules, tieout.vetting.golden_rows, tieout.rows.spread, tieout.tasks.wrong_statements):
         assert doctest.testmod(module).failed == 0
 
 
@@ -93,6 +95,26 @@ def test_numeric_proves_itself_on_every_row_of_tatqa(shared_data: Path) -> None:
     proof = prove(numeric, rows)
     assert proof.holds, [check for check in proof.checks if not check.holds]
     assert {check.name: check.tried for check in proof.checks}["perturbed"] > 1.8 * len(rows)
+
+
+def test_rows_of_tatqa_as_they_are_prove_numeric(shared_data: Path) -> None:
+    """Question, answer and scale, and no completion: gold says the scale, as a completion must."""
+    pages = json.loads((shared_data / "tatqa" / "tatqa_dataset_dev.json").read_text("utf-8"))
+    asked = [
+        q for page in pages for q in page["questions"] if q["answer_type"] in ("arithmetic", "count", "span")
+    ]
+    rows = [
+        {
+            "prompt": q["question"],
+            "answer": a[0] if isinstance(a := q["answer"], list) else a,
+            "scale": q["scale"],
+        }
+        for q in asked
+    ]
+    rows = [row for row in rows if figure(f"{row['answer']} {row['scale']}", footnotes=False)]
+    assert len(rows) > 1100
+    proof = prove(numeric, rows)
+    assert proof.holds, [check for check in proof.checks if not check.holds]
 
 
 def test_reasoning_before_a_marked_answer_is_not_perturbed(shared_data: Path) -> None:
