@@ -421,3 +421,37 @@ def test_the_example_of_0_7_to_0_11(name: str) -> None:
     assert all(stats[key] == stats[key] for key in ("objective/kl", "ppo/mean_scores", "ppo/loss/total"))
     written = [m.generate(query_tensors[0][None], max_new_tokens=4) for m in (model, ref_model)]
     assert all(w.shape[0] == 1 for w in written)
+
+
+# ------------------------------------------------------------------------------------------------ padding
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_a_step_on_padded_responses_is_the_step_on_the_responses(masks: bool, name: str) -> None:
+    """The score is the last real token's, and a response that ended has ended."""
+    options = {"missing_eos_penalty": 5.0}
+    responses = [torch.tensor([*range(20, 24 + i), 1]) for i in range(4)]  # 1 is eos, 0 the padding
+    scores = [torch.tensor(float(i)) for i in range(4)]
+    plain, padded = (stepper(wrapped(name, peft_config=LORA), **options) for _ in range(2))
+    before = plain.step(queries(), responses, scores)
+    rows = torch.nn.utils.rnn.pad_sequence(responses, batch_first=True, padding_value=0)
+    rows = torch.cat([rows, torch.zeros(4, 2, dtype=rows.dtype)], dim=1)
+    asked = [torch.cat([torch.zeros(3, dtype=q.dtype), q]) for q in queries()]
+    given = {"response_masks": list((rows != 0).long())} if masks else {}
+    after = padded.step(asked, list(rows), scores, **given)
+    numbers = ("loss", "return", "ppo/mean_scores", "objective/kl", "value_loss")
+    assert [after[n] for n in numbers] == [before[n] for n in numbers]
+    pairs = zip(plain._model.trained().values(), padded._model.trained().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_padded_queries_are_answered_as_the_queries(name: str) -> None:
+    trainer = stepper(wrapped(name, peft_config=LORA))
+    rows = torch.zeros(4, 9, dtype=torch.long)
+    for row, query in zip(rows, queries(), strict=True):
+        row[-len(query) :] = query
+    greedy = {"return_prompt": False, "do_sample": False}
+    plain, padded = trainer.generate(queries(), **greedy), trainer.generate(rows, **greedy)
+    assert all(torch.equal(a, b) for a, b in zip(plain, padded, strict=True))
+    with pytest.raises(ValueError, match="a query or a response is empty"):
+        trainer.step(queries(), [torch.zeros(3, dtype=torch.long)] * 4, [1.0] * 4)

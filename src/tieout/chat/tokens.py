@@ -64,6 +64,30 @@ def unpadded_end(
     return ids[:end], trained[:end]
 
 
+def unpadded_query(
+    tokens: Iterable[Any], pad: int | None, also: Collection[int | None], begins: bool
+) -> list[int]:
+    """A prompt without the padding around it.
+
+    Args:
+        tokens: of the prompt.
+        pad: the padding token.
+        also: tokens that mean something else as well, BOS and EOS: if padding is one, a single one stays.
+        begins: whether the tokenizer begins every text with the padding token, which is its BOS.
+
+    >>> unpadded_query([0, 0, 5, 6, 0], 0, [1], False), unpadded_query([1, 5, 1, 1], 1, [1], False)
+    ([5, 6], [1, 5])
+    """
+    ids = [int(token) for token in tokens]
+    places = [place for place, token in enumerate(ids) if token != pad]
+    if not places:
+        return []
+    before, after = places[0], len(ids) - 1 - places[-1]
+    least = 2 if pad in also else 1
+    start = before - begins if before >= least else 0
+    return ids[start : len(ids) - (after if after >= least else 0)]
+
+
 @dataclass(frozen=True)
 class Limits:
     """How long rows may be, in tokens."""

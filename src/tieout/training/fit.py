@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from ..errors import StopTraining
+from ..errors import InputError, StopTraining
 from ..learner import Learner
 from ..learner.checkpoint import Checkpoints, save_adapter
 from ..learner.models.bases import Bases
@@ -197,7 +197,10 @@ def _evaluation(
     if not held_out:
         return None
     needs = spec.method.needs
-    source.chat.check(held_out)
+    try:
+        source.chat.check(held_out)
+    except InputError as error:
+        raise InputError(f"held-out rows: {error}") from error
     source.chat.check_lengths(held_out, learner.model.context, needs.max_new_tokens, "held-out rows")
     return Evaluation(spec.evaluation, source, held_out, needs.samples)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..chat.formatting import rowwise
 from ..chat.reader import Reader
 from ..errors import InputError
 from ..learner import Learner
@@ -65,27 +66,6 @@ class GivenData:
         if self.compute_metrics is not None:
             named |= self.compute_metrics(predictions(self.learner, groups, self.preprocess))
         return named
-
-
-def rowwise(function: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
-    """TRL's formatting_func as a function of one row: earlier versions gave it a batch, and took a list of texts."""
-    if function is None:
-        return None
-    batched: list[bool] = []
-
-    def of_batch(row: Row) -> Any:
-        made = function({name: [value] for name, value in row.items()})
-        return made[0] if isinstance(made, list) and len(made) == 1 and isinstance(made[0], str) else None
-
-    def of_row(row: Row) -> Any:
-        if not batched:
-            try:
-                batched.append(of_batch(row) is not None)
-            except Exception:  # a function of rows may fail on a batch, in whatever way
-                batched.append(False)
-        return of_batch(row) if batched[0] else function(row)
-
-    return of_row
 
 
 def listed(dataset: Any, count: int | None = None, held_out: str = "") -> list[Row]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..chat.tokens import unpadded_end
+from ..chat.tokens import unpadded_end, unpadded_query
 from ..errors import InputError
 from ..learner.models.peft import PeftModel
 from ..samplers import SamplingParams
@@ -133,7 +133,8 @@ class PPOTrainer(Trainer):
         """
         temperature = self._temperature(temperature, options)
         one = isinstance(query_tensor, Tensor) and query_tensor.dim() == 1
-        queries: list[Any] = [query_tensor] if one else list(query_tensor)
+        given: list[Any] = [query_tensor] if one else list(query_tensor)
+        queries = [self._query(query) for query in given]
         longest = max_new_tokens or self.args.response_length
         lengths = [int(length_sampler()) if length_sampler else longest for _ in queries]
 
@@ -142,10 +143,10 @@ class PPOTrainer(Trainer):
             seed = self.plan.seed * 1_000_003 + self._calls
             self._calls += 1
             params = SamplingParams(max(lengths, default=1), temperature, seed=seed)
-            sampled = self._sampled([q.tolist() for q in queries], params, reference)
+            sampled = self._sampled(queries, params, reference)
             whole = [
-                torch.tensor([*(q.tolist() if return_prompt else ()), *tokens[:length]], device=q.device)
-                for q, tokens, length in zip(queries, sampled, lengths, strict=True)
+                torch.tensor([*(q if return_prompt else ()), *tokens[:length]], device=own.device)
+                for own, q, tokens, length in zip(given, queries, sampled, lengths, strict=True)
             ]
             return whole[0][None] if one else whole
 
@@ -218,15 +219,21 @@ class PPOTrainer(Trainer):
             "objective/kl": fmean(sum(row) for g in annotated for row in g.columns["kl"]),
         }
 
+    def _query(self, tokens: Tensor) -> list[int]:
+        """A query without padding."""
+        tokenizer = self.tokenizer
+        pad, also = tokenizer.pad_token_id, (tokenizer.bos_token_id, tokenizer.eos_token_id)
+        return unpadded_query(tokens, pad, also, tokenizer("")["input_ids"][:1] == [pad])
+
     def _given(self, query: Tensor, response: Tensor, mask: Tensor | None, score: Any) -> Group:
         """A group of one completion without padding, whose log-probabilities are still to be measured."""
         stops = self.chat.stop_tokens
         tokens, trained = unpadded_end(response, mask, self.tokenizer.pad_token_id, stops)
-        if not tokens or not len(query):
+        if not tokens or not (prompt := self._query(query)):
             raise InputError("a query or a response is empty: there is nothing that its score could be for")
         reason = "stop" if tokens[-1] in stops else "length"
         completion = Completion(tokens, trained, None, self.chat.text(tokens), reason)
-        return Group([int(t) for t in query], [completion], [float(score)])
+        return Group(prompt, [completion], [float(score)])
 
 
 def _for_steps(config: Any) -> Any:
