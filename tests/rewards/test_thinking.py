@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -22,16 +23,18 @@ from tieout.rewards.library.numeric import numeric
 from tieout.rewards.library.rag import citation_accuracy, faithfulness, groundedness, rag, relevance
 from tieout.rewards.library.reconcile import reconciled
 from tieout.rewards.library.summary import quiz_score, summary
-from tieout.rewards.text.thinking import after_thinking, answer_text, without_tags
+from tieout.rewards.text.thinking import after_thinking, answer_text, around_answer, without_tags
 from tieout.samplers.mock import MockSampler
 from tieout.tasks import load_task
 from tieout.tasks.controls import exact_match
+from tieout.tasks.flaws import flawed
 from tieout.tasks.wordle import play
 from tieout.training.alarms.text_metrics import texts
 from tieout.trl.rewards import accuracy_reward
 from tieout.types import Completion, Group
 from tieout.vetting.attack.gold import read_gold
 from tieout.vetting.biases import as_text
+from tieout.vetting.check import perturbed
 
 TAGS = [
     ("<think>", "</think>"),
@@ -219,3 +222,20 @@ def test_an_environment_reads_the_answer_too() -> None:
     with pytest.raises(StopIteration) as end:
         game.send("<think>beige? No.</think>asset")
     assert end.value.value > 0
+
+
+@pytest.mark.parametrize(
+    "answer", ['{"total": 12, "citations": ["Total 12"]}', "Revenue rose to 34 million.", "7"]
+)
+def test_what_is_made_wrong_is_wrong_in_its_answer(answer: str) -> None:
+    for thought in ("<think>1 + 2 fell by 3% to 4 million.</think>\n", "It rose: 5 + 6.</think>"):
+        gold = thought + answer
+        assert around_answer(gold) == (thought, answer, "")
+        for seed in range(20):
+            rng = Random(seed)
+            made = [flawed(gold, rng), *perturbed(read_gold({"completion": gold}, []), rng)]
+            for text in made:
+                assert (
+                    text.startswith(thought) or after_thinking(text) is None or text == gold[: len(gold) // 2]
+                )
+                assert answer_text(text) != answer

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..rewards.text.structured import parse_json
+from ..rewards.text.thinking import around_answer
 from .wrong_statements import FIGURE, SCALE, SCALES, denied, names, renamed, turned
 
 
@@ -175,11 +176,15 @@ RULES: Mapping[str, Rule] = {
 
 
 def flawed(text: str, rng: random.Random) -> Flawed:
-    """A copy of the text with one flaw, by a rule that fits it, drawn at random; the text itself where none does."""
+    """A copy of the text with one flaw, by a rule that fits it, drawn at random; the text itself where none does.
+
+    The flaw is in the answer: thinking before it stays as it is.
+    """
+    before, answer, after = around_answer(text)
     for name in rng.sample(list(RULES), len(RULES)):
-        changed = RULES[name].change(text, rng)
-        if changed is not None and changed.strip() != text.strip():
-            made = Flawed(changed)
+        changed = RULES[name].change(answer, rng)
+        if changed is not None and changed.strip() != answer.strip():
+            made = Flawed(before + changed + after)
             made.rule, made.form = name, RULES[name].form
             return made
     return Flawed(text)

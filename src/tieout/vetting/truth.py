@@ -119,7 +119,7 @@ def _flawed(
         if others:
             yield Known(rng.choice(others), "another row's gold", 0.0)
         # What stands before the answer may be changed and the answer still be right.
-        said, put = (read.answer, read.replaced) if read.kind == "text" else (gold, str)
+        said, put = (read.answer, read.replaced) if read.kind == "text" or read.thinks else (gold, str)
         changes = [(name, RULES[name].change(said, rng)) for name in rng.sample(WRONG, len(WRONG))]
         fitting = [(name, put(text)) for name, text in changes if text and text.strip() != said]
         fitting = [(name, text) for name, text in fitting if not in_other_words(text, read)]

@@ -96,6 +96,17 @@ def answer_text(completion: str) -> str:
     return around[2].strip() if around and "<answer>" not in around[2] else said
 
 
+def around_answer(completion: str) -> tuple[str, str, str]:
+    """(what stands before the answer, the answer, what stands after it): together the completion.
+
+    >>> around_answer("<think>so</think>\\n5"), around_answer("5 ")
+    (('<think>so</think>\\n', '5', ''), ('', '5 ', ''))
+    """
+    said = after_thinking(completion) or completion
+    start = completion.rindex(said) if said in completion else 0
+    return (completion[:start], said, completion[start + len(said) :]) if start else ("", completion, "")
+
+
 def opened_by(prompt: str) -> str:
     """The tag of thinking that the end of a rendered prompt leaves open; nothing where it leaves none.
 

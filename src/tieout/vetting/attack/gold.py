@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
 from ...rewards.text.figures import written
-from ...rewards.text.thinking import after_thinking
+from ...rewards.text.thinking import after_thinking, around_answer
 
 FENCE = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
 TAG = re.compile(r"<([A-Za-z_]\w*)>((?:(?!<[A-Za-z_]\w*>).)*?)</\1>", re.DOTALL)
@@ -110,12 +110,9 @@ class Gold:
 def read_gold(row: Mapping[str, Any], asked: Iterable[str]) -> Gold:
     """What the row's `completion` is made of; `asked`: the columns that the reward names."""
     text: str = row["completion"]
-    said = after_thinking(text) or text
-    thought = text[: text.rindex(said)] if said in text else ""
+    thought, said, rest = around_answer(text)
     found = _as_json(said) or _as_code(said) or _as_text(said, row, list(asked))
-    return replace(
-        found, text=text, before=thought + found.before, after=text[len(thought + said) :] + found.after
-    )
+    return replace(found, text=text, before=thought + found.before, after=found.after + rest)
 
 
 def _as_json(text: str) -> Gold | None:
