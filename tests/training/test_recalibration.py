@@ -20,8 +20,8 @@ from tieout.errors import StopTraining
 from tieout.methods import GRPO
 from tieout.tasks import Task
 from tieout.training.guards import Guards
-from tieout.training.recalibration import calibration_monitors, primary_of
-from tieout.training.spec import TrainSpec
+from tieout.training.recalibration import primary_of
+from tieout.training.watching import monitors_of
 from tieout.types import Completion, Group, Row
 
 ROWS = [{"prompt": f"p{i}", "answer": str(i)} for i in range(40)]
@@ -66,11 +66,14 @@ def told(
 ) -> tuple[list[str], list[dict[str, float]]]:
     """What is said, and the metrics of every step."""
     source: Any = Scripted(task, write)
-    learner: Any = SimpleNamespace(model=SimpleNamespace(device=torch.device("cpu"), context=99), step=0)
-    spec, said = TrainSpec(GRPO(max_new_tokens=4), guards=Guards(**guards)), list[str]()
-    monitors = calibration_monitors(
-        spec, learner, source, Path(), lambda step, why: said.append(f"{step}: {why}")
-    )
+    model = SimpleNamespace(device=torch.device("cpu"), context=99, has_reference=False)
+    learner: Any = SimpleNamespace(model=model, step=0)
+    limits, said = Guards(**{"valid": "none", "gold": "none", **guards}), list[str]()
+    made: dict[str, Any] = {"guards": limits, "say": lambda step, why: said.append(f"{step}: {why}")}
+    every = monitors_of(GRPO(max_new_tokens=4), learner, source, steps, **made)
+    others = len(monitors_of(GRPO(max_new_tokens=4), learner, Scripted(task, write), steps, **made | {"guards": Guards(
+        **{**vars(limits), "calibration_steps": 0})}))  # type: ignore[arg-type]  # fmt: skip
+    monitors = every[others:]
     logged = []
     for step in range(1, steps + 1):
         source.step = step

@@ -18,7 +18,6 @@ from ..learner.models.bases import Bases
 from ..learner.models.loading import context_of, load_chat
 from ..learner.models.names import resolve
 from ..rewards import load_reward
-from ..rewards.library.judge import judges_of
 from ..rewards.processes.workers import Workers
 from ..rewards.scoring.runner import check_reward
 from ..rows import data_hash, read_rows
@@ -165,9 +164,7 @@ class Run:
             raise InputError(f"task {task.name!r} has neither a reward nor an environment to evaluate with")
         if task.reward is not None:
             check_reward(task.reward, list(task.rows("train")[0]))
-            for judge in judges_of(task.reward).values():
-                judge.check_policy(recipe.model)
-            check_models(task.reward, override=recipe.guards.reward_model_override)
+            check_models(task.reward, override=recipe.guards.reward_model_override, policy=recipe.model)
         longest, given = task.max_new_tokens, dict[str, Sequence[Row]]()
         for stage in recipe.stages:
             if isinstance(stage, Train):

@@ -15,7 +15,6 @@ from ..learner import Learner
 from ..learner.checkpoint import Checkpoints, save_adapter
 from ..learner.models.bases import Bases
 from ..learner.parallel.processes import join
-from ..rewards.library.judge import judges_of
 from ..rewards.scoring.runner import check_call
 from ..samplers.staleness import StalenessCheck
 from ..shipping.reload_check import observe
@@ -32,7 +31,7 @@ from .held_out import held_out_loss
 from .log import TrainLog
 from .loop import train
 from .progress import bar
-from .recalibration import calibration_monitors, primary_of
+from .recalibration import primary_of
 from .reward_check import check_reward_model
 from .reward_models import check_models
 from .schedule import num_steps
@@ -99,8 +98,8 @@ def fit(
             console.print(f"  [yellow]alarm[/] at step {step}: {escape(reason)}", highlight=False)
 
         watched: Any = {"guards": spec.guards, "gold": gold, "adjustments": adjustments, "say": say}
+        watched["folder"] = stage.path
         monitors = monitors_of(spec.method, learner, source, steps, **watched)
-        monitors += calibration_monitors(spec, learner, source, stage.path, say)
         measured = held_out_loss(learner, source, steps, spec.guards.held_out_steps)
         if spec.guards.held_out_steps and not (measured or learner.model.only_scores):
             console.print("  no held-out loss: nothing is held out that has a right completion")
@@ -166,7 +165,7 @@ def _known_of_models(spec: TrainSpec, task: Task) -> list[str]:
     needs = spec.method.needs
     if not needs.samples:
         return []
-    return check_models(task.reward, needs.reward_model, spec.guards.reward_model_override)
+    return check_models(task.reward, needs.reward_model, spec.guards.reward_model_override, spec.model)
 
 
 def _scoring(spec: TrainSpec, source: Source, console: Console, opened: ExitStack) -> Reward | None:
@@ -184,8 +183,6 @@ def _scoring(spec: TrainSpec, source: Source, console: Console, opened: ExitStac
         source.workers = under_deadline(rewards, where.reward_workers, where.reward_seconds, console)
         if source.workers is not None:
             opened.callback(source.workers.close)
-        for judge in judges_of(rewards[0]).values():
-            judge.check_policy(spec.model)
         for reward in rewards:
             check_call(reward, source.rows, source.workers, encode=source.chat.encode)
     return gold

@@ -130,7 +130,7 @@ def watch(
     if guards.act == "off":
         return []
 
-    limits = _said(alarms.stop(), say) if guards.act == "stop" else say
+    limits = said_first(guards, say)
     watched: list[Monitor] = [alarms.texts, alarms.alarm(alarms.impossible_rows(), _said(alarms.stop(), say))]
     if gold is not None:
         detector = alarms.gold_against_proxy(gold, workers=workers if guards.gold else None)
@@ -165,7 +165,7 @@ def watch_given(
         watched.append(Probe(learner, source, steps, guards.probe_steps))
     if guards.act == "off":
         return watched
-    limits = _said(alarms.stop(), say) if guards.act == "stop" else say
+    limits = said_first(guards, say)
     watched.append(alarms.alarm(alarms.loss_explosion(), _given_up(LAG, say)))
     watched += _pairs_alarms(say)
     if guards.probe_steps:
@@ -188,6 +188,11 @@ def _pairs_alarms(say: Callable[[int, str], None]) -> list[Monitor]:
 
 def _given_up(lag: int, say: Callable[[int, str], None]) -> Action:
     return _said(alarms.give_up(lag, ADVICE), say)
+
+
+def said_first(guards: Guards, say: Callable[[int, str], None]) -> Action:
+    """What a limit does: say why, and stop if the guards do."""
+    return _said(alarms.stop(), say) if guards.act == "stop" else say
 
 
 def _said(action: Action, say: Callable[[int, str], None]) -> Action:

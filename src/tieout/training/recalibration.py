@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from itertools import combinations
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -19,6 +18,7 @@ from ..errors import TooManyErrors
 from ..evidence.stats import Estimate, mean
 from ..learner import Learner
 from ..learner.parallel import randomness
+from ..methods import Method
 from ..rewards.scoring.call import Call
 from ..rewards.scoring.runner import score_groups
 from ..samplers import SamplingParams
@@ -26,11 +26,8 @@ from ..source import Source
 from ..tasks import Task
 from ..tasks.splits import calibration_rows
 from ..types import Group, Reward
-from . import alarms
 from .alarms import Detector
-from .audits import FOLDER, auditing
-from .monitors import Memory, Monitor, remembers
-from .spec import TrainSpec
+from .monitors import Memory, remembers
 
 NUM_ROWS, NUM_COMPLETIONS = 16, 4
 """Prompts, and samples of each: what one measurement costs."""
@@ -46,37 +43,16 @@ def primary_of(task: Task) -> Reward | None:
     return task.metrics[task.primary]
 
 
-def calibration_monitors(
-    spec: TrainSpec, learner: Learner, source: Source, folder: Path, say: Callable[[int, str], None]
-) -> list[Monitor]:
-    """What a stage measures of its reward: drift from the primary metric, and audit sheets where a judge scores."""
-    if source.sampler is None or spec.guards.act == "off":
-        return []
-    stop = alarms.stop()
-
-    def act(step: int, reason: str) -> None:
-        say(step, reason)
-        if spec.guards.act == "stop":
-            stop(step, reason)
-
-    found = list[Monitor]()
-    if spec.guards.calibration_steps and primary_of(source.task) is not None:
-        detector = recalibration(spec, learner, source)
-        found.append(alarms.alarm(detector, act))
-    audit = auditing(source.task.reward, folder / FOLDER, spec.guards.audit_steps)
-    return [*found, audit] if audit else found
-
-
-def recalibration(spec: TrainSpec, learner: Learner, source: Source) -> Detector:
-    """A detector that measures at step 1 and every `guards.calibration_steps`, and adds that to the metrics.
+def recalibration(method: Method, learner: Learner, source: Source, every: int) -> Detector:
+    """A detector that measures at step 1 and every so many steps, and adds that to the metrics.
 
     `calibration/score`, `calibration/primary`: means of reward and primary metric on the prompts.
     `calibration/agreement`: share of pairs of samples of one prompt that the reward orders as the primary metric does.
     Alarms where the reward rose since the first measurement and the primary metric did not, or where the agreement
     fell, each beyond chance.
     """
-    task, needs = source.task, spec.method.needs
-    room, every = learner.model.context - needs.max_new_tokens, spec.guards.calibration_steps
+    task, needs = source.task, method.needs
+    room = learner.model.context - needs.max_new_tokens
     rows = [row for row in calibration_rows(task, NUM_ROWS) if len(source.chat.prompt(row["prompt"])) <= room]
     primary, name = primary_of(task), task.primary
     assert primary is not None

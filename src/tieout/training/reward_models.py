@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
+from ..rewards.library.judge import judges_of
 from ..rewards.library.reward_model import ModelReward, models_in
 from ..storage.jsonl import read_json, read_jsonl
 from ..types import Group, Reward
@@ -50,17 +51,21 @@ def measurement(folder: Path) -> Measurement | None:
     return None
 
 
-def check_models(reward: Reward | None, folder: str = "", override: str = "") -> list[str]:
+def check_models(reward: Reward | None, folder: str = "", override: str = "", policy: str = "") -> list[str]:
     """Refuse what should not be trained against, before any work; returns what has to be said of the others.
 
     Args:
         reward: its models are found in it.
         folder: of a reward model that scores in place of the reward.
         override: why one that failed is trained against anyway; a model may bring a reason of its own.
+        policy: the model that is trained: judges should not be of its family.
 
     Raises:
-        InputError: one is a model that writes text, or its verdict is fail and there is no reason.
+        InputError: one is a model that writes text, its verdict is fail and there is no reason, or a judge is of the
+            policy's family.
     """
+    for judge in judges_of(reward).values() if reward is not None else ():
+        judge.check_policy(policy)
     models = [ModelReward(folder=Path(folder))] if folder else list(models_in(reward))
     return [said for model in models if (said := _examined(model, model.override or override))]
 

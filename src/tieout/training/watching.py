@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 from ..learner import Learner
 from ..methods import Method
 from ..samplers.staleness import StalenessCheck
 from ..source import Source
 from ..types import Reward
+from . import alarms
 from .alarms import Adjustments
-from .guards import Guards, valid_of, watch, watch_given
+from .audits import FOLDER, auditing
+from .guards import Guards, gold_of, said_first, valid_of, watch, watch_given
 from .monitors import DEFAULT, Monitor, kl_to_reference, stop_on_divergence, stop_on_mismatch
+from .recalibration import primary_of, recalibration
 from .reward_models import watch_models
 
 
@@ -28,6 +32,7 @@ def monitors_of(
     *,
     guards: Guards | None = None,
     gold: Reward | None = None,
+    folder: Path | None = None,
     adjustments: Adjustments | None = None,
     say: Callable[[int, str], None] = _warn,
 ) -> list[Monitor]:
@@ -39,7 +44,8 @@ def monitors_of(
         source: of its groups.
         steps: of the whole run.
         guards: the limits; the defaults if None.
-        gold: of `gold_of`.
+        gold: of `gold_of`, where workers have loaded it; None: it is looked for.
+        folder: for audit sheets, where a judge scores; None writes none.
         adjustments: what alarms may turn, the same that `train` is given.
         say: told of every alarm: the step and the reason.
     """
@@ -53,4 +59,12 @@ def monitors_of(
     monitors += [stop_on_mismatch(), *watch_models(source.task.reward)]
     if learner.model.has_reference:
         monitors.append(kl_to_reference(learner))
-    return monitors + watch(guards, gold, source.workers, adjustments, say, valid)
+    gold = gold or gold_of(guards, source.task)
+    monitors += watch(guards, gold, source.workers, adjustments, say, valid)
+    if guards.act == "off":
+        return monitors
+    if guards.calibration_steps and primary_of(source.task) is not None:
+        detector = recalibration(method, learner, source, guards.calibration_steps)
+        monitors.append(alarms.alarm(detector, said_first(guards, say)))
+    audit = auditing(source.task.reward, folder / FOLDER, guards.audit_steps) if folder else None
+    return [*monitors, audit] if audit else monitors

@@ -17,6 +17,7 @@ from ..errors import InputError
 from ..learner.models.peft import PeftModel
 from ..learner.parallel.processes import Processes, join
 from ..rewards import load_reward
+from ..rewards.library.judge import Judge
 from ..rewards.library.reward_model import ClassifierReward, ModelReward
 from ..rewards.scoring.combine import combine
 from ..rewards.scoring.outcomes import reward_name
@@ -103,8 +104,8 @@ def _one(function: Any, context: RewardContext, tokenizer: Any) -> Any:
         function = load_reward(f"reward_model:{function}")
     elif isinstance(function, str | PreTrainedModel | PeftModel):
         function = ClassifierReward.of(function, tokenizer)
-    if isinstance(function, ModelReward):
-        return _named(function, function.name)
+    if isinstance(function, ModelReward | Judge):
+        return _named(function, function.__name__ if isinstance(function, Judge) else function.name)
     if not callable(function):
         raise InputError(
             f"a reward function is a {type(function).__name__}; expected a function, a model or a name"
@@ -119,10 +120,11 @@ def _adapted(function: Callable[..., Any], context: RewardContext) -> Any:
     names = {p.name for p in asked}
 
     def call(completions: Sequence[str], prompts: Sequence[Prompt], **columns: Any) -> Any:
+        said = [[{"role": "assistant", "content": text}] for text in completions]
         options = {
             **columns,
             "prompts": list(prompts),
-            "completions": completions if isinstance(prompts[0], str) else [_reply(c) for c in completions],
+            "completions": completions if isinstance(prompts[0], str) else said,
             "trainer_state": context.state(),
             "log_extra": context.log_extra,
             "log_metric": context.log_metric,
@@ -143,10 +145,6 @@ def _adapted(function: Callable[..., Any], context: RewardContext) -> Any:
     adapted.__signature__ = inspect.Signature(shown)
     adapted.__name__ = reward_name(function)
     return adapted
-
-
-def _reply(text: str) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": text}]
 
 
 def _clipped(reward: Any, low: float, high: float) -> Any:

@@ -29,7 +29,8 @@ class SampledData:
     """The prompts and rewards of a trainer that samples."""
 
     def __init__(
-        self, plan: Plan, learner: Learner, dataset: Any, reward_funcs: Any, tokenizers: Any, state: Callable[[], Any]
+        self, plan: Plan, learner: Learner, dataset: Any, reward_funcs: Any, tokenizers: Any, primary: Any,
+        state: Callable[[], Any],
     ) -> None:  # fmt: skip
         if reward_funcs is None:
             raise InputError("reward_funcs is missing; give a function of completions, or a list of them")
@@ -38,10 +39,12 @@ class SampledData:
         self.context = RewardContext(state, plan.folder, learner.processes)
         rows = self.rows_of(prompts(listed(dataset, plan.max_rows), self.chat.tokenizer))
         given = (plan.reward_weights, plan.reward_clip_range, self.context, tokenizers)
-        task = Task("trl", lambda split: rows, rewards(reward_funcs, *given))
+        truth = {} if primary is None else {"primary": rewards(primary, None, None, self.context, None)}
+        reward = rewards(reward_funcs, *given)
+        task = Task("trl", lambda split: rows, reward, metrics=truth, primary=next(iter(truth), None))
         self.source = Source(task, self.chat, self._sampler(), seed=plan.data_seed)
         self.source.shuffle, self.source.missing_eos_penalty = plan.shuffle, plan.missing_eos_penalty
-        for said in check_models(self.source.task.reward):
+        for said in check_models(self.source.task.reward, policy=learner.model.name):
             warnings.warn(said, stacklevel=4)
 
     def rows_of(self, rows: list[Row], name: str = "the dataset") -> list[Row]:

@@ -22,6 +22,7 @@ from ..learner import Learner
 from ..learner.checkpoint import Checkpoints, save_adapter, set_aside
 from ..learner.models.adopted import adopt, loaded_as
 from ..learner.models.model import Model
+from ..training.alarms import Adjustments
 from ..training.loop import train
 from ..training.watching import monitors_of
 from ..vetting.before_training import warn_of_reward
@@ -60,7 +61,7 @@ class Trainer:
     def __init__(
         self, model: Any = None, args: Any = None, train_dataset: Any = None, eval_dataset: Any = None,
         processing_class: Any = None, *, reward_funcs: Any = None, reward_processing_classes: Any = None,
-        ref_model: Any = None, peft_config: Any = None,
+        ref_model: Any = None, peft_config: Any = None, primary: Any = None,
         callbacks: Sequence[TrainerCallback | type[TrainerCallback]] | None = None,
         compute_metrics: Callable[[Any], dict[str, float]] | None = None,
         preprocess_logits_for_metrics: Callable[[Any, Any], Any] | None = None,
@@ -106,7 +107,7 @@ class Trainer:
             group["betas"], group["eps"] = (planned.adam_beta1, planned.adam_beta2), planned.adam_epsilon
         self.data: GivenData | SampledData
         if needs.samples:
-            given = (train_dataset, reward_funcs, reward_processing_classes)
+            given = (train_dataset, reward_funcs, reward_processing_classes, primary)
             self.data = SampledData(planned, self.learner, *given, lambda: self.events.state)
         else:
             self.data = GivenData(planned, self.learner, train_dataset, formatting_func, data_collator)
@@ -199,6 +200,7 @@ class Trainer:
         saves = resume or args.save_strategy != "no" or args.load_best_model_at_end
         events.losses = []
         watched = self.plan.method, self.learner, self.source, self.state.max_steps
+        turned: Any = {"adjustments": Adjustments()}
         started = time.perf_counter()
         if isinstance(self.data, SampledData):
             warn_of_reward(self.data.source.task.reward, self.data.source.rows)
@@ -212,7 +214,8 @@ class Trainer:
                 self.learner,
                 steps=self.state.max_steps,
                 schedule=self.plan.schedule,
-                monitors=[*monitors_of(*watched), events.monitor()],
+                monitors=[*monitors_of(*watched, folder=self.plan.folder, **turned), events.monitor()],
+                **turned,
                 checkpoints=checkpoints if saves else None,
                 save_steps=lambda step: step == events.saved,
                 kept=events.kept,

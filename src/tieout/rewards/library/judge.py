@@ -239,9 +239,11 @@ def parse(reply: str, mark: str, key: str) -> Reply:
 
 
 def judges_of(reward: Reward) -> dict[str, Judge]:
-    """The judges in a reward by name: the reward itself, or parts of a combined one."""
+    """The judges in a reward by name: the reward itself, or parts of a combined one, under whatever wraps them."""
     if isinstance(reward, Combined):
         return {name: judge for name, part in reward.parts.items() for judge in judges_of(part).values()}
+    if not isinstance(reward, Judge) and (inner := getattr(reward, "__wrapped__", None)) is not None:
+        return judges_of(inner)
     return {reward.__name__: reward} if isinstance(reward, Judge) else {}
 
 
