@@ -128,6 +128,12 @@ def test_messages_end_with_the_opening_and_completions_with_the_stop_token(chatm
     assert shown(chatml, chatml.completion([user("q")], "a")) == "a<|im_end|>"
 
 
+def test_a_prompt_without_completions_is_the_prompt_that_is_sampled_from(chatml: Chat) -> None:
+    for prompt in ([user("a")], "a"):
+        found = chatml.given(prompt, [])
+        assert (found.prompt, found.completions) == (chatml.prompt(prompt), [])
+
+
 def test_the_stop_tokens_are_eos_the_given_ones_and_the_end_of_turn(chatml: Chat, tiny: Chat) -> None:
     ids = chatml.tokenizer.convert_tokens_to_ids
     assert chatml.stop_tokens == (ids("<|end|>"), ids("<|im_end|>"))

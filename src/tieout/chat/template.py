@@ -91,6 +91,8 @@ class Chat:
         if isinstance(prompt, str) and all(isinstance(said, str) for said in completions):
             written = [self._plain_completion(prompt, said, {}) for said in completions]
             return Tokens.of(self.prompt(prompt), written)
+        if not completions:
+            return Tokens.of(self.prompt(prompt), [])
         return continued(self.renderer, _messages(prompt), [reply_of(said) for said in completions])
 
     def as_sampled(self, prompt: Prompt, text: str) -> Any:
