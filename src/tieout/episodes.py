@@ -15,9 +15,10 @@ from .chat.template import Chat
 from .errors import InputError
 from .rewards.processes.workers import Workers
 from .rewards.scoring.runner import Call, Encode, Outcome, score, score_groups
+from .rows.messages import told_by
 from .samplers import PolicySampler, Sampler, SamplingParams
 from .tasks import Environment, Task
-from .types import Completion, Message, Row
+from .types import Completion, Messages, Row
 
 MAX_TURNS = 100
 """An environment that has not ended by then is an error."""
@@ -28,7 +29,7 @@ class Episode:
 
     def __init__(self, environment: Environment, row: Row) -> None:
         self.row, self.game = row, environment(row)
-        self.messages: list[Message] = []
+        self.messages = Messages(told=told_by(row))
         self.ended = self.outgrown = False
         self._returned: Any = None
         self._failure: Outcome | None = None
@@ -124,7 +125,7 @@ class TokenEpisode(Episode):
         self.finish_reason = turn.finish_reason
         self.take(turn.text)
         if not self.ended:
-            *before, reply = self.messages
+            before, reply = Messages(self.messages[:-1], self.messages.told), self.messages[-1]
             suffix = self.chat.suffix(before, reply, ended=turn.finish_reason == "stop")
             self._append(suffix, [0.0] * len(suffix), trained=False)
 

@@ -13,13 +13,16 @@ import pytest
 from tieout.chat.reader import TOKENS, Reader
 from tieout.chat.template import Chat
 from tieout.cli.train_rows import Options, task_for
+from tieout.episodes import TokenEpisode
 from tieout.errors import InputError
+from tieout.evidence.evaluate import evaluate
 from tieout.methods import DPO, KTO, SFT, Method
 from tieout.rows import check_rows, read_rows
 from tieout.samplers import SamplingParams
 from tieout.source import Source
 from tieout.tasks import Task
 from tieout.tasks.files import Data, files_task
+from tieout.trl.given import listed
 from tieout.trl.rollouts import prompts
 from tieout.types import Group, Row
 
@@ -203,8 +206,6 @@ def test_a_row_that_the_template_cannot_render_is_named_by_every_door(
 
 def test_the_same_prompt_reaches_samplers_of_text(chat: Chat) -> None:
     """An evaluation asks as training does: tools and options are told to whatever renders."""
-    from tieout.evidence.evaluate import evaluate
-
     asked: list[Any] = []
 
     class Sampler:
@@ -217,3 +218,47 @@ def test_the_same_prompt_reaches_samplers_of_text(chat: Chat) -> None:
     (case,) = evaluate(task, rows, Sampler())  # type: ignore[arg-type]
     assert case.score == 1.0
     assert "Add." in chat.tokenizer.decode(chat.prompt(asked[0]))
+
+
+def test_gaps_that_arrow_makes_in_calls_and_tools_are_closed(chat: Chat, tmp_path: Path) -> None:
+    """Arrow gives every call the arguments of all calls, with None where a call has none of that name."""
+    datasets = pytest.importorskip("datasets")
+    other = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
+    rows = [
+        {"prompt": [ASK], "completion": [said("", tool_calls=[call])], "tools": [TOOL]}
+        for call in (CALL, other)
+    ]
+    made = datasets.Dataset.from_list(rows)
+    assert made[0]["completion"][0]["tool_calls"][0]["function"]["arguments"] == {"a": 2, "city": None}
+    made.to_parquet(str(file := tmp_path / "rows.parquet"))
+    expected = list(map(of_reader, Reader(chat).demonstrations(rows)))
+    assert list(map(of_reader, Reader(chat).demonstrations(listed(made)))) == expected
+    source = Source(
+        Task("rows", lambda split: check_rows(read_rows(file), "demonstration")), chat, shuffle=False
+    )
+    assert list(map(tokens, next(source.demonstrations(2)))) == expected
+
+
+def test_an_environment_opens_with_the_options_of_its_row(chat: Chat) -> None:
+    def environment(row: Row) -> Any:
+        yield "2 + 2?"
+        return 1.0
+
+    row = {"chat_template_kwargs": {"enable_thinking": False}}
+    episode = TokenEpisode(chat, environment, row, 0)
+    assert chat.tokenizer.decode(episode.prompt).endswith("<think>\n\n</think>\n\n")
+
+
+def test_an_evaluation_names_the_case_that_the_template_cannot_render(
+    new_tokenizer: Callable[..., Any],
+) -> None:
+    class Sampler:
+        context, chat = 2048, Chat(new_tokenizer())
+
+        def complete(self, prompts: list[Any], params: SamplingParams) -> list[str]:
+            raise AssertionError("nothing is sampled before the check")
+
+    rows: list[Row] = [{"prompt": [ASK]}, {"prompt": CALLED, "tools": [TOOL]}]
+    task = Task("rows", lambda split: rows, reward=lambda completions, **_: [1.0] * len(completions))
+    with pytest.raises(InputError, match=r"case 'rows/test/1': the chat template leaves out the tools"):
+        evaluate(task, rows, Sampler())

@@ -21,6 +21,8 @@ Marks = dict[str, str]
 
 _THOUGHT = re.compile(r"[<\[|｜]+/?[\w ]*:?(?:think|thinking|thought|reasoning)[|｜]*[>\]]", re.IGNORECASE)
 """A tag around reasoning, such as `<think>`, `[/THINK]` or `</seed:think>`."""
+_ANCHORS = ("\n", ".", "a", "0")
+"""Texts before one that follows other text, where a tokenizer treats the beginning of a text otherwise."""
 _PRIVATE_USE = (0xF0000, 0x100000, 0xE000)
 """Where code points begin that have no meaning."""
 
@@ -146,9 +148,9 @@ class Encoder:
         return twice != "aa"
 
     def _later(self, text: str, as_letters: bool = False) -> list[int]:
-        if self._adds_space:
-            anchor, ids = self._ids("\n"), self._ids("\n" + text, as_letters)
-            if ids[: len(anchor)] == anchor:
+        for before in _ANCHORS if self._adds_space else ():
+            anchor, ids = self._ids(before), self._ids(before + text, as_letters)
+            if ids[: len(anchor)] == anchor:  # else the two melt into one token
                 return ids[len(anchor) :]
         return self._ids(text, as_letters)
 

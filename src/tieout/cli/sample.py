@@ -50,25 +50,30 @@ def main(arguments: Sequence[str]) -> None:
     quiet()
     from ..learner import load
     from ..rows import check_rows, read_rows
+    from ..rows.messages import TOLD
     from ..samplers import SamplingParams
     from ..samplers.local.sampler import LocalSampler
-    from ..types import Prompt
+    from ..types import Prompt, Row
 
     prompts: list[Prompt]
+    rows: list[Row]
     if options.data:
-        prompts = [row["prompt"] for row in check_rows(read_rows(options.data), "prompt", str(options.data))]
+        rows = check_rows(read_rows(options.data), "prompt", str(options.data))
+        prompts = [row["prompt"] for row in rows]
     else:
         text = sys.stdin.read() if options.prompt == "-" else options.prompt
         turns = [{"role": "system", "content": options.system}] if options.system else []
         prompts = [text if options.plain else [*turns, {"role": "user", "content": text}]]
+        rows = [{}]
     model = load(options.model)
     sampler = LocalSampler(model)
     params = SamplingParams(options.max_new_tokens, options.temperature, seed=options.seed)
     groups = sampler.sample([model.chat.prompt(p) for p in prompts], options.num_completions, params)
-    for prompt, group in zip(prompts, groups, strict=True):
+    for given, prompt, group in zip(rows, prompts, groups, strict=True):
         for completion in group:
             if options.data:
                 row = {
+                    **{name: given[name] for name in TOLD if name in given},
                     "prompt": prompt,
                     "completion": completion.text,
                     "finish_reason": completion.finish_reason,

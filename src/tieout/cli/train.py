@@ -145,7 +145,8 @@ def train(name: str, parsed: Any) -> None:
         parts = {k: v for k, v in vars(parsed).items() if k not in ("run", "selection", "check")}
         spec = TrainSpec(model=options.model, seed=options.seed, **parts)
         digest = data_hash(task.rows("train"))
-        check_model(options.model, {"train": task.rows("train")}, needs.max_new_tokens)
+        splits = ("train",) if options.task else ("train", "validation", "test")
+        check_model(options.model, {split: task.rows(split) for split in splits}, needs.max_new_tokens)
         asked: dict[str, Any] = {
             "task": options.task,
             "task_options": list(options.task_option),

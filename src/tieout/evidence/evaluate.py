@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..chat.template import Chat
 from ..episodes import KnowsContext, judge, text_episodes
 from ..errors import InputError
 from ..rewards.processes.workers import Workers
@@ -99,6 +100,8 @@ def evaluate(
     ids = [f"{task.name}/{s}/{row.get('id', i)}" for i, (s, row) in enumerate(zip(slices, rows, strict=True))]
     encode = sampler.chat.encode if isinstance(sampler, KnowsContext) else None
     _check_rows(task.name, rows, ids, [*rewards.values()], tokens=encode is not None)
+    if isinstance(sampler, KnowsContext) and task.environment is None:
+        _check_prompts(sampler.chat, rows, ids)
     cases: list[Case] = []
     for start in range(0, len(rows), batch_size):
         chunk = rows[start : start + batch_size]
@@ -190,6 +193,15 @@ def _check_rows(
     for name, row in zip(ids, rows, strict=True):
         if not row.get("prompt"):
             raise InputError(f"case {name!r} has no prompt; its row has: {', '.join(row)}")
+
+
+def _check_prompts(chat: Chat, rows: Sequence[Row], ids: Sequence[str]) -> None:
+    """InputError: the chat template cannot render the prompt of a case, or leaves some of it out."""
+    for name, row in zip(ids, rows, strict=True):
+        try:
+            chat.prompt(row["prompt"])
+        except InputError as error:
+            raise InputError(f"case {name!r}: {error}") from error
 
 
 def _check_parts(task: Task, case: str, outcomes: Mapping[str, Outcome]) -> None:

@@ -134,6 +134,18 @@ def prompted(row: Row) -> Row:
     return {**row, "prompt": asked(prompt, row)} if is_talk(prompt) else row
 
 
+def without_gaps(row: Row) -> Row:
+    """A row as it was before Arrow gave all calls and schemas of tools the same keys, with None where they had none."""
+    columns = (*TOLD, "messages", "conversations", "prompt", "completion", "chosen", "rejected")
+    return {name: _dense(value) if name in columns else value for name, value in row.items()}
+
+
+def _dense(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _dense(item) for key, item in value.items() if item is not None or key == "content"}
+    return [_dense(item) for item in value] if isinstance(value, list) else value
+
+
 # ---------------------------------------------------------------- prompts and completions
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from .decoding import decode
 from .locations import Rows, RowsError
+from .messages import without_gaps
 
 _LABELS = {"true": True, "1": True, "false": False, "0": False}
 
@@ -58,7 +59,7 @@ def read_parquet(path: Path) -> Rows:
         table = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
         raise RowsError(f"{path}: not readable as Parquet: {str(error).splitlines()[0]}") from error
-    return Rows(table.to_pylist(), source=str(path))
+    return Rows(map(without_gaps, table.to_pylist()), source=str(path))
 
 
 def read_saved(path: Path) -> Rows:
@@ -68,4 +69,4 @@ def read_saved(path: Path) -> Rows:
         raise RowsError(f"{path} is a folder; expected a file, or a folder written by save_to_disk{hint}")
     from datasets import load_from_disk
 
-    return Rows(load_from_disk(str(path)).to_list(), source=str(path))
+    return Rows(map(without_gaps, load_from_disk(str(path)).to_list()), source=str(path))

@@ -13,6 +13,7 @@ from ..chat.formatting import rowwise
 from ..chat.reader import Reader
 from ..errors import InputError
 from ..learner import Learner
+from ..rows.messages import without_gaps
 from ..source import Source
 from ..tasks import Task
 from ..training.evaluation import all_groups
@@ -70,7 +71,7 @@ class GivenData:
 
 def listed(dataset: Any, count: int | None = None, held_out: str = "") -> list[Row]:
     """The rows of anything that can be iterated over; of one without a length, the first `count`, or all `held_out`."""
-    name = held_out or "train_dataset"
+    name, arrow = held_out or "train_dataset", hasattr(dataset, "features")
     if dataset is None:
         raise InputError(f"{name} is None; give a dataset with TRL's columns")
     if isinstance(dataset, Mapping):
@@ -79,4 +80,4 @@ def listed(dataset: Any, count: int | None = None, held_out: str = "") -> list[R
         if count is None:
             raise InputError("the dataset has no length; give max_steps")
         dataset = islice(dataset, count)
-    return [dict(row) for row in dataset]
+    return [without_gaps(dict(row)) if arrow else dict(row) for row in dataset]
