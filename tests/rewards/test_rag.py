@@ -187,3 +187,17 @@ def test_copying_is_counted_in_runs_of_words() -> None:
     assert copied("one two three four five six seven", [source]) == 0.0
     assert copied(f"{source} and ten words more of my own that differ here", [source]) == 0.5
     assert copied("", [source]) == 0.0
+
+
+def test_numbers_of_rows_are_answers_and_0_is_one() -> None:
+    context = [["There were 0 losses in 2019, at a rate of 0.00001."]] * 2
+    asked = {
+        "question": ["How many losses were there in 2019?", "At what rate?"],
+        "context": context,
+        "answer": [0, 1e-05],
+    }
+    said = ["There were 0 losses in 2019 [1].", "The rate was 0.00001 [1]."]
+    assert relevance(said, asked["question"], asked["answer"]) == [1.0, 1.0]
+    assert groundedness(said, asked["answer"], asked["question"]) == [1.0, 1.0]
+    assert groundedness(["I do not know."] * 2, asked["answer"], asked["question"]) == [0.0, 0.0]
+    assert all((score or 0) > 0.3 for score in rag(said, **asked))

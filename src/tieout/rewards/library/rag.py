@@ -19,7 +19,7 @@ from typing import Any
 from ..scoring.outcomes import ranged
 from ..text.amounts import amounts
 from ..text.claims import Supports, cited, claims, strip_citations, supports
-from ..text.figures import figure
+from ..text.figures import figure, written
 from ..text.sentences import beside_unknown, content, copied, negations, says_unknown, words
 from ..text.structured import contains_whole, normalise_space
 from ..text.thinking import answer_text
@@ -61,7 +61,7 @@ def citation_accuracy(
 @ranged(0, 1)
 def groundedness(
     completions: Sequence[str],
-    answer: Sequence[str | None],
+    answer: Sequence[str | float | None],
     question: Sequence[str] | None = None,
     **_: Any,
 ) -> list[float | None]:
@@ -71,7 +71,7 @@ def groundedness(
     """
     asked = question or [""] * len(completions)
     scores: list[float | None] = []
-    for completion, gold, words_of in zip(map(answer_text, completions), answer, asked, strict=True):
+    for completion, gold, words_of in zip(map(answer_text, completions), _golds(answer), asked, strict=True):
         unknown, told = says_unknown(completion), bool(_told(completion) or _adds(completion, words_of))
         scores.append(float(unknown and not told) if not gold else float(told and not unknown))
     return scores
@@ -79,14 +79,14 @@ def groundedness(
 
 @ranged(0, 1)
 def relevance(
-    completions: Sequence[str], question: Sequence[str], answer: Sequence[str | None], **_: Any
+    completions: Sequence[str], question: Sequence[str], answer: Sequence[str | float | None], **_: Any
 ) -> list[float | None]:
     """[K] 1.0 if the gold answer is given and no other; falls with the words beyond FREE_WORDS more than gold's.
 
     A gold figure must be the only figure besides those of the question; other gold must occur word for word, denied
     no more often than gold denies, and offered with no `or`. None where there is no gold answer.
     """
-    rows = zip(map(answer_text, completions), question, answer, strict=True)
+    rows = zip(map(answer_text, completions), question, _golds(answer), strict=True)
     return [None if not gold else _relevant(c, q, gold) for c, q, gold in rows]
 
 
@@ -95,7 +95,7 @@ def rag(
     completions: Sequence[str],
     question: Sequence[str],
     context: Sequence[Passages],
-    answer: Sequence[str | None],
+    answer: Sequence[str | float | None],
     supports: Supports = supports,
     **_: Any,
 ) -> list[float | None]:
@@ -110,7 +110,7 @@ def rag(
     relevant = relevance(completions, question, answer)
     scores: list[float | None] = []
     for completion, passages, gold, on_ground, right in zip(
-        completions, context, answer, grounded, relevant, strict=True
+        completions, context, _golds(answer), grounded, relevant, strict=True
     ):
         if not gold or not on_ground:
             scores.append(on_ground)
@@ -124,6 +124,11 @@ def rag(
         total = (right or 0.0) * (0.4 + 0.3 * faithful + 0.3 * cites) - 0.5 * (1 - faithful)
         scores.append(max(0.0, total))
     return scores
+
+
+def _golds(answer: Sequence[str | float | None]) -> list[str]:
+    """The answers as texts, empty where there is none: the number 0 is one."""
+    return ["" if gold is None else written(gold) for gold in answer]
 
 
 def _told(completion: str) -> list[str]:

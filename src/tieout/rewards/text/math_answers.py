@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 from typing import Any
 
-from .figures import MAX_CHARS, figure
+from .figures import MAX_CHARS, figure, written
 from .thinking import after_thinking
 
 Answer = Fraction | str
@@ -28,7 +28,7 @@ def answer_of(text: str) -> Answer | None:
 
 def gold_of(solution: Any) -> Answer | None:
     """The answer that a solution gives, or is; None for prose without one."""
-    text = "" if solution is None else str(solution)
+    text = "" if solution is None else written(solution)
     found = answer_of(text)
     if found is not None or _PROSE.search(re.sub(r"\\text\{[^}]*\}", "", text)):
         return found

@@ -22,7 +22,7 @@ from .fences import fences
 
 _NAMES = r"(?:[a-z][a-z0-9]*[:_])?(?:think(?:ing)?|thoughts?|reasoning|reflection|scratchpad)"
 _OPENINGS = (
-    rf"<\|?\s?{_NAMES}\s?\|?>",
+    rf"<[|｜]?\s?{_NAMES}\s?[|｜]?>",
     r"\[think\]",
     "◁think▷",
     r"<\|(?:begin_of_thought|start_thinking|inner_prefix)\|>",
@@ -32,7 +32,7 @@ _OPENINGS = (
     r"\A\s*(?-i:analysis(?=[A-Z]))",  # channels whose special tokens were not decoded
 )
 _CLOSINGS = (
-    rf"<\|?\s?/\s?\|?{_NAMES}\s?\|?>",
+    rf"<[|｜]?\s?/\s?[|｜]?{_NAMES}\s?[|｜]?>",
     r"\[/think\]",
     "◁/think▷",
     r"<\|(?:end_of_thought|end_thinking|inner_suffix)\|>",
