@@ -87,7 +87,7 @@ WRONG: dict[str, tuple[str, Any, str]] = {
     ),
     "one of several": ("SFT", {"a": ROWS, "b": [{}]}, "row 0 of eval_dataset 'b': SFT needs"),
     "empty": ("SFT", [], "no row of eval_dataset has anything"),
-    "no prompt": ("GRPO", [{"answer": "a"}], "row 0 of eval_dataset has no prompt; it has: answer"),
+    "no prompt": ("GRPO", [{"answer": "a"}], "row 0 has no prompt in eval_dataset; it has: answer"),
     "no rows": ("GRPO", iter([]), "eval_dataset has no rows"),
     "no column for a reward": (
         "GRPO",

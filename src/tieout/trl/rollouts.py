@@ -51,7 +51,7 @@ class SampledData:
         """The rows. InputError: there are none, or one has no prompt."""
         missing = next((i for i, row in enumerate(rows) if not row.get("prompt")), None)
         if missing is not None:
-            raise InputError(f"row {missing} of {name} has no prompt; it has: {', '.join(rows[missing])}")
+            raise InputError(f"row {missing} has no prompt in {name}; it has: {', '.join(rows[missing])}")
         if not rows:
             raise InputError(f"{name} has no rows")
         return rows
