@@ -185,3 +185,30 @@ def refused_rightly(name: str, row: Row, reply: dict[str, Any], written: str, wh
     if "reply" in why:
         return not reads(reply["content"], written)
     return "message of" in why and not all(reads(m["content"], whole) for m in row["prompt"])
+
+
+@pytest.mark.parametrize(("stem", "twice"), [("qwen3_8", True), ("qwen3_6", False), ("qwen3", False)])
+def test_a_tag_that_the_template_writes_too_warns(
+    stem: str, twice: bool, new_tokenizer: Any, recwarn: pytest.WarningsRecorder
+) -> None:
+    chat = chat_of(FOLDER / f"{stem}.jinja", new_tokenizer)
+    chat.given([user(Q)], [[said(**SHAPES["field"])]])
+    assert not recwarn.list
+    chat.given([user(Q)], [[said(**SHAPES["tag"])]])
+    assert [str(w.message)[:40] for w in recwarn.list] == ["the chat template opens <think> itself a"] * twice
+
+
+def test_what_a_policy_wrote_inside_the_tag_stays_there(new_tokenizer: Any) -> None:
+    """A thought that was cut off is no answer of a turn without thoughts."""
+    for path in TEMPLATES:
+        chat = chat_of(path, new_tokenizer)
+        prompt = [user(Q)]
+        opened = rendered(chat, prompt, {"prompt": prompt}, opened=True)
+        if not opened.endswith("<think>\n"):
+            continue
+        tokens = chat.given(
+            prompt, [chat.as_sampled(prompt, "hm, two"), chat.as_sampled(prompt, "so\n</think>4")]
+        )
+        assert chat.tokenizer.decode(tokens.prompt) == opened
+        texts = [chat.tokenizer.decode(completion) for completion in tokens.completions]
+        assert [text.partition("<")[0] for text in texts] == ["hm, two", "so\n"]

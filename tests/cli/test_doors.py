@@ -189,6 +189,18 @@ def test_prompts_of_rollouts_hold_calls_and_results(chat: Chat, tmp_path: Path) 
         )
 
 
+def test_options_of_a_configuration_are_told_for_rows_that_say_nothing_else(chat: Chat) -> None:
+    off, on = {"enable_thinking": False}, {"enable_thinking": True}
+    rows: list[Row] = [{"prompt": [ASK]}, {"prompt": [ASK], "chat_template_kwargs": on}]
+    plain, opened = (
+        chat.tokenizer.apply_chat_template([ASK], tokenize=False, add_generation_prompt=True, **told)
+        for told in (off, on)
+    )
+    found = [chat.tokenizer.decode(chat.prompt(row["prompt"])) for row in prompts(rows, chat.tokenizer, off)]
+    assert found == [plain, opened]
+    assert plain != opened
+
+
 def test_a_row_that_the_template_cannot_render_is_named_by_every_door(
     new_tokenizer: Callable[..., Any], tmp_path: Path
 ) -> None:

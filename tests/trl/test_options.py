@@ -92,7 +92,7 @@ CHANGED: dict[str, Any] = {
     "vllm_mode": "server", "vllm_server_host": "elsewhere", "vllm_importance_sampling_mode": "token_truncate",
     "vllm_importance_sampling_cap": 1.5, "warmup_steps": 3, "data_seed": 5, "num_generations": 4,
     "loss_weights": [0.5, 2.0], "total_episodes": 96, "num_generations_eval": 2, "stop_token": "eos",
-    "entropy_floor": 1.0,
+    "entropy_floor": 1.0, "chat_template_kwargs": {"enable_thinking": False},
 }  # fmt: skip
 """Another value than the default, where adding one or negating makes none."""
 LOSSES = {

@@ -31,6 +31,10 @@ _PARTED = (
     "begins where the two part, so that the model is asked another way when it samples. Give such rows reasoning, or "
     "chat_template_kwargs by which the template opens the turn as it renders it"
 )
+_TWICE = (
+    "the chat template opens {0} itself and does not read it out of what the assistant says: rows with {0} in their "
+    "content are trained with both; give their reasoning as reasoning_content"
+)
 
 
 @dataclass(frozen=True)
@@ -129,16 +133,17 @@ def conversation_of(
     apart = shared(opened, rendered)
     contents = [mark(m.get("content"), own) for m in side if m["role"] == "assistant"]
     if not all(_shown(content, rendered[apart:]) for content in contents) and prompt:
-        before = renderer.render(
-            prompt, marks, told=told
-        )  # the tag that the prompt opens may be the reply's own
-        rest = rendered[shared(before, rendered) :]
+        # The tag that the prompt opens may be the reply's own.
+        rest = rendered[shared(renderer.render(prompt, marks, told=told), rendered) :]
     else:
         rest = rendered[apart:]
     if all(_shown(content, rest) for content in contents):
         placed = apart == len(opened) and _squeezed(rendered[apart:]).startswith(_squeezed(text or ""))
         if text is not None and not placed and _ends_only(text, opened):
             return inside(text)
+        tag = _tag(opened)
+        if tag and text is not None and text.lstrip().startswith(tag) and tag in rendered[len(opened) :]:
+            warnings.warn(_TWICE.format(tag), stacklevel=1)  # one place, so that it is said once
         return Continued(opened, *_ended(renderer, rendered))
     if text is None or not opened[apart:].strip():
         raise ChatError(
@@ -164,10 +169,15 @@ def _without(text: str, tag: str) -> str:
     return begun.removeprefix(bare).removeprefix(space) if begun.startswith(bare) else text
 
 
+def _tag(opened: str) -> str:
+    """The tag that a prompt leaves open; empty: none."""
+    found = _OPENS.search(opened)
+    return found.group().strip() if found else ""
+
+
 def _ends_only(text: str, opened: str) -> bool:
     """Whether a text closes the tag that the prompt opens, and does not open it: it continues the prompt."""
-    found = _OPENS.search(opened)
-    tag = found.group().strip() if found else ""
+    tag = _tag(opened)
     return bool(tag) and tag not in text and f"{tag[0]}/{tag[1:]}" in text
 
 

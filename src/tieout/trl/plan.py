@@ -56,6 +56,7 @@ class Plan:
     model_init_kwargs: dict[str, Any] | None
     eos_token: str | None = None
     chat_template_path: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     dataset_text_field: str = "text"
     completion_only_loss: bool | None = None
     assistant_only_loss: bool = False

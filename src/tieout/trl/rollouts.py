@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..chat.reader import unpadded
 from ..errors import InputError
 from ..learner import Learner
 from ..rewards.scoring.runner import check_reward
-from ..rows.messages import asked, is_talk, turns
+from ..rows.messages import is_talk, told_by, turns
 from ..samplers import PolicySampler, SamplingParams
 from ..samplers.local.sampler import LocalSampler
 from ..source import Source
 from ..tasks import Task
 from ..training.monitors import DEFAULT
 from ..training.reward_models import check_models
-from ..types import Row
+from ..types import Messages, Row
 from .events import Events
 from .given import listed
 from .plan import Plan
@@ -37,7 +37,9 @@ class SampledData:
         self.plan, self.learner = plan, learner
         self.chat = learner.model.chat
         self.context = RewardContext(state, plan.folder, learner.processes)
-        rows = self.rows_of(prompts(listed(dataset, plan.max_rows), self.chat.tokenizer))
+        rows = self.rows_of(
+            prompts(listed(dataset, plan.max_rows), self.chat.tokenizer, plan.chat_template_kwargs)
+        )
         given = (plan.reward_weights, plan.reward_clip_range, self.context, tokenizers)
         truth = {} if primary is None else {"primary": rewards(primary, None, None, self.context, None)}
         reward = rewards(reward_funcs, *given)
@@ -58,7 +60,8 @@ class SampledData:
 
     def held_out(self, dataset: Any, name: str) -> list[Row]:
         """The rows of an evaluation, which have the columns that the rewards ask for."""
-        rows = self.rows_of(prompts(listed(dataset, held_out=name), self.chat.tokenizer), name)
+        given, told = listed(dataset, held_out=name), self.plan.chat_template_kwargs
+        rows = self.rows_of(prompts(given, self.chat.tokenizer, told), name)
         reward: Any = self.source.task.reward
         try:
             check_reward(reward, [c for c in rows[0] if all(c in row for row in rows)])
@@ -99,8 +102,11 @@ class SampledData:
         return self.context.take(write=False) | events.named(metrics, groups)
 
 
-def prompts(given: Iterable[Row], tokenizer: Any) -> list[Row]:
-    """Rows with `prompt`; what earlier versions wanted, text under `query` or tokens under `input_ids`, becomes it."""
+def prompts(given: Iterable[Row], tokenizer: Any, told: Mapping[str, Any] | None = None) -> list[Row]:
+    """Rows with `prompt`; what earlier versions wanted, text under `query` or tokens under `input_ids`, becomes it.
+
+    `told`: what the template is told for rows that do not say otherwise.
+    """
     rows: list[Row] = []
     for row in given:
         if "prompt" not in row and isinstance(row.get("query"), str):
@@ -110,6 +116,6 @@ def prompts(given: Iterable[Row], tokenizer: Any) -> list[Row]:
             rest = {k: v for k, v in row.items() if k not in ("input_ids", "attention_mask")}
             row = {**rest, "prompt": text.removeprefix(tokenizer.bos_token or "")}  # it is put there again
         if is_talk(row.get("prompt")):
-            row = {**row, "prompt": asked(turns(row["prompt"]), row)}
+            row = {**row, "prompt": Messages(turns(row["prompt"]), {**(told or {}), **told_by(row)})}
         rows.append(row)
     return rows
