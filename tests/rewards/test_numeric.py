@@ -102,6 +102,106 @@ def test_right_answers_are_paid(completion: str) -> None:
     assert numeric([completion], answer=[-22.22], scale=["percent"]) == [1.0]
 
 
+FORMS = [
+    *["**{}**", "__{}__", "*{}*", "`{}`", "**{}.**", "{}.", "  {}\n"],
+    *[
+        "**Answer:** {}",
+        "**Answer**: {}",
+        "**Answer: {}**",
+        "Answer: **{}**",
+        "*Answer:* {}",
+        "**Final Answer: {}.**",
+    ],
+    *[
+        "So 5 * 3 = 15.\n\n**Final answer:** {}",
+        "It is **bold** here.\n**Answer: {}**",
+        "### Final Answer\n{}",
+    ],
+    *["### Answer:\n\n**{}**", "**Final Answer**\n{}", "Reasoning.\n#### {}", "#### **{}**"],
+    *["The answer is {}.", "The final answer is: {}", "So the answer is **{}**.", "Thus, the answer was {}"],
+    *["<answer>{}</answer>", "<answer>**{}**</answer>", "<answer> {} </answer>."],
+]
+BOXES = [
+    *[
+        r"\boxed{%s}",
+        r"$\boxed{%s}$",
+        r"$$\boxed{%s}$$",
+        "\\[\n\\boxed{%s}\n\\]",
+        r"\(\boxed{%s}\)",
+        r"**\boxed{%s}**",
+    ],
+    *[
+        r"The answer is $\boxed{%s}$.",
+        r"Answer: \boxed{%s}",
+        r"#### \boxed{%s}",
+        r"<answer>\boxed{%s}</answer>",
+    ],
+    *[r"So $x = 5$ and $y = 3$: $\boxed{%s}$", r"\boxed{\text{%s}}", r"$\boxed{ %s }$."],
+]
+
+
+@settings(deadline=None)
+@given(styled(), st.sampled_from(FORMS))
+def test_every_form_of_an_answer_is_read(case: tuple[str, Figure], form: str) -> None:
+    text, gold = case
+    assert numeric([form.format(text)], answer=[text]) == [1.0]
+    off = f"{gold.value + 2 * gold.half_unit * 2:f}"
+    tail = {"percent": "%", "bps": " bps", "ratio": "x"}.get(gold.unit, "")
+    assume(abs(gold.value) < 10**25)
+    assert numeric([form.format(off + tail)], answer=[text]) == [0.0]
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_every_box_is_read(box: str) -> None:
+    for said in (r"-22.22\%", "-22.22%", r"-22.22 \%", r"(22.22)\%"):
+        assert numeric([box % said], answer=["-22.22%"]) == [1.0], box % said
+    for wrong in ("22.22%", r"-22.23\%", "-22.22", r"-22.22\% or 5\%", r"-22.22\%} \boxed{5"):
+        assert numeric([box % wrong], answer=["-22.22%"]) == [0.0], box % wrong
+    if r"\text" not in box:
+        assert numeric([box % r"\$1{,}234 \text{ million}"], answer=["$1,234 million"]) == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("completion", "answer", "expected"),
+    [
+        *(("12 apples", "12", 1), ("Answer: 12 green apples.", "12", 1), ("The answer is 12 km/h", "12", 0)),
+        *(
+            ("$2.79 per share", "$2.79", 1),
+            ("150,000 square feet", "150000", 1),
+            ("2.5 years", "2.5 years", 1),
+        ),
+        *(
+            ("2.5 years", "2.5 months", 0),
+            ("5 years", "5 days", 0),
+            ("5 days", "5 days", 1),
+            ("1 year", "1 years", 1),
+        ),
+        *(("5 dozen", "5", 0), ("5 lakh", "5", 0), ("5 hundred", "5", 0), ("5 percentage points", "5", 0)),
+        *(("5 more", "5", 0), ("5 or less", "5", 0), ("5 apples or 6", "5", 0), ("5 is wrong", "5", 0)),
+        *(
+            ("5 million apples", "5 million", 1),
+            ("5 apples", "5%", 0),
+            ("5 apples", "5 million", 0),
+            ("5 not", "5", 0),
+        ),
+        *(
+            ("The answer is not 5.", "5", 0),
+            ("The answer is 5. The answer is 6.", "6", 0),
+            ("5.5.", "5.5", 1),
+        ),
+        *(("The answer is 5.\n#### 6", "6", 1), ("The answer is 5, or so.", "5", 0), ("2**3", "23", 0)),
+        *(
+            ("$5$", "5", 1),
+            ("5$", "$5", 1),
+            ("**5** or **6**", "5", 0),
+            ("**Answer:** 5 **Answer:** 6", "5", 0),
+        ),
+    ],
+)
+def test_units_in_words_and_what_is_none(completion: str, answer: str, expected: int) -> None:
+    assert numeric([completion], answer=[answer]) == [expected]
+
+
 ATTACKS = {
     "shell": [
         "",
@@ -217,6 +317,70 @@ def test_a_name_may_be_left_out_but_not_be_wrong() -> None:
     assert numeric(["S$5", "AU$5", "500 cents"], answer=["US$5"] * 3) == [0, 0, 1]
     assert numeric(given, answer=["5 days"] * 8) == [0, 1, 0, 0, 0, 1, 0, 0]
     assert numeric(given, answer=["5"] * 8) == [1, 1, 1, 1, 1, 1, 1, 0]
+
+
+@settings(deadline=None)
+@given(st.decimals(-10, 10, places=9), st.integers(2, 8))
+def test_gold_of_a_program_is_met_by_its_rounding(gold: Decimal, places: int) -> None:
+    """Python rounds half to even, so both neighbours of a half are right: `shown` takes either."""
+    rounded = round(gold, places)
+    one = Decimal(1).scaleb(-places)
+    texts = [f"{rounded:f}", f"{rounded + one:f}", f"{rounded - one:f}", f"{rounded.scaleb(2):f}%"]
+    scores = numeric(texts, [f"{gold:f}"] * 4, unit=["ratio"] * 4, tolerance="shown")
+    off = [abs(rounded + step - gold) for step in (0, one, -one, 0)]
+    assert scores == [float(distance <= one / 2) for distance in off]
+
+
+@pytest.mark.parametrize(
+    ("given_", "answer", "tolerance", "expected"),
+    [
+        *(
+            ("0.14", "0.144643", "shown", 1),
+            ("0.15", "0.144643", "shown", 0),
+            ("0.1446", "0.144643", "shown", 1),
+        ),
+        *(("0.1", "0.144643", "shown", 0), ("0", "0.144643", "shown", 0), ("1", "0.6", "shown", 0)),
+        *(
+            ("0.00", "0.0041", "shown", 1),
+            ("0 billion", "12345", "shown", 0),
+            ("12 thousand", "12345", "shown", 1),
+        ),
+        *(("14.46%", "14.4643%", "shown", 1), ("14.5", "14.4643%", "shown", 0), ("5", "5.4", "shown", 0)),
+        *(
+            ("5.44", "5", "shown", 1),
+            ("206588", "206588.0", "shown", 1),
+            ("$1.6 billion", "1577 million", "shown", 1),
+        ),
+        *(
+            ("1577", "1577", "1%", 1),
+            ("1590", "1577", "1%", 1),
+            ("1595", "1577", "1%", 0),
+            ("-1577", "1577", "1%", 0),
+        ),
+        *(("-1590", "-1577", "1%", 1), ("0", "0", "1%", 1), ("0.001", "0", "1%", 0), ("5.4", "5", "1%", 0)),
+        *(
+            ("12.65 million", "12.6 million", 0.05, 1),
+            ("12.66 million", "12.6 million", 0.05, 0),
+            ("5", "5", 0, 1),
+        ),
+        *(
+            ("5.1", "5", 0, 0),
+            ("12.65%", "12.6%", "0.05", 1),
+            ("5 million", "5", "100%", 0),
+            ("5.2", "5", None, 1),
+        ),
+    ],
+)
+def test_tolerance(given_: str, answer: str, tolerance: str | float | None, expected: int) -> None:
+    assert numeric([given_], answer=[answer], tolerance=tolerance) == [expected]
+    assert numeric([given_], answer=[answer], tolerance=[tolerance]) == [expected]
+
+
+def test_a_tolerance_that_says_nothing_is_refused() -> None:
+    for wrong in ("near", "-1%", -0.1, float("nan"), "1e", True, "%"):
+        with pytest.raises(ValueError, match="expected a number from 0"):
+            numeric(["5"], answer=["5"], tolerance=wrong)
+    assert numeric(["5.2", "5"], answer=["5"] * 2, unit=["count"] * 2, tolerance=0.5) == [1.0, 1.0]
 
 
 def test_a_declared_count_is_exact() -> None:
