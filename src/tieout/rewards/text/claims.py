@@ -134,7 +134,7 @@ def names(claim: str) -> list[str]:
 @lru_cache(maxsize=256)
 def _flat(text: str) -> str:
     """The text in lower case, with one way to write quotes, dashes and spaces; a line's end is a period."""
-    text = unwrapped(plain(strip_citations(text)))
+    text = unbulleted(unwrapped(plain(strip_citations(text))))
     text = re.sub(r"[ ]*-+[ ]*", "-", re.sub(r"[ ]*\n\s*", "\n", text))
     return re.sub(r" +", " ", text).casefold()
 

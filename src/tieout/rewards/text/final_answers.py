@@ -90,10 +90,15 @@ def split_unit(answer: str) -> tuple[Figure, str] | None:
         if (read := figure(" ".join(said[:place]), footnotes=False)) is not None:
             words = [word.casefold() for word in said[place:]]
             changed = words[0] in _NO_UNIT or any(
-                word in _QUANTITIES or negations(word) or ends(word) & SIGNED for word in words
+                word in _QUANTITIES or _cut(word) or negations(word) or ends(word) & SIGNED for word in words
             )
             return None if changed else (read, " ".join(words))
     return None
+
+
+def _cut(word: str) -> bool:
+    """Whether a scale or a measure was cut off: `5 thous`."""
+    return any(name.startswith(word) for name in (*SCALES, *MEASURES))
 
 
 def _unopened(answer: str, before: str) -> str:
