@@ -48,10 +48,14 @@ def supports(claim: str, passages: Sequence[str]) -> bool:
     >>> [supports(c, source) for c in ("In 2019, revenue was 1,200,000.", "Revenue was $1.3 million.", "Costs rose.")]
     [True, False, False]
     """
-    bare = unbulleted(strip_citations(claim))
+    said = strip_citations(claim)
+    bare = unbulleted(said)
     if not words(bare):
         return False
-    return any(_states(passage, bare) or _says(passage, bare) for passage in passages)
+    return any(
+        _states(passage, said) or _states(unbulleted(passage), bare) or _says(passage, bare)
+        for passage in passages
+    )
 
 
 def _states(passage: str, claim: str) -> bool:
@@ -134,7 +138,7 @@ def names(claim: str) -> list[str]:
 @lru_cache(maxsize=256)
 def _flat(text: str) -> str:
     """The text in lower case, with one way to write quotes, dashes and spaces; a line's end is a period."""
-    text = unbulleted(unwrapped(plain(strip_citations(text))))
+    text = unwrapped(plain(strip_citations(text)))
     text = re.sub(r"[ ]*-+[ ]*", "-", re.sub(r"[ ]*\n\s*", "\n", text))
     return re.sub(r" +", " ", text).casefold()
 

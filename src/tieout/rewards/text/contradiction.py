@@ -7,6 +7,7 @@ direction or sign must find its own near the same words.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from functools import lru_cache
@@ -36,6 +37,8 @@ def opposed(one: str, other: str) -> bool:
     if negations(one) % 2 != _denials(there, here) % 2:
         return True
     alike = SequenceMatcher(None, here, there, autojunk=False)
+    if len(here) == len(there) and 4 * sum(map(operator.ne, here, there)) <= len(here):
+        return any(_turned(here[i], there[i]) for i in _exchanged(here, there)) or _unmatched(here, there)
     if min(alike.real_quick_ratio(), alike.quick_ratio()) >= _ALIKE and alike.ratio() >= _ALIKE:
         return any(
             _turned(a, b)
@@ -44,6 +47,18 @@ def opposed(one: str, other: str) -> bool:
             for a, b in zip(here[i:j], there[k:m], strict=True)
         ) or _unmatched(here, there)
     return _unmatched(here, there)
+
+
+def _exchanged(here: Sequence[str], there: Sequence[str]) -> Iterator[int]:
+    """The places in which two texts of one length differ, but for `losses and gains` in place of `gains and losses`."""
+    for i in range(len(here)):
+        around = (slice(max(0, i - 2), i + 1), slice(i, i + 3))
+        if here[i] != there[i] and not any(_same_pair(here[pair], there[pair]) for pair in around):
+            yield i
+
+
+def _same_pair(one: Sequence[str], other: Sequence[str]) -> bool:
+    return len(one) == 3 and one[1] in ("and", "or") and one == other[::-1]
 
 
 def _denials(there: Sequence[str], here: Sequence[str]) -> int:

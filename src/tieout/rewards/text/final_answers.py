@@ -98,7 +98,8 @@ def split_unit(answer: str) -> tuple[Figure, str] | None:
 
 def _cut(word: str) -> bool:
     """Whether a scale or a measure was cut off: `5 thous`."""
-    return any(name.startswith(word) for name in (*SCALES, *MEASURES))
+    known = {*SCALES, *MEASURES, "per"}
+    return word not in known and any(name.startswith(word) for name in known)
 
 
 def _unopened(answer: str, before: str) -> str:
