@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import tempfile
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -14,13 +15,16 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig
 
 from ..errors import InputError
 from ..storage.atomic import MANIFEST, appearing, verifies
 from .digest import digest
 from .learner import Learner
-from .models.adapters import POLICY, VALUE
-from .models.moving_reference import reference_weights, set_reference
+from .models.adapters import POLICY, VALUE, in_place
+from .models.model import Model
+from .models.names import resolve
+from .models.reference import reference_weights, set_reference
 from .models.scalar_head import save_classifier, save_score, save_value
 from .parallel import randomness
 
@@ -184,7 +188,11 @@ def save_adapter(learner: Learner, folder: Path) -> None:
     with _complaining(folder), appearing(folder) as aside:
         if hasattr(network, "peft_config"):
             own = [VALUE] if model.value is not None and model.value.adapter else []
-            network.save_pretrained(str(aside), selected_adapters=[POLICY, *own], save_embedding_layers=False)
+            named = {"selected_adapters": [POLICY, *own], "save_embedding_layers": _resized(model)}
+            if model.taken is None:
+                network.save_pretrained(str(aside), **named)
+            else:
+                _save_converted(model, model.taken, aside, named)
             (aside / "README.md").unlink(missing_ok=True)  # PEFT's template; shipping writes a real card
             if model.only_scores:
                 save_score(aside, model.score)
@@ -196,6 +204,29 @@ def save_adapter(learner: Learner, folder: Path) -> None:
             model.tokenizer.save_pretrained(str(aside))
         if model.value is not None:
             save_value(aside, model.value)
+
+
+def _resized(model: Model) -> bool:
+    """Whether the embeddings have other rows than those of the base on disk: they are then part of the adapter."""
+    try:
+        saved = AutoConfig.from_pretrained(resolve(model.name)[1], local_files_only=True).get_text_config()
+    except (OSError, ValueError):  # a base that was never saved
+        return False
+    return bool(saved.vocab_size != model.causal.get_input_embeddings().weight.shape[0])
+
+
+def _save_converted(
+    model: Model, taken: Mapping[str, torch.Tensor], folder: Path, named: Mapping[str, Any]
+) -> None:
+    """Save an adapter whose initialisation has rewritten the base as a plain LoRA of twice the rank on the base."""
+    trained = {n: p for n, p in model.network.named_parameters() if n in taken}
+    with tempfile.TemporaryDirectory() as parts:
+        initial = Path(parts) / "initial"
+        with in_place(trained, taken):
+            model.network.save_pretrained(str(initial), **named)
+        model.network.save_pretrained(
+            str(folder), **named, path_initial_model_for_weight_conversion=str(initial)
+        )
 
 
 class _complaining:

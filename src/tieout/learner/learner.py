@@ -181,7 +181,7 @@ class Learner:
     @cached_property
     def _reference_digest(self) -> str:
         own = self.model.reference_network or self.model.network
-        frozen = {n: p for n, p in own.named_parameters() if not p.requires_grad}
+        frozen = {n: p for n, p in own.named_parameters() if not p.requires_grad} | (self.model.start or {})
         config = self.model.causal.config.to_dict()
         config.pop("_name_or_path", None)  # where the model lies changes nothing
         return digest(frozen, sorted(config.items()), self.temperature)

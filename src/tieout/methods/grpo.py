@@ -19,7 +19,7 @@ from ..batch import Batch, Outputs
 from ..errors import InputError
 from ..groups import decided
 from ..learner import Learner
-from ..learner.models.moving_reference import refresh_reference
+from ..learner.models.reference import refresh_reference
 from ..losses.policy import KL, cispo, clipped_policy, sapo
 from ..source import Source
 from ..types import Completion, Group

@@ -41,6 +41,11 @@ from .reload_check import TOLERANCES, Behaviour, BehaviourError, Difference, com
 LARGE = 1_000_000_000
 """A base with more parameters is not copied into a merged model unless that is asked for."""
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+    "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt",
+)  # fmt: skip
+"""Of an adapter whose tokenizer or template is not that of its base."""
 MERGED_FILES = ("config.json", "generation_config.json", "tokenizer_config.json")
 """Without one of these a program that loads the model guesses: its defaults, its stop tokens."""
 
@@ -165,6 +170,9 @@ def _build(
             if not (adapter / name).exists():
                 raise ShippingError(f"{adapter} has no {name}; expected a PEFT adapter in safetensors")
             shutil.copyfile(adapter / name, folder / "adapter" / name)
+        for name in TOKENIZER_FILES:
+            if (adapter / name).exists():
+                shutil.copyfile(adapter / name, folder / "adapter" / name)
         config = json.loads((adapter / "adapter_config.json").read_text())
         config |= {"base_model_name_or_path": portable(base), "inference_mode": True}
         for key in ("target_modules", "target_parameters"):  # PEFT writes sets, in any order
@@ -176,7 +184,7 @@ def _build(
         model = load(base, start=adapter, dtype=dtype, device=device, bases=bases)
         try:
             network = model.network.merge_and_unload(safe_merge=True)
-        except ValueError as error:  # NaN or inf in the merged weights
+        except (ValueError, RuntimeError) as error:  # NaN or inf in the merged weights; biases the base lacks
             raise ShippingError(f"{adapter} cannot be merged into {base}: {error}") from error
     else:
         model = load(str(adapter), dtype=dtype, device=device)

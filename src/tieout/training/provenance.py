@@ -7,7 +7,7 @@ from typing import Any
 
 from ..learner import Learner
 from ..learner.digest import digest
-from ..learner.models.adapters import POLICY, REFERENCE
+from ..learner.models.adapters import POLICY
 from ..methods import Method
 from ..rows import data_hash
 from ..source import Source
@@ -23,7 +23,7 @@ def provenance(method: Method, source: Source, learner: Learner, schedule: Any) 
     plain = identity(spec)
     plain |= {
         "adapter": _adapter(getattr(network, "peft_config", {}).get(POLICY)),
-        "start": digest({n: p for n, p in network.named_parameters() if f".{REFERENCE}." in n}),
+        "start": digest(learner.model.start or {}),
         "temperature": learner.temperature,
         "task": source.task.name,
         "data": {"rows": rows, "sha256": _data(source.rows), **part},

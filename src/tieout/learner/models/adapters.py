@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ...errors import InputError
-from .peft import BaseTunerLayer, LoraConfig, PeftModel
+from .peft import AuxiliaryTrainingWrapper, BaseTunerLayer, LoraConfig, PeftModel, set_peft_model_state_dict
 
 POLICY = "default"
-REFERENCE = "reference"
 VALUE = "value"
 """A second adapter of the policy's shape, whose hidden states the value head reads."""
 REWARD = "reward"
@@ -63,8 +64,8 @@ def lora_config(adapter: AdapterConfig) -> LoraConfig:
 
 
 def start_from(network: PreTrainedModel, folder: Path, adapter: AdapterConfig | None) -> PeftModel:
-    """The network with the adapter in `folder` as its policy; trained if `adapter` is given, then with a frozen copy of
-    it as the reference. InputError if `adapter` asks for what the folder does not hold.
+    """The network with the adapter in `folder` as its policy; trained if `adapter` is given. InputError if `adapter`
+    asks for what the folder does not hold.
     """
     config = _read(folder)
     if adapter is not None:
@@ -73,26 +74,53 @@ def start_from(network: PreTrainedModel, folder: Path, adapter: AdapterConfig | 
     config.inference_mode = adapter is None
     options: dict[str, Any] = {"config": config, "torch_device": str(network.device)}
     try:
-        peft = PeftModel.from_pretrained(network, str(folder), is_trainable=adapter is not None, **options)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Found missing adapter keys")
+            peft = PeftModel.from_pretrained(
+                network, str(folder), is_trainable=adapter is not None, **options
+            )
     except torch.OutOfMemoryError:
         raise
-    except (ValueError, RuntimeError) as error:  # of other layers, or of other shapes
+    except (KeyError, RuntimeError, TypeError, UserWarning, ValueError) as error:  # of other layers or shapes
         raise InputError(f"the adapter in {folder} does not fit its base: {error}") from error
-    if adapter is not None:
-        add_frozen(peft, folder, REFERENCE)
     return peft.eval()
 
 
 def add_frozen(peft: PeftModel, folder: Path, name: str) -> None:
     """Load the adapter in `folder` in addition to the others, without a gradient and not active."""
-    _read(folder)
-    device = str(next(peft.parameters()).device)
-    peft.load_adapter(str(folder), adapter_name=name, is_trainable=False, torch_device=device)
-    peft.peft_config[name].lora_dropout = 0.0  # else nothing could be shared, for a dropout that is never on
-    for layer in tuner_layers(peft):
-        if name in layer.lora_dropout:
-            layer.lora_dropout[name] = nn.Identity()
+    config = _read(folder)
+    if config.modules_to_save or config.bias != "none" or _repeats(config):
+        raise InputError(
+            f"the adapter in {folder} changes more of its base than LoRA's own layers, so it cannot share that with "
+            "other adapters: merge it into its base, or use it as a model of its own"
+        )
+    config.inference_mode, config.lora_dropout = True, 0.0  # nothing could be shared, for a dropout never on
+    config.init_lora_weights = True  # the weights come from the folder; PiSSA's would rewrite the base first
+    if name not in peft.peft_config:  # a newer one of the same shape takes the place of an older one
+        peft.add_adapter(name, config)
+    weights = load_file(folder / "adapter_model.safetensors", device=str(next(peft.parameters()).device))
+    missing = set_peft_model_state_dict(peft, weights, adapter_name=name).missing_keys
+    if missing := [key for key in missing if f".{name}." in key]:
+        raise InputError(f"the adapter in {folder} does not fit its base: {missing[0]} is missing in it")
+    for key, parameter in peft.named_parameters():
+        if f".{name}." in key:
+            parameter.requires_grad_(False)
     peft.eval()
+
+
+def _repeats(config: LoraConfig) -> bool:
+    """Whether PEFT takes the same part of the base's weights away whenever it loads the adapter."""
+    return str(config.init_lora_weights).lower() in ("pissa", "olora")
+
+
+def refuse_unrepeatable(config: LoraConfig, what: str) -> None:
+    """InputError: PEFT has rewritten the base when it made the adapter, in a way that it cannot repeat."""
+    if str(config.init_lora_weights).lower().startswith(("pissa_niter", "corda", "lora_ga", "loftq")):
+        raise InputError(
+            f"{what} was made by init_lora_weights={config.init_lora_weights!r}, which rewrites the base as no load "
+            "repeats it. Give the base and the configuration, or save the adapter as a plain LoRA, with PEFT's "
+            "save_pretrained(..., path_initial_model_for_weight_conversion=...)"
+        )
 
 
 def _read(folder: Path) -> LoraConfig:
@@ -109,12 +137,9 @@ def _read(folder: Path) -> LoraConfig:
         ) from error
     if not isinstance(config, LoraConfig):
         raise InputError(f"{folder} holds a {config.peft_type} adapter; only LoRA and DoRA are known here")
-    if saved := [name for name in config.modules_to_save or [] if name not in ("score", "classifier")]:
-        raise InputError(
-            f"{folder} also replaces whole modules ({', '.join(saved)}), which cannot be switched off to give "
-            "the reference: merge it into its base first"
-        )
-    config.modules_to_save, config.task_type = None, "CAUSAL_LM"  # a score head is read apart: see scalar.py
+    refuse_unrepeatable(config, f"the adapter in {folder}")
+    saved = [name for name in config.modules_to_save or [] if name not in ("score", "classifier")]
+    config.modules_to_save, config.task_type = saved or None, "CAUSAL_LM"  # a score head is read apart
     return config
 
 
@@ -146,6 +171,35 @@ def using(network: Any, adapter: str | None) -> Iterator[None]:
     finally:
         for layer, names in zip(layers, before, strict=True):
             layer._active_adapter = names
+
+
+@contextmanager
+def without(network: PeftModel) -> Iterator[None]:
+    """Switch all adapters off, without touching requires_grad (PEFT's own disable_adapter would)."""
+    layers: list[Any] = [
+        m for m in network.modules() if isinstance(m, BaseTunerLayer | AuxiliaryTrainingWrapper)
+    ]
+    before = [layer._disable_adapters for layer in layers]
+    try:
+        for layer in layers:
+            layer._disable_adapters = True
+        yield
+    finally:
+        for layer, off in zip(layers, before, strict=True):
+            layer._disable_adapters = off
+
+
+@contextmanager
+def in_place(trained: Mapping[str, nn.Parameter], weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Put other weights in the place of what is trained; afterwards it is where it was, to the bit."""
+    kept = {name: p.data for name, p in trained.items()}
+    try:
+        for name, parameter in trained.items():
+            parameter.data = weights[name]
+        yield
+    finally:
+        for name, parameter in trained.items():
+            parameter.data = kept[name]
 
 
 def tuner_layers(network: Any) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Mapping
 from copy import copy
@@ -15,7 +14,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from ...errors import InputError
-from .adapters import POLICY, REFERENCE, add_frozen
+from .adapters import POLICY, refuse_unrepeatable
 from .architecture import attention_for, check_network, text_config
 from .loading import frozen_copy, load
 from .model import Model
@@ -27,6 +26,7 @@ from .peft import (
     PeftModel,
     get_peft_model,
 )
+from .reference import said_by, settle_reference
 from .scalar_head import ScalarHead, ScalarKind, pad_of
 
 Given = Any
@@ -109,10 +109,11 @@ def adopt(
         special: tokens for the tokenizer, as of `prepare_tokenizer`.
     """
     classifier: Any = None
+    bare: torch.Tensor | None = None
     if isinstance(given, str):
-        bare = load(given, device=device, dtype=dtype)
-        network, tokenizer, name = bare.network, tokenizer or bare.tokenizer, bare.name
-        score = bare.score
+        loaded = load(given, device=device, dtype=dtype)
+        network, tokenizer, name = loaded.network, tokenizer or loaded.tokenizer, loaded.name
+        score = loaded.score
     else:
         classifier = given
         linear = given.score if _classifies(given) else None
@@ -143,12 +144,13 @@ def adopt(
         network.requires_grad_(False)
         torch.manual_seed(seed)
         base_type = str(getattr(network.config, "model_type", ""))
-        model.network = get_peft_model(network, _causal(peft_config, base_type))
+        bare = said_by(network)
+        model.network = get_peft_model(network, _causal(peft_config, base_type)).eval()
     if isinstance(model.network, PeftModel):
-        _refuse_unfit(model.network)
+        _refuse_unfit(model.network, fresh=peft_config is not None)
         model.network.peft_config[POLICY].base_model_name_or_path = portable(name)
-        if isinstance(given, PeftModel) and needs_reference and reference is None:
-            _freeze_copy(model.network)
+        model.network.eval()
+        settle_reference(model, bare)
     else:
         model.network.requires_grad_(True)
         if needs_reference and reference is None:
@@ -198,13 +200,6 @@ def _without_classifier(given: PreTrainedModel) -> PreTrainedModel:
     return causal
 
 
-def _freeze_copy(network: PeftModel) -> None:
-    """The adapter that training starts from stays as the reference."""
-    with tempfile.TemporaryDirectory() as folder:
-        network.save_pretrained(folder, selected_adapters=[POLICY], save_embedding_layers=False)
-        add_frozen(network, Path(folder), REFERENCE)
-
-
 def _frozen(network: Any) -> Any:
     return network.eval().requires_grad_(False)
 
@@ -218,11 +213,6 @@ def _causal(config: PeftConfig, kind: str) -> LoraConfig:
     config.modules_to_save = [
         m for m in config.modules_to_save or [] if m not in ("score", "classifier")
     ] or None
-    if config.modules_to_save:
-        raise InputError(
-            f"peft_config.modules_to_save={config.modules_to_save}: whole modules cannot be switched off to give the "
-            "reference; leave it out, or fine-tune all weights without peft_config"
-        )
     if config.target_modules is None and kind not in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING:
         config.target_modules = "all-linear"
         warnings.warn(
@@ -240,12 +230,14 @@ def _refuse_foreign(config: PeftConfig) -> None:
         )
 
 
-def _refuse_unfit(network: PeftModel) -> None:
+def _refuse_unfit(network: PeftModel, fresh: bool) -> None:
     if POLICY not in network.peft_config:
         raise InputError(
             f"the PEFT model has adapters named {', '.join(network.peft_config)}; the one to train must be {POLICY!r}"
         )
     _refuse_foreign(network.peft_config[POLICY])
+    if not fresh:
+        refuse_unrepeatable(network.peft_config[POLICY], "the PEFT model's adapter")
     if not any(p.requires_grad for p in network.parameters()):
         raise InputError(
             "the PEFT model's adapter is frozen: load it with is_trainable=True, as in "

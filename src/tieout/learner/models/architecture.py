@@ -12,6 +12,7 @@ from ...errors import InputError
 from ..prefix.attention import NAME
 from .four_bits import prepare_four_bits
 from .output_head import Head
+from .peft import PeftModel
 
 
 def decoder_of(network: PreTrainedModel) -> nn.Module:
@@ -31,20 +32,21 @@ def head_of(network: PreTrainedModel) -> Head:
 def check_network(network: PreTrainedModel, name: str) -> None:
     """Refuse a network whose numbers would be wrong; where its 4-bit layers would be on this machine, replace them."""
     prepare_four_bits(network, name)
-    _check_head(network, name)
+    check_head(network, name)
 
 
-def _check_head(network: PreTrainedModel, name: str) -> None:
-    """Refuse an architecture that does to its logits what `head_of` does not know."""
-    ids = torch.tensor([[1, 2, 3]], device=network.device)
+def check_head(network: Any, name: str, ids: torch.Tensor | None = None) -> None:
+    """Refuse an architecture, or an adapter, that does to its logits what `decoder_of` and `head_of` do not know."""
+    causal = network.get_base_model() if isinstance(network, PeftModel) else network
+    ids = (torch.tensor([[1, 2, 3]]) if ids is None else ids).to(causal.device)
     with torch.no_grad():
         own = network(input_ids=ids).logits.float()
-        hidden = decoder_of(network)(input_ids=ids, use_cache=False).last_hidden_state
-        error = (head_of(network).logits(hidden) - own).abs().max().item()
+        hidden = decoder_of(causal)(input_ids=ids, use_cache=False).last_hidden_state
+        error = (head_of(causal).logits(hidden) - own).abs().max().item()
     if not error <= 0.02 * own.abs().max().item():
         raise InputError(
-            f"the logits of {name!r} ({network.config.model_type}) are not its output layer applied to its hidden "
-            f"states: they differ by {error:.2g}. This architecture is not known here; `head_of` must learn it"
+            f"the logits of {name!r} ({causal.config.model_type}) are not its output layer applied to its hidden "
+            f"states: they differ by {error:.2g}. This architecture, or its adapter, is not known here"
         )
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ...chat.template import Chat
 from ...errors import InputError
-from .adapters import POLICY, VALUE, AdapterConfig, add_frozen, lora_config, start_from
+from .adapters import POLICY, VALUE, AdapterConfig, add_frozen, lora_config, start_from, without
 from .architecture import context, text_config
 from .bases import Bases, load_base
 from .model import Model
 from .names import portable, resolve, tokenizer_in
 from .peft import PeftModel, get_peft_model
+from .reference import said_by, settle_reference
 from .scalar_head import ScalarHead, ScalarKind, adapter_score, load_value, pad_of
 
 
@@ -64,6 +66,9 @@ def load(
     base = (bases.borrow if bases else load_base)(name, source, dtype, device, four_bits)
     network, tensors = base.network, base.score
     tokenizer = tokenizer_in(start, base.tokenizer)
+    if resized := len(tokenizer) > network.get_input_embeddings().weight.shape[0]:  # as PEFT does
+        network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        network.requires_grad_(False)
     if start is not None and (Path(start) / "adapter_config.json").exists():
         tensors = adapter_score(Path(start)) or tensors
     model = Model(network, tokenizer, name, own_tokenizer=tokenizer is not base.tokenizer)
@@ -74,7 +79,7 @@ def load(
         _add_value(model, adapter, start or Path(source), seed, value_adapter)
     for scalar in filter(None, (model.score, model.value)):
         scalar.linear.requires_grad_(adapter is not None)
-    if bases is not None:
+    if bases is not None and not (model.rewritten or resized):
         bases.lend(base, model, source, dtype, device, four_bits)
     return model
 
@@ -104,12 +109,17 @@ def _with_adapter(
         model.reference_network = frozen_copy(model.network) if keep_reference else None
         model.network.requires_grad_(True)
         return model
+    bare = said_by(model.network)
     if start is not None:
         model.network = start_from(model.network, Path(start), adapter)
     else:
         assert adapter is not None
         torch.manual_seed(seed)
         model.network = get_peft_model(model.network, lora_config(adapter)).eval()
+    settle_reference(model, bare if start is None else None)
+    if start is not None:  # PEFT repeats on loading what an initialisation did to the base
+        with without(model.network):
+            model.rewritten = not torch.equal(said_by(model.causal), bare)
     # PEFT would write the folder it was loaded from.
     model.network.peft_config[POLICY].base_model_name_or_path = portable(model.name)
     return model
@@ -140,6 +150,10 @@ def _add_value(model: Model, adapter: AdapterConfig | None, saved: Path, seed: i
         raise InputError(f"{model.name} is a reward model: it has no policy that a value head could serve")
     tensors, width = load_value(saved), text_config(model.causal).hidden_size
     if own:
+        if model.rewritten:
+            raise InputError(
+                "the policy's adapter has rewritten its base, which a value head on an adapter of its own would need"
+            )
         if adapter is None or not isinstance(model.network, PeftModel):
             raise InputError(
                 "a value head on an adapter of its own needs an adapter to train: not method 'full'"
@@ -148,8 +162,9 @@ def _add_value(model: Model, adapter: AdapterConfig | None, saved: Path, seed: i
         if (saved / VALUE / "adapter_config.json").exists():
             add_frozen(model.network, saved / VALUE, VALUE)
         else:
-            config = replace(model.network.peft_config[POLICY], inference_mode=False)
-            model.network.add_adapter(VALUE, config)
+            policy = model.network.peft_config[POLICY]
+            fresh: dict[str, Any] = {"init_lora_weights": True, "modules_to_save": None, "bias": "none"}
+            model.network.add_adapter(VALUE, replace(policy, inference_mode=False, **fresh))
         for name, parameter in model.network.named_parameters():
             if f".{VALUE}." in name:
                 parameter.requires_grad_(True)

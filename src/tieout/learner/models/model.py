@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from ...chat.template import Chat
 from ...errors import InputError
 from ..prefix.attention import NAME
-from .adapters import POLICY, REFERENCE, REWARD, add_frozen, tuner_layers, using
+from .adapters import POLICY, REWARD, add_frozen, in_place, tuner_layers, without
 from .architecture import context, head_of, text_config
 from .names import portable, resolve, tokenizer_in
 from .output_head import Head
@@ -37,6 +37,13 @@ class Model:
     """The tokenizer is not quite that of the base: it is saved with the adapter."""
     reference_network: Any = None
     """Full fine-tuning only: a frozen copy of the network at step 0."""
+    start: dict[str, torch.Tensor] | None = None
+    """What is trained as it was at step 0, where the adapter switched off is not the reference."""
+    rewritten: bool = False
+    """The adapter has rewritten the base under it: without the adapter it is another model."""
+    taken: dict[str, torch.Tensor] | None = None
+    """The fresh weights of an adapter whose initialisation has taken what they are off the base (PiSSA): a saved
+    adapter takes them off again, so that it fits the base as it was."""
     reference_moved: bool = False
     """Whether the reference was refreshed: it is then no longer what the model was loaded with."""
     score: ScalarHead | None = None
@@ -104,6 +111,11 @@ class Model:
             raise InputError(
                 f"the adapter in {folder} has no score head; train it with `tieout train reward_model`"
             )
+        if self.rewritten:
+            raise InputError(
+                f"the policy's adapter has rewritten the base that {folder} needs; use it as a reward function: "
+                "tieout.rewards.library.reward_model.reward_model"
+            )
         add_frozen(self.network, own, REWARD)
         tokenizer = tokenizer_in(own, None)
         pad = tokenizer.pad_token_id if tokenizer is not None else text_config(self.causal).pad_token_id
@@ -116,28 +128,31 @@ class Model:
 
     @contextmanager
     def as_reference(self) -> Iterator[PreTrainedModel]:
-        """The policy at step 0: the adapter off, the frozen copy of the adapter it started from, or a frozen copy."""
+        """The policy at step 0: the adapter off, what is trained as it was then, or a frozen copy of the network."""
         if self.reference_network is not None:
             yield self.reference_network
         elif not isinstance(self.network, PeftModel):
             raise InputError(
                 "full fine-tuning keeps no reference by default: load the model with keep_reference=True"
             )
-        elif REFERENCE in self.network.peft_config:
-            with using(self.network, REFERENCE):
+        elif self.start is not None:
+            trained = {n: p for n, p in self.network.named_parameters() if n in self.start}
+            with in_place(trained, self.start):
                 yield self.causal
         else:
-            with self.network.disable_adapter():
+            with without(self.network):
                 yield self.causal
 
     @contextmanager
     def merged(self) -> Iterator[PreTrainedModel]:
         """The policy with its adapter folded into a copy of the weights; the originals come back untouched.
 
-        An adapter on anything but a plain linear layer (a mixture's experts, 4-bit weights) stays unmerged.
+        An adapter on anything but a plain linear layer (a mixture's experts, 4-bit weights) stays unmerged, and so does
+        one with biases of its own.
         """
         layers = tuner_layers(self.network)
-        if not all(type(layer.get_base_layer()) is nn.Linear for layer in layers):
+        plain = all(type(layer.get_base_layer()) is nn.Linear for layer in layers)
+        if not plain or any(layer.lora_bias.get(POLICY) for layer in layers):
             layers = []
         originals = [(layer, layer.get_base_layer(), layer.get_base_layer().weight) for layer in layers]
         try:

@@ -24,13 +24,14 @@ try:
         set_peft_model_state_dict,
     )
     from peft.tuners.tuners_utils import BaseTunerLayer
-    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, AuxiliaryTrainingWrapper
 finally:
     if _hidden:
         del sys.modules[_NAME]
 
 __all__ = [
     "TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING",
+    "AuxiliaryTrainingWrapper",
     "BaseTunerLayer",
     "LoraConfig",
     "PeftConfig",
