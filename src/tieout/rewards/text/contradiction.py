@@ -37,7 +37,7 @@ def opposed(one: str, other: str) -> bool:
     if negations(one) % 2 != _denials(there, here) % 2:
         return True
     alike = SequenceMatcher(None, here, there, autojunk=False)
-    if len(here) == len(there) and 4 * sum(map(operator.ne, here, there)) <= len(here):
+    if len(here) == len(there) and 3 * sum(map(operator.ne, here, there)) <= len(here):
         return any(_turned(here[i], there[i]) for i in _exchanged(here, there)) or _unmatched(here, there)
     if min(alike.real_quick_ratio(), alike.quick_ratio()) >= _ALIKE and alike.ratio() >= _ALIKE:
         return any(
