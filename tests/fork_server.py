@@ -30,8 +30,8 @@ EVENTS = ("fsync", "replace", "rename", "mkdir", "unlink", "rmdir", "chmod", "op
 def watch(job: dict[str, Any], counter: int) -> None:
     """Count events into a file descriptor, and die or be signalled at the one that the job names."""
     import tieout.learner.checkpoint
-    import tieout.pipelines.execute
     import tieout.pipelines.stages.evaluate
+    import tieout.pipelines.stages.execute
     from tieout.learner import Learner
     from tieout.samplers.local.sampler import LocalSampler
 
@@ -59,7 +59,7 @@ def watch(job: dict[str, Any], counter: int) -> None:
 
         setattr(owner, name, function)
 
-    work = tieout.pipelines.execute.work
+    work = tieout.pipelines.stages.execute.work
 
     def noted(run: Any, stage: Any) -> Any:
         nonlocal current
@@ -69,7 +69,7 @@ def watch(job: dict[str, Any], counter: int) -> None:
             Path(job["tally"]).write_text(json.dumps(in_stage))
         return result
 
-    setattr(tieout.pipelines.execute, "work", noted)  # noqa: B010
+    setattr(tieout.pipelines.stages.execute, "work", noted)  # noqa: B010
     for name in EVENTS:
         count(os, name)
     for owner, name in (

@@ -178,6 +178,15 @@ def test_no_folder_at_the_root_imports_itself_through_others() -> None:
     assert not circle(folders)
 
 
+def test_a_folder_and_the_files_around_it_import_one_another_one_way_only() -> None:
+    graph = graph_of({n: ast.parse(p.read_text("utf-8")) for n, p in MODULES.items()})
+    folders = {name for name, path in MODULES.items() if name and path.name == "__init__.py"}
+    owner = {name: name if name in folders else name.rpartition(".")[0] for name in MODULES}
+    ways = {(owner[name], owner[target]) for name, targets in graph.items() for target in targets}
+    both = {(one, two) for one, two in ways if (two, one) in ways and one and two.startswith(f"{one}.")}
+    assert both <= {("vetting", "vetting.attack")}
+
+
 @pytest.mark.parametrize(
     "code",
     [

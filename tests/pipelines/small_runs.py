@@ -9,9 +9,9 @@ from typing import Any
 
 from rich.console import Console
 
-from tieout.pipelines.execute import execute
 from tieout.pipelines.recipe import Recipe
 from tieout.pipelines.run import Run
+from tieout.pipelines.stages.execute import execute
 from tieout.storage.runfolder import RunFolder
 
 REWARD = '''

@@ -13,10 +13,10 @@ from small_runs import ALIGN, DPO, END, GRPO, KTO, NO_CHECK, PAIRS, REASON, REWA
 
 from tieout.evidence.verify import verify
 from tieout.learner.models import bases
-from tieout.pipelines.plan import plan
 from tieout.pipelines.recipe import Recipe
 from tieout.pipelines.run import Run
 from tieout.pipelines.show import ship_run
+from tieout.pipelines.stages.plan import plan
 from tieout.pipelines.training_rows import known_rows
 from tieout.storage.runfolder import RunFolder, RunFolderError
 

@@ -12,9 +12,9 @@ from small_runs import NO_CHECK, PAIRS, PPO, REWARD_MODEL, SFT, lines, run
 
 from tieout.config.fields import ConfigError
 from tieout.errors import InputError, StopTraining
-from tieout.pipelines.plan import plan
 from tieout.pipelines.recipe import Recipe
 from tieout.pipelines.run import Run
+from tieout.pipelines.stages.plan import plan
 from tieout.storage.jsonl import write_jsonl
 from tieout.storage.runfolder import RunFolder
 

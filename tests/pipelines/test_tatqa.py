@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tieout.pipelines.execute import execute
 from tieout.pipelines.reading import read_recipe
 from tieout.pipelines.run import Run
+from tieout.pipelines.stages.execute import execute
 from tieout.storage.runfolder import RunFolder
 
 

@@ -49,10 +49,10 @@ def run_recipe(
     dry_run: bool = False,
 ) -> str:
     """Run a recipe file in a folder; returns the verdict, empty for one without a gate or for a dry run."""
-    from ..pipelines.execute import execute
-    from ..pipelines.plan import print_plan
     from ..pipelines.reading import read_recipe
     from ..pipelines.run import Run
+    from ..pipelines.stages.execute import execute
+    from ..pipelines.stages.plan import print_plan
     from ..storage.machine import launched
     from ..storage.runfolder import RunFolder
 

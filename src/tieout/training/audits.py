@@ -10,7 +10,7 @@ from ..rewards.library.judge import judges_of
 from ..storage.jsonl import write_jsonl
 from ..types import Group, Reward
 from ..vetting.audit import sheet
-from .monitors import Monitor
+from .alarms.memory import Monitor
 
 FOLDER = "audit"
 """Of a stage: one sheet per audited step."""

@@ -18,7 +18,8 @@ from ..samplers import SamplingParams
 from ..source import Source
 from ..tasks import Task
 from ..types import Group, Row
-from .monitors import Memory, lengths, scores
+from .alarms.memory import Memory
+from .monitors import lengths, scores
 from .spec import EvalPolicy
 
 SPLITS = ("validation", "test")

@@ -17,8 +17,8 @@ from ..tasks import Task
 from ..types import Reward, Row
 from . import alarms
 from .alarms import Action, Adjustments, Detector
+from .alarms.memory import Monitor
 from .formats import format_of
-from .monitors import Monitor
 from .probe import Probe, probed
 from .reward_models import DRIFT
 

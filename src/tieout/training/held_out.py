@@ -14,7 +14,7 @@ from ..learner import Learner
 from ..source import Source
 from ..tasks import Task
 from ..types import Group, Row
-from .monitors import Monitor
+from .alarms.memory import Monitor
 
 ROWS = 32
 """Held-out completions that are measured, at most."""

@@ -18,10 +18,10 @@ from ..source import Source
 from ..storage.identity import differences, refuse_changes
 from ..types import Group
 from .alarms.actions import Adjustments
+from .alarms.memory import Monitor, memory_of, recall
 from .evaluation import Evaluation
 from .interrupts import interrupts
 from .library_schedule import LibrarySchedule
-from .monitors import Monitor, memory_of, recall
 from .provenance import provenance
 from .schedule import Schedule, num_steps
 

@@ -3,50 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from statistics import fmean, quantiles
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..errors import StopTraining
 from ..samplers import staleness
 from ..types import Group
+from .alarms.memory import Memory, Monitor, remembers
 
 if TYPE_CHECKING:
     from ..learner import Learner
-
-Monitor = Callable[[int, Sequence[Group], MutableMapping[str, float]], None]
-"""Gets the step's number, its groups (annotated) and its metrics, which it may add to."""
-
-
-Memory = dict[str, Any]
-"""What a monitor knows of earlier steps: plain values, which `train` saves with the weights."""
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def remembers(memory: Memory) -> Callable[[F], F]:
-    """Declare that `memory` is all a monitor remembers, so that a resumed run continues as the unbroken one."""
-
-    def mark(function: F) -> F:
-        function.memory = memory  # type: ignore[attr-defined]
-        return function
-
-    return mark
-
-
-def memory_of(function: Callable[..., Any]) -> Memory:
-    """What a monitor, detector or action remembers: the memory itself, not a copy."""
-    memory: Memory = getattr(function, "memory", {})
-    return memory
-
-
-def recall(memory: Memory, saved: Memory) -> None:
-    """Put back what was saved; names that are new since then stay as they are."""
-    for name, value in saved.items():
-        if isinstance(memory.get(name), dict):
-            recall(memory[name], value)
-        elif name in memory:
-            memory[name] = value
 
 
 def scores(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:

@@ -27,7 +27,7 @@ from ..tasks import Task
 from ..tasks.splits import calibration_rows
 from ..types import Group, Reward
 from .alarms import Detector
-from .monitors import Memory, remembers
+from .alarms.memory import Memory, remembers
 
 NUM_ROWS, NUM_COMPLETIONS = 16, 4
 """Prompts, and samples of each: what one measurement costs."""

@@ -22,8 +22,8 @@ from ..source import Source
 from ..storage.jsonl import write_jsonl
 from ..tasks import Task
 from ..types import Group, Reward, Row
+from .alarms.memory import Memory, Monitor, remembers
 from .loop import train
-from .monitors import Memory, Monitor, remembers
 from .reward_models import DRIFT, outside, percentiles
 
 Label = Callable[[Sequence[Row], int], list[Row]]

@@ -12,7 +12,7 @@ from ..rewards.library.reward_model import ModelReward, models_in
 from ..storage.jsonl import read_json, read_jsonl
 from ..types import Group, Reward
 from ..vetting.records import REPORT, ROWS
-from .monitors import Monitor
+from .alarms.memory import Monitor
 
 DRIFT = "reward_drift"
 """Metric: share of the scores on the policy's samples outside what the reward model gave to its held-out pairs."""

@@ -13,9 +13,10 @@ from ..source import Source
 from ..types import Reward
 from . import alarms
 from .alarms import Adjustments
+from .alarms.memory import Monitor
 from .audits import FOLDER, auditing
 from .guards import Guards, gold_of, said_first, valid_of, watch, watch_given
-from .monitors import DEFAULT, Monitor, kl_to_reference, stop_on_divergence, stop_on_mismatch
+from .monitors import DEFAULT, kl_to_reference, stop_on_divergence, stop_on_mismatch
 from .recalibration import primary_of, recalibration
 from .reward_models import watch_models
 

@@ -25,7 +25,8 @@ from ..learner.checkpoint import Checkpoints
 from ..methods import Rollouts
 from ..rewards.scoring.outcomes import reward_name
 from ..storage.jsonl import append_jsonl
-from ..training.monitors import Monitor, remembers, sampled_rows
+from ..training.alarms.memory import Monitor, remembers
+from ..training.monitors import sampled_rows
 from ..types import Group
 from .metric_names import by_trl_names, fed_tokens
 from .plan import Plan

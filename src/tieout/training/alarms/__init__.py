@@ -12,7 +12,6 @@ false alarms on healthy runs is measured by `benchmarks/alarms.py`.
 from __future__ import annotations
 
 from ...errors import RollBack
-from ..monitors import memory_of, remembers
 from .actions import (
     Action,
     Adjustments,
@@ -37,6 +36,7 @@ from .detectors import (
     no_signal,
 )
 from .divergence import blown_up, loss_explosion, margin_collapse, preference_lost
+from .memory import memory_of, remembers
 from .rises import risen
 from .substance import cut_off, format_lost, rises_alone
 from .text_metrics import texts, validity

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from ...errors import RollBack, StopTraining
 from ...methods import Method
 from ...types import Group
-from ..monitors import Memory, Monitor, memory_of, remembers
+from .memory import Memory, Monitor, memory_of, remembers
 
 Detector = Callable[[int, Sequence[Group], Mapping[str, float]], str | None]
 """(step, groups, metrics) -> why it is alarmed, or None. State of earlier steps is declared by `remembers`."""

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 from ...types import Group
-from ..monitors import Memory, memory_of, remembers
 from .actions import Detector
+from .memory import Memory, memory_of, remembers
 
 
 def above(name: str, limit: float, patience: int = 3) -> Detector:

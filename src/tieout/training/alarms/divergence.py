@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
 from ...types import Group
-from ..monitors import Memory, remembers
 from .actions import Detector
+from .memory import Memory, remembers
 
 
 def loss_explosion(times: float = 3.0, beyond: float = 3.0, patience: int = 2) -> Detector:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from ...types import Group
-from ..monitors import Memory, remembers
 from .actions import Detector
+from .memory import Memory, remembers
 
 
 def risen(name: str, by: float, *, paid: bool = False, start: int = 5, window: int = 5) -> Detector:

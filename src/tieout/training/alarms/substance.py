@@ -8,9 +8,9 @@ from statistics import fmean, stdev
 
 from ...rewards.scoring.runner import Call, score_groups
 from ...types import Group, Reward
-from ..monitors import Memory, memory_of, remembers
 from .actions import Detector
 from .detectors import above
+from .memory import Memory, memory_of, remembers
 
 
 def rises_alone(

@@ -12,8 +12,8 @@ from ...rewards.text.scripts import scripts
 from ...rewards.text.thinking import answer_text, without_tags
 from ...rows.messages import prompt_text
 from ...types import Group
-from ..monitors import Monitor
 from .alike import distinct
+from .memory import Monitor
 
 
 def texts(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:

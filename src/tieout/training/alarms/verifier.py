@@ -9,8 +9,8 @@ from statistics import fmean, stdev
 from ...rewards.processes.workers import Workers
 from ...rewards.scoring.runner import Call, score_groups
 from ...types import Group, Reward
-from ..monitors import Memory, remembers
 from .actions import Detector
+from .memory import Memory, remembers
 
 
 def gold_against_proxy(

@@ -10,18 +10,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ..evidence.leakage import in_words
-from ..rows import data_hash
-from ..storage.runfolder import Stage as Folder
-from ..tasks.files import hold_out
-from ..tasks.splits import calibration_rows
-from ..training.stage import known_as, rows_held_out
-from .kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Ship, Stage, Train, kind_of
-from .run import Run
-from .stages.evaluate import is_done as is_evaluated
-from .stages.pairs import inputs_of
-from .stages.train import spec_of
-from .training_rows import known_rows, training_task
+from ...evidence.leakage import in_words
+from ...rows import data_hash
+from ...storage.runfolder import Stage as Folder
+from ...tasks.files import hold_out
+from ...tasks.splits import calibration_rows
+from ...training.stage import known_as, rows_held_out
+from ..kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Ship, Stage, Train, kind_of
+from ..run import Run
+from ..training_rows import known_rows, training_task
+from .evaluate import is_done as is_evaluated
+from .pairs import inputs_of
+from .train import spec_of
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..learner.parallel.processes import join
-from .kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Ship, Stage, Train
-from .run import Run
-from .show import show
-from .stages.calibration import calibrate_sampled
-from .stages.check import check
-from .stages.evaluate import evaluate
-from .stages.gate import gate
-from .stages.pairs import pairs
-from .stages.refresh import refresh
-from .stages.ship import ship
-from .stages.train import train
+from ...learner.parallel.processes import join
+from ..kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Ship, Stage, Train
+from ..run import Run
+from ..show import show
+from .calibration import calibrate_sampled
+from .check import check
+from .evaluate import evaluate
+from .gate import gate
+from .pairs import pairs
+from .refresh import refresh
+from .ship import ship
+from .train import train
 
 ALONE: dict[type[Any], Any] = {
     Check: check,
