@@ -90,7 +90,9 @@ def setting_of(
         accepted=accepted_answers(lists, own.answer),
         names=names(said),
         tolerances=[
-            v for k, v in {**(options or {}), **{k: row[k] for k in asked}}.items() if TOLERANCE.search(k)
+            v
+            for k, v in {**(options or {}), **{k: row[k] for k in asked if k in row}}.items()
+            if TOLERANCE.search(k)
         ],
         grounded=any(name in asked and not same_answer(text, own.answer) for name, text in long.items()),
     )
