@@ -398,6 +398,11 @@ def test_batches_are_counted_as_trl_counts_them() -> None:
             plan_module.plan(made("GRPOConfig", num_generations=4, **wrong))
 
 
+def test_updates_that_trl_counts_as_steps_are_said() -> None:
+    with pytest.warns(UserWarning, match="num_iterations=3: a step samples once and makes so many updates"):
+        assert plan_module.plan(made("GRPOConfig", num_iterations=3)).method.updates_per_batch == 3  # type: ignore[attr-defined]
+
+
 def test_a_batch_smaller_than_a_group_counts_prompts_as_in_0_14() -> None:
     small = made("GRPOConfig", per_device_train_batch_size=2, num_generations=8)
     with pytest.warns(UserWarning, match=r"as in TRL 0\.14.* 2 prompts of 8 completions per step") as caught:

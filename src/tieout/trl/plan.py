@@ -98,6 +98,11 @@ def plan(config: Any, world: int = 1) -> Plan:
     if sampling not in ("random", "sequential"):
         raise InputError(f"train_sampling_strategy is {sampling!r}; random and sequential are known here")
     shuffled = bool(getattr(config, "shuffle_dataset", False))
+    if rollouts and config.num_iterations > 1:
+        text = f"num_iterations={config.num_iterations}: a step samples once and makes so many updates; TRL counts each"
+        warnings.warn(
+            f"{text} of them as a step, so max_steps, save_steps and their like go further here", stacklevel=3
+        )
     same: dict[str, Any] = {f.name: getattr(config, f.name) for f in fields(Plan) if hasattr(config, f.name)}
     same |= {
         "method": method,
