@@ -82,7 +82,7 @@ def table(runs: list[dict[str, Any]]) -> str:
     lines = [
         "# The demos, several seeds",
         "",
-        f"`python benchmarks/demo_seeds.py`, fp32, {_on(runs)}.",
+        f"`python benchmarks/demo_seeds.py`, fp32, {machines(runs)}.",
         "Means on held-out cases, and paired differences, with 95% intervals; `exact` is the share of answers in which",
         "every figure is right and cited. `tieout verify benchmarks/results/demo_seeds/NAME` recomputes a row.",
         "",
@@ -108,7 +108,7 @@ def table(runs: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _on(runs: list[dict[str, Any]]) -> str:
+def machines(runs: list[dict[str, Any]]) -> str:
     """Every kind of machine that the runs were made on."""
     made = [r["environment"] for r in runs]
     kinds = {
