@@ -23,6 +23,8 @@ Supports = Callable[[str, Sequence[str]], bool]
 CITATION = re.compile(r"\[([0-9]{1,3}(?:\s*,\s*[0-9]{1,3})*)\]")
 MIN_SHARE = 0.6
 """Of a claim's content words, so many must stand in one sentence of the passage."""
+MAX_WORDS = 400
+"""A longer sentence is supported only where it is the passage's own."""
 _WORD_AS_IS = re.compile(r"[^\W_]+(?:['.&-][^\W_]+)*")
 _AFTER_END = re.compile(r"""[.!?:]["')]?\s+["'(]*\Z|^["'(\s]*\Z""")
 _OPENER = re.compile(r"^\W*(?:first|second|third|fourth|fifth)(?:ly)?,", re.IGNORECASE)
@@ -77,7 +79,7 @@ def _says(passage: str, claim: str) -> bool:
     names_there = set(terms(passage))
     if any(name not in names_there for name in names(claim)):
         return False
-    if not (wanted or figures or marks):
+    if not (wanted or figures or marks) or len(words(claim)) > MAX_WORDS:
         return False
     # A sentence that denies the claim decides where it is nearer to it than any that says it.
     says, denies = 0.0, 0.0

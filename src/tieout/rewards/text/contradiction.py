@@ -23,6 +23,8 @@ _SCOPE = 3
 _HOLLOW = STOPWORDS | {"true", "correct", "case", "fact"}
 _REACH = 4
 """How many words to each side say what a word with a direction is about."""
+_WINDOW = 24
+"""How far they are looked for."""
 
 
 def opposed(one: str, other: str) -> bool:
@@ -68,8 +70,15 @@ def _denials(there: Sequence[str], here: Sequence[str]) -> int:
         if negations(token) or negations(" ".join(there[place : place + 2])) > negations(
             " ".join(there[place + 1 : place + 2])
         ):
-            scope = [_stem(t) for t in there[place + 1 :] if t not in _HOLLOW and not negations(t)][:_SCOPE]
-            scope = scope or [_stem(t) for t in there[:place][::-1] if t not in _HOLLOW][:_SCOPE]
+            scope = [
+                _stem(t) for t in there[place + 1 : place + _WINDOW] if t not in _HOLLOW and not negations(t)
+            ][:_SCOPE]
+            scope = (
+                scope
+                or [_stem(t) for t in there[max(0, place - _WINDOW) : place][::-1] if t not in _HOLLOW][
+                    :_SCOPE
+                ]
+            )
             weights = {word: 1 / distance for distance, word in reversed(list(enumerate(scope, 1)))}
             count += 2 * sum(weight for word, weight in weights.items() if word in spoken) >= sum(
                 weights.values()
@@ -93,16 +102,12 @@ def _turned(said: str, source: str) -> bool:
 
 def _unmatched(here: Sequence[str], there: Sequence[str]) -> bool:
     """Whether a word with a direction or sign has its opposite near the words that it is about, and not itself."""
-    for place, word in enumerate(here):
-        if not (mine := ends(word) & SIGNED):
-            continue
-        about = _about(here, place)
+    candidates = _signed(tuple(there))
+    for word, about in _signed(tuple(here)):
         same = other = -1.0
-        for position, candidate in enumerate(there):
-            if not (theirs := ends(candidate) & SIGNED):
-                continue
-            near = sum(min(weight, about.get(term, 0.0)) for term, weight in _about(there, position).items())
-            if mine & theirs:
+        for candidate, others in candidates:
+            near = sum(min(weight, others.get(term, 0.0)) for term, weight in about.items())
+            if ends(word) & ends(candidate) & SIGNED:
                 same = max(same, near)
             elif opposite(word, candidate):
                 other = max(other, near)
@@ -111,10 +116,20 @@ def _unmatched(here: Sequence[str], there: Sequence[str]) -> bool:
     return False
 
 
+@lru_cache(maxsize=1024)
+def _signed(tokens: tuple[str, ...]) -> Sequence[tuple[str, dict[str, float]]]:
+    """The words with a direction or sign, and what each is about."""
+    return [(word, _about(tokens, place)) for place, word in enumerate(tokens) if ends(word) & SIGNED]
+
+
 def _about(tokens: Sequence[str], place: int) -> dict[str, float]:
     """The nearest words and figures to either side, each with a weight that falls with its distance."""
     found: dict[str, float] = {}
-    for side in (range(place - 1, -1, -1), range(place + 1, len(tokens))):
+
+    for side in (
+        range(place - 1, max(-1, place - _WINDOW), -1),
+        range(place + 1, min(len(tokens), place + _WINDOW)),
+    ):
         distance = 0
         for position in side:
             token = tokens[position]
