@@ -92,7 +92,9 @@ def of_json(completions: list[str], **_: Any) -> list[float]:
     return [float(value["content"] == 4) for value in found]
 
 
-@pytest.mark.parametrize("reward", [text_or_messages, of_prompts, of_json, len], ids=str)
+@pytest.mark.parametrize(
+    "reward", [text_or_messages, of_prompts, of_json, len], ids=lambda reward: reward.__name__
+)
 def test_a_reward_of_text_gets_text(reward: Callable[..., Any]) -> None:
     assert not reads_messages(reward)
 
