@@ -2,10 +2,11 @@
 
     python benchmarks/real_text.py SHARED_DATA
 
-SHARED_DATA has tatqa/tatqa_dataset_dev.json (github.com/NExTplusplus/TAT-QA) and sec10q_qa/qna_data.csv
-(github.com/docugami/KG-RAG-datasets). The rules were developed on one half of TAT-QA's documents, by a hash of their
-ids; the other half was not looked at, and the answers on 10-Q filings once: bullets in claims came of it.
-Sentences are split, directions turned and decimals added here by code of this file, not by the library's.
+SHARED_DATA has tatqa/tatqa_dataset_dev.json (github.com/NExTplusplus/TAT-QA), sec10q_qa/qna_data.csv
+(github.com/docugami/KG-RAG-datasets), gsm8k/train_first_2000.jsonl (github.com/openai/grade-school-math) and llmbar
+(github.com/princeton-nlp/LLMBar). The rules were developed on one half of TAT-QA's documents, by a hash of their ids;
+the page says what was seen of the others. Sentences are split, directions turned and decimals added here by code of
+this file, not by the library's.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from tieout.rewards.text.claims import supports
 from tieout.tasks import load_task
 
 RESULTS = Path(__file__).parent / "results"
-DEVELOPED, HELD_OUT, FILINGS = "TAT-QA, developed on", "TAT-QA, held out", "10-Q answers"
+DEVELOPED, HELD_OUT, FILINGS = "TAT-QA, developed on", "TAT-QA, other half", "10-Q answers"
+UNSEEN = "GSM8K and LLMBar, unseen"
 PAIRS = """
 rose/fell rise/fall rises/falls rising/falling increase/decrease increased/decreased increases/decreases
 increasing/decreasing grew/shrank growth/decline higher/lower improved/worsened improvement/deterioration gain/loss
@@ -240,22 +242,29 @@ def measure(data: Path) -> dict[str, Kind]:
     with (data / "sec10q_qa" / "qna_data.csv").open(encoding="utf-8-sig", newline="") as file:
         for row in csv.DictReader(file):
             passages(tally, FILINGS, row["Answer"], rng)
+    for line in (data / "gsm8k" / "train_first_2000.jsonl").read_text("utf-8").splitlines():
+        passages(tally, UNSEEN, json.loads(line)["answer"], rng)
+    for name in ("Natural", "Adversarial_GPTInst"):
+        for pair in json.loads((data / "llmbar" / f"{name}.json").read_text("utf-8")):
+            passages(tally, UNSEEN, pair["output_1"], rng)
+            passages(tally, UNSEEN, pair["output_2"], rng)
     return tally
 
 
 def page(tally: dict[str, Kind]) -> str:
     """The table, and what fails in the half that the rules were developed on."""
-    sets = (DEVELOPED, HELD_OUT, FILINGS)
+    sets = (DEVELOPED, HELD_OUT, FILINGS, UNSEEN)
     lines = [
         "# What the rewards make of real texts",
         "",
         f"`python benchmarks/real_text.py SHARED_DATA` on {os.cpu_count()} cores ({platform.machine()}), Python "
         f"{platform.python_version()}; no model, nothing random but for a seed.",
-        "The held-out half was not looked at while the rules were written. The 10-Q answers were, once: a bullet",
-        "at the start of a claim was no presentation, which refused 46 of 1,406 own sentences.",
+        "Three rules came of failures in the other half: marks are counted (`FY19` for `FY18`), favorable and its like",
+        "have a sign, and places are compared one by one. One came of the 10-Q answers: bullets are presentation.",
+        "Nothing of the last column was looked at before it was measured, and no rule came of it.",
         "",
         f"| what, and whether it passes | goal | {' | '.join(sets)} |",
-        "|---|---|---|---|---|",
+        "|---|---|---|---|---|---|",
     ]
     for kind in tally.values():
         shares = (
