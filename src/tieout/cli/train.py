@@ -21,6 +21,16 @@ if TYPE_CHECKING:
     from ..methods import Method
 
 
+CHOOSING = """Which one: the cheapest that solves the problem; measure after each, and stop when it is enough.
+  right answers to imitate                        sft, before any other
+  a program can check answers, some are right     grpo; rejection_sampling and dpo cost less
+  pairs of a better and a worse answer            dpo; orpo if there was no SFT, simpo if lengths differ
+  single answers marked good or bad               kto
+  preferences that no program can check           reward_model, then ppo or rloo against it
+docs/choosing.md has what each needs and costs, and when to stop."""
+"""By what there is to learn from."""
+
+
 def main(arguments: Sequence[str]) -> None:
     """Parse with the method's own fields as options, then train."""
     from ..methods import load_method
@@ -55,7 +65,7 @@ def _usage() -> str:
             for name, method in METHODS.items()
             if method().needs.rows == kind
         ]
-    return "\n".join([*lines, "", "tieout train METHOD --help lists the options of a method."])
+    return "\n".join([*lines, "", CHOOSING, "", "tieout train METHOD --help lists the options of a method."])
 
 
 def _about(method: type) -> str:
