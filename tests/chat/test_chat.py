@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tieout.chat.template import Chat, ChatError
 from tieout.rows import Rows, RowsError
+from tieout.types import Messages
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -368,6 +369,50 @@ def test_what_cannot_be_trained_with_is_refused_with_advice(new_tokenizer: Calla
     Chat(new_tokenizer(NEVER_ENDS)).check([{"prompt": "text"}])
     with pytest.raises(ChatError, match="does not end the assistant's turn"):
         Chat(new_tokenizer(NEVER_ENDS)).completion([user("q")], "a")
+
+
+CALLS = CHATML.replace(
+    "{{ m.content }}",
+    "{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name }}{{ c.function.arguments }}{% endfor %}",
+)
+
+
+def asked(*calls: Any) -> list[dict[str, Any]]:
+    made = [{"type": "function", "function": {"name": name, "arguments": given}} for name, given in calls]
+    return [user("q"), {"role": "assistant", "content": "", "tool_calls": made}, user("so?")]
+
+
+@pytest.mark.parametrize("arguments", [{"x": 1}, '{"x": 1}'], ids=["object", "text"])
+def test_every_call_and_its_arguments_reach_the_template(
+    new_tokenizer: Callable[..., Any], arguments: Any
+) -> None:
+    one, two = asked(("f", arguments)), asked(("f", arguments), ("g", arguments))
+    for messages in (one, two, asked(("f", {}))):
+        Chat(new_tokenizer(CALLS, CHATML_TOKENS)).given(messages, ["a"])
+    lossy = "leaves out 'tool_calls' of the assistant message"
+    with pytest.raises(ChatError, match=lossy):
+        Chat(new_tokenizer(CALLS.replace("{{ c.function.arguments }}", ""), CHATML_TOKENS)).given(one, ["a"])
+    first_only = Chat(
+        new_tokenizer(CALLS.replace("m.tool_calls or []", "(m.tool_calls or [])[:1]"), CHATML_TOKENS)
+    )
+    first_only.given(one, ["a"])
+    with pytest.raises(ChatError, match=lossy):
+        first_only.given(two, ["a"])
+
+
+def test_what_a_switch_of_the_row_hides_is_refused_after_rows_without_it(
+    new_tokenizer: Callable[..., Any],
+) -> None:
+    template = CHATML.replace(
+        "{{ m.content }}",
+        "{% if think is not defined or think %}{{ m.reasoning_content }}{% endif %}{{ m.content }}",
+    )
+    chat = Chat(new_tokenizer(template, CHATML_TOKENS))
+    reply = [{"role": "assistant", "content": "a", "reasoning_content": "because"}]
+    chat.given([user("q")], [reply])
+    chat.given(Messages([user("q")], {"think": True}), [reply])
+    with pytest.raises(ChatError, match="leaves out 'reasoning_content'"):
+        chat.given(Messages([user("q")], {"think": False}), [reply])
 
 
 def test_no_template_no_eos(new_tokenizer: Callable[..., Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -119,7 +120,7 @@ class Renderer:
         Reasoning is looked for in the messages from `trained` on, as templates drop that of earlier turns on purpose.
         """
         kinds = [_kind(message, i >= trained) for i, message in enumerate(messages)]
-        key = (tuple(kinds) if len(kinds) <= _LONG else frozenset(kinds), "tools" in told)
+        key = (tuple(kinds) if len(kinds) <= _LONG else frozenset(kinds), _options(told))
         if key not in self._looked_for:
             at: Iterable[int] = range(len(kinds))
             if len(kinds) > _LONG:
@@ -199,27 +200,49 @@ class Renderer:
 
 
 def _kind(message: Message, trained: bool) -> tuple[Any, ...]:
-    return message.get("role"), trained, *sorted(key for key, value in message.items() if value)
+    """What a template can tell two messages apart by, besides their texts: role, keys, and the shapes of its calls."""
+    calls = tuple(tuple(sorted(_function(call))) for call in message.get("tool_calls") or ())
+    return message.get("role"), trained, calls, *sorted(key for key, value in message.items() if value)
+
+
+def _options(told: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
+    """What a row tells the template: its switches by value, and of the rest, such as tools, that it is there."""
+    plain = bool, int, float, str, type(None)
+    return frozenset((key, value if isinstance(value, plain) else ...) for key, value in told.items())
+
+
+def _function(call: Any) -> Mapping[str, Any]:
+    """Name and arguments of a call, which may be nested in `function`."""
+    inner = call.get("function", call) if isinstance(call, Mapping) else {}
+    return inner if isinstance(inner, Mapping) else {}
 
 
 def _changes(message: Message, trained: bool) -> Iterable[tuple[str, Any]]:
     """(key, another value) of each part of a message that must be seen; what is trained is compared word for word."""
     if message.get("content") and not (trained and message["role"] == "assistant"):
         yield "content", "[another] probe"
-    if calls := message.get("tool_calls"):
-        yield "tool_calls", [_renamed(calls[0]), *calls[1:]]
+    calls = message.get("tool_calls") or []
+    for i, call in enumerate(calls):
+        for other in _other_calls(call):
+            yield "tool_calls", [*calls[:i], other, *calls[i + 1 :]]
     for name in REASONING if trained else ():
         if message.get(name):
             yield name, "[another] thought"
 
 
-def _renamed(call: Any) -> Any:
-    """The call of another tool."""
-    if not isinstance(call, Mapping):
-        return "another_tool"
-    if isinstance(call.get("function"), Mapping):
-        return {**call, "function": {**call["function"], "name": "another_tool"}}
-    return {**call, "name": "another_tool"}
+def _other_calls(call: Any) -> Iterable[Any]:
+    """The call of another tool, and that of the same one with other arguments."""
+    function = _function(call)
+    if not function:
+        yield "another_tool"
+        return
+    changes: list[dict[str, Any]] = [{"name": "another_tool"}]
+    if (arguments := function.get("arguments")) and arguments != "{}":
+        other = {"another": "probe"}
+        changes.append({"arguments": json.dumps(other) if isinstance(arguments, str) else other})
+    for change in changes:
+        changed = {**function, **change}
+        yield changed if function is call else {**call, "function": changed}
 
 
 def told_of(messages: Any) -> Mapping[str, Any]:
