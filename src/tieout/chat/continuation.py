@@ -69,15 +69,13 @@ def continued(renderer: Renderer, prompt: Sequence[Message], completions: Sequen
     marks = encoder.marks(texts_in([[dict(m) for m in prompt], dict(told_of(prompt)), list(completions)]))
     heads, whole = list[list[int]](), list[list[int]]()
     for said in completions:
-        side = [{"role": "assistant", "content": said}] if isinstance(said, str) else list(said)
-        made = conversation_of(renderer, prompt, side, marks)
+        made = conversation_of(renderer, prompt, _side(said), marks)
         head, ids = encoder.whole(made.opened, marks), encoder.whole(made.whole, marks)
         if prompt and made.whole.startswith(made.opened):
             ids = head + encoder.following(head, ids, made.whole[len(made.opened) :], marks)
         elif prompt:
-            warnings.warn(
-                _PARTED.format(made.opened[-12:]), stacklevel=1
-            )  # one place, so that it is said once
+            # One place, so that it is said once.
+            warnings.warn(_PARTED.format(made.opened[-12:]), stacklevel=1)
         heads.append(head[: shared(head, ids)] if prompt else ids[:1])
         whole.append(ids)
     common = max(1, min(map(len, heads)))
@@ -88,7 +86,7 @@ def continued(renderer: Renderer, prompt: Sequence[Message], completions: Sequen
 
 def finished(renderer: Renderer, prompt: Sequence[Message], said: Any) -> list[int]:
     """[L] tokens of all that the template writes of a conversation."""
-    side = [{"role": "assistant", "content": said}] if isinstance(said, str) else list(said)
+    side = _side(said)
     marks = renderer.encoder.marks(texts_in([[dict(m) for m in [*prompt, *side]], dict(told_of(prompt))]))
     return renderer.encoder.whole(finished_text(renderer, prompt, side, marks), marks)
 
@@ -151,6 +149,11 @@ def conversation_of(
             f"{listed(message['role'] for message in prompt)}"
         )
     return inside(_without(text, opened[apart:]))
+
+
+def _side(said: Any) -> list[Message]:
+    """A completion's messages."""
+    return [{"role": "assistant", "content": said}] if isinstance(said, str) else list(said)
 
 
 def _shown(content: Any, rendered: str) -> bool:
