@@ -235,6 +235,21 @@ def test_a_probed_run_is_the_same_to_the_bit(tiny_model: ModelFolder) -> None:
         torch.testing.assert_close(weights(probed)[name], value, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("poisoned_at", [4, 3])
+def test_a_run_that_ends_on_gradients_that_are_not_finite_says_so(
+    tiny_model: ModelFolder, poisoned_at: int
+) -> None:
+    def poison(run: Played, step: int) -> None:
+        if step == poisoned_at:
+            for parameter in run.learner.model.trained().values():
+                parameter.detach().fill_(1e30)
+
+    run = Played(tiny_model("llama"), "sft", 1e-3, 5, before_save=poison)
+    assert run.stopped is None
+    (said,) = (said for said in run.said if "not finite" in said)
+    assert said.startswith(f"5: the gradient was not finite in the last {5 - poisoned_at} of the run's steps")
+
+
 def test_the_command_stops_with_an_alarm_and_exports_nothing(tmp_path: Path) -> None:
     data, out = tmp_path / "pairs.jsonl", tmp_path / "run"
     data.write_text("".join(json.dumps(row) + "\n" for row in PAIRS))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from statistics import fmean, quantiles
 from typing import TYPE_CHECKING, Any
 
@@ -123,11 +123,14 @@ def stop_on_mismatch(limit: float = 0.1) -> Monitor:
     return monitor
 
 
-def stop_on_divergence(patience: int = 3, lag: int = 8) -> Monitor:
+def stop_on_divergence(
+    patience: int = 3, lag: int = 8, last: int = 0, say: Callable[[int, str], None] | None = None
+) -> Monitor:
     """Stop after `patience` steps in a row whose gradient was not finite.
 
     Such steps are never applied: the weights that they were computed with are what is wrong. The run goes back to a
-    checkpoint at least `lag` steps older, because weights are on their way there for some steps.
+    checkpoint at least `lag` steps older, because weights are on their way there for some steps. A run that ends before
+    there are so many keeps its weights: at its `last` step, `say` is told.
     """
     memory: Memory = {"bad": 0}
 
@@ -138,6 +141,13 @@ def stop_on_divergence(patience: int = 3, lag: int = 8) -> Monitor:
             raise StopTraining(
                 f"step {step}: the gradient was not finite {memory['bad']} times in a row; lower the learning rate",
                 step - memory["bad"] - lag + 1,
+            )
+        if say and memory["bad"] and step == last:
+            say(
+                step,
+                f"the gradient was not finite in the last {memory['bad']} of the run's steps, which are not applied: "
+                "the weights that gave it are kept. Evaluate them before you use them, or train again with a lower "
+                "learning_rate",
             )
 
     return monitor

@@ -52,7 +52,7 @@ def monitors_of(
     """
     guards, adjustments = guards or Guards(), adjustments or Adjustments()
     valid = valid_of(guards, source.task)
-    monitors: list[Monitor] = [*DEFAULT, stop_on_divergence()]
+    monitors: list[Monitor] = [*DEFAULT, stop_on_divergence(last=steps, say=say)]
     if source.sampler is None:
         return monitors + watch_given(guards, learner, source, method, steps, say)
     if isinstance(source.sampler, StalenessCheck):
