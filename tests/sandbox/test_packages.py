@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tieout.errors import InputError
+from tieout.sandbox import packages
 from tieout.sandbox.choose import isolation
-from tieout.sandbox.isolation import BACKENDS
+from tieout.sandbox.isolation import BACKENDS, Backend
 from tieout.sandbox.packages import FOLDER, KNOWN, found
 from tieout.sandbox.pool import ProgramLimits, Sandbox
 from tieout.sandbox.probes import run_probes
@@ -43,6 +46,22 @@ def test_they_work(sandbox: Sandbox) -> None:
         "value [[1, 3], [[1, 2]], 5, True]"
     )
     assert "DataFrame" in said(sandbox, f"return {table}")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_packages_below_the_folder_of_temporary_files_are_shown(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an environment in a clone under /tmp, where the sandbox has a /tmp of its own."""
+    if not isolation(backend).works:
+        pytest.skip(isolation(backend).reason)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "tiny.py").write_text("value = 7\n")
+        monkeypatch.syspath_prepend(folder)
+        monkeypatch.setattr(packages, "KNOWN", {**KNOWN, "tiny": ("tiny.py",)})
+        with Sandbox(backend, replace(LIMITS, packages=("tiny",)), size=1) as sandbox:
+            ran = sandbox.run("import tiny\ndef f():\n    return tiny.value\n", "f", [((), {})])
+    assert ran.answers[0].value == 7
 
 
 def test_no_probe_escapes_with_packages(sandbox: Sandbox) -> None:

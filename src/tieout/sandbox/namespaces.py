@@ -11,7 +11,7 @@ import socket
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from . import syscalls as sys_
@@ -21,6 +21,8 @@ from .syscalls import MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MS
 NOBODY = 65534
 SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64")
 SINGLE_FILES = ("/etc/ld.so.cache", "/etc/localtime")
+PLACES = ("/mnt", "/srv", "/media", "/proc")
+"""Folders to mount the new root on, where the one for temporary files cannot be taken."""
 DEVICES = ("null", "zero", "full", "random", "urandom")
 
 OF_A_PROGRAM = sys_.CLONE_NEWUSER | sys_.CLONE_NEWNS | sys_.CLONE_NEWPID
@@ -85,7 +87,7 @@ def become_nobody() -> None:
 
 
 def _pivot_into_view(shown: Mapping[str, str]) -> None:
-    root = tempfile.gettempdir()  # any folder will do: the mount on it is ours alone
+    root = _place_for_root([*readable_paths(), *shown.values()])
     sys_.mount("tmpfs", root, "tmpfs", sys_.MS_NOSUID | sys_.MS_NODEV, "size=1m,mode=755")
     sealed = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID
     for path in [*readable_paths(), *SINGLE_FILES]:
@@ -120,6 +122,16 @@ def _pivot_into_view(shown: Mapping[str, str]) -> None:
     sys_.unmount("/.old")
     os.rmdir("/.old")
     sys_.seal_mount("/", sealed | MOUNT_ATTR_NODEV, recursive=False)
+
+
+def _place_for_root(sources: Sequence[str]) -> str:
+    """Where the new root is mounted. Any folder will do, as the mount is ours alone, but one that holds a source: the
+    mount would hide it, such as an environment below /tmp.
+    """
+    for folder in (os.path.realpath(tempfile.gettempdir()), *PLACES):
+        if os.path.isdir(folder) and not any(Path(source).is_relative_to(folder) for source in sources):
+            return folder
+    raise OSError(f"no folder to build the view on: {', '.join(PLACES)} are missing or in use")
 
 
 def _make_place(target: str, folder: bool) -> None:
