@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import distributed as dist
 
 from random_groups import random_groups
 from tieout.errors import StopTraining
 from tieout.learner.checkpoint import Checkpoints
-from tieout.learner.parallel.processes import PeerError, Processes, join
+from tieout.learner.parallel.processes import PeerError, Processes, _collect, held, join
 from tieout.training.evaluation import Evaluation
 from tieout.training.loop import train
 from tieout.training.spec import EvalPolicy
@@ -162,6 +163,16 @@ def drifted(ranks: Processes) -> str:
     return ""
 
 
+def held_after_collectives() -> int:
+    """How often gloo's thread still holds a tensor when a collective returns."""
+    times = 0
+    for _ in range(200):
+        tensor, parts = torch.ones(100), [torch.empty(100), torch.empty(100)]
+        _collect(dist.all_gather, parts, tensor)
+        times += held([tensor, *parts]) > 3
+    return times
+
+
 def main(folder: Path, out: Path) -> None:
     """All of it, in one launch; each rank writes what it found."""
     warnings.simplefilter("ignore")
@@ -177,6 +188,7 @@ def main(folder: Path, out: Path) -> None:
         "failed": lambda: failed_on_one_rank(ranks),
         "drifted": lambda: drifted(ranks),
         "sums": lambda: ranks.sum_metrics({"a": 1.0, f"only {ranks.rank}": 2.0}),
+        "held": held_after_collectives,
         "bits": lambda: ranks.gather([0.1, 1e-320, math.inf, "é\ud800"]),
     }
     for name, check in checks.items():

@@ -148,6 +148,10 @@ def test_an_error_of_one_rank_is_raised_on_all_in_its_words(two: Path) -> None:
 
 
 @pytest.mark.timeout(900)
+def test_no_thread_of_the_backend_holds_a_tensor_when_a_collective_returns(two: Path) -> None:
+    assert [found(two, rank)["held"] for rank in (0, 1)] == [0, 0]
+
+
 def test_what_is_gathered_arrives_whole(two: Path) -> None:
     for rank in (0, 1):
         assert found(two, rank)["sums"] == {"a": 2.0, "only 0": 2.0, "only 1": 2.0}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -89,10 +90,10 @@ class Processes:
             return [value]
         data = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(self.device)
         sizes = [torch.zeros(1, dtype=torch.int64, device=self.device) for _ in range(self.count)]
-        dist.all_gather(sizes, torch.tensor([len(data)], device=self.device))
+        _collect(dist.all_gather, sizes, torch.tensor([len(data)], device=self.device))
         longest = max(int(size) for size in sizes)
         parts = [torch.empty(longest, dtype=torch.uint8, device=self.device) for _ in sizes]
-        dist.all_gather(parts, torch.nn.functional.pad(data, (0, longest - len(data))))
+        _collect(dist.all_gather, parts, torch.nn.functional.pad(data, (0, longest - len(data))))
         return [json.loads(bytes(part[: int(n)].tolist())) for part, n in zip(parts, sizes, strict=True)]
 
     def any(self, flag: bool) -> bool:
@@ -145,10 +146,10 @@ class Processes:
                 parameter.grad = torch.zeros_like(parameter)
         gradients = [p.grad for p in parameters if p.grad is not None]
         if len(gradients) == 1 and gradients[0].is_contiguous():
-            dist.all_reduce(gradients[0])
+            _collect(dist.all_reduce, gradients[0])
             return
         flat = torch.cat([g.flatten() for g in gradients])
-        dist.all_reduce(flat)
+        _collect(dist.all_reduce, flat)
         for gradient, total in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(total.view_as(gradient))
 
@@ -172,8 +173,28 @@ class Processes:
             )
 
 
+def _collect(collective: Callable[..., Any], *arguments: Tensor | list[Tensor]) -> None:
+    """Run a collective until gloo's thread, too, has let go of the tensors.
+
+    It holds them a moment longer than the caller waits. Where it is the last to let go, it needs the interpreter for
+    that, and one that is shutting down by then aborts the process ("terminate called without an active exception").
+    """
+    tensors = [
+        t for argument in arguments for t in ([argument] if isinstance(argument, Tensor) else argument)
+    ]
+    before = held(tensors)
+    collective(*arguments)
+    while tensors[0].device.type == "cpu" and held(tensors) > before:
+        time.sleep(0)
+
+
+def held(tensors: Iterable[Tensor]) -> int:
+    """References to these tensors, C++ threads' included."""
+    return sum(t._use_count() for t in tensors)  # type: ignore[attr-defined]
+
+
 def _leave() -> None:
-    """Close the connections before interpreter shutdown; gloo's threads occasionally abort otherwise."""
+    """Close the connections before interpreter shutdown, as far as nothing else holds them."""
     if dist.is_initialized() and dist.get_backend() == "gloo":
         dist.destroy_process_group()
 
