@@ -227,6 +227,10 @@ def test_a_hundred_short_programs_do_not_take_long() -> None:
         ("````\nx = '''\n```\n'''\n````", "x = '''\n```\n'''\n"),
         ("\t```\n\tx = 1\n\t```", "x = 1\n"),
         ("~~~python\nx = 1", None),
+        ("```text\n5\n```\n```python3\nx = 1\n```\nOutput:\n```\n1\n```", "x = 1\n"),
+        ("```{.python}\nx = 1\n```\n```bash\npython a.py\n```", "x = 1\n"),
+        ("```\nx = 1\n```\n```\nx = 2\n```", None),
+        ("```cpp\nint x;\n```\n```\nx = 2\n```", None),
     ],
 )
 def test_fences_as_people_write_them(completion: str, program: str | None) -> None:
@@ -288,7 +292,11 @@ def test_scripts_read_and_print() -> None:
     assert code([program], tests=[json.dumps(both)]) == [1.0]
     assert code([f"<think>\n</think>\n```python\n{program}\n```"], tests=[both], entry=[None]) == [1.0]
     assert run_tests("print(1 / 3)", [{"stdin": "", "stdout": "0.3333"}], tolerance=1e-3).passed == 1
-    assert run_tests("import os\nprint(5)\nos.sys.exit()", [{"stdin": "", "stdout": "5"}]).passed == 1
+    for leave in ("os.sys.exit()", "exit()", "quit(0)"):
+        assert (
+            run_tests(f"import os\nprint(5)\n{leave}", [{"stdin": "", "stdout": "5", "args": None}]).passed
+            == 1
+        )
 
 
 @pytest.mark.parametrize(
@@ -352,5 +360,8 @@ def test_packages_by_column_or_for_all() -> None:
     row = [{"args": [[1, 2]], "expected": [1, 3]}]
     assert code([program] * 2, [row] * 2, ["f"] * 2, packages=["numpy", None]) == [1.0, 0.0]
     assert code([program], [row], ["f"], packages="numpy") == [1.0]
+    np = pytest.importorskip("numpy")
+    arrays = [{"args": np.array([[1, 2]]), "expected": np.array([1, 3])}]
+    assert code(["def f(x): return [x[0], sum(x)]"], [arrays], ["f"]) == [1.0], "rows of pandas hold arrays"
     with pytest.raises(ValueError, match="can import"):
         code([program], [row], ["f"], packages="torch")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from decimal import Decimal
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -381,6 +383,13 @@ def test_a_tolerance_that_says_nothing_is_refused() -> None:
         with pytest.raises(ValueError, match="expected a number from 0"):
             numeric(["5"], answer=["5"], tolerance=wrong)
     assert numeric(["5.2", "5"], answer=["5"] * 2, unit=["count"] * 2, tolerance=0.5) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "gold", [0.1 + 0.2, np.float64(0.1) + np.float64(0.2), np.float32(0.3), Decimal("0.3")]
+)
+def test_a_float_is_the_decimal_that_it_means(gold: Any) -> None:
+    assert numeric(["0.3", "0.34", "0.4"], [gold] * 3) == [1.0, 1.0, 0.0]
 
 
 def test_a_declared_count_is_exact() -> None:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -168,6 +169,24 @@ def test_a_sum_that_the_row_worked_out_in_floats_is_the_printed_one() -> None:
     for reward in (reconciled, ladder):
         assert worth('{"figures": {"a": 0.1, "b": 0.20, "c": 0.3}}', row, reward) == 1.0
         assert worth('{"figures": {"a": 0.1, "b": 0.2, "c": 0.31}}', row, reward) < 1.0
+        assert worth({"figures": row["figures"]}, row, reward) == 1.0, "as json.dumps writes the row"
+
+
+@pytest.mark.parametrize("reward", [reconciled, ladder])
+@pytest.mark.parametrize(
+    "shown",
+    [Decimal, np.float64, np.float32, str, lambda text: f"${text}", lambda text: float(text) * 3 / 3],
+)
+def test_figures_of_a_row_are_what_they_print(shown: Any, reward: Reward) -> None:
+    figures = {"a": shown("0.1"), "b": shown("0.2"), "c": shown("0.3"), "of another row": None}
+    parts = {"a": 1, "b": 1, "of another row": None}
+    row = {"prompt": "?", "figures": figures, "relations": [{"total": "c", "parts": parts}]}
+    assert worth('{"figures": {"a": 0.1, "b": 0.2, "c": 0.3}}', row, reward) == 1.0
+    assert worth('{"figures": {"a": 0.1, "b": 0.2, "c": 0.4}}', row, reward) < 1.0
+    for wrong in (True, float("nan"), "n/a"):
+        (outcome,) = score(reward, ["{}"], ["?"], {**row, "figures": {**figures, "b": wrong}})
+        assert outcome.status == "errored", wrong
+        assert "for 'b'; expected a number" in outcome.reason
 
 
 def test_a_ratio_of_decimals_is_that_of_the_printed_ones() -> None:

@@ -34,7 +34,13 @@ SOURCE = (
 @given(VALUES.filter(lambda value: "inf" not in json.dumps(value).lower()), st.sampled_from([None, 1, 4]))
 def test_what_json_writes_is_read_back(value: object, indent: int | None) -> None:
     text = json.dumps(value, indent=indent)
-    for wrapped in (text, f"  {text}\n", f"```json\n{text}\n```", f"```\n{text}\n```\n"):
+    for wrapped in (
+        text,
+        f"  {text}\n",
+        f"```json\n{text}\n```",
+        f"```\n{text}\n```\n",
+        f"~~~json\n{text}\n~~~",
+    ):
         parsed = parse_json(wrapped)
         assert parsed.error == ""
         assert parsed.value == value
@@ -63,7 +69,7 @@ def test_no_text_makes_it_raise(text: str) -> None:
         ('{"a": 1}.', "Extra data"),
         ('Here it is: {"a": 1}', "Expecting value"),
         ('```json\n{"a": 1}\n```\nDone.', "Expecting value"),
-        ('```json\n{"a": 1}\n```\n```json\n{"a": 1}\n```', "Extra data"),
+        ('```json\n{"a": 1}\n```\n```json\n{"a": 1}\n```', "Expecting value"),
         ("1" * 41, "41 characters"),
         ("0." + "1" * 60, "62 characters"),
         ("9" * 5000, "5000 characters"),

@@ -70,7 +70,7 @@ def main() -> None:
 
 def _scope(name: str = "__main__") -> dict[str, Any]:
     """The names that a program starts with."""
-    return {"__name__": name, "__builtins__": __builtins__}
+    return {"__name__": name, "__builtins__": __builtins__, "exit": sys.exit, "quit": sys.exit}
 
 
 def _function(code: types.CodeType, entry: str) -> Callable[..., Any]:

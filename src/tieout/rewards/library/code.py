@@ -1,10 +1,10 @@
 """The code reward: the share of hidden tests that a program passes, run in the sandbox.
 
-A completion is a Python program, bare or in exactly one fenced block, after its thinking. With an entry it defines
-that function, or a class `Solution` with that method, which is called with each test's arguments; without one it is a
-script, which reads each test's `stdin` and prints. The expected values never enter the sandbox: it is sent the
-arguments, it sends back what the function returned as JSON, and types and values are compared out here. So an object
-that equals everything, `sys.exit(0)`, a patched harness or forged output earns no more than a wrong answer.
+A completion is a Python program after its thinking: bare, in its only fenced block, or in its only one of Python. With
+an entry it defines that function, or a class `Solution` with that method, which is called with each test's arguments;
+without one it is a script, which reads each test's `stdin` and prints. The expected values never enter the sandbox: it
+is sent the arguments, it sends back what the function returned as JSON, and types and values are compared out here. So
+an object that equals everything, `sys.exit(0)`, a patched harness or forged output earns no more than a wrong answer.
 
 Range 0 to 1, in units of tests. What it does not catch: a program that is right on the tests only, so use many, and
 keep them out of the prompt; a program that is slow within its limits; style. Only Python's standard library can be
@@ -37,6 +37,8 @@ from ..text.thinking import answer_text
 __all__ = ["CodeResult", "ProgramLimits", "code", "code_reward", "extract_program", "run_tests"]
 
 FENCE_MARK = re.compile(r"```|^~~~", re.MULTILINE)
+PYTHON = re.compile(r"\{?\.?py(?:thon)?3?\b.*", re.IGNORECASE)
+"""What the mark of a block says of Python."""
 KEYS = {"args", "kwargs", "expected"}
 OUTPUT = {"stdout", "output", "expected_output"}
 INPUT = {"stdin", "input"}
@@ -120,7 +122,7 @@ def code(
     """[K] share of the hidden tests that each completion's program passes, 0 to 1.
 
     Args:
-        completions: [K] programs, bare or in one fenced block.
+        completions: [K] programs, bare or in a fenced block.
         tests: [K] lists of tests as in `run_tests`, or the same as JSON text; or `{"inputs": [...], "outputs": [...]}`
             of a script.
         entry: [K] names of the function; None or empty: a script.
@@ -160,13 +162,15 @@ def code_reward(limits: ProgramLimits = ProgramLimits(), **options: Any) -> Call
 
 
 def extract_program(completion: str) -> str | None:
-    """The program of a completion; None if there is none, or more than one.
+    """The program of a completion: its only block of Python, else its only block, else all of it; or None.
 
     >>> extract_program("Here:\\n```python\\nx = 1\\n```")
     'x = 1\\n'
     """
     said = answer_text(completion)
-    blocks = [block.body for block in fences(said)]
+    found = fences(said)
+    blocks = [block.body for block in found if PYTHON.fullmatch(block.info)]
+    blocks = blocks if len(blocks) == 1 else [block.body for block in found]
     if len(blocks) > 1 or (not blocks and FENCE_MARK.search(said)):
         return None
     program = blocks[0] if blocks else said
@@ -223,7 +227,8 @@ def _calls(tests: Any, entry: str) -> list[ProgramCall]:
 
 
 def _call(test: Any, entry: str, wrong: str) -> ProgramCall:
-    keys = set(test) if isinstance(test, Mapping) else set()
+    # A table of tests of several kinds fills up with None what one of them has not.
+    keys = {k for k in test if test[k] is not None or k == "expected"} if isinstance(test, Mapping) else set()
     if not entry:
         texts = [test[key] for key in keys & (INPUT | OUTPUT)]
         if (
@@ -237,11 +242,11 @@ def _call(test: Any, entry: str, wrong: str) -> ProgramCall:
         return str(next(test[key] for key in keys & INPUT))
     if "expected" not in keys or not keys <= KEYS:
         raise InputError(f"{wrong}has {_shown(test)}; expected the keys args, expected (and kwargs)")
-    args, kwargs = test.get("args", []), test.get("kwargs") or {}
+    args, kwargs = plain(test.get("args", [])), plain(test.get("kwargs")) or {}
     if not isinstance(args, list | tuple) or not isinstance(kwargs, Mapping):
         raise InputError(f"{wrong}args is {args!r}; expected a list, also for one argument")
     try:
-        for value in (list(args), dict(kwargs), plain(test["expected"])):
+        for value in (list(args), kwargs, plain(test["expected"])):
             encode(value)
     except TypeError as error:
         raise InputError(f"{wrong}{error} is no plain value") from error

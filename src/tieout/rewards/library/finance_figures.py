@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..text.figures import meant
 from ..text.loose_json import Node, Value, number, read_loose
-from ..text.structured import meant, normalise_name
+from ..text.structured import normalise_name
 
 NAMES = frozenset(("name", "label", "row", "item", "line", "component"))
 VALUES = frozenset(("value", "amount", "figure", "number"))

@@ -19,7 +19,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..scoring.outcomes import ranged
-from ..text.structured import cited_share, holds, match_figures, meant, normalise_name, parse_json, reconciles
+from ..text.figures import meant
+from ..text.structured import cited_share, holds, match_figures, normalise_name, parse_json, reconciles
 from .finance_parts import parts_of
 from .finance_schema import KEYS, SCHEMA
 
@@ -49,10 +50,14 @@ def _count(
     reply: Mapping[str, Any], total: Mapping[str, Any], components: Sequence[Mapping[str, Any]]
 ) -> tuple[int, int, int]:
     """(right figures, right names with a wrong value, figures in all: asked or given, whichever is more)."""
-    given = [(normalise_name(part["name"]), part["value"]) for part in reply["components"]]
+    given = [(normalise_name(part["name"]), meant(part["value"])) for part in reply["components"]]
     asked = [(normalise_name(part["name"]), meant(part["value"])) for part in components]
     right, names_only = match_figures(given, asked)
-    return right + (reply["total"] == meant(total["value"])), names_only, max(len(given), len(asked)) + 1
+    return (
+        right + (meant(reply["total"]) == meant(total["value"])),
+        names_only,
+        max(len(given), len(asked)) + 1,
+    )
 
 
 @ranged(0, 1)

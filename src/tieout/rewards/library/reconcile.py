@@ -45,8 +45,9 @@ from typing import Any
 
 from ...errors import InputError
 from ..scoring.outcomes import ranged
+from ..text.figures import Number, meant, printed
 from ..text.loose_json import Node, Value, number, read_loose
-from ..text.structured import Number, cited_share, holds, meant, parse_json, printed
+from ..text.structured import cited_share, holds, parse_json
 from .statement_identities import sums_of
 
 _log = logging.getLogger("tieout")
@@ -218,12 +219,30 @@ def _rows(count: int, *columns: Any) -> list[_Asked]:
 def _asked(
     figures: Mapping[str, Number], relations: Any, ratios: Any, source: Any, evidence: Any, tolerance: Any
 ) -> _Asked:
-    figures = {name: meant(value) for name, value in figures.items()}
-    wanted = identities(figures) if relations is None else [Relation(**r) for r in relations]
+    figures = {name: _asked_figure(name, value) for name, value in _given(figures).items()}
+    wanted = (
+        identities(figures)
+        if relations is None
+        else [Relation(one["total"], _given(one["parts"])) for one in relations]
+    )
     if relations is None and figures and not wanted:
         _say_unknown(tuple(figures))
-    of = {name: Ratio(**ratio) for name, ratio in (ratios or {}).items()}
-    return _Asked(figures, wanted, of, source, evidence or {}, tolerance or 0.0)
+    of = {name: Ratio(**_given(ratio)) for name, ratio in _given(ratios).items()}
+    return _Asked(figures, wanted, of, source, _given(evidence), tolerance or 0.0)
+
+
+def _given(column: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """What a row gives: a table of rows with different names fills them up with None."""
+    return {name: value for name, value in (column or {}).items() if value is not None}
+
+
+def _asked_figure(name: str, value: Any) -> Number:
+    read = number(value) if isinstance(value, str) else value
+    if isinstance(read, bool) or read is None or not math.isfinite(read):
+        raise InputError(
+            f"reward 'reconciled': column 'figures' has {value!r} for {name!r}; expected a number"
+        )
+    return meant(read)
 
 
 def _substance(completion: str, asked: _Asked) -> float:
@@ -289,7 +308,7 @@ def _steps(completion: str, asked: _Asked) -> float:
     kept = [name in reply and holds(reply[name], part) for name, part in schema.items()]
     if not all(kept) or set(reply) != set(schema):
         return 0.2 + 0.3 * sum(kept) / (len(schema) + 1)
-    given: dict[str, Number] = reply["figures"]
+    given: dict[str, Number] = {name: meant(value) for name, value in reply["figures"].items()}
     right = [given[name] == value for name, value in asked.figures.items()]
     # A relation of wrong figures may hold by chance, as all zeros do: it counts only where its figures are right.
     ties = [

@@ -14,6 +14,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from decimal import Context, Decimal
+from fractions import Fraction
+from numbers import Integral
 from typing import Literal, get_args
 
 Unit = Literal["count", "ratio", "percent", "bps", "currency", "shares", "days"]
@@ -166,11 +168,32 @@ def figure(text: str, *, footnotes: bool = True) -> Figure | None:
     return Figure(Decimal(f"{value:f}"), unit, currency, scale, len(decimals))
 
 
-def written(value: object) -> str:
-    """How a row's number is written: in digits, without an exponent; anything else as it is.
+Number = int | float
 
-    >>> written(1e-05), written("1e-05"), written(0.5), written("Net income")
-    ('0.00001', '0.00001', '0.5', 'Net income')
+
+def printed(value: Number | Decimal) -> Fraction:
+    """The exact decimal that a number prints: 0.1 is a tenth, and so is the sum of floats that misses it by an error.
+
+    A float has 15 decimal digits that survive; what it prints beyond them is the error of the arithmetic that made it.
+
+    >>> printed(0.1) + printed(0.2) == printed(0.3) == printed(0.1 + 0.2)
+    True
     """
-    text = str(value)
+    return Fraction(f"{value:.15g}" if isinstance(value, float) else str(value))
+
+
+def meant(value: Number | Decimal) -> Number:
+    """The int or float that is written as `printed` has it: 0.3 for 0.1 + 0.2, and for Decimal("0.3")."""
+    if isinstance(value, Integral):
+        return value if isinstance(value, bool) else int(value)
+    return float(f"{value:.15g}" if isinstance(value, float) else str(value))
+
+
+def written(value: object) -> str:
+    """How a row's number is written: in the digits that are meant, without an exponent; anything else as it is.
+
+    >>> written(1e-05), written("1e-05"), written(0.1 + 0.2), written("Net income")
+    ('0.00001', '0.00001', '0.3', 'Net income')
+    """
+    text = str(meant(value) if isinstance(value, float) else value)
     return f"{Decimal(text):f}" if EXPONENT.fullmatch(text) else text

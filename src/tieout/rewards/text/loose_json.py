@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
+from .figures import meant
 from .thinking import answer_text
 
 MAX_CHARS = 20_000
@@ -119,5 +120,5 @@ def number(text: str) -> int | float | None:
         return None
     negative = text[0] in "(-−" or "$(" in text
     digits = text.strip("()-−$").replace(",", "")
-    value = int(digits) if digits.isdecimal() else float(digits)
+    value = int(digits) if digits.isdecimal() else meant(float(digits))
     return (-value if negative else value) if math.isfinite(value) else None

@@ -11,19 +11,18 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NoReturn
 
 from ...errors import InputError
+from .fences import fences
+from .figures import Number, printed
 from .presentation import plain
 from .thinking import answer_text
 
-_FENCE = re.compile(r"```(?:json)?[ \t\r]*\n(.*?)\s*```", re.DOTALL | re.IGNORECASE)
 _MARK = re.compile(r"\s*\(\d{1,2}\)$")
 """A footnote mark after a label: `Goodwill (1)`."""
 
-Number = int | float
 Figure = tuple[str, float]
 """A normalised name and its value."""
 
@@ -52,8 +51,9 @@ def _parse(text: str, max_chars: int, max_depth: int, max_digits: int) -> Parsed
     if len(text) > max_chars:
         return Parsed(error=f"{len(text)} characters, more than {max_chars}")
     text = text.strip()
-    if fence := _FENCE.fullmatch(text):
-        text = fence[1]
+    fenced = fences(text) if text[:1] in ("`", "~") else []
+    if len(fenced) == 1 and len(text) == fenced[0].end and fenced[0].info.casefold() in ("", "json"):
+        text = fenced[0].body
 
     def number(kind: Callable[[str], float]) -> Callable[[str], float]:
         def parse(literal: str) -> float:
@@ -133,22 +133,6 @@ def normalise_space(text: str) -> str:
 def normalise_name(name: str) -> str:
     """A row label for comparison: white space, case and a footnote mark at the end do not count."""
     return _MARK.sub("", normalise_space(name)).casefold()
-
-
-def printed(value: Number) -> Fraction:
-    """The exact decimal that a number prints: 0.1 is a tenth, and so is the sum of floats that misses it by an error.
-
-    A float has 15 decimal digits that survive; what it prints beyond them is the error of the arithmetic that made it.
-
-    >>> printed(0.1) + printed(0.2) == printed(0.3) == printed(0.1 + 0.2)
-    True
-    """
-    return Fraction(f"{value:.15g}" if isinstance(value, float) else str(value))
-
-
-def meant(value: Number) -> float:
-    """The float that is written as `printed` has it: 0.3 for 0.1 + 0.2. Anything else as it is."""
-    return float(printed(value)) if isinstance(value, float) and math.isfinite(value) else value
 
 
 def reconciles(parts: Sequence[Number], total: Number, *, tolerance: Number = 0) -> bool:
