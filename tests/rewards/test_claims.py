@@ -239,6 +239,13 @@ OPPOSITES = [
         ("maximum", "minimum"),
         ("raised", "cut"),
     ),
+    *(
+        ("beat", "missed"),
+        ("tightened", "loosened"),
+        ("tightened", "widened"),
+        ("brisk", "sluggish"),
+        ("flat", "risen"),
+    ),
     *(("surplus", "deficit"), ("tailwinds", "headwinds"), ("net", "gross"), ("exports", "imports")),
 ]
 
@@ -252,6 +259,53 @@ def test_turned_labels_are_not_supported(one: str, other: str) -> None:
         f"Net {one} ({other}) after tax was $(9.8) million.",
         [f"Net {other} ({one}) after tax was $(9.8) million."],
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "wrong", "right"),
+    [
+        ("It took a $2.5-million loan.", "It took a $2.5-billion loan.", "It took a $2.5 million loan."),
+        ("The unit earned $5 mln then.", "The unit earned $5 bln then.", "The unit earned $5 million then."),
+        ("The unit earned $5 m then.", "The unit earned $5 b then.", "The unit earned $5m then."),
+        (
+            "The unit earned Rs 5 lakh then.",
+            "The unit earned Rs 5 crore then.",
+            "The unit earned ₹500,000 then.",
+        ),
+        ("The unit earned SEK 5 then.", "The unit earned $5 then.", "The unit earned 5 SEK then."),
+        ("Asian volumes were minus 5% then.", "Asian volumes were 5% then.", "Asian volumes were -5% then."),
+        (
+            "Asian volumes were 5% then.",
+            "Asian volumes were negative 5% then.",
+            "Then Asian volumes were 5%.",
+        ),
+        (
+            "Two customers gave 10% of it.",
+            "One customer gave 10% of it.",
+            "Two customers gave 10 percent of it.",
+        ),
+        ("Three quarters came from Asia.", "One quarter came from Asia.", "From Asia came three quarters."),
+        (
+            "Sales were unchanged at $5 million.",
+            "Sales rose to $5 million.",
+            "Then sales were unchanged at $5 million.",
+        ),
+        ("Acme acquired Beta in 2019.", "Beta acquired Acme in 2019.", "In 2019 Acme acquired Beta."),
+        (
+            "Acme Corp sold the plant to Beta Inc.",
+            "Beta Inc sold the plant to Acme Corp.",
+            "Acme Corp sold the plant.",
+        ),
+        (
+            "It has Acme and Beta as clients.",
+            "It has Acme and Gamma as clients.",
+            "It has Beta and Acme as clients.",
+        ),
+    ],
+)
+def test_what_stands_with_a_figure_or_a_name_is_a_fact(source: str, wrong: str, right: str) -> None:
+    assert not supports(wrong, [source])
+    assert supports(right, [source])
 
 
 @pytest.mark.parametrize(("one", "other"), OPPOSITES)

@@ -53,7 +53,9 @@ OPPOSITE: Mapping[str, str] = {
         "more/less", "profit/loss", "profits/losses", "gain/loss", "gains/losses", "improved/worsened",
         "improvement/deterioration", "strengthened/weakened", "stronger/weaker", "expanded/contracted",
         "favorable/unfavorable", "favourable/unfavourable", "positive/negative", "surplus/deficit",
-        "inflow/outflow", "inflows/outflows", "before/after", "maximum/minimum",
+        "inflow/outflow", "inflows/outflows", "widened/narrowed", "doubled/halved", "beat/missed", "tightened/loosened",
+        "accelerated/decelerated", "upgraded/downgraded", "outperformed/underperformed", "appreciated/depreciated",
+        "rallied/slumped", "better/worse", "strong/weak", "before/after", "maximum/minimum",
     ),
 }  # fmt: skip
 """Word -> its opposite."""

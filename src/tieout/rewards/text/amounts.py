@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
 
-from .figures import CURRENCIES, EXACT, MEASURES, NUMBER, SCALES, Figure, Unit, figure
+from .figures import CURRENCIES, EXACT, JOINT, MEASURES, NUMBER, SCALES, SIGN_WORD, Figure, Unit, figure
 from .presentation import MAX_CHARS, plain
 
 Amount = tuple[Decimal, Unit]
@@ -44,19 +44,27 @@ def _any_of(spellings: Iterable[str]) -> str:
 
 _TIGHT = frozenset(("b", "k", "p", "x"))
 """Letters that mean a scale or a unit only where they touch the figure."""
-_SCALE = rf"\s?(?:{_any_of(SCALES.keys() - _TIGHT)})(?!\w)|(?:b|k|p)(?!\w)"
-_UNIT = rf"\s?(?:{_any_of({*MEASURES, *CURRENCIES} - _TIGHT - {'us', 'au'})})(?!\w)|x(?!\w)"
+_SCALE = rf"{JOINT}(?:{_any_of(SCALES.keys() - _TIGHT)})(?!\w)|\s?[bk](?!\w)|p(?!\w)"
+_UNIT = rf"{JOINT}(?:{_any_of({*MEASURES, *CURRENCIES} - _TIGHT - {'us', 'au'})})(?!\w)|x(?!\w)"
+_LOOSE = re.compile(r"\s[bk]\Z", re.IGNORECASE)
+"""A scale of one letter that does not touch its figure needs a currency before that: `$5 b`."""
 _RUN = re.compile(r"[0-9]+(?:[.,][0-9]+)*|(?<![0-9])\.[0-9]+")
 _BEFORE = re.compile(
-    rf"(?<!\w)(?:\(\s?)?(?:(?<![^\s(])[-+])?(?:(?:{_any_of(CURRENCIES)})\s?(?:[-(]\s?)?)?\Z", re.IGNORECASE | re.ASCII
-)  # fmt: skip
+    r"(?<!\w)(?:\(\s?)?(?:(?<![^\s(])[-+]|(?:negative|minus)\s)?"
+    rf"(?:(?:{_any_of(CURRENCIES)})\s?(?:[-(]\s?)?)?\Z",
+    re.IGNORECASE | re.ASCII,
+)
 _AFTER = re.compile(rf"(?:\s?\))?(?:{_SCALE})?(?:{_UNIT})?(?:\s?\))?(?!\w)", re.IGNORECASE | re.ASCII)
 _FIRST = re.compile(rf"(?:\s?\))?(?:{_SCALE})?(?!\w)", re.IGNORECASE | re.ASCII)
 _NUMBER = re.compile(NUMBER)
 _NOTE = re.compile(r"\([0-9]{1,2}\)")
 _YEAR = re.compile(r"\((?:19|20)[0-9]{2}\)")
 _MARK = re.compile(r"[\w(][\w.,/&'()-]*")
-_LONGEST_BEFORE = 12
+_LONGEST_BEFORE = 20
+_TAKEN_OFF = re.compile(
+    r"(?:[\d)%]|\b(?!(?:was|were|is|are|be|been|at|of|to|from|by|and|or|a|with|reached|between)\b)\w+)\s+\Z"
+)
+"""Before a minus in words that takes off: `revenue minus 5`, but not `growth of minus 5`."""
 
 
 def amounts(text: str) -> list[Amount]:
@@ -105,6 +113,8 @@ def _found(text: str, run: re.Match[str], *, aside: bool) -> Found | None:
             if shown.startswith("(") and (aside or _YEAR.fullmatch(shown)):
                 continue
             if (read_as := figure(shown, footnotes=False)) is not None:
+                if _LOOSE.search(shown) and not read_as.currency:
+                    continue
                 return Found(start, shown, read_as)
     return None
 
@@ -121,7 +131,10 @@ def _starts(text: str, start: int) -> Iterator[int]:
     """Where a figure whose digits start here may start, the earliest first."""
     before = _BEFORE.search(text, max(0, start - _LONGEST_BEFORE), start)
     if before is not None:
-        yield before.start()
+        first, sign = before.start(), SIGN_WORD.search(before[0])
+        if sign and sign[0][0] in "mM" and _TAKEN_OFF.search(text, max(0, first - 24), first):
+            first += sign.end()
+        yield first
         if before[0].startswith("("):
             yield before.start() + 1
     if start == 0 or not (text[start - 1].isalnum() or text[start - 1] == "_"):

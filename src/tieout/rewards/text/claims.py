@@ -29,8 +29,8 @@ _WORD_AS_IS = re.compile(r"[^\W_]+(?:['.&-][^\W_]+)*")
 _AFTER_END = re.compile(r"""[.!?:]["')]?\s+["'(]*\Z|^["'(\s]*\Z""")
 _OPENER = re.compile(r"^\W*(?:first|second|third|fourth|fifth)(?:ly)?,", re.IGNORECASE)
 _DATES = (
-    "first second third fourth fifth sixth seventh eighth ninth tenth half twice thrice double triple january february "
-    "march april june july august september october november december"
+    "one first second third fourth fifth sixth seventh eighth ninth tenth half twice thrice double triple january "
+    "february march april june july august september october november december"
 )
 _FACTS = frozenset(_DATES.split())
 """Words that stand for a number or a date. May is a verb too."""
@@ -124,7 +124,7 @@ def _has_all(said: str, figures: Sequence[Found]) -> bool:
 
 @lru_cache(maxsize=4096)
 def _exact(text: str) -> Counter[str]:
-    """What is a fact as it is written: marks with digits, ordinals, months."""
+    """What is a fact as it is written: marks with digits, `one`, ordinals, months."""
     return Counter([*read(text)[1], *(term for term in terms(_OPENER.sub("", text)) if term in _FACTS)])
 
 

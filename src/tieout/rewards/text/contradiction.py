@@ -1,8 +1,8 @@
 """Whether one sentence contradicts another: a denial, a direction turned round, figures or opposites in other places.
 
-Rise and fall and the other opposites (see `opposites`) are facts, as figures are. Where two sentences have the same
-words in the same places but for a few, each place must hold the same figure and no opposite. Otherwise each word with a
-direction or sign must find its own near the same words.
+Rise and fall and the other opposites (see `opposites`) are facts, as figures are, and so is who acquired whom. Where
+two sentences have the same words in the same places but for a few, each place must hold the same figure and no
+opposite. Otherwise each word with a direction or sign must find its own near the same words.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ _ALIKE = 0.75
 _SCOPE = 3
 """How many words after a denial it may deny."""
 _HOLLOW = STOPWORDS | {"true", "correct", "case", "fact"}
+_JOINING = frozenset(("and", "or", "but", "while", "whereas", "as"))
+"""Words around which the parts of a sentence may change places."""
 _REACH = 4
 """How many words to each side say what a word with a direction is about."""
 _WINDOW = 24
@@ -37,6 +39,8 @@ def opposed(one: str, other: str) -> bool:
     """
     here, there = _tokens(one), _tokens(other)
     if negations(one) % 2 != _denials(there, here) % 2:
+        return True
+    if _swapped(here, there):
         return True
     alike = SequenceMatcher(None, here, there, autojunk=False)
     if len(here) == len(there) and 3 * sum(map(operator.ne, here, there)) <= len(here):
@@ -57,6 +61,17 @@ def _exchanged(here: Sequence[str], there: Sequence[str]) -> Iterator[int]:
         around = (slice(max(0, i - 2), i + 1), slice(i, i + 3))
         if here[i] != there[i] and not any(_same_pair(here[pair], there[pair]) for pair in around):
             yield i
+
+
+def _swapped(here: Sequence[str], there: Sequence[str]) -> bool:
+    """Whether words of one text stand in each other's places, around what links them: `A acquired B`, not `A and B`."""
+    places = [i for i in range(len(here)) if here[i] != there[i]] if len(here) == len(there) else []
+    half = len(places) // 2
+    first, second = places[:half], places[half:]
+    if not half or [here[i] for i in places] != [there[i] for i in (*second, *first)]:
+        return False
+    between = set(here[first[-1] + 1 : second[0]])
+    return bool(between) and not between & _JOINING and not STOPWORDS & {here[i] for i in places}
 
 
 def _same_pair(one: Sequence[str], other: Sequence[str]) -> bool:

@@ -4,8 +4,9 @@ One pattern, read from left to right:
 
     sign  currency  NUMBER  scale  unit          once, in parentheses, from anywhere to anywhere: negative
 
-Whatever is not exactly one such figure is None: prose, dates (`Dec 29, 2018`), ranges (`1–90`), two numbers,
-headers (`$'000`, `2019 €m`), other ways of writing numbers (`2.978,478`, `1e6`, `1_000`, `０`), inf and nan.
+The sign may be a word, `minus 5%`. Whatever is not exactly one such figure is None: prose, dates (`Dec 29, 2018`),
+ranges (`1–90`), two numbers, headers (`$'000`, `2019 €m`), other ways of writing numbers (`2.978,478`, `1e6`, `1_000`,
+`０`), inf and nan.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ EXACT = Context(prec=4 * MAX_DIGITS)
 """For arithmetic on figures: Python's default of 28 digits would round the longest ones."""
 
 SCALES = {
-    **dict.fromkeys(["trillion", "trillions", "tn"], 12),
-    **dict.fromkeys(["billion", "billions", "bn", "b"], 9),
-    **dict.fromkeys(["million", "millions", "mn", "mm", "m"], 6),
+    **dict.fromkeys(["trillion", "trillions", "tn", "trn"], 12),
+    **dict.fromkeys(["billion", "billions", "bn", "bln", "b"], 9),
+    **dict.fromkeys(["crore", "crores"], 7),
+    **dict.fromkeys(["million", "millions", "mn", "mln", "mio", "mm", "m"], 6),
+    **dict.fromkeys(["lakh", "lakhs", "lac", "lacs"], 5),
     **dict.fromkeys(["thousand", "thousands", "k"], 3),
     **dict.fromkeys(["cent", "cents", "¢", "pence", "p"], -2),
 }
@@ -39,7 +42,7 @@ SCALES = {
 
 MEASURES: dict[str, Unit] = {
     **dict.fromkeys(["%", "percent", "per cent"], "percent"),
-    **dict.fromkeys(["bps", "bp", "basis points", "basis point"], "bps"),
+    **dict.fromkeys(["bps", "bp", "basis points", "basis point", "basis-point"], "bps"),
     **dict.fromkeys(["x", "times"], "ratio"),
     **dict.fromkeys(["shares", "share"], "shares"),
     **dict.fromkeys(["days", "day"], "days"),
@@ -56,9 +59,13 @@ CURRENCIES = {
     **dict.fromkeys(["€", "eur", "euro", "euros"], "€"),
     **dict.fromkeys(["£", "gbp"], "£"),
     **dict.fromkeys(["¥", "jpy", "yen"], "¥"),
-    **dict.fromkeys(["₹", "inr"], "₹"),
-    **dict.fromkeys(["rmb", "cny"], "RMB"),
-    **dict.fromkeys(["chf"], "CHF"),
+    **dict.fromkeys(["₹", "inr", "rs", "rs.", "rupees"], "₹"),
+    **dict.fromkeys(["rmb", "cny", "yuan", "renminbi"], "RMB"),
+    **dict.fromkeys(["₩", "krw"], "KRW"),
+    **dict.fromkeys(["r$", "brl", "reais"], "BRL"),
+    **dict.fromkeys(["nt$", "twd"], "NT$"),
+    **dict.fromkeys(["mx$", "mxn"], "MX$"),
+    **{code: code.upper() for code in ("chf", "sek", "nok", "dkk", "zar", "rub", "pln", "ils", "idr", "thb")},
 }
 """Spelling -> currency. Every dollar ends in `$`, so that a bare `$` can stand for any of them."""
 
@@ -104,6 +111,9 @@ def _any_of(spellings: Iterable[str]) -> str:
 
 # [0-9], as \d takes the digits of every script; case is folded in ASCII only, or `k` takes the Kelvin sign.
 NUMBER = r"(?:0|[1-9][0-9]{0,2}(?:,[0-9]{3})+|[1-9][0-9]*)(?:\.[0-9]+)?|\.[0-9]+"
+JOINT = r"(?:\s|-(?=\w{5}))?"
+"""Between a figure and its scale or unit: `2.5-million`, but not the form `10-K`."""
+SIGN_WORD = re.compile(r"(?:minus|negative)\s", re.IGNORECASE)
 FIGURE = re.compile(
     rf"""
     \(? \s? (?P<sign> [-−–+] )?
@@ -112,8 +122,8 @@ FIGURE = re.compile(
     \s? \(? \s? (?P<last_sign> [-−–] )?
         \s? (?: (?P<number> {NUMBER} ) | (?P<nil> [-–—―] ) )
     \s? \)?
-        \s? (?P<scale> {_any_of(SCALES)} )?
-        \s? (?P<suffix> {_any_of([*MEASURES, *CURRENCIES])} )?
+        {JOINT} (?P<scale> {_any_of(SCALES)} )?
+        {JOINT} (?P<suffix> {_any_of([*MEASURES, *CURRENCIES])} )?
     \s? \)?
     """,
     re.VERBOSE | re.IGNORECASE | re.ASCII,
@@ -135,6 +145,7 @@ def figure(text: str, *, footnotes: bool = True) -> Figure | None:
     text = " ".join(text.split()).replace("’", "'")
     if len(text) > MAX_CHARS:
         return None
+    text = SIGN_WORD.sub("-", text, 1) if SIGN_WORD.match(text) else text
     if footnotes:
         text = FOOTNOTE.sub("", text)
     if (found := FIGURE.fullmatch(text)) is None:

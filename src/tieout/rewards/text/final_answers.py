@@ -40,7 +40,7 @@ _WORD = re.compile(r"[A-Za-z]{2,}(?:-[A-Za-z]{2,})*")
 MAX_WORDS = 4
 """A unit of more words is prose."""
 _CHANGING = (
-    "dozen dozens score gross lakh lakhs lac crore crores grand mil mill mio bil mrd half halves third thirds quarter "
+    "dozen dozens score gross grand mil mill bil mrd half halves third thirds quarter "
     "quarters tenth tenths hundredth hundredths thousandth thousandths percentage point points pct pp ppt squared "
     "cubed factorial pi ish odd something or and to but plus minus wrong"
 )

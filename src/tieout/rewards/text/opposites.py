@@ -36,12 +36,15 @@ _RESULT = (
 _QUALITY = (
     "favorable favourable positive strong strength strengthen better improve improvement good well success successful "
     "succeed advantage tailwind bullish robust healthy accretive upgrade optimistic confident win outperform stable "
-    "support help pass comply met meet achieve easy ease boost benefit gain like certain able",
+    "support help pass comply met meet beat beaten achieve easy ease boost benefit gain like certain able "
+    "brisk buoyant solid",
     "unfavorable unfavourable adverse negative weak weakness weaken worse worsen deteriorate deterioration decline bad "
     "poorly poor failure unsuccessful fail disadvantage headwind bearish soft softness fragile dilutive downgrade "
     "pessimistic doubtful lose underperform volatile hinder hurt harm breach miss missed difficult hamper burden "
-    "impair unlike uncertain unable",
+    "impair unlike uncertain unable sluggish subdued anemic tepid muted lackluster dismal disappointing",
 )
+_STEADY = ("flat unchanged steady stable constant static", "")
+"""What neither rose nor fell."""
 _OTHERS = """
 before prior earlier early precede previous beginning begin began begun start opening open first past former commence
 initiate ahead | after subsequent later late follow next ending end finish closing close last future latter cease
@@ -51,7 +54,7 @@ include inclusive add addition plus with combine | exclude exclusive subtract su
 removal omit without separate
 
 buy bought purchase acquire acquisition invest investment | sell sold sale dispose disposal divest divestiture
-issue issuance hire open launch | redeem redemption repurchase retire retirement layoff fire close discontinue
+issue issuance hire add open launch | redeem redemption repurchase retire retirement layoff fire close discontinue
 provide generate produce | use consume absorb
 continue resume maintain keep kept retain | discontinue suspend stop cease abandon
 allow permit approve approval accept grant enable | prohibit forbid forbidden prevent reject rejection deny refuse
@@ -65,6 +68,7 @@ senior | junior subordinated subordinate
 all every always both | none never neither some
 full fully whole wholly complete | partial partially partly
 current short-term | noncurrent long-term
+tight tighten stringent | loose loosen relax ease wide widen lax
 public | private
 actual | potential
 demand | supply
@@ -97,7 +101,7 @@ hedged secured covered | unhedged unsecured uncovered
 
 
 def _axes() -> Iterator[tuple[str, str]]:
-    yield from (CHANGE, _LEVEL, _RESULT, _QUALITY)
+    yield from (CHANGE, _LEVEL, _RESULT, _QUALITY, _STEADY)
     # A line, or a paragraph of several, is an axis.
     for paragraph in _OTHERS.strip().split("\n\n"):
         lines = paragraph.splitlines()
@@ -176,8 +180,9 @@ def _table() -> dict[str, Ends]:
 
 
 _TABLE = _table()
-SIGNED = frozenset((axis, end) for axis in range(4) for end in (True, False))
-"""The ends of change, level, result and quality: direction and sign."""
+SIGNED = frozenset((axis, end) for axis in range(5) for end in (True, False))
+STEADY = (4, True)
+"""The ends of change, level, result, quality and of what is steady: direction and sign."""
 
 
 def _forms(word: str) -> Iterator[str]:
@@ -218,6 +223,8 @@ def opposite(one: str, other: str) -> bool:
     here, there = ends(one), ends(other)
     if here & there:
         return False
+    if (STEADY in here) != (STEADY in there) and (change(one) is None) != (change(other) is None):
+        return True
     return any((axis, not end) in there for axis, end in here) or _by_prefix(one, other)
 
 
