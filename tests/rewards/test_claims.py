@@ -226,6 +226,8 @@ OPPOSITES = [
         ("profitable", "unprofitable"),
         ("favorably", "unfavorably"),
     ),
+    *(("started", "stopped"), ("faster", "slower"), ("borrowed", "repaid"), ("hired", "dismissed")),
+    *(("enhanced", "impaired"), ("suffered", "benefited"), ("shortage", "surplus"), ("required", "optional")),
     *(("inflows", "outflows"), ("above", "below"), ("most", "least"), ("strengthened", "weakened")),
     *(
         ("including", "excluding"),

@@ -14,18 +14,21 @@ CHANGE = (
     "rise rose risen increase grow grew grown growth climb jump surge soar rally rallied rebound advance expand "
     "expansion escalate raise boost accelerate acceleration up uptick upturn upward higher hike skyrocket swell mount "
     "strengthen appreciate gain improve improvement recover recovery double triple quadruple multiply spike leap "
-    "enlarge widen lift elevate heighten intensify peak ramp",
+    "enlarge widen lift elevate heighten intensify peak ramp balloon",
     "fall fell fallen decrease decline drop dip slide slid slip plunge plummet tumble sink sank sunk shrink shrank "
     "shrunk shrinkage contract contraction reduce reduction lower cut slash slow slowdown decelerate deceleration down "
     "downtick downturn downward weaken depreciate lose lost loss worsen deteriorate deterioration halve diminish "
-    "dwindle ebb erode erosion subside retreat narrow collapse crash slump lessen curtail trim taper trough",
+    "dwindle ebb erode erosion subside retreat narrow collapse crash slump lessen curtail trim taper trough "
+    "dampen",
 )
 """Words that say that something rose, and that it fell."""
 _LEVEL = (
     "high higher above over more most greater great larger large big maximum max exceed excess majority many much top "
-    "upper ceiling long surpass outperform outpace overweight best peak ahead upside",
+    "upper ceiling long surpass outperform outpace overweight best peak ahead upside outweigh surplus "
+    "abundance abundant",
     "low lower below under less least fewer few lesser smaller small minimum min short minority little bottom floor "
-    "shortfall underperform lag underweight miss missed worst trough behind downside",
+    "shortfall underperform lag underweight miss missed worst trough behind downside trail "
+    "shortage scarcity scarce",
 )
 _RESULT = (
     "profit profitable profitability gain surplus earn earnings income revenue win won benefit credit asset "
@@ -37,11 +40,12 @@ _QUALITY = (
     "favorable favourable positive strong strength strengthen better improve improvement good well success successful "
     "succeed advantage tailwind bullish robust healthy accretive upgrade optimistic confident win outperform stable "
     "support help pass comply met meet beat beaten achieve easy ease boost benefit gain like certain able "
-    "brisk buoyant solid",
+    "brisk buoyant solid enhance",
     "unfavorable unfavourable adverse negative weak weakness weaken worse worsen deteriorate deterioration decline bad "
     "poorly poor failure unsuccessful fail disadvantage headwind bearish soft softness fragile dilutive downgrade "
     "pessimistic doubtful lose underperform volatile hinder hurt harm breach miss missed difficult hamper burden "
-    "impair unlike uncertain unable sluggish subdued anemic tepid muted lackluster dismal disappointing",
+    "impair unlike uncertain unable sluggish subdued anemic tepid muted lackluster dismal disappointing suffer "
+    "undermine",
 )
 _STEADY = ("flat unchanged steady stable constant static", "")
 """What neither rose nor fell."""
@@ -55,9 +59,21 @@ removal omit without separate
 
 buy bought purchase acquire acquisition invest investment | sell sold sale dispose disposal divest divestiture
 issue issuance hire add open launch | redeem redemption repurchase retire retirement layoff fire close discontinue
+hire recruit | dismiss layoff fire
+start launch | stop halt
+fast quick rapid speedy | slow
+borrow draw drew drawn | repay repaid repayment
+accumulate accumulation buildup | deplete depletion drawdown
+capitalize capitalise | expense
+mitigate alleviate relieve | exacerbate aggravate compound
+steepen steep | flatten
+overbought | oversold
+require mandatory compulsory | optional voluntary elective
+taxable | exempt
 provide generate produce | use consume absorb
 continue resume maintain keep kept retain | discontinue suspend stop cease abandon
-allow permit approve approval accept grant enable | prohibit forbid forbidden prevent reject rejection deny refuse
+allow permit approve approval accept grant | prohibit forbid forbidden prevent reject rejection deny refuse
+enable | disable
 agree agreement | dispute disagree
 enter entry | exit
 build built create | destroy demolish
