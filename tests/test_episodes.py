@@ -12,6 +12,7 @@ import pytest
 from tieout.chat.template import Chat
 from tieout.episodes import MAX_TURNS, judge, text_episodes, token_episodes
 from tieout.evidence.evaluate import evaluate
+from tieout.rewards.text.thinking import answer_text
 from tieout.samplers import SamplingParams
 from tieout.source import Source
 from tieout.tasks import Task
@@ -120,6 +121,24 @@ def test_what_each_end_of_an_episode_is_worth(chat: Chat) -> None:
         "loop": f"did not end within {MAX_TURNS} turns",
     }.items():
         assert part in reasons[word], word
+
+
+def test_an_environment_is_told_of_a_thought_that_never_ended(chat: Chat) -> None:
+    template, heard = chat.tokenizer.chat_template, list[str]()
+
+    def listening(row: Row) -> Generator[str, str, Any]:
+        heard.append((yield f"Say {row['word']}"))
+        return float(bool(answer_text(heard[-1])))
+
+    task = by_environment(environment=listening)
+    try:
+        chat.tokenizer.chat_template = template + "{% if add_generation_prompt %}<think>\n{% endif %}"
+        (group,) = Source(task, chat, Repeating(chat)).rollout(ROWS[:1], 1, PARAMS)
+        (case,) = evaluate(task, ROWS[:1], Repeating(chat), PARAMS)
+    finally:
+        chat.tokenizer.chat_template = template
+    assert heard == ["<think>right"] * 2
+    assert (group.scores, case.score) == ([0.0], 0.0)
 
 
 def test_a_reward_may_count_the_tokens_of_an_episode(chat: Chat) -> None:

@@ -22,6 +22,7 @@ from tieout.rewards.text.thinking import answer_text
 from tieout.samplers import SamplingParams
 from tieout.samplers.local.sampler import LocalSampler
 from tieout.source import Source
+from tieout.training.alarms import format_lost, gold_against_proxy, texts
 from tieout.training.monitors import scores
 from tieout.types import Completion, Group, Row
 from tiny_task import ROWS, make_task
@@ -528,3 +529,11 @@ def test_a_thought_that_the_prompt_opened_and_nothing_closed_is_no_answer(chat: 
     assert group.scores == [0.0, 1.0, 0.0, 0.0]
     assert seen == [["<think>it is <answer>", "so</think>yes", "<think><answer>yes", "<think>yes"]]
     assert [c.text for c in group.completions] == says, "what is trained, and written to files, is as sampled"
+    # Nor is it for what watches the run: metrics of the samples, a gold that is not trained on, the valid forms.
+    gold, shown = [], {"score": 0.0}
+    texts(1, [group], shown)
+    gold_against_proxy(lambda completions, **_: [gold.append(t) or 0.0 for t in completions])(
+        1, [group], shown
+    )
+    format_lost(reward)(1, [group], shown)
+    assert (shown["empty"], shown["valid"], gold) == (0.75, 0.25, seen[0])

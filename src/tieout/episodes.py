@@ -15,6 +15,7 @@ from .chat.template import Chat
 from .errors import InputError
 from .rewards.processes.workers import Workers
 from .rewards.scoring.runner import Call, Encode, Outcome, score, score_groups
+from .rewards.text.thinking import begun, opened_in
 from .rows.messages import told_by
 from .samplers import PolicySampler, Sampler, SamplingParams
 from .tasks import Environment, Task
@@ -30,15 +31,12 @@ class Episode:
     def __init__(self, environment: Environment, row: Row) -> None:
         self.row, self.game = row, environment(row)
         self.messages = Messages(told=told_by(row))
+        self.said = list[str]()
+        """The policy's turns, as they are read: see `rewards.text.thinking.begun`."""
         self.ended = self.outgrown = False
         self._returned: Any = None
         self._failure: Outcome | None = None
         self._advance(None)
-
-    @property
-    def said(self) -> list[str]:
-        """The policy's turns."""
-        return [m["content"] for m in self.messages if m["role"] == "assistant"]
 
     @property
     def text(self) -> str:
@@ -55,10 +53,11 @@ class Episode:
         """Whether it ended in another way than by the environment's return."""
         return self._failure is not None
 
-    def take(self, text: str) -> None:
-        """Append what the policy said, and the environment's reply to it."""
+    def take(self, text: str, opened: str = "") -> None:
+        """Append what the policy said, after the tag that its prompt opened, and the environment's reply to it."""
         self.messages.append({"role": "assistant", "content": text})
-        self._advance(text)
+        self.said.append(begun(opened, text))
+        self._advance(self.said[-1])
 
     def outgrow(self, size: int) -> None:
         """End it: `size` tokens leave no room for another turn. That is a wrong answer, or it would be a way out."""
@@ -121,9 +120,10 @@ class TokenEpisode(Episode):
             raise InputError(
                 "the sampler gave no log-probabilities; episodes need a sampler that records them"
             )
+        opened = opened_in(self.tokens, self.chat.text)
         self._append(turn.tokens, turn.logprobs, trained=True)
         self.finish_reason = turn.finish_reason
-        self.take(turn.text)
+        self.take(turn.text, opened)
         if not self.ended:
             before, reply = Messages(self.messages[:-1], self.messages.told), self.messages[-1]
             suffix = self.chat.suffix(before, reply, ended=turn.finish_reason == "stop")
@@ -158,8 +158,11 @@ def text_episodes(
     episodes = [Episode(environment, row) for row in rows]
 
     def turn(active: Sequence[Episode], params: SamplingParams) -> None:
-        for episode, text in zip(active, sampler.complete([e.messages for e in active], params), strict=True):
-            episode.take(text)
+        chat = sampler.chat if isinstance(sampler, KnowsContext) else None
+        opened = [opened_in(chat.prompt(e.messages), chat.text) if chat else "" for e in active]
+        said = sampler.complete([e.messages for e in active], params)
+        for episode, text, tag in zip(active, said, opened, strict=True):
+            episode.take(text, tag)
 
     if isinstance(sampler, KnowsContext):
         chat, longest = sampler.chat, sampler.context - params.max_new_tokens

@@ -21,7 +21,7 @@ from .errors import InputError, TooManyErrors
 from .learner.parallel.processes import Processes, join
 from .rewards.processes.workers import Workers
 from .rewards.scoring.runner import Call, Outcome, score_groups
-from .rewards.text.thinking import MAX_TAG, opened_by
+from .rewards.text.thinking import knowing
 from .rows.checks import with_prompts
 from .rows.messages import text_of
 from .samplers import PolicySampler, SamplingParams
@@ -221,20 +221,17 @@ class Source:
         else:
             assert self.task.reward is not None
             prompts = [self.chat.prompt(row["prompt"]) for row in rows]
-            sampled = self.sampler.sample(prompts, group_size, params)
+            given = self.sampler.sample(prompts, group_size, params)
+            sampled = [knowing(own, p, self.chat.text) for own, p in zip(given, prompts, strict=True)]
             calls = [
-                Call(said, [row["prompt"]] * len(said), row, self.chat.encode, self._opened(prompt))
-                for row, prompt, said in zip(rows, prompts, sampled, strict=True)
+                Call(said, [row["prompt"]] * len(said), row, self.chat.encode)
+                for row, said in zip(rows, sampled, strict=True)
             ]
             outcomes = score_groups(self.task.reward, calls, self.workers)
         groups = []
         for row, prompt, completions, said in zip(rows, prompts, sampled, outcomes, strict=True):
             groups += self._scored(prompt, completions, said, row)
         return groups
-
-    def _opened(self, prompt: Sequence[int]) -> str:
-        """The tag of thinking that a prompt leaves open."""
-        return opened_by(self.chat.text(prompt[-MAX_TAG:]))
 
     def _scored(
         self, prompt: list[int], completions: Sequence[Completion], outcomes: Sequence[Outcome], row: Row

@@ -44,11 +44,13 @@ class Completion:
     logprobs: list[float] | None = None
     """[C] log-probability in nats under the policy that sampled it; 0.0 where mask is False."""
     text: str = ""
-    """The decoded completion, as rewards see it."""
+    """The decoded completion."""
     finish_reason: str = "stop"
     """`stop`: the policy ended its turn. `length`: it was cut off."""
     entropies: list[float] | None = None
     """[C] nats, of the distribution that each token was drawn from, where the sampler tells."""
+    opened: str = ""
+    """The tag of thinking that the rendered prompt left open: a text that never closes it is read as if after it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,7 @@ def _policy(options: Options) -> Callable[[Row], Sequence[str]]:
 
     quiet()
     from ..learner import load
+    from ..rewards.text.thinking import as_read, knowing
     from ..samplers import SamplingParams
     from ..samplers.local.sampler import LocalSampler
 
@@ -113,8 +114,9 @@ def _policy(options: Options) -> Callable[[Row], Sequence[str]]:
 
     def sample(row: Row) -> Sequence[str]:
         params = SamplingParams(256, temperature=1.0, seed=options.seed)
-        (completions,) = sampler.sample([model.chat.prompt(row["prompt"])], options.samples, params)
-        return [completion.text for completion in completions]
+        prompt = model.chat.prompt(row["prompt"])
+        (completions,) = sampler.sample([prompt], options.samples, params)
+        return [as_read(completion) for completion in knowing(completions, prompt, model.chat.text)]
 
     return sample
 

@@ -12,7 +12,7 @@ from ..episodes import KnowsContext, judge, text_episodes
 from ..errors import InputError
 from ..rewards.processes.workers import Workers
 from ..rewards.scoring.runner import Call, Combined, Outcome, check_reward, score_groups
-from ..rewards.text.thinking import MAX_TAG, begun, opened_by
+from ..rewards.text.thinking import begun, opened_in
 from ..rows.checks import with_prompts
 from ..samplers import Sampler, SamplingParams
 from ..storage.jsonl import read_jsonl, write_jsonl
@@ -141,7 +141,7 @@ def _begun(sampler: Sampler, prompts: Sequence[Prompt], params: SamplingParams) 
     completions = sampler.complete(prompts, params)
     if not isinstance(sampler, KnowsContext) or len(completions) != len(prompts):
         return completions
-    opened = [opened_by(sampler.chat.text(sampler.chat.prompt(prompt)[-MAX_TAG:])) for prompt in prompts]
+    opened = [opened_in(sampler.chat.prompt(prompt), sampler.chat.text) for prompt in prompts]
     return [begun(tag, said) for tag, said in zip(opened, completions, strict=True)]
 
 

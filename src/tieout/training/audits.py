@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..learner.parallel.processes import join
 from ..rewards.library.judge import judges_of
+from ..rewards.text.thinking import as_read
 from ..storage.jsonl import write_jsonl
 from ..types import Group, Reward
 from ..vetting.audit import sheet
@@ -39,7 +40,7 @@ def auditing(reward: Reward | None, folder: Path, every: int, num_rows: int = 8)
 
         def write() -> None:
             samples = [
-                (group.row, completion.text, score)
+                (group.row, as_read(completion), score)
                 for group in groups
                 for completion, score in zip(group.completions, group.scores or [], strict=False)
                 if completion.logprobs is not None

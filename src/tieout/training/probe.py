@@ -11,6 +11,7 @@ import torch
 
 from ..learner import Learner
 from ..methods import Method
+from ..rewards.text.thinking import knowing
 from ..samplers import SamplingParams
 from ..samplers.local.sampler import LocalSampler
 from ..source import Source
@@ -84,7 +85,11 @@ class Probe:
             answers = self._sampler.sample([group.prompt for group in self._groups], 1, params)
         except torch.OutOfMemoryError:
             return []
-        return [replace(g, completions=c) for g, c in zip(self._groups, answers, strict=True)]
+        text = self.source.chat.text
+        return [
+            replace(g, completions=knowing(c, g.prompt, text))
+            for g, c in zip(self._groups, answers, strict=True)
+        ]
 
 
 def _prompts(source: Source, room: int) -> list[Group]:

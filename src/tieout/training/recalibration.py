@@ -72,7 +72,7 @@ def recalibration(method: Method, learner: Learner, source: Source, every: int) 
             return None
         finally:
             randomness.restore(drawn, learner.model.device)
-        calls = [Call(g.completions, [g.row["prompt"]] * len(g.completions), g.row) for g in groups]
+        calls = [Call.of_group(group) for group in groups]
         truths = [[o.worth for o in own] for own in score_groups(primary, calls, source.workers)]
         return _figures(rows, groups, truths)
 

@@ -69,7 +69,7 @@ class Measures:
         self, task: Task, groups: Sequence[Scored], workers: Workers | None
     ) -> list[list[Candidate]]:
         """[group][completion] with every measure."""
-        calls = [Call.of_texts(g.texts, [g.prompt] * len(g.texts), g.row) for g in groups]
+        calls = [Call.of_texts(g.texts, [g.prompt] * len(g.texts), g.row, opened=g.opened) for g in groups]
         found: list[list[dict[str, float]]] = [[dict(part) for part in g.parts] for g in groups]
         for name, function in self.functions.items():
             said = score_groups(function, calls, _able(workers, function))
@@ -126,6 +126,8 @@ class Scored:
     scores: Sequence[float]
     parts: Sequence[Mapping[str, float]]
     """Of a combined reward, what each part gave; empty mappings else."""
+    opened: Sequence[str] = ()
+    """Of each text, the tag of thinking that its prompt left open; none where nothing was sampled."""
 
     @property
     def prompt(self) -> Prompt:

@@ -12,6 +12,7 @@ from ...evidence.reward_checks import in_words
 from ...rewards import load_reward
 from ...rewards.scoring.outcomes import judges_form
 from ...rewards.scoring.runner import reward_name
+from ...rewards.text.thinking import as_read, knowing
 from ...rows import data_hash, read_rows
 from ...samplers import SamplingParams
 from ...samplers.local.sampler import LocalSampler
@@ -129,8 +130,12 @@ def _samples(run: Run, stage: Calibrate, part: Folder, rows: list[Row]) -> list[
     sampler = LocalSampler(run.open(run.policy(stage.start)))
     chat, task = sampler.chat, run.task
     params = SamplingParams(task.max_new_tokens, stage.temperature, seed=run.recipe.seed)
-    sampled = sampler.sample([chat.prompt(row["prompt"]) for row in rows], stage.num_completions, params)
-    texts = [[one.text for one in group] for group in sampled]
+    prompts = [chat.prompt(row["prompt"]) for row in rows]
+    sampled = sampler.sample(prompts, stage.num_completions, params)
+    texts = [
+        [as_read(one) for one in knowing(group, p, chat.text)]
+        for group, p in zip(sampled, prompts, strict=True)
+    ]
     write_jsonl(
         part.path / SAMPLES,
         [{"prompt": row["prompt"], "completions": own} for row, own in zip(rows, texts, strict=True)],

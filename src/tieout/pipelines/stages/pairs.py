@@ -217,7 +217,8 @@ def _texts(gold: Scored, found: Sequence[Pair]) -> set[str]:
 def _together(first: Scored, second: Scored) -> Scored:
     """The completions of two groups of one row."""
     parts = [*first.parts, *second.parts]
-    return Scored(first.row, [*first.texts, *second.texts], [*first.scores, *second.scores], parts)
+    opened = [tag for group in (first, second) for tag in group.opened or [""] * len(group.texts)]
+    return Scored(first.row, [*first.texts, *second.texts], [*first.scores, *second.scores], parts, opened)
 
 
 def _scored(group: Group) -> Scored:
@@ -228,4 +229,5 @@ def _scored(group: Group) -> Scored:
         {name: values[i] for name, values in given.items() if values[i] is not None}
         for i in range(len(group.completions))
     ]
-    return Scored(group.row, [c.text for c in group.completions], group.scores, parts)
+    opened = [c.opened for c in group.completions]
+    return Scored(group.row, [c.text for c in group.completions], group.scores, parts, opened)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ...errors import InputError
-from ...types import Completion, Prompt, Row
-from ..text.thinking import begun
+from ...types import Completion, Group, Prompt, Row
+from ..text.thinking import as_read
 
 Encode = Callable[[str], list[int]]
 """A text's tokens, without special ones."""
@@ -24,8 +24,6 @@ class Call:
     row: Row
     encode: Encode | None = None
     """Makes the tokens of texts that were not sampled, if a reward asks for them."""
-    opened: str = ""
-    """The tag of thinking that the rendered prompt opened: texts that never close it begin with it."""
 
     def __post_init__(self) -> None:
         if len(self.prompts) != len(self.completions):
@@ -35,15 +33,26 @@ class Call:
 
     @classmethod
     def of_texts(
-        cls, texts: Sequence[str], prompts: Sequence[Prompt], row: Row, encode: Encode | None = None
+        cls,
+        texts: Sequence[str],
+        prompts: Sequence[Prompt],
+        row: Row,
+        encode: Encode | None = None,
+        opened: Sequence[str] = (),
     ) -> Call:
-        """A call on texts that no sampler gave."""
-        return cls([Completion([], [], text=text) for text in texts], prompts, row, encode)
+        """A call on texts without tokens, after what their prompts opened."""
+        said = zip(texts, opened or [""] * len(texts), strict=True)
+        return cls([Completion([], [], text=text, opened=tag) for text, tag in said], prompts, row, encode)
+
+    @classmethod
+    def of_group(cls, group: Group) -> Call:
+        """A call on what was sampled before."""
+        return cls(group.completions, [group.row.get("prompt", "")] * len(group.completions), group.row)
 
     @property
     def texts(self) -> list[str]:
         """[K] what rewards get as `completions`."""
-        return [begun(self.opened, completion.text) for completion in self.completions]
+        return [as_read(completion) for completion in self.completions]
 
     @property
     def completion_ids(self) -> list[list[int]] | None:

@@ -8,16 +8,18 @@ any case, with a prefix as in `<seed:think>`, with bars as in `<|think|>`), `[TH
 The answer is what follows the last closing tag: the opening one may stand in the prompt, and blocks may be nested or
 several. After an opening tag that is never closed there is no answer. A tag in quotes, in backticks, or in the middle
 of a line of a fenced block is a mention, not a tag. A completion that never closes the tag of its prompt is read as
-`begun` has it. Not read: thinking without tags.
+`as_read` has it. Not read: thinking without tags.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
+from ...types import Completion
 from .fences import fences
 
 _NAMES = r"(?:[a-z][a-z0-9]*[:_])?(?:think(?:ing)?|thoughts?|reasoning|reflection|scratchpad)"
@@ -121,6 +123,19 @@ def opened_by(prompt: str) -> str:
     )
 
 
+def opened_in(prompt: Sequence[int], text: Callable[[Sequence[int]], str]) -> str:
+    """The same of a prompt in tokens, which `text` decodes."""
+    return opened_by(text(prompt[-MAX_TAG:]))
+
+
+def knowing(
+    completions: Sequence[Completion], prompt: Sequence[int], text: Callable[[Sequence[int]], str]
+) -> list[Completion]:
+    """The completions of a prompt, which know the tag that it left open."""
+    opened = opened_in(prompt, text)
+    return [replace(one, opened=opened) for one in completions] if opened else list(completions)
+
+
 def begun(opened: str, completion: str) -> str:
     """A completion as rewards read it: after the tag that its prompt opened, if it never closes that.
 
@@ -128,6 +143,11 @@ def begun(opened: str, completion: str) -> str:
     ('<think>so it is', 'so it is</think>5')
     """
     return opened + completion if opened and after_thinking(opened + completion) is None else completion
+
+
+def as_read(completion: Completion) -> str:
+    """The text of a completion as rewards read it."""
+    return begun(completion.opened, completion.text)
 
 
 def without_tags(completion: str) -> str:

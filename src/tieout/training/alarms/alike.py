@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from statistics import fmean
 
-from ...rewards.text.thinking import answer_text
+from ...rewards.text.thinking import answer_text, as_read
 from ...types import Group
 
 SIZE, MAX_CHARS, NEIGHBOURS = 5, 2000, 4
@@ -22,7 +22,7 @@ def distinct(groups: Sequence[Group]) -> float | None:
     Keys of JSON and tags are left out. 0: every prompt gets the same answer. None: the step has one prompt only.
     """
     answers = [
-        (group.row.get("prompt"), [_grams(answer_text(c.text)) for c in group.completions])
+        (group.row.get("prompt"), [_grams(answer_text(as_read(c))) for c in group.completions])
         for group in groups
         if group.completions[0].logprobs is not None
     ]

@@ -93,7 +93,7 @@ def format_lost(valid: Reward, limit: float = 0.95, by: int = 200, window: int =
 
     @remembers(memory)
     def detect(step: int, groups: Sequence[Group], metrics: Mapping[str, float]) -> str | None:
-        calls = [Call(g.completions, [g.row.get("prompt", "")] * len(g.completions), g.row) for g in groups]
+        calls = [Call.of_group(group) for group in groups]
         known = [o.worth for outcomes in score_groups(valid, calls) for o in outcomes if o.worth is not None]
         if not known:
             return None

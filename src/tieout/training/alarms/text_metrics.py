@@ -9,7 +9,7 @@ from ...rewards.text.hedges import hedging
 from ...rewards.text.refusals import refuses
 from ...rewards.text.repetition import looped_share, repeated_share
 from ...rewards.text.scripts import scripts
-from ...rewards.text.thinking import answer_text, without_tags
+from ...rewards.text.thinking import answer_text, as_read, without_tags
 from ...rows.messages import prompt_text
 from ...types import Group
 from .alike import distinct
@@ -72,4 +72,4 @@ def _foreign(text: str, known: dict[str, int]) -> bool:
 
 
 def _sampled(groups: Sequence[Group]) -> list[tuple[str, Group]]:
-    return [(c.text, g) for g in groups for c in g.completions if c.logprobs is not None]
+    return [(as_read(c), g) for g in groups for c in g.completions if c.logprobs is not None]

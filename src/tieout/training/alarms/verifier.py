@@ -36,8 +36,7 @@ def gold_against_proxy(
     def detect(step: int, groups: Sequence[Group], metrics: Mapping[str, float]) -> str | None:
         own, proxy = [], []
         for group in groups:
-            prompts = [group.row.get("prompt", "")] * len(group.completions)
-            (outcomes,) = score_groups(gold, [Call(group.completions, prompts, group.row)], workers)
+            (outcomes,) = score_groups(gold, [Call.of_group(group)], workers)
             known = [o.worth for o in outcomes if o.worth is not None]
             if known and group.scores:
                 own.append(fmean(known))
