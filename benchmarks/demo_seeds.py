@@ -59,7 +59,7 @@ def keep(evidence: Path, folder: Path) -> None:
     for name in ("report.json", *report["files"]):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if name == "cases.jsonl":
+        if name.startswith("cases."):
             target.with_name(f"{name}.gz").write_bytes(gzip.compress((evidence / name).read_bytes(), mtime=0))
         else:
             shutil.copyfile(evidence / name, target)
@@ -111,8 +111,10 @@ def table(runs: list[dict[str, Any]]) -> str:
 def machines(runs: list[dict[str, Any]]) -> str:
     """Every kind of machine that the runs were made on."""
     made = [r["environment"] for r in runs]
+    counts = [e["threads"] or e["cpus"] for e in made]
     kinds = {
-        f"{e['processor']}, {e['threads'] or e['cpus']} threads, torch {e['versions']['torch']}" for e in made
+        f"{e['processor']}, {n} thread{'s' * (n != 1)}, torch {e['versions']['torch']}"
+        for e, n in zip(made, counts, strict=True)
     }
     return "; ".join(sorted(kinds))
 

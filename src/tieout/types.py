@@ -22,6 +22,17 @@ class Messages(list[Message]):
         return f"{super().__repr__()} {dict(self.told)}" if self.told else super().__repr__()
 
 
+class Answer(str):
+    """What a sampler wrote, with what it took: `prompt_tokens`, `tokens` and `seconds`."""
+
+    usage: Mapping[str, float]
+
+    def __new__(cls, text: str, usage: Mapping[str, float] | None = None) -> Answer:
+        answer = super().__new__(cls, text)
+        answer.usage = usage or {}
+        return answer
+
+
 Prompt = str | Sequence[Message]
 """Plain text, continued as it stands; or messages, rendered by the model's chat template: see `Messages`."""
 

@@ -15,6 +15,7 @@ from tieout.cli.ship import main as ship
 from tieout.cli.show import main as show
 from tieout.cli.train import main as train
 from tieout.errors import InputError
+from tieout.evidence.usage import PER
 from tieout.evidence.verify import verify
 from tieout.shipping import candidate
 
@@ -75,14 +76,19 @@ def test_a_trained_run_is_evaluated_gated_shown_and_shipped(
     run: Path, compared: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluate(compared(run, run))
-    assert f"next: tieout gate {run}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"next: tieout gate {run}" in out
+    assert "tokens written, seconds" in out
+    assert f"cost of {PER}" not in out
     report = json.loads((run / "evidence" / "report.json").read_text())
     assert (report["settings"]["candidate"], report["models"]["run"]["negative_controls"]["n"]) == ("run", 8)
     leaks = report["metadata"]["leakage"]
     assert leaks["train"] == {"train": 8}
     assert leaks["held"]["test"] == {"rows": 8, "exact": 0, "normalised": 0, "near": 0}
     assert verify(run / "evidence" / "report.json") == []
-    assert ended(gate, str(run)) in (3, 4)
+    with pytest.raises(InputError, match=r"expected MODEL=PRICE, where MODEL is one of: .*, run"):
+        gate([str(run), "--price", "other=1,2"])
+    assert ended(gate, str(run), "--price", "run=1,2") in (3, 4)
     assert verify(run / "evidence" / "report.json") == []
     show([str(run)])
     assert ended(ship, str(run)) == 3
@@ -90,6 +96,8 @@ def test_a_trained_run_is_evaluated_gated_shown_and_shipped(
     card = (run / "shipped" / "README.md").read_text()
     assert "the plumbing" in card
     assert "sft" in card
+    assert f"cost of {PER}" in card
+    assert "Prices: run 1,2." in card
     assert {path.name for path in (run / "shipped").iterdir()} >= {"adapter", "merged", "card.json"}
 
 

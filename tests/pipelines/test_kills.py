@@ -53,10 +53,12 @@ def everything(out: Path, stages: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {name: ending(out, name) for name in stages}
     patterns = ("*/pairs.jsonl", "*/rows.jsonl", "evaluate*/*.jsonl", "evidence/cases.jsonl")
     patterns += ("candidate/*/*.safetensors", "check/proof/proof.json")
-    for pattern in patterns:
-        found |= {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.glob(pattern))}
+    for path in (path for pattern in patterns for path in sorted(out.glob(pattern))):
+        if not path.name.endswith(".usage.jsonl"):  # seconds are of the run
+            found[str(path.relative_to(out))] = path.read_bytes()
     if (report := out / "evidence" / "report.json").exists():
         read = json.loads(report.read_text())
+        read["files"].pop("cases.usage.jsonl")
         found["report"] = {part: read[part] for part in ("models", "comparisons", "verdict", "files")}
     return found
 

@@ -52,6 +52,9 @@ class Options:
     trained_on: Path | None = None
     """The rows that the last model was trained on: none of them may be among those it is evaluated on. Left out: what
     its run folder says."""
+    price: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """MODEL=PROMPT,ANSWER per million tokens, or MODEL=HOUR/h: `--price runs/dpo=2.5/h`, for the cost of answers. May
+    be given several times."""
     accept_leakage: str = ""
     """A reason to evaluate although some are; reports repeat it."""
     out: Path | None = None
@@ -70,7 +73,9 @@ def main(arguments: Sequence[str]) -> None:
     from ..evidence.figures import model_figures, pair_figures
     from ..evidence.gains import gain
     from ..evidence.lines import lines_of
+    from ..evidence.usage import parse_prices, usage_figures
     from ..pipelines.evaluated import check_trained_on, labels_of, policy_of, write_evidence
+    from ..pipelines.show import print_usage
     from ..rewards import load_reward
     from ..rows import check_rows, read_rows
     from ..samplers import SamplingParams
@@ -92,6 +97,7 @@ def main(arguments: Sequence[str]) -> None:
     folder = options.out if options.out and options.out.suffix not in (".jsonl", ".gz") else None
     if folder and len(options.model) < 2:
         raise InputError("a report compares two models: --model BASELINE CANDIDATE")
+    prices = parse_prices(options.price, options.model)
     policies, controls = [policy_of(name) for name in options.model], controls_of(options.controls)
     held = {options.split: rows, **({"controls": controls.rows("test")} if controls else {})}
     leaks = check_trained_on(options.model, options.trained_on, held, options.accept_leakage)
@@ -135,14 +141,17 @@ def main(arguments: Sequence[str]) -> None:
     for line in numbers:
         table.add_row(line.label, *(_interval(line.of(tracks)) for tracks in models.values()))
     console.print(table)
+    labels = dict(zip(options.model, labels_of(options.model), strict=True))
+    named = {labels[name]: own for name, own in cases.items()}
+    priced = {labels[name]: price for name, price in prices.items()}
+    print_usage(usage_figures(named, labels[options.model[0]], options.split, priced), console)
     for i, one in enumerate(options.model):
         for other in options.model[i + 1 :]:
             pair = pair_figures(cases, [], other, one, PROGRAMMATIC, 0)
             said = f"{other} minus {one}, paired, n={pair['n']}: {gain(pair, task.primary)}"
             console.print(said, markup=False, highlight=False)
     if folder:
-        named = dict(zip(labels_of(options.model), cases.values(), strict=True))
-        report = write_evidence(folder, named, task, rows, options.split, policies, model, leaks)
+        report = write_evidence(folder, named, task, rows, options.split, policies, model, leaks, priced)
         console.print(f"report: {folder}/evidence/report.html", highlight=False, soft_wrap=True)
         console.print(
             f"verdict: {report['verdict']['verdict']}; next: tieout gate {folder}",

@@ -22,13 +22,18 @@ class Options:
     """A run folder with evidence/report.json."""
     human: Path | None = None
     """Graded pairs: the filled sheet of the run, or rows of case, model_a, model_b, preferred."""
+    price: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """MODEL=PROMPT,ANSWER per million tokens, or MODEL=HOUR/h: `--price dpo=2.5/h`, for the cost of answers. May be
+    given several times."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Parse, judge, print."""
     options = parse(Options, "gate", arguments)
     from ..evidence.report import evidence_of, regate
+    from ..evidence.usage import parse_prices
     from ..pipelines.show import refresh, show
+    from ..storage.jsonl import read_json
     from ..storage.runfolder import RunFolder
 
     evidence = evidence_of(options.run)
@@ -38,7 +43,9 @@ def main(arguments: Sequence[str]) -> None:
         if given is not None and not given.exists():
             raise InputError(f"{given} does not exist; the sheet to fill in is {sheet}")
         own = given is not None and sheet.exists() and given.samefile(sheet)
-        report = regate(evidence, None if own else given)
+        models = read_json(evidence / "report.json")["models"]
+        prices = parse_prices(options.price, [*models])
+        report = regate(evidence, None if own else given, prices=prices)
         refresh(options.run)
     show(options.run, Console())
     raise SystemExit({"ship": 0, "hold": 3, "reject": 4}[report["verdict"]["verdict"]])

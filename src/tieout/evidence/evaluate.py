@@ -15,9 +15,9 @@ from ..rewards.scoring.runner import Call, Combined, Outcome, check_reward, scor
 from ..rewards.text.thinking import begun, opened_in
 from ..rows.checks import with_prompts
 from ..samplers import Sampler, SamplingParams
-from ..storage.jsonl import read_jsonl, write_jsonl
+from ..storage.jsonl import read_jsonl, stored, write_jsonl
 from ..tasks import Task
-from ..types import Prompt, Reward, Row
+from ..types import Answer, Prompt, Reward, Row
 
 PROGRAMMATIC = "programmatic"
 HUMAN = "human"
@@ -52,6 +52,8 @@ class Case:
     """What this case shares with others, such as the document it asks about; empty: it stands alone."""
     parts: dict[str, float] = field(default_factory=dict)
     """Points of the score that each part of the reward gave; one that abstained or errored is missing."""
+    usage: dict[str, float] = field(default_factory=dict, compare=False)
+    """`prompt_tokens`, `tokens` and `seconds` that the answer took; empty where the sampler does not count."""
 
     @property
     def status(self) -> str:
@@ -108,12 +110,16 @@ def evaluate(
         # Request i of a call samples from the stream (seed, i): a seed per chunk, or chunks would repeat them.
         own = replace(params, seed=params.seed + start)
         said: dict[str, list[list[Outcome]]] = {}
+        taken: list[dict[str, float]]
         if task.environment is not None:
             episodes = [[episode] for episode in text_episodes(task.environment, chunk, sampler, own)]
             completions = [episode.text for (episode,) in episodes]
+            taken = [_taken(episode.said) for (episode,) in episodes]
             said["score"] = judge(task, episodes, workers, encode)
         else:
-            completions = _begun(sampler, [row["prompt"] for row in chunk], own)
+            written = sampler.complete([row["prompt"] for row in chunk], own)
+            taken = [_taken([text]) for text in written]
+            completions = _begun(sampler, [row["prompt"] for row in chunk], written)
         if len(completions) != len(chunk):
             raise InputError(f"the sampler gave {len(completions)} completions for {len(chunk)} prompts")
         calls = [
@@ -128,25 +134,35 @@ def evaluate(
             index = start + offset
             shared = cluster(row) if cluster else ""
             _check_parts(task, ids[index], outcomes)
-            cases.append(
-                _case(task, ids[index], track, slices[index], shared, row["prompt"], completion, outcomes)
-            )
+            case = _case(task, ids[index], track, slices[index], shared, row["prompt"], completion, outcomes)
+            cases.append(replace(case, usage=taken[offset]))
         if progress:
             progress(len(cases), len(rows))
     return cases
 
 
-def _begun(sampler: Sampler, prompts: Sequence[Prompt], params: SamplingParams) -> list[str]:
-    """What the sampler writes, as rewards read it: see `rewards.text.thinking.begun`."""
-    completions = sampler.complete(prompts, params)
+def _taken(texts: Sequence[str]) -> dict[str, float]:
+    """What the turns of an answer took together; empty if the sampler did not count one."""
+    used = [text.usage if isinstance(text, Answer) else {} for text in texts]
+    return {name: sum(one[name] for one in used) for name in used[0]} if used and all(used) else {}
+
+
+def _begun(sampler: Sampler, prompts: Sequence[Prompt], written: Sequence[str]) -> list[str]:
+    """What the sampler wrote, as rewards read it: see `rewards.text.thinking.begun`."""
+    completions = [str(text) for text in written]
     if not isinstance(sampler, KnowsContext) or len(completions) != len(prompts):
         return completions
     opened = [opened_in(sampler.chat.prompt(prompt), sampler.chat.text) for prompt in prompts]
     return [begun(tag, said) for tag, said in zip(opened, completions, strict=True)]
 
 
+def usage_file(path: Path) -> Path:
+    """Where the usage of a file of cases is: apart from them, since seconds differ from run to run."""
+    return path.with_name(f"{path.name.removesuffix('.gz').removesuffix('.jsonl')}.usage.jsonl")
+
+
 def write_cases(path: Path, cases: Mapping[str, Sequence[Case]]) -> None:
-    """Write `cases.jsonl`: a line per case, with every model's completion and score."""
+    """Write `cases.jsonl`: a line per case, with every model's completion and score; and `usage_file`."""
     lines: dict[str, dict[str, Any]] = {}
     for model, model_cases in cases.items():
         for case in model_cases:
@@ -164,20 +180,35 @@ def write_cases(path: Path, cases: Mapping[str, Sequence[Case]]) -> None:
                 raise InputError(f"model {model!r} has two cases called {case.id!r}")
             own = asdict(case)
             line["models"][model] = {key: own[key] for key in OWN if key != "parts" or own[key]}
+    used = {model: {case.id: case.usage for case in own if case.usage} for model, own in cases.items()}
+    stored(usage_file(path)).unlink(missing_ok=True)
+    if any(used.values()):
+        target = usage_file(path).with_suffix(".jsonl.gz" if path.suffix == ".gz" else ".jsonl")
+        write_jsonl(target, [{"model": model, "usage": own} for model, own in used.items()])
     write_jsonl(path, lines.values())
 
 
 def read_cases(path: Path) -> dict[str, list[Case]]:
     """Model -> its cases, from `cases.jsonl`."""
     cases: dict[str, list[Case]] = {}
+    usage = _usage(stored(usage_file(path)))
     for number, line in read_jsonl(path):
         try:
             shared = {key: line[key] for key in ("track", "slice", "cluster", "prompt")}
             for model, own in line["models"].items():
-                cases.setdefault(model, []).append(Case(id=line["case"], **shared, **own))
+                took = usage.get(model, {}).get(line["case"], {})
+                cases.setdefault(model, []).append(Case(id=line["case"], **shared, **own, usage=took))
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(f"{path}:{number}: not a case ({type(error).__name__}: {error})") from error
     return cases
+
+
+def _usage(path: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """Model -> case -> what its answer took; empty where nothing was counted."""
+    try:
+        return {line["model"]: line["usage"] for _, line in read_jsonl(path)} if path.exists() else {}
+    except KeyError as error:
+        raise InputError(f"{path}: not what answers took (no {error})") from error
 
 
 def _check_rows(

@@ -18,6 +18,7 @@ from .evaluate import PROGRAMMATIC, TRACKS, Case
 from .lines import lines, place
 from .reward_checks import pairs_of, rows_of
 from .training import stage_charts, words
+from .usage import table
 
 NUM_CHARTS = 12
 """Charts of a stage shown at once; the others fold away."""
@@ -108,6 +109,7 @@ def render(
         prompt_text=prompt_text,
         place=place,
         share=share,
+        usage=table(report.get("usage", {})),
         reward_checks=rows_of(report),
         reward_pairs=pairs_of(report),
         metadata=json.dumps(report["metadata"], indent=2, ensure_ascii=False, default=str),

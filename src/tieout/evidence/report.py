@@ -8,6 +8,7 @@ An evidence folder holds `cases.jsonl`, `human/` (sheet, key, grades that were h
                  `parts`, of each of the `metrics`, and all of it per slice
     comparisons  candidate, baseline, tracks: track -> difference, low, high, n, wins, ties, losses, p, ... in the same
                  order; `gain`: what the gain consists of, in words; `regressions`: the cases that became worse
+    usage        model -> prompt tokens, tokens, seconds and, where a price is given, cost per answer
     verdict      ship, hold or reject, the reasons, and the checks
     files        SHA-256 of each file that the numbers come from
     metadata     whatever the run wants to say of itself: configuration, versions
@@ -32,9 +33,17 @@ from .gains import gain, regressions
 from .gate import GatePolicy, gate
 from .human import Grade, read_grades, write_sheet
 from .readings import check_primary, slice_of
+from .usage import usage_figures
 
 FORMAT = 2
-FILES = ("cases.jsonl", "human/sheet.jsonl", "human/rubric.md", "human/key.json", "human/grades.jsonl")
+FILES = (
+    "cases.jsonl",
+    "cases.usage.jsonl",
+    "human/sheet.jsonl",
+    "human/rubric.md",
+    "human/key.json",
+    "human/grades.jsonl",
+)
 """What the numbers come from, relative to the evidence folder; the human ones may be absent. `cases.jsonl` may be
 compressed (`cases.jsonl.gz`); hashes are of the content."""
 
@@ -50,13 +59,15 @@ def build_report(
     comparisons: Sequence[tuple[str, str]] = (),
     policy: GatePolicy | None = None,
     seed: int = 0,
+    prices: Mapping[str, str] | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The report as plain values. `cases`: model -> its cases; `comparisons`: further (candidate, baseline).
 
     The verdict is on `candidate` against `baseline`, with the negative controls against `base` (default: the
     baseline), which is compared with the baseline too. `primary` is the metric that the programmatic track is judged
-    by (a task's `primary`); None: the reward. The same arguments give the same report, to the last digit.
+    by (a task's `primary`); None: the reward. `prices`: model -> its price, as `Price.of` reads it. The same arguments
+    give the same report, to the last digit.
     """
     base, policy = base or baseline, policy or GatePolicy()
     pairs = compared(candidate, baseline, base, comparisons)
@@ -89,6 +100,10 @@ def build_report(
     report["comparisons"] = [
         _comparison(cases, grades, pair, tracks, primary, policy, seed) for pair in pairs
     ]
+    if prices:
+        report["settings"]["prices"] = dict(prices)
+    if usage := usage_figures(cases, baseline, policy.programmatic_slice, prices, seed):
+        report["usage"] = usage
     report["verdict"] = asdict(gate(report, candidate, baseline, policy, base))
     report["metadata"] = dict(metadata or {})
     return report
@@ -165,6 +180,13 @@ def write_report(
     return _write(folder, grades, settings)
 
 
+def prices_at(folder: Path) -> dict[str, str]:
+    """The prices that the report in an evidence folder was given; none where there is no report yet."""
+    path = folder / "report.json"
+    found: dict[str, str] = read_json(path)["settings"].get("prices", {}) if path.exists() else {}
+    return found
+
+
 def evidence_of(run: Path) -> Path:
     """The evidence folder of a run. InputError: the run has no report yet."""
     evidence = run / "evidence"
@@ -189,13 +211,19 @@ def _how_to_evaluate(run: Path) -> str:
     )
 
 
-def regate(folder: Path, grades: Path | None = None, policy: GatePolicy | None = None) -> dict[str, Any]:
-    """Build the report in `folder` again, from its cases and the grades that are there by now."""
+def regate(
+    folder: Path,
+    grades: Path | None = None,
+    policy: GatePolicy | None = None,
+    prices: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Build the report in `folder` again, from its cases and the grades that are there by now; with other prices."""
     old = read_json(folder / "report.json")
     old["settings"].setdefault("primary", _primary_of(old["metadata"]))  # format 1 names none
     settings = arguments_of(old)
     if policy is not None:
         settings["policy"] = policy
+    settings["prices"] |= prices or {}
     return _write(folder, grades, settings)
 
 
@@ -242,6 +270,7 @@ def arguments_of(report: Mapping[str, Any]) -> dict[str, Any]:
     settings["primary"] = report["settings"]["primary"]
     settings["comparisons"] = [tuple(pair) for pair in report["settings"]["comparisons"]]
     settings["policy"] = GatePolicy(**report["settings"]["policy"])
+    settings["prices"] = report["settings"].get("prices", {})
     settings["metadata"] = report["metadata"]
     return settings
 

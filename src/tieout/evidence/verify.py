@@ -60,6 +60,7 @@ def verify(path: Path) -> list[str]:
         return [*problems, f"settings: not those of a report ({type(error).__name__}: {error})"]
     for part in PARTS[:-1]:
         problems += differences(part, report[part], again[part])
+    problems += differences("usage", report.get("usage", {}), again.get("usage", {}))
     return problems
 
 

@@ -108,6 +108,7 @@ def write_evidence(
     policies: Sequence[Policy],
     candidate: Model,
     leaks: Mapping[str, Any],
+    prices: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Write a folder that gate, show and ship take; returns the report.
 
@@ -120,6 +121,7 @@ def write_evidence(
         policies: in the order of the cases.
         candidate: in memory.
         leaks: counts of training rows among the evaluated ones.
+        prices: label -> what the model costs.
     """
     baseline, *_, last = cases
     hashes = {split: data_hash(rows)}
@@ -136,6 +138,7 @@ def write_evidence(
             baseline=baseline,
             primary=task.primary,
             policy=GatePolicy(programmatic_slice=split),
+            prices=prices,
             metadata={
                 "recipe": {"model": policies[0].base, "task": task.name, "stages": _trained_by(out, last)},
                 "data": hashes,

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..evidence import usage
 from ..evidence.evaluate import HUMAN, PROGRAMMATIC, read_cases
 from ..evidence.leakage import in_words
 from ..evidence.lines import principal, short_place, summary
@@ -98,6 +99,7 @@ def show(folder: Path, console: Console) -> None:
     console.print(_table("mean, 95% interval", report, models, console.width))
     pairs = [(f"{pair['candidate']} - {pair['baseline']}", pair["tracks"]) for pair in principal(report)]
     console.print(_table("paired difference, 95% interval", report, pairs, console.width))
+    print_usage(report.get("usage", {}), console)
     for pair in principal(report):
         said = f"{pair['candidate']} - {pair['baseline']}: {pair['gain']}{_won(report, pair)}"
         console.print(said, markup=False, highlight=False)
@@ -120,6 +122,23 @@ def show(folder: Path, console: Console) -> None:
     where = "shipped" if shipped else "candidate"
     console.print(f"{where}: {folder}/{where}", highlight=False)
     print_next(folder, report, console)
+
+
+def print_usage(figures: Mapping[str, Any], console: Console) -> None:
+    """Print tokens, seconds and cost per answer of each model; nothing where none was counted."""
+    header, rows = usage.table(figures)
+    shown = Table(
+        title="per answer: tokens of the prompt, tokens written, seconds",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+    )
+    for i, name in enumerate(header):
+        shown.add_column(name, justify="right" if i else "left", no_wrap=i > 0)
+    for row in rows:
+        shown.add_row(*map(escape, row))
+    if rows:
+        console.print(shown)
 
 
 def ship_run(folder: Path, override: str | None, console: Console, merged: bool | None = None) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import InputError
-from ..types import Completion, Prompt
+from ..types import Answer, Completion, Prompt
 
 if TYPE_CHECKING:
     from ..learner import Learner
@@ -42,11 +43,20 @@ class SamplingParams:
         return self.streams[prompt] if self.streams else prompt
 
 
+def answers(sampled: Sequence[tuple[Sequence[int], Completion]], started: float) -> list[str]:
+    """(prompt tokens, completion) as text; a batch that began at `started` shares its seconds evenly."""
+    seconds = (perf_counter() - started) / max(1, len(sampled))
+    return [
+        Answer(c.text, {"prompt_tokens": len(prompt), "tokens": len(c.tokens), "seconds": seconds})
+        for prompt, c in sampled
+    ]
+
+
 class Sampler(Protocol):
     """Anything that completes prompts: a local model, a server, an API, a list of canned completions."""
 
     def complete(self, prompts: Sequence[Prompt], params: SamplingParams) -> list[str]:
-        """One completion per prompt."""
+        """One completion per prompt; an `Answer` where the sampler counts what it took."""
         ...
 
 

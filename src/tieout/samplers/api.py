@@ -6,10 +6,11 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 from ..errors import InputError, TieoutError
-from ..types import Messages, Prompt
+from ..types import Answer, Messages, Prompt
 from . import SamplingParams
 
 
@@ -127,6 +128,7 @@ class APISampler:
 
     def _ask(self, prompt: Prompt, params: SamplingParams, seed: int) -> str:
         self.budget.take()
+        started = perf_counter()
         # Not max_completion_tokens: every server knows the older name, and few the newer.
         options: dict[str, Any] = {
             "model": self.model,
@@ -147,8 +149,11 @@ class APISampler:
                 options["extra_body"] = {"chat_template_kwargs": told}
             answer = self._client.chat.completions.create(messages=messages, **options)
             text = answer.choices[0].message.content if answer.choices else None
-        if getattr(answer, "usage", None) is not None:
-            self.budget.spend(answer.usage.total_tokens or 0)
+        usage, used = getattr(answer, "usage", None), {}
+        if usage is not None:
+            self.budget.spend(usage.total_tokens or 0)
+            used = {"prompt_tokens": usage.prompt_tokens or 0, "tokens": usage.completion_tokens or 0}
+            used["seconds"] = perf_counter() - started
         if not isinstance(text, str):
             raise InputError(f"{self.model} gave no text (choices: {answer.choices!r})"[:300])
-        return text
+        return Answer(text, used)

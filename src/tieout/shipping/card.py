@@ -12,6 +12,7 @@ import yaml
 from ..evidence.leakage import in_words
 from ..evidence.lines import lines, place
 from ..evidence.reward_checks import rows_of
+from ..evidence.usage import table
 
 NOT_SHOWN = ("name", "learner", "schedule", "guards", "evaluation")
 """Settings of a stage that a reader of the card does not need; the report has them."""
@@ -175,8 +176,21 @@ def _evaluation(report: Mapping[str, Any]) -> str:
             _table(("models", "track", "number", "difference", "95% interval", "n"), pairs),
             "What the gains consist of:",
             "\n".join(gains),
+            *_usage(report),
         ]
     )
+
+
+def _usage(report: Mapping[str, Any]) -> list[str]:
+    """Tokens, seconds and cost per answer; none where nothing was counted."""
+    header, rows = table(report.get("usage", {}))
+    prices = report["settings"].get("prices", {})
+    priced = f" Prices: {'; '.join(f'{model} {price}' for model, price in prices.items())}." if prices else ""
+    said = (
+        "What an answer takes: tokens of the prompt, tokens written, how many more than the baseline's (paired), and "
+        f"seconds of the machine that evaluated.{priced}"
+    )
+    return [said, _table(header, rows)] if rows else []
 
 
 def _reward(report: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...evidence import reward_checks
-from ...evidence.report import write_report
+from ...evidence.report import prices_at, write_report
 from ...storage.jsonl import read_json
 from ...storage.machine import environment
 from ..kinds import Gate, Pairs
@@ -33,6 +33,7 @@ def gate(run: Run, stage: Gate) -> str:
         num_graded=stage.num_graded,
         rubric=stage.rubric,
         policy=stage.policy,
+        prices=prices_at(run.folder.path / "evidence"),
         seed=run.recipe.seed,
         metadata={
             "recipe": run.recipe.plain(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from time import perf_counter
 
 import torch
 
@@ -11,7 +12,7 @@ from ...errors import InputError
 from ...learner import Learner
 from ...learner.models.model import Model
 from ...types import Completion, Prompt
-from .. import SamplingParams
+from .. import SamplingParams, answers
 from .backends import BACKENDS, Choice, choose
 from .decoding.decode_job import DecodeJob
 from .decoding.sampling import Request
@@ -59,8 +60,10 @@ class LocalSampler:
 
     def complete(self, prompts: Sequence[Prompt], params: SamplingParams) -> list[str]:
         """One completion per prompt, as text."""
+        started = perf_counter()
         tokens = [self.chat.prompt(p) for p in prompts]
-        return [group[0].text for group in self.sample(tokens, 1, params)]
+        sampled = [group[0] for group in self.sample(tokens, 1, params)]
+        return answers(list(zip(tokens, sampled, strict=True)), started)
 
     def sample(
         self, prompts: Sequence[Sequence[int]], num_completions: int, params: SamplingParams

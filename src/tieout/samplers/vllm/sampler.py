@@ -20,12 +20,13 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from ...chat.template import Chat
 from ...errors import InputError
 from ...types import Completion, Prompt
-from .. import SamplingParams
+from .. import SamplingParams, answers
 from .dispatch import NoServerLeft, dispatch, everywhere
 from .server import Refused, Server, ServerDown
 from .server_check import probe, refuse_all_but_lora, refuse_truncation
@@ -162,8 +163,10 @@ class VLLMSampler:
 
     def complete(self, prompts: Sequence[Prompt], params: SamplingParams) -> list[str]:
         """One completion per prompt, as text; of the adapter that was loaded last, or the base."""
+        started = perf_counter()
         tokens = [self.chat.prompt(p) for p in prompts]
-        return [group[0].text for group in self._sample(tokens, 1, params)]
+        sampled = [group[0] for group in self._sample(tokens, 1, params)]
+        return answers(list(zip(tokens, sampled, strict=True)), started)
 
     def _sample(
         self, prompts: Sequence[list[int]], num_completions: int, params: SamplingParams
