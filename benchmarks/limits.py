@@ -59,6 +59,19 @@ UDHR = {
     "zh": "人人生而自由,在尊严和权利上一律平等。他们赋有理性和良心,并应以兄弟关系的精神相对待。",
 }
 """The first article of the Universal Declaration of Human Rights."""
+UNKNOWN = (
+    "Alla människor är födda fria och lika i värde och rättigheter. De är utrustade med förnuft och samvete och bör "
+    "handla gentemot varandra i en anda av broderskap.",
+    "Wszyscy ludzie rodzą się wolni i równi pod względem swej godności i swych praw. Są oni obdarzeni rozumem i "
+    "sumieniem i powinni postępować wobec innych w duchu braterstwa.",
+    "Bütün insanlar hür, haysiyet ve haklar bakımından eşit doğarlar. Akıl ve vicdana sahiptirler ve birbirlerine "
+    "karşı kardeşlik zihniyeti ile hareket etmelidirler.",
+    "Semua orang dilahirkan merdeka dan mempunyai martabat dan hak-hak yang sama. Mereka dikaruniai akal dan hati "
+    "nurani dan hendaknya bergaul satu sama lain dalam semangat persaudaraan.",
+    "Tất cả mọi người sinh ra đều được tự do và bình đẳng về nhân phẩm và quyền. Mọi con người đều được tạo hoá ban "
+    "cho lý trí và lương tâm và cần phải đối xử với nhau trong tình bằng hữu.",
+)
+"""The same in Swedish, Polish, Turkish, Indonesian and Vietnamese, of which `language` knows no words."""
 OTHER_WORDS: dict[str, Callable[[str], str]] = {
     "as it is": lambda gold: gold,
     "**gold**": lambda gold: f"**{gold}**",
@@ -235,17 +248,22 @@ def other_words(rows: Sequence[Row]) -> dict[str, list[int]]:
 def languages(data: Path) -> dict[str, list[int]]:
     """Texts of so many words that `language` calls English (it must not), and English ones that it does not."""
     rng, found = random.Random(0), {}
-    for size in (3, 6, 12):
-        wrong = []
-        for text in UDHR.values():
-            given = text.split()
-            given = given if len(given) > 3 else list(text)
-            for _ in range(20):
-                start = rng.randrange(max(1, len(given) - size))
-                (said,) = language([" ".join(given[start : start + size])], "en")
-                wrong.append(said is not None and said > 0.5)
-        found[f"{size} words of another language called English"] = [sum(wrong), len(wrong)]
     english = [p["text"] for page in tatqa(data) for p in page["paragraphs"]]
+    for size in (3, 6, 12):
+        for name, texts in (
+            ("another language", [*UDHR.values()]),
+            ("a language without known words", UNKNOWN),
+            ("annual reports", english),
+        ):
+            wrong = []
+            for text in texts:
+                given = text.split() if " " in text else list(text)
+                for _ in range(3 if texts is english else 20):
+                    start = rng.randrange(max(1, len(given) - size))
+                    (said,) = language([" ".join(given[start : start + size])], "en")
+                    wrong.append(said is not None and (said > 0.5) != (texts is english))
+            called = "not called English" if texts is english else "called English"
+            found[f"{size} words of {name} {called}"] = [sum(wrong), len(wrong)]
     missed = [(said or 0.0) < 1.0 for said in language(english, "en")]
     found["paragraphs of annual reports not called wholly English"] = [sum(missed), len(missed)]
     return found

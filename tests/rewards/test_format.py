@@ -147,6 +147,31 @@ def test_loanwords_and_names_are_no_other_language(text: str) -> None:
     assert language([text]) == [1.0]
 
 
+SHORT = {
+    "de": ["die Katze schläft", "der Umsatz stieg", "Die Antwort ist fünf.", "Das ist gut"],
+    "en": ["the cat", "It rose by 5%", "we expect more", "is it so?"],
+    "es": ["la casa blanca", "La respuesta es cinco.", "beneficio por acción"],
+    "fr": ["le chat dort", "C'est bon", "La réponse est cinq.", "Chiffre d’affaires"],
+    "it": ["il gatto dorme", "La risposta è cinque.", "l'utile della società"],
+    "nl": ["Het antwoord is vijf.", "Het is goed", "de omzet steeg"],
+    "pt": ["A resposta é cinco.", "lucro por ação", "o que foi dito"],
+}
+
+
+@pytest.mark.parametrize("own", SHORT)
+def test_short_pieces_are_of_one_language(own: str) -> None:
+    assert language(SHORT[own], own) == [1.0] * len(SHORT[own])
+    if own != "en":
+        assert language(SHORT[own], "en") == [0.0] * len(SHORT[own])
+        assert language(SHORT["en"], own) == [0.0] * len(SHORT["en"])
+
+
+def test_prose_without_a_common_word_is_of_another_language() -> None:
+    indonesian = "semua orang dilahirkan merdeka dan mempunyai martabat dan hak-hak yang sama"
+    english = ["def f(x): return x\n" * 9, "mouse, keyboard, printer, screen " * 3, "Setiap orang"]
+    assert language([indonesian, *english]) == [0.0, 1.0, 1.0, 1.0]
+
+
 def test_texts_of_other_languages_are_found() -> None:
     texts = [
         "Das ist nicht gut",

@@ -3,7 +3,7 @@
 | reward | range | unit | what it does not catch |
 |---|---|---|---|
 | `tags` | 0 to 1 | 1 if the form is kept | empty talk inside the tags |
-| `language` | 0 to 1 | share of letters | languages of one script in texts of a few words; wrong content |
+| `language` | 0 to 1 | share of letters | another language in a text of a few words; wrong content |
 | `length` | -1 to 0 | words | padding below the limit |
 | `repetition` | -1 to 0 | share of runs of words that came before | the same thing in other words |
 | `overlong` | -1 to 0 | tokens | padding below the limit |
@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 from ...advantages import overlong_penalty
 from ...errors import InputError
 from ..scoring.options import each
 from ..scoring.outcomes import ranged
+from ..text.languages import COMMON, foreign
 from ..text.presentation import MAX_CHARS
 from ..text.repetition import looped_share, repeated_share
 from ..text.scripts import scripts
@@ -55,20 +55,6 @@ SCRIPTS = {
 }
 """Language -> scripts, as Unicode names its letters; languages not listed are written in Latin letters."""
 
-COMMON = {
-    "de": "der die das und ist nicht ein eine zu von mit auf für den dem im auch sich des wird sind war wie",
-    "en": "the of and to in is that it was for on are as with they at be this have from or had by but not were "
-    "i he we you me our an no do all can if so also come per die war son man den",
-    "es": "el la los las de que y en un una es por con para del se no su al como más pero sus fue",
-    "fr": "le la les des et est un une dans que pour qui sur pas avec ce il au par plus du ne sont elle",
-    "it": "il lo gli di che è un una per non con del della sono si da come più anche alla nel ha i",
-    "nl": "de het een en van is dat niet op te zijn voor met die aan er ook als door maar om bij was",
-    "pt": "o os as de que e do da em um uma para com não é no na por mais se dos foi ao",
-}
-"""Language -> its most common words; of English also those that are common words of another one, as `per` and `die`."""
-MIN_FOREIGN = 2
-"""Different common words that a text must have of another language, that its own lacks: one may be a loan or a name."""
-
 
 @ranged(0, 1, form=True)
 def tags(completions: Sequence[str], **_: Any) -> list[float | None]:
@@ -91,12 +77,12 @@ def _tagged(completion: str) -> bool:
 def language(
     completions: Sequence[str], language: Sequence[str | None] | str | None = "en", **_: Any
 ) -> list[float | None]:
-    """[K] share of the letters that are of the language's script; 0.0 where the common words of another one prevail
-    (two different ones at least).
+    """[K] share of the letters that are of the language's script; 0.0 where another language's words prevail: see
+    `rewards.text.languages`.
 
     None where the row's language is None, and for figures without letters: "42" is of every language. A text with
     neither, such as dots, is 0.0. In `combine`, what this leaves undecided needs `missing="rescale"` or "leave_out".
-    Common words are known of de, en, es, fr, it, nl, pt.
+    The words of de, en, es, fr, it, nl and pt are known.
 
     >>> language(["The cat is on the mat.", "Die Katze ist auf der Matte.", "Кот", "42"])
     [1.0, 0.0, 0.0, None]
@@ -115,19 +101,9 @@ def _language(text: str, wanted: str) -> float | None:
         return None if any(map(str.isdigit, text)) else 0.0
     if wanted == "ja" and not {"HIRAGANA", "KATAKANA"} & set(letters):
         return 0.0
-    if wanted in COMMON:
-        said = words(text)
-        seen = {name: [word for word in said if word in common] for name, common in _common().items()}
-        for words_of in seen.values():
-            foreign = set(words_of) - set(seen[wanted])
-            if len(words_of) > len(seen[wanted]) and len(foreign) >= MIN_FOREIGN:
-                return 0.0
+    if wanted in COMMON and foreign(text, wanted):
+        return 0.0
     return sum(letters.get(script, 0) for script in own) / sum(letters.values())
-
-
-@lru_cache(maxsize=1)
-def _common() -> dict[str, frozenset[str]]:
-    return {name: frozenset(common.split()) for name, common in COMMON.items()}
 
 
 @ranged(-1, 0, form=True)
