@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from random_groups import flat, make_learner, random_groups
-from tieout.learner import Learner
+from tieout.learner import AdapterConfig, Learner, load
 from tieout.learner.forward import Forward
-from tieout.learner.prefix import attention
+from tieout.learner.prefix import attention, selfcheck
 from tieout.learner.prefix.attention import SharedPrefix
 from tieout.learner.prefix.selfcheck import disagreement
 from tieout.learner.prefix.span import Span
@@ -115,6 +115,17 @@ def test_a_planted_fault_is_named_and_the_plain_layout_used(
         strict.logprobs(groups)
 
 
+@pytest.mark.parametrize("plant", [None, wrong_scale, forgotten_token])
+def test_rounding_of_a_trained_model_is_no_fault(monkeypatch: pytest.MonkeyPatch, plant: Any) -> None:
+    """Trained weights enlarge rounding; plain forwards that run the same kernel do not show by how much."""
+    learner, first = Learner(load("tieout-base", AdapterConfig(rank=4))), selfcheck.probe
+    if plant:
+        plant(monkeypatch)
+    for seed in range(12):
+        monkeypatch.setattr(selfcheck, "probe", lambda size, seed=seed: first(size, seed))
+        assert (found(learner) is None) is (plant is None)
+
+
 def test_the_check_leaves_no_trace(tiny_model: ModelFolder) -> None:
     """No gradient, no random number, no weight, no mode: training is the same with and without it."""
     learner = make_learner(tiny_model("qwen3"))
@@ -130,8 +141,6 @@ def test_the_check_leaves_no_trace(tiny_model: ModelFolder) -> None:
 
 def test_the_check_holds_in_half_precision(tiny_model: ModelFolder) -> None:
     """Noise is larger there, and so is what is allowed."""
-    from tieout.learner import AdapterConfig, load
-
     model = load(str(tiny_model("llama")), AdapterConfig(rank=4), dtype=torch.bfloat16)
     assert found(Learner(model)) is None
 
