@@ -51,12 +51,18 @@ class Run:
 
 
 def make_run(
-    method: str, folder: Path, *, start: Path | None = None, dropout: float = 0.0, **changes: Any
+    method: str,
+    folder: Path,
+    *,
+    start: Path | None = None,
+    dropout: float = 0.0,
+    head: Any = None,
+    **changes: Any,
 ) -> Run:
     """A fresh run, as another process would build it."""
     adapter = AdapterConfig(rank=4, dropout=dropout)
     if start is None:
-        learner = make_learner(folder, adapter=adapter, stir=False, max_grad_norm=1.0)
+        learner = make_learner(folder, adapter=adapter, stir=False, head=head, max_grad_norm=1.0)
     else:
         learner = Learner(load(str(folder), adapter, start=start))
     sampler = LocalSampler(learner.model) if method == "grpo" else None

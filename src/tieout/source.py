@@ -119,7 +119,17 @@ class Source:
                 self.counts["unkept_groups"] += len(sampled) - len(kept)
                 batch += kept
             if not batch:
-                raise InputError(f"task {self.task.name!r}: a pass over all rows gave no group worth keeping")
+                scores = self.sampled_scores
+                span = (
+                    f", of {len(scores)} completions that score {min(scores):g} to {max(scores):g}"
+                    if scores
+                    else ""
+                )
+                raise InputError(
+                    f"task {self.task.name!r}: a pass over all rows gave no group worth keeping{span}. Where all "
+                    "completions of a prompt score the same there is nothing to learn: the task is solved or out of "
+                    "reach, or the policy writes one thing only"
+                )
             yield batch
 
     def over(self, held_out: Sequence[Row]) -> Source:

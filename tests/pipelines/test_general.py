@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_runs import DPO, NO_CHECK, PAIRS, REWARD_MODEL, SFT, lines, run
+from small_runs import DPO, KTO, NO_CHECK, PAIRS, REWARD_MODEL, SFT, lines, run
 
 from tieout.errors import InputError
 from tieout.pipelines.recipe import Recipe
+from tieout.rows import RowsError
 
 RecipeOf = Callable[..., Recipe]
 
@@ -40,6 +41,17 @@ def test_they_are_mixed_into_the_pairs_of_dpo_and_into_no_reward_model(
     metrics = lines(tmp_path / "run" / "dpo" / "metrics.jsonl")
     assert any("anchor_loss" in line for line in metrics)
     assert any("anchor_loss" not in line for line in lines(tmp_path / "run" / "sft" / "metrics.jsonl"))
+
+
+def test_pairs_of_equals_are_refused_where_pairs_become_labels(recipe: RecipeOf, tmp_path: Path) -> None:
+    rows = [{"prompt": f"say {i}", "chosen": "a", "rejected": "ab"[i % 2], "answer": "a"} for i in range(8)]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = recipe([NO_CHECK, KTO], data={"pairs": str(path)})
+    with pytest.raises(
+        RowsError, match=r"'chosen' and 'rejected' are the same, and stage 'kto' \(kto\) learns"
+    ):
+        run(found, tmp_path / "run")
 
 
 def test_they_are_refused_where_no_stage_has_a_use_for_them(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tieout.errors import InputError
-from tieout.methods import GRPO
+from tieout.methods import GRPO, PPO, Method, OnlineDPO
 from tieout.training.alarms import Adjustments
 from tieout.training.guards import Guards, check_gold, gold_of
 from tieout.training.loop import train
@@ -43,12 +44,22 @@ def with_printable(completions: list[str], **_: Any) -> list[float]:
     return [float(any(c in string.printable for c in text)) for text in completions]
 
 
-def play(folder: Path, primary: Reward, valid: Reward, guards: Guards, steps: int = 24) -> list[str]:
+SAMPLED: dict[str, Any] = {"batch_size": 6, "group_size": 6, "max_new_tokens": 10, "learning_rate": 0.02}
+ROLLOUTS: dict[str, Method] = {
+    "grpo": GRPO(**SAMPLED),
+    "ppo": PPO(**SAMPLED, target_kl=0.0, kl_coef=0.0),
+    "online_dpo": OnlineDPO(**SAMPLED),
+}
+
+
+def play(
+    folder: Path, primary: Reward, valid: Reward, guards: Guards, name: str = "grpo", steps: int = 24
+) -> list[str]:
     """The alarms of a run that is paid for digits."""
     metrics = {"right": primary, "well_formed": valid}
-    run = make_run("grpo", folder, reward=digits, metrics=metrics, primary="right")
+    method = ROLLOUTS[name]
+    run = make_run("grpo", folder, head=method.needs.head, reward=digits, metrics=metrics, primary="right")
     run.source.seed = 3
-    method = GRPO(batch_size=6, group_size=6, max_new_tokens=10, learning_rate=0.02)
     said: list[str] = []
     monitors = monitors_of(
         method,
@@ -76,8 +87,12 @@ def play(folder: Path, primary: Reward, valid: Reward, guards: Guards, steps: in
 ONLY = {"kl": 0.0, "entropy": 0.0, "length": 0.0, "repetition": 0.0, "other_script": 0.0, "hedging": 0.0}
 
 
-def test_a_reward_for_form_a_lost_format_and_cut_off_completions_are_told(tiny_model: ModelFolder) -> None:
-    said = play(tiny_model("llama"), exact, without_digits, Guards(**ONLY, valid="well_formed", distinct=0.0))
+@pytest.mark.parametrize("name", ROLLOUTS)
+def test_a_reward_for_form_a_lost_format_and_cut_off_completions_are_told(
+    tiny_model: ModelFolder, name: str
+) -> None:
+    guards = Guards(**ONLY, valid="well_formed", distinct=0.0)
+    said = play(tiny_model("llama"), exact, without_digits, guards, name)
     alone = [s for s in said if "while gold went from 0.000 to 0.000: it pays for something else" in s]
     assert alone, said
     assert [s for s in said if "of the completions are in a valid format, after more before" in s], said
@@ -85,9 +100,10 @@ def test_a_reward_for_form_a_lost_format_and_cut_off_completions_are_told(tiny_m
     assert cut, said
 
 
-def test_a_reward_that_is_the_primary_in_effect_sets_nothing_off(tiny_model: ModelFolder) -> None:
+@pytest.mark.parametrize("name", ROLLOUTS)
+def test_a_reward_that_is_the_primary_in_effect_sets_nothing_off(tiny_model: ModelFolder, name: str) -> None:
     guards = Guards(**ONLY, valid="well_formed", distinct=0.0, cut_off=1.0)
-    assert play(tiny_model("llama"), more_digits, with_printable, guards) == []
+    assert play(tiny_model("llama"), more_digits, with_printable, guards, name) == []
 
 
 def test_completions_that_end_by_themselves_are_not_cut_off() -> None:
@@ -128,3 +144,31 @@ def test_a_format_that_nothing_is_named_after_is_refused_before_any_work() -> No
     check_gold(Guards(valid="well_formed"), rows, {"well_formed": exact})
     with pytest.raises(InputError, match="well_formed"):
         check_gold(Guards(valid="well_formed"), rows)
+
+
+RUNS_AWAY = {
+    "grpo": ("repetition is 1, above 0.2", "distinct went from", "entropy went from"),
+    "ppo": ("empty is 1, above 0.2", "distinct went from", "entropy went from"),
+    "online_dpo": ("completions of a prompt score the same there is nothing to learn",),
+}
+"""Method -> what is said of a policy that comes to write full stops only, or nothing."""
+
+
+@pytest.mark.parametrize("name", ROLLOUTS)
+def test_with_every_default_a_sane_rate_is_left_alone_and_a_run_that_runs_away_is_told(name: str) -> None:
+    def said(rate: float, steps: int) -> str:
+        method = replace(ROLLOUTS[name], max_new_tokens=16, learning_rate=rate)
+        run = make_run("grpo", Path("tieout-base"), head=method.needs.head, reward=share_of("."))
+        found: list[str] = []
+        monitors = monitors_of(
+            method, run.learner, run.source, steps, say=lambda step, reason: found.append(reason)
+        )
+        try:
+            train(method, run.source, run.learner, steps=steps, monitors=monitors)
+        except InputError as error:
+            found.append(str(error))
+        return "\n".join(found)
+
+    assert said(1e-3, 9) == ""
+    wild = said(0.03, 12)
+    assert all(sentence in wild for sentence in RUNS_AWAY[name]), wild

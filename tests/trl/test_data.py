@@ -238,6 +238,15 @@ def test_gaps_that_arrow_fills_and_columns_beside_pairs(reader: Reader) -> None:
         reader.labelled(rows)
 
 
+def test_a_pair_of_equals_is_no_good_and_bad_completion(reader: Reader) -> None:
+    rows = [{"prompt": "a", "chosen": "b", "rejected": "c"}, {"prompt": "d", "chosen": "e", "rejected": "e"}]
+    with pytest.warns(
+        UserWarning, match="2 of 4 rows are left out: chosen and rejected of their pair are equal"
+    ):
+        left = reader.labelled(rows)
+    assert [row["label"] for row in left] == [True, False]
+
+
 def test_where_one_text_begins_the_other_something_is_left_of_both(reader: Reader, chat: Chat) -> None:
     assert split(["yes sir", "yes"]) == ("ye", ["s sir", "s"])
     (row,) = reader.pairs([{"chosen": "yes sir", "rejected": "yes"}])

@@ -245,10 +245,8 @@ def test_the_command_fails_a_reward_with_a_hole(tmp_path: Path, capsys: pytest.C
     assert "other gold: " in shown
 
 
-def test_the_command_lists_the_library(capsys: pytest.CaptureFixture[str]) -> None:
-    command.main(["list"])
-    assert set(REWARDS) - {"code"} <= set(re.findall(r"[a-z_]{3,}", capsys.readouterr().out))
-    with pytest.raises(ValueError, match="no command 'reward prove'"):
+def test_the_command_names_the_one_that_lists_the_library() -> None:
+    with pytest.raises(ValueError, match=r"no command 'reward prove'\n.*`tieout rewards` lists"):
         command.main(["prove"])
 
 

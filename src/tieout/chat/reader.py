@@ -77,7 +77,12 @@ class Reader:
                     f"{self.name}; {found}"
                 )
             given[-1] = {**given[-1], "label": label}
-        return self._read(given, self._demonstration)
+        return self._read(given, self._label)
+
+    def _label(self, row: Row) -> Tokens:
+        if row.get(GENERAL):
+            raise NothingToLearn("chosen and rejected of their pair are equal")
+        return self._demonstration(row)
 
     def _read(self, rows: Sequence[Row], convert: Callable[[Row], Tokens]) -> list[Row]:
         result: list[Row] = []
@@ -224,11 +229,13 @@ def sides_of(row: Row) -> tuple[Any, list[Any]]:
 
 
 def unpaired(row: Row) -> list[Row]:
-    """A pair as a good and a bad completion; any other row as it is."""
+    """A pair as a good and a bad completion, of a general row with a mark; any other row as it is."""
     if "label" in row or "chosen" not in row or "rejected" not in row:
         return [row]
     prompt, sides = sides_of(row)
     rest = {name: value for name, value in row.items() if name not in ("chosen", "rejected")}
+    if sides[0] == sides[1]:
+        rest[GENERAL] = True
     labels = (True, False)
     return [
         {**rest, "prompt": prompt, "completion": c, "label": x} for c, x in zip(sides, labels, strict=True)

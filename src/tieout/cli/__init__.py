@@ -10,12 +10,12 @@ from ..errors import StopTraining, TieoutError
 
 COMMANDS: dict[str, str] = {
     "demo": "Watch the embedded model improve on a finance task",
-    "run": "Run a recipe: SFT, preferences, DPO or GRPO, evaluate, gate, ship",
+    "run": "Run a recipe: check a reward, train with any methods, evaluate, gate, ship",
     "train": "Train with one method, such as sft, dpo, grpo or ppo",
     "sample": "Ask a model",
     "eval": "Score a model on a task or a file",
     "calibrate": "Calibrate a reward against human labels",
-    "reward": "Prove a reward on rows with gold, or list the rewards of the library",
+    "reward": "Prove a reward on rows with gold",
     "tasks": "List the tasks of the library, or show one with a real row",
     "rewards": "List the rewards of the library, or show one with its signature",
     "attack": "Search for completions that a reward pays for and should not",

@@ -1,4 +1,4 @@
-"""tieout reward check REWARD --data ROWS.jsonl: prove a reward; tieout reward list: list the library."""
+"""tieout reward check REWARD --data ROWS.jsonl: prove a reward."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .options import parse
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """Gold scores 1, empty 0; another row's gold and a perturbed gold fail; a re-formatted gold passes. Exit status 1
-    if one of these does not hold."""
+    """Gold scores the top of the reward's range (1 unless it declares another), empty the bottom; another row's gold
+    and a perturbed gold fail; a re-formatted gold passes. Exit status 1 if one of these does not hold."""
 
     reward: Annotated[str, tyro.conf.Positional]
     """FILE.py:FUNCTION, module:function, or a name of the library."""
@@ -40,14 +40,10 @@ class CheckOptions:
 def main(arguments: Sequence[str]) -> None:
     """Parse, prove, print."""
     verb, rest = (arguments[0], list(arguments[1:])) if arguments else ("", [])
-    if verb == "list":
-        from .rewards import list_all
-
-        list_all()
-    elif verb == "check":
+    if verb == "check":
         check(parse(CheckOptions, "reward check", rest))
     else:
-        usage = "usage: tieout reward check REWARD --data ROWS.jsonl | tieout reward list"
+        usage = "usage: tieout reward check REWARD --data ROWS.jsonl; `tieout rewards` lists the library's"
         if verb not in ("", "-h", "--help"):
             raise InputError(f"no command 'reward {verb}'\n{usage}")
         print(f"{usage}\n\ntieout reward check --help lists its options")

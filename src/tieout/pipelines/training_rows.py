@@ -115,6 +115,7 @@ def in_form(rows: Sequence[Row], stage: Train) -> Sequence[Row]:
     ranked = bool(rows) and any("completions" in row and "scores" in row for row in rows)
     if ranked or (rows and "chosen" in rows[0]):
         if kind == "label" and "label" not in rows[0]:
+            check_general(rows, f"stage {stage.name!r} ({stage.train})", anchors=False, source=options.data)
             return _labels(selected(rows, options.data, options.selection))
         if kind == "demonstration" and "completion" not in rows[0]:
             return [demonstration_of(row) for row in rows]

@@ -28,9 +28,9 @@ class Guards:
     """What is watched while a method trains; a limit of 0 leaves it out. `tieout.training.alarms` has more."""
 
     act: Literal["warn", "stop", "off"] = "warn"
-    """What the limits below do: warn, or stop the run. Three always act: a row whose column `impossible_row` is true
-    and that is passed ends the run; a run that blows up ends, and goes back to its last good checkpoint; gold that
-    falls brings back an earlier checkpoint at half the rate, twice at most."""
+    """What the limits below do: warn, or stop the run; off: no alarms. Three never only warn: a row whose column
+    `impossible_row` is true and that is passed ends the run; a run that blows up ends, and goes back to its last good
+    checkpoint; gold that falls brings back an earlier checkpoint at half the rate, twice at most."""
     gold: str = ""
     """A reward that is not trained on, by name or as FILE.py:function: its score must not fall while the reward's does
     not, and must rise if that rises. Left out: the task's primary metric, where it has one; none: nothing."""
