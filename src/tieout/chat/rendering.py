@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial, reduce
 from typing import Any
 
 import jinja2
@@ -19,8 +19,6 @@ _PROBE = [
     {"role": "assistant", "content": "[reply]"},
     {"role": "user", "content": "[next]"},
 ]
-_LONG = 12
-"""Of conversations with more messages, the first and last of each kind are looked for."""
 
 
 @dataclass(frozen=True)
@@ -116,45 +114,41 @@ class Renderer:
     ) -> None:
         """ChatError: the template leaves out what such messages say, or the tools that their row tells it.
 
-        Looked for once per kind of conversation, by changing one thing at a time: what changes nothing is left out.
+        Looked for once per kind of conversation, by changing things: what changes nothing is left out.
         Reasoning is looked for in the messages from `trained` on, as templates drop that of earlier turns on purpose.
         """
-        kinds = [_kind(message, i >= trained) for i, message in enumerate(messages)]
-        key = (tuple(kinds) if len(kinds) <= _LONG else frozenset(kinds), _options(told))
+        key = (tuple(_kind(message, i >= trained) for i, message in enumerate(messages)), _options(told))
         if key not in self._looked_for:
-            at: Iterable[int] = range(len(kinds))
-            if len(kinds) > _LONG:
-                at = sorted(
-                    {kinds.index(k) for k in kinds} | {len(kinds) - 1 - kinds[::-1].index(k) for k in kinds}
-                )
-            self._looked_for[key] = self._left_out(messages, marks, told, trained, at)
+            self._looked_for[key] = self._left_out(messages, marks, told, trained)
         if self._looked_for[key]:
             raise ChatError(f"the chat template leaves out {self._looked_for[key]}")
 
     def _left_out(
-        self,
-        messages: Sequence[Message],
-        marks: Marks,
-        told: Mapping[str, Any],
-        trained: int,
-        places: Iterable[int],
+        self, messages: Sequence[Message], marks: Marks, told: Mapping[str, Any], trained: int
     ) -> str:
         whole = self.render(messages, marks, told=told)
 
-        def same(changed: Sequence[Message], told: Mapping[str, Any]) -> bool:
+        def rendered(changed: Sequence[Message], told: Mapping[str, Any] = told) -> str | None:
             try:
-                return self.render(changed, marks, told=told) == whole
-            except ChatError:  # whatever it is, the template has read it
-                return False
+                return self.render(changed, marks, told=told)
+            except ChatError:  # whatever was changed, the template has read it
+                return None
 
-        if "tools" in told and same(messages, {k: v for k, v in told.items() if k != "tools"}):
+        if "tools" in told and whole == rendered(messages, {k: v for k, v in told.items() if k != "tools"}):
             return "the tools: leave them out, or set a template that shows them"
+        changes = [list(_changes(message, i >= trained, i)) for i, message in enumerate(messages)]
+        # Everything at once, as conversations may be long; then what is not seen of it, one thing at a time.
+        every = [
+            reduce(lambda m, change: change.of(m), own, m) for own, m in zip(changes, messages, strict=True)
+        ]
+        seen = rendered(every) or ""
         roles = listed(message["role"] for message in messages)
-        for i in places:
-            for name, other in _changes(messages[i], i >= trained):
-                if same([*messages[:i], {**messages[i], name: other}, *messages[i + 1 :]], told):
-                    what = "" if name == "content" else f"{name!r} of "
-                    return f"{what}the {messages[i]['role']} message of: {roles}"
+        for i, change in ((i, change) for i, own in enumerate(changes) for change in own):
+            one = [*messages[:i], change.of(messages[i]), *messages[i + 1 :]]
+            if change.probe not in seen and whole == rendered(one):
+                all_of_it = change.key == "content" and not messages[i].get("tool_calls")
+                what = "" if all_of_it else f"{change.key!r} of "
+                return f"{what}the {messages[i]['role']} message of: {roles}"
         return ""
 
     # ------------------------------------------------------------ the end of a turn
@@ -217,32 +211,43 @@ def _function(call: Any) -> Mapping[str, Any]:
     return inner if isinstance(inner, Mapping) else {}
 
 
-def _changes(message: Message, trained: bool) -> Iterable[tuple[str, Any]]:
-    """(key, another value) of each part of a message that must be seen; what is trained is compared word for word."""
-    if message.get("content") and not (trained and message["role"] == "assistant"):
-        yield "content", "[another] probe"
-    calls = message.get("tool_calls") or []
-    for i, call in enumerate(calls):
-        for other in _other_calls(call):
-            yield "tool_calls", [*calls[:i], other, *calls[i + 1 :]]
-    for name in REASONING if trained else ():
-        if message.get(name):
-            yield name, "[another] thought"
+@dataclass(frozen=True)
+class _Change:
+    """Another value of a part of a message that must be seen."""
+
+    key: str
+    """Of the message."""
+    probe: str
+    """A text in the other value."""
+    of: Callable[[Message], Message]
+    """The message with it."""
 
 
-def _other_calls(call: Any) -> Iterable[Any]:
-    """The call of another tool, and that of the same one with other arguments."""
-    function = _function(call)
-    if not function:
-        yield "another_tool"
-        return
-    changes: list[dict[str, Any]] = [{"name": "another_tool"}]
-    if (arguments := function.get("arguments")) and arguments != "{}":
-        other = {"another": "probe"}
-        changes.append({"arguments": json.dumps(other) if isinstance(arguments, str) else other})
-    for change in changes:
-        changed = {**function, **change}
-        yield changed if function is call else {**call, "function": changed}
+def _changes(message: Message, trained: bool, at: int) -> Iterable[_Change]:
+    """What must be seen of the message at a place: content, every call of a tool, and reasoning if it is trained."""
+    for key in ("content", *(REASONING if trained else ())):
+        if message.get(key):
+            text = f"[another] {key} {at}."
+            yield _Change(key, text, partial(_with, key=key, value=text))
+    for i, call in enumerate(message.get("tool_calls") or ()):
+        tool, argument = f"another_tool_{at}_{i}_", f"another_argument_{at}_{i}_"
+        yield _Change("tool_calls", tool, partial(_other_call, at=i, name="name", value=tool))
+        if (arguments := _function(call).get("arguments")) and arguments != "{}":
+            other = json.dumps({argument: 1}) if isinstance(arguments, str) else {argument: 1}
+            yield _Change("tool_calls", argument, partial(_other_call, at=i, name="arguments", value=other))
+
+
+def _with(message: Message, key: str, value: Any) -> Message:
+    return {**message, key: value}
+
+
+def _other_call(message: Message, at: int, name: str, value: Any) -> Message:
+    """The message with another name or other arguments in one of its calls."""
+    calls = list(message["tool_calls"])
+    function = _function(calls[at])
+    changed = {**function, name: value}
+    calls[at] = changed if function is calls[at] or not function else {**calls[at], "function": changed}
+    return {**message, "tool_calls": calls}
 
 
 def told_of(messages: Any) -> Mapping[str, Any]:
