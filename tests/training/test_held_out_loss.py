@@ -47,7 +47,9 @@ def test_the_command_holds_rows_out_says_so_and_measures_them(
     data.write_text("".join(json.dumps(row) + "\n" for row in rows(240)))
     held = hold_out_few(rows(240))[1]
     logged = told(tiny_model("llama"), data, tmp_path / "a")
-    assert f"held out: {len(held)} of 240 rows; --no-hold-out trains on all" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"held out: {len(held)} of 240 rows; --no-hold-out trains on all" in printed
+    assert f"{240 - len(held)} rows are few: the rules of thumb in docs/choosing.md begin at 500" in printed
     first, last = logged[0], logged[-1]
     assert last["held_out/loss"] < first["held_out/loss"]
     assert last["held_out/perplexity"] == pytest.approx(math.exp(last["held_out/loss"]))

@@ -40,6 +40,8 @@ from .stage import begin, known_as, rows_held_out
 from .trackers import Trackers
 from .watching import monitors_of
 
+FEW = 500
+"""Demonstrations, pairs or labels below which a stage says that they are few."""
 GOOD = "last_good"
 """Folder of the weights that a run which has blown up goes back to: an adapter to start from, as any other."""
 BEHAVIOUR = "behaviour.json"
@@ -92,6 +94,10 @@ def fit(
         gold = _scoring(spec, source, console, opened)
         evaluation = _evaluation(spec, learner, source, held_out)
         steps = num_steps(spec.method, source)
+        if spec.method.needs.rows != "prompt" and len(source.rows) < FEW:
+            console.print(
+                f"  {len(source.rows)} rows are few: the rules of thumb in docs/choosing.md begin at {FEW}"
+            )
 
         def say(step: int, reason: str) -> None:
             log.alarm(step, reason)
