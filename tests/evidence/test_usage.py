@@ -101,9 +101,18 @@ def test_means_difference_and_cost_by_plain_arithmetic() -> None:
     longer = figures["sft"]["longer"]
     assert longer["difference"] == pytest.approx(5)
     assert 0 < longer["low"] < 5 < longer["high"]
+    shared = {m: [replace(case, cluster=str(i // 10)) for i, case in enumerate(c)] for m, c in cases.items()}
+    widths = [
+        figure["base"]["tokens"]["high"] - figure["base"]["tokens"]["low"]
+        for figure in (figures, usage_figures(shared, "base", "test"))
+    ]
+    assert widths[1] > 1.2 * widths[0], "cases of one document are sampled together"
     each = [(100 * 3 + case.usage["tokens"] * 15) / 1_000_000 for case in own]
     assert figures["base"]["cost"] == pytest.approx(1000 * fmean(each))
     assert figures["sft"]["cost"] == pytest.approx(1000 * 0.25 * 1.8 / 3600)
+    cases["sft"][0] = replace(cases["sft"][0], usage={})
+    rows = table(usage_figures(cases, "base", "test"))[1]
+    assert [row[0] for row in rows] == ["base", "sft (59 of 60 counted)"]
     assert table(usage_figures(cases, "base"))[0][-1] == "seconds"  # no price, no column
 
 

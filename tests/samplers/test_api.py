@@ -17,6 +17,7 @@ from tieout.samplers import Sampler, SamplingParams
 from tieout.samplers.api import APISampler, Budget, IncompleteError
 from tieout.samplers.cached import CachedSampler
 from tieout.samplers.mock import MockSampler
+from tieout.types import Answer
 
 PARAMS = SamplingParams(max_new_tokens=8, temperature=0.0)
 
@@ -85,7 +86,11 @@ def sampler(server: FakeServer, **options: Any) -> APISampler:
 def test_text_and_messages_go_to_their_endpoints_in_order(server: FakeServer) -> None:
     client: Sampler = sampler(server)
     chat = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hello"}]
-    assert client.complete(["one", chat, "two"], SamplingParams(7, 0.5, seed=11)) == ["ONE", "HELLO", "TWO"]
+    answers = client.complete(["one", chat, "two"], SamplingParams(7, 0.5, seed=11))
+    assert answers == ["ONE", "HELLO", "TWO"]
+    used = [answer.usage for answer in answers if isinstance(answer, Answer)]
+    assert [(one["prompt_tokens"], one["tokens"]) for one in used] == [(3, 2)] * 3
+    assert all(one["seconds"] > 0 for one in used)
     sent = {b.get("prompt", "chat"): b for b in server.bodies}
     assert sent["chat"]["messages"] == chat
     assert [sent[k]["seed"] for k in ("one", "chat", "two")] == [11, 12, 13]

@@ -75,20 +75,23 @@ def usage_figures(
 ) -> dict[str, Any]:
     """Model -> what an answer takes on the programmatic track, or on one slice of it.
 
-    `n` answers whose sampler counted; `prompt_tokens` and `tokens`, the latter with its interval; `seconds`, which are
-    the machine's and have none; `cost` of 1000 answers where there is a price; and `longer`, the paired difference of
-    tokens to the baseline. Models whose sampler did not count are left out.
+    `n` answers whose sampler counted, of `cases`; `prompt_tokens` and `tokens`, the latter with its interval;
+    `seconds`, which are the machine's and have none; `cost` of 1000 answers where there is a price; and `longer`, the
+    paired difference of tokens to the baseline. Models whose sampler did not count are left out.
     """
     counted = {model: _counted(own, slice) for model, own in cases.items()}
     longest = max((used["tokens"] for own in counted.values() for used in own.values()), default=0.0)
     bounds = (0.0, max(1.0, longest))
+    shared = {case.id: case.cluster or case.id for own in cases.values() for case in own}
     found = {}
     for model, own in counted.items():
         if not own:
             continue
-        tokens = stats.mean([used["tokens"] for used in own.values()], None, bounds, seed)
+        clusters = [shared[name] for name in own]
+        tokens = stats.mean([used["tokens"] for used in own.values()], clusters, bounds, seed)
         figure: dict[str, Any] = {
             "n": len(own),
+            "cases": sum(_there(case, slice) for case in cases[model]),
             "prompt_tokens": fmean(used["prompt_tokens"] for used in own.values()),
             "tokens": {"mean": tokens.value, "low": tokens.low, "high": tokens.high},
             "seconds": fmean(used["seconds"] for used in own.values()),
@@ -98,7 +101,7 @@ def usage_figures(
         both = [name for name in own if name in counted.get(baseline, {})]
         if model != baseline and both:
             ours, theirs = ([counted[m][name]["tokens"] for name in both] for m in (model, baseline))
-            longer = stats.difference(ours, theirs, None, bounds, seed)
+            longer = stats.difference(ours, theirs, [shared[name] for name in both], bounds, seed)
             figure["longer"] = {
                 "difference": longer.value,
                 "low": longer.low,
@@ -110,11 +113,11 @@ def usage_figures(
 
 
 def _counted(cases: Sequence[Case], slice: str | None) -> dict[str, Mapping[str, float]]:
-    return {
-        case.id: case.usage
-        for case in cases
-        if case.usage and case.track == PROGRAMMATIC and slice in (None, case.slice)
-    }
+    return {case.id: case.usage for case in cases if case.usage and _there(case, slice)}
+
+
+def _there(case: Case, slice: str | None) -> bool:
+    return case.track == PROGRAMMATIC and slice in (None, case.slice)
 
 
 HEADER = ("model", "prompt", "tokens", "longer", "seconds")
@@ -127,8 +130,9 @@ def table(figures: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[str, ...], li
     rows = []
     for model, figure in figures.items():
         tokens, longer = figure["tokens"], figure.get("longer")
+        few = f" ({figure['n']} of {figure['cases']} counted)" if figure["n"] < figure["cases"] else ""
         cells = [
-            model,
+            f"{model}{few}",
             f"{figure['prompt_tokens']:.1f}",
             f"{tokens['mean']:.1f} [{tokens['low']:.1f}, {tokens['high']:.1f}]",
             f"{longer['difference']:+.1f} [{longer['low']:+.1f}, {longer['high']:+.1f}]" if longer else "–",
