@@ -269,7 +269,11 @@ def test_the_same_attack_finds_the_same_and_says_so_by_its_hash() -> None:
     ("reward", "rows", "message"),
     [
         (planted.same_word, [], "no rows"),
-        (planted.same_word, [{"prompt": "p", "label": "x"}], "row 1 has no gold in column 'completion'"),
+        (
+            planted.same_word,
+            [{"prompt": "p", "label": "x"}],
+            "row 1 has no gold in column 'completion' or answer",
+        ),
         (planted.same_word, [{"prompt": "p", "completion": "x"}], "needs column 'label'"),
         (planted.same_word, [{"prompt": "p", "completion": "x", "label": None}], "gives no gold a score"),
     ],

@@ -29,6 +29,7 @@ from tieout.rewards.processes.workers import Workers
 from tieout.rewards.scoring.runner import combine, reward_range
 from tieout.rewards.text.figures import figure
 from tieout.tasks import load_task
+from tieout.trl.rewards import accuracy_reward
 from tieout.vetting.check import Proof, prove
 from tieout.vetting.golden_rows import with_gold
 
@@ -180,7 +181,9 @@ def test_a_combined_reward_is_proven_as_a_whole() -> None:
 
 
 def test_rows_without_gold_are_refused() -> None:
-    with pytest.raises(ValueError, match="row 1 has no gold in column 'completion'; it has: prompt, answer"):
+    with pytest.raises(
+        ValueError, match=r"row 1 has no gold in column 'completion' or answer, .*; it has: prompt, answer"
+    ):
         prove(exact, [{"prompt": "?", "answer": None}])
     with pytest.raises(ValueError, match="no rows"):
         prove(exact, [])
@@ -262,12 +265,18 @@ def test_a_declared_range_is_kept_through_partial_and_workers() -> None:
         {"completion": "7"},
         {"completion": [{"role": "assistant", "content": "7"}]},
         {"answer": 7},
+        {"solution": "7"},
+        {"answer": None, "ground_truth": "7"},
+        {"answer": float("nan"), "solution": ["8"], "ground_truth": 7},
+        {"answer": "8", "solution": "7", "question": None, "asked": "solution"},
         {"question": "gold of the task"},
     ],
 )
 def test_gold_is_the_completion_else_the_tasks_else_the_answer(row: dict[str, Any]) -> None:
-    golden = with_gold(row, (lambda _: "7") if "question" in row else None)
+    golden = with_gold(row, (lambda _: "7") if row.get("question") else None, [row.get("asked", "")])
     assert golden is not None
     assert golden["completion"] == "7"
     assert with_gold({"prompt": "?", "completion": " "}) is None
     assert prove(exact, [{"prompt": "?", "answer": w} for w in ("net income", "cost")]).holds
+    solved = [{"prompt": f"{n} + {n}?", "solution": f"It is \\boxed{{{2 * n}}}"} for n in (14, 23, 31, 46)]
+    assert prove(accuracy_reward, solved).num_rows == 4, "TRL's reward and its column"

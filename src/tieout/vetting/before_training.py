@@ -10,13 +10,13 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..errors import InputError
 from ..rewards.library.reward_model import models_in
-from ..rewards.scoring.outcomes import reward_name, reward_range
+from ..rewards.scoring.outcomes import parameters, reward_name, reward_range
 from ..rows.spread import spread
 from ..storage.atomic import write_json
 from ..storage.jsonl import read_json
@@ -27,7 +27,7 @@ from .attack import CLASSES, Attack, AttackSettings, attack
 from .attack.calling import pay
 from .bare import bare
 from .check import CHECKS, Proof, prove
-from .golden_rows import with_gold
+from .golden_rows import ANSWERS, with_gold
 
 MAX_GIVEN = 200
 """Rows handed to the attack, spread over all; it picks some, and uses the golds of the others as wrong answers."""
@@ -227,11 +227,14 @@ def _since(began: float) -> float:
     return time.monotonic() - began
 
 
-def some_golden(rows: Sequence[Row], gold: Callable[[Row], str | None] | None = None) -> list[Row]:
+def some_golden(
+    rows: Sequence[Row], gold: Callable[[Row], str | None] | None = None, asked: Collection[str] = ()
+) -> list[Row]:
     """Rows with gold, as `with_gold` finds it, spread over all; at most MAX_GIVEN."""
-    some = [row for row in (with_gold(row, gold) for row in spread(rows, 2 * MAX_GIVEN)) if row is not None]
+    near = spread(rows, 2 * MAX_GIVEN)
+    some = [row for row in (with_gold(row, gold, asked) for row in near) if row is not None]
     if len(some) < PROOF_ROWS:  # few of many have gold
-        some = [row for row in (with_gold(row, gold) for row in rows) if row is not None]
+        some = [row for row in (with_gold(row, gold, asked) for row in rows) if row is not None]
     return spread(some, MAX_GIVEN)
 
 
@@ -239,9 +242,9 @@ def _golden(
     reward: Reward, rows: Sequence[Row], gold: Callable[[Row], str | None] | None
 ) -> tuple[list[Row], str]:
     """Rows with gold; or none, and why."""
-    found = some_golden(rows, gold)
+    found = some_golden(rows, gold, [parameter.name for parameter in parameters(reward)])
     if not found:
-        return [], "no row has gold (a column completion or answer)"
+        return [], f"no row has gold (a column completion, {' or '.join(ANSWERS)})"
     if gold is not None or any(row.get("completion") is not None for row in rows):
         return found, ""
     # An answer may be a part of what must be said, as in tags: only a reward that pays it takes it for a completion.

@@ -97,7 +97,7 @@ def prove(reward: Reward, rows: Sequence[Row], workers: Workers | None = None, s
     if not rows:
         raise InputError("no rows to prove the reward on")
     check_reward(reward, [c for c in rows[0] if all(c in row for row in rows)], tokens=False)
-    rows = golden_rows(rows)
+    rows = golden_rows(rows, [parameter.name for parameter in parameters(reward)])
     form = judges_form(reward)
     low, high = reward_range(reward) or (0.0, 1.0)
     rng = random.Random(seed)

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from ..errors import InputError
 from ..rewards.text.figures import MEASURES, SCALES, figure, written
 from ..types import Row
 
+ANSWERS = ("answer", "solution", "ground_truth")
+"""Columns that may hold gold where none is called so."""
 
-def with_gold(row: Row, gold: Callable[[Row], str | None] | None = None) -> Row | None:
+
+def with_gold(
+    row: Row, gold: Callable[[Row], str | None] | None = None, asked: Collection[str] = ()
+) -> Row | None:
     """The row with gold as a text in `completion`: the row's own (of a conversation, the last turn), else that of the
-    task, else the answer, with its scale where a column says it; None: it has none."""
+    task, else one of ANSWERS, first those that the reward asks for, with the scale that a column says; None: none."""
     text = row.get("completion")
     if isinstance(text, list | tuple) and text and isinstance(text[-1], Mapping):
         text = text[-1].get("content")
     if text is None and gold is not None:
         text = gold(row)
-    if text is None and row.get("answer") is not None:
-        text = _said_whole(written(row["answer"]), row.get("scale"))
+    if text is None:
+        values = [row.get(name) for name in sorted(ANSWERS, key=lambda name: name not in asked)]
+        known = [v for v in values if v is not None and v == v and not isinstance(v, list | tuple | Mapping)]
+        text = _said_whole(written(known[0]), row.get("scale")) if known else None
     if not isinstance(text, str) or not text.strip():
         return None
     return {"prompt": "", **row, "completion": text}
@@ -36,12 +43,14 @@ def _said_whole(answer: str, scale: object) -> str:
     return whole if figure(whole) is not None else answer
 
 
-def golden_rows(rows: Iterable[Row]) -> list[Row]:
+def golden_rows(rows: Iterable[Row], asked: Collection[str] = ()) -> list[Row]:
     """The rows with their gold. InputError: one has none, and which."""
     found = []
     for number, row in enumerate(rows, 1):
-        golden = with_gold(row)
+        golden = with_gold(row, asked=asked)
         if golden is None:
-            raise InputError(f"row {number} has no gold in column 'completion'; it has: {', '.join(row)}")
+            raise InputError(
+                f"row {number} has no gold in column 'completion' or {', '.join(ANSWERS)}; it has: {', '.join(row)}"
+            )
         found.append(golden)
     return found

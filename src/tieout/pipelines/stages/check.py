@@ -7,6 +7,7 @@ from typing import Any
 
 from ...config.plain import to_plain
 from ...errors import InputError
+from ...rewards.scoring.outcomes import parameters
 from ...rewards.scoring.runner import reward_name
 from ...rows.spread import spread
 from ...storage.atomic import write_json
@@ -26,7 +27,8 @@ def check(run: Run, stage: Check) -> None:
     if unknown:
         raise InputError(f"attack.accept names {', '.join(unknown)}; classes are: {', '.join(CLASSES)}")
     reward = run.task.reward
-    rows = some_golden(run.task.rows("train"), run.task.gold)
+    asked = [parameter.name for parameter in parameters(reward)] if reward is not None else ()
+    rows = some_golden(run.task.rows("train"), run.task.gold, asked)
     if reward is None or not rows:
         why = "no row has gold" if reward is not None else "the environment scores, and there is no reward"
         say(run, stage, f"no proof and no attack: {why}")

@@ -128,7 +128,7 @@ def attack(
     if not settings.max_rows:
         raise InputError("max_rows is 0: no row would be attacked; give 1 or more")
     began = time.monotonic()
-    rows = golden_rows(rows)
+    rows = golden_rows(rows, [parameter.name for parameter in parameters(reward)])
     if not rows:
         raise InputError("no rows to attack the reward on")
     check_reward(reward, [c for c in rows[0] if all(c in row for row in rows)], tokens=False)
