@@ -190,6 +190,26 @@ def test_short_contents_and_late_messages_are_seen_or_refused(path: Path, new_to
         assert not (lost and read), at
 
 
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("begun", ["The answer", "x = ", "Let me see."])
+def test_a_begun_turn_is_continued(path: Path, begun: str, new_tokenizer: Any) -> None:
+    """Training on a prompt that ends inside the assistant's turn continues what is sampled from; no turn ends there."""
+    chat = chat_of(path, new_tokenizer)
+    prompt, rest = [user(Q), said(content=begun)], " it is 4"
+    if chat.renderer.turn_end is None or path.stem.removesuffix("_training") in NEVER_ENDS:
+        return
+    asked = chat.tokenizer.decode(chat.prompt(prompt))
+    whole = rendered(chat, [user(Q), said(content=begun + rest)], {})
+    for reply in (rest, [said(content=rest)]):
+        tokens = chat.given(prompt, [reply, " no"])
+        got = [chat.tokenizer.decode(tokens.prompt + ids) for ids in tokens.completions]
+        assert got[0].startswith(asked)
+        assert whole.startswith(got[0])
+        assert got[1].startswith(asked)
+        assert not {*tokens.completions[0][:-1]} & {*chat.stop_tokens}
+        assert rest.strip() in chat.tokenizer.decode(tokens.completions[0])
+
+
 def refused(made: Any) -> bool:
     try:
         made()

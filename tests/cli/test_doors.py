@@ -53,6 +53,7 @@ REPLIES: dict[str, Row] = {
         "prompt": [ASK],
         "completion": [{"role": "assistant", "content": [{"type": "text", "text": "4"}]}],
     },
+    "begun": {"prompt": [ASK, said("It is")], "completion": [said(" 4")]},
     "text": {"prompt": "2 + 2 =", "completion": " 4"},
     "rendered text": {
         "prompt": "<|im_start|>user\n2?<|im_end|>\n<|im_start|>assistant\n",
@@ -113,11 +114,21 @@ def test_demonstrations_are_the_same_tokens_by_every_door(name: str, chat: Chat,
     if isinstance(row["prompt"], list):  # and they are what transformers render
         completion = [said(row["completion"])] if isinstance(row["completion"], str) else row["completion"]
         told = {"tools": [TOOL]} if "tools" in row else {}
+        asked = [ASK, said("It is 4")] if name == "begun" else [*row["prompt"], *completion]
         whole = chat.tokenizer.apply_chat_template(
-            [*row["prompt"], *completion], tokenize=False, **told, **row.get("chat_template_kwargs", {})
+            asked, tokenize=False, **told, **row.get("chat_template_kwargs", {})
         )
         whole = whole.replace(str([{"type": "text", "text": "4"}]), "4")
         assert chat.tokenizer.decode([*expected[0], *expected[1][0]]) + "\n" == whole
+
+
+def test_a_turn_of_several_messages_is_split_before_it(chat: Chat, tmp_path: Path) -> None:
+    row = {"messages": [ASK, said("3"), said("no, 4")]}
+    for source in (by_command([row], SFT(), chat, tmp_path), by_recipe([row], "train", chat, tmp_path)):
+        ((prompt, (completion,)),) = map(tokens, next(source.demonstrations(1)))
+        whole = chat.tokenizer.apply_chat_template(row["messages"], tokenize=False)
+        assert chat.tokenizer.decode([*prompt, *completion]) + "\n" == whole
+        assert "3" not in chat.tokenizer.decode(prompt)
 
 
 def test_whole_conversations_are_the_same_tokens_by_every_door(chat: Chat, tmp_path: Path) -> None:

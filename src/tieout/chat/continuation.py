@@ -5,8 +5,11 @@ the whole begins with the opened prompt, the rest of it is the completion. Where
 a tag (`<think>`) that the whole closes at once or lacks, the completion begins where the two part, as in TRL; so
 prompt and completion together are always what the template makes of the conversation.
 
-One thing is put right: a template that drops the reasoning of finished turns (DeepSeek-R1) would drop it from what is
-trained. There the completion is the assistant's own text after the prompt that opened the tag.
+An assistant's message at the end of a prompt is the beginning of the completion's first one, as where the policy
+samples: the template renders the two as one turn.
+
+One more thing is put right: a template that drops the reasoning of finished turns (DeepSeek-R1) would drop it from
+what is trained. There the completion is the assistant's own text after the prompt that opened the tag.
 """
 
 from __future__ import annotations
@@ -92,21 +95,24 @@ def finished(renderer: Renderer, prompt: Sequence[Message], said: Any) -> list[i
 
 
 def finished_text(
-    renderer: Renderer, prompt: Sequence[Message], side: Sequence[Message], marks: Marks
+    renderer: Renderer, prompt: Sequence[Message], side: Sequence[Message], marks: Marks, opens: bool = True
 ) -> str:
-    """The same as marked text; of a template that ends no turn, too."""
+    """The same as marked text; of a template that ends no turn, too. opens: as of `conversation_of`."""
     if renderer.turn_end is None:
-        messages, told = [*prompt, *side], told_of(prompt)
-        renderer.refuse_left_out(messages, marks, told, len(prompt))
+        messages, told = _joined(prompt, side) if opens else [*prompt, *side], told_of(prompt)
+        renderer.refuse_left_out(messages, marks, told, len(messages) - len(side))
         return renderer.render(messages, marks, told=told)
-    made = conversation_of(renderer, prompt, side, marks)
+    made = conversation_of(renderer, prompt, side, marks, opens)
     return made.whole + made.trailing
 
 
 def conversation_of(
-    renderer: Renderer, prompt: Sequence[Message], side: Sequence[Message], marks: Marks
+    renderer: Renderer, prompt: Sequence[Message], side: Sequence[Message], marks: Marks, opens: bool = True
 ) -> Continued:
-    """A prompt and the messages of one completion as text: see `continued`."""
+    """A prompt and the messages of one completion as text: see `continued`.
+
+    opens: whether an assistant's message at the end of the prompt is the beginning of the completion's first one.
+    """
     told, end, own = told_of(prompt), renderer.turn_end, renderer.encoder.own(marks)
     if side[-1].get("role") != "assistant":
         raise ChatError(
@@ -125,8 +131,8 @@ def conversation_of(
 
     if sampled and text is not None and opens_tag(opened):
         return inside(text)
-    messages = [*prompt, *side]
-    renderer.refuse_left_out(messages, marks, told, len(prompt))
+    messages = _joined(prompt, side) if opens else [*prompt, *side]
+    renderer.refuse_left_out(messages, marks, told, len(messages) - len(side))
     rendered = renderer.render(messages, marks, told=told)
     apart = shared(opened, rendered)
     contents = [mark(m.get("content"), own) for m in side if m["role"] == "assistant"]
@@ -149,6 +155,16 @@ def conversation_of(
             f"{listed(message['role'] for message in prompt)}"
         )
     return inside(_without(text, opened[apart:]))
+
+
+def _joined(prompt: Sequence[Message], side: Sequence[Message]) -> list[Message]:
+    """The messages of a conversation, where the completion continues what the prompt began of the assistant's turn."""
+    begun, first = prompt[-1] if prompt else {}, side[0]
+    texts = [begun.get("content"), first.get("content") or ""]
+    both = begun.get("role") == first.get("role") == "assistant" and not begun.get("tool_calls")
+    if not both or not all(isinstance(text, str) for text in texts):
+        return [*prompt, *side]
+    return [*prompt[:-1], {**begun, **first, "content": "".join(map(str, texts))}, *side[1:]]
 
 
 def _side(said: Any) -> list[Message]:

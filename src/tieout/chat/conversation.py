@@ -33,7 +33,7 @@ def conversation(chat: Chat, messages: Any, row: Row, assistant: bool = False) -
     marks = encoder.marks(texts_in([said, dict(told)]))
     ends = bool(said) and said[-1]["role"] == "assistant"
     if len(said) > 1 and ends:
-        text = finished_text(renderer, Messages(said[:-1], told), said[-1:], marks)
+        text = finished_text(renderer, Messages(said[:-1], told), said[-1:], marks, opens=False)
     else:
         renderer.refuse_left_out(said, marks, told, 0 if ends else len(said))
         text = renderer.render(said, marks, told=told)

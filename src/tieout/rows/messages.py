@@ -239,7 +239,7 @@ def paired(row: Row) -> tuple[Any, list[Any]]:
 def split(sides: Sequence[Any]) -> tuple[Any, list[Any]]:
     """The prompt that chosen and rejected share, and what is left of each: never nothing.
 
-    It is their common messages, or the text up to the last common space.
+    It is their common messages before the assistant's turn, or the text up to the last common space.
     """
     chosen, rejected = sides
     common = shared(chosen, rejected)
@@ -247,7 +247,15 @@ def split(sides: Sequence[Any]) -> tuple[Any, list[Any]]:
     if isinstance(chosen, str) and 0 < common < least and chosen[common - 1] == " ":
         common -= 1
     common = max(0, min(common, least - 1))
+    if not isinstance(chosen, str):
+        common = turn_start(chosen[:common])
     return chosen[:common], [chosen[common:], rejected[common:]]
+
+
+def turn_start(messages: Sequence[Mapping[str, Any]]) -> int:
+    """Where the assistant's messages at the end of a conversation begin; its length: there are none."""
+    others = (i for i in range(len(messages), 0, -1) if messages[i - 1]["role"] != "assistant")
+    return next(others, 0)
 
 
 def shared(one: Sequence[Any], other: Sequence[Any]) -> int:

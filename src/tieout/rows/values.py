@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import InputError
 from ..types import Row
 from .locations import kind_of
-from .messages import REASONING, asked, reply_of, texts_in, turns, turns_of
+from .messages import REASONING, asked, reply_of, texts_in, turn_start, turns, turns_of
 
 FLAGS = {"weight": True, "train": True, "training": True, "trainable": True, "train_on_turn": True, "loss": True,
          "masked": False}  # fmt: skip
@@ -98,15 +98,16 @@ def completion_of(value: Any, name: str) -> Said:
 def split_last(
     messages: list[dict[str, Any]], name: str
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """A conversation as the prompt and the assistant's last turn; earlier assistant turns are context."""
+    """A conversation as the prompt and the assistant's last turn, of one message or several."""
     last = messages[-1]
     if last["role"] != "assistant":
         raise Problem(f"the last message of {name!r} is from {last['role']!r}; expected 'assistant'")
     if not _says(last):
         raise Problem(f"the last message of {name!r} is empty")
-    if len(messages) == 1:
+    start = turn_start(messages)
+    if not start:
         raise Problem(f"{name!r} has no message before the assistant's; there is nothing to answer")
-    return messages[:-1], messages[-1:]
+    return messages[:start], messages[start:]
 
 
 def messages_of(value: Any, name: str) -> list[dict[str, Any]]:
