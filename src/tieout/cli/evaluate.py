@@ -27,7 +27,7 @@ class Options:
     """Score a model on a task or a file, with 95% intervals; several models are compared pairwise, on the same rows."""
 
     model: tuple[str, ...] = ("tieout-base",)
-    """Hub ids, folders of models, adapters or `tieout train` runs, or tieout-base."""
+    """Hub ids, folders of models, adapters or `tieout train` runs, GGUF files, tieout-base or smollm2-135m."""
     task: str | None = None
     """A task's name, or FILE.py:attribute."""
     task_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()

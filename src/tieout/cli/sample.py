@@ -23,7 +23,7 @@ class Options:
     prompt: Annotated[str, tyro.conf.Positional] = ""
     """What to ask; `-` reads it from standard input."""
     model: str = "tieout-base"
-    """Hub id, folder of a model or of an adapter, or tieout-base."""
+    """Hub id, folder of a model or of an adapter, GGUF file, tieout-base or smollm2-135m."""
     data: Path | None = None
     """Instead of a prompt: a file of rows with prompt."""
     system: str = ""

@@ -35,7 +35,7 @@ class Options:
     out: Path
     """Run folder: run.json, metrics, checkpoints, and the adapter."""
     model: str = "tieout-base"
-    """Hub id or folder of a causal model, an adapter to continue from, or the embedded tieout-base."""
+    """Hub id, folder or GGUF file of a causal model, an adapter to continue from, tieout-base or smollm2-135m."""
     data: Path | None = None
     """Rows with the columns that the method needs: see above."""
     held_out: Path | None = None

@@ -23,7 +23,7 @@ class Recipe:
     stages: tuple[Stage, ...]
     """What is done, one after another: check, train, pairs, evaluate, gate, ship."""
     model: str = "tieout-base"
-    """Hub id or folder of a causal language model, or the embedded tieout-base."""
+    """Hub id, folder or GGUF file of a causal language model, tieout-base or smollm2-135m."""
     task: str | None = None
     """Name of a task, or FILE.py:attribute. Left out: `data` says what the task is."""
     task_options: Mapping[str, Any] = field(default_factory=dict)

@@ -25,14 +25,14 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from .. import embedded
 from ..config.fields import from_plain, to_plain
 from ..errors import TieoutError
 from ..evidence.verify import verify as verify_report
 from ..learner import load
 from ..learner.models.bases import Bases
+from ..learner.models.gguf_files import rounding_of
 from ..learner.models.loading import parameters_of
-from ..learner.models.names import portable
+from ..learner.models.names import only_here, portable, resolve
 from ..storage.atomic import MANIFEST, appearing, sha256, write_json
 from ..storage.jsonl import read_json
 from .card import Card, card_of, render
@@ -127,7 +127,8 @@ def prepare(
         facts = {
             "base": portable(base),
             "hub_id": _hub_id(base),
-            "embedded": portable(base) in embedded.NAMES,
+            "embedded": only_here(portable(base)),
+            "rounding": rounding_of(Path(resolve(base)[1])),
             "parts": parts,
             "megabytes": {part: _megabytes(aside / part) for part in parts},
             "check": to_plain(found),
@@ -198,7 +199,7 @@ def _build(
 
 def _hub_id(base: str) -> str | None:
     name = portable(base)
-    return None if name in embedded.NAMES or Path(name).exists() else name
+    return None if only_here(name) or Path(name).exists() else name
 
 
 def _megabytes(folder: Path) -> float:

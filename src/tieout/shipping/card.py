@@ -135,6 +135,8 @@ def _verdict(report: Mapping[str, Any], override: str | None) -> str:
 
 def _training(card: Card, facts: Mapping[str, Any]) -> str:
     lines = ["## What it was trained on", "", f"Base model: {_base(facts)}."]
+    if facts.get("rounding"):
+        lines += ["", f"{facts['rounding']}."]
     if card.training:
         lines += ["", *(f"{number}. {line}" for number, line in enumerate(card.training, 1))]
     if card.data:
@@ -292,9 +294,10 @@ def _license(card: Card, facts: Mapping[str, Any]) -> str:
 
 
 def _base(facts: Mapping[str, Any]) -> str:
-    if facts["hub_id"] or facts["embedded"]:
-        return f"`{facts['base']}`"
-    return f"the local folder `{Path(facts['base']).name}`"
+    base = Path(facts["base"])
+    if base.suffix.lower() == ".gguf":
+        return f"the local file `{base.name}`"
+    return f"`{base}`" if facts["hub_id"] or facts["embedded"] else f"the local folder `{base.name}`"
 
 
 def _numbers(figure: Mapping[str, Any], key: str) -> tuple[str, str]:

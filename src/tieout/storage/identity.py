@@ -66,8 +66,10 @@ def _grew(was: Any, now: Any) -> bool:
 
 
 def known_model(name: str) -> str:
-    """What a model is known by: a folder by the digest of its content, a hub id and the embedded base by name."""
-    folder = Path(name)
+    """What a model is known by: a folder or GGUF file by the digest of its content, a hub id or own name as such."""
+    folder = Path(name).expanduser()
+    if name.lower().endswith(".gguf") and folder.is_file():
+        return file_digest(folder)
     if name and any((folder / config).is_file() for config in ("config.json", "adapter_config.json")):
         return folder_digest(folder)
     return name
@@ -81,7 +83,14 @@ def folder_digest(folder: Path) -> str:
     files = [p for p in sorted(folder.iterdir()) if p.is_file() and _counts(p)]
     if not files:
         raise InputError(f"{folder} holds no model and no adapter: it has no weights and no settings")
-    return _digest(tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files))
+    return hashlib.sha256(
+        "".join(f"{path.name} {file_digest(path)}\n" for path in files).encode()
+    ).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, computed once unless its size or time changes."""
+    return _digest(path.resolve(), path.stat().st_size, path.stat().st_mtime_ns)
 
 
 def _counts(path: Path) -> bool:
@@ -89,10 +98,6 @@ def _counts(path: Path) -> bool:
     return not hidden and path.suffix in (*WEIGHTS, *SETTINGS) and path.name not in NO_SETTINGS
 
 
-@lru_cache(maxsize=64)
-def _digest(files: Sequence[tuple[Path, int, int]]) -> str:
-    """SHA-256 over names and bytes; sizes and times are there so that a changed file is read again."""
-    result = hashlib.sha256()
-    for path, _, _ in files:
-        result.update(f"{path.name} {sha256(path)}\n".encode())
-    return result.hexdigest()
+@lru_cache(maxsize=256)
+def _digest(path: Path, _size: int, _time: int) -> str:
+    return sha256(path)

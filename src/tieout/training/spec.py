@@ -79,7 +79,7 @@ class TrainSpec:
 
     method: Method
     model: str = "tieout-base"
-    """Hub id or folder of a causal model, or the embedded tieout-base."""
+    """Hub id, folder or GGUF file of a causal model, tieout-base or smollm2-135m."""
     start: Path | None = None
     """Adapter to start from; it is then the reference too."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)

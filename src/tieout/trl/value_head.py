@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from ..errors import InputError
+from ..learner.models.names import resolve
 from ..learner.models.scalar_head import ScalarHead
 
 CHAINED = {
@@ -43,7 +44,7 @@ class AutoModelForCausalLMWithValueHead:
             options.pop(gone, None)
         if isinstance(name, str):
             options = {"dtype": torch.float32, "use_safetensors": True, **options}
-            name = AutoModelForCausalLM.from_pretrained(name, **options)
+            name = AutoModelForCausalLM.from_pretrained(resolve(name)[1], **options)
         return cls(name, peft_config)
 
     def __getattr__(self, name: str) -> Any:

@@ -18,7 +18,7 @@ from .adapters import POLICY, refuse_unrepeatable
 from .architecture import attention_for, check_network, text_config
 from .loading import frozen_copy, load
 from .model import Model
-from .names import portable
+from .names import portable, resolve
 from .peft import (
     TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING,
     LoraConfig,
@@ -65,7 +65,7 @@ def prepare_tokenizer(tokenizer: Any, template: str | None = None, **tokens: str
     if template is not None and Path(template).suffix in (".jinja", ".j2"):
         tokenizer.chat_template = Path(template).read_text(encoding="utf-8")
     elif template is not None:
-        tokenizer.chat_template = AutoTokenizer.from_pretrained(template).chat_template
+        tokenizer.chat_template = AutoTokenizer.from_pretrained(resolve(template)[1]).chat_template
     for name, token in tokens.items():
         if token is not None:
             if token not in tokenizer.get_vocab():

@@ -36,11 +36,11 @@ def load(
     four_bits: bool = False,
     bases: Bases | None = None,
 ) -> Model:
-    """Load a base by hub id, local folder or `tieout-base`, and put an adapter on it.
+    """Load a base by hub id, local folder, GGUF file or our own name, and put an adapter on it.
 
     Args:
         name: hub id, folder of a causal model, folder of a PEFT adapter (its base is loaded, and it becomes the
-            start), or the name of an embedded model.
+            start), GGUF file, `tieout-base`, or `smollm2-135m`.
         adapter: what to train; None loads for inference only.
         start: folder of a PEFT adapter to start from. The reference is then a frozen copy of it.
         seed: of the new adapter's weights.

@@ -12,10 +12,19 @@ from transformers import AutoTokenizer
 from ... import embedded
 from ...errors import InputError
 from ...storage.jsonl import read_json
+from .gguf_files import converted
+from .packaged import PACKAGED, packaged_folder
+
+NAMED = (*embedded.NAMES, *PACKAGED)
+"""Names of models that no hub knows."""
 
 
 def resolve(name: str) -> tuple[str, str, Path | None]:
     """Resolve a model name to (name of the base, what transformers loads, adapter folder or None)."""
+    if name in PACKAGED:
+        return name, str(packaged_folder(name)), None
+    if is_gguf(name):
+        return name, str(converted(Path(name).expanduser())), None
     folder = embedded.path(name) if name in embedded.NAMES else Path(name)
     if (folder / "adapter_config.json").exists():
         base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
@@ -23,10 +32,24 @@ def resolve(name: str) -> tuple[str, str, Path | None]:
             raise InputError(f"{folder}/adapter_config.json names no base_model_name_or_path; add it")
         return (*resolve(base)[:2], folder)
     if folder.exists() and not (folder / "config.json").exists():
-        raise InputError(f"{folder} holds no model: expected config.json and *.safetensors there")
+        files = sorted(file.name for file in folder.glob("*.gguf"))
+        hint = f"; name one of its GGUF files: {', '.join(files)}" if files else ""
+        raise InputError(f"{folder} holds no model: expected config.json and *.safetensors there{hint}")
     if not folder.exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
-        raise InputError(f"model folder {name} does not exist; give a folder, a hub id, or tieout-base")
+        raise InputError(
+            f"model folder {name} does not exist; give a folder, a hub id, or {' or '.join(NAMED)}"
+        )
     return name, str(folder) if folder.exists() else name, None
+
+
+def is_gguf(name: str) -> bool:
+    """Whether a name is that of a GGUF file."""
+    return name.lower().endswith(".gguf") and not Path(name).is_dir()
+
+
+def only_here(base: str) -> bool:
+    """Whether transformers alone cannot load a base by its name."""
+    return base in NAMED or is_gguf(base)
 
 
 def tokenizer_in(folder: Path | None, base: Any) -> Any:
@@ -42,12 +65,12 @@ def tokenizer_in(folder: Path | None, base: Any) -> Any:
 
 
 def portable(base: str) -> str:
-    """The name under which a base is found elsewhere: embedded name or hub id; else the folder's full path.
+    """The name under which a base is found elsewhere: our own or the hub's; else the full path of the folder or file.
 
     >>> portable("/home/me/.cache/huggingface/hub/models--Qwen--Qwen3-0.6B/snapshots/c1899de")
     'Qwen/Qwen3-0.6B'
     """
-    if base in embedded.NAMES:
+    if base in NAMED:
         return base
     if cached := re.search(r"models--([^/]+?)--([^/]+)/snapshots/", f"{base}/"):
         return f"{cached[1]}/{cached[2]}"
