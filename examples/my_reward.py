@@ -22,7 +22,7 @@ ANSWER = re.compile(r"\s*(-?[0-9][0-9,]*(?:\.[0-9]+)?)\.?\s*")
 def close(completions: Sequence[str], answer: Sequence[Any], **_: Any) -> list[float | None]:
     """[K] 1 for the right figure, at most 0.5 for one that is near it, 0 for all else; None if the row has no answer.
 
-    >>> close(["1,200.", "1,260", "not 1,200", "900 or 1,200", "", "-1200"], answer=[1200] * 6)
+    >>> close(["1,200.", "1,260", "not 1,200", "900 or 1,200", "", "-1200"], answer=["1,200"] * 6)
     [1.0, 0.475, 0.0, 0.0, 0.0, 0.0]
     """
     scores: list[float | None] = []
@@ -34,7 +34,8 @@ def close(completions: Sequence[str], answer: Sequence[Any], **_: Any) -> list[f
         if found is None:
             scores.append(0.0)  # two figures are a hedge, and "not 1,200" is no 1,200
             continue
-        error = abs(float(found[1].replace(",", "")) - float(right)) / max(1.0, abs(float(right)))
+        wanted = float(str(right).replace(",", ""))
+        error = abs(float(found[1].replace(",", "")) - wanted) / max(1.0, abs(wanted))
         # Partial credit gives early training something to climb; half of it is kept for being right.
         scores.append(1.0 if error == 0 else 0.5 * max(0.0, 1.0 - error))
     return scores

@@ -21,6 +21,7 @@ from tieout.methods import load_method
 from tieout.methods.grpo import GRPO
 from tieout.rewards import load_reward
 from tieout.rewards.scoring.runner import check_reward, score
+from tieout.rows import read_rows
 from tieout.samplers import SamplingParams
 from tieout.samplers.local.sampler import LocalSampler
 from tieout.samplers.mock import MockSampler
@@ -211,9 +212,7 @@ def test_my_reward_pays_for_nothing_else() -> None:
 
 def test_the_attack_finds_nothing_in_my_reward() -> None:
     close = load_reward(f"{EXAMPLES / 'my_reward.py'}:close")
-    rows = [
-        {"prompt": f"What is item {i}?", "answer": f"{37 * i + 1200:,}".replace(",", "")} for i in range(8)
-    ]
+    rows = read_rows(EXAMPLES / "data" / "train.jsonl")  # their answers are written 6,990
     result = attack(close, rows, AttackSettings(max_rows=2, num_search=100, seconds=60.0))
     assert result.findings == []
     assert result.probes["contradiction"] > 20
