@@ -111,7 +111,7 @@ def table(runs: list[dict[str, Any]]) -> str:
 def machines(runs: list[dict[str, Any]]) -> str:
     """Every kind of machine that the runs were made on."""
     made = [r["environment"] for r in runs]
-    counts = [e["threads"] or e["cpus"] for e in made]
+    counts = [int(e["threads"] or e["cpus"]) for e in made]
     kinds = {
         f"{e['processor']}, {n} thread{'s' * (n != 1)}, torch {e['versions']['torch']}"
         for e, n in zip(made, counts, strict=True)
