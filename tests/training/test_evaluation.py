@@ -212,14 +212,15 @@ def test_errors_in_held_out_rows_name_them() -> None:
         held_out_rows(make_task(rows=lambda split: []), SFT(), EvalPolicy(eval_steps=1))
 
 
-def test_validation_rows_come_before_test_rows_and_are_cut_to_max_rows() -> None:
+def test_validation_rows_come_before_test_rows_and_max_rows_are_spread_over_them() -> None:
     split, rows = held_out_rows(
-        make_task(rows=lambda s: [{**r, "from": s} for r in ROWS]),
+        make_task(rows=lambda s: [{**r, "from": s, "half": 2 * i // len(ROWS)} for i, r in enumerate(ROWS)]),
         SFT(),
         EvalPolicy(eval_steps=1, max_rows=3),
     )
     assert split == "validation"
     assert [row["from"] for row in rows] == ["validation"] * 3
+    assert {row["half"] for row in rows} == {0, 1}
 
 
 @pytest.mark.parametrize("options", [{"keep_best": True}, {"patience": 2}, {"metric": "loss"}])

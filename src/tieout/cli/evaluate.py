@@ -39,7 +39,7 @@ class Options:
     split: str = "test"
     """Of the task."""
     max_rows: int = 0
-    """0 takes all."""
+    """So many, spread over all of them; 0 takes all."""
     max_new_tokens: int = 0
     """0 takes the task's."""
     reward_workers: int = 2
@@ -78,6 +78,7 @@ def main(arguments: Sequence[str]) -> None:
     from ..pipelines.show import print_usage
     from ..rewards import load_reward
     from ..rows import check_rows, read_rows
+    from ..rows.spread import spread
     from ..samplers import SamplingParams
     from ..samplers.local.sampler import LocalSampler
     from ..tasks import Task, load_task
@@ -91,7 +92,7 @@ def main(arguments: Sequence[str]) -> None:
         task = Task(str(options.data), lambda split: given, load_reward(options.reward))
     if task.scorer is None:
         raise InputError(f"task {task.name!r} has neither a reward nor an environment to score with")
-    rows = list(task.rows(options.split))[: options.max_rows or None]
+    rows = spread(list(task.rows(options.split)), options.max_rows)
     if not rows:
         raise InputError(f"task {task.name!r} has no rows in split {options.split!r}")
     folder = options.out if options.out and options.out.suffix not in (".jsonl", ".gz") else None

@@ -14,6 +14,7 @@ from ..learner.logprob_cache import LogprobCache
 from ..learner.parallel import randomness
 from ..methods import Method
 from ..rows import check_rows
+from ..rows.spread import spread
 from ..samplers import SamplingParams
 from ..source import Source
 from ..tasks import Task
@@ -36,7 +37,7 @@ def held_out_rows(task: Task, method: Method, policy: EvalPolicy) -> tuple[str, 
             continue
         if rows:
             where = f"held-out rows ({split} of {task.name})"
-            return split, check_rows(list(rows)[: policy.max_rows or None], method.needs.rows, where)
+            return split, spread(check_rows(list(rows), method.needs.rows, where), policy.max_rows)
     raise InputError(
         f"eval_steps is {policy.eval_steps}, and {task.name!r} has no held-out rows: give a file of them as held_out, "
         "or leave eval_steps out"

@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from statistics import fmean
 from typing import Any
 
 from ..errors import InputError
 from ..learner import Learner
+from ..rows.spread import spread
 from ..source import Source
 from ..tasks import Task
 from ..types import Group, Row
 from .alarms.memory import Monitor
 
 ROWS = 32
-"""Held-out completions that are measured, at most."""
+"""Held-out completions that are measured, at most: spread over all of them."""
 SPLITS = ("validation", "calibration", "test")
 """Where a task's held-out rows are looked for, in this order; nothing is chosen by what is measured on them."""
 
@@ -77,7 +77,7 @@ def _rows(task: Task) -> list[Row]:
             rows = task.rows(split)
         except InputError:  # a task may refuse the names of splits that it does not have
             continue
-        first = list(islice(rows, ROWS))
-        if first and first != list(islice(trained, ROWS)):  # some tasks give the same rows for every split
-            return first
+        found = spread(rows, ROWS)
+        if found and found != spread(trained, ROWS):  # some tasks give the same rows for every split
+            return found
     return []

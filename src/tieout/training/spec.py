@@ -60,7 +60,7 @@ class EvalPolicy:
     patience: int = 0
     """Stop after so many evaluations in a row that were not better than the best; 0: never."""
     max_rows: int = 0
-    """Held-out rows to use; 0 takes all."""
+    """Held-out rows to use, spread over all of them; 0 takes all."""
     num_completions: int = 1
     """For methods that sample: completions per held-out row; one is greedy, more are sampled as in training."""
 
