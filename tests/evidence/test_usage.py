@@ -56,7 +56,7 @@ def test_tokens_are_those_that_the_model_wrote(tiny_model: Callable[[str], Path]
     task = Task(
         "say", lambda split: rows, reward=lambda completions, **_: [0.0] * len(completions), max_new_tokens=7
     )
-    cases = evaluate(task, rows, LocalSampler(load(tiny_model("llama"))))
+    cases = evaluate(task, rows, LocalSampler(load(str(tiny_model("llama")))))
     network = AutoModelForCausalLM.from_pretrained(tiny_model("llama"), dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(tiny_model("llama"))
     for case, row in zip(cases, rows, strict=True):
