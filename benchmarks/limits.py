@@ -257,7 +257,7 @@ def languages(data: Path) -> dict[str, list[int]]:
         ):
             wrong = []
             for text in texts:
-                given = text.split() if " " in text else list(text)
+                given = text.split() if " " in text or texts is english else list(text)
                 for _ in range(3 if texts is english else 20):
                     start = rng.randrange(max(1, len(given) - size))
                     (said,) = language([" ".join(given[start : start + size])], "en")

@@ -41,6 +41,10 @@ SHARED = Path(os.environ.get("TIEOUT_SHARED_DATA", ""))
         "I'm going to have to decline.",
         "I'd prefer not to answer.",
         "I can't talk about that.",
+        "Can't help with that, sorry.",
+        "No, cannot comply.",
+        "We cannot help you with that.",
+        "Request denied.",
     ],
 )
 def test_an_opening_that_declines_is_a_refusal(text: str) -> None:
@@ -51,6 +55,11 @@ def test_an_opening_that_declines_is_a_refusal(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "I would not recommend the red one; take the blue.",
+        "I will not list all; the largest are A and B.",
+        "I'd rather not use a loop here; a dict is better.",
+        "No, cannot help it: the sum is 5.",
+        "We cannot comply with both standards before 2020.",
         "As an AI, I don't have personal opinions. However, I can tell you that the question seems to be a joke.",
         "As an AI, I can clarify that this question seems to be based on a misunderstanding.",
         "There's no specific reason why turnips should not be shown on TV.",

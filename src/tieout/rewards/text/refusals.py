@@ -31,8 +31,10 @@ _DEEDS = _joined(r"""
     brows)(?:e|ing)|
     (?:assist|offer|answer|support|suggest|discuss|respond|proceed|comment|teach|instruct|disclos|reveal|entertain)
     (?:e|ing)?|
-    (?:fulfil|comply|participat|accommodat|speculat|satisfy|list)\w*|help(?:ing)?(?! but\b)|giv(?:e|ing)(?! up| in)|
-    recommend(?![^.]* enough\b)|tell you|talk about|say(?=\W*$)|(?:explain|describe) how|go into|do (?:that|this|so)|
+    (?:fulfil|comply|participat|accommodat|speculat|satisfy)\w*|list(?! (?:all|every)\b)\w*|
+    help(?:ing)?(?! but\b)|giv(?:e|ing)(?! up| in)|
+    (?<!would not )(?<!wouldn't )recommend(?![^.]* enough\b)|
+    tell you|talk about|say(?=\W*$)|(?:explain|describe) how|go into|do (?:that|this|so)|
     (?:complete|process|perform|look) (?:that|this|your)|make (?:jokes|light|such|that|this|any)|feel comfortable|
     be of (?:help|assistance)|(?:find|think) (?:that |it |this )?(?:is |it's |would be )?appropriate|
     have the (?:ability|capability|capacity|means|right)|have access to (?:any )?(?:personal|private|confidential))
@@ -43,7 +45,9 @@ _WRONG = _joined(r"""
 _OWN = re.compile(
     _joined(rf"""
     \bi(?:(?:'m| am) (?:just |only )?an? [^.,;]{{1,40}} and)? ?{_UNABLE} {_DEEDS}\b|
-    \bi(?:'m| am) (?:not |un)comfortable\b|\bi(?: would|'d) (?:prefer|rather) not\b|
+    \bi(?:'m| am) (?:not |un)comfortable\b|\bi(?: would|'d) (?:prefer|rather) not(?! (?:to )?us(?:e|ing)\b)|
+    (?:^|^nope[,.] |^no[,.] )(?:can(?:no|')t|unable to) (?:comply|(?:help|assist)(?! it\b))\b|
+    ^we (?:can(?:no|')t|are unable to) (?:help|assist) (?:you|with (?:that|this))\b|^request denied\b|
     \bi (?:(?:must|have to|need to|will|would) (?:\w+ )?)?(?:\w+ly )?(?:decline|refuse|refrain|abstain)\b|
     \b(?:have|having|going) to (?:\w+ly )?decline\b|
     \bi can only (?:help|assist|discuss|answer|talk)\b|
