@@ -243,6 +243,23 @@ def test_a_checked_row_passes_again_unchanged() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "row"),
+    [
+        ("demonstration", {"messages": [user("q"), assistant("a")]}),
+        ("preference", {"chosen": [user("q"), assistant("a")], "rejected": [user("q"), assistant("b")]}),
+    ],
+)
+def test_a_system_text_beside_the_conversation_is_not_lost(kind: Any, row: dict[str, Any]) -> None:
+    """ShareGPT's files have such a column."""
+    with pytest.raises(RowsError, match=r"row 1: the column 'system' is not read"):
+        check_rows([{**row, "system": "Answer in French."}], kind)
+    assert check_rows([{**row, "system": ""}], kind)[0]["prompt"] == check_rows([row], kind)[0]["prompt"]
+    said = {"role": "system", "content": "Answer in French."}
+    told = {name: [said, *turns] for name, turns in row.items() if isinstance(turns, list)}
+    assert check_rows([{**row, **told, "system": "Answer in French."}], kind)[0]["prompt"][0] == said
+
+
+@pytest.mark.parametrize(
     ("kind", "row", "says"),
     [
         (

@@ -58,10 +58,27 @@ def check_rows(rows: Sequence[Row], kind: Kind, source: str = "rows") -> Rows:
         try:
             filled = {name: value for name, value in row.items() if value is not None}
             checked.append(check[kind](filled))
+            if kind != "prompt":
+                _system_is_read(checked[-1])
         except InputError as problem:
             problems.append(f"{location(rows, index, source)}: {problem}")
     raise_problems(problems, source)
     return Rows(checked, source=source, lines=rows.lines if isinstance(rows, Rows) else None)
+
+
+def _system_is_read(row: Row) -> None:
+    """Problem: a text stands in a column `system`, as in ShareGPT's files, and not in the conversation."""
+    told = row.get("system")
+    if not isinstance(told, str) or not told.strip():
+        return
+    prompt = row["prompt"]
+    if isinstance(prompt, str) or not any(
+        told.strip() in str(message.get("content")) for message in prompt[:1]
+    ):
+        raise Problem(
+            "the column 'system' is not read, and the conversation does not begin with its text; give it as the first "
+            "message, {'role': 'system', 'content': ...}, or leave the column out"
+        )
 
 
 def with_prompts(rows: Sequence[Row]) -> Sequence[Row]:
