@@ -148,6 +148,37 @@ def rounded(layer: Any, name: str, config: Any) -> None:
     layer.reset_lora_parameters(name, True)
 
 
+@pytest.mark.parametrize("init", ["pissa", "olora"])
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"bias": "lora_only"}, "bias"),
+        ({"modules_to_save": ["embed_tokens"]}, "modules_to_save"),
+        ({"trainable_token_indices": [5, 9]}, "trainable_token_indices"),
+        (
+            {"use_rslora": True, "rank_pattern": {"v_proj": 2}},
+            "use_rslora with rank_pattern or alpha_pattern",
+        ),
+    ],
+)
+def test_what_could_not_be_saved_is_refused_before_training(
+    tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], named: str, init: str
+) -> None:
+    monkeypatch.setitem(KINDS, "unsaved", {"init_lora_weights": init, **options})
+    with pytest.raises(InputError, match=rf"^{named}: with init_lora_weights='{init}'"):
+        adopted(tiny_model("llama"), "unsaved")
+
+
+def test_adapters_that_share_their_numbers_are_refused(
+    tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tied = {"target_modules": ["embed_tokens", "lm_head"], "ensure_weight_tying": True}
+    monkeypatch.setitem(KINDS, "tied", tied)
+    with pytest.raises(InputError, match="share their numbers"):
+        adopted(tiny_model("gemma3"), "tied")
+    adopted(tiny_model("llama"), "tied")  # nothing is tied in this one
+
+
 def test_what_cannot_be_right_is_refused_with_the_reason(
     tiny_model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

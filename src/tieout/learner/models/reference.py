@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...errors import InputError
 from .adapters import POLICY, in_place, without
@@ -76,7 +76,9 @@ def settle_reference(model: Model, bare: Tensor | None = None) -> None:
                 "rewritten base, and could not be saved for the base as it was; leave one of them out"
             )
     trained = {n: p for n, p in network.named_parameters() if p.requires_grad}
+    _refuse_shared(trained)
     if bare is not None and model.rewritten:
+        _refuse_unconvertible(network.peft_config[POLICY])
         model.taken = {n: p.detach().clone() for n, p in trained.items()}
     if not trained:
         return
@@ -144,3 +146,30 @@ def set_reference(model: Model, weights: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, parameter in reference_weights(model).items():
             parameter.copy_(weights[name])
+
+
+def _refuse_shared(trained: Mapping[str, nn.Parameter]) -> None:
+    """InputError: two trained parameters are one piece of memory, and would be trained apart and saved as one."""
+    places: dict[int, str] = {}
+    for name, parameter in trained.items():
+        if (first := places.setdefault(parameter.data_ptr(), name)) != name and parameter.numel():
+            raise InputError(
+                f"{first} and {name} share their numbers (ensure_weight_tying with LoRA on embedding and output "
+                "layer), and would be trained apart: leave ensure_weight_tying out, or target one layer only"
+            )
+
+
+def _refuse_unconvertible(config: Any) -> None:
+    """InputError: PEFT cannot save the adapter as a plain LoRA on the base before its initialisation rewrote it."""
+    asked = {
+        "bias": config.bias != "none",
+        "modules_to_save": config.modules_to_save,
+        "trainable_token_indices": config.trainable_token_indices,
+        "use_rslora with rank_pattern or alpha_pattern": config.use_rslora
+        and (config.rank_pattern or config.alpha_pattern),
+    }
+    if found := [name for name, given in asked.items() if given]:
+        raise InputError(
+            f"{' and '.join(found)}: with init_lora_weights={config.init_lora_weights!r}, which rewrites the base, "
+            "PEFT cannot save the adapter for the base as it was; leave one of them out"
+        )
