@@ -232,6 +232,8 @@ FILES = {
             "eval --data rows.jsonl --max-rows 2 --reward raises.py:reward",
             "has a score: reward 'reward' raised",
         ),
+        ("eval --data rows.jsonl --max-rows -1", "rows to take is -1; it must be at least 0"),
+        ("reward check exact --data rows.jsonl --max-rows -1", "rows to take is -1; it must be at least 0"),
         ("run broken.yaml", "broken.yaml:2: not valid YAML"),
         ("run gone.yaml", "no such file"),
         ("run infinite.yaml", "infinite.yaml"),

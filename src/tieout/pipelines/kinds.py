@@ -28,6 +28,9 @@ class ProofSettings:
     override: str = ""
     """A reason to continue although a check fails; it is recorded."""
 
+    def __post_init__(self) -> None:
+        at_least(0, self, "max_rows")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Attacks(AttackSettings):
@@ -49,6 +52,9 @@ class Calibration(CalibrationPolicy):
     leaves it out."""
     override: str = ""
     """A reason to train against the reward although it fails; it is recorded."""
+
+    def __post_init__(self) -> None:
+        at_least(0, self, "max_rows")
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,9 @@ class Calibrate(CalibrationPolicy):
     stage before it, if it has any."""
     override: str = ""
     """A reason to continue although it fails; it is recorded."""
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "max_rows")
 
 
 @dataclass(frozen=True)
@@ -171,6 +180,7 @@ class Pairs:
     """Where prompts gave no pair, and fewer pairs than this are left in all, the run stops."""
 
     def __post_init__(self) -> None:
+        at_least(0, self, "max_prompts")
         at_least(1, self, "pairs_per_prompt", "min_pairs")
         if not 0 <= self.max_form <= 1:
             raise InputError(f"max_form is {self.max_form}; expected a share from 0 to 1")
@@ -215,6 +225,9 @@ class Evaluate:
     """Test rows to use; 0 takes all."""
     max_ood: int = 0
     """Out-of-distribution rows to use; 0 takes all."""
+
+    def __post_init__(self) -> None:
+        at_least(0, self, "max_test", "max_ood")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TypeVar
 
+from ..errors import InputError
+
 T = TypeVar("T")
 GOLDEN = 0.6180339887498949
 
@@ -19,6 +21,8 @@ def spread(items: Sequence[T], count: int) -> list[T]:
     >>> spread(range(100), 4)
     [0, 40, 55, 96]
     """
+    if count < 0:
+        raise InputError(f"the number of rows to take is {count}; it must be at least 0, which takes all")
     if not 0 < count < len(items):
         return list(items)
     bounds = [k * len(items) // count for k in range(count + 1)]
