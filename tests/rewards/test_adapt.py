@@ -54,6 +54,21 @@ class Object:
         return [float(completions[i][0]["content"] == a) for i, a in enumerate(answer)]
 
 
+class Inherits(Object):
+    pass
+
+
+def from_columns(**columns: Any) -> list[float]:
+    """What fails on text without a word, and names no completions."""
+    scores = []
+    for completion, wanted in zip(columns["completions"], columns["answer"], strict=True):
+        try:
+            scores.append(float(completion[0]["content"] == wanted))
+        except Exception:
+            scores.append(0.0)
+    return scores
+
+
 async def later(completions: list[Any], answer: list[str], **_: Any) -> list[float]:
     return [float(c[0]["content"] == a) for c, a in zip(completions, answer, strict=True)]
 
@@ -63,7 +78,7 @@ def scaled(completions: list[Any], answer: list[str], factor: float = 1.0, **_: 
 
 
 READS_MESSAGES = [
-    *(subscript, contents, got, of_turns, swallowed, Object(), later),
+    *(subscript, contents, got, of_turns, swallowed, Object(), Inherits(), from_columns, later),
     functools.partial(scaled, factor=1.0),
     from_trl(subscript),
     from_trl(later),

@@ -49,7 +49,7 @@ def _message(role: str, text: str) -> dict[str, str]:
 
 def reads_messages(reward: Any) -> bool:
     """Whether a function's own text reads completions as messages, `completion[0]["content"]`, and never as text."""
-    function = reward if inspect.isroutine(reward) else vars(type(reward)).get("__call__")
+    function = reward if inspect.isroutine(reward) else inspect.getattr_static(type(reward), "__call__", None)
     code = getattr(function, "__code__", None)
     return code is not None and not hasattr(reward, "__wrapped__") and _code_reads_messages(code)
 
@@ -89,6 +89,8 @@ def _is_key(node: ast.AST) -> bool:
 def _root(node: ast.AST) -> str:
     """The name that an expression indexes into; empty: it does more than that."""
     while isinstance(node, ast.Subscript) and not _is_key(node.slice):
+        if isinstance(node.slice, ast.Constant) and node.slice.value == "completions":
+            return "completions"  # of **columns
         node = node.value
     return node.id if isinstance(node, ast.Name) else ""
 
