@@ -57,6 +57,7 @@ def test_nothing_is_left_to_do_before_shipping() -> None:
         ({"scores": BETTER, "right": 0.0}, "Make the reward pay for right and train again"),
         ({"scores": ([0.5] * 60, [0.5] * 58 + [0.9] * 2)}, r"about [\d,]+ show it; there are 60"),
         ({"controls": []}, "Give the run negative controls|See in evidence/report.html which controls"),
+        ({"controls": [0.0] * 5 + [1.0] * 96}, "See in evidence/report.html which controls new lost"),
         ({"controls": [0.0] * 3 + [1.0] * 97}, r"Evaluate more control rows: about [\d,]+ show"),
     ],
 )

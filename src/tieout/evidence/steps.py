@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import ceil, log10
+from math import ceil, inf, log10
 from typing import Any
 
 from .evaluate import CONTROLS, HUMAN, PROGRAMMATIC
 from .gains import change
 from .readings import NONE, judged, slice_of
+
+MANY = 100
+"""Times the rows there are: more than these are not advised."""
 
 
 def next_steps(report: Mapping[str, Any]) -> list[str]:
@@ -35,7 +38,7 @@ def _more_right(report: Mapping[str, Any], check: Mapping[str, Any]) -> str:
     if figure["n"] < policy["min_cases"]:
         return f"Evaluate more test rows: {figure['n']} pairs are too few, at least {policy['min_cases']} are judged."
     gap = figure["difference"] - policy["min_improvement"]
-    if gap > 0 and (rows := figure["n"] * (figure["smallest_detectable"] / gap) ** 2) < 100 * figure["n"]:
+    if gap > 0 and (rows := figure["n"] * (figure["smallest_detectable"] / gap) ** 2) < MANY * figure["n"]:
         return (
             f"Evaluate more test rows: if the difference in {what} is what it looks like "
             f"({figure['difference']:+.3f}), about {_about(rows)} show it; there are {figure['n']}. Or train further."
@@ -67,12 +70,12 @@ def _more_controls(report: Mapping[str, Any], check: Mapping[str, Any]) -> str:
         return (
             "Give the run negative controls (`data.controls` or `controls` of a recipe): skills to be kept."
         )
-    if figure["unpaired"] or room <= 0:
+    rows = figure["n"] * ((figure["difference"] - figure["low"]) / room) ** 2 if room > 0 else inf
+    if figure["unpaired"] or rows > MANY * figure["n"]:
         return (
             f"See in evidence/report.html which controls {settings['candidate']} lost; train with less drift "
             "(a lower learning rate, fewer steps, a stronger KL) or with general rows among the data."
         )
-    rows = figure["n"] * ((figure["difference"] - figure["low"]) / room) ** 2
     return (
         f"Evaluate more control rows: about {_about(rows)} show that the loss is within {margin:g}; "
         f"there are {figure['n']}."
