@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tieout.rows import Rows, RowsError, check_general, check_rows, data_hash, is_general, read_rows
@@ -380,6 +380,7 @@ def test_five_problems_are_listed_and_the_rest_counted() -> None:
         check_rows(rows, "sft")  # type: ignore[arg-type]
 
 
+@example(row={"chosen": [{"": False}, None], "rejected": [{"": False}, None]})
 @given(
     row=st.dictionaries(
         st.sampled_from(["prompt", "completion", "chosen", "rejected", "label", "messages"]), JSON

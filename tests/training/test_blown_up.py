@@ -154,9 +154,9 @@ def test_each_alarm_goes_off_in_a_run_that_blows_up() -> None:
 def test_a_margin_that_rises_and_collapses_is_alarmed(tiny_model: ModelFolder) -> None:
     watched = [alarms.margin_collapse()]
     run = Played(tiny_model("llama"), "dpo", 2e-3, 24, wild_from=12, watched=watched)
-    assert run.said
-    assert all("the margin of chosen over rejected rose to" in said for said in run.said)
-    assert 12 < int(run.said[0].partition(":")[0]) <= 20
+    collapsed = [said for said in run.said if "the margin of chosen over rejected rose to" in said]
+    assert collapsed
+    assert 12 < int(collapsed[0].partition(":")[0]) <= 20
 
 
 def test_no_alarm_goes_off_in_a_run_that_does_not(tiny_model: ModelFolder) -> None:

@@ -148,10 +148,10 @@ def test_a_format_that_nothing_is_named_after_is_refused_before_any_work() -> No
 
 RUNS_AWAY = {
     "grpo": ("repetition is 1, above 0.2", "distinct went from", "entropy went from"),
-    "ppo": ("empty is 1, above 0.2", "distinct went from", "entropy went from"),
+    "ppo": ("entropy went from",),
     "online_dpo": ("completions of a prompt score the same there is nothing to learn",),
 }
-"""Method -> what is said of a policy that comes to write full stops only, or nothing."""
+"""Method -> what is said of a policy that comes to write the same everywhere: full stops only, or nothing."""
 
 
 @pytest.mark.parametrize("name", ROLLOUTS)

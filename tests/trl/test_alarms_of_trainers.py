@@ -110,5 +110,5 @@ def test_a_run_that_goes_wrong_is_told_and_a_sane_one_is_left_alone(
     monkeypatch.setenv("TIEOUT_UNCHECKED", "a test")
     assert told(make, sane, tmp_path) == []
     heard = " ".join(told(make, wild, tmp_path))
-    signs = ("blown up", "repetition is", "empty is", "no_signal is 1", "entropy went")
+    signs = ("blown up", "repetition is", "empty is", "no_signal is 1", "entropy went", "cut_off is 1")
     assert any(sign in heard for sign in signs), heard

@@ -252,10 +252,10 @@ def split(sides: Sequence[Any]) -> tuple[Any, list[Any]]:
     return chosen[:common], [chosen[common:], rejected[common:]]
 
 
-def turn_start(messages: Sequence[Mapping[str, Any]]) -> int:
+def turn_start(messages: Sequence[Any]) -> int:
     """Where the assistant's messages at the end of a conversation begin; its length: there are none."""
-    others = (i for i in range(len(messages), 0, -1) if messages[i - 1]["role"] != "assistant")
-    return next(others, 0)
+    roles = [message.get("role") if isinstance(message, Mapping) else None for message in messages]
+    return next((i for i in range(len(roles), 0, -1) if roles[i - 1] != "assistant"), 0)
 
 
 def shared(one: Sequence[Any], other: Sequence[Any]) -> int:
