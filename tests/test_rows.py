@@ -245,6 +245,7 @@ def test_a_checked_row_passes_again_unchanged() -> None:
 @pytest.mark.parametrize(
     ("kind", "row"),
     [
+        ("prompt", {"prompt": [user("q")]}),
         ("demonstration", {"messages": [user("q"), assistant("a")]}),
         ("preference", {"chosen": [user("q"), assistant("a")], "rejected": [user("q"), assistant("b")]}),
     ],

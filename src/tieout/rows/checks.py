@@ -58,8 +58,7 @@ def check_rows(rows: Sequence[Row], kind: Kind, source: str = "rows") -> Rows:
         try:
             filled = {name: value for name, value in row.items() if value is not None}
             checked.append(check[kind](filled))
-            if kind != "prompt":
-                _system_is_read(checked[-1])
+            _system_is_read(checked[-1])
         except InputError as problem:
             problems.append(f"{location(rows, index, source)}: {problem}")
     raise_problems(problems, source)
