@@ -56,11 +56,8 @@ def _compare(
     if not torch.equal(packed[first:], moved[first:]):
         worst = (packed[first:] - moved[first:]).abs().max().item()
         return f"changing one completion moved another by {worst:.1e} nats"
-    plain = max((together - other).abs().max().item() for other in (apart, unfused))
-    noise = max(plain, 32 * torch.finfo(causal.dtype).eps)
-    error = (packed - together).abs().max().item()
-    if not error <= 8 * noise:
-        return f"log-probabilities differ by {error:.1e} nats, where plain forwards differ by {noise:.1e}"
+    if problem := beyond_rounding(packed, together, (apart, unfused), causal.dtype):
+        return problem
     if not trained:
         return None
     a, b = (_gradient(forward, trained, layout) for layout in (pack(groups, backend), repeat(groups, 0)))
@@ -68,6 +65,23 @@ def _compare(
     if not cosine > 0.999:
         return f"gradients point apart: cosine {cosine:.5f}"
     return None
+
+
+def beyond_rounding(found: Tensor, plain: Tensor, others: Sequence[Tensor], dtype: torch.dtype) -> str | None:
+    """None if log-probabilities are within eight times what plain forwards of the same tokens differ by, else how far.
+
+    Args:
+        found: [T] nats, to be judged.
+        plain: [T] of a plain forward.
+        others: [T] each, of plain forwards that sum in another order.
+        dtype: of the weights; 32 of its epsilon are the least noise.
+    """
+    noise = max((plain - other).abs().max().item() for other in others)
+    noise = max(noise, 32 * torch.finfo(dtype).eps)
+    error = (found - plain).abs().max().item()
+    if error <= 8 * noise:
+        return None
+    return f"log-probabilities differ by {error:.1e} nats, where plain forwards differ by {noise:.1e}"
 
 
 def probe(vocabulary: int, seed: int = 0) -> tuple[list[Group], list[Group]]:

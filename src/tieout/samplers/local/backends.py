@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...learner.models.model import Model, why_not_shared
+from ...learner.prefix.selfcheck import beyond_rounding
 from .. import SamplingParams
 from .batched import generate_batched
 from .cpu.lean import LeanStep, NotLean
@@ -151,12 +152,7 @@ def disagreement(network: Any, decode: Callable[[Any, DecodeJob], None]) -> str 
     except Exception as error:
         return f"it failed with {type(error).__name__}: {error}"
     sampled = torch.tensor([x for group in requests for r in group for x in r.logprobs])
-    plain = max((together - other).abs().max().item() for other in (apart, unfused))
-    noise = max(plain, 32 * torch.finfo(network.dtype).eps)
-    error_ = (sampled - together).abs().max().item()
-    if not error_ <= 8 * noise:
-        return f"log-probabilities differ by {error_:.1e} nats, where plain forwards differ by {noise:.1e}"
-    return None
+    return beyond_rounding(sampled, together, (apart, unfused), network.dtype)
 
 
 def _logprobs(network: Any, sequences: Sequence[tuple[list[int], list[int]]]) -> Tensor:
