@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from ...errors import InputError
 from .peft import AuxiliaryTrainingWrapper, BaseTunerLayer, LoraConfig, PeftModel, set_peft_model_state_dict
+from .sixteen_bits import round_once
 
 POLICY = "default"
 VALUE = "value"
@@ -105,6 +106,7 @@ def add_frozen(peft: PeftModel, folder: Path, name: str) -> None:
     for key, parameter in peft.named_parameters():
         if f".{name}." in key:
             parameter.requires_grad_(False)
+    round_once(peft)
     peft.eval()
 
 

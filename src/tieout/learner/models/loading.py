@@ -20,6 +20,7 @@ from .names import portable, resolve, tokenizer_in
 from .peft import PeftModel, get_peft_model
 from .reference import said_by, settle_reference
 from .scalar_head import ScalarHead, ScalarKind, adapter_score, load_value, pad_of
+from .sixteen_bits import round_once
 
 
 def load(
@@ -116,10 +117,10 @@ def _with_adapter(
         assert adapter is not None
         torch.manual_seed(seed)
         model.network = get_peft_model(model.network, lora_config(adapter)).eval()
-    settle_reference(model, bare if start is None else None)
     if start is not None:  # PEFT repeats on loading what an initialisation did to the base
         with without(model.network):
             model.rewritten = not torch.equal(said_by(model.causal), bare)
+    settle_reference(model, bare if start is None else None)
     # PEFT would write the folder it was loaded from.
     model.network.peft_config[POLICY].base_model_name_or_path = portable(model.name)
     return model
@@ -165,6 +166,7 @@ def _add_value(model: Model, adapter: AdapterConfig | None, saved: Path, seed: i
             policy = model.network.peft_config[POLICY]
             fresh: dict[str, Any] = {"init_lora_weights": True, "modules_to_save": None, "bias": "none"}
             model.network.add_adapter(VALUE, replace(policy, inference_mode=False, **fresh))
+            round_once(model.network)
         for name, parameter in model.network.named_parameters():
             if f".{VALUE}." in name:
                 parameter.requires_grad_(True)

@@ -23,6 +23,7 @@ try:
         get_peft_model_state_dict,
         set_peft_model_state_dict,
     )
+    from peft.tuners.lora.layer import Linear as LoraLinear
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, AuxiliaryTrainingWrapper
 finally:
@@ -34,6 +35,7 @@ __all__ = [
     "AuxiliaryTrainingWrapper",
     "BaseTunerLayer",
     "LoraConfig",
+    "LoraLinear",
     "PeftConfig",
     "PeftModel",
     "get_peft_model",

@@ -18,6 +18,7 @@ from .adapters import POLICY, in_place, without
 from .architecture import check_head, decoder_of, head_of, text_config
 from .model import Model
 from .peft import PeftModel
+from .sixteen_bits import round_once
 
 SAME = 1e-5
 """Nats between policy and reference at step 0 up to which they are the same."""
@@ -58,8 +59,6 @@ def settle_reference(model: Model, bare: Tensor | None = None) -> None:
         InputError: the reference is not the policy, or the adapter does something that the learner would leave out.
     """
     network = model.network
-    with without(network):
-        off = said_by(model.causal, network)
     if bare is not None:
         before = said_by(model.causal)  # the same tokens as without an adapter
         with without(network):
@@ -75,6 +74,9 @@ def settle_reference(model: Model, bare: Tensor | None = None) -> None:
                 "use_dora with an initialisation that rewrites the base: the sizes that are trained are those of the "
                 "rewritten base, and could not be saved for the base as it was; leave one of them out"
             )
+    round_once(network)  # not before: the base alone rounds at other places
+    with without(network):
+        off = said_by(model.causal, network)
     trained = {n: p for n, p in network.named_parameters() if p.requires_grad}
     _refuse_shared(trained)
     if bare is not None and model.rewritten:

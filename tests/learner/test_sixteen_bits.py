@@ -1,0 +1,167 @@
+"""LoRA over a base in 16 bits: what is smaller than the base's rounding is kept."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from peft.tuners.lora.layer import Linear
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tieout.learner.models.loading import load
+from tieout.learner.models.sixteen_bits import OnceRounded, folded, round_once
+
+SIXTEEN = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+
+
+def _network(dtype: torch.dtype, dropout: float = 0.0) -> nn.Module:
+    """One LoRA layer whose part is far smaller than the base's output."""
+    torch.manual_seed(0)
+    base = nn.Sequential(nn.Linear(96, 80)).to(dtype)
+    peft = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules=["0"], lora_dropout=dropout))
+    layer = _layer(peft)
+    torch.nn.init.normal_(layer.lora_B["default"].weight, std=3e-4)
+    return peft
+
+
+def _layer(network: nn.Module) -> Linear:
+    return next(m for m in network.modules() if isinstance(m, Linear))
+
+
+def _exactly(network: nn.Module, x: Tensor) -> Tensor:
+    """The layer's output in fp32, from its own weights."""
+    layer = _layer(network)
+    down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    base = layer.get_base_layer()
+    return (
+        x.float() @ base.weight.float().T
+        + base.bias.float()
+        + layer.scaling["default"] * x.float() @ down.T @ up.T
+    )
+
+
+def _kept(found: Tensor, without: Tensor, exact: Tensor) -> float:
+    """The share of the adapter's part that is in `found`, by least squares; 1 if all of it."""
+    part = exact - without
+    return ((found.float() - without) * part).sum().item() / part.square().sum().item()
+
+
+def test_what_is_below_the_rounding_of_the_base_is_kept() -> None:
+    network = _network(torch.bfloat16)
+    x = torch.randn(4000, 96).to(torch.bfloat16)
+    with torch.no_grad():
+        exact = _exactly(network, x)
+        layer = _layer(network)
+        base = layer.get_base_layer()
+        without = x.float() @ base.weight.float().T + base.bias.float()
+        rounded_twice = network(x)
+        round_once(network)
+        once = network(x)
+    assert isinstance(layer, OnceRounded)
+    assert abs(_kept(once, without, exact) - 1) < 0.05
+    assert abs(_kept(rounded_twice, without, exact) - 1) > 0.1, "PEFT keeps it too: this test shows nothing"
+    assert (once.float() - exact).abs().max() <= exact.abs().max() * 2**-8
+
+
+@SIXTEEN
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_gradients_are_those_of_fp32(dtype: torch.dtype, dropout: float) -> None:
+    network = _network(dtype, dropout)
+    whole = copy.deepcopy(network).float()
+    round_once(network)
+    torch.manual_seed(1)
+    x = torch.randn(2, 50, 96).to(dtype).requires_grad_()
+    y = x.detach().float().requires_grad_()
+    weights = torch.randn(2, 50, 80)
+    for net, given in ((network, x), (whole, y)):
+        torch.manual_seed(2)
+        (net.train()(given).float() * weights).sum().backward()
+    pairs = [(x.grad, y.grad)]
+    for name in ("lora_A", "lora_B"):
+        pairs.append(tuple(getattr(_layer(net), name)["default"].weight.grad for net in (network, whole)))
+    for found, expected in pairs:
+        assert found is not None
+        assert expected is not None
+        cosine = torch.cosine_similarity(found.float().flatten(), expected.flatten(), 0)
+        assert cosine > 0.9995
+        assert abs(found.float().norm() / expected.norm() - 1) < 5e-3
+
+
+@SIXTEEN
+def test_an_adapter_of_zeros_is_the_base_to_the_bit(dtype: torch.dtype) -> None:
+    network = _network(dtype)
+    round_once(network)
+    nn.init.zeros_(_layer(network).lora_B["default"].weight)
+    x = torch.randn(7, 96).to(dtype)
+    with torch.no_grad():
+        on = network(x)
+        _layer(network)._disable_adapters = True
+        assert torch.equal(network(x), on)
+
+
+def test_what_is_not_one_plain_lora_is_computed_by_peft() -> None:
+    torch.manual_seed(0)
+    base = nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 32)).to(torch.bfloat16)
+    dora = get_peft_model(base, LoraConfig(r=4, target_modules=["0"], use_dora=True))
+    x = torch.randn(5, 32, dtype=torch.bfloat16)
+    expected = dora(x)
+    round_once(dora)
+    assert torch.equal(dora(x), expected)
+    full = get_peft_model(nn.Sequential(nn.Linear(8, 8)), LoraConfig(r=2, target_modules=["0"]))
+    round_once(full)
+    assert type(_layer(full)) is Linear
+
+
+def test_folding_keeps_what_is_below_the_rounding_of_a_weight() -> None:
+    torch.manual_seed(0)
+    weight = (torch.randn(400, 400) * 0.05).to(torch.bfloat16)
+    delta = torch.full((400, 400), 2e-5)
+    nearest = (weight.float() + delta).to(torch.bfloat16).float() - weight.float()
+    random = folded(weight, delta).float() - weight.float()
+    assert abs(random.mean() / 2e-5 - 1) < 0.05
+    assert abs(nearest.mean() / 2e-5 - 1) > 0.2
+    assert torch.equal(folded(weight, delta), folded(weight, delta))
+    assert torch.equal(folded(weight, torch.zeros_like(delta)), weight)
+    broken = folded(weight, torch.full_like(delta, torch.nan))
+    assert broken.isnan().all()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4}
+    network = LlamaForCausalLM(LlamaConfig(vocab_size=1024, num_key_value_heads=2, **sizes))
+    network.save_pretrained(tmp_path / "base")
+    load("tieout-base").tokenizer.save_pretrained(tmp_path / "base")
+    return tmp_path / "base"
+
+
+def test_a_model_in_bf16_says_what_its_adapter_adds(folder: Path) -> None:
+    from tieout.learner.models.adapters import AdapterConfig
+    from tieout.learner.models.reference import said_by
+
+    models = [load(str(folder), AdapterConfig(), dtype=d) for d in (torch.float32, torch.bfloat16)]
+    generator = torch.Generator().manual_seed(0)
+    fp32, bf16 = (dict(m.network.named_parameters()) for m in models)
+    for name, parameter in fp32.items():
+        if "lora_" in name:
+            noise = torch.randn(parameter.shape, generator=generator) * (1e-3 if "lora_B" in name else 0.1)
+            parameter.data, bf16[name].data = noise.clone(), noise.clone()
+    whole, half = models
+    assert sum(isinstance(m, OnceRounded) for m in half.network.modules()) == 21
+    assert not any(isinstance(m, OnceRounded) for m in whole.network.modules())
+    added = said_by(whole.causal, whole.network)
+    with whole.as_reference() as causal:
+        added = added - said_by(causal, whole.network)
+    with half.as_reference() as causal:
+        reference = said_by(causal, half.network).float()
+    found = said_by(half.causal, half.network).float() - reference
+    with half.merged() as causal:
+        merged = said_by(causal, half.network).float() - reference
+    share = [(x * added).sum().item() / added.square().sum().item() for x in (found, merged)]
+    assert abs(share[0] - 1) < 0.25
+    assert abs(share[1] - 1) < 0.25
