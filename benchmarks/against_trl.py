@@ -1,7 +1,8 @@
 """tieout's training step against TRL's: same model, data, LoRA, batch and dtype, alternating in one process.
 
 python benchmarks/against_trl.py                       # every row, into benchmarks/results/against_trl.{json,md}
-python benchmarks/against_trl.py --rows dpo-60m-512    # these rows anew; the others stay as measured
+python benchmarks/against_trl.py --only dpo-60m-512    # these rows again; the others stay as measured
+python benchmarks/against_trl.py --only text-grpo-base --dtype bf16
 python benchmarks/against_trl.py --plain               # TRL without gradient checkpointing (its default is with)
 python benchmarks/against_trl.py --memory              # only peak memory anew: the machine need not be quiet for it
 
@@ -9,6 +10,7 @@ A row is measured in three processes: one in which TRL trains and, after each of
 (times, and how far log-probabilities and gradients are apart), and one for each side alone (peak memory). TRL runs its
 own `train()`; the timed part is what lies between its callbacks `on_step_begin` and `on_step_end`. The learning rate is
 zero, so that every round does the same work from the same weights. A row is written as soon as it is measured.
+Rows on real text (`text-...`) are measured by `text_rows.py`: two processes that take turns.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 
+import text_rows
 from ours import Ours, counted_flops
 from peer_trl import rows_of, spy, trl_logprobs, trl_trainer
 from works import DecodeJob, build_model, flat, sequences, stir
@@ -208,7 +211,8 @@ def ratios(result: dict[str, Any], whole: bool) -> tuple[float, float, float]:
 
 def table(results: list[dict[str, Any]]) -> str:
     """Markdown."""
-    versions = results[0]["versions"]
+    versions, every = results[0]["versions"], results
+    results = [r for r in every if not r.get("text")]
     lines = [
         "# tieout against TRL",
         "",
@@ -258,7 +262,7 @@ def table(results: list[dict[str, Any]]) -> str:
         cells = [f"{theirs:.2f}", f"{ours:.2f}", f"{ours / theirs:.2f}", *(f"{x:.2f}" for x in loaded)]
         cells.append(f"{(ours - loaded[1]) / (theirs - loaded[0]):.2f}")
         lines.append(f"| {name_of(r)} | {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, *text_rows.table([r for r in every if r.get("text")]), ""])
 
 
 def name_of(result: dict[str, Any]) -> str:
@@ -278,7 +282,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rows", nargs="+", default=list(WORKS), choices=list(WORKS))
+    every = [*WORKS, *text_rows.WORKS]
+    parser.add_argument("--only", "--rows", dest="rows", nargs="+", default=every, choices=every)
+    parser.add_argument(
+        "--dtype", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"], help="of text rows"
+    )
     parser.add_argument("--plain", action="store_true", help="TRL without gradient checkpointing")
     parser.add_argument("--memory", action="store_true", help="only peak memory; times stay as measured")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -307,20 +315,35 @@ def main() -> None:
         return
     RESULTS.parent.mkdir(exist_ok=True)
     for name in arguments.rows:
-        results: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-        known = [r for r in results if (r["row"], r["plain"]) == (name, arguments.plain)]
-        if arguments.memory and not known:
-            raise SystemExit(f"{name} has not been measured yet: run it without --memory first")
-        done = {**known[0], **measure(name, arguments)} if arguments.memory else measure(name, arguments)
-        done["versions"] = versions()
-        results = [r for r in results if (r["row"], r["plain"]) != (name, arguments.plain)] + [done]
-        results.sort(key=lambda r: (r["plain"], list(WORKS).index(r["row"])))
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-        RESULTS.with_suffix(".md").write_text(table(results))
-        print(
-            "\n".join(line for line in table([done]).splitlines() if line.startswith(f"| {name} ")),
-            flush=True,
+        for dtype in arguments.dtype if name in text_rows.WORKS else [None]:
+            keep(name, dtype, arguments)
+
+
+def keep(name: str, dtype: str | None, arguments: argparse.Namespace) -> None:
+    """Measure one row and put it among the results, in the place of an earlier measurement."""
+    results: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    key = (name, arguments.plain, dtype)
+    known = [r for r in results if key_of(r) == key]
+    if dtype is not None:
+        done = text_rows.measure(
+            name, dtype, arguments.plain, arguments.cpu_time, arguments.threads, arguments.folder
         )
+    elif arguments.memory and not known:
+        raise SystemExit(f"{name} has not been measured yet: run it without --memory first")
+    else:
+        done = (known[0] if arguments.memory else {}) | measure(name, arguments)
+    done["versions"] = versions()
+    results = [r for r in results if key_of(r) != key] + [done]
+    order = [*WORKS, *text_rows.WORKS]
+    results.sort(key=lambda r: (r["plain"], order.index(r["row"]), r.get("dtype") == "bf16"))
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    RESULTS.with_suffix(".md").write_text(table(results))
+    print("\n".join(line for line in table([done]).splitlines() if line.startswith(f"| {name} ")), flush=True)
+
+
+def key_of(result: dict[str, Any]) -> tuple[str, bool, str | None]:
+    """What makes a row another row."""
+    return result["row"], result["plain"], result.get("dtype")
 
 
 if __name__ == "__main__":

@@ -68,14 +68,14 @@ def test_a_prompt_that_completions_do_not_see_whole_is_found(
     check: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cross = attention._cross
-    monkeypatch.setattr(attention, "_cross", lambda span: (*cross(span)[:3], cross(span)[3] - 1))
+    monkeypatch.setattr(attention, "_cross", lambda *of: [(a, b, p, end - 1) for a, b, p, end in cross(*of)])
     found = check("cpu", (4, 2, 64), None)
     assert found["isolated"]
     assert not found["right"]
 
 
 def test_completions_that_see_each_other_are_found(check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "_own", lambda span: [(span.start, span.end)])
+    monkeypatch.setattr(attention, "_own", lambda spans: [(span.start, span.end) for span in spans])
     found = check("cpu", (4, 2, 64), None)
     assert not found["isolated"]
     assert not found["right"]

@@ -99,17 +99,19 @@ def _kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel_window)
 
 
-def visible(spans: tuple[Span, ...], window: int | None) -> dict[int, list[int]]:
+def visible(spans: tuple[Span, ...], window: int | None, opening: int = 0) -> dict[int, list[int]]:
     """Query -> keys, by walking through each sequence as if it stood alone."""
     result: dict[int, list[int]] = {}
     for span in spans:
-        prompt = list(range(span.start, span.start + span.prompt))
+        before = list(range(opening)) if span.start else []
+        prompt = before + list(range(span.start, span.start + span.prompt))
         start = span.start + span.prompt
         for length in span.completions or (0,):
             sequence = prompt + list(range(start, start + length))
             for i, query in enumerate(sequence):
                 first = 0 if window is None else max(0, i + 1 - window)
-                result[query] = sequence[first : i + 1]
+                if i >= len(before):
+                    result[query] = sequence[first : i + 1]
             start += length
     return result
 
@@ -134,9 +136,13 @@ def qkv(length: int, heads: int = 4, key_heads: int = 2, dim: int = 8, seed: int
 
 
 def attend(
-    backend: Any, spans: tuple[Span, ...], inputs: tuple[Tensor, ...], window: int | None = None
+    backend: Any,
+    spans: tuple[Span, ...],
+    inputs: tuple[Tensor, ...],
+    window: int | None = None,
+    opening: int = 0,
 ) -> Tensor:
-    return SharedPrefix(spans, backend).attend(0, *inputs, 0.3, window)
+    return SharedPrefix(spans, backend, opening).attend(0, *inputs, 0.3, window)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -150,6 +156,27 @@ def test_values_and_gradients_are_those_of_attention_written_out(
     slow = [x.double().requires_grad_() for x in inputs]
     out = attend(backend, SPANS, tuple(fast))
     exact = written_out(*slow, visible(SPANS, None), 0.3)
+    assert (out - exact).abs().max() < 1e-5
+    found = torch.autograd.grad((out * weights).sum(), fast)
+    expected = torch.autograd.grad((exact * weights).sum(), slow)
+    for a, b in zip(found, expected, strict=True):
+        assert (a - b).norm() < 1e-5 * b.norm()
+
+
+@pytest.mark.parametrize("backend", ["dense", "merge"])
+@pytest.mark.parametrize("opening", [1, 4, 5])
+@pytest.mark.parametrize("window", [None, 3, 9])
+@pytest.mark.parametrize("spans", [SPANS, (Span(0, 6, (3,)), Span(9, 2, (5,)), Span(16, 1, (0, 4)))])
+def test_later_groups_see_the_opening_that_lies_in_the_first(
+    backend: str, opening: int, window: int | None, spans: tuple[Span, ...]
+) -> None:
+    length = spans[-1].end
+    inputs = qkv(length)
+    weights = torch.randn(1, 4, length, 8, generator=torch.Generator().manual_seed(1))
+    fast = [x.clone().requires_grad_() for x in inputs]
+    slow = [x.double().requires_grad_() for x in inputs]
+    out = attend(backend, spans, tuple(fast), window, opening)
+    exact = written_out(*slow, visible(spans, window, opening), 0.3)
     assert (out - exact).abs().max() < 1e-5
     found = torch.autograd.grad((out * weights).sum(), fast)
     expected = torch.autograd.grad((exact * weights).sum(), slow)

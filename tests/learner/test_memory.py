@@ -61,6 +61,26 @@ def test_only_the_micro_batch_that_does_not_fit_is_computed_again(
     assert gradient(always, groups, loss)[1]["recomputed"] == 1
 
 
+def test_on_a_cpu_a_micro_batch_keeps_no_more_than_it_gains_from(
+    tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = random_groups([(30, [20, 20])] * 6)
+    whole = make_learner(tiny_model("llama"), layout="packed")
+    expected = gradient(whole, groups, loss)[0]
+    assert len(list(whole.micro_batches.of(groups))) == 1
+    learner = make_learner(tiny_model("llama"), layout="packed")
+    monkeypatch.setattr(module, "ENOUGH", 100)
+    monkeypatch.setattr(module, "KEPT", 150 * learner.micro_batches.bytes_per_token)
+    assert [len(part) for part in learner.micro_batches.of(groups)] == [2, 2, 2]
+    assert len(learner.micro_batches.plan(groups)) == 1, "what is only measured keeps nothing"
+    assert relative(gradient(learner, groups, loss)[0], expected) < 1e-5
+    few = make_learner(tiny_model("llama"), layout="packed")
+    monkeypatch.setattr(module, "KEPT", 1)
+    assert [len(part) for part in few.micro_batches.of(groups)] == [1] * 6
+    free = make_learner(tiny_model("llama"), layout="packed", activation_checkpointing=True)
+    assert len(list(free.micro_batches.of(groups))) == 1
+
+
 def test_what_a_token_keeps_is_what_a_larger_forward_keeps(tiny_model: ModelFolder) -> None:
     """Measured on fifty tokens, it must hold for many."""
     learner = make_learner(tiny_model("llama"), layout="packed")

@@ -36,15 +36,21 @@ def wrong_scale(patch: pytest.MonkeyPatch) -> None:
 
 
 def forgotten_token(patch: pytest.MonkeyPatch) -> None:
-    """Further completions do not see the prompt's last token."""
+    """Further completions do not see the prompt's last token, nor later groups the opening's."""
     cross = attention._cross
-    patch.setattr(attention, "_cross", lambda span: (*cross(span)[:3], cross(span)[3] - 1))
+    patch.setattr(attention, "_cross", lambda *of: [(a, b, p, end - 1) for a, b, p, end in cross(*of)])
+
+
+def forgotten_opening(patch: pytest.MonkeyPatch) -> None:
+    """Later groups do not see the tokens that begin all prompts."""
+    cross = attention._cross
+    patch.setattr(attention, "_cross", lambda spans, opening: cross(spans, 0))
 
 
 def leaking_completion(patch: pytest.MonkeyPatch) -> None:
     """Further completions see the last token of the first one."""
     cross = attention._cross
-    patch.setattr(attention, "_cross", lambda span: (*cross(span)[:3], cross(span)[3] + 1))
+    patch.setattr(attention, "_cross", lambda *of: [(a, b, p, end + 1) for a, b, p, end in cross(*of)])
 
 
 def leaking_mask(patch: pytest.MonkeyPatch) -> None:
@@ -87,6 +93,7 @@ def not_a_number(patch: pytest.MonkeyPatch) -> None:
 FAULTS = [
     (wrong_scale, "log-probabilities differ"),
     (forgotten_token, "log-probabilities differ"),
+    (forgotten_opening, "log-probabilities differ"),
     (leaking_completion, "changing one completion moved another"),
     (leaking_mask, "changing one completion moved another"),
     (wrong_gradient, "gradients point apart"),

@@ -15,8 +15,13 @@ from .forward import Forward
 from .memory import USABLE, free_bytes, kept_bytes, training_mode
 from .models.model import why_not_packed
 from .prefix.cost import Cost, cheaper_repeated
-from .prefix.layouts import Layout, pack, plan, repeat
+from .prefix.layouts import Layout, opening_of, pack, plan, repeat
 from .prefix.selfcheck import disagreement, probe
+
+KEPT = 3 << 29
+"""Bytes of activations that a micro-batch on a CPU may keep for backward: nothing is gained by more, since a product of
+a matrix with `ENOUGH` tokens is as fast per token as one with thousands (105 GFLOP/s of 105 at 576 x 1536)."""
+ENOUGH = 512
 
 
 class MicroBatches:
@@ -49,25 +54,40 @@ class MicroBatches:
         warnings.warn(f"{message}. The plain layout is used: same numbers, more work", stacklevel=2)
         return False
 
-    def plan(self, groups: Sequence[Group]) -> list[list[int]]:
-        """Indices of the groups of each micro-batch."""
-        if self.packs:
-            sizes = [g.unique_tokens for g in groups]
-        else:
-            sizes = [sum(len(g.prompt) + len(c.tokens) for c in g.completions) for g in groups]
-        return plan(sizes, self.config.micro_batch_tokens)
+    def plan(self, groups: Sequence[Group], budget: int | None = None) -> list[list[int]]:
+        """Indices of the groups of each micro-batch, of at most so many tokens; `micro_batch_tokens` if None."""
+        budget = budget or self.config.micro_batch_tokens
+        if not self.packs:
+            return plan([sum(len(g.prompt) + len(c.tokens) for c in g.completions) for g in groups], budget)
+        opening = self._opening(groups)
+        return plan([g.unique_tokens - opening for g in groups], budget - opening)
 
     def of(self, groups: Sequence[Group]) -> Iterator[list[Group]]:
-        """The groups of each micro-batch."""
-        for indices in self.plan(groups):
+        """The groups of each micro-batch of an update."""
+        for indices in self.plan(groups, self._budget):
             yield [groups[i] for i in indices]
+
+    @cached_property
+    def _budget(self) -> int:
+        """Tokens of a micro-batch that is kept for backward."""
+        tokens = self.config.micro_batch_tokens
+        if self.model.device.type != "cpu" or self.sharded or self.config.activation_checkpointing:
+            return tokens
+        return min(tokens, max(ENOUGH, int(KEPT / self.bytes_per_token)))
+
+    def _opening(self, groups: Sequence[Group]) -> int:
+        """Tokens at the start of all prompts that are computed once for all groups."""
+        opening = opening_of(groups)
+        return opening if self._cost.opens(opening, len(groups)) else 0
 
     def layout(self, groups: Sequence[Group]) -> Layout:
         """The cheaper layout of one micro-batch."""
         budget, chosen = self.config.micro_batch_tokens, self.config.layout == "packed"
         unread = self.model.score.pad if self.model.score else None
-        if self.packs and (chosen or not cheaper_repeated(self._cost, groups, budget)):
-            return pack(groups, self.forward.attention_backend, unread)
+        if self.packs:
+            opening = self._opening(groups)
+            if chosen or not cheaper_repeated(self._cost, groups, budget, opening):
+                return pack(groups, self.forward.attention_backend, unread, opening)
         return repeat(groups, self.model.tokenizer.pad_token_id or 0, unread)
 
     def recomputes(self, fed: int) -> bool:

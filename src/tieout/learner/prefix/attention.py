@@ -7,6 +7,7 @@ so that no model is patched: a forward that passes `plan=...` comes here, every 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -81,25 +82,31 @@ class SharedPrefix:
 
     spans: tuple[Span, ...]
     backend: AttentionBackend
+    opening: int = 0
+    """So many tokens begin all prompts. They lie in the first span only, and the others see them there."""
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None
     ) -> Tensor:
-        if window is not None and all(span.longest <= window for span in self.spans):
+        if window is not None and all(self.opening + span.longest <= window for span in self.spans):
             window = None  # it hides nothing
         if self.backend == "flash":
             return flash_attend(self.spans, query, key, value, scale, window)
         if self.backend == "merge" and window is None:
-            return _Merge.apply(query, key, value, self.spans, scale)
+            return _Merge.apply(query, key, value, self.spans, self.opening, scale)
         return torch.cat([self._dense(span, query, key, value, scale, window) for span in self.spans], 2)
 
     def _dense(
         self, span: Span, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None
     ) -> Tensor:
         q, k, v = (x[:, :, span.start : span.end] for x in (query, key, value))
+        before = self.opening if span.start else 0
+        if before:
+            k, v = (torch.cat([x[:, :, :before], own], 2) for x, own in ((key, k), (value, v)))
         heads = q.shape[1] // k.shape[1]
         k, v = (x.repeat_interleave(heads, 1) for x in (k, v))
-        return scaled_dot_product_attention(q, k, v, attn_mask=_mask(span, window, q.device), scale=scale)
+        mask = _mask(Span(0, before + span.prompt, span.completions), window, q.device)[:, :, before:]
+        return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
 
 
 def best_backend(device: torch.device, dtype: torch.dtype, head_size: int) -> AttentionBackend:
@@ -131,33 +138,31 @@ _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 class _Merge(torch.autograd.Function):
     """Prompt and first completion as one causal sequence; each further completion causal on itself, and all of them
-    together against the prompt, not causal. The two parts are merged by log-sum-exp (Hydragen, section 3.2 of
-    https://arxiv.org/abs/2402.05099). The backward gives each part the merged output and log-sum-exp, as ring
-    attention does (https://arxiv.org/abs/2310.01889), and adds: differentiating the merge itself would need the
-    gradient of the log-sum-exp, which the kernels do not return.
+    together against the prompt, not causal; then all later groups against the opening. The parts are merged by
+    log-sum-exp (Hydragen, section 3.2 of https://arxiv.org/abs/2402.05099). The backward gives each part the merged
+    output and log-sum-exp, as ring attention does (https://arxiv.org/abs/2310.01889), and adds: differentiating the
+    merge itself would need the gradient of the log-sum-exp, which the kernels do not return.
     """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, spans: tuple[Span, ...], scale: float) -> Tensor:
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, spans: tuple[Span, ...], opening: int, scale: float
+    ) -> Tensor:
         out = torch.empty_like(q)
         lse = torch.empty(q.shape[:3], dtype=torch.float32)
-        for span in spans:
-            for a, b in _own(span):
-                out[:, :, a:b], lse[:, :, a:b] = _forward(
-                    q[:, :, a:b], k[:, :, a:b], v[:, :, a:b], 0.0, True, scale=scale
-                )
-            a, b, p, end = _cross(span)
-            if a < b:
-                o, l = _forward(
-                    _fold(q[:, :, a:b], k), k[:, :, p:end], v[:, :, p:end], 0.0, False, scale=scale
-                )
-                o, l = o.reshape(1, -1, b - a, o.shape[-1]), l.reshape(1, -1, b - a)
-                own = lse[:, :, a:b]
-                both = torch.logaddexp(own, l)
-                merged = out[:, :, a:b] * (own - both).exp()[..., None] + o * (l - both).exp()[..., None]
-                out[:, :, a:b], lse[:, :, a:b] = merged.to(out.dtype), both
+        for a, b in _own(spans):
+            out[:, :, a:b], lse[:, :, a:b] = _forward(
+                q[:, :, a:b], k[:, :, a:b], v[:, :, a:b], 0.0, True, scale=scale
+            )
+        for a, b, p, end in _cross(spans, opening):
+            o, l = _forward(_fold(q[:, :, a:b], k), k[:, :, p:end], v[:, :, p:end], 0.0, False, scale=scale)
+            o, l = o.reshape(1, -1, b - a, o.shape[-1]), l.reshape(1, -1, b - a)
+            own = lse[:, :, a:b]
+            both = torch.logaddexp(own, l)
+            merged = out[:, :, a:b] * (own - both).exp()[..., None] + o * (l - both).exp()[..., None]
+            out[:, :, a:b], lse[:, :, a:b] = merged.to(out.dtype), both
         ctx.save_for_backward(q, k, v, out, lse)
-        ctx.spans, ctx.scale = spans, scale
+        ctx.spans, ctx.opening, ctx.scale = spans, opening, scale
         return out
 
     @staticmethod
@@ -173,44 +178,48 @@ class _Merge(torch.autograd.Function):
         def sum_heads(x: Tensor) -> Tensor:
             return x.reshape(1, -1, heads, *x.shape[2:]).sum(2)
 
-        for span in ctx.spans:
-            for a, b in _own(span):
-                part = slice(a, b)
-                gq, gk, gv = _backward(
-                    grad[:, :, part].contiguous(), q[:, :, part], repeat(k[:, :, part]), repeat(v[:, :, part]),
-                    out[:, :, part].contiguous(), lse[:, :, part].contiguous(), 0.0, True, scale=ctx.scale,
-                )  # fmt: skip
-                dq[:, :, part] = gq
-                dk[:, :, part] += sum_heads(gk)
-                dv[:, :, part] += sum_heads(gv)
-            a, b, p, end = _cross(span)
-            if a < b:
-                gq, gk, gv = _backward(
-                    _fold(grad[:, :, a:b], k), _fold(q[:, :, a:b], k), k[:, :, p:end], v[:, :, p:end],
-                    _fold(out[:, :, a:b], k), lse[:, :, a:b].reshape(1, k.shape[1], -1), 0.0, False, scale=ctx.scale,
-                )  # fmt: skip
-                dq[:, :, a:b] += gq.reshape(1, -1, b - a, gq.shape[-1])
-                dk[:, :, p:end] += gk
-                dv[:, :, p:end] += gv
-        return dq, dk, dv, None, None
+        for a, b in _own(ctx.spans):
+            part = slice(a, b)
+            gq, gk, gv = _backward(
+                grad[:, :, part].contiguous(), q[:, :, part], repeat(k[:, :, part]), repeat(v[:, :, part]),
+                out[:, :, part].contiguous(), lse[:, :, part].contiguous(), 0.0, True, scale=ctx.scale,
+            )  # fmt: skip
+            dq[:, :, part] = gq
+            dk[:, :, part] += sum_heads(gk)
+            dv[:, :, part] += sum_heads(gv)
+        for a, b, p, end in _cross(ctx.spans, ctx.opening):
+            gq, gk, gv = _backward(
+                _fold(grad[:, :, a:b], k), _fold(q[:, :, a:b], k), k[:, :, p:end], v[:, :, p:end],
+                _fold(out[:, :, a:b], k), lse[:, :, a:b].reshape(1, k.shape[1], -1), 0.0, False, scale=ctx.scale,
+            )  # fmt: skip
+            dq[:, :, a:b] += gq.reshape(1, -1, b - a, gq.shape[-1])
+            dk[:, :, p:end] += gk
+            dv[:, :, p:end] += gv
+        return dq, dk, dv, None, None, None
 
 
-def _own(span: Span) -> list[tuple[int, int]]:
-    """[start, end) of what is causal on itself: the prompt with its first completion, then each other completion."""
-    first = span.start + span.prompt + (span.completions[0] if span.completions else 0)
-    result = [(span.start, first)]
-    for length in span.completions[1:]:
-        result.append((first, first + length))
-        first += length
-    return [
-        (a, b) for a, b in result if a < b
-    ]  # the kernel divides by the length: an empty part ends the process
+def _own(spans: Sequence[Span]) -> Iterator[tuple[int, int]]:
+    """[start, end) of what is causal on itself: each prompt with its first completion, each other completion."""
+    for span in spans:
+        start = span.start
+        end = start + span.prompt
+        for length in span.completions or (0,):
+            end += length
+            if start < end:  # the kernel divides by the length: an empty part ends the process
+                yield start, end
+            start = end
 
 
-def _cross(span: Span) -> tuple[int, int, int, int]:
-    """(query start, query end, key start, key end): the further completions look at the prompt."""
-    first = span.start + span.prompt + (span.completions[0] if span.completions else 0)
-    return first, span.end, span.start, span.start + span.prompt
+def _cross(spans: Sequence[Span], opening: int) -> Iterator[tuple[int, int, int, int]]:
+    """(query start, query end, key start, key end): further completions look at the prompt, later groups at the
+    opening."""
+    for span in spans:
+        prompt = span.start + span.prompt
+        first = prompt + (span.completions[0] if span.completions else 0)
+        if first < span.end:
+            yield first, span.end, span.start, prompt
+    if opening and len(spans) > 1:
+        yield spans[1].start, spans[-1].end, 0, opening
 
 
 def _fold(x: Tensor, key: Tensor) -> Tensor:

@@ -53,11 +53,16 @@ class Cost:
             ATTENTION * 2 * width * len(kinds) / weights, backend, CALL * len(kinds) / weights, windows
         )
 
-    def packed(self, spans: Sequence[Span]) -> float:
-        """Of one row in which each prompt lies once."""
+    def opens(self, opening: int, groups: int) -> bool:
+        """Whether it pays that all groups but the first leave out the tokens that begin every prompt."""
+        return self.backend == "merge" and opening * (groups - 1) > self.call
+
+    def packed(self, spans: Sequence[Span], opening: int = 0) -> float:
+        """Of one row in which each prompt lies once, and an opening of all prompts, too."""
         calls = sum(len(s.completions) + 1 for s in spans) if self.backend == "merge" else 0
         pairs = sum(self._packed_pairs(spans, w) for w in self.windows) / len(self.windows)
-        return sum(s.end - s.start for s in spans) + self.call * calls + self.pair * pairs
+        fed = sum(s.end - s.start for s in spans) - opening * (len(spans) - 1)
+        return fed + self.call * (calls + (opening > 0)) + self.pair * pairs
 
     def repeated(self, spans: Sequence[Span]) -> float:
         """Of one row per completion, padded to the longest."""
@@ -82,7 +87,7 @@ class Cost:
         return total
 
 
-def cheaper_repeated(cost: Cost, groups: Sequence[Group], budget: int) -> bool:
+def cheaper_repeated(cost: Cost, groups: Sequence[Group], budget: int, opening: int = 0) -> bool:
     """Whether the plain layout costs less for these groups, and stays within a budget of tokens, padding included."""
     spans, start = [], 0
     for group in groups:
@@ -90,4 +95,4 @@ def cheaper_repeated(cost: Cost, groups: Sequence[Group], budget: int) -> bool:
         start = spans[-1].end
     longest = max(span.longest for span in spans)
     fed = longest * sum(len(span.completions) for span in spans)
-    return 0 < fed <= budget and cost.repeated(spans) < cost.packed(spans)
+    return 0 < fed <= budget and cost.repeated(spans) < cost.packed(spans, opening)

@@ -58,10 +58,19 @@ def _skip_mask(device: torch.device) -> Tensor:
     return SKIP_MASK.to(device)
 
 
-def pack(groups: Sequence[Group], backend: AttentionBackend, unread: int | None = None) -> Layout:
+def pack(
+    groups: Sequence[Group], backend: AttentionBackend, unread: int | None = None, opening: int = 0
+) -> Layout:
     """One row, no padding: [P1 | c11 .. c1K | P2 | c21 ..]; positions of a completion continue its prompt's.
 
-    `unread`: at the end of a sequence, `finals` pass over this token.
+    Tokens that begin all completions of a group lie once, too, with the prompt.
+
+    Args:
+        groups: each with its prompt.
+        backend: how the row is attended.
+        unread: at the end of a sequence, `finals` pass over this token.
+        opening: so many tokens begin every prompt, and none is the whole of one: all groups but the first leave them
+            out.
     """
     _refuse_empty_prompts(groups)
     ids: list[int] = []
@@ -71,26 +80,59 @@ def pack(groups: Sequence[Group], backend: AttentionBackend, unread: int | None 
     finals: list[int] = []
     spans: list[Span] = []
     for group in groups:
-        start, length = len(ids), len(group.prompt)
-        spans.append(Span(start, length, tuple(len(c.tokens) for c in group.completions)))
-        ids += group.prompt
-        positions += range(length)
+        lead, before = _lead(group), opening if spans else 0
+        shared = group.prompt + group.completions[0].tokens[:lead] if lead else group.prompt
+        length, start = len(shared), len(ids)
+        zero = start - before  # the place that the first token would have
+        asked = zero + len(group.prompt) - 1
+        spans.append(Span(start, length - before, tuple(len(c.tokens) - lead for c in group.completions)))
+        ids += shared[before:]
+        positions += range(before, length)
         for completion in group.completions:
-            first = len(ids)
-            ids += completion.tokens
-            positions += range(length, length + len(completion.tokens))
-            if completion.tokens:
-                predictors += [start + length - 1, *range(first, len(ids) - 1)]
-                targets += completion.tokens
+            first, rest = len(ids), completion.tokens[lead:]
+            ids += rest
+            positions += range(length, length + len(rest))
+            predictors += range(asked, asked + lead)
+            if rest:
+                predictors += [zero + length - 1, *range(first, len(ids) - 1)]
+            targets += completion.tokens
             last = _last([*group.prompt, *completion.tokens], unread)
-            finals.append(start + last if last < length else first + last - length)
+            if last >= length:
+                finals.append(first + last - length)
+            else:
+                finals.append(last if last < before else zero + last)
     inputs = {
         "input_ids": torch.tensor([ids]),
         "position_ids": torch.tensor([positions]),
         "attention_mask": SKIP_MASK,
-        "plan": SharedPrefix(tuple(spans), backend),
+        "plan": SharedPrefix(tuple(spans), backend, opening),
     }
     return Layout(inputs, _index(predictors), _index(targets), _index(finals), len(ids))
+
+
+def _lead(group: Group) -> int:
+    """Tokens that begin all of several completions."""
+    if len(group.completions) < 2:
+        return 0
+    return _shared([completion.tokens for completion in group.completions])
+
+
+def _shared(sequences: Sequence[list[int]]) -> int:
+    """Tokens that begin all sequences."""
+    least, most = min(sequences), max(sequences)  # all others lie between them, and begin as both do
+    return next((i for i, (a, b) in enumerate(zip(least, most, strict=False)) if a != b), len(least))
+
+
+def opening_of(groups: Sequence[Group]) -> int:
+    """Tokens that begin the prompts of all groups, such as a system message, less than any prompt; 0 of a single group.
+
+    >>> opening_of([Group([5, 6, 7], []), Group([5, 6, 8, 9], [])])
+    2
+    """
+    if len(groups) < 2:
+        return 0
+    prompts = [group.prompt for group in groups]
+    return min(_shared(prompts), min(map(len, prompts)) - 1)
 
 
 def repeat(groups: Sequence[Group], pad: int, unread: int | None = None) -> Layout:

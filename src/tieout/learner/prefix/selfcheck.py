@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...types import Completion, Group
 from .attention import AttentionBackend
-from .layouts import Layout, pack, repeat
+from .layouts import Layout, opening_of, pack, repeat
 
 Forward = Callable[[Layout], tuple[Tensor, Tensor]]
 """[T] log-probabilities and [T] entropies of a layout."""
@@ -45,9 +46,11 @@ def _compare(
     forward: Forward, causal: Any, trained: Sequence[Tensor], backend: AttentionBackend
 ) -> str | None:
     groups, changed = probe(causal.config.get_text_config().vocab_size)
+    opening = opening_of(groups) if backend == "merge" else 0
+    packed_as = partial(pack, backend=backend, opening=opening)
     with torch.no_grad():
-        packed = forward(pack(groups, backend))[0]
-        moved = forward(pack(changed, backend))[0]
+        packed = forward(packed_as(groups))[0]
+        moved = forward(packed_as(changed))[0]
         together = forward(repeat(groups, 0))[0]
         apart = torch.cat([forward(repeat([_only(g, k)], 0))[0] for g in groups for k in range(3)])
         with sdpa_kernel(SDPBackend.MATH):
@@ -60,7 +63,7 @@ def _compare(
         return problem
     if not trained:
         return None
-    a, b = (_gradient(forward, trained, layout) for layout in (pack(groups, backend), repeat(groups, 0)))
+    a, b = (_gradient(forward, trained, layout) for layout in (packed_as(groups), repeat(groups, 0)))
     cosine = (a @ b / (a.norm() * b.norm()).clamp(min=1e-30)).item()
     if not cosine > 0.999:
         return f"gradients point apart: cosine {cosine:.5f}"
@@ -85,7 +88,7 @@ def beyond_rounding(found: Tensor, plain: Tensor, others: Sequence[Tensor], dtyp
 
 
 def probe(vocabulary: int, seed: int = 0) -> tuple[list[Group], list[Group]]:
-    """Two groups of random tokens, and the same with one completion changed."""
+    """Two groups of random tokens with an opening in common, and the same with one completion changed."""
     generator = torch.Generator().manual_seed(seed)
 
     def tokens(length: int) -> list[int]:
@@ -94,7 +97,8 @@ def probe(vocabulary: int, seed: int = 0) -> tuple[list[Group], list[Group]]:
     def completion(length: int) -> Completion:
         return Completion(tokens(length), [True] * length)
 
-    groups = [Group(tokens(p), [completion(c) for c in (4, 7, 3)]) for p in (9, 13)]
+    opening = tokens(4)
+    groups = [Group([*opening, *tokens(p)], [completion(c) for c in (4, 7, 3)]) for p in (5, 9)]
     first = groups[0].completions[0]
     other = Completion([(t + 1) % vocabulary for t in first.tokens], first.mask)
     return groups, [Group(groups[0].prompt, [other, *groups[0].completions[1:]]), groups[1]]
