@@ -20,65 +20,76 @@ from tieout.samplers.local.sampler import LocalSampler
 from tieout.tasks.short_questions import FILE, answered
 
 CAPITALS = (
-    "France Paris, Germany Berlin, Italy Rome, Spain Madrid, Portugal Lisbon, Japan Tokyo, China Beijing, Russia Moscow, "
-    "Egypt Cairo, Greece Athens, Austria Vienna, Poland Warsaw, Norway Oslo, Sweden Stockholm, Finland Helsinki, "
-    "Denmark Copenhagen, Ireland Dublin, Hungary Budapest, Belgium Brussels, Canada Ottawa, Australia Canberra, "
-    "Peru Lima, Chile Santiago, Argentina Buenos_Aires, Cuba Havana, Kenya Nairobi, Iran Tehran, Iraq Baghdad, "
-    "Thailand Bangkok, Vietnam Hanoi, Turkey Ankara, Ukraine Kyiv|Kiev, Indonesia Jakarta, India New_Delhi, "
-    "England London, Mexico Mexico_City, Colombia Bogota|Bogotá, Venezuela Caracas, Syria Damascus, Lebanon Beirut, "
-    "Nepal Kathmandu, Bulgaria Sofia, Romania Bucharest, Serbia Belgrade, Croatia Zagreb, Cyprus Nicosia, "
-    "Jordan Amman, Qatar Doha, Ethiopia Addis_Ababa, Ghana Accra, Morocco Rabat, Tunisia Tunis, Algeria Algiers, "
-    "Brazil Brasilia|Brasília, Israel Jerusalem, Pakistan Islamabad, Bangladesh Dhaka, Iceland Reykjavik|Reykjavík, "
-    "Czech_Republic Prague, South_Korea Seoul, North_Korea Pyongyang, Saudi_Arabia Riyadh, Philippines Manila, "
-    "Malaysia Kuala_Lumpur, Singapore Singapore, New_Zealand Wellington, Switzerland Bern, Netherlands Amsterdam"
+    "France Paris, Germany Berlin, Italy Rome, Spain Madrid, Portugal Lisbon, Japan Tokyo, "
+    "China Beijing, Russia Moscow, Egypt Cairo, Greece Athens, Austria Vienna, Poland Warsaw, "
+    "Norway Oslo, Sweden Stockholm, Finland Helsinki, Denmark Copenhagen, Ireland Dublin, "
+    "Hungary Budapest, Belgium Brussels, Canada Ottawa, Australia Canberra, Peru Lima, Chile Santiago, "
+    "Argentina Buenos_Aires, Cuba Havana, Kenya Nairobi, Iran Tehran, Iraq Baghdad, Thailand Bangkok, "
+    "Vietnam Hanoi, Turkey Ankara, Ukraine Kyiv|Kiev, Indonesia Jakarta, India New_Delhi, "
+    "England London, Mexico Mexico_City, Colombia Bogota|Bogotá, Venezuela Caracas, Syria Damascus, "
+    "Lebanon Beirut, Nepal Kathmandu, Bulgaria Sofia, Romania Bucharest, Serbia Belgrade, "
+    "Croatia Zagreb, Cyprus Nicosia, Jordan Amman, Qatar Doha, Ethiopia Addis_Ababa, Ghana Accra, "
+    "Morocco Rabat, Tunisia Tunis, Algeria Algiers, Brazil Brasilia|Brasília, Israel Jerusalem, "
+    "Pakistan Islamabad, Bangladesh Dhaka, Iceland Reykjavik|Reykjavík, Czech_Republic Prague, "
+    "South_Korea Seoul, North_Korea Pyongyang, Saudi_Arabia Riyadh, Philippines Manila, "
+    "Malaysia Kuala_Lumpur, Singapore Singapore, New_Zealand Wellington, Switzerland Bern, "
+    "Netherlands Amsterdam"
 )
 CONTINENTS = (
-    "France Europe, Germany Europe, Spain Europe, Italy Europe, Greece Europe, Poland Europe, Sweden Europe, Norway Europe, "
-    "Nigeria Africa, Kenya Africa, Egypt Africa, Ghana Africa, Ethiopia Africa, Morocco Africa, Tanzania Africa, "
-    "Japan Asia, China Asia, India Asia, Vietnam Asia, Thailand Asia, Nepal Asia, Pakistan Asia, South_Korea Asia, "
-    "Brazil South_America, Peru South_America, Chile South_America, Argentina South_America, Bolivia South_America, "
+    "France Europe, Germany Europe, Spain Europe, Italy Europe, Greece Europe, Poland Europe, "
+    "Sweden Europe, Norway Europe, Nigeria Africa, Kenya Africa, Egypt Africa, Ghana Africa, "
+    "Ethiopia Africa, Morocco Africa, Tanzania Africa, Japan Asia, China Asia, India Asia, Vietnam Asia, "
+    "Thailand Asia, Nepal Asia, Pakistan Asia, South_Korea Asia, Brazil South_America, "
+    "Peru South_America, Chile South_America, Argentina South_America, Bolivia South_America, "
     "Canada North_America, Mexico North_America, United_States North_America"
 )
 SYMBOLS = (
-    "hydrogen H, oxygen O, carbon C, nitrogen N, gold Au, silver Ag, iron Fe, sodium Na, potassium K, calcium Ca, "
-    "helium He, lead Pb, copper Cu, zinc Zn, tin Sn, mercury Hg, neon Ne, chlorine Cl, aluminium Al, magnesium Mg, "
-    "sulfur S, phosphorus P, silicon Si, uranium U, lithium Li, nickel Ni, iodine I, titanium Ti"
+    "hydrogen H, oxygen O, carbon C, nitrogen N, gold Au, silver Ag, iron Fe, sodium Na, potassium K, "
+    "calcium Ca, helium He, lead Pb, copper Cu, zinc Zn, tin Sn, mercury Hg, neon Ne, chlorine Cl, "
+    "aluminium Al, magnesium Mg, sulfur S, phosphorus P, silicon Si, uranium U, lithium Li, nickel Ni, "
+    "iodine I, titanium Ti"
 )
 OPPOSITES = (
-    "hot cold, big small|little, up down, left right, fast slow, happy sad|unhappy, light dark|heavy, open closed|close, "
-    "hard soft|easy, rich poor, old young|new, full empty, long short, tall short, wet dry, strong weak, "
-    "early late, loud quiet|soft, clean dirty, high low, love hate, day night, black white, war peace, begin end, "
-    "true false, thick thin, wide narrow, deep shallow, brave cowardly|afraid|timid|fearful, polite rude, win lose, buy sell, "
-    "push pull, start stop|end, north south, east west, inside outside, above below, before after, more less, "
-    "success failure, ancient modern, cheap expensive, safe dangerous|unsafe, empty full, noisy quiet"
+    "hot cold, big small|little, up down, left right, fast slow, happy sad|unhappy, light dark|heavy, "
+    "open closed|close, hard soft|easy, rich poor, old young|new, full empty, long short, tall short, "
+    "wet dry, strong weak, early late, loud quiet|soft, clean dirty, high low, love hate, day night, "
+    "black white, war peace, begin end, true false, thick thin, wide narrow, deep shallow, "
+    "brave cowardly|afraid|timid|fearful, polite rude, win lose, buy sell, push pull, start stop|end, "
+    "north south, east west, inside outside, above below, before after, more less, success failure, "
+    "ancient modern, cheap expensive, safe dangerous|unsafe, empty full, noisy quiet"
 )
 COLOURS = (
-    "the_sky_on_a_clear_day blue, grass green, snow white, coal black, a_banana yellow, a_ripe_tomato red, blood red, "
-    "a_lemon yellow, an_orange orange, milk white, chocolate brown, a_carrot orange, a_cucumber green, the_sun yellow, "
-    "a_ripe_strawberry red, an_emerald green, a_ruby red, a_sapphire blue, a_fire_truck red, a_flamingo pink"
+    "the_sky_on_a_clear_day blue, grass green, snow white, coal black, a_banana yellow, "
+    "a_ripe_tomato red, blood red, a_lemon yellow, an_orange orange, milk white, chocolate brown, "
+    "a_carrot orange, a_cucumber green, the_sun yellow, a_ripe_strawberry red, an_emerald green, "
+    "a_ruby red, a_sapphire blue, a_fire_truck red, a_flamingo pink"
 )
 LANGUAGES = (
-    "France French, Germany German, Italy Italian, Spain Spanish, Japan Japanese, China Mandarin|Chinese, Russia Russian, "
-    "Portugal Portuguese, Brazil Portuguese, Greece Greek, Poland Polish, Mexico Spanish, Egypt Arabic, Turkey Turkish, "
-    "Sweden Swedish, Norway Norwegian, Denmark Danish, Finland Finnish, Hungary Hungarian, Argentina Spanish, "
-    "Vietnam Vietnamese, Thailand Thai, South_Korea Korean, Austria German, England English, Australia English"
+    "France French, Germany German, Italy Italian, Spain Spanish, Japan Japanese, "
+    "China Mandarin|Chinese, Russia Russian, Portugal Portuguese, Brazil Portuguese, Greece Greek, "
+    "Poland Polish, Mexico Spanish, Egypt Arabic, Turkey Turkish, Sweden Swedish, Norway Norwegian, "
+    "Denmark Danish, Finland Finnish, Hungary Hungarian, Argentina Spanish, Vietnam Vietnamese, "
+    "Thailand Thai, South_Korea Korean, Austria German, England English, Australia English"
 )
 CURRENCIES = (
-    "Japan yen, India rupee, Russia ruble, China yuan|renminbi, United_Kingdom pound, United_States dollar, Mexico peso, "
-    "Switzerland franc, Germany euro, France euro, Sweden krona, Denmark krone, Poland zloty|złoty, Turkey lira, "
-    "Brazil real, South_Africa rand, South_Korea won, Thailand baht, Israel shekel, Canada dollar, Egypt pound"
+    "Japan yen, India rupee, Russia ruble, China yuan|renminbi, United_Kingdom pound, "
+    "United_States dollar, Mexico peso, Switzerland franc, Germany euro, France euro, Sweden krona, "
+    "Denmark krone, Poland zloty|złoty, Turkey lira, Brazil real, South_Africa rand, South_Korea won, "
+    "Thailand baht, Israel shekel, Canada dollar, Egypt pound"
 )
 ANIMALS = (
-    "dog puppy, cat kitten, cow calf, horse foal, sheep lamb, pig piglet, goat kid, hen chick, duck duckling, goose gosling, "
-    "bear cub, lion cub, kangaroo joey, deer fawn, frog tadpole"
+    "dog puppy, cat kitten, cow calf, horse foal, sheep lamb, pig piglet, goat kid, hen chick, "
+    "duck duckling, goose gosling, bear cub, lion cub, kangaroo joey, deer fawn, frog tadpole"
 )
 PLURALS = (
-    "child children, mouse mice, man men, woman women, tooth teeth, foot feet, goose geese, person people, leaf leaves, "
-    "knife knives, city cities, box boxes, baby babies, wolf wolves, story stories, cat cats, house houses, church churches"
+    "child children, mouse mice, man men, woman women, tooth teeth, foot feet, goose geese, "
+    "person people, leaf leaves, knife knives, city cities, box boxes, baby babies, wolf wolves, "
+    "story stories, cat cats, house houses, church churches"
 )
 PAST = (
-    "go went, eat ate, run ran, see saw, take took, give gave, come came, write wrote, sing sang, begin began, buy bought, "
-    "think thought, bring brought, teach taught, catch caught, drink drank, fly flew, know knew, make made, find found"
+    "go went, eat ate, run ran, see saw, take took, give gave, come came, write wrote, sing sang, "
+    "begin began, buy bought, think thought, bring brought, teach taught, catch caught, drink drank, "
+    "fly flew, know knew, make made, find found"
 )
 FACTS = {
     "How many days are in a week?": "7|seven",
@@ -188,7 +199,7 @@ FACTS = {
     "What does HTML stand for?": "Hypertext Markup Language|HyperText Markup Language",
     "What does UN stand for?": "United Nations",
 }
-WORDS = "apple river garden window yellow market doctor winter silver pencil".split()
+WORDS = ["apple", "river", "garden", "window", "yellow", "market", "doctor", "winter", "silver", "pencil"]
 
 
 def _table(text: str) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..config.dtype import Dtype
 from ..errors import InputError
 from ..types import Row
 from .options import parse, task_options
@@ -38,6 +39,8 @@ class Options:
     """With data: a reward's name, or FILE.py:function."""
     split: str = "test"
     """Of the task."""
+    dtype: Dtype = "auto"
+    """Of the models: auto takes what a run was trained in, if a run is given, else as in `tieout train`."""
     max_rows: int = 0
     """So many, spread over all of them; 0 takes all."""
     max_new_tokens: int = 0
@@ -116,7 +119,8 @@ def main(arguments: Sequence[str]) -> None:
     rewards = [r for r in scorers if r is not None]
     workers = under_deadline(rewards, options.reward_workers, options.reward_seconds, console)
     for name, policy in zip(options.model, policies, strict=True):
-        model = open_model(policy.base, policy.trained, four_bits=policy.four_bits)
+        dtype = policy.dtype if options.dtype == "auto" else options.dtype
+        model = open_model(policy.base, policy.trained, dtype=dtype, four_bits=policy.four_bits)
         sampler = LocalSampler(model)
         params = SamplingParams(options.max_new_tokens or task.max_new_tokens, temperature=0.0)
         with bar(console, name, len(rows)) as shown:

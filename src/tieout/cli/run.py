@@ -64,7 +64,9 @@ def run_recipe(
     with RunFolder(out, writes=not dry_run) as folder:
         run = Run(resolved, folder, console)
         names = " → ".join(stage.name for stage in resolved.stages)
-        console.print(f"[bold]{names}[/]  {resolved.model}  {run.task.name}  {out}", highlight=False)
+        console.print(
+            f"[bold]{names}[/]  {resolved.model}  {run.task.name}  {out}  {run.precision}", highlight=False
+        )
         if dry_run:
             print_plan(run, console)
             return ""

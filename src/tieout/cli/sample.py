@@ -11,6 +11,7 @@ from typing import Annotated
 
 import tyro
 
+from ..config.dtype import Dtype
 from ..errors import InputError
 from .options import parse
 from .quiet import quiet
@@ -38,6 +39,8 @@ class Options:
     """Completions are cut off after this many tokens."""
     seed: int = 0
     """Of the sampling."""
+    dtype: Dtype = "auto"
+    """Of the model: auto, fp32 or bf16, as in `tieout train`."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -65,7 +68,7 @@ def main(arguments: Sequence[str]) -> None:
         turns = [{"role": "system", "content": options.system}] if options.system else []
         prompts = [text if options.plain else [*turns, {"role": "user", "content": text}]]
         rows = [{}]
-    model = load(options.model)
+    model = load(options.model, dtype=options.dtype)
     sampler = LocalSampler(model)
     params = SamplingParams(options.max_new_tokens, options.temperature, seed=options.seed)
     groups = sampler.sample([model.chat.prompt(p) for p in prompts], options.num_completions, params)

@@ -113,6 +113,7 @@ def options_type(method: type[Method]) -> type:
 def train(name: str, parsed: Any) -> None:
     """Check everything, then train into the folder."""
     from ..evidence.leakage import FILE
+    from ..learner.models.loading import precision_of
     from ..pipelines.run import check_model
     from ..rows import data_hash, read_rows
     from ..storage.machine import launched
@@ -153,7 +154,10 @@ def train(name: str, parsed: Any) -> None:
     leakage = leakage_of(options, task)
     with RunFolder(options.out) as folder:
         parts = {k: v for k, v in vars(parsed).items() if k not in ("run", "selection", "check")}
-        spec = TrainSpec(model=options.model, seed=options.seed, **parts)
+        four_bits = parsed.adapter.method == "qlora"
+        taken = precision_of(options.model, options.dtype, parsed.placement.device, four_bits)
+        console.print(f"[bold]{name}[/]  {escape(options.model)}  {taken}", highlight=False)
+        spec = TrainSpec(model=options.model, seed=options.seed, dtype=taken.name, **parts)
         digest = data_hash(task.rows("train"))
         splits = ("train",) if options.task else ("train", "validation", "test")
         check_model(options.model, {split: task.rows(split) for split in splits}, needs.max_new_tokens)
@@ -167,7 +171,7 @@ def train(name: str, parsed: Any) -> None:
         hashes = {"train": digest}
         if options.held_out is not None:
             hashes["held_out"] = data_hash(read_rows(options.held_out))
-        folder.record({**identity(spec), **asked}, hashes, spec.placement)
+        folder.record({**identity(spec), **asked}, hashes, spec.placement, str(taken))
         folder.write_json(FILE, {**leakage, "trained_on": rows_from(options, digest)})
         if needs.samples and not needs.reward_model and folder.leads:
             reward = task.reward if task.scorer == "reward" else None

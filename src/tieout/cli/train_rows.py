@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from ..config.dtype import Dtype
 from ..errors import InputError
 from ..rows import Kind, Rows, check_general, read_rows
 from ..rows.pairs import PairSelection, rows_for
@@ -52,6 +53,8 @@ class Options:
     """For methods that sample, with data: a reward's name, FILE.py:function, or reward_model:FOLDER."""
     accept_leakage: str = ""
     """A reason to train although training rows are among the held-out ones; reports repeat it."""
+    dtype: Dtype = "auto"
+    """Of the base. auto: bf16 on CUDA, and on a processor with native bf16 from 30 million parameters on; else fp32."""
     seed: int = 0
     """Of the adapter, the order of the data and the sampling."""
 

@@ -48,8 +48,9 @@ def policy_of(name: str) -> Policy:
     if len(trained) != 1:
         listed = ", ".join(map(str, trained)) or "nothing"
         raise InputError(f"run {folder} has trained {listed}; name the folder of one model or adapter")
-    method = read_json(folder / "run.json")["identity"].get("adapter", {}).get("method")
-    return Policy(resolve(str(trained[0]))[0], trained[0], method == "qlora")
+    identity = read_json(folder / "run.json")["identity"]
+    method = identity.get("adapter", {}).get("method")
+    return Policy(resolve(str(trained[0]))[0], trained[0], method == "qlora", identity.get("dtype", "auto"))
 
 
 def labels_of(names: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..config.dtype import Dtype
 from ..config.plain import to_plain
 from ..learner import AdapterConfig, LearnerConfig
 from ..storage.identity import known_model
@@ -40,6 +41,8 @@ class Recipe:
     """A reason to run although training rows are among the held-out ones; the report repeats it."""
     seed: int = 0
     """Of adapters, data order and sampling."""
+    dtype: Dtype = "auto"
+    """Of the base: auto, fp32 or bf16."""
     max_train: int = 0
     """Training rows to use; 0 takes all."""
     placement: Placement = field(default_factory=lambda: Placement(save_steps=20))

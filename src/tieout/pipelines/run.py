@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..evidence import leakage
 from ..learner import Model
 from ..learner.models.bases import Bases
-from ..learner.models.loading import context_of, load_chat
+from ..learner.models.loading import context_of, load_chat, precision_of
 from ..learner.models.names import resolve
 from ..rewards import load_reward
 from ..rewards.processes.workers import Workers
@@ -43,6 +43,8 @@ class Policy:
     base: str
     trained: Path | None
     four_bits: bool = False
+    dtype: str = "auto"
+    """What it was trained in, where a run says so."""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -59,7 +61,10 @@ class Run:
 
         InputError: whatever would otherwise fail in the middle of the run.
         """
-        self.recipe, self.folder, self.console = recipe, folder, console
+        place, four_bits = recipe.placement.device, _in_four_bits(recipe)
+        self.precision = precision_of(recipe.model, recipe.dtype, place, four_bits)
+        self.recipe = replace(recipe, dtype=self.precision.name)
+        self.folder, self.console = folder, console
         self.bases = Bases()
         self.task = self._task()
         self.controls = self._controls()
@@ -69,7 +74,7 @@ class Run:
         self.hashes["pairs"] = data_hash(self.task.rows("pairs"))
         self.hashes["controls"] = data_hash(self.controls.rows("test")) if self.controls else ""
         self.hashes |= {f"stages.{name}": data_hash(own) for name, own in rows.items()}
-        folder.record(recipe.identity(), self.hashes, recipe.placement)
+        folder.record(self.recipe.identity(), self.hashes, recipe.placement, str(self.precision))
         folder.write_json(leakage.FILE, self.leakage)
 
     # ---------------------------------------------------------------- models
@@ -83,7 +88,7 @@ class Run:
         """The model of this name: `base`, a train stage, or `NAME-start` for the folder that one starts from."""
         if name == BASE:
             own = resolve(self.recipe.model)
-            return Policy(own[0], own[2], self._base_in_four_bits())
+            return Policy(own[0], own[2], _in_four_bits(self.recipe))
         outside = name.endswith("-start")
         stage = self.recipe.trained(name.removesuffix("-start"))
         four_bits = stage.options.adapter.method == "qlora"
@@ -107,6 +112,7 @@ class Run:
             policy.base,
             policy.trained,
             device=self.recipe.placement.device,
+            dtype=self.recipe.dtype,
             four_bits=policy.four_bits,
             bases=self.bases,
         )
@@ -114,11 +120,6 @@ class Run:
     @property
     def _trained_names(self) -> set[str]:
         return {stage.name for stage in self.recipe.stages if isinstance(stage, Train)}
-
-    def _base_in_four_bits(self) -> bool:
-        """The base is evaluated as it was trained on: by the first stage that trains a policy on it."""
-        trained = [s for s in self.recipe.stages if isinstance(s, Train) and not s.scores_only]
-        return bool(trained) and trained[0].options.adapter.method == "qlora"
 
     # ---------------------------------------------------------------- rewards
 
@@ -256,3 +257,9 @@ def check_model(name: str, splits: Mapping[str, Sequence[Row]], max_new_tokens: 
     for split, rows in splits.items():
         chat.check(rows)
         chat.check_lengths(rows, context, max_new_tokens, split)
+
+
+def _in_four_bits(recipe: Recipe) -> bool:
+    """Whether the base is in 4 bits: it is evaluated as it was trained on, by the first stage that trains a policy."""
+    trained = [s for s in recipe.stages if isinstance(s, Train) and not s.scores_only]
+    return bool(trained) and trained[0].options.adapter.method == "qlora"

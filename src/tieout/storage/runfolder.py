@@ -153,12 +153,15 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         return Stage(path, self.leads)
 
-    def record(self, identity: Any, data: Mapping[str, str] | None = None, placement: Any = None) -> None:
+    def record(
+        self, identity: Any, data: Mapping[str, str] | None = None, placement: Any = None, precision: str = ""
+    ) -> None:
         """Write run.json, or compare with the one that is there.
 
         Args:
             identity: plain values that decide the run's numbers; a resumed run must have the same.
             data: hashes of the data by name; a resumed run must have the same.
+            precision: of the base, and why; noted as the placement is.
             placement: where it runs; with time, command and environment it is noted again for every resumption.
 
         Raises:
@@ -168,7 +171,13 @@ class RunFolder:
             return
         path = self.path / "run.json"
         given = as_stored({"identity": identity, "data": dict(data or {})})
-        now = {"time": _now(), "command": sys.argv, "placement": placement, "environment": environment()}
+        now = {
+            "time": _now(),
+            "command": sys.argv,
+            "placement": placement,
+            "precision": precision,
+            "environment": environment(),
+        }
         if not path.exists():
             self.write_json("run.json", {**given, **now, "continued": []})
             return

@@ -2,14 +2,15 @@
 
 A row, as `task.rows("test")` gives it:
 
-    {"prompt": [{"role": "user", "content": "What is the capital of France?"}], "answers": ["Paris"], "skill": "capitals"}
+    {"prompt": [{"role": "user", "content": "What is the capital of France?"}], "answers": ["Paris"],
+     "skill": "capitals"}
 
 The rows lie in short_questions.jsonl: those out of a longer list (scripts/short_questions.py) that
 SmolLM2-135M-Instruct answered right, greedily, before it was trained on anything here. So its own score is near 1 by
 their choice; what is measured is how much of it training takes away.
 
-Right is a reply whose first line holds one of the answers as whole words, whatever their case, and that is prose: a model
-that has learnt to reply in JSON to everything has unlearnt to reply.
+Right is a reply whose first line holds one of the answers as whole words, whatever their case, and that is prose: a
+model that has learnt to reply in JSON to everything has unlearnt to reply.
 """
 
 from __future__ import annotations

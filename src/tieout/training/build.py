@@ -37,6 +37,7 @@ def prepare(spec: TrainSpec, task: Task, bases: Bases | None = None) -> tuple[Le
     if sharding.wanted():
         bases = None  # the network would be cut over the ranks
     options: dict[str, Any] = {"head": needs.head, "value_adapter": needs.value_adapter, "bases": bases}
+    options["dtype"] = spec.dtype
     model = open_model(spec.model, spec.start, spec.adapter, spec.seed, device, needs.reference, **options)
     learner = Learner(model, method.learning_rate, spec.learner, needs.temperature)
     if learner.sharded and needs.samples:

@@ -24,6 +24,7 @@ def provenance(method: Method, source: Source, learner: Learner, schedule: Any) 
     plain |= {
         "adapter": _adapter(getattr(network, "peft_config", {}).get(POLICY)),
         "start": digest(learner.model.start or {}),
+        "dtype": str(learner.model.causal.dtype).removeprefix("torch."),
         "temperature": learner.temperature,
         "task": source.task.name,
         "data": {"rows": rows, "sha256": _data(source.rows), **part},

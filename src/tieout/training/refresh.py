@@ -176,7 +176,12 @@ def _retrain(
 ) -> Path:
     """Train the reward model further, in a model of its own (a second base for as long as it takes)."""
     model = load(
-        learner.model.name, refresh.adapter, start=adapter, device=str(learner.model.device), head="score"
+        learner.model.name,
+        refresh.adapter,
+        start=adapter,
+        dtype=learner.model.causal.dtype,
+        device=str(learner.model.device),
+        head="score",
     )
     given = Source(Task("labels", lambda split: rows), source.chat, seed=step)
     judge = Learner(model, refresh.method.learning_rate)

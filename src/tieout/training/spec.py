@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from ..config.dtype import Dtype
 from ..config.plain import to_plain
 from ..errors import InputError
 from ..learner import AdapterConfig, LearnerConfig
@@ -87,6 +88,8 @@ class TrainSpec:
     schedule: Schedule = field(default_factory=Schedule)
     seed: int = 0
     """Of the adapter, the order of the data and the sampling."""
+    dtype: Dtype = "auto"
+    """Of the base. What `auto` comes to belongs to the run: see `tieout.learner.models.loading.precision_of`."""
     guards: Guards = field(default_factory=Guards)
     """What is watched while it samples."""
     evaluation: EvalPolicy = field(default_factory=EvalPolicy)

@@ -33,8 +33,8 @@ Given = Any
 """A name, a transformers model or a PEFT model."""
 
 
-def loaded_as(options: Mapping[str, Any] | None, bf16: bool) -> torch.dtype | None:
-    """The precision that TRL's `model_init_kwargs` ask for; None: the learner's own for the device."""
+def loaded_as(options: Mapping[str, Any] | None, bf16: bool) -> torch.dtype | str:
+    """The precision that TRL's `model_init_kwargs` ask for; auto: what the machine computes natively."""
     rest = dict(options or {})
     wanted = rest.pop("dtype", None) or rest.pop("torch_dtype", None)
     rest.pop("torch_dtype", None)
@@ -50,7 +50,7 @@ def loaded_as(options: Mapping[str, Any] | None, bf16: bool) -> torch.dtype | No
     if isinstance(wanted, torch.dtype):
         return wanted
     if wanted in (None, "auto"):
-        return None if bf16 else torch.float32
+        return "auto" if bf16 else torch.float32
     return getattr(torch, str(wanted).removeprefix("torch."))
 
 
@@ -85,7 +85,7 @@ def adopt(
     needs_reference: bool = False,
     head: ScalarKind | None = None,
     device: str | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str = "auto",
     seed: int = 0,
     template: str | None = None,
     special: Mapping[str, str | None] = MappingProxyType({}),

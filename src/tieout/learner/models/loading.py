@@ -18,6 +18,7 @@ from .bases import Bases, load_base
 from .model import Model
 from .names import portable, resolve, tokenizer_in
 from .peft import PeftModel, get_peft_model
+from .precision import Precision, native_bf16, precision
 from .reference import said_by, settle_reference
 from .scalar_head import ScalarHead, ScalarKind, adapter_score, load_value, pad_of
 from .sixteen_bits import round_once
@@ -29,7 +30,7 @@ def load(
     *,
     start: Path | None = None,
     seed: int = 0,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str = "auto",
     device: str | None = None,
     keep_reference: bool = False,
     head: ScalarKind | None = None,
@@ -45,7 +46,7 @@ def load(
         adapter: what to train; None loads for inference only.
         start: folder of a PEFT adapter to start from. The reference is then a frozen copy of it.
         seed: of the new adapter's weights.
-        dtype: of the base; fp32 on CPU and bf16 on CUDA if None.
+        dtype: of the base: a torch dtype, or fp32, bf16 or auto (see `precision`).
         device: cuda if there is one, else cpu, if None.
         keep_reference: full fine-tuning only: keep a frozen copy of the network.
         head: a scalar head to add: `score` makes a reward model, `value` is for PPO. A head that was saved with the
@@ -56,7 +57,6 @@ def load(
             full fine-tuning, which changes the base: load it from disk.
     """
     device = _device(device)
-    dtype = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
     name, source, own = resolve(name)
     if own is not None and start is not None:
         raise InputError(f"{own} is an adapter, and start={start} names another: give one of the two")
@@ -64,6 +64,8 @@ def load(
     four_bits = four_bits or (adapter is not None and adapter.method == "qlora")
     if adapter is not None and adapter.method == "full":
         bases = None
+    if not isinstance(dtype, torch.dtype):
+        dtype = precision_of(name, dtype, device, four_bits).dtype
     base = (bases.borrow if bases else load_base)(name, source, dtype, device, four_bits)
     network, tensors = base.network, base.score
     tokenizer = tokenizer_in(start, base.tokenizer)
@@ -196,10 +198,20 @@ def context_of(name: str) -> int:
     return context(config.get_text_config())
 
 
+def precision_of(name: str, asked: str, device: str | None = None, four_bits: bool = False) -> Precision:
+    """The precision that `load` would give this model, and why."""
+    device = _device(device)
+    matters = asked == "auto" and device == "cpu" and not four_bits and native_bf16()
+    return precision(asked, device, parameters_of(name) if matters else 0, four_bits)
+
+
 def parameters_of(name: str) -> int:
     """How many parameters a base has, without loading its weights."""
-    with torch.device("meta"):
-        network = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(resolve(name)[1]))
+    try:
+        with torch.device("meta"):
+            network = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(resolve(name)[1]))
+    except (OSError, ValueError) as error:
+        raise InputError(f"model {name!r} could not be loaded: its size is not known ({error})") from error
     return sum(parameter.numel() for parameter in network.parameters())
 
 

@@ -196,5 +196,6 @@ def _spec(run: Run, stage: Refresh) -> TrainSpec:
         options.learner,
         options.schedule,
         recipe.seed,
+        recipe.dtype,
         placement=recipe.placement,
     )

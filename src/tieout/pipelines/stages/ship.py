@@ -82,7 +82,7 @@ def _gate_before(run: Run, stage: Ship) -> Gate:
 def _scores(run: Run, gate: Gate, policy: Policy, folder: Path) -> dict[str, Any]:
     """Paired score differences of the merged model from the candidate, on the rows of the evaluation."""
     evaluation, name = evaluated_before(run, gate), "merged"
-    model = load(str(folder), device=run.recipe.placement.device)
+    model = load(str(folder), dtype=run.recipe.dtype, device=run.recipe.placement.device)
     with bars(run.console) as add:
         cases: dict[str, list[Case]] = {
             gate.candidate: read_evaluated(run, evaluation)[gate.candidate],

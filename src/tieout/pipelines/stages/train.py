@@ -37,6 +37,7 @@ def spec_of(run: Run, stage: Train) -> TrainSpec:
         options.learner,
         options.schedule,
         run.recipe.seed if options.seed is None else options.seed,
+        run.recipe.dtype,
         options.guards,
         options.evaluation,
         run.recipe.placement,

@@ -93,11 +93,14 @@ class PreferenceReward(ModelReward):
         return self._loaded.scores(completions, prompts)
 
     def _load(self) -> SharedReward:
+        import torch
+
         from ...learner import Learner, load
 
         assert self.folder is not None
         refuse_policy(self.folder)
-        model = load(str(self.folder), device=self.device)
+        cuda = (self.device or ("cuda" if torch.cuda.is_available() else "cpu")).startswith("cuda")
+        model = load(str(self.folder), dtype="bf16" if cuda else "fp32", device=self.device)
         if not model.only_scores:
             raise InputError(
                 f"{self.folder} is no reward model: expected a sequence-classification checkpoint with one label, or "
