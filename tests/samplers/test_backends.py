@@ -130,16 +130,39 @@ def forget_the_prompt(self: KVCache, layer: int, query: torch.Tensor, *rest: Any
     return read(self, layer, query * 0.9, *rest)
 
 
-def stale_column(self: KVCache) -> None:
+def stale_column(self: KVCache, *given: Any) -> None:
     """Rows that begin late see what stood in their row before."""
-    begin(self)
-    self.aligned, self.wrapped = True, False
+    begin(self, *given)
+    self.level = True
 
 
+def wide_open(self: KVCache, window: int | None) -> torch.Tensor | None:
+    """The tokens of a draft see those that follow them."""
+    bias = own_bias(self, window)
+    return bias if bias is None or self.width_fed == 1 else bias[:, -1:].expand_as(bias)
+
+
+def kept_drafts(self: KVCache, rows: list[int], counts: list[int], first: list[int]) -> None:
+    """A token of a draft that was wrong stays."""
+    fed = dict(zip(rows, counts, strict=True))
+    before = getattr(self, "fed_before", {})
+    begin(self, rows, counts, [f + (before.get(r, 1) > 1) for r, f in zip(rows, first, strict=True)])
+    self.fed_before = fed  # type: ignore[attr-defined]
+
+
+own_bias = KVCache._own_bias
 read, begin, lean_step, shared_step = KVCache.read, KVCache.begin, LeanStep.__call__, SharedStep.__call__
 
 
-@pytest.mark.parametrize(("name", "fault"), [("read", forget_the_prompt), ("begin", stale_column)])
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("read", forget_the_prompt),
+        ("begin", stale_column),
+        ("begin", kept_drafts),
+        ("_own_bias", wide_open),
+    ],
+)
 def test_a_faulty_cache_is_not_used(
     tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch, name: str, fault: Any
 ) -> None:

@@ -324,17 +324,24 @@ def test_rows_that_come_and_go_change_no_other(
     learner = policy(tiny_model(family))
     stops, params = tuple(range(0, VOCABULARY, 14)), SamplingParams(max_new_tokens=24, seed=1)
     prompts = [*PROMPTS, *PROMPTS[::-1], *PROMPTS]
-    filled, kept = list[int](), list[int]()
-    fill, keep = KVCache.fill, KVCache.keep
+    filled, kept, steps = list[int](), list[int](), itertools.count()
+    fill, keep, begin = KVCache.fill, KVCache.keep, KVCache.begin
+    step = 0
+
+    def spy_on_begin(self: KVCache, *given: Any) -> None:
+        nonlocal step
+        step = next(steps)
+        begin(self, *given)
 
     def spy_on_fill(self: KVCache, place: int, prompt: torch.Tensor, rows: list[int]) -> None:
-        filled.append(self.step)
+        filled.append(step)
         fill(self, place, prompt, rows)
 
     def spy_on_keep(self: KVCache, rows: list[int]) -> None:
         kept.append(len(rows))
         keep(self, rows)
 
+    monkeypatch.setattr(KVCache, "begin", spy_on_begin)
     monkeypatch.setattr(KVCache, "fill", spy_on_fill)
     monkeypatch.setattr(KVCache, "keep", spy_on_keep)
     drawn = forced(learner.model, backend, prompts, 4, params, stops, max_rows=16)

@@ -28,6 +28,7 @@ from .cpu.lean import LeanStep, NotLean
 from .cpu.threads import in_parts
 from .decoding.decode_job import DecodeJob
 from .decoding.decoder import Decoder, SharedStep, Step
+from .decoding.drafts import Drafts
 from .decoding.sampling import Request
 from .plain import generate_plainly
 
@@ -45,7 +46,7 @@ def _shared(network: Any, job: DecodeJob) -> None:
 
 
 def _decode(network: Any, step: Step, job: DecodeJob) -> None:
-    limits = job.max_rows, job.cache_bytes, job.ended
+    limits = job.max_rows, job.cache_bytes, job.ended, job.drafts
     Decoder(network, step, job.params, job.stop_tokens, *limits).run(job.prompts, job.requests)
 
 
@@ -70,6 +71,10 @@ BACKENDS: dict[BackendName, Callable[[Any, DecodeJob], None]] = {
     "batched": _batched,
     "plain": _plain,
 }
+
+
+DRAFTING: tuple[BackendName, ...] = ("lean", "shared")
+"""Those that can use drafts."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ def _choose(model: Model, network: Any) -> Choice:
     names: list[BackendName] = ["batched"] if unshared else ["lean", "shared", "batched"]
     for name in names:
         try:
-            problem = disagreement(network, BACKENDS[name])
+            problem = disagreement(network, BACKENDS[name], drafting=name in DRAFTING)
         except NotLean as error:
             reasons.append(f"{name}: {error}")
             continue
@@ -126,33 +131,42 @@ def _choose(model: Model, network: Any) -> Choice:
 # ---------------------------------------------------------------------- the self-check
 
 
-def disagreement(network: Any, decode: Callable[[Any, DecodeJob], None]) -> str | None:
+def disagreement(
+    network: Any, decode: Callable[[Any, DecodeJob], None], drafting: bool = False
+) -> str | None:
     """None if the log-probabilities of a backend are those of the network's own forward, else how far apart they are.
 
-    On random prompts of several lengths, more than there are rows for, so that rows are refilled. The bound is eight
-    times the noise between plain forwards of the same tokens: together, one by one, and with attention summed in
-    another order. A backend that does not run at all fails too.
+    On random prompts of several lengths, more than there are rows for, so that rows are refilled; if it drafts, once
+    more with drafts that go wrong halfway. The bound is eight times the noise between plain forwards of the same
+    tokens: together, one by one, and with attention summed in another order. A backend that does not run at all
+    fails too.
     """
     generator = torch.Generator().manual_seed(0)
     vocabulary = network.config.get_text_config().vocab_size
     prompts = [torch.randint(0, vocabulary, (n,), generator=generator).tolist() for n in (12, 5, 9)]
     params = SamplingParams(max_new_tokens=8)
-    requests = [[Request.make(params, 2 * i + k) for k in range(2)] for i in range(len(prompts))]
-    stop_tokens = range(0, vocabulary, 8)
-    try:
-        decode(network, DecodeJob(prompts, requests, params, stop_tokens, max_rows=4))
-        sequences = [(p, r.tokens) for p, group in zip(prompts, requests, strict=True) for r in group]
-        with torch.no_grad():
-            together = _logprobs(network, sequences)
-            apart = torch.cat([_logprobs(network, [sequence]) for sequence in sequences])
-            with sdpa_kernel(SDPBackend.MATH):
-                unfused = _logprobs(network, sequences)
-    except (torch.OutOfMemoryError, NotLean):
-        raise
-    except Exception as error:
-        return f"it failed with {type(error).__name__}: {error}"
-    sampled = torch.tensor([x for group in requests for r in group for x in r.logprobs])
-    return beyond_rounding(sampled, together, (apart, unfused), network.dtype)
+    stop_tokens, drafts = range(0, vocabulary, 8), Drafts("measured")
+    for used in (None, drafts) if drafting else (None,):
+        requests = [[Request.make(params, 2 * i + k) for k in range(2)] for i in range(len(prompts))]
+        try:
+            decode(network, DecodeJob(prompts, requests, params, stop_tokens, max_rows=4, drafts=used))
+            sequences = [(p, r.tokens) for p, group in zip(prompts, requests, strict=True) for r in group]
+            with torch.no_grad():
+                together = _logprobs(network, sequences)
+                apart = torch.cat([_logprobs(network, [sequence]) for sequence in sequences])
+                with sdpa_kernel(SDPBackend.MATH):
+                    unfused = _logprobs(network, sequences)
+        except (torch.OutOfMemoryError, NotLean):
+            raise
+        except Exception as error:
+            return f"it failed with {type(error).__name__}: {error}"
+        sampled = torch.tensor([x for group in requests for r in group for x in r.logprobs])
+        problem = beyond_rounding(sampled, together, (apart, unfused), network.dtype)
+        if problem:
+            return f"with drafts: {problem}" if used else problem
+        halfway = [[[*r.tokens[:3], 1, *r.tokens[4:]] for r in group] for group in requests]
+        drafts.remember(prompts, halfway)
+    return None
 
 
 def _logprobs(network: Any, sequences: Sequence[tuple[list[int], list[int]]]) -> Tensor:

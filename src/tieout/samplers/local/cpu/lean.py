@@ -1,4 +1,4 @@
-"""One token of many completions through a Llama-like model, in a quarter of the operations.
+"""The next tokens of many completions through a Llama-like model, in a quarter of the operations.
 
 A small model's decoding step is mostly overhead: hundreds of operations on a few numbers each. For the families whose
 layers are known here (Llama, Mistral, Qwen 2 and 3, Gemma 1 and 3) this reads the weights once and runs only what the
@@ -56,7 +56,7 @@ class LeanStep:
         self.extending = threading.Lock()  # several decoders may share a step
 
     def __call__(self, tokens: Tensor, cache: KVCache) -> Tensor:
-        """[N] tokens -> [N, d] hidden states that predict the next; their keys and values go into the cache."""
+        """[T] tokens -> [T, d] hidden states that predict the next; their keys and values go into the cache."""
         positions = cache.positions
         x = self.embed(tokens)
         self._extend(cache.width + cache.own.shape[4] + 1, x)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ... import SamplingParams
+from .drafts import Drafts
 from .sampling import Request
 
 Ended = Callable[[int], None]
@@ -26,3 +27,5 @@ class DecodeJob:
     cache_bytes: float = float("inf")
     ended: Ended = lambda count: None
     """Called as completions end."""
+    drafts: Drafts | None = None
+    """Of the backends that can; None: without."""

@@ -1,12 +1,13 @@
 """Decode many prompts' completions as one batch that is refilled while it runs (continuous batching).
 
 Each prompt is computed once. Its completions take rows; when enough rows have ended, waiting prompts take them, and
-when none wait the batch shrinks.
+when none wait the batch shrinks. A step computes one token of every row, and what is guessed to follow it (`drafts`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,8 +20,9 @@ from ....learner.prefix.attention import SKIP_MASK, AttentionBackend, SharedPref
 from ....learner.prefix.span import Span
 from ... import SamplingParams
 from .decode_job import Ended
+from .drafts import Drafts
 from .kv_cache import KVCache, Recorder
-from .sampling import Request, sample_into
+from .sampling import Request, sample_lists
 
 PREFILL_TOKENS = 4096
 """Prompt tokens of one forward."""
@@ -29,18 +31,18 @@ CHUNK_LOGITS = 1 << 23
 
 
 class Step(Protocol):
-    """One token of every row through the model."""
+    """The next tokens of rows through the model."""
 
     head: Head
     """Hidden states -> logits."""
 
     def __call__(self, tokens: Tensor, cache: KVCache) -> Tensor:
-        """[N] tokens -> [N, d] the hidden states that predict the next ones; keys and values go into the cache."""
+        """[T] tokens -> [T, d] the hidden states that predict the next ones; keys and values go into the cache."""
         ...
 
 
 class SharedStep:
-    """One token of every row through the model's own layers, for any architecture whose prompts may be shared."""
+    """The same through the model's own layers, for any architecture whose prompts may be shared."""
 
     def __init__(self, network: Any) -> None:
         self.decoder, self.head = decoder_of(network), head_of(network)
@@ -68,6 +70,7 @@ class Decoder:
         max_rows: int,
         cache_bytes: float = float("inf"),
         ended: Ended | None = None,
+        drafts: Drafts | None = None,
     ) -> None:
         self.network, self.step, self.params = network, step, params
         self.decoder, self.head = decoder_of(network), step.head
@@ -77,8 +80,8 @@ class Decoder:
         self.cache: KVCache | None = None
         self.rows: list[Request | None] = []
         self.place_of: list[int] = []
-        self.changed = True
-        """Whether rows have come or gone since the cache was arranged."""
+        self.drafts = drafts if drafts and drafts.mode != "off" else None
+        self.drafter = self.drafts.begin(self.device.type) if self.drafts else None
 
     @torch.inference_mode()
     def run(self, prompts: Sequence[list[int]], requests: Sequence[list[Request]]) -> None:
@@ -87,64 +90,79 @@ class Decoder:
         self.waiting = [(prompts[i], requests[i]) for i in order]
         self.group = len(requests[0])
         self.num_places = self._plan()
-        hidden = self._admit(torch.empty(0))
-        while True:
-            tokens = self._sample(hidden)
-            if not self.waiting and not any(self.rows):
-                return
-            tokens = self._shrink(tokens)
+        while self.waiting or any(self.rows):
+            self._admit()
             if any(self.rows):
-                hidden = self._forward(tokens)
-            hidden = self._admit(hidden)
+                self._shrink()
+                self._step()
+        if self.drafts and self.drafter:
+            self.drafts.end(self.drafter)
 
     def _live(self) -> list[int]:
         return [i for i, request in enumerate(self.rows) if request]
 
-    def _forward(self, tokens: Tensor) -> Tensor:
+    def _step(self) -> None:
+        """The next token of every row, and those of its draft that turn out to be right."""
         assert self.cache is not None
-        if self.changed:
-            self.cache.arrange(self._live())
-            self.changed = False
-        self.cache.begin()
-        hidden = self.step(tokens, self.cache)
-        self.cache.end()
-        return hidden
+        live, started = self._live(), perf_counter()
+        requests = [r for r in self.rows if r]
+        drafts: list[list[int]] = [[] for _ in requests]
+        if self.drafter:
+            drafts = self.drafter.guess(requests, self.params.max_new_tokens)
+        fed = [t for r, draft in zip(requests, drafts, strict=True) for t in (r.tokens[-1], *draft)]
+        self.cache.begin(live, [1 + len(d) for d in drafts], [len(r.tokens) - 1 for r in requests])
+        hidden = self.step(torch.tensor(fed, device=self.device), self.cache)
+        kept = self._sample(live, drafts, hidden)
+        if self.drafter:
+            self.drafter.saw(drafts, kept, perf_counter() - started)
 
-    def _sample(self, hidden: Tensor) -> Tensor:
-        """[N, d] -> [N] tokens, kept by the live requests; a request that has ended leaves its row."""
-        live = self._live()
-        whole = len(live) == len(self.rows)
-        tokens = torch.zeros(len(self.rows), dtype=torch.long, device=self.device)
+    def _sample(self, rows: Sequence[int], drafts: Sequence[list[int]], hidden: Tensor) -> list[int]:
+        """Sample after every token of these rows [T, d] -> how many each keeps. One that has ended leaves its row."""
+        requests = [r for i in rows if (r := self.rows[i])]
+        uniforms = [
+            u
+            for r, draft in zip(requests, drafts, strict=True)
+            for u in r.uniforms[len(r.tokens) : len(r.tokens) + len(draft) + 1]
+        ]
         size = max(1, CHUNK_LOGITS // self.network.config.get_text_config().vocab_size)
-        for start in range(0, len(live), size):
-            part = live[start : start + size]
-            index = torch.tensor(part, device=self.device)
-            requests = [r for i in part if (r := self.rows[i])]
-            picked = hidden if whole and size >= len(live) else hidden[index]
-            tokens[index] = sample_into(requests, self.head.logits(picked), self.params)
-        ended = [i for i in live if self._has_ended(self.rows[i])]
-        for i in ended:
-            self.rows[i] = None
-        if ended:
-            self.changed = True
-            if self.ended:
-                self.ended(len(ended))
-        return tokens
+        sampled: list[tuple[int, float, float]] = []
+        for start in range(0, len(uniforms), size):
+            part = slice(start, start + size)
+            _, columns = sample_lists(self.head.logits(hidden[part]), uniforms[part], self.params)
+            sampled += zip(*columns, strict=True)
+        at, kept, ended = 0, list[int](), 0
+        for row, request, draft in zip(rows, requests, drafts, strict=True):
+            before = len(request.tokens)
+            for i, guess in enumerate((*draft, None)):
+                request.keep(*sampled[at + i])
+                if self._has_ended(request):
+                    self._leave(row, request)
+                    ended += 1
+                    break
+                if request.tokens[-1] != guess:
+                    break
+            at += len(draft) + 1
+            kept.append(len(request.tokens) - before)
+        if ended and self.ended:
+            self.ended(ended)
+        return kept
 
-    def _has_ended(self, request: Request | None) -> bool:
-        assert request is not None
+    def _has_ended(self, request: Request) -> bool:
         return request.tokens[-1] in self.stop or len(request.tokens) == self.params.max_new_tokens
 
-    def _shrink(self, tokens: Tensor) -> Tensor:
-        """[N] -> [N']: once no prompt waits and a third of the rows has ended, the others close up."""
+    def _leave(self, row: int, request: Request) -> None:
+        self.rows[row] = None
+        if self.drafter:
+            self.drafter.leave(request)
+
+    def _shrink(self) -> None:
+        """Once no prompt waits and a third of the rows has ended, the others close up."""
         live = self._live()
-        if self.waiting or not live or len(live) > 0.7 * len(self.rows):
-            return tokens
+        if self.waiting or len(live) > 0.7 * len(self.rows):
+            return
         assert self.cache is not None
         self.cache.keep(live)
         self.rows = [self.rows[i] for i in live]
-        self.changed = True
-        return tokens[torch.tensor(live, device=self.device)]
 
     # ------------------------------------------------------------------ new prompts
 
@@ -164,30 +182,31 @@ class Decoder:
         # A prompt keeps its place until its last completion ends; a few more let others begin before that.
         return groups if self.group == 1 or groups == len(self.waiting) else groups + (groups + 1) // 2
 
-    def _admit(self, hidden: Tensor) -> Tensor:
-        """Compute waiting prompts and give them rows, once an eighth of the rows is free; [N, d] with theirs."""
+    def _admit(self) -> None:
+        """Compute waiting prompts and sample the first tokens of their rows, once an eighth of the rows is free."""
         live = self._live()
         busy = {self.place_of[i] for i in live}
         free = [i for i, request in enumerate(self.rows) if not request]
         places = [b for b in range(self.num_places) if b not in busy]
         count = min(len(free) // self.group, len(places), len(self.waiting))
         if not count or len(free) < len(self.rows) / 8:
-            return hidden
+            return
         chosen, self.waiting = self.waiting[:count], self.waiting[count:]
-        self.changed = True
         for part in _chunks(chosen):
             states, last = self._prefill([prompt for prompt, _ in part])
             if self.cache is None:
                 room, width = self.params.max_new_tokens, len(chosen[0][0])
                 self.cache = KVCache(states[0], self.num_places, width, len(self.rows), room)
-                hidden = last.new_zeros(len(self.rows), last.shape[1])
-            for (_, requests), state, state_hidden in zip(part, states, last, strict=True):
+            begun: list[int] = []
+            for (prompt, requests), state in zip(part, states, strict=True):
                 rows, place = [free.pop(0) for _ in requests], places.pop(0)
                 self.cache.fill(place, state, rows)
-                hidden[torch.tensor(rows, device=self.device)] = state_hidden
                 for row, request in zip(rows, requests, strict=True):
                     self.rows[row], self.place_of[row] = request, place
-        return hidden
+                if self.drafter:
+                    self.drafter.admit(prompt, requests)
+                begun += rows
+            self._sample(begun, [[] for _ in begun], last.repeat_interleave(self.group, 0))
 
     def _prefill(self, prompts: Sequence[list[int]]) -> tuple[tuple[Tensor, ...], Tensor]:
         """One row without padding -> keys and values of each [L, 2, Hk, P, D], and its last hidden state [B, d]."""

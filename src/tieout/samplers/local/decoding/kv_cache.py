@@ -3,9 +3,9 @@
 Every completion attends to its prompt and to itself. The prompt's part is computed for all completions of the prompt
 together, and the two parts are merged by their log-sum-exps (Hydragen, https://arxiv.org/abs/2402.05099): exact.
 
-A place holds one prompt, a row one completion. Rows and places are refilled while others continue, so own tokens stand
-in columns that all rows share: the token of step s is in column s modulo the room, and a row sees as many of the last
-columns as it has lived steps.
+A place holds one prompt, a row one completion; both are refilled while others continue. A row may be fed several
+tokens at once, all but the first of them guesses: each sees those before it. The next tokens of a row that keeps only
+some take the columns of the others.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,143 +53,174 @@ class KVCache:
         layers, two, heads, _, dim = like.shape
         self.prompts = like.new_zeros(layers, two, places, heads, width, dim)
         self.own = like.new_zeros(layers, two, rows, heads, room, dim)
-        self.lengths, self.begun = (torch.zeros(places, dtype=torch.long, device=like.device) for _ in "ab")
-        self.starts, self.place_of = (torch.zeros(rows, dtype=torch.long, device=like.device) for _ in "ab")
-        self.step = 0
+        self.lengths, self.place_of = np.zeros(places, np.int64), np.zeros(rows, np.int64)
+        self._fed: tuple[list[int], list[int]] | None = None
 
     def fill(self, place: int, prompt: Tensor, rows: Sequence[int]) -> None:
         """Put a prompt [L, 2, Hk, P, D] into a place; these rows are its completions, and begin now."""
         self.prompts[:, :, place, :, : prompt.shape[3]] = prompt
-        self.lengths[place], self.begun[place] = prompt.shape[3], self.step
-        index = torch.tensor(rows, device=self.starts.device)
-        self.starts[index], self.place_of[index] = self.step, place
+        self.lengths[place] = prompt.shape[3]
+        self.place_of[list(rows)] = place
+        self._fed = None
 
     def keep(self, rows: Sequence[int]) -> None:
         """Continue with these rows only, and with the prompts that they need."""
-        index = torch.tensor(rows, device=self.starts.device)
-        self.own, self.starts = self.own[:, :, index], self.starts[index]
-        places, self.place_of = self.place_of[index].unique(return_inverse=True)
-        self.lengths, self.begun = self.lengths[places], self.begun[places]
-        self.prompts = self.prompts[:, :, places, :, : int(self.lengths.max())]
+        self.own = self.own[:, :, self._index(np.array(rows))]
+        places, self.place_of = np.unique(self.place_of[list(rows)], return_inverse=True)
+        self.lengths = self.lengths[places]
+        self.prompts = self.prompts[:, :, self._index(places), :, : int(self.lengths.max())]
+        self._fed = None
 
-    def arrange(self, rows: Sequence[int]) -> None:
-        """Say which rows are alive; to be called after every change, before the next token."""
-        live = torch.tensor(rows, device=self.starts.device)
-        place, starts = self.place_of[live], self.starts[live]
-        lengths = self.lengths[place]
-        self.places, self.width, self.oldest = int(place.max()) + 1, int(lengths.max()), int(starts.min())
-        self.aligned = int(starts.max()) == self.oldest
-        self.ragged = int(lengths.min()) < self.width or len(place.unique()) < self.places
-        # Each place's live rows side by side: a grid of places by slots, with row 0 where a place has fewer of them.
-        slot = (torch.nn.functional.one_hot(place).cumsum(0) - 1).gather(1, place[:, None])[:, 0]
-        self.slots = int(slot.max()) + 1
-        grid = live.new_zeros(self.places, self.slots)
-        grid[place, slot] = live
-        at = torch.zeros_like(self.place_of)
-        at[live] = place * self.slots + slot
-        # The same with heads: queries [N, Hk] -> [B, Hk, G], and back.
-        heads = self.own.shape[3]
-        head = torch.arange(heads, device=live.device)
-        self.to_grid = (grid[:, None] * heads + head[:, None]).flatten()
-        first = at // self.slots * heads * self.slots + at % self.slots
-        self.from_grid = (first[:, None] + head * self.slots).flatten()
-        seen = self.prompts[:, :, : self.places, :, : self.width]
-        self.prompt_layers = [tuple(layer) for layer in seen]  # views, made once and not at every token
-        self.own_layers = [tuple(layer) for layer in self.own]
+    def begin(self, rows: list[int], counts: list[int], first: list[int]) -> None:
+        """Make way for T new tokens, row by row.
 
-    @property
-    def positions(self) -> Tensor:
-        """[N] the position of each row's next token; anything for a row that is not alive."""
-        return (self.lengths[self.place_of] + self.step - self.starts).clamp(
-            max=self.width + self.own.shape[4]
-        )
-
-    def begin(self) -> None:
-        """Open the next column; all layers then store into it."""
-        room = self.own.shape[4]
-        self.column, first = self.step % room, self.oldest % room
-        self.wrapped = self.column < first
-        self.columns = slice(0, room) if self.wrapped else slice(first, self.column + 1)
+        Args:
+            rows: R, those that are fed.
+            counts: [R] how many tokens each is fed.
+            first: [R] how many own tokens each keeps; the new ones follow.
+        """
+        if self._fed != (rows, counts):
+            self._arrange(np.array(rows), np.array(counts))
+            self._fed = rows, counts
+        column = np.repeat(np.array(first), counts) + self.depth
+        position = self.lengths[self.place] + column
+        self.positions, self.furthest = self._index(position), int(position.max())
+        """[T] of the new tokens."""
+        self.extent = int(column.max()) + 1
+        self.level = self.width_fed == 1 and int(column.min()) + 1 == self.extent
+        self.column, self.position = column, position
+        self.slots_written = self._index((self.first_slot + column[:, None]).ravel())
         self.biases: dict[int | None, tuple[Tensor | None, Tensor | None]] = {}
 
-    def end(self) -> None:
-        """Close the column."""
-        self.step += 1
+    def _arrange(self, rows: np.ndarray, counts: np.ndarray) -> None:
+        """Where the new tokens stand: in the batch of the layers they are one list [T], for attention two grids."""
+        _, _, total, heads, room, _ = self.own.shape
+        head, size = np.arange(heads), int(counts.sum())
+        self.row = np.repeat(rows, counts)
+        self.depth = np.arange(size) - np.repeat(counts.cumsum() - counts, counts)
+        self.place = self.place_of[self.row]
+        lengths = self.lengths[self.place]
+        self.num_places, self.width = int(self.place.max()) + 1, int(lengths.max())
+        self.ragged = int(lengths.min()) < self.width or len(np.unique(self.place)) < self.num_places
+        # Each place's tokens side by side: a grid of places by slots, with token 0 where a place has fewer.
+        order = self.place.argsort(kind="stable")
+        tally = np.bincount(self.place, minlength=self.num_places)
+        self.slot = np.empty_like(order)
+        self.slot[order] = np.arange(size) - np.repeat(tally.cumsum() - tally, tally)
+        self.num_slots = int(tally.max())
+        # The same with heads: queries [T, Hk] -> [B, Hk, slots], and back.
+        self.to_places = self._to_grid(self.num_places, self.num_slots, self.place, self.slot)
+        self.from_places = self._from_grid(self.num_slots, self.place, self.slot)
+        # Each row's tokens side by side, as many as any is fed; the list itself, if every row is fed one.
+        self.width_fed = int(counts.max())
+        self.single = self.width_fed == 1 and np.array_equal(self.row, np.arange(total))
+        if not self.single:
+            self.to_rows = self._to_grid(total, self.width_fed, self.row, self.depth)
+            self.from_rows = self._from_grid(self.width_fed, self.row, self.depth)
+        # Where column 0 of a token's row begins in the store, for its keys and its values.
+        first = (self.row[:, None] * heads + head) * room
+        self.first_slot = np.stack([first, first + total * heads * room])
+        seen = self.prompts[:, :, : self.num_places, :, : self.width]
+        self.prompt_layers = [tuple(layer) for layer in seen]  # views, made once and not at every token
+        self.own_layers = [tuple(layer) for layer in self.own]
+        self.stores = [layer.view(-1, layer.shape[-1]) for layer in self.own]
+
+    def _to_grid(self, height: int, width: int, y: np.ndarray, x: np.ndarray) -> Tensor:
+        grid = np.zeros((height, width), np.int64)
+        grid[y, x] = np.arange(len(y))
+        heads = self.own.shape[3]
+        return self._index((grid[:, None] * heads + np.arange(heads)[:, None]).ravel())
+
+    def _from_grid(self, width: int, y: np.ndarray, x: np.ndarray) -> Tensor:
+        heads = self.own.shape[3]
+        return self._index(((y * heads * width + x)[:, None] + np.arange(heads) * width).ravel())
+
+    def _index(self, numbers: np.ndarray) -> Tensor:
+        return torch.from_numpy(numbers).to(self.own.device)
 
     def store(self, layer: int, key: Tensor, value: Tensor) -> None:
-        """Store one new token of every row: [N, Hk, D] twice."""
-        keys, values = self.own_layers[layer]
-        keys[:, :, self.column] = key
-        values[:, :, self.column] = value
+        """Store the new tokens: [T, Hk, D] twice."""
+        self.stores[layer].index_copy_(0, self.slots_written, torch.cat([key, value]).flatten(0, 1))
 
     def read(self, layer: int, query: Tensor, scale: float, window: int | None) -> Tensor:
-        """[N, H, D] -> [N, H, D]: what each row's newest token takes from its prompt and from its own tokens."""
-        if window is not None and self.width + self.step - self.oldest < window:
+        """[T, H, D] -> [T, H, D]: what each new token takes from its prompt and from its row up to itself."""
+        if window is not None and self.furthest < window:
             window = None
+        (tokens, all_heads, dim), (_, _, rows, heads, _, _) = query.shape, self.own.shape
+        query = query.reshape(tokens * heads, -1, dim)  # query heads that share a key head side by side
+        shared = query.shape[1]
         if window not in self.biases:
-            self.biases[window] = self._prompt_bias(window), self._own_bias(window)
+            biases = self._prompt_bias(window), self._own_bias(window)
+            self.biases[window] = _per_head(biases[0], shared), _per_head(biases[1], shared)
         prompt_bias, own_bias = self.biases[window]
-        rows, all_heads, dim = query.shape
-        heads = self.own.shape[3]
-        query = query.reshape(rows * heads, -1, dim)  # query heads that share a key head side by side
-        keys, values = (x[:, :, self.columns] for x in self.own_layers[layer])
-        own, own_lse = _attend(query.view(rows, heads, -1, dim), keys, values, own_bias, scale)
+        keys, values = (x[:, :, : self.extent] for x in self.own_layers[layer])
+        mine = query if self.single else query.index_select(0, self.to_rows)
+        own, own_lse = _attend(mine.view(rows, heads, -1, dim), keys, values, own_bias, scale)
+        own, own_lse = own.reshape(-1, shared, dim), own_lse.reshape(-1, shared)
+        if not self.single:
+            own, own_lse = own.index_select(0, self.from_rows), own_lse.index_select(0, self.from_rows)
         keys, values = self.prompt_layers[layer]
-        grid = query.index_select(0, self.to_grid).view(self.places, heads, -1, dim)
+        grid = query.index_select(0, self.to_places).view(self.num_places, heads, -1, dim)
         prompt, lse = _attend(grid, keys, values, prompt_bias, scale)
-        prompt = prompt.reshape(-1, all_heads // heads, dim).index_select(0, self.from_grid)
-        lse = lse.reshape(-1, all_heads // heads).index_select(0, self.from_grid)
-        share = torch.sigmoid(lse - own_lse.reshape(lse.shape))[..., None].to(own.dtype)
-        return torch.lerp(own.reshape(prompt.shape), prompt, share).view(rows, all_heads, dim)
+        prompt = prompt.reshape(-1, shared, dim).index_select(0, self.from_places)
+        lse = lse.reshape(-1, shared).index_select(0, self.from_places)
+        share = torch.sigmoid(lse - own_lse)[..., None].to(own.dtype)
+        return torch.lerp(own, prompt, share).view(tokens, all_heads, dim)
 
     def _prompt_bias(self, window: int | None) -> Tensor | None:
-        """[B, 1, 1, W]: nothing beyond a prompt's end, and nothing further back than the window."""
+        """[B, slots or 1, W]: nothing beyond a prompt's end, and nothing further back than the window."""
         if window is None and not self.ragged:
             return None
-        lengths, begun = self.lengths[: self.places, None], self.begun[: self.places, None]
-        position = torch.arange(self.width, device=lengths.device)
-        sees = position < lengths
+        columns = np.arange(self.width)
+        sees = (columns < self.lengths[: self.num_places, None])[:, None]
         if window is not None:
-            sees &= lengths + (self.step - begun) - position < window
+            position = np.zeros((self.num_places, self.num_slots), np.int64)
+            position[self.place, self.slot] = self.position
+            sees = sees & (position[..., None] - columns < window)
         return self._bias(sees)
 
     def _own_bias(self, window: int | None) -> Tensor | None:
-        """[N, 1, 1, columns]: nothing from before the row began."""
-        if window is None and self.aligned and not self.wrapped:
+        """[N, fed, columns]: nothing after the token itself, and nothing further back than the window."""
+        if window is None and self.level:
             return None
-        columns = torch.arange(self.columns.start, self.columns.stop, device=self.starts.device)
-        age = (self.step - columns) % self.own.shape[4]
-        sees = age <= (self.step - self.starts)[:, None]
-        if window is not None:
-            sees &= age < window
-        return self._bias(sees)
+        last = np.zeros((self.own.shape[2], self.width_fed), np.int64)
+        last[self.row, self.depth] = self.column
+        age = last[..., None] - np.arange(self.extent)
+        return self._bias((age >= 0) if window is None else (age >= 0) & (age < window))
 
-    def _bias(self, sees: Tensor) -> Tensor:
+    def _bias(self, sees: np.ndarray) -> Tensor:
         # Not minus infinity: a prompt that is wholly out of sight must have a weight of 0, not of 0 / 0.
-        bias = torch.zeros(sees.shape, dtype=self.own.dtype, device=sees.device)
-        return bias.masked_fill_(~sees, torch.finfo(bias.dtype).min / 2)[:, None, None]
+        bias = torch.zeros(sees.shape, dtype=self.own.dtype, device=self.own.device)
+        return bias.masked_fill_(self._index(~sees), torch.finfo(bias.dtype).min / 2)
 
     # What the attention that models are loaded with asks of a cache and of a plan.
 
     def get_seq_length(self, *_: Any) -> int:
-        return self.step
+        return self.furthest
 
     def update(self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Store one new token of every row: [N, Hk, 1, D] twice."""
+        """Store the new tokens: [T, Hk, 1, D] twice."""
         self.store(layer, key[:, :, 0], value[:, :, 0])
         return key, value
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None
     ) -> Tensor:
-        """[N, H, 1, D] -> [N, H, 1, D]; `key` and `value` are already in the store."""
+        """[T, H, 1, D] -> [T, H, 1, D]; `key` and `value` are already in the store."""
         return self.read(layer, query[:, :, 0], scale, window)[:, :, None]
+
+
+def _per_head(bias: Tensor | None, shared: int) -> Tensor | None:
+    """[B, M, S] -> [B, 1, M * shared, S], or the same for all M."""
+    if bias is None or bias.shape[1] == 1:
+        return None if bias is None else bias[:, None]
+    return bias.repeat_interleave(shared, 1)[:, None]
 
 
 def _attend(
     query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """[B, H, M, D], [B, H, S, D] twice, [B, 1, 1, S] -> [B, H, M, D] and the log-sum-exp of the scores [B, H, M]."""
+    """[B, H, M, D], [B, H, S, D] twice, [B, 1, M or 1, S] -> [B, H, M, D] and the scores' log-sum-exp [B, H, M]."""
     if query.device.type == "cpu":
         return _flash(query, keys, values, 0.0, False, attn_mask=bias, scale=scale)
     scores = (query @ keys.transpose(-1, -2)).float() * scale

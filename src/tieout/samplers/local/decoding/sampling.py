@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,6 +33,12 @@ class Request:
         generator = np.random.Generator(np.random.Philox(key=[params.seed % 2**64, index]))
         return cls(generator.random(params.max_new_tokens))
 
+    def keep(self, token: int, logprob: float, entropy: float) -> None:
+        """The next token."""
+        self.tokens.append(token)
+        self.logprobs.append(logprob)
+        self.entropies.append(entropy)
+
 
 def sample_tokens(logits: Tensor, uniforms: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor, Tensor]:
     """Pick a token from each row by inverting its cumulative distribution.
@@ -57,14 +64,20 @@ def sample_tokens(logits: Tensor, uniforms: Tensor, params: SamplingParams) -> t
 
 def sample_into(requests: list[Request], logits: Tensor, params: SamplingParams) -> Tensor:
     """[N, V] logits of N requests -> their next tokens [N], written into the requests too."""
-    uniforms = torch.tensor([r.uniforms[len(r.tokens)] for r in requests], dtype=torch.float64)
-    tokens, logprobs, entropies = sample_tokens(logits, uniforms.to(logits.device), params)
-    sampled = zip(requests, tokens.tolist(), logprobs.tolist(), entropies.tolist(), strict=True)
-    for request, token, logprob, entropy in sampled:
-        request.tokens.append(token)
-        request.logprobs.append(logprob)
-        request.entropies.append(entropy)
+    uniforms = [r.uniforms[len(r.tokens)] for r in requests]
+    tokens, columns = sample_lists(logits, uniforms, params)
+    for request, token, logprob, entropy in zip(requests, *columns, strict=True):
+        request.keep(token, logprob, entropy)
     return tokens
+
+
+def sample_lists(
+    logits: Tensor, uniforms: Sequence[float], params: SamplingParams
+) -> tuple[Tensor, tuple[list[int], list[float], list[float]]]:
+    """[T, V] -> tokens [T], and the same as numbers, with their log-probabilities and entropies."""
+    numbers = torch.tensor(uniforms, dtype=torch.float64, device=logits.device)
+    tokens, logprobs, entropies = sample_tokens(logits, numbers, params)
+    return tokens, (tokens.tolist(), logprobs.tolist(), entropies.tolist())
 
 
 def _nucleus(logprobs: Tensor, top_p: float) -> Tensor:
