@@ -19,7 +19,7 @@ from tieout.training.guards import Guards
 from tieout.training.schedule import Schedule
 from tieout.training.spec import EvalPolicy, Placement, TrainSpec, identity
 
-ELSEWHERE = Placement("cuda", "http://127.0.0.1:8000", 7, 99.0, 3, ("tensorboard",))
+ELSEWHERE = Placement("cuda", "http://127.0.0.1:8000", 7, 99.0, 3, ("tensorboard",), "measured")
 
 
 def made_of(**changes: Any) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def main(arguments: Sequence[str]) -> None:
     for name, policy in zip(options.model, policies, strict=True):
         dtype = policy.dtype if options.dtype == "auto" else options.dtype
         model = open_model(policy.base, policy.trained, dtype=dtype, four_bits=policy.four_bits)
-        sampler = LocalSampler(model)
+        sampler = LocalSampler(model, drafts="measured")
         params = SamplingParams(options.max_new_tokens or task.max_new_tokens, temperature=0.0)
         with bar(console, name, len(rows)) as shown:
             cases[name] = evaluate(

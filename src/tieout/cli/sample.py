@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> None:
         prompts = [text if options.plain else [*turns, {"role": "user", "content": text}]]
         rows = [{}]
     model = load(options.model, dtype=options.dtype)
-    sampler = LocalSampler(model)
+    sampler = LocalSampler(model, drafts="measured")
     params = SamplingParams(options.max_new_tokens, options.temperature, seed=options.seed)
     groups = sampler.sample([model.chat.prompt(p) for p in prompts], options.num_completions, params)
     for given, prompt, group in zip(rows, prompts, groups, strict=True):

@@ -58,7 +58,7 @@ def _sampler(spec: TrainSpec, model: Model) -> PolicySampler:
     return (
         StalenessCheck(VLLMSampler(spec.placement.vllm, model.chat))
         if spec.placement.vllm
-        else LocalSampler(model)
+        else LocalSampler(model, drafts=spec.placement.drafts)
     )
 
 

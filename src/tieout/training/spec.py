@@ -12,6 +12,7 @@ from ..config.plain import to_plain
 from ..errors import InputError
 from ..learner import AdapterConfig, LearnerConfig
 from ..methods import Method
+from ..samplers import DraftMode
 from ..storage.identity import as_stored, folder_digest, known_model
 from .guards import Guards
 from .schedule import Schedule
@@ -36,6 +37,14 @@ class Placement:
     trackers: tuple[str, ...] = ()
     """Where metrics go in addition to metrics.jsonl: tensorboard, wandb, trackio, mlflow; offline unless their own
     settings name a server."""
+    drafts: DraftMode = "fixed"
+    """For methods that sample in process: guess several tokens and compute them in one step; the tokens stay the same.
+    `measured` goes by seconds, and may move log-probabilities by rounding from one run to the next; `off` for none."""
+
+    @property
+    def drafts_for_text(self) -> DraftMode:
+        """Where only the text of completions matters."""
+        return "off" if self.drafts == "off" else "measured"
 
     def __post_init__(self) -> None:
         check_trackers(self.trackers)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..learner import Learner
 from ..methods import Method
+from ..samplers.local.sampler import LocalSampler
 from ..samplers.staleness import StalenessCheck
 from ..source import Source
 from ..types import Reward
@@ -55,7 +56,7 @@ def monitors_of(
     monitors: list[Monitor] = [*DEFAULT, stop_on_divergence(last=steps, say=say)]
     if source.sampler is None:
         return monitors + watch_given(guards, learner, source, method, steps, say)
-    if isinstance(source.sampler, StalenessCheck):
+    if isinstance(source.sampler, StalenessCheck | LocalSampler):
         monitors.append(source.sampler.monitor)
     monitors += [stop_on_mismatch(), *watch_models(source.task.reward)]
     if learner.model.has_reference:

@@ -84,7 +84,8 @@ def cases_of(
     cases: list[Case] = []
     shown = add(name, sum(map(len, rows.values())) + len(controls))
     # An episode takes several completions for a row.
-    sampler = LocalSampler(model, progress=None if task.environment else shown.advance)
+    told = None if task.environment else shown.advance
+    sampler = LocalSampler(model, progress=told, drafts=run.recipe.placement.drafts_for_text)
     for split, given in rows.items():
         if given:
             cases += evaluate_model(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from time import perf_counter
 
 import torch
@@ -11,11 +11,11 @@ from ...chat.template import Chat
 from ...errors import InputError
 from ...learner import Learner
 from ...learner.models.model import Model
-from ...types import Completion, Prompt
-from .. import SamplingParams, answers
+from ...types import Completion, Group, Prompt
+from .. import DraftMode, SamplingParams, answers
 from .backends import BACKENDS, Choice, choose
 from .decoding.decode_job import DecodeJob
-from .decoding.drafts import DraftMode, Drafts
+from .decoding.drafts import DraftCounts, Drafts
 from .decoding.sampling import Request
 
 Progress = Callable[[int], None]
@@ -98,6 +98,14 @@ class LocalSampler:
             BACKENDS[self.choice.backend](network, job)
         self.drafts.remember(prompts, [[r.tokens for r in group] for group in requests])
         return [[self._completion(r) for r in group] for group in requests]
+
+    def monitor(self, step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
+        """Add what drafts did since the last call: tokens per forward of a row, and the share of guesses kept."""
+        counts, self.drafts.counts = self.drafts.counts, DraftCounts()
+        if counts.row_steps:
+            metrics["tokens_per_row_step"] = counts.tokens / counts.row_steps
+        if counts.drafted:
+            metrics["drafts_kept"] = counts.accepted / counts.drafted
 
     @property
     def _cache_bytes(self) -> float:

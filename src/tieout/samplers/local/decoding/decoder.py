@@ -7,7 +7,6 @@ when none wait the batch shrinks. A step computes one token of every row, and wh
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
@@ -104,7 +103,7 @@ class Decoder:
     def _step(self) -> None:
         """The next token of every row, and those of its draft that turn out to be right."""
         assert self.cache is not None
-        live, started = self._live(), perf_counter()
+        live, started = self._live(), self.drafter.pace.clock() if self.drafter else 0.0
         requests = [r for r in self.rows if r]
         drafts: list[list[int]] = [[] for _ in requests]
         if self.drafter:
@@ -114,7 +113,7 @@ class Decoder:
         hidden = self.step(torch.tensor(fed, device=self.device), self.cache)
         kept = self._sample(live, drafts, hidden)
         if self.drafter:
-            self.drafter.saw(drafts, kept, perf_counter() - started)
+            self.drafter.saw(drafts, kept, self.drafter.pace.clock() - started)
 
     def _sample(self, rows: Sequence[int], drafts: Sequence[list[int]], hidden: Tensor) -> list[int]:
         """Sample after every token of these rows [T, d] -> how many each keeps. One that has ended leaves its row."""

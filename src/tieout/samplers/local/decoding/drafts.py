@@ -13,12 +13,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import get_args
 
+from ....errors import InputError
+from ... import DraftMode
 from .pace import Cost, Pace
 from .sampling import Request
 
-DraftMode = Literal["fixed", "measured", "off"]
 LONGEST, SHORTEST = 6, 2
 """Tokens of a run that are compared, and that must agree."""
 CONSIDERED = 16
@@ -92,6 +93,8 @@ class Continuations:
                 run += 1
             if (rank := (run, min(most, len(text) - i))) > found:
                 found, best = rank, text[i : i + most]
+                if found == (len(tail), most):
+                    break
         return best, found[0]
 
 
@@ -112,6 +115,8 @@ class Drafts:
     num_earlier: int = 0
 
     def __post_init__(self) -> None:
+        if self.mode not in get_args(DraftMode):
+            raise InputError(f"drafts is {self.mode!r}; it must be one of {', '.join(get_args(DraftMode))}")
         self._lock = threading.Lock()
 
     def begin(self, device: str) -> Drafter:

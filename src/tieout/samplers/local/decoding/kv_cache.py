@@ -55,6 +55,11 @@ class KVCache:
         self.own = like.new_zeros(layers, two, rows, heads, room, dim)
         self.lengths, self.place_of = np.zeros(places, np.int64), np.zeros(rows, np.int64)
         self._fed: tuple[list[int], list[int]] | None = None
+        self._next: list[int] = []
+        self.column = self.position = np.zeros(0, np.int64)
+        """[T] of the new tokens, among the row's own and among all."""
+        self.written = self._index(self.column)
+        self.extent = self.furthest = 0
 
     def fill(self, place: int, prompt: Tensor, rows: Sequence[int]) -> None:
         """Put a prompt [L, 2, Hk, P, D] into a place; these rows are its completions, and begin now."""
@@ -79,17 +84,20 @@ class KVCache:
             counts: [R] how many tokens each is fed.
             first: [R] how many own tokens each keeps; the new ones follow.
         """
-        if self._fed != (rows, counts):
-            self._arrange(np.array(rows), np.array(counts))
-            self._fed = rows, counts
-        column = np.repeat(np.array(first), counts) + self.depth
-        position = self.lengths[self.place] + column
-        self.positions, self.furthest = self._index(position), int(position.max())
+        if self._fed == (rows, counts) and self.width_fed == 1 and first == self._next:
+            self.column, self.position = self.column + 1, self.position + 1  # each row kept its one token
+            self.written, self.extent, self.furthest = self.written + 1, self.extent + 1, self.furthest + 1
+        else:
+            if self._fed != (rows, counts):
+                self._arrange(np.array(rows), np.array(counts))
+            self.column = np.repeat(np.array(first), counts) + self.depth
+            self.position = self.lengths[self.place] + self.column
+            self.extent, self.furthest = int(self.column.max()) + 1, int(self.position.max())
+            self.level = self.width_fed == 1 and int(self.column.min()) + 1 == self.extent
+            self.written = self._index((self.first_slot + self.column[:, None]).ravel())
+        self._fed, self._next = (rows, counts), [f + 1 for f in first]
+        self.positions = self._index(self.position)
         """[T] of the new tokens."""
-        self.extent = int(column.max()) + 1
-        self.level = self.width_fed == 1 and int(column.min()) + 1 == self.extent
-        self.column, self.position = column, position
-        self.slots_written = self._index((self.first_slot + column[:, None]).ravel())
         self.biases: dict[int | None, tuple[Tensor | None, Tensor | None]] = {}
 
     def _arrange(self, rows: np.ndarray, counts: np.ndarray) -> None:
@@ -140,7 +148,7 @@ class KVCache:
 
     def store(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Store the new tokens: [T, Hk, D] twice."""
-        self.stores[layer].index_copy_(0, self.slots_written, torch.cat([key, value]).flatten(0, 1))
+        self.stores[layer].index_copy_(0, self.written, torch.cat([key, value]).flatten(0, 1))
 
     def read(self, layer: int, query: Tensor, scale: float, window: int | None) -> Tensor:
         """[T, H, D] -> [T, H, D]: what each new token takes from its prompt and from its row up to itself."""

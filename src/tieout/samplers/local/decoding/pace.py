@@ -6,16 +6,17 @@ if the chance that it is reached and right, per second that it adds, is above wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import overload
 
 import numpy as np
+import torch
 
-FREE_TOKENS = {"cpu": 16.0, "cuda": 128.0}
-"""a / b: as many tokens cost as much as a step itself. Measured on a CPU with `tieout-base`: 9 to 21; on CUDA: not."""
+FREE_TOKENS = {"cpu": 24.0, "cuda": 128.0}
+"""a / b: as many tokens cost as much as a step itself. Measured on a CPU with `tieout-base`: 9 to 24; on CUDA: not."""
 RUNS = 16
 """Longer runs of agreement are counted as this one."""
 KEPT = 0.98
@@ -29,7 +30,7 @@ class Cost:
 
     def __init__(self, device: str, measured: bool) -> None:
         self.usual = self.free = FREE_TOKENS.get(device, FREE_TOKENS["cpu"])
-        self.measured = measured
+        self.device, self.measured = device, measured
         self.guessing = 0.0
         """In tokens of a step."""
         self._sums = np.zeros(5)  # weight, T, T T, seconds, T seconds
@@ -82,6 +83,11 @@ def _moments(tokens: float, seconds: float) -> np.ndarray:
     return np.array([1.0, tokens, tokens * tokens, seconds, tokens * seconds])
 
 
+def _clock(device: str) -> Callable[[], float]:
+    """Seconds of this thread where it works alone: whatever else the machine does."""
+    return thread_time if device == "cpu" and torch.get_num_threads() == 1 else perf_counter
+
+
 class Pace:
     """What is known of guesses and of steps; decides."""
 
@@ -89,13 +95,14 @@ class Pace:
         self.cost = cost
         self.tried, self.right = np.full(RUNS + 1, 4.0), np.full(RUNS + 1, 2.8)
         self.poor, self.pause, self.waiting = 0, FIRST_PAUSE, 0
+        self.clock = _clock(cost.device)
         self.guessed = 0.0
         """Seconds of the guessing before this step."""
 
     def copy(self) -> Pace:
         """The same knowledge, for another decoder, which does not pause yet."""
         copy = deepcopy(self)
-        copy.poor, copy.pause, copy.waiting = 0, FIRST_PAUSE, 0
+        copy.poor, copy.pause, copy.waiting, copy.clock = 0, FIRST_PAUSE, 0, _clock(self.cost.device)
         return copy
 
     def ready(self) -> bool:
@@ -107,9 +114,9 @@ class Pace:
     @contextmanager
     def guessing(self) -> Iterator[None]:
         """Count the seconds inside."""
-        started = perf_counter()
+        started = self.clock()
         yield
-        self.guessed = perf_counter() - started
+        self.guessed = self.clock() - started
 
     def lengths(self, runs: Sequence[Sequence[int]]) -> list[int]:
         """How many tokens of every row's guess to compute, given the run that each of them follows."""
