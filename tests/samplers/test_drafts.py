@@ -122,8 +122,11 @@ def test_a_sampler_gives_the_same_with_drafts_and_without(
         assert on.drafts.counts.tokens_per_step > 2.5
 
 
-def test_fixed_drafts_repeat_themselves_to_the_last_bit(tiny_model: ModelFolder) -> None:
+def test_fixed_drafts_repeat_themselves_to_the_last_bit(
+    tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Greedy completions of a random model run in circles, which is enough to guess from."""
+    monkeypatch.setattr("tieout.samplers.local.decoding.pace.FREE_TOKENS", {"cpu": 100.0})
     model, params = load(str(tiny_model("llama"))), SamplingParams(max_new_tokens=100, temperature=0)
     sampler = LocalSampler(model, Stops())  # type: ignore[arg-type]
     first = sampler.sample(PROMPTS, 2, params)
