@@ -19,6 +19,8 @@ FREE_TOKENS = {"cpu": 12.0, "cuda": 128.0}
 """a / b: as many tokens cost as much as a step itself. Measured on a CPU with `tieout-base`: 9 to 24; on CUDA: not."""
 ARRANGING = 2.0
 """Tokens that cost as much as what a step with drafts does besides: their places are set up at every step."""
+GUESSING = 0.08
+"""The same for the guess of a row, unless it is measured."""
 RUNS = 16
 """Longer runs of agreement are counted as this one."""
 KEPT = 0.98
@@ -45,6 +47,10 @@ class Cost:
     def of(self, tokens: float | np.ndarray) -> float | np.ndarray:
         """Of a step, in units of what one token adds."""
         return self.free + tokens
+
+    def guess_of(self, rows: int) -> float:
+        """Of the guesses for so many rows, in the same units."""
+        return self.guessing if self.measured else GUESSING * rows
 
     def unsure(self, tokens: int) -> bool:
         """Whether all steps were about as wide as this one would be, so that what width costs is unknown."""
@@ -138,15 +144,15 @@ class Pace:
             return self._pays(False, [0] * rows)
         if self.cost.unsure(int(counts[best])):
             return [0] * rows
-        spent = self.cost.of(counts[best]) + ARRANGING + self.cost.guessing
+        spent = self.cost.of(counts[best]) + ARRANGING + self.cost.guess_of(rows)
         with_guessing = (rows + ordered[: best + 1].sum()) / spent
         return self._pays(with_guessing > plain, (chances >= ordered[best]).sum(1).tolist())
 
     def _pays(self, pays: bool, lengths: list[int]) -> list[int]:
-        self.poor = 0 if pays else self.poor + 1
-        if pays:
+        self.poor = max(0, self.poor - 1) if pays else self.poor + 1
+        if not self.poor:
             self.pause = FIRST_PAUSE
-        elif self.poor >= PATIENCE:
+        if self.poor >= PATIENCE:
             self.waiting, self.pause, self.poor = (
                 self.pause,
                 min(2 * self.pause, LONGEST_PAUSE),
