@@ -87,7 +87,7 @@ def table(runs: list[dict[str, Any]]) -> str:
     lines = [
         "# Rollouts with drafts",
         "",
-        f"`python benchmarks/drafts.py` on {os.cpu_count()} cores ({platform.machine()}), fp32, `finance_statements`, other work beside it if the clock is cpu.",
+        f"`python benchmarks/drafts.py` on {os.cpu_count()} cores ({platform.machine()}), fp32, `finance_statements`.",
         "Work is prompts x completions. A ratio is without drafts over with them, median [smallest, largest] over the",
         "rounds; modes alternate within a round. Unlike: completions with other tokens than without drafts.",
         "",

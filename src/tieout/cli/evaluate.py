@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ..config.dtype import Dtype
 from ..errors import InputError
+from ..samplers import DraftMode
 from ..types import Row
 from .options import parse, task_options
 from .quiet import quiet
@@ -45,6 +46,8 @@ class Options:
     """So many, spread over all of them; 0 takes all."""
     max_new_tokens: int = 0
     """0 takes the task's."""
+    drafts: DraftMode = "off"
+    """Guess several tokens and compute them in one step: the same answers, sooner where guesses are right."""
     reward_workers: int = 2
     """Processes that call the reward under a deadline; 0 calls it in this one, where nothing can stop it."""
     reward_seconds: float = 10.0
@@ -121,7 +124,7 @@ def main(arguments: Sequence[str]) -> None:
     for name, policy in zip(options.model, policies, strict=True):
         dtype = policy.dtype if options.dtype == "auto" else options.dtype
         model = open_model(policy.base, policy.trained, dtype=dtype, four_bits=policy.four_bits)
-        sampler = LocalSampler(model, drafts="measured")
+        sampler = LocalSampler(model, drafts=options.drafts)
         params = SamplingParams(options.max_new_tokens or task.max_new_tokens, temperature=0.0)
         with bar(console, name, len(rows)) as shown:
             cases[name] = evaluate(

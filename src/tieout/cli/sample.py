@@ -13,6 +13,7 @@ import tyro
 
 from ..config.dtype import Dtype
 from ..errors import InputError
+from ..samplers import DraftMode
 from .options import parse
 from .quiet import quiet
 
@@ -41,6 +42,8 @@ class Options:
     """Of the sampling."""
     dtype: Dtype = "auto"
     """Of the model: auto, fp32 or bf16, as in `tieout train`."""
+    drafts: DraftMode = "off"
+    """Guess several tokens and compute them in one step: the same tokens, sooner where guesses are right."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -69,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
         prompts = [text if options.plain else [*turns, {"role": "user", "content": text}]]
         rows = [{}]
     model = load(options.model, dtype=options.dtype)
-    sampler = LocalSampler(model, drafts="measured")
+    sampler = LocalSampler(model, drafts=options.drafts)
     params = SamplingParams(options.max_new_tokens, options.temperature, seed=options.seed)
     groups = sampler.sample([model.chat.prompt(p) for p in prompts], options.num_completions, params)
     for given, prompt, group in zip(rows, prompts, groups, strict=True):

@@ -37,14 +37,9 @@ class Placement:
     trackers: tuple[str, ...] = ()
     """Where metrics go in addition to metrics.jsonl: tensorboard, wandb, trackio, mlflow; offline unless their own
     settings name a server."""
-    drafts: DraftMode = "fixed"
+    drafts: DraftMode = "off"
     """For methods that sample in process: guess several tokens and compute them in one step; the tokens stay the same.
     `measured` goes by seconds, and may move log-probabilities by rounding from one run to the next; `off` for none."""
-
-    @property
-    def drafts_for_text(self) -> DraftMode:
-        """Where only the text of completions matters."""
-        return "off" if self.drafts == "off" else "measured"
 
     def __post_init__(self) -> None:
         check_trackers(self.trackers)

@@ -85,7 +85,7 @@ def cases_of(
     shown = add(name, sum(map(len, rows.values())) + len(controls))
     # An episode takes several completions for a row.
     told = None if task.environment else shown.advance
-    sampler = LocalSampler(model, progress=told, drafts=run.recipe.placement.drafts_for_text)
+    sampler = LocalSampler(model, progress=told, drafts=run.recipe.placement.drafts)
     for split, given in rows.items():
         if given:
             cases += evaluate_model(

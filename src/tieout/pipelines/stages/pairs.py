@@ -90,8 +90,7 @@ class Making:
     def sampled(self, policy: str, source: str) -> None:
         """Pairs of several completions per prompt; of the base, each loses to the gold completion or is in no pair."""
         run, stage, gold = self.run, self.stage, source == "base"
-        drafts = run.recipe.placement.drafts_for_text
-        sampler = LocalSampler(run.open(run.policy(policy)), drafts=drafts)
+        sampler = LocalSampler(run.open(run.policy(policy)), drafts=run.recipe.placement.drafts)
         given = Source(run.task, sampler.chat, sampler, seed=run.recipe.seed, workers=run.workers)
         rows = given.take(min(stage.max_prompts or len(given.rows), len(given.rows)))
         rows = sorted(rows, key=lambda row: len(str(row["prompt"])))  # similar lengths are decoded together

@@ -85,22 +85,24 @@ class Choice:
     reason: str = ""
 
 
-_chosen: WeakKeyDictionary[Model, Choice] = WeakKeyDictionary()
+_chosen: WeakKeyDictionary[Model, dict[bool, Choice]] = WeakKeyDictionary()
 
 
-def choose(model: Model, network: Any) -> Choice:
+def choose(model: Model, network: Any, drafting: bool = False) -> Choice:
     """The fastest backend that gives this network's own log-probabilities; found out once a model, on first use.
 
     Args:
         model: what is decoded, for its name and architecture.
         network: the same with its adapter folded in.
+        drafting: whether drafts are used, which is then checked too.
     """
-    if model not in _chosen:
-        _chosen[model] = _choose(model, network)
-    return _chosen[model]
+    chosen = _chosen.setdefault(model, {})
+    if drafting not in chosen:
+        chosen[drafting] = _choose(model, network, drafting)
+    return chosen[drafting]
 
 
-def _choose(model: Model, network: Any) -> Choice:
+def _choose(model: Model, network: Any, drafting: bool) -> Choice:
     reasons: list[str] = []
     unexpected = False
     unshared = why_not_shared(model)
@@ -109,7 +111,7 @@ def _choose(model: Model, network: Any) -> Choice:
     names: list[BackendName] = ["batched"] if unshared else ["lean", "shared", "batched"]
     for name in names:
         try:
-            problem = disagreement(network, BACKENDS[name], drafting=name in DRAFTING)
+            problem = disagreement(network, BACKENDS[name], drafting and name in DRAFTING)
         except NotLean as error:
             reasons.append(f"{name}: {error}")
             continue

@@ -32,7 +32,7 @@ class LocalSampler:
         batch_size: int = 192,
         progress: Progress | None = None,
         cache_gigabytes: float | None = None,
-        drafts: DraftMode = "fixed",
+        drafts: DraftMode = "off",
     ) -> None:
         """
         Args:
@@ -94,7 +94,7 @@ class LocalSampler:
             [list(p) for p in prompts], requests, params, self.chat.stop_tokens, *limits, self.drafts
         )
         with torch.no_grad(), self.model.merged() as network:
-            self.choice = choose(self.model, network)
+            self.choice = choose(self.model, network, self.drafts.mode != "off")
             BACKENDS[self.choice.backend](network, job)
         self.drafts.remember(prompts, [[r.tokens for r in group] for group in requests])
         return [[self._completion(r) for r in group] for group in requests]
