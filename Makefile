@@ -39,7 +39,7 @@ test-kernels: $(STAMP)  # the models' arithmetic under a capability that is not 
 test-wheel: $(STAMP)
 	$(BIN)/python -m pytest -m wheel --timeout=1800
 
-test-real: $(REAL_STAMP)  # SmolLM2-135M-Instruct, minutes
+test-real: $(REAL_STAMP)  # SmolLM2-135M-Instruct, nine minutes on one core
 	$(BIN)/python -m pytest -m real --timeout=1800
 
 docs: $(STAMP)

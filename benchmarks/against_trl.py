@@ -326,7 +326,13 @@ def keep(name: str, dtype: str | None, arguments: argparse.Namespace) -> None:
     known = [r for r in results if key_of(r) == key]
     if dtype is not None:
         done = text_rows.measure(
-            name, dtype, arguments.plain, arguments.cpu_time, arguments.threads, arguments.folder
+            name,
+            dtype,
+            arguments.plain,
+            arguments.cpu_time,
+            arguments.threads,
+            arguments.rounds,
+            arguments.folder,
         )
     elif arguments.memory and not known:
         raise SystemExit(f"{name} has not been measured yet: run it without --memory first")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -51,11 +51,14 @@ class Worker:
         self.process.wait(120)
 
 
-def measure(name: str, dtype: str, plain: bool, cpu_time: bool, threads: int, folder: Path) -> dict[str, Any]:
+def measure(
+    name: str, dtype: str, plain: bool, cpu_time: bool, threads: int, rounds: int | None, folder: Path
+) -> dict[str, Any]:
     """One row: steps in turn, the first one left out, and a comparison of that first one."""
     import torch
 
-    work, began, seen = WORKS[name], time.perf_counter(), {side: list[dict[str, Any]]() for side in SIDES}
+    work = replace(WORKS[name], rounds=rounds or WORKS[name].rounds)
+    began, seen = time.perf_counter(), {side: list[dict[str, Any]]() for side in SIDES}
     place = folder / name
     place.mkdir(parents=True, exist_ok=True)
     workers: dict[str, Worker] = {}
@@ -67,7 +70,7 @@ def measure(name: str, dtype: str, plain: bool, cpu_time: bool, threads: int, fo
                 str(threads),
                 str(place),
             )
-            workers[side] = Worker([side, name, dtype, *settings], threads)
+            workers[side] = Worker([side, name, str(work.rounds), dtype, *settings], threads)
             workers[side].hear("ready")
         for step in range(work.rounds + 1):
             for side in SIDES:
@@ -113,7 +116,8 @@ def measure(name: str, dtype: str, plain: bool, cpu_time: bool, threads: int, fo
         "date": time.strftime("%Y-%m-%d"),
         "machine": _machine(),
         "cores": len(os.sched_getaffinity(0)),
-        "command": _command(name, dtype, threads, plain, cpu_time),
+        "command": _command(name, dtype, threads, plain, cpu_time)
+        + (f" --rounds {rounds}" if rounds else ""),
         "seconds": round(time.perf_counter() - began, 1),
     }
 

@@ -186,10 +186,12 @@ def start_alike(parameters: dict[str, Any]) -> None:
 class Side:
     """A trainer whose steps wait for a word, and what was seen of the first one."""
 
-    def __init__(self, side: str, name: str, dtype: str, plain: bool, cpu_time: bool, folder: Path) -> None:
+    def __init__(
+        self, side: str, work: TextJob, dtype: str, plain: bool, cpu_time: bool, folder: Path
+    ) -> None:
         from transformers import TrainerCallback
 
-        self.work, self.folder, self.side = WORKS[name], folder, side
+        self.work, self.folder, self.side = work, folder, side
         self.timer = Timer(time.process_time if cpu_time else time.perf_counter)
         self.channel = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)  # what libraries print must not come between
@@ -338,6 +340,7 @@ class Side:
 if __name__ == "__main__":
     import torch
 
-    side, name, dtype, plain, clock, threads, folder = sys.argv[1:]
+    side, name, rounds, dtype, plain, clock, threads, folder = sys.argv[1:]
     torch.set_num_threads(int(threads))
-    Side(side, name, dtype, plain == "plain", clock == "cpu", Path(folder)).run()
+    job = replace(WORKS[name], rounds=int(rounds))
+    Side(side, job, dtype, plain == "plain", clock == "cpu", Path(folder)).run()
