@@ -175,6 +175,21 @@ def test_a_faulty_cache_is_not_used(
     assert model.causal.config._attn_implementation == "tieout"
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3"])
+def test_lean_in_bf16(tiny_model: ModelFolder, family: str) -> None:
+    """It passes the self-check, and its log-probabilities are near those of the same weights in fp32."""
+    model = load(str(tiny_model(family)), dtype=torch.bfloat16)
+    choice = chosen(model)
+    assert choice.backend == "lean", choice.reason
+    exact = load(str(tiny_model(family)), dtype=torch.float32)
+    for prompt, group in zip(PROMPTS, decode(model, "lean"), strict=True):
+        for request in group:
+            picked = own(exact, prompt, request.tokens).gather(-1, torch.tensor(request.tokens)[:, None])[
+                :, 0
+            ]
+            assert (torch.tensor(request.logprobs) - picked).abs().max() < 0.1
+
+
 def test_a_faulty_lean_step_is_not_used(tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hidden states are a thousandth off: the general step serves, and says so once."""
     model = load(str(tiny_model("qwen3")))

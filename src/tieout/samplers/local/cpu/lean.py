@@ -8,16 +8,18 @@ mathematics asks for. The sampler checks the result against the model's own forw
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from ....learner.models.architecture import decoder_of, head_of
 from ....learner.models.peft import BaseTunerLayer
 from ..decoding.kv_cache import KVCache
-from .weight_layout import FastLinear, Product, product
+from .weight_layout import FastLinear, Product, padded, product
 
 FAMILIES = {"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text"}
 STEADY_ROTARY = {"default", "linear", "llama3", "yarn"}
@@ -40,7 +42,7 @@ class LeanStep:
         if config.model_type not in FAMILIES:
             raise NotLean(f"{config.model_type} is not among {', '.join(sorted(FAMILIES))}")
         self.embed, self.rotary = decoder.embed_tokens, decoder.rotary_emb
-        copy = sum(p.nbytes for p in network.parameters()) <= COPIED_BYTES
+        self.copied = copy = sum(p.nbytes for p in network.parameters()) <= COPIED_BYTES
         self.layers = [_Layer(i, layer, config, copy) for i, layer in enumerate(decoder.layers)]
         self.head = head_of(network)
         if copy:
@@ -51,22 +53,24 @@ class LeanStep:
         for parameters in _rotary_parameters(config):
             if (kind := parameters.get("rope_type", "default")) not in STEADY_ROTARY:
                 raise NotLean(f"its rotary embedding is of type {kind}, which changes with the length")
-        self.tables: dict[str | None, tuple[Tensor, Tensor]] = {}
+        self.tables: dict[str | None, Tensor] = {}
         self.extent = 0
         self.extending = threading.Lock()  # several decoders may share a step
 
     def __call__(self, tokens: Tensor, cache: KVCache) -> Tensor:
         """[T] tokens -> [T, d] hidden states that predict the next; their keys and values go into the cache."""
-        positions = cache.positions
+        count, positions = len(tokens), cache.positions
+        if self.copied and (spare := padded(count) - count):  # rows that only the products see
+            tokens, positions = pad(tokens, (0, spare)), pad(positions, (0, spare))
         x = self.embed(tokens)
         self._extend(cache.width + cache.own.shape[4] + 1, x)
-        turns = {k: (cos[positions], sin[positions]) for k, (cos, sin) in self.tables.items()}
+        turns = {k: table[positions] for k, table in self.tables.items()}
         for layer in self.layers:
-            x = layer(x, turns[layer.kind if layer.kind in turns else None], cache)
-        return self.norm(x)
+            x = layer(x, count, turns[layer.kind if layer.kind in turns else None], cache)
+        return self.norm(x)[:count]
 
     def _extend(self, extent: int, like: Tensor) -> None:
-        """Tables of cosines and of signed sines [positions, 1, D] for at least so many positions."""
+        """Tables [positions, 2, 1, D] of cosines and of signed sines for at least so many positions."""
         with self.extending:
             if extent <= self.extent:
                 return
@@ -75,7 +79,7 @@ class LeanStep:
                 kinds = () if kind is None else (kind,)
                 cos, sin = (t[0, :, None] for t in self.rotary(like, positions, *kinds))
                 half = sin.shape[-1] // 2
-                self.tables[kind] = cos, torch.cat([-sin[..., :half], sin[..., half:]], -1)
+                self.tables[kind] = torch.stack([cos, torch.cat([-sin[..., :half], sin[..., half:]], -1)], 1)
             self.extent = extent
 
 
@@ -87,10 +91,11 @@ class _Layer:
         if config.model_type == "mistral":  # it reads the window from the config, for all layers
             self.window = config.sliding_window
         self.kind: str | None = getattr(attention, "layer_type", None)
-        self.qkv = _one([attention.q_proj, attention.k_proj, attention.v_proj], copy)
-        self.gate_up = _one([mlp.gate_proj, mlp.up_proj], copy)
-        self.out, self.down = _one([attention.o_proj], copy), _one([mlp.down_proj], copy)
+        self.qkv = _together([attention.q_proj, attention.k_proj, attention.v_proj], copy)
+        self.gate_up = _together([mlp.gate_proj, mlp.up_proj], copy)
+        self.out, self.down = _alone(attention.o_proj, copy), _alone(mlp.down_proj, copy)
         self.activation, self.heads = mlp.act_fn, _plain(attention.o_proj).in_features // self.dim
+        self.turned = self.heads + _plain(attention.k_proj).out_features // self.dim
         normed = hasattr(attention, "q_norm")
         self.query_norm = _Norm(attention.q_norm) if normed else None
         self.key_norm = _Norm(attention.k_norm) if normed else None
@@ -102,22 +107,21 @@ class _Layer:
         self.after_attention = _Norm(layer.post_attention_layernorm) if around else None
         self.after_mlp = _Norm(layer.post_feedforward_layernorm) if around else None
 
-    def __call__(self, x: Tensor, turn: tuple[Tensor, Tensor], cache: KVCache) -> Tensor:
+    def __call__(self, x: Tensor, count: int, turn: Tensor, cache: KVCache) -> Tensor:
+        """The layer's output [rows, d], of which `count` rows are tokens."""
         heads = self.qkv(self.before_attention(x)).view(len(x), -1, self.dim)
-        key_heads = (heads.shape[1] - self.heads) // 2
-        turned, value = heads[:, : self.heads + key_heads], heads[:, self.heads + key_heads :]
+        turned = straight = heads[:, : self.turned]
         if self.query_norm is not None and self.key_norm is not None:
-            query, key = turned[:, : self.heads], turned[:, self.heads :]
-            turned = torch.cat([self.query_norm(query), self.key_norm(key)], 1)
-        cos, sin = turn
-        turned = torch.addcmul(turned * cos, turned.roll(self.dim // 2, -1), sin)
-        cache.store(self.index, turned[:, self.heads :], value)
-        read = cache.read(self.index, turned[:, : self.heads], self.scale, self.window)
-        y = self.out(read.flatten(1))
-        x = x + (y if self.after_attention is None else self.after_attention(y))
+            query, key = heads[:, : self.heads], heads[:, self.heads : self.turned]
+            straight = torch.cat([self.query_norm(query), self.key_norm(key)], 1)
+        cos, sin = turn.unbind(1)
+        torch.addcmul(straight * cos, straight.roll(self.dim // 2, -1), sin, out=turned)
+        cache.store(self.index, heads[:count, self.heads :])
+        y = cache.read(self.index, heads[:count, : self.heads], self.scale, self.window).flatten(1)
+        y = y if count == len(x) else pad(y, (0, 0, 0, len(x) - count))
+        x = _onto(x, self.out, y, self.after_attention)
         gate, up = self.gate_up(self.before_mlp(x)).chunk(2, -1)
-        y = self.down(self.activation(gate) * up)
-        return x + (y if self.after_mlp is None else self.after_mlp(y))
+        return _onto(x, self.down, self.activation(gate).mul_(up), self.after_mlp)
 
 
 class _Norm:
@@ -133,7 +137,11 @@ class _Norm:
         y = x.float()
         norm = torch.linalg.vector_norm(y, dim=-1, keepdim=True)
         scale = torch.addcmul(self.eps, norm, norm, value=1 / y.shape[-1]).rsqrt_()
-        return (y * scale).to(x.dtype) * self.weight
+        return (y * scale).to(x.dtype).mul_(self.weight)
+
+
+def _onto(x: Tensor, product: Product, y: Tensor, norm: _Norm | None) -> Tensor:
+    return product.onto(x, y) if norm is None else norm(product(y)).add_(x)
 
 
 def _plain(module: Any) -> nn.Linear:
@@ -147,11 +155,14 @@ def _plain(module: Any) -> nn.Linear:
     return module
 
 
-def _one(modules: list[Any], copy: bool) -> Product:
+def _alone(module: Any, copy: bool) -> Product:
+    layer = _plain(module)
+    return (product if copy else Product)(layer.weight, layer.bias)
+
+
+def _together(modules: list[Any], copy: bool) -> Callable[[Tensor], Tensor]:
     """Layers with one input as one layer."""
     layers = [_plain(module) for module in modules]
-    if len(layers) == 1:
-        return product(layers[0].weight, layers[0].bias) if copy else layers[0]
     if not copy:
         return lambda x: torch.cat([layer(x) for layer in layers], -1)
     weight = torch.cat([layer.weight.data for layer in layers])

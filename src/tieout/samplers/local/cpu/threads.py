@@ -17,13 +17,12 @@ import torch
 
 from ....learner.models.architecture import decoder_of
 from ..decoding.decode_job import DecodeJob
-from .weight_layout import LARGE
 
 MOST = 4
 """Parts at the same time, at most: above that Python's lock is what they wait for."""
 LEAST_ROWS = 32
 """Completions of a part, at least: with fewer a step is all overhead, which threads do not share."""
-WIDE = LARGE
+WIDE = 1 << 19
 """Numbers in a matrix from which torch's own threads read it faster than one."""
 
 

@@ -116,18 +116,18 @@ class KVCache:
         self.slot = np.empty_like(order)
         self.slot[order] = np.arange(size) - np.repeat(tally.cumsum() - tally, tally)
         self.num_slots = int(tally.max())
-        # The same with heads: queries [T, Hk] -> [B, Hk, slots], and back.
+        # The same with heads: queries [T, Hk] -> [B, Hk, slots], and what they read [B, slots] -> [T].
         self.to_places = self._to_grid(self.num_places, self.num_slots, self.place, self.slot)
         self.from_places = self._from_grid(self.num_slots, self.place, self.slot)
         # Each row's tokens side by side, as many as any is fed; the list itself, if every row is fed one.
         self.width_fed = int(counts.max())
         self.single = self.width_fed == 1 and np.array_equal(self.row, np.arange(total))
+        self.from_rows = self._from_grid(self.width_fed, self.row, self.depth)
         if not self.single:
             self.to_rows = self._to_grid(total, self.width_fed, self.row, self.depth)
-            self.from_rows = self._from_grid(self.width_fed, self.row, self.depth)
         # Where column 0 of a token's row begins in the store, for its keys and its values.
         first = (self.row[:, None] * heads + head) * room
-        self.first_slot = np.stack([first, first + total * heads * room])
+        self.first_slot = np.concatenate([first, first + total * heads * room], 1)
         seen = self.prompts[:, :, : self.num_places, :, : self.width]
         self.prompt_layers = [tuple(layer) for layer in seen]  # views, made once and not at every token
         self.own_layers = [tuple(layer) for layer in self.own]
@@ -139,16 +139,17 @@ class KVCache:
         heads = self.own.shape[3]
         return self._index((grid[:, None] * heads + np.arange(heads)[:, None]).ravel())
 
-    def _from_grid(self, width: int, y: np.ndarray, x: np.ndarray) -> Tensor:
-        heads = self.own.shape[3]
-        return self._index(((y * heads * width + x)[:, None] + np.arange(heads) * width).ravel())
+    def _from_grid(self, width: int, y: np.ndarray, x: np.ndarray) -> Tensor | None:
+        """None: the grid has these tokens in their order, first of all."""
+        index = y * width + x
+        return None if np.array_equal(index, np.arange(len(index))) else self._index(index)
 
     def _index(self, numbers: np.ndarray) -> Tensor:
         return torch.from_numpy(numbers).to(self.own.device)
 
-    def store(self, layer: int, key: Tensor, value: Tensor) -> None:
-        """Store the new tokens: [T, Hk, D] twice."""
-        self.stores[layer].index_copy_(0, self.written, torch.cat([key, value]).flatten(0, 1))
+    def store(self, layer: int, new: Tensor) -> None:
+        """Store the new tokens' keys and values [T, 2 * Hk, D]."""
+        self.stores[layer].index_copy_(0, self.written, new.flatten(0, 1))
 
     def read(self, layer: int, query: Tensor, scale: float, window: int | None) -> Tensor:
         """[T, H, D] -> [T, H, D]: what each new token takes from its prompt and from its row up to itself."""
@@ -161,19 +162,18 @@ class KVCache:
             biases = self._prompt_bias(window), self._own_bias(window)
             self.biases[window] = _per_head(biases[0], shared), _per_head(biases[1], shared)
         prompt_bias, own_bias = self.biases[window]
-        keys, values = (x[:, :, : self.extent] for x in self.own_layers[layer])
+        keys, values = (x.narrow(2, 0, self.extent) for x in self.own_layers[layer])
         mine = query if self.single else query.index_select(0, self.to_rows)
         own, own_lse = _attend(mine.view(rows, heads, -1, dim), keys, values, own_bias, scale)
-        own, own_lse = own.reshape(-1, shared, dim), own_lse.reshape(-1, shared)
-        if not self.single:
-            own, own_lse = own.index_select(0, self.from_rows), own_lse.index_select(0, self.from_rows)
         keys, values = self.prompt_layers[layer]
         grid = query.index_select(0, self.to_places).view(self.num_places, heads, -1, dim)
         prompt, lse = _attend(grid, keys, values, prompt_bias, scale)
-        prompt = prompt.reshape(-1, shared, dim).index_select(0, self.from_places)
-        lse = lse.reshape(-1, shared).index_select(0, self.from_places)
+        # Both are ordered as torch writes them, key heads innermost, until the end.
+        own, own_lse = (_tokens(x, tokens, all_heads, self.from_rows) for x in (own, own_lse))
+        prompt, lse = (_tokens(x, tokens, all_heads, self.from_places) for x in (prompt, lse))
         share = torch.sigmoid(lse - own_lse)[..., None].to(own.dtype)
-        return torch.lerp(own, prompt, share).view(tokens, all_heads, dim)
+        read = torch.lerp(own, prompt, share).view(tokens, shared, heads, dim)
+        return read.transpose(1, 2).reshape(tokens, all_heads, dim)
 
     def _prompt_bias(self, window: int | None) -> Tensor | None:
         """[B, slots or 1, W]: nothing beyond a prompt's end, and nothing further back than the window."""
@@ -208,7 +208,7 @@ class KVCache:
 
     def update(self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Store the new tokens: [T, Hk, 1, D] twice."""
-        self.store(layer, key[:, :, 0], value[:, :, 0])
+        self.store(layer, torch.cat([key, value], 1)[:, :, 0])
         return key, value
 
     def attend(
@@ -228,11 +228,19 @@ def _per_head(bias: Tensor | None, shared: int) -> Tensor | None:
 def _attend(
     query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """[B, H, M, D], [B, H, S, D] twice, [B, 1, M or 1, S] -> [B, H, M, D] and the scores' log-sum-exp [B, H, M]."""
+    """[B, H, M, D], [B, H, S, D] twice, [B, 1, M or 1, S] -> [B, M, H, D] and the scores' log-sum-exp [B, M, H]."""
     if query.device.type == "cpu":
-        return _flash(query, keys, values, 0.0, False, attn_mask=bias, scale=scale)
+        read, lse = _flash(query, keys, values, 0.0, False, attn_mask=bias, scale=scale)
+        return read.transpose(1, 2), lse.transpose(1, 2)
     scores = (query @ keys.transpose(-1, -2)).float() * scale
     if bias is not None:
         scores += bias
     lse = scores.logsumexp(-1, keepdim=True)
-    return (scores - lse).exp().to(values.dtype) @ values, lse[..., 0]
+    read = (scores - lse).exp().to(values.dtype) @ values
+    return read.transpose(1, 2), lse[..., 0].transpose(1, 2)
+
+
+def _tokens(x: Tensor, tokens: int, heads: int, index: Tensor | None) -> Tensor:
+    """[B, slots * shared, Hk, ...] -> those of the tokens [T, H, ...]."""
+    x = x.reshape(-1, heads, *x.shape[3:])
+    return x[:tokens] if index is None else x.index_select(0, index)

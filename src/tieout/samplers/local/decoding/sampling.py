@@ -52,14 +52,17 @@ def sample_tokens(logits: Tensor, uniforms: Tensor, params: SamplingParams) -> t
         [N] tokens, and in nats after temperature and top_p (greedy: of the plain softmax) [N] log-probabilities and
         [N] entropies.
     """
-    scaled = logits / params.temperature if params.temperature > 0 else logits
+    scaled = logits if params.temperature in (0, 1) else logits / params.temperature
     logprobs = scaled.log_softmax(-1)
     if params.top_p < 1 and params.temperature > 0:
         logprobs = _nucleus(logprobs, params.top_p)
     probabilities = logprobs.exp()
-    entropies = -torch.linalg.vecdot(probabilities, logprobs.clamp(min=-1e4))  # 0 where a token is impossible
     tokens = logits.argmax(-1) if params.temperature == 0 else _invert(probabilities, uniforms)
-    return tokens, logprobs.gather(-1, tokens[:, None])[:, 0], entropies
+    own = logprobs.gather(-1, tokens[:, None])[:, 0]
+    entropies = -torch.linalg.vecdot(
+        probabilities, logprobs.clamp_(min=-1e4)
+    )  # 0 where a token is impossible
+    return tokens, own, entropies
 
 
 def sample_into(requests: list[Request], logits: Tensor, params: SamplingParams) -> Tensor:
@@ -102,7 +105,7 @@ def _possible(probabilities: Tensor, tokens: Tensor) -> Tensor:
     """The tokens; the likeliest where rounding, at the very end of a block, points at one that has no probability."""
     known = tokens.clamp(max=probabilities.shape[-1] - 1)
     possible = probabilities.gather(-1, known[:, None])[:, 0] > 0
-    return torch.where(possible, known, probabilities.argmax(-1))
+    return known if possible.all() else torch.where(possible, known, probabilities.argmax(-1))
 
 
 def _search(weights: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
