@@ -20,29 +20,33 @@ import time
 from pathlib import Path
 from typing import Any
 
-DEMOS = ["align", "reason", "rlhf", "feedback"]
-RESULTS = Path(__file__).parent / "results" / "demo_seeds.json"
+RESULTS = Path(__file__).parent / "results"
+DEMOS = {name: ["demo", name] for name in ("align", "reason", "rlhf", "feedback")}
+"""Pipeline -> arguments of `tieout`."""
 
 
-def run(pipeline: str, seed: int, folder: Path, beside: str) -> dict[str, Any]:
-    """One demo in a process of its own. Raises CalledProcessError if it fails."""
+def run(
+    pipeline: str, arguments: list[str], seed: int, folder: Path, kept: Path, beside: str
+) -> dict[str, Any]:
+    """One pipeline in a process of its own. Raises CalledProcessError if it fails."""
     out = folder / f"{pipeline}-{seed}"
     whole = not out.exists()  # of a run that continues another, time and memory say nothing
     started = time.perf_counter()
-    command = [sys.executable, "-m", "tieout", "demo", pipeline, "--out", str(out), "--seed", str(seed)]
+    command = [sys.executable, "-m", "tieout", *arguments, "--out", str(out), "--seed", str(seed)]
     process = subprocess.Popen(command)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise subprocess.CalledProcessError(status, command)
     seconds = time.perf_counter() - started
     report = json.loads((out / "evidence" / "report.json").read_text())
-    keep(out / "evidence", RESULTS.with_suffix("") / out.name)
+    keep(out / "evidence", kept / out.name)
     return {
         "pipeline": pipeline,
         "seed": seed,
         "seconds": round(seconds, 1) if whole else None,
         "peak_gigabytes": round(usage.ru_maxrss / 2**20, 2) if whole else None,
         "beside": beside,
+        "precision": json.loads((out / "run.json").read_text())["precision"],
         "environment": report["metadata"]["environment"],
         "verdict": report["verdict"]["verdict"],
         "models": {name: figures(tracks, "mean") for name, tracks in report["models"].items()},
@@ -77,14 +81,15 @@ def figures(tracks: dict[str, Any], key: str) -> dict[str, list[float]]:
     return {name: [f[key], f["low"], f["high"], f["n"]] for name, f in named.items()}
 
 
-def table(runs: list[dict[str, Any]]) -> str:
+def table(title: str, script: str, runs: list[dict[str, Any]]) -> str:
     """Markdown."""
+    precisions = ", ".join(sorted({r.get("precision", "fp32").partition(" ")[0] for r in runs}))
     lines = [
-        "# The demos, several seeds",
+        f"# {title}",
         "",
-        f"`python benchmarks/demo_seeds.py`, fp32, {machines(runs)}.",
+        f"`python benchmarks/{script}.py`, {precisions}, {machines(runs)}.",
         "Means on held-out cases, and paired differences, with 95% intervals; `exact` is the share of answers in which",
-        "every figure is right and cited. `tieout verify benchmarks/results/demo_seeds/NAME` recomputes a row.",
+        f"every figure is right and cited. `tieout verify benchmarks/results/{script}/NAME` recomputes a row.",
         "",
     ]
     for pipeline in dict.fromkeys(r["pipeline"] for r in runs):
@@ -119,25 +124,28 @@ def machines(runs: list[dict[str, Any]]) -> str:
     return "; ".join(sorted(kinds))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def study(
+    title: str, script: str, commands: dict[str, list[str]], default: list[str], about: str | None
+) -> None:
+    """Run pipelines with several seeds, and write the table after each; what is in it already is replaced."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--pipelines", nargs="+", default=["align", "reason"], choices=DEMOS)
-    parser.add_argument("--folder", type=Path, default=Path("runs/seeds"))
+    parser.add_argument("--pipelines", nargs="+", default=default, choices=list(commands))
+    parser.add_argument("--folder", type=Path, default=Path("runs") / script)
     parser.add_argument("--beside", default="nothing", help="what else runs on the machine")
     arguments = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    runs: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    results = RESULTS / f"{script}.json"
+    runs: list[dict[str, Any]] = json.loads(results.read_text()) if results.exists() else []
     for pipeline in arguments.pipelines:
         for seed in arguments.seeds:
-            done = run(pipeline, seed, arguments.folder, arguments.beside)
+            where = arguments.folder, RESULTS / script, arguments.beside
+            done = run(pipeline, commands[pipeline], seed, *where)
             runs = [r for r in runs if (r["pipeline"], r["seed"]) != (pipeline, seed)] + [done]
             runs.sort(key=lambda r: (r["pipeline"], r["seed"]))
-            RESULTS.write_text(json.dumps(runs, indent=1) + "\n")
-            RESULTS.with_suffix(".md").write_text(table(runs))
+            results.write_text(json.dumps(runs, indent=1) + "\n")
+            results.with_suffix(".md").write_text(table(title, script, runs))
 
 
 if __name__ == "__main__":
-    main()
+    study("The demos, several seeds", "demo_seeds", DEMOS, ["align", "reason"], __doc__)
