@@ -111,6 +111,14 @@ def test_what_is_not_one_plain_lora_is_computed_by_peft() -> None:
     expected = dora(x)
     round_once(dora)
     assert torch.equal(dora(x), expected)
+    biased = get_peft_model(
+        nn.Sequential(nn.Linear(8, 8)).to(torch.bfloat16), LoraConfig(r=2, target_modules=["0"], bias="all")
+    )
+    round_once(biased)
+    biased(torch.randn(3, 8, dtype=torch.bfloat16)).float().sum().backward()
+    bias = _layer(biased).get_base_layer().bias
+    assert bias.requires_grad
+    assert torch.equal(bias.grad.float(), torch.full((8,), 3.0))
     full = get_peft_model(nn.Sequential(nn.Linear(8, 8)), LoraConfig(r=2, target_modules=["0"]))
     round_once(full)
     assert type(_layer(full)) is Linear

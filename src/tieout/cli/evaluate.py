@@ -47,7 +47,7 @@ class Options:
     max_new_tokens: int = 0
     """0 takes the task's."""
     drafts: DraftMode = "off"
-    """Guess several tokens and compute them in one step: in fp32 the same answers, sooner where guesses are right."""
+    """Guess several tokens and compute them in one step: up to rounding the same answers, sooner if they are right."""
     reward_workers: int = 2
     """Processes that call the reward under a deadline; 0 calls it in this one, where nothing can stop it."""
     reward_seconds: float = 10.0

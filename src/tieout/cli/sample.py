@@ -43,7 +43,7 @@ class Options:
     dtype: Dtype = "auto"
     """Of the model: auto, fp32 or bf16, as in `tieout train`."""
     drafts: DraftMode = "off"
-    """Guess several tokens and compute them in one step: in fp32 the same tokens, sooner where guesses are right."""
+    """Guess several tokens and compute them in one step: up to rounding the same tokens, sooner if they are right."""
 
 
 def main(arguments: Sequence[str]) -> None:

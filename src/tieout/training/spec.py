@@ -38,7 +38,7 @@ class Placement:
     """Where metrics go in addition to metrics.jsonl: tensorboard, wandb, trackio, mlflow; offline unless their own
     settings name a server."""
     drafts: DraftMode = "off"
-    """For methods that sample in process: guess several tokens, compute them in one step; in fp32 they stay the same.
+    """For methods that sample in process: guess several tokens, compute them in one step; up to rounding the same.
     `measured` goes by seconds, and may move log-probabilities by rounding from one run to the next; `off` for none."""
 
     def __post_init__(self) -> None:

@@ -42,7 +42,8 @@ class LocalSampler:
             progress: called with the number of completions that have just finished.
             cache_gigabytes: keys and values at the same time, at most, but always those of one prompt's completions;
                 1 on a CPU and a third of the free memory of a GPU if None.
-            drafts: guess several tokens of a completion and compute them together: the same tokens in fewer steps.
+            drafts: guess several tokens of a completion and compute them together: in fewer steps the same
+                tokens, up to rounding.
                 `fixed` decides by tokens alone how far, so that a call repeats itself to the last bit; `measured` by
                 seconds too, and it guesses from completions of earlier calls; `off`.
         """

@@ -2,9 +2,10 @@
 
 With one random number per (stream, position) a token is a function of its prefix. So the tokens of a guess can be
 computed in one forward, each sampled with its own number, and kept as far as they agree with the guess: completions are
-the same, token for token, with or without drafts (https://arxiv.org/abs/2304.04487 copies spans of the prompt so,
-https://arxiv.org/abs/2211.17192 is the general method). Here a guess is what followed the longest matching run of
-tokens in the prompt, in the other completions of the prompt, and in earlier ones if they are remembered.
+the same, token for token, with or without drafts, but for a number that lies within rounding of the border between two
+tokens (https://arxiv.org/abs/2304.04487 copies spans of the prompt so, https://arxiv.org/abs/2211.17192 is the general
+method). Here a guess is what followed the longest matching run of tokens in the prompt, in the other completions of the
+prompt, and in earlier ones if they are remembered.
 """
 
 from __future__ import annotations
