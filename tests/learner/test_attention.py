@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tieout.learner.prefix import flash
+from tieout.learner.prefix import attention, flash
 from tieout.learner.prefix.attention import NAME, SharedPrefix, best_backend
 from tieout.learner.prefix.span import Span
 
@@ -161,6 +161,24 @@ def test_values_and_gradients_are_those_of_attention_written_out(
     expected = torch.autograd.grad((exact * weights).sum(), slow)
     for a, b in zip(found, expected, strict=True):
         assert (a - b).norm() < 1e-5 * b.norm()
+
+
+@pytest.mark.parametrize("few", [0, attention.FEW], ids=["16 bits", "fp32"])
+def test_gradients_in_bf16_are_those_of_attention_written_out(
+    few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "FEW", few)
+    inputs = tuple((x / 4).bfloat16() for x in qkv(LENGTH))
+    weights = torch.randn(1, 4, LENGTH, 8, generator=torch.Generator().manual_seed(1))
+    fast = [x.clone().requires_grad_() for x in inputs]
+    slow = [x.double().requires_grad_() for x in inputs]
+    out = attend("merge", SPANS, tuple(fast), opening=4)
+    exact = written_out(*slow, visible(SPANS, None, 4), 0.3)
+    found = torch.autograd.grad((out.float() * weights).sum(), fast)
+    expected = torch.autograd.grad((exact * weights).sum(), slow)
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == torch.bfloat16
+        assert (a - b).norm() < 1e-2 * b.norm()
 
 
 @pytest.mark.parametrize("backend", ["dense", "merge"])
