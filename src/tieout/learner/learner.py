@@ -18,7 +18,7 @@ from .config import LearnerConfig
 from .digest import digest
 from .forward import Forward
 from .logprob_cache import LogprobCache
-from .memory import training_mode
+from .memory import out_of_memory, training_mode
 from .micro_batches import MicroBatches
 from .models.model import Model
 from .optimizer import FlatAdamW, not_decayed
@@ -81,43 +81,30 @@ class Learner:
         """One optimizer step on these groups: all of the step, of which each rank computes its share.
 
         A gradient that is not finite is not applied: the step is counted in `skipped_updates`. `counts` are further
-        denominators of the loss over all these groups, which it finds as `batch.totals.counts`.
+        denominators of the loss over all these groups, which it finds as `batch.totals.counts`. Where memory
+        runs out, this rank begins the step again in smaller micro-batches: same totals, same gradient.
 
         Returns:
             loss, entropy (nats per trained token; not of a reward model), grad_norm, tokens, shared_prefix (share of
             the groups whose prompt was computed once), token_ratio (tokens of the plain layout over tokens fed),
-            recomputed (share of the tokens fed whose activations were computed twice), and the metrics of the loss.
+            recomputed (share of the tokens fed whose activations were computed twice), out_of_memory (how often the
+            step began again), and the metrics of the loss.
         """
         totals = Totals.of(groups, counts)
         if totals.tokens == 0:
             raise InputError(
                 "none of these completions has a trained token: nothing can be learned from them"
             )
-        self.optimizer.zero()
-        sums: dict[str, Tensor] = {}
         mine = [groups[i] for i in self.processes.share([g.unique_tokens for g in groups])]
-        fed = shared = recomputed = 0
-        for part in self.micro_batches.of(mine):
-            layout = self.micro_batches.layout(part)
-            recompute = self.micro_batches.recomputes(layout.fed)
-            fed += layout.fed
-            shared += len(part) * layout.packed
-            recomputed += layout.fed * recompute
-            with training_mode(self.model, recompute):
-                outputs = self.forward.outputs(layout)
-                batch = Batch(part, totals, self.model.device)
-                value, metrics = loss(outputs, batch)
-                if not value.requires_grad:
-                    what = "scores" if self.model.only_scores else "log-probabilities"
-                    raise InputError(
-                        f"the loss does not depend on anything that is trained: {self.model.name} gives {what}"
-                    )
-                value.backward()
-                self.optimizer.collect()
-                if outputs.scores is None:
-                    metrics = {"entropy": batch.token_mean(outputs.entropies), **metrics}
-                for name, x in {"loss": value.detach(), **metrics}.items():
-                    sums[name] = sums.get(name, 0.0) + x.detach()
+        failures = 0
+        while (done := self._accumulate(mine, totals, loss)) is None:
+            failures += 1
+            if not self.micro_batches.shrink(mine):
+                raise InputError(
+                    f"memory ran out in a step of {self.model.name}, and its micro-batches cannot be smaller: shorten "
+                    "the rows, or take a smaller model or adapter"
+                )
+        sums, fed, shared, recomputed = done
         for part in self._idle(groups):
             outputs = self.forward.outputs(self.micro_batches.layout(part))
             (0.0 * (outputs.logprobs if outputs.scores is None else outputs.scores).sum()).backward()
@@ -127,6 +114,7 @@ class Learner:
         # The device is waited for once per step, here: one copy of all metrics.
         *values, grad_norm = torch.stack([x.float() for x in (*sums.values(), norm)]).tolist()
         work = {"fed": float(fed), "shared_prefix": shared / len(groups), "recomputed": float(recomputed)}
+        work["out_of_memory"] = float(failures)
         result = self.processes.sum_metrics({**dict(zip(sums, values, strict=True)), **work})
         all_fed = result.pop("fed")
         if not math.isfinite(grad_norm):
@@ -141,6 +129,42 @@ class Learner:
             "recomputed": result["recomputed"] / all_fed,
             "skipped_updates": float(self.skipped_updates),
         }
+
+    def _accumulate(
+        self, groups: Sequence[Group], totals: Totals, loss: Loss
+    ) -> tuple[dict[str, Tensor], int, int, int] | None:
+        """The gradient of these groups from zero: (sums of the metrics, tokens fed, groups whose prompt was shared,
+        tokens computed twice). None if memory ran out, however far backward had come."""
+        self.optimizer.zero()
+        sums: dict[str, Tensor] = {}
+        fed = shared = recomputed = 0
+        try:
+            for part in self.micro_batches.of(groups):
+                layout = self.micro_batches.layout(part)
+                recompute = self.micro_batches.recomputes(layout.fed)
+                fed += layout.fed
+                shared += len(part) * layout.packed
+                recomputed += layout.fed * recompute
+                with training_mode(self.model, recompute):
+                    outputs = self.forward.outputs(layout)
+                    batch = Batch(part, totals, self.model.device)
+                    value, metrics = loss(outputs, batch)
+                    if not value.requires_grad:
+                        what = "scores" if self.model.only_scores else "log-probabilities"
+                        raise InputError(
+                            f"the loss does not depend on anything that is trained: {self.model.name} gives {what}"
+                        )
+                    value.backward()
+                    self.optimizer.collect()
+                    if outputs.scores is None:
+                        metrics = {"entropy": batch.token_mean(outputs.entropies), **metrics}
+                    for name, x in {"loss": value.detach(), **metrics}.items():
+                        sums[name] = sums.get(name, 0.0) + x.detach()
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            return None
+        return sums, fed, shared, recomputed
 
     @torch.no_grad()
     def assess(

@@ -66,6 +66,14 @@ def free_bytes(device: torch.device) -> int | None:
     return min(found, default=None)
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: CUDA's, or what a limit leaves to this process."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    said = str(error)  # torch's allocator of a CPU, oneDNN, and C++ raise RuntimeError
+    return any(words in said for words in ("can't allocate memory", "not enough memory", "bad_alloc"))
+
+
 def _available() -> int | None:
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()

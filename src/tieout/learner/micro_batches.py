@@ -37,6 +37,8 @@ class MicroBatches:
         """
         self.forward, self.model, self.config = forward, forward.model, config
         self.num_processes, self.sharded = num_processes, sharded
+        self.scarce = False
+        """Whether one group alone was out of memory: all activations are computed again."""
 
     @cached_property
     def packs(self) -> bool:
@@ -75,6 +77,23 @@ class MicroBatches:
             return tokens
         return min(tokens, max(ENOUGH, int(KEPT / self.bytes_per_token)))
 
+    def shrink(self, groups: Sequence[Group]) -> bool:
+        """Make micro-batches smaller from now on, after one of these groups' was out of memory; False: they cannot be.
+
+        Where each is one group already, activations are computed again. Ranks of a sharded base need equally many.
+        """
+        if self.sharded:
+            return False
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        parts = self.plan(groups, self._budget)
+        if len(parts) < len(groups):
+            while len(self.plan(groups, self._budget)) == len(parts):
+                self._budget = max(1, self._budget // 2)
+            return True
+        scarce, self.scarce = self.scarce, self.config.activation_checkpointing is None
+        return self.scarce and not scarce
+
     def _opening(self, groups: Sequence[Group]) -> int:
         """Tokens at the start of all prompts that are computed once for all groups."""
         opening = opening_of(groups)
@@ -94,6 +113,8 @@ class MicroBatches:
         """Whether a micro-batch of so many tokens is computed again in backward, because it would not fit."""
         if self.config.activation_checkpointing is not None or self.sharded:
             return bool(self.config.activation_checkpointing)
+        if self.scarce:
+            return True
         free = free_bytes(self.model.device)
         sharing = self.num_processes if self.model.device.type == "cpu" else 1
         return free is not None and fed * self.bytes_per_token > USABLE * free / sharing
