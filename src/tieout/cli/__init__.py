@@ -11,6 +11,7 @@ from ..errors import StopTraining, TieoutError
 COMMANDS: dict[str, str] = {
     "demo": "Watch the embedded model improve on a finance task",
     "run": "Run a recipe: check a reward, train with any methods, evaluate, gate, ship",
+    "plan": "Say what a recipe will need before it runs: steps, memory, time, and whether it fits",
     "train": "Train with one method, such as sft, dpo, grpo or ppo",
     "sample": "Ask a model",
     "eval": "Score a model on a task or a file",

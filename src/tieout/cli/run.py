@@ -49,6 +49,7 @@ def run_recipe(
     dry_run: bool = False,
 ) -> str:
     """Run a recipe file in a folder; returns the verdict, empty for one without a gate or for a dry run."""
+    from ..pipelines.planning.runs import plan_before
     from ..pipelines.reading import read_recipe
     from ..pipelines.run import Run
     from ..pipelines.stages.execute import execute
@@ -70,4 +71,5 @@ def run_recipe(
         if dry_run:
             print_plan(run, console)
             return ""
+        plan_before(run)
         return execute(run)

@@ -57,6 +57,12 @@ class Options:
     """Of the base. auto: bf16 on CUDA, and on a processor with native bf16 from 30 million parameters on; else fp32."""
     seed: int = 0
     """Of the adapter, the order of the data and the sampling."""
+    plan: bool = False
+    """Measure for about 20 seconds, print steps, memory and time and whether it fits, and stop."""
+    plan_memory: str = ""
+    """With plan and --device cuda: the memory of a device that need not be here, such as 24GiB."""
+    plan_length: int = 0
+    """With plan: tokens of a sampled completion that it assumes; 0: the most that may be sampled."""
 
 
 def task_for(

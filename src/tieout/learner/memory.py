@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -39,13 +39,17 @@ def training_mode(model: Model, recompute: bool) -> Iterator[None]:
 
 def kept_bytes(forward: Callable[[], object], weights: list[Tensor]) -> int:
     """Bytes that a forward keeps for its backward, weights not counted."""
-    own = {w.untyped_storage().data_ptr() for w in weights}
+
+    def place(x: Tensor) -> int:
+        storage = x.untyped_storage()
+        return storage.data_ptr() or storage._cdata  # on the device meta nothing has an address
+
+    own = {place(w) for w in weights}
     seen: dict[int, int] = {}
 
     def note(x: Tensor) -> Tensor:
-        storage = x.untyped_storage()
-        if storage.data_ptr() not in own:
-            seen[storage.data_ptr()] = storage.nbytes()
+        if place(x) not in own:
+            seen[place(x)] = x.untyped_storage().nbytes()
         return x
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
@@ -72,6 +76,26 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     said = str(error)  # torch's allocator of a CPU, oneDNN, and C++ raise RuntimeError
     return any(words in said for words in ("can't allocate memory", "not enough memory", "bad_alloc"))
+
+
+def reset_peak(device: torch.device) -> None:
+    """Let `peak_bytes` begin again, where the platform can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
+def peak_bytes(device: torch.device) -> int | None:
+    """Most memory that was in use since `reset_peak`: of a CPU, by the whole process. None if it is not reported."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)
 
 
 def _available() -> int | None:

@@ -22,6 +22,7 @@ from ..evidence.steps import next_steps
 from ..evidence.training import read_stages
 from ..shipping.candidate import ShippingError, ship
 from ..storage.jsonl import read_json, stored
+from .planned import planned_of
 
 
 def refresh(folder: Path) -> None:
@@ -36,7 +37,7 @@ def refresh(folder: Path) -> None:
         title=f"{' → '.join(trained(report['metadata']['recipe']))}: {folder.name}",
         steps=_steps(folder, report),
         next_command=next_command(folder, report),
-        notes=[*leaks_of(report), *alarms_of(folder)],
+        notes=[*leaks_of(report), *alarms_of(folder), *planned_of(folder)],
     )
 
 
@@ -116,6 +117,8 @@ def show(folder: Path, console: Console) -> None:
     for row in checked:
         said = f"  {row['verdict']:<5} {row['stage']}: {row['what']}: {row['said']}"
         console.print(said, markup=False, highlight=False)
+    for note in planned_of(folder):
+        console.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
     for note in alarms_of(folder):
         console.print(f"  alarm {note.removeprefix('Alarm ')}", markup=False, highlight=False)
     console.print(f"\nreport: {folder}/evidence/report.html", highlight=False)

@@ -53,7 +53,7 @@ def plan(run: Run) -> list[Line]:
     """A line per stage. Where a stage learns from pairs that are not made yet, rows and steps are upper bounds."""
     lines, ready = list[Line](), True
     for stage in run.recipe.stages:
-        rows, bound = _rows(run, stage)
+        rows, bound = rows_of(run, stage)
         steps = ""
         if isinstance(stage, Train):
             method = stage.method
@@ -86,7 +86,7 @@ def _what(stage: Stage) -> str:
     return kind_of(stage)
 
 
-def _rows(run: Run, stage: Stage) -> tuple[int, str]:
+def rows_of(run: Run, stage: Stage) -> tuple[int, str]:
     """How many rows a stage works on, and `up to ` where that is a bound."""
     task = run.task
     if isinstance(stage, Check):
@@ -113,7 +113,7 @@ def _rows(run: Run, stage: Stage) -> tuple[int, str]:
     folder = run.folder.path / made.name
     if (folder / "done.json").exists():
         return len(training_task(task, stage, run.folder.path).rows("train")), ""
-    most = _rows(run, made)[0]
+    most = rows_of(run, made)[0]
     return most * (2 if stage.method.needs.rows == "label" else 1), "up to "
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import torch
+
+from ...learner.memory import peak_bytes, reset_peak
 from ...rows import data_hash
 from ...training.fit import fit
 from ...training.spec import TrainSpec
 from ..kinds import Train
+from ..planned import note_measured
 from ..run import Run
 from ..training_rows import training_task
 
@@ -19,7 +23,12 @@ def train(run: Run, stage: Train) -> None:
     digest = data_hash(task.rows("train"))
     if left_out := getattr(task.rows("train"), "said", ""):
         run.console.print(f"  {stage.name}: {left_out}", markup=False, highlight=False)
-    fit(run.folder, stage.name, spec_of(run, stage), task, run.console, digest, bases=run.bases)
+    spec = spec_of(run, stage)
+    device = torch.device(spec.placement.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    reset_peak(device)
+    fit(run.folder, stage.name, spec, task, run.console, digest, bases=run.bases)
+    if run.folder.leads:
+        note_measured(run.folder, stage.name, peak_bytes(device))
 
 
 def spec_of(run: Run, stage: Train) -> TrainSpec:

@@ -1,0 +1,1 @@
+"""Plans of memory and time: from a short measurement of the model, or from its shapes for a device elsewhere."""

@@ -1,0 +1,54 @@
+"""Plans of whole runs, and when a run makes one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ...errors import InputError
+from ...learner.models.loading import parameters_of
+from ...learner.models.precision import LARGE
+from ...storage.machine import launched
+from ..kinds import Train
+from ..planned import FILE, Planned, keep, print_planned
+from ..run import Run
+from .elsewhere import plan_elsewhere
+from .measure import measure
+from .work import Work, work_of
+
+BUDGET = 20.0
+"""Seconds that all measurements of a plan may take, loading not counted."""
+LONG = 600.0
+"""A run that is expected to take longer prints its plan first."""
+
+
+def plan_run(run: Run, length: int = 0, memory: int | None = None, dtype: str = "auto") -> list[Planned]:
+    """Plan the train stages of a run that are not done; with `memory`, for a CUDA device that is not here."""
+    stages = [s for s in run.recipe.stages if isinstance(s, Train)]
+    stages = [s for s in stages if not (run.folder.path / s.name / "done.json").exists()]
+    works = [work_of(run, stage, length) for stage in stages]
+    if memory is not None:
+        return [plan_elsewhere(work, dtype, memory) for work in works]
+    return [measure(work, BUDGET / len(works)) for work in works]
+
+
+def measure_alone(work: Work) -> Planned:
+    """Plan one training on this machine."""
+    return measure(work, BUDGET)
+
+
+def plan_before(run: Run, plan: Callable[[Run], list[Planned]] = plan_run) -> None:
+    """Plan a run whose base is large enough for that to be worth it, keep the plan, and print it if the run is long.
+
+    A run that is resumed keeps its first plan.
+    """
+    if launched()[1] > 1 or (run.folder.path / FILE).exists() or parameters_of(run.recipe.model) < LARGE:
+        return
+    try:
+        planned = plan(run)
+    except (InputError, MemoryError, RuntimeError) as error:
+        # The run itself may still fit: its stages share one base.
+        run.console.print(f"no plan: {type(error).__name__}: {error}", markup=False, highlight=False)
+        return
+    keep(run.folder, planned)
+    if sum(one.seconds or 0.0 for one in planned) > LONG:
+        print_planned(planned, f"this machine, {run.precision}", run.console)

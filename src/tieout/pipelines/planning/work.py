@@ -1,0 +1,145 @@
+"""Work of a train stage: its groups at their real lengths, and its optimizer steps, before anything is trained."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ...chat.template import Chat
+from ...learner.models.names import resolve
+from ...rows.spread import spread
+from ...source import Source
+from ...tasks import Task
+from ...training.spec import TrainSpec
+from ...types import Completion, Group, Row
+from ..kinds import Pairs, Train
+from ..run import Run
+from ..stages.plan import rows_of
+from ..stages.train import spec_of
+from ..training_rows import PAIRS, known_rows, training_task
+
+SAMPLE = 128
+"""Rows whose lengths are measured, at least a batch."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One training, as far as it is known beforehand."""
+
+    name: str
+    spec: TrainSpec
+    task: Task
+    """Its split `train` is learned from; where `rows` is a bound, prompts stand in for it."""
+    rows: int
+    at_most: bool = False
+    length: int = 0
+    """Tokens of a completion that are assumed; 0: the rows hold the completions."""
+    assumed: tuple[str, ...] = field(default=())
+    """What is not known, and what was taken for it."""
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps."""
+        method = self.spec.method
+        return max(1, math.ceil(method.epochs * self.rows / method.batch_size))
+
+    @property
+    def longest(self) -> bool:
+        """Whether completions are assumed as long as sampling allows."""
+        needs = self.spec.method.needs
+        return needs.samples and self.length >= needs.max_new_tokens
+
+
+def work_of(run: Run, stage: Train, length: int = 0) -> Work:
+    """The work of one stage of a run, for whatever stages before it have left."""
+    spec, notes = _without_what_is_missing(run, stage)
+    count, bound = rows_of(run, stage)
+    needs, task = stage.method.needs, run.task
+    known = known_rows(task, stage) is not None or (run.folder.path / stage.options.data / PAIRS).exists()
+    if known:
+        task = training_task(task, stage, run.folder.path)
+    if not known:
+        longest = max(s.method.needs.max_new_tokens for s in run.recipe.stages if isinstance(s, Train))
+        made = run.recipe.stage(stage.options.data)
+        length = length or (task.max_new_tokens if isinstance(made, Pairs) else longest)
+        notes.append(f"rows are not made yet: at most {count}, completions of {length} tokens")
+    return _sampling(
+        Work(
+            stage.name,
+            spec,
+            task,
+            count,
+            bool(bound),
+            0 if known and not needs.samples else length,
+            tuple(notes),
+        ),
+        length,
+    )
+
+
+def work_alone(name: str, spec: TrainSpec, task: Task, length: int = 0) -> Work:
+    """The work of `tieout train`."""
+    return _sampling(Work(name, spec, task, len(task.rows("train"))), length)
+
+
+def groups_of(work: Work, chat: Chat) -> list[Group]:
+    """Groups of at least one batch; completions that are not there yet are random tokens of the assumed length."""
+    method, rows = work.spec.method, work.task.rows("train")
+    count = max(method.batch_size, min(SAMPLE, work.rows))
+    if not work.length:
+        batches, found = method.collect(Source(work.task, chat, seed=work.spec.seed)), list[Group]()
+        while len(found) < count:
+            found += next(batches)
+        return found
+    draw, size = random.Random(0), len(chat.tokenizer)
+    alone = {"demonstration": 1, "label": 1}.get(method.needs.rows, 2)
+    number = getattr(method, "group_size", alone) if method.needs.samples else alone
+    scores = None if number == 1 else [1.0] + [0.0] * (number - 1)
+    return [
+        Group(
+            chat.prompt(row["prompt"]), [_made(draw, size, work.length) for _ in range(number)], scores, row
+        )
+        for row in _cycle(spread(rows, min(count, len(rows))), count)
+    ]
+
+
+def _cycle(rows: Sequence[Row], count: int) -> list[Row]:
+    return [rows[i % len(rows)] for i in range(count)]
+
+
+def _made(draw: random.Random, vocabulary: int, length: int) -> Completion:
+    return Completion([draw.randrange(vocabulary) for _ in range(length)], [True] * length)
+
+
+def _sampling(work: Work, length: int) -> Work:
+    needs = work.spec.method.needs
+    if not needs.samples:
+        return work
+    length = length or needs.max_new_tokens
+    said = [f"every completion has {length} tokens", "time of the reward is not counted"]
+    return replace(work, length=length, assumed=(*work.assumed, *said))
+
+
+def _without_what_is_missing(run: Run, stage: Train) -> tuple[TrainSpec, list[str]]:
+    """The specification on the base, where what it builds on is not trained yet: the shapes are the same."""
+    spec, notes = spec_of(run, stage), list[str]()
+    if spec.start is not None and not spec.start.exists():
+        rank = spec.adapter.rank or next(
+            (
+                s.options.adapter.rank
+                for s in run.recipe.stages
+                if isinstance(s, Train) and s.options.adapter.rank
+            ),
+            None,
+        )
+        base = spec.model if Path(spec.model).exists() else resolve(run.recipe.model)[0]
+        spec = replace(spec, start=None, model=base, adapter=replace(spec.adapter, rank=rank))
+    folder = spec.method.needs.reward_model
+    if folder and not Path(folder).exists():
+        changed = {"reward_model": ""}
+        spec = replace(spec, method=replace(spec.method, **changed))  # type: ignore[arg-type]
+        notes.append("the reward model is not trained yet: its memory is not counted")
+    return spec, notes
