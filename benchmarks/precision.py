@@ -106,7 +106,7 @@ def main() -> None:
         "# The error of bf16",
         "",
         f"`python benchmarks/precision.py {options}`, {datetime.now(UTC).date()}, {machine['processor']}, "
-        f"{torch.get_num_threads()} threads, torch {machine['versions']['torch']}, native bf16: {native}.",
+        f"threads: {torch.get_num_threads()}, torch {machine['versions']['torch']}, native bf16: {native}.",
         f"SFT on `finance_statements`, {BATCH} rows a step; {len(exact.logprobs)} tokens of "
         f"{arguments.rows} held-out rows.",
         "",
@@ -117,8 +117,8 @@ def main() -> None:
     for way, one in found.items():
         apart = (one.logprobs - exact.logprobs).abs()
         folded = (one.merged - exact.logprobs).abs().mean().item()
-        cosine = torch.cosine_similarity(one.gradient, exact.gradient, 0).item()
-        size = (one.gradient.norm() / exact.gradient.norm()).item()
+        cosine = torch.cosine_similarity(one.gradient.double(), exact.gradient.double(), 0).item()
+        size = (one.gradient.double().norm() / exact.gradient.double().norm()).item()
         lines.append(
             f"| {way} | {', '.join(f'{x:.3f}' for x in one.losses)} | {one.logprobs.mean():.4f} | "
             f"{apart.mean():.4f}, {apart.max():.3f} | {folded:.4f} | {cosine:.4f}, {size:.3f} |"
