@@ -81,11 +81,13 @@ def measure(way: str, name: str, rows: int, steps: int, adapter: dict[str, Tenso
 
 def _forward_backward(model: Model, held: list[Group], trained: list[Tensor]) -> tuple[Tensor, Tensor]:
     forward, parts = Forward(model, 1.0), []
+    for parameter in trained:  # it still holds that of the last step
+        parameter.grad = None
     for group in held:
         logprobs = forward(pack([group], "merge"))[0]
         parts.append(logprobs.detach())
         (-logprobs.sum()).backward()
-    gradient = torch.cat([p.grad.flatten().float() for p in trained if p.grad is not None])
+    gradient = torch.cat([p.grad.flatten().double() for p in trained if p.grad is not None])
     return torch.cat(parts), gradient
 
 
