@@ -23,6 +23,7 @@ def processor(
     """Pretend to be on another processor."""
     patch.delenv("DNNL_MAX_CPU_ISA", raising=False)
     patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    patch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
     patch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
     patch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
 

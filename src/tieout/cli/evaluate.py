@@ -41,7 +41,7 @@ class Options:
     split: str = "test"
     """Of the task."""
     dtype: Dtype = "auto"
-    """Of the models: auto takes what a run was trained in, if a run is given, else as in `tieout train`."""
+    """Of all models: auto takes what the run of one of them was trained in, else as in `tieout train`."""
     max_rows: int = 0
     """So many, spread over all of them; 0 takes all."""
     max_new_tokens: int = 0
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str]) -> None:
     from ..evidence.gains import gain
     from ..evidence.lines import lines_of
     from ..evidence.usage import parse_prices, usage_figures
-    from ..pipelines.evaluated import check_trained_on, labels_of, policy_of, write_evidence
+    from ..pipelines.evaluated import check_trained_on, labels_of, one_dtype, policy_of, write_evidence
     from ..pipelines.show import print_usage
     from ..rewards import load_reward
     from ..rows import check_rows, read_rows
@@ -108,6 +108,7 @@ def main(arguments: Sequence[str]) -> None:
     policies, controls = [policy_of(name) for name in options.model], controls_of(options.controls)
     held = {options.split: rows, **({"controls": controls.rows("test")} if controls else {})}
     leaks = check_trained_on(options.model, options.trained_on, held, options.accept_leakage)
+    dtype = one_dtype(options.model, policies, options.dtype)
     console, cases = Console(), {}
     if folder and not leaks:
         console.print(
@@ -122,8 +123,8 @@ def main(arguments: Sequence[str]) -> None:
     rewards = [r for r in scorers if r is not None]
     workers = under_deadline(rewards, options.reward_workers, options.reward_seconds, console)
     for name, policy in zip(options.model, policies, strict=True):
-        dtype = policy.dtype if options.dtype == "auto" else options.dtype
         model = open_model(policy.base, policy.trained, dtype=dtype, four_bits=policy.four_bits)
+        console.print(f"{escape(name)} in {str(model.causal.dtype).removeprefix('torch.')}", highlight=False)
         sampler = LocalSampler(model, drafts=options.drafts)
         params = SamplingParams(options.max_new_tokens or task.max_new_tokens, temperature=0.0)
         with bar(console, name, len(rows)) as shown:

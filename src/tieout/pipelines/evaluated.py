@@ -17,6 +17,7 @@ from ..evidence.gate import GatePolicy
 from ..evidence.report import write_report
 from ..learner import Model
 from ..learner.models.names import resolve
+from ..learner.models.precision import DTYPES
 from ..rows import data_hash, read_rows
 from ..shipping.candidate import prepare
 from ..shipping.reload_check import Behaviour, observe
@@ -42,7 +43,7 @@ def policy_of(name: str) -> Policy:
     folder = Path(name)
     if not (folder / "run.json").exists():
         base, _, own = resolve(name)
-        return Policy(base, own)
+        return Policy(base, own, dtype=_trained_in(own.parent.parent / "run.json") if own else "auto")
     trained = sorted(marker.parent / "adapter" for marker in folder.glob("*/done.json"))
     trained = [adapter for adapter in trained if adapter.is_dir()]
     if len(trained) != 1:
@@ -50,7 +51,29 @@ def policy_of(name: str) -> Policy:
         raise InputError(f"run {folder} has trained {listed}; name the folder of one model or adapter")
     identity = read_json(folder / "run.json")["identity"]
     method = identity.get("adapter", {}).get("method")
-    return Policy(resolve(str(trained[0]))[0], trained[0], method == "qlora", identity.get("dtype", "auto"))
+    dtype = _trained_in(folder / "run.json")
+    return Policy(resolve(str(trained[0]))[0], trained[0], method == "qlora", dtype)
+
+
+def _trained_in(run: Path) -> str:
+    """fp32 or bf16, if this run.json says so; else auto."""
+    dtype = read_json(run).get("identity", {}).get("dtype") if run.exists() else None
+    return dtype if dtype in DTYPES else "auto"
+
+
+def one_dtype(names: Sequence[str], policies: Sequence[Policy], asked: str) -> str:
+    """The precision that all models of a comparison are loaded in: as asked, or as their runs were trained.
+
+    InputError: their runs were trained in different ones.
+    """
+    known = {n: p.dtype for n, p in zip(names, policies, strict=True) if p.dtype != "auto"}
+    if asked == "auto" and len(set(known.values())) > 1:
+        listed = ", ".join(f"{name} in {dtype}" for name, dtype in known.items())
+        raise InputError(
+            f"the models were trained in different precisions ({listed}), and differences of rounding would be among "
+            "those of the models: say what to load all of them in, --dtype fp32 or --dtype bf16"
+        )
+    return asked if asked != "auto" else next(iter(known.values()), "auto")
 
 
 def labels_of(names: Sequence[str]) -> list[str]:
@@ -125,13 +148,13 @@ def write_evidence(
         prices: label -> what the model costs.
     """
     baseline, *_, last = cases
-    hashes = {split: data_hash(rows)}
+    hashes, precision = {split: data_hash(rows)}, str(candidate.causal.dtype).removeprefix("torch.")
     with RunFolder(out) as folder:
         _refuse_recipe(out)
         shutil.rmtree(out / "candidate", ignore_errors=True)  # of an earlier evaluation
         if not (out / "run.json").exists():
             models = {label: policy.identity for label, policy in zip(cases, policies, strict=True)}
-            folder.record({"models": models, "task": task.name}, hashes)
+            folder.record({"models": models, "task": task.name}, hashes, precision=precision)
         report = write_report(
             out / "evidence",
             cases,
@@ -145,6 +168,7 @@ def write_evidence(
                 "data": hashes,
                 "models": {label: policy.identity for label, policy in zip(cases, policies, strict=True)},
                 "leakage": dict(leaks),
+                "precision": precision,
                 reward_checks.KEY: reward_checks.collect(out),
                 "environment": environment(),
             },

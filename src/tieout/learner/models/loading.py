@@ -30,7 +30,7 @@ def load(
     *,
     start: Path | None = None,
     seed: int = 0,
-    dtype: torch.dtype | str = "auto",
+    dtype: torch.dtype | str | None = None,
     device: str | None = None,
     keep_reference: bool = False,
     head: ScalarKind | None = None,
@@ -46,7 +46,7 @@ def load(
         adapter: what to train; None loads for inference only.
         start: folder of a PEFT adapter to start from. The reference is then a frozen copy of it.
         seed: of the new adapter's weights.
-        dtype: of the base: a torch dtype, or fp32, bf16 or auto (see `precision`).
+        dtype: of the base: a torch dtype, or fp32, bf16 or auto (see `precision`); None: auto.
         device: cuda if there is one, else cpu, if None.
         keep_reference: full fine-tuning only: keep a frozen copy of the network.
         head: a scalar head to add: `score` makes a reward model, `value` is for PPO. A head that was saved with the
@@ -65,7 +65,7 @@ def load(
     if adapter is not None and adapter.method == "full":
         bases = None
     if not isinstance(dtype, torch.dtype):
-        dtype = precision_of(name, dtype, device, four_bits).dtype
+        dtype = precision_of(name, dtype or "auto", device, four_bits).dtype
     base = (bases.borrow if bases else load_base)(name, source, dtype, device, four_bits)
     network, tensors = base.network, base.score
     tokenizer = tokenizer_in(start, base.tokenizer)
@@ -207,9 +207,10 @@ def precision_of(name: str, asked: str, device: str | None = None, four_bits: bo
 
 def parameters_of(name: str) -> int:
     """How many parameters a base has, without loading its weights."""
+    source = resolve(name)[1]  # converts a GGUF file, which has to be on a real device
     try:
         with torch.device("meta"):
-            network = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(resolve(name)[1]))
+            network = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source))
     except (OSError, ValueError) as error:
         raise InputError(f"model {name!r} could not be loaded: its size is not known ({error})") from error
     return sum(parameter.numel() for parameter in network.parameters())

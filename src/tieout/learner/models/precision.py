@@ -69,6 +69,8 @@ def native_bf16() -> str | None:
     """The processor's instructions for products in bf16, if torch and oneDNN may use them; None: there are none."""
     if torch.backends.cpu.get_cpu_capability() != "AVX512":  # ATEN_CPU_CAPABILITY lowers it
         return None
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return None
     limit = os.environ.get("DNNL_MAX_CPU_ISA", os.environ.get("ONEDNN_MAX_CPU_ISA", "DEFAULT")).upper()
     if not any(name in limit for name in _NATIVE):
         return None

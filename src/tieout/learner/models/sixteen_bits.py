@@ -12,6 +12,7 @@ to the distance, which keeps sums right (https://arxiv.org/abs/1502.02551, secti
 from __future__ import annotations
 
 from typing import Any
+from zlib import crc32
 
 import torch
 from torch import Tensor, nn
@@ -102,9 +103,13 @@ class _Once(torch.autograd.Function):
         return d_x, d_dropped, None, None, d_down, d_up, None
 
 
-def folded(weight: Tensor, delta: Tensor, seed: int = 0) -> Tensor:
-    """bf16 weight + fp32 delta, rounded up or down at random in proportion to the distance: always the same numbers."""
+def folded(weight: Tensor, delta: Tensor) -> Tensor:
+    """bf16 weight + fp32 delta, rounded up or down at random in proportion to the distance.
+
+    The random numbers are seeded by the weight, so they are always the same for it and others for another one.
+    """
     exact = weight.float() + delta
+    seed = crc32(weight.detach().flatten()[:256].view(torch.uint8).cpu().numpy().tobytes())
     generator = torch.Generator(exact.device).manual_seed(seed)
     noise = torch.randint(
         0, 1 << 16, exact.shape, generator=generator, dtype=torch.int32, device=exact.device
