@@ -80,6 +80,7 @@ def main(arguments: Sequence[str]) -> None:
     from ..evidence.gains import gain
     from ..evidence.lines import lines_of
     from ..evidence.usage import parse_prices, usage_figures
+    from ..learner.models.precision import name_of
     from ..pipelines.evaluated import check_trained_on, labels_of, one_dtype, policy_of, write_evidence
     from ..pipelines.show import print_usage
     from ..rewards import load_reward
@@ -124,7 +125,7 @@ def main(arguments: Sequence[str]) -> None:
     workers = under_deadline(rewards, options.reward_workers, options.reward_seconds, console)
     for name, policy in zip(options.model, policies, strict=True):
         model = open_model(policy.base, policy.trained, dtype=dtype, four_bits=policy.four_bits)
-        console.print(f"{escape(name)} in {str(model.causal.dtype).removeprefix('torch.')}", highlight=False)
+        console.print(f"{escape(name)} in {name_of(model.causal.dtype)}", highlight=False)
         sampler = LocalSampler(model, drafts=options.drafts)
         params = SamplingParams(options.max_new_tokens or task.max_new_tokens, temperature=0.0)
         with bar(console, name, len(rows)) as shown:

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated
-
-import tyro
-from rich.console import Console
 
 from ..errors import InputError
 from .options import parse
 from .quiet import quiet
+from .run import RecipeOptions, wide_console
 
 
 @dataclass(frozen=True)
-class Options:
-    """Plan a recipe: measure the real model for about 20 seconds, say what each train stage needs, write nothing."""
+class Options(RecipeOptions):
+    """Plan a recipe: measure the real model for about 20 seconds, say what each train stage needs, write nothing.
 
-    recipe: Annotated[Path, tyro.conf.Positional]
-    """A YAML file; see recipes/ for some."""
-    out: Path | None = None
-    """Run folder, whose finished stages are left out; left out: runs/NAME-OF-RECIPE."""
-    seed: int | None = None
-    """Instead of the recipe's seed."""
-    model: str | None = None
-    """Instead of the recipe's model."""
-    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """KEY=VALUE, in place of a value of the recipe, as for `tieout run`."""
+    Stages that are finished in the run folder are left out.
+    """
+
     device: str | None = None
     """Instead of the recipe's device. cuda with --memory: a device that need not be here."""
     memory: str = ""
@@ -48,17 +37,14 @@ def main(arguments: Sequence[str]) -> None:
     from ..storage.runfolder import RunFolder
 
     quiet()
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)  # a log file: tables need not fold
+    console = wide_console()
     if options.length < 0:
         raise InputError(f"length is {options.length}; it must be at least 0")
-    given = {"seed": options.seed, "model": options.model}
-    recipe = read_recipe(options.recipe, {k: v for k, v in given.items() if v is not None}, options.set)
+    recipe = read_recipe(options.recipe, options.overrides, options.set)
     device = options.device or recipe.placement.device
     memory = memory_of(options.memory, device)
     place = replace(recipe.placement, device="cpu" if memory is not None else device)
-    with RunFolder(options.out or Path("runs") / options.recipe.stem, writes=False) as folder:
+    with RunFolder(options.folder, writes=False) as folder:
         run = Run(replace(recipe, placement=place), folder, console)
         where = (
             f"a CUDA device of {options.memory}" if memory is not None else f"this machine, {run.precision}"

@@ -15,8 +15,8 @@ from .quiet import quiet
 
 
 @dataclass(frozen=True)
-class Options:
-    """Run a recipe. Repeating the command resumes the run where it stopped; a finished stage is not redone."""
+class RecipeOptions:
+    """A recipe, the folder of its run, and values in place of the recipe's."""
 
     recipe: Annotated[Path, tyro.conf.Positional]
     """A YAML file; see recipes/ for some."""
@@ -29,6 +29,22 @@ class Options:
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """KEY=VALUE, in place of a value of the recipe: model=..., adapter.rank=8, stages.dpo.beta=0.3 (a stage by its name
     or number). May be given several times."""
+
+    @property
+    def folder(self) -> Path:
+        """Of the run."""
+        return self.out or Path("runs") / self.recipe.stem
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """Key of the recipe -> what is given in its place, `set` aside."""
+        return {k: v for k, v in (("seed", self.seed), ("model", self.model)) if v is not None}
+
+
+@dataclass(frozen=True)
+class Options(RecipeOptions):
+    """Run a recipe. Repeating the command resumes the run where it stopped; a finished stage is not redone."""
+
     dry_run: bool = False
     """Print the plan (stages, rows, steps, what is done already), and stop."""
 
@@ -36,9 +52,13 @@ class Options:
 def main(arguments: Sequence[str]) -> None:
     """Parse, then run."""
     options = parse(Options, "run", arguments)
-    overrides = {k: v for k, v in (("seed", options.seed), ("model", options.model)) if v is not None}
-    out = options.out or Path("runs") / options.recipe.stem
-    run_recipe(options.recipe, out, overrides, options.set, options.dry_run)
+    run_recipe(options.recipe, options.folder, options.overrides, options.set, options.dry_run)
+
+
+def wide_console(quiet: bool = False) -> Console:
+    """Where a command prints; in a log file tables need not fold."""
+    console = Console(quiet=quiet)
+    return console if console.is_terminal else Console(width=140, quiet=quiet)
 
 
 def run_recipe(
@@ -58,9 +78,7 @@ def run_recipe(
     from ..storage.runfolder import RunFolder
 
     quiet()
-    console = Console(quiet=launched()[0] > 0)
-    if not console.is_terminal:
-        console = Console(width=140, quiet=launched()[0] > 0)  # a log file: tables need not fold
+    console = wide_console(quiet=launched()[0] > 0)
     resolved = read_recipe(recipe, overrides, settings)
     with RunFolder(out, writes=not dry_run) as folder:
         run = Run(resolved, folder, console)

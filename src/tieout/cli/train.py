@@ -20,6 +20,7 @@ from .train_rows import COLUMNS, Options, leakage_of, rows_from, task_for
 if TYPE_CHECKING:
     from ..methods import Method
     from ..tasks import Task
+    from ..training.spec import TrainSpec
 
 
 CHOOSING = """Which one: the cheapest that solves the problem; measure after each, and stop when it is enough.
@@ -153,11 +154,12 @@ def train(name: str, parsed: Any) -> None:
     if needs.samples:
         check_models(task.reward, needs.reward_model, parsed.guards.reward_model_override)
     leakage = leakage_of(options, task)
+    parts = {k: v for k, v in vars(parsed).items() if k not in ("run", "selection", "check")}
     if options.plan:
-        _plan(name, parsed, task, console)
+        spec = TrainSpec(model=options.model, seed=options.seed, dtype=options.dtype, **parts)
+        _plan(name, spec, options, task, console)
         return
     with RunFolder(options.out) as folder:
-        parts = {k: v for k, v in vars(parsed).items() if k not in ("run", "selection", "check")}
         four_bits = parsed.adapter.method == "qlora"
         taken = precision_of(options.model, options.dtype, parsed.placement.device, four_bits)
         console.print(f"[bold]{name}[/]  {escape(options.model)}  {taken}", highlight=False)
@@ -186,20 +188,16 @@ def train(name: str, parsed: Any) -> None:
     console.print(f"adapter: {adapter}", highlight=False)
 
 
-def _plan(name: str, parsed: Any, task: Task, console: Console) -> None:
+def _plan(name: str, spec: TrainSpec, options: Options, task: Task, console: Console) -> None:
     """Print what the training will need."""
     from ..pipelines.planned import print_planned
     from ..pipelines.planning.elsewhere import memory_of, plan_elsewhere
     from ..pipelines.planning.runs import measure_alone
     from ..pipelines.planning.work import work_alone
     from ..pipelines.run import check_model
-    from ..training.spec import TrainSpec
 
-    options: Options = parsed.run
-    memory = memory_of(options.plan_memory, parsed.placement.device)
-    check_model(options.model, {"train": task.rows("train")}, parsed.method.needs.max_new_tokens)
-    parts = {k: v for k, v in vars(parsed).items() if k not in ("run", "selection", "check")}
-    spec = TrainSpec(model=options.model, seed=options.seed, dtype=options.dtype, **parts)
+    memory = memory_of(options.plan_memory, spec.placement.device)
+    check_model(options.model, {"train": task.rows("train")}, spec.method.needs.max_new_tokens)
     work = work_alone(name, spec, task, options.plan_length)
     if memory is not None:
         planned, where = (

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..batch import Outputs
 from .models.adapters import using
-from .models.architecture import decoder_of, head_of
+from .models.architecture import decoder_of, head_of, head_size
 from .models.model import Model
 from .models.scalar_head import ScalarHead
 from .prefix.attention import AttentionBackend, best_backend
@@ -63,8 +63,7 @@ class Forward:
     def attention_backend(self) -> AttentionBackend:
         """The attention backend of packed rows on this device."""
         config = self.model.causal.config.get_text_config()
-        head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return best_backend(self.model.device, self.model.causal.dtype, head_size)
+        return best_backend(self.model.device, self.model.causal.dtype, head_size(config))
 
 
 def _places(hidden: Tensor, places: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from ..evidence.gate import GatePolicy
 from ..evidence.report import write_report
 from ..learner import Model
 from ..learner.models.names import resolve
-from ..learner.models.precision import DTYPES
+from ..learner.models.precision import DTYPES, name_of
 from ..rows import data_hash, read_rows
 from ..shipping.candidate import prepare
 from ..shipping.reload_check import Behaviour, observe
@@ -43,21 +43,21 @@ def policy_of(name: str) -> Policy:
     folder = Path(name)
     if not (folder / "run.json").exists():
         base, _, own = resolve(name)
-        return Policy(base, own, dtype=_trained_in(own.parent.parent / "run.json") if own else "auto")
+        run = own.parent.parent / "run.json" if own else None
+        return Policy(base, own, dtype=_trained_in(read_json(run)) if run and run.exists() else "auto")
     trained = sorted(marker.parent / "adapter" for marker in folder.glob("*/done.json"))
     trained = [adapter for adapter in trained if adapter.is_dir()]
     if len(trained) != 1:
         listed = ", ".join(map(str, trained)) or "nothing"
         raise InputError(f"run {folder} has trained {listed}; name the folder of one model or adapter")
-    identity = read_json(folder / "run.json")["identity"]
-    method = identity.get("adapter", {}).get("method")
-    dtype = _trained_in(folder / "run.json")
-    return Policy(resolve(str(trained[0]))[0], trained[0], method == "qlora", dtype)
+    known = read_json(folder / "run.json")
+    method = known["identity"].get("adapter", {}).get("method")
+    return Policy(resolve(str(trained[0]))[0], trained[0], method == "qlora", _trained_in(known))
 
 
-def _trained_in(run: Path) -> str:
-    """fp32 or bf16, if this run.json says so; else auto."""
-    dtype = read_json(run).get("identity", {}).get("dtype") if run.exists() else None
+def _trained_in(run: Mapping[str, Any]) -> str:
+    """fp32 or bf16, if the run's record says so; else auto."""
+    dtype = run.get("identity", {}).get("dtype")
     return dtype if dtype in DTYPES else "auto"
 
 
@@ -148,7 +148,7 @@ def write_evidence(
         prices: label -> what the model costs.
     """
     baseline, *_, last = cases
-    hashes, precision = {split: data_hash(rows)}, str(candidate.causal.dtype).removeprefix("torch.")
+    hashes, precision = {split: data_hash(rows)}, name_of(candidate.causal.dtype)
     with RunFolder(out) as folder:
         _refuse_recipe(out)
         shutil.rmtree(out / "candidate", ignore_errors=True)  # of an earlier evaluation

@@ -8,7 +8,7 @@ from typing import Any
 from ..learner import Learner
 from ..learner.digest import digest
 from ..learner.models.adapters import POLICY
-from ..learner.models.precision import DTYPES
+from ..learner.models.precision import name_of
 from ..methods import Method
 from ..rows import data_hash
 from ..source import Source
@@ -25,7 +25,7 @@ def provenance(method: Method, source: Source, learner: Learner, schedule: Any) 
     plain |= {
         "adapter": _adapter(getattr(network, "peft_config", {}).get(POLICY)),
         "start": digest(learner.model.start or {}),
-        "dtype": {d: name for name, d in DTYPES.items()}.get(dtype := learner.model.causal.dtype, str(dtype)),
+        "dtype": name_of(learner.model.causal.dtype),
         "temperature": learner.temperature,
         "task": source.task.name,
         "data": {"rows": rows, "sha256": _data(source.rows), **part},

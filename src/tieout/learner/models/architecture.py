@@ -74,5 +74,16 @@ def text_config(network: PreTrainedModel) -> Any:
     return network.config.get_text_config()
 
 
+def head_size(config: Any) -> int:
+    """Numbers of one attention head, of a text configuration."""
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+
+def cached_numbers(config: Any) -> int:
+    """Numbers of one token's keys and values in all layers, 2 L Hk D."""
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * head_size(config))
+
+
 def context(config: Any) -> int:
     return int(getattr(config, "max_position_embeddings", 0) or 1 << 30)

@@ -56,7 +56,7 @@ def load(
         bases: where a base that is loaded already is taken from; the model that had it before is then closed. None, and
             full fine-tuning, which changes the base: load it from disk.
     """
-    device = _device(device)
+    device = device_of(device)
     name, source, own = resolve(name)
     if own is not None and start is not None:
         raise InputError(f"{own} is an adapter, and start={start} names another: give one of the two")
@@ -87,7 +87,7 @@ def load(
     return model
 
 
-def _device(asked: str | None) -> str:
+def device_of(asked: str | None) -> str:
     """The device to load onto. InputError: there is no such device here."""
     if asked is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -200,7 +200,7 @@ def context_of(name: str) -> int:
 
 def precision_of(name: str, asked: str, device: str | None = None, four_bits: bool = False) -> Precision:
     """The precision that `load` would give this model, and why."""
-    device = _device(device)
+    device = device_of(device)
     matters = asked == "auto" and device == "cpu" and not four_bits and native_bf16()
     return precision(asked, device, parameters_of(name) if matters else 0, four_bits)
 

@@ -21,6 +21,11 @@ _NATIVE = ("BF16", "FP16", "AMX", "AVX10", "ALL", "DEFAULT")
 """Settings of oneDNN's DNNL_MAX_CPU_ISA that leave it bf16."""
 
 
+def name_of(dtype: torch.dtype) -> str:
+    """fp32 or bf16; torch's name of any other."""
+    return next((name for name, own in DTYPES.items() if own == dtype), str(dtype).removeprefix("torch."))
+
+
 @dataclass(frozen=True)
 class Precision:
     """What was taken, and why."""

@@ -12,7 +12,7 @@ from transformers.masking_utils import AttentionMaskInterface
 
 from ...learner.memory import kept_bytes
 from ...learner.models.adapters import AdapterConfig, lora_config
-from ...learner.models.architecture import attention_for, decoder_of, without_dropout
+from ...learner.models.architecture import attention_for, cached_numbers, decoder_of, without_dropout
 from ...learner.models.names import resolve
 from ...learner.models.peft import get_peft_model
 from ...learner.models.sixteen_bits import round_once
@@ -90,8 +90,6 @@ def shapes_of(name: str, adapter: AdapterConfig, dtype: torch.dtype, *, referenc
     numbers = sum(p.numel() for p in trained)
     sixteen = sum(p.numel() for p in trained if p.element_size() < 4)
     layers, inputs = text.num_hidden_layers, text.hidden_size * dtype.itemsize
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    kv_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     # bitsandbytes stores every linear layer but the output.
     base = whole - int(sum(linear) * (dtype.itemsize - NF4)) if four else whole
     return Shapes(
@@ -102,7 +100,7 @@ def shapes_of(name: str, adapter: AdapterConfig, dtype: torch.dtype, *, referenc
         token=token + inputs,  # the slope of the log-probability, which the output layer keeps
         token_recomputed=layers * inputs + 2 * inputs,
         layer=token / layers,
-        kv=2 * layers * kv_heads * head_dim * dtype.itemsize,
+        kv=cached_numbers(text) * dtype.itemsize,
         working=LOGITS + (max(linear, default=0) * dtype.itemsize if four else 0),
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ...learner.memory import peak_bytes, reset_peak
+from ...learner.models.loading import device_of
 from ...rows import data_hash
 from ...training.fit import fit
 from ...training.spec import TrainSpec
@@ -24,7 +25,7 @@ def train(run: Run, stage: Train) -> None:
     if left_out := getattr(task.rows("train"), "said", ""):
         run.console.print(f"  {stage.name}: {left_out}", markup=False, highlight=False)
     spec = spec_of(run, stage)
-    device = torch.device(spec.placement.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device(device_of(spec.placement.device))
     reset_peak(device)
     fit(run.folder, stage.name, spec, task, run.console, digest, bases=run.bases)
     if run.folder.leads:

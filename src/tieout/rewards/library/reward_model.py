@@ -93,14 +93,13 @@ class PreferenceReward(ModelReward):
         return self._loaded.scores(completions, prompts)
 
     def _load(self) -> SharedReward:
-        import torch
-
         from ...learner import Learner, load
+        from ...learner.models.loading import device_of
 
         assert self.folder is not None
         refuse_policy(self.folder)
-        cuda = (self.device or ("cuda" if torch.cuda.is_available() else "cpu")).startswith("cuda")
-        model = load(str(self.folder), dtype="bf16" if cuda else "fp32", device=self.device)
+        dtype = "fp32" if device_of(self.device) == "cpu" else "bf16"
+        model = load(str(self.folder), dtype=dtype, device=self.device)
         if not model.only_scores:
             raise InputError(
                 f"{self.folder} is no reward model: expected a sequence-classification checkpoint with one label, or "

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ....learner.models.architecture import decoder_of, head_of
+from ....learner.models.architecture import cached_numbers, decoder_of, head_of
 from ....learner.models.output_head import Head
 from ....learner.prefix.attention import SKIP_MASK, AttentionBackend, SharedPrefix
 from ....learner.prefix.span import Span
@@ -168,11 +168,7 @@ class Decoder:
     def _plan(self) -> int:
         """Set up the rows that memory allows -> the number of places for prompts."""
         config = self.network.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        per_token = (
-            2 * config.num_hidden_layers * heads * dim * next(self.network.parameters()).element_size()
-        )
+        per_token = cached_numbers(config) * next(self.network.parameters()).element_size()
         per_group = per_token * (self.group * self.params.max_new_tokens + len(self.waiting[0][0]))
         groups = int(max(1, min(self.max_rows // self.group, self.cache_bytes // per_group)))
         groups = min(groups, len(self.waiting))
