@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tieout import learner
 from tieout.cli.run import run_recipe
+from tieout.cli.sample import main as sample
 from tieout.errors import InputError
+from tieout.learner import Model, load
 from tieout.pipelines.evaluated import one_dtype, policy_of
 from tieout.pipelines.run import Policy
 
@@ -23,7 +26,9 @@ def test_a_run_says_for_the_others_what_they_are_loaded_in() -> None:
         one_dtype(["a", "b"], [fp32, bf16], "auto")
 
 
-def test_an_adapter_is_known_by_the_run_that_it_lies_in(tmp_path: Path) -> None:
+def test_an_adapter_is_known_by_the_run_that_it_lies_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [{"prompt": f"{i} + 1?", "completion": str(i + 1), "answer": str(i + 1)} for i in range(40)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = tmp_path / "recipe.yaml"
@@ -34,3 +39,14 @@ def test_an_adapter_is_known_by_the_run_that_it_lies_in(tmp_path: Path) -> None:
     run_recipe(recipe, tmp_path / "run")
     assert policy_of(str(tmp_path / "run" / "sft" / "adapter")).dtype == "bf16"
     assert policy_of("tieout-base").dtype == "auto"
+    loaded: list[object] = []
+
+    def spy(name: str, **given: object) -> Model:
+        loaded.append(given["dtype"])
+        return load(name, **given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(learner, "load", spy)
+    adapter = str(tmp_path / "run" / "sft" / "adapter")
+    sample(["1 + 1?", "--model", adapter, "--max-new-tokens", "2"])
+    sample(["1 + 1?", "--model", adapter, "--max-new-tokens", "2", "--dtype", "fp32"])
+    assert loaded == ["bf16", "fp32"]

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..config.dtype import Dtype
 from ..errors import InputError
 from ..types import Row
 from ..vetting.attack.settings import AttackSettings
@@ -34,6 +35,8 @@ class Options(AttackSettings):
     """Of the search."""
     model: str | None = None
     """Also sample this policy (hub id, folder, GGUF file, tieout-base or smollm2-135m)."""
+    dtype: Dtype = "auto"
+    """Of that policy: auto takes what its run was trained in, if it is of one, else as in `tieout train`."""
     samples: int = 8
     """With model: completions per row."""
     verifier: str | None = None
@@ -105,11 +108,13 @@ def _policy(options: Options) -> Callable[[Row], Sequence[str]]:
 
     quiet()
     from ..learner import load
+    from ..pipelines.evaluated import one_dtype, policy_of
     from ..rewards.text.thinking import as_read, knowing
     from ..samplers import SamplingParams
     from ..samplers.local.sampler import LocalSampler
 
-    model = load(options.model or "")
+    name = options.model or ""
+    model = load(name, dtype=one_dtype([name], [policy_of(name)], options.dtype))
     sampler = LocalSampler(model)
 
     def sample(row: Row) -> Sequence[str]:

@@ -41,7 +41,7 @@ class Options:
     seed: int = 0
     """Of the sampling."""
     dtype: Dtype = "auto"
-    """Of the model: auto, fp32 or bf16, as in `tieout train`."""
+    """Of the model: auto takes what its run was trained in, if it is of one, else as in `tieout train`."""
     drafts: DraftMode = "off"
     """Guess several tokens and compute them in one step: up to rounding the same tokens, sooner if they are right."""
 
@@ -55,6 +55,7 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError(f"num_completions is {options.num_completions}; it must be at least 1")
     quiet()
     from ..learner import load
+    from ..pipelines.evaluated import one_dtype, policy_of
     from ..rows import check_rows, read_rows
     from ..rows.messages import TOLD
     from ..samplers import SamplingParams
@@ -71,7 +72,8 @@ def main(arguments: Sequence[str]) -> None:
         turns = [{"role": "system", "content": options.system}] if options.system else []
         prompts = [text if options.plain else [*turns, {"role": "user", "content": text}]]
         rows = [{}]
-    model = load(options.model, dtype=options.dtype)
+    dtype = one_dtype([options.model], [policy_of(options.model)], options.dtype)
+    model = load(options.model, dtype=dtype)
     sampler = LocalSampler(model, drafts=options.drafts)
     params = SamplingParams(options.max_new_tokens, options.temperature, seed=options.seed)
     groups = sampler.sample([model.chat.prompt(p) for p in prompts], options.num_completions, params)
