@@ -46,7 +46,7 @@ class Recipe:
     max_train: int = 0
     """Training rows to use; 0 takes all."""
     placement: Placement = field(default_factory=lambda: Placement(save_steps=20))
-    """Where the run computes. Nothing here changes its numbers."""
+    """Where the run computes. Nothing here changes its numbers by more than rounding."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     """What is trained."""
     learner: LearnerConfig = field(default_factory=LearnerConfig)

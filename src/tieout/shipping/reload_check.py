@@ -24,15 +24,14 @@ from ..types import Completion, Group, Messages, Prompt
 
 TOLERANCES: Mapping[str, tuple[float, float]] = {
     "float32": (1e-4, 1e-4),
-    "bfloat16": (0.75, 0.05),
+    "bfloat16": (0.25, 0.05),
     "float16": (0.05, 0.01),
 }
 """dtype -> nats by which the log-probability of one token, and the mean over a completion's tokens, may differ.
 
 Merging rounds the sum of weight and update once more. On random models of 2 to 16 layers that moved a token by at most
 8e-6 in float32, 0.12 in bfloat16 (mean 0.025) and 0.016 in float16 (mean 0.004); an adapter scaled wrongly by a quarter
-moved it by 0.13 to 2.4 (mean 0.03 to 0.4). On SmolLM2-135M in bfloat16 merging moved one token of 109 by 0.29, with
-a mean of 0.009, and computing in it at all moves one by up to 0.7: there the mean is what finds a fault.
+moved it by 0.13 to 2.4 (mean 0.03 to 0.4).
 """
 
 

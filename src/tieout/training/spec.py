@@ -21,7 +21,8 @@ from .trackers import check_trackers
 
 @dataclass(frozen=True)
 class Placement:
-    """Where and how a run computes. Nothing here changes its numbers, so all of it may differ when it is resumed."""
+    """Where and how a run computes. Nothing here changes its numbers by more than rounding: when it is resumed, all of
+    it may differ."""
 
     device: str | None = None
     """cpu or cuda; left out: cuda if there is one."""

@@ -26,9 +26,8 @@ class OnceRounded(LoraLinear):  # type: ignore[misc]
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         names, base = [n for n in self.active_adapters if n in self.lora_A], self.get_base_layer()
-        trained = any(
-            p.requires_grad for p in base.parameters()
-        )  # such as biases: only PEFT's has their gradient
+        # Where the base's own numbers are trained, such as biases, only PEFT's forward has their gradient.
+        trained = any(p.requires_grad for p in base.parameters())
         other = self.merged or args or kwargs or trained or x.dtype != base.weight.dtype
         if other or len(names) != 1 or not _plain(self, names[0]):
             return super().forward(x, *args, **kwargs)

@@ -135,8 +135,7 @@ def _mask(span: Span, window: int | None, device: torch.device) -> Tensor:
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 FEW = 1 << 16
-"""Scores of a head. Up to so many, the backward kernel for 16 bits takes 1.1 to 6 times as long as the one for fp32,
-conversion included (AMD EPYC with AVX512-BF16, one thread, 32 to 256 tokens)."""
+"""Scores of a head. Up to so many, torch's backward for 16 bits is slower than that for fp32 with conversions."""
 
 
 class _Merge(torch.autograd.Function):
