@@ -1,4 +1,4 @@
-"""`data.general`: rows against forgetting, mixed into the pairs of every stage that has an SFT term for them."""
+"""`general` and `data.general`: rows against forgetting, mixed into those of SFT and of methods with an SFT term."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ from tieout.rows import RowsError
 
 RecipeOf = Callable[..., Recipe]
 
+TASK = """
+from tieout.tasks import Task
+
+ROWS = {"train": [{"prompt": f"spell {w}", "completion": w} for w in ("audit", "cash")]}
+task = Task("spelling", rows=lambda split: ROWS.get(split, []))
+"""
+
 
 @pytest.fixture
 def general(files: dict[str, str], tmp_path: Path) -> dict[str, str]:
@@ -25,7 +32,7 @@ def general(files: dict[str, str], tmp_path: Path) -> dict[str, str]:
     return {**{name: files[name] for name in ("train", "test")}, "general": str(path)}
 
 
-def test_they_are_mixed_into_the_pairs_of_dpo_and_into_no_reward_model(
+def test_sft_and_dpo_train_on_them_and_a_reward_model_does_not(
     recipe: RecipeOf, general: dict[str, str], tmp_path: Path
 ) -> None:
     read = recipe([NO_CHECK, SFT, PAIRS, REWARD_MODEL, {**DPO, "sft_anchor": 0.5}], data=general)
@@ -36,6 +43,8 @@ def test_they_are_mixed_into_the_pairs_of_dpo_and_into_no_reward_model(
         done = json.loads((tmp_path / "run" / stage / "done.json").read_text())
         return int(done["inputs"]["data"]["rows"])
 
+    demonstrations = len(lines(Path(general["train"])))
+    assert trained_on("sft") == demonstrations + 4
     assert trained_on("dpo") == made + 4
     assert trained_on("reward_model") < made  # a tenth is held out, and nothing added
     metrics = lines(tmp_path / "run" / "dpo" / "metrics.jsonl")
@@ -57,7 +66,32 @@ def test_pairs_of_equals_are_refused_where_pairs_become_labels(recipe: RecipeOf,
 def test_they_are_refused_where_no_stage_has_a_use_for_them(
     recipe: RecipeOf, general: dict[str, str], tmp_path: Path
 ) -> None:
-    for stages in ([SFT], [SFT, PAIRS, {**DPO, "sft_anchor": 0.0}]):
-        with pytest.raises(InputError, match=r"data\.general is given, and no stage has an SFT term for it"):
-            run(recipe([NO_CHECK, *stages], data=general), tmp_path / "run")
-    assert not (tmp_path / "run" / "sft").exists()
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(json.dumps({"prompt": "say fee", "chosen": "fee", "rejected": "fees"}) + "\n")
+    given = recipe([NO_CHECK, {**DPO, "sft_anchor": 0.0, "data": str(pairs)}], data=general)
+    with pytest.raises(InputError, match="general rows are given, and no stage trains on them"):
+        run(given, tmp_path / "run")
+    assert not (tmp_path / "run" / "dpo").exists()
+
+
+def test_a_task_may_bring_them(
+    recipe: RecipeOf, files: dict[str, str], general: dict[str, str], tmp_path: Path
+) -> None:
+    task = tmp_path / "spelling.py"
+    task.write_text(TASK)
+    data = {name: files[name] for name in ("train", "test")}
+    run(recipe([NO_CHECK, SFT], data=data, general=f"{task}:task"), tmp_path / "run")
+    done = json.loads((tmp_path / "run" / "sft" / "done.json").read_text())
+    assert done["inputs"]["data"]["rows"] == len(lines(Path(files["train"]))) + 2
+
+    with pytest.raises(InputError, match=r"general and data\.general both name general rows"):
+        run(recipe([NO_CHECK, SFT], data=general, general=f"{task}:task"), tmp_path / "both")
+    with pytest.raises(InputError, match="general is 'controls', and this task has no training rows"):
+        run(recipe([NO_CHECK, SFT], data=data, general="controls"), tmp_path / "none")
+
+
+def test_a_control_among_them_is_refused(recipe: RecipeOf, general: dict[str, str], tmp_path: Path) -> None:
+    controls = tmp_path / "controls.jsonl"
+    controls.write_text(json.dumps({"prompt": "spell audit", "answer": "audit"}) + "\n")
+    with pytest.raises(InputError, match=r"(?s)rows that are measured on are trained on too.*controls"):
+        run(recipe([NO_CHECK, SFT], data={**general, "controls": str(controls)}), tmp_path / "run")

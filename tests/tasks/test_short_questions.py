@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tieout.rows.leakage import find_leaks
 from tieout.tasks import load_task
 from tieout.tasks.short_questions import FILE, answered
 
@@ -16,10 +17,16 @@ def test_rows_are_distinct_questions_with_answers() -> None:
     rows = TASK.rows("test")
     assert len(rows) == len({row["prompt"][0]["content"] for row in rows})
     assert len(rows) > 250
-    assert not list(TASK.rows("train"))
     assert all(row["answers"] and all(row["answers"]) for row in rows)
     raw = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
     assert [row["question"] for row in raw] == [row["prompt"][0]["content"] for row in rows]
+
+
+def test_the_rows_to_train_on_ask_nothing_that_is_measured() -> None:
+    train, test = TASK.rows("train"), TASK.rows("test")
+    assert len(train) > 100
+    assert all(row["completion"].strip() for row in train)
+    assert not find_leaks({"train": train}, {"test": test})
 
 
 def test_gold_scores_one_and_its_absence_zero() -> None:

@@ -37,6 +37,8 @@ class Recipe:
     """Longest completion; 0 takes the task's."""
     controls: str | None = None
     """Task of negative controls, such as `controls` for tieout-base; or use data.controls."""
+    general: str | None = None
+    """Task whose training rows must not be forgotten, for SFT, DPO, CPO and ORPO; or use data.general."""
     accept_leakage: str = ""
     """A reason to run although training rows are among the held-out ones; the report repeats it."""
     seed: int = 0

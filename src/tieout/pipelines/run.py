@@ -24,7 +24,7 @@ from ..rows import data_hash, read_rows
 from ..storage.identity import folder_digest, known_model
 from ..storage.runfolder import RunFolder
 from ..tasks import Task, load_task
-from ..tasks.files import controls_task, files_task, given_splits
+from ..tasks.files import controls_task, files_task, general_rows, given_splits
 from ..tasks.splits import calibration_rows
 from ..training.build import open_model, under_deadline
 from ..training.guards import check_gold
@@ -33,7 +33,7 @@ from ..types import Row
 from .kinds import Calibrate, Check, Pairs, Refresh, Train
 from .links import BASE, FILES, start_name
 from .recipe import Recipe
-from .training_rows import check_training, held_out_file, with_rows
+from .training_rows import check_training, held_out_file, uses_general, with_rows
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,10 @@ class Run:
         else:
             task = files_task(recipe.data, recipe.reward, recipe.max_new_tokens or 256)
         task = replace(task, max_new_tokens=recipe.max_new_tokens or task.max_new_tokens)
+        if recipe.general:
+            if recipe.data.general:
+                raise InputError("general and data.general both name general rows: leave out one of them")
+            task = with_rows(task, {"general": general_rows(recipe.general)})
         train = list(task.rows("train"))
         return with_rows(task, {"train": train[: recipe.max_train] if recipe.max_train else train})
 
@@ -189,19 +193,17 @@ class Run:
                     )
                 if stage.flaws:
                     load_attribute(stage.flaws)
-        if task.rows("general") and not any(
-            isinstance(s, Train) and s.method.needs.anchors for s in recipe.stages
-        ):
-            raise InputError(
-                "data.general is given, and no stage has an SFT term for it: train dpo, cpo or orpo"
-            )
+        if task.rows("general") and not any(isinstance(s, Train) and uses_general(s) for s in recipe.stages):
+            raise InputError("general rows are given, and no stage trains on them: sft, dpo, cpo and orpo do")
         splits = {split: task.rows(split) for split in ("train", "test", "general")}
         check_model(recipe.model, {**splits, **given}, longest)
         return given
 
     def _leakage(self, given: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
         """Counts of training rows among held-out ones. InputError: there are some, and no reason to accept them."""
-        trained = {split: leakage.rows_of(self.task, split) for split in ("train", "pairs", "labels")}
+        trained = {
+            split: leakage.rows_of(self.task, split) for split in ("train", "pairs", "labels", "general")
+        }
         held = leakage.held_out(self.task)
         if self.controls:
             held["controls"] = leakage.rows_of(self.controls, "test")

@@ -95,13 +95,20 @@ def known_rows(task: Task, stage: Train) -> Sequence[Row] | None:
 
 
 def with_general(rows: Sequence[Row], task: Task, stage: Train) -> Sequence[Row]:
-    """Pairs with the rows of data.general among them, as pairs of equals, if the method has an SFT term for those."""
-    general = task.rows("general") if stage.method.needs.anchors else []
-    alike = [
-        {**_told(row), "prompt": row["prompt"], "chosen": row["completion"], "rejected": row["completion"]}
-        for row in general
+    """The rows and the general ones: as they are for SFT, as pairs of equals for a method with an SFT term."""
+    if not uses_general(stage):
+        return rows
+    names = ("completion",) if stage.method.needs.rows == "demonstration" else ("chosen", "rejected")
+    general = [
+        {**_told(row), "prompt": row["prompt"], **dict.fromkeys(names, row["completion"])}
+        for row in task.rows("general")
     ]
-    return [*rows, *alike] if alike else rows
+    return [*rows, *general] if general else rows
+
+
+def uses_general(stage: Train) -> bool:
+    """Whether a stage trains on general rows: all but those that learn from samples, labels or rankings."""
+    return stage.method.needs.rows == "demonstration" or stage.method.needs.anchors
 
 
 def _told(row: Row) -> Row:

@@ -19,7 +19,7 @@ from ..rewards.scoring.runner import check_reward
 from ..rows import check_rows, read_rows
 from ..rows.messages import text_of
 from ..types import Row
-from . import Task
+from . import Task, load_task
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Data:
     pairs: str | None = None
     """Preferences: prompt, chosen, rejected; or rankings: prompt, completions, scores."""
     general: str | None = None
-    """Demonstrations of what must not be forgotten: prompt and completion. DPO, CPO and ORPO mix them into their pairs,
-    and train their SFT term alone on them."""
+    """Demonstrations of what must not be forgotten: prompt and completion. SFT mixes them into its rows; DPO, CPO and
+    ORPO mix them into their pairs, and train their SFT term alone on them."""
     labels: str | None = None
     """Labelled completions: prompt, completion, label (true or false)."""
     test: str | None = None
@@ -120,6 +120,14 @@ def controls_task(path: str) -> Task:
     function = load_reward("exact")
     check_reward(function, [column for column in rows[0] if all(column in row for row in rows)])
     return Task("controls", lambda split: rows if split == "test" else [], function)
+
+
+def general_rows(name: str) -> list[Row]:
+    """The training rows of a task, as demonstrations. InputError: it has none, or they are no demonstrations."""
+    rows = list(load_task(name).rows("train"))
+    if not rows:
+        raise InputError(f"general is {name!r}, and this task has no training rows")
+    return check_rows(rows, "demonstration", f"task {name!r}")
 
 
 def _read(path: str, kind: Any) -> list[Row]:

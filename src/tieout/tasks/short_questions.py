@@ -1,13 +1,18 @@
 """Negative controls for a pretrained model: short factual questions and small instructions, which it can do already.
 
-A row, as `task.rows("test")` gives it:
+A row, as `task.rows("test")` gives it, and one of "train":
 
     {"prompt": [{"role": "user", "content": "What is the capital of France?"}], "answers": ["Paris"],
      "skill": "capitals"}
+    {"prompt": [{"role": "user", "content": "Describe a sunset in a few words."}],
+     "completion": "The sunset is a breathtaking sight ..."}
 
-The rows lie in short_questions.jsonl: those out of a longer list (scripts/short_questions.py) that
+The rows of `test` lie in short_questions.jsonl: those out of a longer list (scripts/short_questions.py) that
 SmolLM2-135M-Instruct answered right, greedily, before it was trained on anything here. So its own score is near 1 by
 their choice; what is measured is how much of it training takes away.
+
+The training rows are general rows, against forgetting: questions of other kinds, with what the same model replies to
+them (scripts/short_answers.py), right or not.
 
 Right is a reply whose first line holds one of the answers as whole words, whatever their case, and that is prose: a
 model that has learnt to reply in JSON to everything has unlearnt to reply.
@@ -27,10 +32,16 @@ from ..types import Row
 from . import Task
 
 FILE = Path(__file__).with_suffix(".jsonl")
+REPLIES = FILE.with_name("short_answers.jsonl")
 
 
 @cache
 def _rows(split: str) -> tuple[Row, ...]:
+    if split == "train":
+        return tuple(
+            {"prompt": [{"role": "user", "content": row["question"]}], "completion": row["reply"]}
+            for row in map(json.loads, REPLIES.read_text(encoding="utf-8").splitlines())
+        )
     if split != "test":
         return ()
     return tuple(
@@ -59,7 +70,6 @@ task = Task(
     name="short_questions",
     rows=_rows,
     reward=answered,
-    gold=lambda row: str(row["answers"][0]),
+    gold=lambda row: str(row["answers"][0] if "answers" in row else row["completion"]),
     max_new_tokens=32,
 )
-"""Only `test` has rows: controls are never trained on."""

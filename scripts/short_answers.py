@@ -1,0 +1,101 @@
+"""Ask a pretrained model questions unlike its negative controls, and keep what it says: rows against forgetting.
+
+    python scripts/short_answers.py --model smollm2-135m
+
+Writes src/tieout/tasks/short_answers.jsonl: the prompts below, and the model's own greedy replies where it ended them
+itself. Whether they are true does not matter: mixed into the rows of another task, they keep the model where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+
+import torch
+
+from tieout.learner.models.loading import load
+from tieout.samplers import SamplingParams
+from tieout.samplers.local.sampler import LocalSampler
+from tieout.tasks.short_questions import REPLIES
+
+ASKED = {
+    "Explain in one sentence what {} is.": (
+        "a volcano, inflation, a computer, democracy, an earthquake, electricity, a library, evolution, "
+        "music, a contract, a rainbow, a vaccine, interest on a loan, a budget, the moon, a desert, a poem, "
+        "an engine, memory, a battery, a bridge, climate, a satellite, friendship, a museum, a virus, glass, "
+        "a recipe, insurance, a tax"
+    ),
+    "Name three {}.": (
+        "fruits, vegetables, musical instruments, sports, colors, tools, kinds of weather, things in a "
+        "kitchen, things in a school bag, birds, trees, insects, fish, rivers, mountains, inventors, "
+        "painters, composers, kinds of furniture, pieces of clothing, spices, drinks, vehicles, jobs in a "
+        "hospital, feelings, parts of a car, parts of the body, board games, kinds of shop, metals"
+    ),
+    "Give one tip for {}.": (
+        "sleeping well, learning a language, saving money, writing a letter, growing tomatoes, staying "
+        "healthy, packing a suitcase, making friends, studying for an exam, cooking rice, cleaning a bicycle, "
+        "speaking in public, walking a dog, reading faster, planning a trip, taking photographs, keeping a "
+        "room tidy, waking up early, buying a used car, running a marathon"
+    ),
+    "Why {}?": (
+        "do leaves fall in autumn, is the sea salty, do people laugh, do we need sleep, do cats purr, does "
+        "metal rust, do birds sing, does ice float, do we have seasons, do people wear hats, is exercise "
+        "useful, do bees visit flowers, does bread rise, do children play, do stars shine, do we brush our "
+        "teeth, do ships not sink, do people keep diaries, do onions make us cry, does the moon change its "
+        "shape"
+    ),
+    "Write one short sentence about {}.": (
+        "a lighthouse, an old train, a rainy day, a small village, a busy street, a lost key, a kind teacher, "
+        "a birthday, the first snow, a long journey, a broken clock, a quiet lake, a hungry fox, a letter "
+        "from a friend, a new bicycle, a farm, a storm at sea, a painter, a sleeping baby, a city at night"
+    ),
+    "Is it true that {}? Answer briefly.": (
+        "fish can breathe under water, the moon is made of cheese, trees produce oxygen, all birds can fly, "
+        "water is wet, sugar is sweet, a tomato is a fruit, bats are blind, glass is made from sand, wood "
+        "floats, people have five senses, a whale is a fish, sound travels faster than light, cats can climb, "
+        "salt dissolves in water"
+    ),
+    "What is {} used for?": (
+        "a hammer, a telescope, soap, a thermometer, a compass, a needle, a map, salt, a ladder, an umbrella, "
+        "a calculator, a microscope, a dictionary, a kettle, a camera, a saw, a calendar, a helmet, a broom, "
+        "an invoice"
+    ),
+    "Who was {}?": (
+        "Cleopatra, Marie Curie, Mozart, Abraham Lincoln, Napoleon, Aristotle, Galileo, Julius Caesar, "
+        "Beethoven, Gandhi, Joan of Arc, Vincent van Gogh, Nelson Mandela, Confucius, Alexander the Great"
+    ),
+    "Describe {} in a few words.": (
+        "a lemon, the ocean, a good friend, a forest, a thunderstorm, a circus, a castle, an elephant, a "
+        "snowflake, a sunset, a hospital, a mirror, a spider, a bakery, a pirate"
+    ),
+    "{}": (
+        "Hello!, Good morning, How are you today?, Thank you for your help., What can you do?, Who are you?, "
+        "Tell me something interesting., I am feeling tired today., Can you help me with my homework?, "
+        "Goodbye!"
+    ),
+}
+
+
+def prompts() -> Iterator[str]:
+    """What is asked."""
+    for form, subjects in ASKED.items():
+        for subject in subjects.split(", "):
+            yield form.format(subject)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="smollm2-135m")
+    model = load(parser.parse_args().model, dtype=torch.float32)
+    asked = list(prompts())
+    tokens = [model.chat.prompt([{"role": "user", "content": text}]) for text in asked]
+    said = LocalSampler(model).sample(tokens, 1, SamplingParams(max_new_tokens=160, temperature=0))
+    kept = [(asked[i], reply.text) for i, [reply] in enumerate(said) if reply.finish_reason == "stop"]
+    lines = [json.dumps({"question": q, "reply": r}, ensure_ascii=False) for q, r in kept]
+    REPLIES.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(f"{len(kept)} of {len(asked)}")
+
+
+if __name__ == "__main__":
+    main()
