@@ -69,6 +69,72 @@ ASKED = {
         "a lemon, the ocean, a good friend, a forest, a thunderstorm, a circus, a castle, an elephant, a "
         "snowflake, a sunset, a hospital, a mirror, a spider, a bakery, a pirate"
     ),
+    "Which country does the city of {} belong to?": (
+        "Toronto, Sydney, Barcelona, Milan, Munich, Mumbai, Shanghai, Rio de Janeiro, Istanbul, Osaka, "
+        "Manchester, Lyon, Chicago, Karachi, Lagos, Marseille, Naples, Hamburg, Seville, Kyoto, Melbourne, "
+        "Vancouver, Casablanca, Krakow, Rotterdam"
+    ),
+    "What is {} made of?": (
+        "paper, bread, cheese, a candle, a tire, steel, butter, wine, a book, chocolate, a sweater, concrete, "
+        "a coin, a brick, yogurt, a rope, ketchup, a violin, a tent, ink"
+    ),
+    "What sound does a {} make?": (
+        "dog, cat, cow, sheep, lion, duck, frog, bee, snake, wolf, owl, horse, rooster, pig, clock"
+    ),
+    "Give a synonym for {}.": (
+        "happy, big, fast, smart, angry, beautiful, tired, easy, strange, quiet, funny, important, honest, "
+        "scared, begin, answer, help, choose, build, speak"
+    ),
+    "What is the first letter of the word {}?": (
+        "table, orange, mountain, elephant, kitchen, school, island, queen, zebra, umbrella"
+    ),
+    "Copy this sentence: {}": (
+        "The cat sleeps., We went to the beach., It is raining today., She likes old films., The train was "
+        "late., Dinner is ready., He plays the piano., My brother is tall., The shop opens at nine., Birds "
+        "fly south in autumn., Please close the door., I lost my umbrella."
+    ),
+    "What is {}?": (
+        "10 - 3, 8 - 5, 12 - 4, 9 - 7, 20 - 10, 15 - 6, 3 times 3, 5 times 5, 4 times 6, 10 times 7, half of "
+        "10, half of 18, 20 + 30, 40 + 15, 100 + 200"
+    ),
+    "Write the number {} in words.": ("1, 3, 5, 8, 11, 14, 17, 20, 30, 45, 60, 100"),
+    "Where would you find {}?": (
+        "a polar bear, a camel, a shark, a pilot, a judge, a waiter, a cactus, a lighthouse, an anchor, a "
+        "chimney, a stage, a pillow, a blackboard, a cash register, a tractor"
+    ),
+    "What is the comparative form of the adjective {}?": (
+        "tall, small, warm, nice, quick, young, bright, happy, good, bad, simple, dark"
+    ),
+    "What is the job of a {}?": (
+        "teacher, nurse, farmer, judge, carpenter, librarian, firefighter, chef, tailor, accountant, "
+        "journalist, sailor, dentist, gardener, cashier"
+    ),
+    "What do the letters {} mean?": (
+        "FBI, UNESCO, PDF, RAM, EU, NATO, VAT, USB, GPS, BBC, IMF, SQL, URL, AI, TV"
+    ),
+    "Who is the author of {}?": (
+        "Moby-Dick, Emma, Frankenstein, Dracula, Jane Eyre, The Hobbit, Animal Farm, Great Expectations, "
+        "Macbeth, Anna Karenina, The Great Gatsby, Robinson Crusoe"
+    ),
+    "What unit is used to measure {}?": (
+        "temperature, weight, distance, time, electric current, pressure, energy, speed, volume, the angle of "
+        "a corner"
+    ),
+    "Which sport is played with {}?": (
+        "a racket, a bat, a puck, a hoop, a shuttlecock, oars, a golf ball, a net and a volleyball, skates, "
+        "gloves in a ring"
+    ),
+    "Answer yes or no: {}?": (
+        "is fire hot, can a stone swim, is Monday a day, is a rose a flower, do cars have wheels, is the "
+        "number 4 odd, is milk a drink, do tables eat, is an apple a fruit, is a horse a bird"
+    ),
+    "Use the word {} in a question.": (
+        "table, summer, music, bridge, coffee, holiday, forest, camera, bread, ticket"
+    ),
+    "Which of these is an animal: {}?": (
+        "chair or tiger, rabbit or spoon, cloud or monkey, turtle or shoe, lamp or camel, wall or goat, zebra "
+        "or pen, plate or crab"
+    ),
     "{}": (
         "Hello!, Good morning, How are you today?, Thank you for your help., What can you do?, Who are you?, "
         "Tell me something interesting., I am feeling tired today., Can you help me with my homework?, "
@@ -76,12 +142,33 @@ ASKED = {
     ),
 }
 
+THINGS = (
+    "dog, horse, tree, river, bridge, train, ship, kitchen, garden, school, hospital, market, book, "
+    "letter, clock, window, chair, candle, pencil, coat, hat, shoe, apple, loaf of bread, cup of tea, "
+    "egg, carrot, piano, drum, guitar, doctor, farmer, baker, soldier, king, child, neighbor, storm, "
+    "cloud, island, mountain, desert, beach, forest, city, village, road, tunnel, tower, church"
+)
+ABOUT = (
+    "What is a {}?",
+    "What can you do with a {}?",
+    "Write a question about a {}.",
+    "Name something that goes with a {}.",
+    "Tell me one fact about a {}.",
+    "What does the word {} mean?",
+    "Write a short title for a story about a {}.",
+    "Where might I see a {}?",
+    "Why would somebody need a {}?",
+    "Use the word {} in a sentence about winter.",
+)
+
 
 def prompts() -> Iterator[str]:
     """What is asked."""
     for form, subjects in ASKED.items():
         for subject in subjects.split(", "):
             yield form.format(subject)
+    for thing in THINGS.split(", "):
+        yield from (form.format(thing) for form in ABOUT)
 
 
 def main() -> None:
