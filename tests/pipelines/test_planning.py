@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,12 @@ from rich.console import Console
 from small_runs import DPO, GRPO, NO_CHECK, PAIRS, PPO, SFT, lines, run
 from transformers import AutoConfig, LlamaConfig
 
+from tieout.chat.template import Chat
 from tieout.cli import plan as command
 from tieout.cli import train as train_command
 from tieout.errors import InputError
 from tieout.learner import AdapterConfig, Learner, load
+from tieout.learner.models import bases
 from tieout.methods.ppo import PPO as PPOMethod
 from tieout.pipelines.kinds import Train
 from tieout.pipelines.planned import Planned, planned_of
@@ -28,6 +31,7 @@ from tieout.pipelines.planning.shapes import shapes_of
 from tieout.pipelines.planning.work import work_of
 from tieout.pipelines.recipe import Recipe
 from tieout.pipelines.run import Run
+from tieout.pipelines.stages.execute import execute
 from tieout.storage.runfolder import RunFolder
 from tieout.types import Completion, Group
 
@@ -163,6 +167,59 @@ def test_a_measured_plan_has_every_figure(tmp_path: Path, recipe: Callable[..., 
         assert one.micro_batches >= 1
         assert not one.recompute
     assert not (tmp_path / "none").exists()
+
+
+def test_a_planned_run_is_that_without_a_plan_to_the_last_bit(
+    tmp_path: Path, recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "parameters_of", lambda name: runs.LARGE)
+    loaded: list[str] = []
+    load_base = bases.load_base
+    monkeypatch.setattr(bases, "load_base", lambda *given: loaded.append(given[0]) or load_base(*given))
+    resolved = recipe([NO_CHECK, SFT, PAIRS, DPO, GRPO, {"evaluate": {}}])
+    run(resolved, tmp_path / "alone")
+    alone = len(loaded)
+    loaded.clear()
+    with RunFolder(tmp_path / "planned") as folder:
+        made = Run(resolved, folder, Console(quiet=True))
+        before = torch.get_rng_state(), random.getstate()
+        runs.plan_before(made)
+        assert torch.equal(before[0], torch.get_rng_state())
+        assert before[1] == random.getstate()
+        assert len(loaded) == 1  # three stages, one model
+        execute(made)
+    assert len(loaded) == alone
+    assert len(json.loads((tmp_path / "planned" / "plan.json").read_text())["stages"]) == 3
+    for name in ("sft", "dpo", "grpo"):
+        one, other = (tmp_path / kind / name for kind in ("alone", "planned"))
+        weights = "adapter/adapter_model.safetensors"
+        assert (one / weights).read_bytes() == (other / weights).read_bytes()
+        assert untimed(one) == untimed(other)
+
+
+def untimed(stage: Path) -> list[dict[str, Any]]:
+    """Metrics of a stage without those that a clock decides."""
+    return [{k: v for k, v in row.items() if "seconds" not in k} for row in lines(stage / "metrics.jsonl")]
+
+
+def test_completions_of_a_policy_that_is_there_are_sampled_to_their_ends(
+    tmp_path: Path, recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Chat, "stop_tokens", tuple(range(0, 100_000, 20)))  # a random model seldom ends
+    grpo = {**GRPO, "from": "base", "max_new_tokens": 64}
+    resolved = recipe([NO_CHECK, SFT, {**grpo, "name": "own"}, {**grpo, "name": "later", "from": "sft"}])
+    with RunFolder(tmp_path / "none", writes=False) as folder:
+        made = Run(resolved, folder, Console(quiet=True))
+        _, own, later = runs.plan_run(made)
+        _, asked, _ = runs.plan_run(made, length=64)
+    (said,) = [note for note in own.assumed if "as the policy writes now" in note]
+    mean = float(said.split(": ")[1].split()[0])
+    assert 0 < mean < 64
+    assert not own.longest
+    assert later.longest  # its policy is not trained yet
+    assert "every completion has 64 tokens" in later.assumed
+    assert "every completion has 64 tokens" in asked.assumed
+    assert own.tokens < later.tokens == asked.tokens
 
 
 def test_passes_are_how_often_a_group_is_learned_from() -> None:

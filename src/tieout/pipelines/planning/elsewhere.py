@@ -79,6 +79,8 @@ def plan_elsewhere(work: Work, dtype: str, memory: int) -> Planned:
         cache, copied = _sampling(shapes, groups, method.batch_size, free, spec.adapter.method)
         parts |= {"KV cache of rollouts": cache, "weights merged for rollouts": copied}
         peak = max(peak, shapes.resident + shapes.working + cache + copied)
+    if method.needs.samples:
+        notes.append(work.lengths)
     if method.needs.head is not None:
         notes.append("the scalar head is not counted")
     per_step = count / max(1, len(groups) / method.batch_size)
@@ -95,7 +97,7 @@ def plan_elsewhere(work: Work, dtype: str, memory: int) -> Planned:
         memory,
         None,
         assumed=tuple(notes),
-        longest=work.longest,
+        longest=method.needs.samples and work.length >= method.needs.max_new_tokens,
         parts=parts,
     )
 

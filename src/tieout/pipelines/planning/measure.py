@@ -1,95 +1,151 @@
-"""A short measurement of one training on this machine: the real model, at the real lengths, for some seconds."""
+"""A short measurement of trainings on this machine: the real model, at the real lengths, for some seconds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from time import perf_counter
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from ...batch import Batch, Outputs
 from ...learner import Learner
 from ...learner.memory import free_bytes, peak_bytes, reset_peak
+from ...learner.models.bases import Bases
 from ...methods import Method
-from ...samplers import SamplingParams
 from ...training.build import prepare
 from ...types import Group
 from ..planned import Planned
+from .meter import Meter, Part
+from .rollouts import Rollouts, rollouts_of
 from .work import Work, groups_of
 
-FIRST, MORE = 2, 6
-"""Tokens of two samplings, whose difference is that of decoding steps alone."""
+
+def measure(works: Sequence[Work], budget: float, bases: Bases | None = None) -> list[Planned]:
+    """Plan trainings from about so many seconds of them; loading models comes on top.
+
+    Trainings of the same model with the same adapter are measured on one copy of it. Random numbers are as before
+    afterwards, and a base that was loaded into `bases` is there for the run.
+    """
+    alike: dict[str, list[Work]] = {}
+    for work in works:
+        alike.setdefault(_model_of(work), []).append(work)
+    found: dict[str, Planned] = {}
+    with torch.random.fork_rng():
+        for some in alike.values():
+            planned = _measure(some, budget * len(some) / len(works), bases)
+            found |= {one.name: one for one in planned}
+    return [found[work.name] for work in works]
+
+
+def _model_of(work: Work) -> str:
+    """What a training's model, learner and heads are made of."""
+    spec, needs = work.spec, work.spec.method.needs
+    copied = needs.reference and spec.adapter.method == "full"
+    heads = needs.head, needs.value_adapter, needs.reward_model
+    return repr(
+        (spec.model, spec.start, spec.dtype, spec.placement.device, spec.adapter, spec.learner, heads, copied)
+    )
 
 
 @dataclass(frozen=True)
-class Rates:
-    """Seconds of parts of a step."""
+class _Step:
+    """Steps of one training before their updates are timed."""
 
-    token: float
-    """One token, forward and backward."""
-    measured: float
-    """One token, forward only."""
-    optimizer: float
-    """One optimizer step."""
+    work: Work
+    rollouts: Rollouts
+    count: int
+    """Steps that the micro-batches belong to."""
+    parts: list[Part]
+    """All micro-batches."""
+    planning: float
+    """Seconds until the first of them was known: of the learner's checks of itself, which it makes once."""
+    collect: float
+    """Seconds of making one step's groups, sampling not counted."""
+
+    @property
+    def groups(self) -> list[Group]:
+        """Of one step."""
+        return self.rollouts.groups[: self.work.spec.method.batch_size]
 
 
-def measure(work: Work, budget: float) -> Planned:
-    """Plan a training from about so many seconds of it; loading the model comes on top."""
-    spec, notes = work.spec, list(work.assumed)
-    if spec.placement.vllm:
-        notes.append("time on the vLLM servers is not counted")
-    device_memory = None
-    with torch.random.fork_rng():
-        spec = replace(spec, placement=replace(spec.placement, vllm=""))
-        learner, source = prepare(spec, work.task)
-        device, method = learner.model.device, spec.method
-        free = free_bytes(device)
-        reset_peak(device)
-        loaded = peak_bytes(device)
-        groups = groups_of(work, learner.model.chat)
-        batches = [groups[i : i + method.batch_size] for i in range(0, len(groups), method.batch_size)]
-        whole = [b for b in batches if len(b) == method.batch_size] or batches
-        parts = [list(learner.micro_batches.of(batch)) for batch in whole]
-        fed = {id(part): learner.micro_batches.layout(part).fed for batch in parts for part in batch}
-        every = [part for batch in parts for part in batch]
-        largest = max(every, key=lambda part: fed[id(part)])
-        recompute = learner.micro_batches.recomputes(fed[id(largest)])
-        rates = _rates(learner, largest, every, fed, budget)
-        rollouts = 0.0
-        if method.needs.samples and not work.spec.placement.vllm:
-            rollouts = _rollouts(source.sampler, whole[0], method, work.length, budget)
-        device_memory = peak_bytes(device)
-    if free is not None and loaded is not None:
-        free += loaded  # what the process has taken already is its own
-    passes = passes_of(method, whole[0])
-    step = sum(fed.values()) / len(whole)
-    again = method.needs.reference + (method.needs.head == "value") + bool(getattr(method, "tis_cap", None))
-    once = (
-        1.0 if method.needs.samples else min(1.0, 1 / method.epochs)
-    )  # of given rows, the reference is kept
-    seconds = (
-        rollouts
-        + step * (passes * rates.token + again * once * rates.measured)
-        + math.ceil(passes) * rates.optimizer
-    )
+def _measure(works: Sequence[Work], budget: float, bases: Bases | None) -> list[Planned]:
+    """Plan trainings of one model."""
+    spec = works[0].spec
+    learner, _ = prepare(replace(spec, placement=replace(spec.placement, vllm="")), works[0].task, bases)
+    device, deadline = learner.model.device, perf_counter() + budget
+    free = free_bytes(device)
+    reset_peak(device)
+    if free is not None:
+        free += peak_bytes(device) or 0  # what the process has taken already is its own
+    steps = [_step(learner, work, budget / len(works) / 2) for work in works]
+    every = sorted((part for step in steps for part in step.parts), key=lambda part: part[1])
+    meter = Meter(learner, every[0][0][:1])
+    meter.update(every[-1])
+    planned = list[Planned]()
+    for i, step in enumerate(steps):
+        left = (deadline - perf_counter()) / (len(steps) - i)
+        planned.append(_plan(step, meter, free, max(one.planning for one in steps), perf_counter() + left))
+    return planned
+
+
+def _step(learner: Learner, work: Work, budget: float) -> _Step:
+    """Sample or take the groups of some steps, and divide them as the learner does."""
+    size, micro_batches = work.spec.method.batch_size, learner.micro_batches
+    started = perf_counter()
+    given = groups_of(work, learner.model.chat)
+    collect = (perf_counter() - started) * size / len(given)
+    rollouts = rollouts_of(learner, work, given, budget)
+    groups, started = rollouts.groups, perf_counter()
+    batches = [groups[i : i + size] for i in range(0, len(groups), size)]
+    batches = [b for b in batches if len(b) == size] or batches
+    list(micro_batches.of(batches[0]))
+    planning = perf_counter() - started
+    parts = [(part, micro_batches.layout(part).fed) for batch in batches for part in micro_batches.of(batch)]
+    return _Step(work, rollouts, len(batches), parts, planning, collect)
+
+
+def _plan(step: _Step, meter: Meter, free: int | None, checks: float, deadline: float) -> Planned:
+    """Figures of one training, after updates until the deadline."""
+    work, rollouts, learner = step.work, step.rollouts, meter.learner
+    method, needs = work.spec.method, work.spec.method.needs
+    largest = max(step.parts, key=lambda part: part[1])
+    again = needs.reference + (needs.head == "value") + bool(getattr(method, "tis_cap", None))
+    forward = meter.forward(step.parts[0], needs.reference) if again else 0.0
+    passes, tokens = passes_of(method, step.groups), sum(fed for _, fed in step.parts) / step.count
+    # Of given rows, the reference is kept.
+    forwards = again * (1.0 if needs.samples else min(1.0, 1 / method.epochs))
+    update = tokens * passes * meter.rate(step.parts, deadline) + math.ceil(passes) * meter.optimizer
+    seconds = step.collect + rollouts.seconds + tokens * forwards * forward + update
+    found = [x for x in (meter.memory(largest[1]), rollouts.peak) if x is not None]
     return Planned(
         work.name,
         work.rows,
         work.at_most,
-        round(step * passes * work.steps),
+        round(tokens * passes * work.steps),
         work.steps,
-        len(every) / len(whole),
-        recompute,
-        device_memory,
+        len(step.parts) / step.count,
+        learner.micro_batches.recomputes(largest[1]),
+        max(found, default=None),
         free,
-        seconds * work.steps,
-        assumed=tuple(notes),
-        longest=work.longest,
+        checks + rollouts.once + seconds * work.steps,
+        assumed=_assumed(step),
+        longest=needs.samples and not rollouts.sampled and work.length >= needs.max_new_tokens,
     )
+
+
+def _assumed(step: _Step) -> tuple[str, ...]:
+    """What is not known, and what was taken for it."""
+    work, notes = step.work, list(step.work.assumed)
+    if work.spec.placement.vllm:
+        notes.append("time on the vLLM servers is not counted")
+    if step.rollouts.sampled:
+        mean = fmean(len(c.tokens) for g in step.groups for c in g.completions)
+        notes.append(f"completions stay as long as the policy writes now: {mean:.0f} tokens on average")
+    elif work.spec.method.needs.samples:
+        notes.append(work.lengths)
+    return tuple(notes)
 
 
 def passes_of(method: Method, batch: Sequence[Group]) -> float:
@@ -103,57 +159,3 @@ def passes_of(method: Method, batch: Sequence[Group]) -> float:
         except StopIteration:
             part = None
     return count / len(batch)
-
-
-def _rates(
-    learner: Learner, largest: list[Group], parts: list[list[Group]], fed: Mapping[int, int], budget: float
-) -> Rates:
-    """Time micro-batches: the largest one first, which also shows the peak of memory."""
-    learner.learning_rate = 0.0
-    learner.packs  # noqa: B018  its self-check belongs to no step
-    started = perf_counter()
-    warm = _update(learner, largest)
-    tried = perf_counter()
-    learner.optimizer.apply(0.0, 1.0)
-    optimizer = perf_counter() - tried
-    taken, tokens = 0.0, 0
-    for part in parts:
-        if perf_counter() + warm > started + budget / 2:
-            break
-        taken += max(0.0, _update(learner, part) - optimizer)
-        tokens += fed[id(part)]
-    token = taken / tokens if tokens else max(0.0, warm - optimizer) / fed[id(largest)]
-    tried, part = perf_counter(), parts[0]
-    learner.scores(part) if learner.model.only_scores else learner.logprobs(part)
-    return Rates(token, (perf_counter() - tried) / fed[id(part)], optimizer)
-
-
-def _update(learner: Learner, groups: list[Group]) -> float:
-    """Seconds of an update whose learning rate is 0, with a loss that needs every gradient."""
-    started = perf_counter()
-    learner.update(groups, _loss)
-    return perf_counter() - started
-
-
-def _loss(outputs: Outputs, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    terms = (outputs.logprobs, outputs.values) if outputs.scores is None else (outputs.scores,)
-    return sum((x.mean() for x in terms if x is not None), torch.zeros((), device=terms[0].device)), {}
-
-
-def _rollouts(sampler: Any, batch: Sequence[Group], method: Method, length: int, budget: float) -> float:
-    """Seconds of sampling one step's completions, from a few tokens of as many prompts as the budget allows."""
-
-    def sample(groups: Sequence[Group], tokens: int) -> float:
-        started = perf_counter()
-        params = SamplingParams(tokens, method.needs.temperature)
-        sampler.sample([g.prompt for g in groups], len(groups[0].completions), params)
-        return perf_counter() - started
-
-    sample(batch[:1], 1)  # chooses its backend
-    alone = sample(batch[:1], MORE)
-    taken = batch[: max(1, int(budget / 4 / max(alone, 1e-3)))]
-    short = sample(taken, min(FIRST, length))
-    if length <= FIRST:
-        return short * len(batch) / len(taken)
-    step = max(0.0, sample(taken, MORE) - short) / (MORE - FIRST)
-    return (short + step * (length - FIRST)) * len(batch) / len(taken)

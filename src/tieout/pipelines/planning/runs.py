@@ -28,12 +28,12 @@ def plan_run(run: Run, length: int = 0, memory: int | None = None, dtype: str = 
     works = [work_of(run, stage, length) for stage in stages]
     if memory is not None:
         return [plan_elsewhere(work, dtype, memory) for work in works]
-    return [measure(work, BUDGET / len(works)) for work in works]
+    return measure(works, BUDGET, run.bases)
 
 
 def measure_alone(work: Work) -> Planned:
     """Plan one training on this machine."""
-    return measure(work, BUDGET)
+    return measure([work], BUDGET)[0]
 
 
 def plan_before(run: Run, plan: Callable[[Run], list[Planned]] = plan_run) -> None:

@@ -39,6 +39,8 @@ class Work:
     """Tokens of a completion that are assumed; 0: the rows hold the completions."""
     assumed: tuple[str, ...] = field(default=())
     """What is not known, and what was taken for it."""
+    to_the_end: bool = False
+    """Whether a measurement may sample completions to their ends instead: the policy is there already."""
 
     @property
     def steps(self) -> int:
@@ -47,10 +49,9 @@ class Work:
         return max(1, math.ceil(method.epochs * self.rows / method.batch_size))
 
     @property
-    def longest(self) -> bool:
-        """Whether completions are assumed as long as sampling allows."""
-        needs = self.spec.method.needs
-        return needs.samples and self.length >= needs.max_new_tokens
+    def lengths(self) -> str:
+        """What is assumed of completions that are not sampled yet."""
+        return f"every completion has {self.length} tokens"
 
 
 def work_of(run: Run, stage: Train, length: int = 0) -> Work:
@@ -66,23 +67,15 @@ def work_of(run: Run, stage: Train, length: int = 0) -> Work:
         made = run.recipe.stage(stage.options.data)
         length = length or (task.max_new_tokens if isinstance(made, Pairs) else longest)
         notes.append(f"rows are not made yet: at most {count}, completions of {length} tokens")
-    return _sampling(
-        Work(
-            stage.name,
-            spec,
-            task,
-            count,
-            bool(bound),
-            0 if known and not needs.samples else length,
-            tuple(notes),
-        ),
-        length,
-    )
+    start = spec_of(run, stage).start
+    assumed = 0 if known and not needs.samples else length
+    work = Work(stage.name, spec, task, count, bool(bound), assumed, tuple(notes))
+    return _sampling(work, length, there=start is None or start.exists())
 
 
 def work_alone(name: str, spec: TrainSpec, task: Task, length: int = 0) -> Work:
     """The work of `tieout train`."""
-    return _sampling(Work(name, spec, task, len(task.rows("train"))), length)
+    return _sampling(Work(name, spec, task, len(task.rows("train"))), length, there=True)
 
 
 def groups_of(work: Work, chat: Chat) -> list[Group]:
@@ -114,13 +107,14 @@ def _made(draw: random.Random, vocabulary: int, length: int) -> Completion:
     return Completion([draw.randrange(vocabulary) for _ in range(length)], [True] * length)
 
 
-def _sampling(work: Work, length: int) -> Work:
+def _sampling(work: Work, length: int, there: bool) -> Work:
+    """The work with the length of sampled completions; `there`: the policy that starts to sample is."""
     needs = work.spec.method.needs
     if not needs.samples:
         return work
-    length = length or needs.max_new_tokens
-    said = [f"every completion has {length} tokens", "time of the reward is not counted"]
-    return replace(work, length=length, assumed=(*work.assumed, *said))
+    notes = (*work.assumed, "time of the reward is not counted")
+    to_the_end = there and not length and work.task.environment is None
+    return replace(work, length=length or needs.max_new_tokens, assumed=notes, to_the_end=to_the_end)
 
 
 def _without_what_is_missing(run: Run, stage: Train) -> tuple[TrainSpec, list[str]]:

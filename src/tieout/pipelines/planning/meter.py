@@ -1,0 +1,80 @@
+"""Time and memory of a learner's micro-batches, measured on updates that change no weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from ...batch import Batch, Outputs
+from ...learner import Learner
+from ...learner.memory import peak_bytes, reset_peak
+from ...types import Group
+
+Part = tuple[list[Group], int]
+"""A micro-batch, and how many tokens it feeds to the model."""
+
+
+class Meter:
+    """Updates of one learner, timed a micro-batch at a time."""
+
+    def __init__(self, learner: Learner, smallest: list[Group]) -> None:
+        """
+        Args:
+            learner: its learning rate is 0 from now on; its gradients and moments are not kept clean.
+            smallest: a micro-batch whose update is not counted: it allocates what stays.
+        """
+        self.learner, self.device = learner, learner.model.device
+        learner.learning_rate = 0.0
+        learner.update(smallest, _loss)
+        started = perf_counter()
+        learner.optimizer.apply(0.0, 1.0)
+        self.optimizer = perf_counter() - started
+        """Seconds of one optimizer step."""
+        reset_peak(self.device)
+        self.resident = peak_bytes(self.device) or 0
+        """Bytes between two updates."""
+        self.token = 0.0
+        """Seconds of a token, forward and backward, in the largest micro-batch so far."""
+        self.largest, self.peak = 0, None if peak_bytes(self.device) is None else self.resident
+
+    def update(self, part: Part) -> float:
+        """Seconds of a micro-batch, forward and backward, with a loss that needs every gradient."""
+        groups, fed = part
+        reset_peak(self.device)
+        started = perf_counter()
+        self.learner.update(groups, _loss)
+        seconds = max(0.0, perf_counter() - started - self.optimizer)
+        if fed > self.largest:
+            self.largest, self.token, self.peak = fed, seconds / fed, peak_bytes(self.device)
+        return seconds
+
+    def rate(self, parts: Sequence[Part], deadline: float) -> float:
+        """Seconds of a token, forward and backward, over as many of these micro-batches as there is time for."""
+        taken, tokens = 0.0, 0
+        for part in parts:
+            if perf_counter() + part[1] * self.token > deadline:
+                break
+            taken, tokens = taken + self.update(part), tokens + part[1]
+        return taken / tokens if tokens else self.token
+
+    def forward(self, part: Part, reference: bool) -> float:
+        """Seconds of a token, forward only: of the reference, or of what is trained."""
+        learner, (groups, fed) = self.learner, part
+        ask = learner.reference_logprobs if reference else learner.logprobs
+        started = perf_counter()
+        learner.scores(groups) if learner.model.only_scores else ask(groups)
+        return (perf_counter() - started) / fed
+
+    def memory(self, fed: int) -> int | None:
+        """Peak of an update whose largest micro-batch has so many tokens: in proportion to the largest one measured."""
+        if self.peak is None:
+            return None
+        return self.resident + int((self.peak - self.resident) * fed / self.largest)
+
+
+def _loss(outputs: Outputs, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    terms = (outputs.logprobs, outputs.values) if outputs.scores is None else (outputs.scores,)
+    return sum((x.mean() for x in terms if x is not None), torch.zeros((), device=terms[0].device)), {}
