@@ -107,7 +107,7 @@ def alone(name: str, which: str, cpu_time: bool) -> dict[str, Any]:
 
 def ratio(run: Mapping[str, Any], what: str) -> list[float]:
     """Planned over measured, of each pair, from the smallest."""
-    return sorted(pair["plan"][what] / pair["run"][what] for pair in run["pairs"])
+    return sorted(pair["plan"][what] / pair["run"][what] for pair in run["pairs"] if "run" in pair)
 
 
 def table(runs: list[dict[str, Any]]) -> str:
@@ -129,7 +129,9 @@ def table(runs: list[dict[str, Any]]) -> str:
         job, about = JOBS[run["name"]], run["pairs"][-1]["plan"]
         cells = [f"{run['name']}: {_settings(job)}", about["dtype"], str(job.steps)]
         for what, unit, digits in (("memory", 2**30, 2), ("seconds", 1, 1)):
-            sides = [median(pair[s][what] for pair in run["pairs"]) / unit for s in ("plan", "run")]
+            sides = [
+                median(pair[s][what] for pair in run["pairs"] if s in pair) / unit for s in ("plan", "run")
+            ]
             ratios = ratio(run, what)
             cells.append(", ".join(f"{x:.{digits}f}" for x in sides))
             cells.append(f"{median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]")
@@ -165,23 +167,36 @@ def main() -> None:
     if arguments.side:
         print(json.dumps(side(arguments.only[0], arguments.side)))
         return
-    runs: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     for name in arguments.only:
-        run = next((r for r in runs if r["name"] == name), None)
+        run = next((r for r in kept() if r["name"] == name), None)
         if run is None:
             command = f"python benchmarks/plan.py --only {name} --rounds {arguments.rounds}"
             command = f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', '')} {command}"
             run = {"name": name, "command": command + " --cpu-time" * arguments.cpu_time, "pairs": []}
             run |= {"date": time.strftime("%Y-%m-%d"), "beside": arguments.beside}
-            runs.append(run)
-        while len(run["pairs"]) < arguments.rounds:
-            pair = {which: alone(name, which, arguments.cpu_time) for which in ("plan", "run")}
-            run["pairs"].append(pair)
-            print(f"{name}: {pair}", flush=True)
-            runs.sort(key=lambda r: list(JOBS).index(r["name"]))
-            RESULTS.write_text(json.dumps(runs, indent=1) + "\n")
-            RESULTS.with_suffix(".md").write_text(table(runs))
-    RESULTS.with_suffix(".md").write_text(table(runs))
+        for number in range(arguments.rounds):
+            run["pairs"] += [{}] if number == len(run["pairs"]) else []
+            pair = run["pairs"][number]
+            for which in ("plan", "run"):
+                if which not in pair:
+                    pair[which] = alone(name, which, arguments.cpu_time)
+                    print(f"{name}: {which} {pair[which]}", flush=True)
+                    keep(run)
+    RESULTS.with_suffix(".md").write_text(table([r for r in kept() if "run" in r["pairs"][0]]))
+
+
+def kept() -> list[dict[str, Any]]:
+    """Rows measured so far, also by another process that measures other trainings."""
+    found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    return found
+
+
+def keep(run: dict[str, Any]) -> None:
+    """Write a row, in place of what was measured of it before."""
+    runs = sorted(
+        [r for r in kept() if r["name"] != run["name"]] + [run], key=lambda r: list(JOBS).index(r["name"])
+    )
+    RESULTS.write_text(json.dumps(runs, indent=1) + "\n")
 
 
 if __name__ == "__main__":

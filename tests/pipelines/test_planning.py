@@ -27,8 +27,10 @@ from tieout.pipelines.planned import Planned, planned_of
 from tieout.pipelines.planning import runs
 from tieout.pipelines.planning.elsewhere import bytes_of, memory_of
 from tieout.pipelines.planning.measure import passes_of
+from tieout.pipelines.planning.meter import Meter
 from tieout.pipelines.planning.shapes import shapes_of
 from tieout.pipelines.planning.work import work_of
+from tieout.pipelines.reading import read_recipe
 from tieout.pipelines.recipe import Recipe
 from tieout.pipelines.run import Run
 from tieout.pipelines.stages.execute import execute
@@ -113,11 +115,16 @@ def test_a_cuda_device_needs_not_be_here(
     said = " ".join(capsys.readouterr().out.split())
     assert "not claimed" in said
     assert "24.00 GiB" in said
-    assert "yes of" in said
+    assert "of 24.00 GiB │ yes" in said
     assert "weights in 4 bits 5.31 GiB" in said
     assert "assumed: every completion has 8 tokens" in said
     command.main([recipe, "--device", "cuda", "--memory", "4GiB", "--out", str(tmp_path / "run")])
-    assert "NO of" in " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())
+    assert "NO" in said
+    assert "the largest part is weights in 4 bits" in said
+    full = str(write([NO_CHECK, SFT], model=model, adapter={"method": "full"}))
+    command.main([full, "--device", "cuda", "--memory", "24GiB", "--out", str(tmp_path / "run")])
+    assert "adapter.method lora" in " ".join(capsys.readouterr().out.split())
     assert not (tmp_path / "run").exists()
 
 
@@ -220,6 +227,42 @@ def test_completions_of_a_policy_that_is_there_are_sampled_to_their_ends(
     assert "every completion has 64 tokens" in later.assumed
     assert "every completion has 64 tokens" in asked.assumed
     assert own.tokens < later.tokens == asked.tokens
+
+
+def test_without_time_every_figure_comes_of_the_largest_micro_batch_of_all(
+    tmp_path: Path, recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    updated: list[int] = []
+    update = Meter.update
+    monkeypatch.setattr(Meter, "update", lambda self, part: updated.append(part[1]) or update(self, part))
+    monkeypatch.setattr(runs, "BUDGET", 0.0)
+    resolved = recipe([NO_CHECK, SFT, PAIRS, {**DPO, "batch_size": 2}, {**GRPO, "max_new_tokens": 64}])
+    with RunFolder(tmp_path / "none", writes=False) as folder:
+        planned = runs.plan_run(Run(resolved, folder, Console(quiet=True)))
+    assert len(updated) == 1
+    sft, _, grpo = planned
+    assert updated[0] >= grpo.tokens / grpo.steps > sft.tokens / sft.steps
+    for one in planned:
+        assert one.seconds is not None
+        assert one.seconds > 0
+    assert grpo.memory is not None
+    assert sft.memory is not None
+    assert grpo.memory >= sft.memory > 2**20
+
+
+def test_what_a_plan_elsewhere_consists_of_adds_up(
+    tmp_path: Path, write: Callable[..., Path], tiny_model: Callable[[str], Path]
+) -> None:
+    model = str(llama_8b(tmp_path / "8b", tiny_model("llama")))
+    stages = [NO_CHECK, SFT, {**GRPO, "group_size": 64, "max_new_tokens": 64}]
+    twice = {"activation_checkpointing": True}
+    resolved = read_recipe(write(stages, model=model, adapter={"method": "lora"}, learner=twice), None, ())
+    with RunFolder(tmp_path / "none", writes=False) as folder:
+        sft, grpo = runs.plan_run(Run(resolved, folder, Console(quiet=True)), 0, 80 * GIB, "bf16")
+    for one, kind in ((sft, "activations"), (grpo, "KV cache")):
+        assert one.parts is not None
+        assert one.memory == int(sum(one.parts.values()))
+        assert any(name.startswith(kind) for name in one.parts)
 
 
 def test_passes_are_how_often_a_group_is_learned_from() -> None:

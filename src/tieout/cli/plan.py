@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..errors import InputError
 from .options import parse
 from .quiet import quiet
 from .run import RecipeOptions, wide_console
@@ -13,7 +12,7 @@ from .run import RecipeOptions, wide_console
 
 @dataclass(frozen=True)
 class Options(RecipeOptions):
-    """Plan a recipe: measure the real model for about 20 seconds, say what each train stage needs, write nothing.
+    """Plan a recipe: load the model, measure it for about 20 seconds, say what each train stage needs, write nothing.
 
     Stages that are finished in the run folder are left out.
     """
@@ -21,9 +20,11 @@ class Options(RecipeOptions):
     device: str | None = None
     """Instead of the recipe's device. cuda with --memory: a device that need not be here."""
     memory: str = ""
-    """Memory of a CUDA device, such as 24GiB: the plan is counted from the model's shapes, and time is not claimed."""
+    """With --device cuda: its memory, such as 24GiB. The plan is counted from the model's shapes, and time is not
+    claimed."""
     length: int = 0
-    """Tokens of a sampled completion that the plan assumes; 0: the most that may be sampled."""
+    """Tokens of a sampled completion that the plan assumes; 0: those that the policy writes now, if it is trained
+    already and there is time to sample it, else the most that may be sampled."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -38,8 +39,6 @@ def main(arguments: Sequence[str]) -> None:
 
     quiet()
     console = wide_console()
-    if options.length < 0:
-        raise InputError(f"length is {options.length}; it must be at least 0")
     recipe = read_recipe(options.recipe, options.overrides, options.set)
     device = options.device or recipe.placement.device
     memory = memory_of(options.memory, device)

@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..rows.pairs import PairSelection
 from .options import parse
 from .quiet import quiet
+from .run import wide_console
 from .train_rows import COLUMNS, Options, leakage_of, rows_from, task_for
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def train(name: str, parsed: Any) -> None:
     parts = {k: v for k, v in vars(parsed).items() if k not in ("run", "selection", "check")}
     if options.plan:
         spec = TrainSpec(model=options.model, seed=options.seed, dtype=options.dtype, **parts)
-        _plan(name, spec, options, task, console)
+        _plan(name, spec, options, task, wide_console())
         return
     with RunFolder(options.out) as folder:
         four_bits = parsed.adapter.method == "qlora"
@@ -190,6 +191,7 @@ def train(name: str, parsed: Any) -> None:
 
 def _plan(name: str, spec: TrainSpec, options: Options, task: Task, console: Console) -> None:
     """Print what the training will need."""
+    from ..learner.models.loading import precision_of
     from ..pipelines.planned import print_planned
     from ..pipelines.planning.elsewhere import memory_of, plan_elsewhere
     from ..pipelines.planning.runs import measure_alone
@@ -205,5 +207,7 @@ def _plan(name: str, spec: TrainSpec, options: Options, task: Task, console: Con
             f"a CUDA device of {options.plan_memory}",
         )
     else:
-        planned, where = measure_alone(work), "this machine"
+        four_bits = spec.adapter.method == "qlora"
+        taken = precision_of(options.model, options.dtype, spec.placement.device, four_bits)
+        planned, where = measure_alone(work), f"this machine, {taken}"
     print_planned([planned], where, console)

@@ -58,11 +58,12 @@ class Options:
     seed: int = 0
     """Of the adapter, the order of the data and the sampling."""
     plan: bool = False
-    """Measure for about 20 seconds, print steps, memory and time and whether it fits, and stop."""
+    """Load the model, measure it for about 20 seconds, print steps, memory and time and whether it fits, and stop."""
     plan_memory: str = ""
     """With plan and --device cuda: the memory of a device that need not be here, such as 24GiB."""
     plan_length: int = 0
-    """With plan: tokens of a sampled completion that it assumes; 0: the most that may be sampled."""
+    """With plan: tokens of a sampled completion that it assumes; 0: those that the policy writes now, if there is time
+    to sample it, else the most that may be sampled."""
 
 
 def task_for(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -50,44 +50,61 @@ class Planned:
         return None if self.memory is None or self.available is None else self.memory <= self.available
 
 
+SMALLER = {
+    "weights in": "adapter.method qlora stores them in 4 bits",
+    "gradients": "adapter.method lora trains fewer numbers",
+    "optimizer": "adapter.method lora trains fewer numbers",
+    "activations": "smaller learner.micro_batch_tokens, or shorter rows",
+    "KV cache": "fewer or shorter completions of a prompt, or --vllm",
+}
+"""What a part of the memory begins with -> what makes it smaller."""
+
+
 def print_planned(stages: Sequence[Planned], where: str, console: Console) -> None:
-    """A table of the stages, and below it what was assumed."""
+    """A table of the stages, and below it what a step consists of, what does not fit, and what was assumed."""
     table = Table(title=f"plan on {where}", title_justify="left")
-    for heading in (
-        "stage",
-        "rows",
-        "tokens",
-        "steps",
-        "micro-batches",
-        "recompute",
-        "memory",
-        "fits",
-        "time",
-    ):
-        table.add_column(heading)
+    for heading in ("stage", "rows", "tokens", "steps", "memory", "fits", "time"):
+        table.add_column(heading, overflow="fold")
     for one in stages:
         bound = "up to " if one.at_most else ""
         lengths = "up to " if one.at_most or one.longest else ""
-        fits = {True: "yes", False: "NO", None: "unknown"}[one.fits]
-        free = f" of {gibibytes(one.available)}" if one.available is not None else ""
+        of = f" of {gibibytes(one.available)}" if one.available is not None else ""
         table.add_row(
             one.name,
             f"{bound}{one.rows:,}",
             f"{lengths}{one.tokens:,}",
             f"{bound}{one.steps:,}",
-            f"{one.micro_batches:.1f} a step",
-            "yes" if one.recompute else "no",
-            gibibytes(one.memory),
-            fits + free,
+            gibibytes(one.memory) + of,
+            {True: "yes", False: "NO", None: "unknown"}[one.fits],
             duration(one.seconds) if one.seconds is None else lengths + duration(one.seconds),
         )
     console.print(table)
     for one in stages:
-        if one.parts:
-            said = ", ".join(f"{name} {gibibytes(size)}" for name, size in one.parts.items())
+        for said in _said_of(one):
             console.print(f"{one.name}: {said}", markup=False, highlight=False)
-        for assumption in one.assumed:
-            console.print(f"{one.name}: assumed: {assumption}", markup=False, highlight=False)
+    if len(stages) > 1 and all(one.seconds is not None for one in stages):
+        bound = "up to " if any(one.at_most or one.longest for one in stages) else ""
+        console.print(
+            f"in all: {bound}{duration(sum(one.seconds or 0.0 for one in stages))}", highlight=False
+        )
+
+
+def _said_of(one: Planned) -> Iterator[str]:
+    """Sentences on one stage."""
+    again = ", activations computed twice" if one.recompute else ""
+    yield f"{one.micro_batches:.1f} micro-batches a step{again}"
+    if one.parts:
+        yield ", ".join(f"{name} {gibibytes(size)}" for name, size in one.parts.items() if size)
+    if one.fits is False:
+        assert one.memory is not None
+        assert one.available is not None
+        over = f"does not fit: {gibibytes(one.memory - one.available)} too much"
+        if one.parts:
+            largest = max(one.parts.items(), key=lambda part: part[1])[0]
+            smaller = next((f" ({how})" for name, how in SMALLER.items() if largest.startswith(name)), "")
+            over += f"; the largest part is {largest}{smaller}"
+        yield over
+    yield from (f"assumed: {said}" for said in one.assumed)
 
 
 def keep(folder: RunFolder, planned: list[Planned]) -> None:

@@ -63,22 +63,20 @@ def plan_elsewhere(work: Work, dtype: str, memory: int) -> Planned:
     recompute = max(fed) * shapes.token > USABLE * free if asked is None else asked
     update = shapes.step(max(fed), recompute)
     kept = update - shapes.resident - shapes.working
+    most = {f"activations of {max(fed):,} tokens{', computed twice' * recompute}": kept}
+    if method.needs.samples and not spec.placement.vllm:
+        rollouts = _sampling(shapes, groups, method.batch_size, free, spec.adapter.method)
+        most = max(most, rollouts, key=lambda parts: sum(parts.values()))
     parts = {
         f"weights in {'4 bits' if spec.adapter.method == 'qlora' else taken.name}": shapes.weights,
         "adapter": shapes.adapter,
         "gradients": shapes.gradients,
         "optimizer": shapes.optimizer,
-        "activations": max(fed) * shapes.token,
-        "recomputed": max(fed) * (shapes.token_recomputed + shapes.layer),
+        **most,
         "logits chunk and work space": shapes.working,
         "CUDA context (assumed)": CONTEXT,
     }
     notes = [*work.assumed, "time is not claimed for a device that is not here"]
-    peak = shapes.resident + shapes.working + kept
-    if method.needs.samples and not spec.placement.vllm:
-        cache, copied = _sampling(shapes, groups, method.batch_size, free, spec.adapter.method)
-        parts |= {"KV cache of rollouts": cache, "weights merged for rollouts": copied}
-        peak = max(peak, shapes.resident + shapes.working + cache + copied)
     if method.needs.samples:
         notes.append(work.lengths)
     if method.needs.head is not None:
@@ -93,7 +91,7 @@ def plan_elsewhere(work: Work, dtype: str, memory: int) -> Planned:
         work.steps,
         per_step,
         recompute,
-        int(peak + CONTEXT),
+        int(sum(parts.values())),
         memory,
         None,
         assumed=tuple(notes),
@@ -115,12 +113,11 @@ def _micro_batches(groups: list[Group], batch: int, budget: int, shared: bool) -
     return fed, len(fed)
 
 
-def _sampling(shapes: Shapes, groups: list[Group], batch: int, free: float, adapter: str) -> tuple[int, int]:
+def _sampling(shapes: Shapes, groups: list[Group], batch: int, free: float, adapter: str) -> dict[str, float]:
     """Bytes of the KV cache, which takes a third of what is free at most, and of the weights that are merged."""
     part = groups[:batch]
     whole = sum(len(g.prompt) + sum(len(c.tokens) for c in g.completions) for g in part) * shapes.kv
-    least = (
-        max(g.unique_tokens for g in part) * shapes.kv
-    )  # the completions of one prompt are always together
+    least = max(g.unique_tokens for g in part) * shapes.kv  # one prompt's completions are always together
     copied = shapes.weights if adapter in ("lora", "dora") else 0
-    return int(max(least, min(whole, max(0.0, free - copied) / 3))), copied
+    cache = max(least, min(whole, max(0.0, free - copied) / 3))
+    return {"KV cache of rollouts": cache, "weights merged for rollouts": copied}

@@ -18,7 +18,7 @@ from ...training.build import prepare
 from ...types import Group
 from ..planned import Planned
 from .meter import Meter, Part
-from .rollouts import Rollouts, rollouts_of
+from .rollouts import Rollouts, probe_peak, rollouts_of
 from .work import Work, groups_of
 
 
@@ -83,10 +83,13 @@ def _measure(works: Sequence[Work], budget: float, bases: Bases | None) -> list[
     every = sorted((part for step in steps for part in step.parts), key=lambda part: part[1])
     meter = Meter(learner, every[0][0][:1])
     meter.update(every[-1])
+    given = [group for step in steps if not step.work.spec.method.needs.samples for group in step.groups]
+    probe = probe_peak(learner, given) if given else None
     planned = list[Planned]()
     for i, step in enumerate(steps):
         left = (deadline - perf_counter()) / (len(steps) - i)
-        planned.append(_plan(step, meter, free, max(one.planning for one in steps), perf_counter() + left))
+        checks = max(one.planning for one in steps)
+        planned.append(_plan(step, meter, free, probe, checks, perf_counter() + left))
     return planned
 
 
@@ -106,19 +109,22 @@ def _step(learner: Learner, work: Work, budget: float) -> _Step:
     return _Step(work, rollouts, len(batches), parts, planning, collect)
 
 
-def _plan(step: _Step, meter: Meter, free: int | None, checks: float, deadline: float) -> Planned:
+def _plan(
+    step: _Step, meter: Meter, free: int | None, probe: int | None, checks: float, deadline: float
+) -> Planned:
     """Figures of one training, after updates until the deadline."""
     work, rollouts, learner = step.work, step.rollouts, meter.learner
     method, needs = work.spec.method, work.spec.method.needs
     largest = max(step.parts, key=lambda part: part[1])
     again = needs.reference + (needs.head == "value") + bool(getattr(method, "tis_cap", None))
-    forward = meter.forward(step.parts[0], needs.reference) if again else 0.0
+    forward = meter.forward(step.parts, needs.reference, deadline) if again else 0.0
     passes, tokens = passes_of(method, step.groups), sum(fed for _, fed in step.parts) / step.count
     # Of given rows, the reference is kept.
     forwards = again * (1.0 if needs.samples else min(1.0, 1 / method.epochs))
     update = tokens * passes * meter.rate(step.parts, deadline) + math.ceil(passes) * meter.optimizer
     seconds = step.collect + rollouts.seconds + tokens * forwards * forward + update
-    found = [x for x in (meter.memory(largest[1]), rollouts.peak) if x is not None]
+    sampling = rollouts.peak if needs.samples else probe
+    found = [x for x in (meter.memory(largest[1]), sampling) if x is not None]
     return Planned(
         work.name,
         work.rows,

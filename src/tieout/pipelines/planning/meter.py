@@ -60,9 +60,15 @@ class Meter:
             taken, tokens = taken + self.update(part), tokens + part[1]
         return taken / tokens if tokens else self.token
 
-    def forward(self, part: Part, reference: bool) -> float:
-        """Seconds of a token, forward only: of the reference, or of what is trained."""
-        learner, (groups, fed) = self.learner, part
+    def forward(self, parts: Sequence[Part], reference: bool, deadline: float) -> float:
+        """Seconds of a token, forward only, of the reference or of what is trained.
+
+        Measured on the first of these micro-batches, or on one group of it where there is no time for all.
+        """
+        learner, (groups, fed) = self.learner, parts[0]
+        if perf_counter() + fed * self.token / 3 > deadline:
+            groups = groups[:1]
+            fed = learner.micro_batches.layout(groups).fed
         ask = learner.reference_logprobs if reference else learner.logprobs
         started = perf_counter()
         learner.scores(groups) if learner.model.only_scores else ask(groups)

@@ -10,6 +10,7 @@ from ...learner import Learner
 from ...learner.memory import peak_bytes, reset_peak
 from ...samplers import SamplingParams
 from ...samplers.local.sampler import LocalSampler
+from ...training.probe import PROMPTS
 from ...types import Completion, Group
 from .work import Work
 
@@ -59,3 +60,12 @@ def rollouts_of(learner: Learner, work: Work, groups: list[Group], budget: float
         batch = [replace(g, completions=made) for g, made in zip(batch, found, strict=True)]
         return Rollouts(batch, seconds, once, peak_bytes(device), True)
     return Rollouts(groups, seconds, once, peak_bytes(device))
+
+
+def probe_peak(learner: Learner, groups: Sequence[Group]) -> int | None:
+    """Peak of memory while a policy that learns from given rows is sampled: in probes, and when its stage ends."""
+    if learner.model.only_scores:
+        return None
+    reset_peak(learner.model.device)
+    LocalSampler(learner.model).sample([g.prompt for g in groups[:PROMPTS]], 1, SamplingParams(MORE))
+    return peak_bytes(learner.model.device)

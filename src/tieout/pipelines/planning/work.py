@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...chat.template import Chat
+from ...errors import InputError
 from ...learner.models.names import resolve
 from ...rows.spread import spread
 from ...source import Source
@@ -109,6 +110,8 @@ def _made(draw: random.Random, vocabulary: int, length: int) -> Completion:
 
 def _sampling(work: Work, length: int, there: bool) -> Work:
     """The work with the length of sampled completions; `there`: the policy that starts to sample is."""
+    if length < 0:
+        raise InputError(f"length is {length}; it must be at least 0")
     needs = work.spec.method.needs
     if not needs.samples:
         return work
