@@ -321,9 +321,8 @@ def main() -> None:
 
 def keep(name: str, dtype: str | None, arguments: argparse.Namespace) -> None:
     """Measure one row and put it among the results, in the place of an earlier measurement."""
-    results: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     key = (name, arguments.plain, dtype)
-    known = [r for r in results if key_of(r) == key]
+    known = [r for r in read_results() if key_of(r) == key]
     if dtype is not None:
         done = text_rows.measure(
             name,
@@ -339,12 +338,20 @@ def keep(name: str, dtype: str | None, arguments: argparse.Namespace) -> None:
     else:
         done = (known[0] if arguments.memory else {}) | measure(name, arguments)
     done["versions"] = versions()
-    results = [r for r in results if key_of(r) != key] + [done]
+    results = [r for r in read_results() if key_of(r) != key] + [
+        done
+    ]  # others may have been written meanwhile
     order = [*WORKS, *text_rows.WORKS]
     results.sort(key=lambda r: (r["plain"], order.index(r["row"]), r.get("dtype") == "bf16"))
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     RESULTS.with_suffix(".md").write_text(table(results))
     print("\n".join(line for line in table([done]).splitlines() if line.startswith(f"| {name} ")), flush=True)
+
+
+def read_results() -> list[dict[str, Any]]:
+    """What was measured so far."""
+    found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    return found
 
 
 def key_of(result: dict[str, Any]) -> tuple[str, bool, str | None]:

@@ -2,9 +2,10 @@
 
 python benchmarks/drafts.py --policy SFT=runs/reason/sft/adapter       # into benchmarks/results/drafts.{json,md}
 python benchmarks/drafts.py --rounds 3 --works 1x8 --temperatures 1 --cpu-time
+python benchmarks/drafts.py --model smollm2-135m --dtype bf16 --works 1x8 --max-new-tokens 128
 
-`tieout-base`, and further policies that are named, on `finance_statements`, with the stop tokens of its template. Every
-round takes other prompts, so that `measured`, which remembers completions, has seen none of them. Tokens are compared.
+A model, and further policies on it that are named, on `finance_statements`, with the stop tokens of its template. Every
+round takes other prompts. Tokens are compared.
 """
 
 from __future__ import annotations
@@ -115,7 +116,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--policy", nargs="*", default=[], help="NAME=FOLDER of an adapter on tieout-base")
+    parser.add_argument("--model", default="tieout-base")
+    parser.add_argument("--dtype", default="fp32", choices=["fp32", "bf16"])
+    parser.add_argument("--policy", nargs="*", default=[], help="NAME=FOLDER of an adapter on the model")
+    parser.add_argument("--no-base", action="store_true", help="only these policies")
     parser.add_argument("--works", nargs="+", default=WORKS)
     parser.add_argument("--temperatures", nargs="+", type=float, default=[1.0, 0.6, 0.0])
     parser.add_argument("--rounds", type=int, default=5)
@@ -132,17 +136,21 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     clock = time.process_time if arguments.cpu_time else time.perf_counter
     runs: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    for name, folder in [("base", None), *(given.split("=", 1) for given in arguments.policy)]:
-        model = load("tieout-base", start=Path(folder) if folder else None)
+    named: list[tuple[str, Path | None]] = [] if arguments.no_base else [("base", None)]
+    named += [(name, Path(folder)) for name, folder in (p.split("=", 1) for p in arguments.policy)]
+    dtype = torch.bfloat16 if arguments.dtype == "bf16" else torch.float32
+    for name, folder in named:
+        model = load(arguments.model, start=folder, dtype=dtype)
         for work in arguments.works:
             for temperature in arguments.temperatures:
                 limit = arguments.max_new_tokens
-                run = {"policy": name, "limit": limit, "threads": arguments.threads}
+                run = {"model": arguments.model, "dtype": arguments.dtype, "policy": name, "limit": limit}
+                run |= {"threads": arguments.threads, "date": time.strftime("%Y-%m-%d")}
                 run["clock"] = "cpu" if arguments.cpu_time else "wall"
                 run |= measure(model, work, temperature, arguments.rounds, limit, clock)
-                key = ("policy", "work", "temperature", "threads", "clock")
+                key = ("model", "dtype", "policy", "work", "temperature", "threads", "clock")
                 runs = [r for r in runs if any(r[k] != run[k] for k in key)] + [run]
-                runs.sort(key=lambda r: tuple(r[k] for k in key))
+                runs.sort(key=lambda r: (r["model"] != "tieout-base", *(r[k] for k in key)))
                 RESULTS.write_text(json.dumps(runs, indent=1) + "\n")
                 RESULTS.with_suffix(".md").write_text(table(runs))
                 print(table([run]).splitlines()[-2:], flush=True)

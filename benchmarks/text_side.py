@@ -50,7 +50,7 @@ class TextJob:
 
 WORKS = {
     "text-grpo-base": TextJob("grpo", "tieout-base", 4, 5, 8, 8, 320),
-    "text-grpo-smollm2": TextJob("grpo", "smollm2-135m", 1, 2, 6, 8, 160, shown=True),
+    "text-grpo-smollm2": TextJob("grpo", "smollm2-135m", 1, 2, 6, 8, 128, shown=True),
     "text-dpo-smollm2": TextJob("dpo", "smollm2-135m", 4, 2, 5),
     "text-sft-smollm2": TextJob("sft", "smollm2-135m", 8, 2, 3),
 }
@@ -245,6 +245,8 @@ class Side:
                     for ids, on in zip(found["prompt_ids"], found["prompt_mask"], strict=True)
                 ]
                 self.sampled["advantages"] = found["advantages"].tolist()
+                if not any(self.sampled["advantages"]):
+                    raise RuntimeError("all completions of the first step score the same: nothing to compare")
             return found
 
         trainer._generate_and_score_completions = kept

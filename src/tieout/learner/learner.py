@@ -20,6 +20,7 @@ from .forward import Forward
 from .logprob_cache import LogprobCache
 from .memory import out_of_memory, training_mode
 from .micro_batches import MicroBatches
+from .models.gated_mlp import keep_less
 from .models.model import Model
 from .optimizer import FlatAdamW, not_decayed
 from .parallel import sharding
@@ -55,6 +56,7 @@ class Learner:
         self.model, self.config = model, config or LearnerConfig()
         self.learning_rate = learning_rate
         self.step = 0
+        keep_less(model.network)
         trained, spared = model.trained(), not_decayed(model.network) | {"value_head.bias"}
         if not trained and not frozen:
             raise InputError(f"{model.name} has nothing to train: load it with an adapter")

@@ -13,6 +13,7 @@ from transformers.masking_utils import AttentionMaskInterface
 from ...learner.memory import kept_bytes
 from ...learner.models.adapters import AdapterConfig, lora_config
 from ...learner.models.architecture import attention_for, cached_numbers, decoder_of, without_dropout
+from ...learner.models.gated_mlp import keep_less
 from ...learner.models.names import resolve
 from ...learner.models.peft import get_peft_model
 from ...learner.models.sixteen_bits import round_once
@@ -83,6 +84,7 @@ def shapes_of(name: str, adapter: AdapterConfig, dtype: torch.dtype, *, referenc
         if adapter.method != "full":
             network = get_peft_model(causal, lora_config(adapter)).eval()
             round_once(network)
+        keep_less(network)
         trained = [p for p in network.parameters() if p.requires_grad]
         token = _kept(causal, list(network.parameters()))
     text = config.get_text_config()
