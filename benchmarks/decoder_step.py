@@ -42,7 +42,7 @@ def measure(name: str, rows: int, dtype_name: str, rounds: int, generate: bool) 
     prompts = torch.randint(
         0, vocabulary, (rows // GROUP, PROMPT), generator=torch.Generator().manual_seed(0)
     )
-    sampler = LocalSampler(model, NoText(), drafts="off")  # type: ignore[arg-type]
+    sampler = LocalSampler(model, NoText())  # type: ignore[arg-type]
 
     def ours(count: int) -> None:
         sampler.sample(prompts.tolist(), GROUP, SamplingParams(max_new_tokens=count, seed=1))

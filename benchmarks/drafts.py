@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "drafts.json"
-MODES = ("off", "fixed", "measured")
+MODES = ("off", "on")
 WORKS = ("1x8", "8x8", "24x1")
 """prompts x completions of each"""
 
@@ -35,7 +35,9 @@ def measure(
     from tieout.samplers.local.sampler import LocalSampler
     from tieout.tasks import load_task
 
-    samplers = {mode: LocalSampler(model, drafts=mode) for mode in MODES}  # type: ignore[arg-type]
+    samplers = {mode: LocalSampler(model, drafts=mode == "on") for mode in MODES}
+    drafts = samplers["on"].drafts
+    assert drafts is not None
     rows = list(load_task("finance_statements").rows("train"))
     prompts = [model.chat.prompt(row["prompt"]) for row in rows]
     count, group = map(int, work.split("x"))
@@ -64,11 +66,10 @@ def measure(
                     steps[mode].append(forwards)
                 found[mode] = [c for completions in drawn for c in completions]
             tokens += sum(len(c.tokens) for c in found["off"]) if number >= 0 else 0
-            for mode in MODES[1:]:
-                for a, b in zip(found[mode], found["off"], strict=True):
-                    unlike += a.tokens != b.tokens
-                    if a.tokens == b.tokens:
-                        far = max(far, *(abs(x - y) for x, y in zip(a.logprobs, b.logprobs, strict=True)))
+            for a, b in zip(found["on"], found["off"], strict=True):
+                unlike += a.tokens != b.tokens
+                if a.tokens == b.tokens:
+                    far = max(far, *(abs(x - y) for x, y in zip(a.logprobs, b.logprobs, strict=True)))
     finally:
         KVCache.begin = begin  # type: ignore[method-assign]
     return {
@@ -77,7 +78,7 @@ def measure(
         "tokens": tokens,
         "seconds": seconds,
         "steps": steps,
-        "tokens_per_step": {m: round(samplers[m].drafts.counts.tokens_per_step, 2) for m in MODES},
+        "tokens_per_step": round(drafts.counts.tokens_per_step, 2),
         "completions_unlike": unlike,
         "largest_logprob_difference": far,
     }
@@ -88,22 +89,23 @@ def table(runs: list[dict[str, Any]]) -> str:
     lines = [
         "# Rollouts with drafts",
         "",
-        f"`python benchmarks/drafts.py` on {os.cpu_count()} cores ({platform.machine()}), fp32, `finance_statements`.",
+        f"`python benchmarks/drafts.py` on {os.cpu_count()} cores ({platform.machine()}), `finance_statements`.",
         "Work is prompts x completions. A ratio is without drafts over with them, median [smallest, largest] over the",
-        "rounds; modes alternate within a round. Unlike: completions with other tokens than without drafts.",
+        "rounds; with and without alternate within a round. Unlike: completions with other tokens than without.",
         "",
-        "| policy | work | temperature | limit | threads, clock | drafts | tokens per row and step | steps, ratio "
-        "| time, ratio | unlike | log-prob difference |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| model | dtype | policy | work | temperature | limit | threads, clock | tokens per row and step | steps, "
+        "ratio | time, ratio | completions | unlike | log-prob difference | measured |",
+        "|" + "---|" * 14,
     ]
     for run in runs:
-        for mode in MODES[1:]:
-            steps, seconds = (_ratio(run[what]["off"], run[what][mode]) for what in ("steps", "seconds"))
-            lines.append(
-                f"| {run['policy']} | {run['work']} | {run['temperature']:g} | {run['limit']} | {run['threads']}, "
-                f"{run['clock']} | {mode} | {run['tokens_per_step'][mode]} | {steps} | {seconds} | "
-                f"{run['completions_unlike']} | {run['largest_logprob_difference']:.0e} |"
-            )
+        steps, seconds = (_ratio(run[what]["off"], run[what]["on"]) for what in ("steps", "seconds"))
+        count, group = map(int, run["work"].split("x"))
+        completions = count * group * (1 + len(run["steps"]["on"]))
+        lines.append(
+            f"| {run['model']} | {run['dtype']} | {run['policy']} | {run['work']} | {run['temperature']:g} | "
+            f"{run['limit']} | {run['threads']}, {run['clock']} | {run['tokens_per_step']} | {steps} | {seconds} | "
+            f"{completions} | {run['completions_unlike']} | {run['largest_logprob_difference']:.0e} | {run['date']} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -153,7 +155,7 @@ def main() -> None:
                 runs.sort(key=lambda r: (r["model"] != "tieout-base", *(r[k] for k in key)))
                 RESULTS.write_text(json.dumps(runs, indent=1) + "\n")
                 RESULTS.with_suffix(".md").write_text(table(runs))
-                print(table([run]).splitlines()[-2:], flush=True)
+                print(table([run]).splitlines()[-1], flush=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from rich.table import Table
 
 from ..config.dtype import Dtype
 from ..errors import InputError
-from ..samplers import DraftMode
 from ..types import Row
 from .options import parse, task_options
 from .quiet import quiet
@@ -46,7 +45,7 @@ class Options:
     """So many, spread over all of them; 0 takes all."""
     max_new_tokens: int = 0
     """0 takes the task's."""
-    drafts: DraftMode = "off"
+    drafts: bool = False
     """Guess several tokens and compute them in one step: up to rounding the same answers, sooner if they are right."""
     reward_workers: int = 2
     """Processes that call the reward under a deadline; 0 calls it in this one, where nothing can stop it."""

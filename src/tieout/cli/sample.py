@@ -13,7 +13,6 @@ import tyro
 
 from ..config.dtype import Dtype
 from ..errors import InputError
-from ..samplers import DraftMode
 from .options import parse
 from .quiet import quiet
 
@@ -42,7 +41,7 @@ class Options:
     """Of the sampling."""
     dtype: Dtype = "auto"
     """Of the model: auto takes what its run was trained in, if it is of one, else as in `tieout train`."""
-    drafts: DraftMode = "off"
+    drafts: bool = False
     """Guess several tokens and compute them in one step: up to rounding the same tokens, sooner if they are right."""
 
 

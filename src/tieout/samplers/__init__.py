@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import InputError
 from ..types import Answer, Completion, Prompt
 
 if TYPE_CHECKING:
     from ..learner import Learner
-
-
-DraftMode = Literal["fixed", "measured", "off"]
-"""How a local sampler decides how far to guess ahead."""
 
 
 @dataclass(frozen=True)

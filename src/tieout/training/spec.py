@@ -12,7 +12,6 @@ from ..config.plain import to_plain
 from ..errors import InputError
 from ..learner import AdapterConfig, LearnerConfig
 from ..methods import Method
-from ..samplers import DraftMode
 from ..storage.identity import as_stored, folder_digest, known_model
 from .guards import Guards
 from .schedule import Schedule
@@ -38,9 +37,8 @@ class Placement:
     trackers: tuple[str, ...] = ()
     """Where metrics go in addition to metrics.jsonl: tensorboard, wandb, trackio, mlflow; offline unless their own
     settings name a server."""
-    drafts: DraftMode = "off"
-    """For methods that sample in process: guess several tokens, compute them in one step; up to rounding the same.
-    `measured` goes by seconds, and may move log-probabilities by rounding from one run to the next; `off` for none."""
+    drafts: bool = False
+    """For methods that sample in process: guess several tokens, compute them in one step; up to rounding the same."""
 
     def __post_init__(self) -> None:
         check_trackers(self.trackers)

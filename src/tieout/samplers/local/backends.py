@@ -147,7 +147,7 @@ def disagreement(
     vocabulary = network.config.get_text_config().vocab_size
     prompts = [torch.randint(0, vocabulary, (n,), generator=generator).tolist() for n in (12, 5, 9)]
     params = SamplingParams(max_new_tokens=8)
-    stop_tokens, drafts = range(0, vocabulary, 8), Drafts("measured")
+    stop_tokens, drafts = range(0, vocabulary, 8), Drafts()
     computed: list[tuple[list[int], list[int]]] = []
     for used in (None, drafts) if drafting else (None,):
         requests = [[Request.make(params, 2 * i + k) for k in range(2)] for i in range(len(prompts))]
@@ -166,7 +166,7 @@ def disagreement(
         if problem:
             return f"with drafts: {problem}" if used else problem
         halfway = [[[*r.tokens[:3], 1, *r.tokens[4:]] for r in group] for group in requests]
-        drafts.remember(prompts, halfway)
+        drafts.hints = {tuple(p): texts for p, texts in zip(prompts, halfway, strict=True)}
     return None
 
 

@@ -12,7 +12,7 @@ from ...errors import InputError
 from ...learner import Learner
 from ...learner.models.model import Model
 from ...types import Completion, Group, Prompt
-from .. import DraftMode, SamplingParams, answers
+from .. import SamplingParams, answers
 from .backends import BACKENDS, Choice, choose
 from .decoding.decode_job import DecodeJob
 from .decoding.drafts import DraftCounts, Drafts
@@ -32,7 +32,7 @@ class LocalSampler:
         batch_size: int = 192,
         progress: Progress | None = None,
         cache_gigabytes: float | None = None,
-        drafts: DraftMode = "off",
+        drafts: bool = False,
     ) -> None:
         """
         Args:
@@ -42,16 +42,14 @@ class LocalSampler:
             progress: called with the number of completions that have just finished.
             cache_gigabytes: keys and values at the same time, at most, but always those of one prompt's completions;
                 1 on a CPU and a third of the free memory of a GPU if None.
-            drafts: guess several tokens of a completion and compute them together: in fewer steps the same
-                tokens, up to rounding.
-                `fixed` decides by tokens alone how far, so that a call repeats itself to the last bit; `measured` by
-                seconds too, and it guesses from completions of earlier calls; `off`.
+            drafts: guess several tokens of a completion and compute them together: in fewer steps the same tokens, up
+                to rounding. A call repeats itself to the last bit.
         """
         self.model, self.chat = model, chat or model.chat
         self.batch_size, self.progress = batch_size, progress
         self.cache_gigabytes = cache_gigabytes
         self.choice: Choice | None = None
-        self.drafts = Drafts(drafts)
+        self.drafts = Drafts() if drafts else None
 
     @property
     def context(self) -> int:
@@ -95,13 +93,14 @@ class LocalSampler:
             [list(p) for p in prompts], requests, params, self.chat.stop_tokens, *limits, self.drafts
         )
         with torch.no_grad(), self.model.merged() as network:
-            self.choice = choose(self.model, network, self.drafts.mode != "off")
+            self.choice = choose(self.model, network, self.drafts is not None)
             BACKENDS[self.choice.backend](network, job)
-        self.drafts.remember(prompts, [[r.tokens for r in group] for group in requests])
         return [[self._completion(r) for r in group] for group in requests]
 
     def monitor(self, step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
         """Add what drafts did since the last call: tokens per forward of a row, and the share of guesses kept."""
+        if self.drafts is None:
+            return
         counts, self.drafts.counts = self.drafts.counts, DraftCounts()
         if counts.row_steps:
             metrics["tokens_per_row_step"] = counts.tokens / counts.row_steps

@@ -79,8 +79,7 @@ class Decoder:
         self.cache: KVCache | None = None
         self.rows: list[Request | None] = []
         self.place_of: list[int] = []
-        self.drafts = drafts if drafts and drafts.mode != "off" else None
-        self.drafter = self.drafts.begin(self.device.type) if self.drafts else None
+        self.drafter = drafts.begin(self.device.type) if drafts else None
 
     @torch.inference_mode()
     def run(self, prompts: Sequence[list[int]], requests: Sequence[list[Request]]) -> None:
@@ -94,8 +93,8 @@ class Decoder:
             if any(self.rows):
                 self._shrink()
                 self._step()
-        if self.drafts and self.drafter:
-            self.drafts.end(self.drafter)
+        if self.drafter:
+            self.drafter.end()
 
     def _live(self) -> list[int]:
         return [i for i, request in enumerate(self.rows) if request]
@@ -103,7 +102,7 @@ class Decoder:
     def _step(self) -> None:
         """The next token of every row, and those of its draft that turn out to be right."""
         assert self.cache is not None
-        live, started = self._live(), self.drafter.pace.clock() if self.drafter else 0.0
+        live = self._live()
         requests = [r for r in self.rows if r]
         drafts: list[list[int]] = [[] for _ in requests]
         if self.drafter:
@@ -113,7 +112,7 @@ class Decoder:
         hidden = self.step(torch.tensor(fed, device=self.device), self.cache)
         kept = self._sample(live, drafts, hidden)
         if self.drafter:
-            self.drafter.saw(drafts, kept, self.drafter.pace.clock() - started)
+            self.drafter.saw(drafts, kept)
 
     def _sample(self, rows: Sequence[int], drafts: Sequence[list[int]], hidden: Tensor) -> list[int]:
         """Sample after every token of these rows [T, d] -> how many each keeps. One that has ended leaves its row."""

@@ -4,21 +4,16 @@ With one random number per (stream, position) a token is a function of its prefi
 computed in one forward, each sampled with its own number, and kept as far as they agree with the guess: completions are
 the same, token for token, with or without drafts, but for a number that lies within rounding of the border between two
 tokens (https://arxiv.org/abs/2304.04487 copies spans of the prompt so, https://arxiv.org/abs/2211.17192 is the general
-method). Here a guess is what followed the longest matching run of tokens in the prompt, in the other completions of the
-prompt, and in earlier ones if they are remembered.
+method). Here a guess is what followed the longest matching run of tokens in the prompt and in its other completions.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import get_args
 
-from ....errors import InputError
-from ... import DraftMode
-from .pace import Cost, Pace
+from .pace import Pace
 from .sampling import Request
 
 LONGEST, SHORTEST = 6, 2
@@ -27,8 +22,6 @@ CONSIDERED = 16
 """Places of a run, at most."""
 MOST = 12
 """Tokens of a draft."""
-REMEMBERED = 1 << 20
-"""Tokens of earlier calls, at most."""
 
 
 @dataclass
@@ -56,13 +49,13 @@ class DraftCounts:
 class Continuations:
     """Where each pair of tokens stands in the texts of one prompt, and so what followed it."""
 
-    def __init__(self, prompt: Sequence[int], earlier: Sequence[Sequence[int]] = ()) -> None:
+    def __init__(self, prompt: Sequence[int], hints: Sequence[Sequence[int]] = ()) -> None:
         self.places: dict[tuple[int, int], list[tuple[list[int], int]]] = {}
         """Pair -> (text, position after the pair), oldest first."""
         self.start = list(prompt[-LONGEST:])
         """With it the text of a completion begins."""
         self.learn(list(prompt), SHORTEST)
-        for completion in earlier:
+        for completion in hints:
             self.learn([*self.start, *completion], len(self.start))
 
     def learn(self, text: list[int], first: int) -> None:
@@ -101,53 +94,23 @@ class Continuations:
 
 @dataclass
 class Drafts:
-    """Drafts of a sampler, over its calls.
+    """Drafts of a sampler, over its calls. Tokens alone decide how much to draft, so that a call repeats itself."""
 
-    `fixed` decides by tokens alone how much to draft, so that a call is the same to the last bit whenever it is
-    repeated. `measured` decides by seconds too, and remembers the completions of earlier calls: the same tokens, with
-    log-probabilities that rounding may move.
-    """
-
-    mode: DraftMode = "fixed"
     counts: DraftCounts = field(default_factory=DraftCounts)
-    pace: Pace | None = None
-    """What was measured."""
-    earlier: OrderedDict[tuple[int, ...], list[list[int]]] = field(default_factory=OrderedDict)
-    num_earlier: int = 0
+    hints: Mapping[tuple[int, ...], Sequence[Sequence[int]]] = field(default_factory=dict)
+    """Completions of a prompt to guess from in addition: for a check that knows what will come."""
 
     def __post_init__(self) -> None:
-        if self.mode not in get_args(DraftMode):
-            raise InputError(f"drafts is {self.mode!r}; it must be one of {', '.join(get_args(DraftMode))}")
         self._lock = threading.Lock()
 
     def begin(self, device: str) -> Drafter:
         """Drafts of one decoder."""
+        return Drafter(self, Pace(device))
+
+    def count(self, counts: DraftCounts) -> None:
+        """Take over what a decoder has done."""
         with self._lock:
-            if self.mode == "fixed" or self.pace is None:
-                return Drafter(self, Pace(Cost(device, self.mode == "measured")))
-            return Drafter(self, self.pace.copy())
-
-    def end(self, drafter: Drafter) -> None:
-        """Take over what a decoder has learnt."""
-        with self._lock:
-            self.counts.add(drafter.counts)
-            if self.mode == "measured":
-                self.pace = drafter.pace
-
-    def remember(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[list[int]]]) -> None:
-        """Keep the completions [prompt][completion] of a call for later ones."""
-        if self.mode != "measured":
-            return
-        for prompt, kept in zip(prompts, completions, strict=True):
-            self._forget(tuple(prompt))
-            self.earlier[tuple(prompt)] = [list(tokens) for tokens in kept]
-            self.num_earlier += len(prompt) + sum(map(len, kept))
-        while self.num_earlier > REMEMBERED and self.earlier:
-            self._forget(next(iter(self.earlier)))
-
-    def _forget(self, prompt: tuple[int, ...]) -> None:
-        if gone := self.earlier.pop(prompt, None):
-            self.num_earlier -= len(prompt) + sum(map(len, gone))
+            self.counts.add(counts)
 
 
 class Drafter:
@@ -161,7 +124,7 @@ class Drafter:
 
     def admit(self, prompt: Sequence[int], requests: Sequence[Request]) -> None:
         """Rows that begin: their first tokens are sampled from the prompt."""
-        continuations = Continuations(prompt, self.drafts.earlier.get(tuple(prompt), ()))
+        continuations = Continuations(prompt, self.drafts.hints.get(tuple(prompt), ()))
         for request in requests:
             self.known[request] = continuations
             self.texts[request] = list(continuations.start)
@@ -171,9 +134,8 @@ class Drafter:
         nothing: list[list[int]] = [[] for _ in requests]
         if not self.pace.ready():
             return nothing
-        with self.pace.guessing():
-            found = [self._guess(r, min(MOST, max_new_tokens - len(r.tokens) - 1)) for r in requests]
-            lengths = self.pace.lengths([runs for _, runs in found])
+        found = [self._guess(r, min(MOST, max_new_tokens - len(r.tokens) - 1)) for r in requests]
+        lengths = self.pace.lengths([runs for _, runs in found])
         self.runs = [runs[:length] for (_, runs), length in zip(found, lengths, strict=True)]
         return [tokens[:length] for (tokens, _), length in zip(found, lengths, strict=True)]
 
@@ -187,14 +149,16 @@ class Drafter:
         text += request.tokens[before - len(continuations.start) :]
         continuations.learn(text, before)
 
-    def saw(self, drafts: Sequence[list[int]], kept: Sequence[int], seconds: float) -> None:
-        """How many tokens every row has kept, of its draft and one more, and how long all of it took."""
+    def saw(self, drafts: Sequence[list[int]], kept: Sequence[int]) -> None:
+        """How many tokens every row has kept, of its draft and one more."""
         drafted = sum(map(len, drafts))
         self.counts.add(DraftCounts(len(kept), sum(kept), drafted, sum(kept) - len(kept)))
-        if self.pace.guessed:
-            self.pace.cost.saw(len(kept) + drafted, seconds - self.pace.guessed, self.pace.guessed)
         if drafted:
             self.pace.saw(self.runs, kept)
+
+    def end(self) -> None:
+        """No row is left."""
+        self.drafts.count(self.counts)
 
     def leave(self, request: Request) -> None:
         """The request has ended; what it said stays known to the others of its prompt."""
