@@ -133,8 +133,7 @@ def alone(work: DecodeJob, folder: Path, side: str, plain: bool) -> dict[str, An
         return {"trl_loaded": loaded}
     ours = Ours(work, model)
     loaded = peak_gigabytes()
-    rows = ours.sample() if work.method == "grpo" else sequences(work)
-    groups = ours.groups(rows, logprobs=work.method == "grpo")
+    groups = ours.sampled() if work.method == "grpo" else ours.groups(sequences(work), logprobs=False)
     with counted_flops() as count:
         ours.update(groups)
     return {"tieout_flops": count(), "tieout_loaded": loaded}

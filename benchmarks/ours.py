@@ -60,13 +60,20 @@ class Ours:
 
     def sample(self) -> list[tuple[list[int], list[list[int]]]]:
         """The step's rollouts."""
+        return [(g.prompt, [c.tokens for c in g.completions]) for g in self.sampled()]
+
+    def sampled(self) -> list[Any]:
+        """The same as scored groups, with the sampler's log-probabilities."""
         from tieout.samplers import SamplingParams
+        from tieout.types import Group
 
         prompts = [p for p, _ in sequences(self.work)]
         sampled = self.sampler.sample(
             prompts, self.work.group_size, SamplingParams(max_new_tokens=self.work.completion)
         )
-        return [(p, [c.tokens for c in group]) for p, group in zip(prompts, sampled, strict=True)]
+        return [
+            Group(p, cs, [reward_of(c.tokens) for c in cs]) for p, cs in zip(prompts, sampled, strict=True)
+        ]
 
     def update(self, groups: list[Any]) -> dict[str, float]:
         """Reference and update. What is known of the reference is forgotten: others compute it in each step, too."""
