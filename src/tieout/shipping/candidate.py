@@ -36,7 +36,17 @@ from ..learner.models.names import only_here, portable, resolve
 from ..storage.atomic import MANIFEST, appearing, sha256, write_json
 from ..storage.jsonl import read_json
 from .card import Card, card_of, render
-from .reload_check import TOLERANCES, Behaviour, BehaviourError, Difference, compare, difference
+from .merged_check import MergeError, check_weights, fits
+from .reload_check import (
+    TOLERANCES,
+    Behaviour,
+    BehaviourError,
+    Difference,
+    compare,
+    difference,
+    in_fp32,
+    load_part,
+)
 
 LARGE = 1_000_000_000
 """A base with more parameters is not copied into a merged model unless that is asked for."""
@@ -69,6 +79,9 @@ class Check:
     """Greedy outputs that went another way where the policy's two best tokens were within twice the tolerance."""
     unmatched: Difference | None = None
     """Of a merged model in full precision from the policy over 4 bits: measured, and held to no tolerance."""
+    noise: float | None = None
+    """Of a merged model in 16 bits: what rounding does to the policy itself, at the worst token; the tolerance is a
+    multiple of it, and the difference is that from the policy in fp32."""
 
 
 @dataclass(frozen=True)
@@ -215,21 +228,33 @@ def check(folder: Path, policy: Behaviour, device: str | None = None, four_bits:
     A merged model next to an adapter over 4 bits is another model: it is measured, and not refused.
     """
     parts, unmatched = parts_of(folder), None
-    worst, near_ties = {}, 0
+    worst, near_ties = dict[str, float](), 0
+    trained, exact = None, None
     if "merged" in parts:
         _check_merged_files(folder, policy)
-    for part in parts:
-        try:
+    try:
+        for part in parts:
             if four_bits and part == "merged":
                 unmatched = difference(folder / part, policy, device=device)
                 continue
-            worst[part], ties = compare(folder / part, policy, device=device, four_bits=four_bits)
-        except BehaviourError as error:
-            raise ShippingError(str(error)) from error
-        near_ties += ties
+            loaded = load_part(folder / part, policy, device, four_bits)
+            if part == "merged" and trained is not None:
+                check_weights(trained, loaded[0])
+                trained = None
+            worst[part], ties = compare(folder / part, policy, loaded=loaded, exact=exact)
+            near_ties += ties
+            if part == "adapter" and "merged" in parts and policy.dtype != "float32" and not four_bits:
+                trained = loaded[0]
+                exact = in_fp32(trained, policy) if fits(trained) else None
+            del loaded
+    except BehaviourError as error:
+        raise ShippingError(str(error)) from error
+    except MergeError as error:
+        raise ShippingError(f"merged/, {error}") from error
     tokens = sum(len(example.tokens) for example in policy.examples)
-    tolerance = TOLERANCES[policy.dtype][0]
-    return Check(policy.dtype, tolerance, len(policy.examples), tokens, worst, near_ties, unmatched)
+    tolerance = exact.allowed[0] if exact else TOLERANCES[policy.dtype][0]
+    noise = exact.noise if exact else None
+    return Check(policy.dtype, tolerance, len(policy.examples), tokens, worst, near_ties, unmatched, noise)
 
 
 def _check_merged_files(folder: Path, policy: Behaviour) -> None:

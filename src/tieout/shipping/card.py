@@ -226,12 +226,18 @@ def _limits(card: Card, facts: Mapping[str, Any], report: Mapping[str, Any]) -> 
     lines.append(
         f"Checked after reloading from disk in {check['dtype']}, on {check['prompts']} prompts and {check['tokens']} "
         f"tokens: log-probabilities within {max(check['worst'].values()):.1e} nats of the trained policy's "
-        f"(allowed {check['tolerance']:g}), the same greedy outputs"
+        f"(allowed {check['tolerance']:.2g}{_measured(check)}), the same greedy outputs"
         + (f" except after {check['near_ties']} near-ties." if check["near_ties"] else ".")
     )
     if facts.get("four_bits"):
         lines.append(_four_bits(facts))
     return "\n".join(["## Limits", "", *(f"- {line}" for line in lines)])
+
+
+def _measured(check: Mapping[str, Any]) -> str:
+    if check.get("noise") is None:
+        return ""
+    return f", as rounding to {check['dtype']} moves the policy's own by up to {check['noise']:.1e}"
 
 
 def _four_bits(facts: Mapping[str, Any]) -> str:

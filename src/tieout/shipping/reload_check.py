@@ -21,6 +21,7 @@ from ..learner.prefix.layouts import repeat
 from ..samplers import SamplingParams
 from ..samplers.local.sampler import LocalSampler
 from ..types import Completion, Group, Messages, Prompt
+from .merged_check import WORST, Exact, exact_of
 
 TOLERANCES: Mapping[str, tuple[float, float]] = {
     "float32": (1e-4, 1e-4),
@@ -29,9 +30,10 @@ TOLERANCES: Mapping[str, tuple[float, float]] = {
 }
 """dtype -> nats by which the log-probability of one token, and the mean over a completion's tokens, may differ.
 
-Merging rounds the sum of weight and update once more. On random models of 2 to 16 layers that moved a token by at most
-8e-6 in float32, 0.12 in bfloat16 (mean 0.025) and 0.016 in float16 (mean 0.004); an adapter scaled wrongly by a quarter
-moved it by 0.13 to 2.4 (mean 0.03 to 0.4).
+In 16 bits this is for an adapter and for a model that is trained whole, which are loaded as they were and compute the
+same on the same machine; and for a merged model too large to be computed in fp32 (see `merged_check`). In float32
+merging rounds the sum of weight and update once more: on random models of 2 to 16 layers that moved a token by at most
+8e-6.
 """
 
 
@@ -125,7 +127,7 @@ class Difference:
 
 def difference(folder: Path, policy: Behaviour, device: str | None = None) -> Difference:
     """Load a model from disk, and measure how far it is from the policy on the policy's own completions."""
-    model, chat = _load(folder, policy, device)
+    model, chat = load_part(folder, policy, device)
     found = [
         abs(a - b)
         for example in policy.examples
@@ -141,7 +143,12 @@ def difference(folder: Path, policy: Behaviour, device: str | None = None) -> Di
 
 
 def compare(
-    folder: Path, policy: Behaviour, device: str | None = None, four_bits: bool = False
+    folder: Path,
+    policy: Behaviour,
+    device: str | None = None,
+    four_bits: bool = False,
+    loaded: tuple[Model, Chat] | None = None,
+    exact: Exact | None = None,
 ) -> tuple[float, int]:
     """Load a model or an adapter from disk and compare it with the policy.
 
@@ -154,6 +161,8 @@ def compare(
         policy: what `observe` saw.
         device: to load on.
         four_bits: load the adapter's base in 4 bits, as it was trained.
+        loaded: what `folder` holds, if it is loaded already.
+        exact: of a merged model in 16 bits: the policy in fp32, which is then what it is compared with.
 
     Returns:
         the largest difference of a log-probability in nats; how many completions parted at a near-tie.
@@ -161,25 +170,51 @@ def compare(
     Raises:
         BehaviourError: folder, prompt, token and difference.
     """
-    model, chat = _load(folder, policy, device, four_bits)
+    model, chat = loaded or load_part(folder, policy, device, four_bits)
     if _template(chat) != policy.chat_template:
         raise BehaviourError(
             f"{folder.name}/: the chat template is not the one that the policy was trained with"
         )
-    worst = max(
-        _compare_logprobs(f"{folder.name}/, prompt {number}", model, chat, example, policy.dtype)
+    limits = exact.allowed if exact else TOLERANCES[policy.dtype]
+    differences = [
+        _compare_logprobs(
+            f"{folder.name}/, prompt {number}",
+            model,
+            chat,
+            example,
+            exact.logprobs[number] if exact else example.logprobs,
+            limits[0] if exact else limits,
+            f"in {policy.dtype}" if exact is None else f"{WORST:g} times what rounding does to the policy",
+        )
         for number, example in enumerate(policy.examples)
-    )
+    ]
+    every = [x for found in differences for x in found]
+    if exact and not (mean := fmean(every)) <= (most := min(limits[1], TOLERANCES[policy.dtype][1])):
+        raise BehaviourError(
+            f"{folder.name}/: log-probabilities differ from the policy in fp32 by {mean:.1e} nats in the mean over "
+            f"{len(every)} tokens; {most:.1e} is allowed, and in {policy.dtype} the policy itself differs by "
+            f"{exact.mean_noise:.1e}"
+        )
     near_ties = sum(
-        _near_tie(f"{folder.name}/, prompt {number}", chat, example, completion.tokens, policy.dtype)
+        _near_tie(f"{folder.name}/, prompt {number}", chat, example, completion.tokens, limits[0])
         for number, (example, completion) in enumerate(
             zip(policy.examples, _greedy(model, chat, policy), strict=True)
         )
     )
-    return worst, near_ties
+    return max(every), near_ties
 
 
-def _load(folder: Path, policy: Behaviour, device: str | None, four_bits: bool = False) -> tuple[Model, Chat]:
+def in_fp32(model: Model, policy: Behaviour) -> Exact:
+    """The policy of a model in 16 bits, computed in fp32 by PEFT's own layers; the model stays in fp32."""
+    rounded = [_score(model, e.prompt_tokens, e.tokens)[0] for e in policy.examples]
+    model.network.float()
+    return exact_of(rounded, [_score(model, e.prompt_tokens, e.tokens)[0] for e in policy.examples])
+
+
+def load_part(
+    folder: Path, policy: Behaviour, device: str | None, four_bits: bool = False
+) -> tuple[Model, Chat]:
+    """A part of a candidate, with the policy's stop tokens. BehaviourError: it cannot be loaded."""
     try:
         model = load(str(folder), dtype=getattr(torch, policy.dtype), device=device, four_bits=four_bits)
         return model, Chat(model.tokenizer, tuple(policy.stop_tokens))
@@ -194,33 +229,41 @@ def _greedy(model: Model, chat: Chat, policy: Behaviour) -> list[Completion]:
     return [completion for (completion,) in LocalSampler(model, chat).sample(prompts, 1, params)]
 
 
-def _compare_logprobs(where: str, model: Model, chat: Chat, example: Example, dtype: str) -> float:
-    """The largest difference in nats."""
+def _compare_logprobs(
+    where: str,
+    model: Model,
+    chat: Chat,
+    example: Example,
+    expected: Sequence[float],
+    limits: float | tuple[float, float],
+    said: str,
+) -> list[float]:
+    """[C] differences in nats; `limits` at one token, and in the mean if there are two of them."""
     told, given = example.told, example.prompt
     prompt = chat.prompt(given if isinstance(given, str) or not told else Messages(given, told))
     at = _first_difference(prompt, example.prompt_tokens)
     if at is not None:
         raise BehaviourError(f"{where}: the tokenizer makes other tokens of it, from token {at} on")
     logprobs, _ = _score(model, prompt, example.tokens)
-    differences = [abs(a - b) for a, b in zip(logprobs, example.logprobs, strict=True)]
+    differences = [abs(a - b) for a, b in zip(logprobs, expected, strict=True)]
     t = max(range(len(differences)), key=lambda t: (math.isnan(differences[t]), differences[t]))
     worst, mean = differences[t], fmean(differences)
-    allowed, allowed_mean = TOLERANCES[dtype]
+    allowed, allowed_mean = limits if isinstance(limits, tuple) else (limits, limits)
     if worst <= allowed and mean <= allowed_mean:  # NaN is neither
-        return worst
+        return differences
     raise BehaviourError(
         f"{where}, token {t} ({chat.tokenizer.decode([example.tokens[t]])!r}): log-probability {logprobs[t]:.6f} "
-        f"where the policy had {example.logprobs[t]:.6f}, a difference of {worst:.1e} nats (mean {mean:.1e} over "
-        f"{len(differences)} tokens); in {dtype} {allowed:g} is allowed (mean {allowed_mean:g})"
+        f"where the policy had {expected[t]:.6f}, a difference of {worst:.1e} nats (mean {mean:.1e} over "
+        f"{len(differences)} tokens); {said} {allowed:.2g} is allowed (mean {allowed_mean:.2g})"
     )
 
 
-def _near_tie(where: str, chat: Chat, example: Example, tokens: list[int], dtype: str) -> bool:
+def _near_tie(where: str, chat: Chat, example: Example, tokens: list[int], allowed: float) -> bool:
     """False: the same tokens. True: others, from a near-tie on."""
     t = _first_difference(tokens, example.tokens)
     if t is None:
         return False
-    if t < len(example.tokens) and example.margins[t] <= 2 * TOLERANCES[dtype][0]:
+    if t < len(example.tokens) and example.margins[t] <= 2 * allowed:
         return True
     there, policy = (chat.tokenizer.decode(x[t : t + 8]) for x in (tokens, example.tokens))
     raise BehaviourError(

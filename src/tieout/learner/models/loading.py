@@ -21,7 +21,7 @@ from .peft import PeftModel, get_peft_model
 from .precision import Precision, native_bf16, precision
 from .reference import said_by, settle_reference
 from .scalar_head import ScalarHead, ScalarKind, adapter_score, load_value, pad_of
-from .sixteen_bits import round_once
+from .sixteen_bits import exact_magnitudes, round_once
 
 
 def load(
@@ -119,6 +119,7 @@ def _with_adapter(
         assert adapter is not None
         torch.manual_seed(seed)
         model.network = get_peft_model(model.network, lora_config(adapter)).eval()
+        exact_magnitudes(model.network, POLICY)
     if start is not None:  # PEFT repeats on loading what an initialisation did to the base
         with without(model.network):
             model.rewritten = not torch.equal(said_by(model.causal), bare)
