@@ -23,9 +23,10 @@ from random_groups import (
     with_own_logprobs,
 )
 from tieout.chat.template import Chat
-from tieout.learner import Learner
+from tieout.learner import AdapterConfig, Learner, load
 from tieout.learner.checkpoint import Checkpoints
-from tieout.methods import DAPO, GRPO, RLOO, DrGRPO
+from tieout.methods import DAPO, GRPO, GSPO, RLOO, DrGRPO
+from tieout.samplers import SamplingParams
 from tieout.samplers.local.sampler import LocalSampler
 from tieout.source import Source
 from tieout.training.loop import learn, train
@@ -295,6 +296,44 @@ def test_truncated_importance_weights_take_off_what_the_sampler_says_too_often(
         assert metrics["tis_clipped"] == share
         assert metrics["clipped"] == 0  # the ratio is taken to the learner's own
         assert metrics["mismatch"] == pytest.approx(0.6931, rel=1e-3)  # the sampler's error is still told
+
+
+def sampled_in_bf16(folder: Path) -> tuple[Learner, list[Group]]:
+    """Groups of a policy in bf16, as its sampler rounds: the adapter folded into the weights."""
+    learner = Learner(load(str(folder), AdapterConfig(rank=4), dtype="bf16", device="cpu"))
+    stir_weights(learner, scale=0.05)
+    prompts = [[7, 9, 40], [12, 50, 60, 70]]
+    said = LocalSampler(learner.model).sample(prompts, 6, SamplingParams(24, temperature=1.0))
+    scores = [[float(i % 3) for i in range(6)], [float(i % 2) for i in range(6)]]
+    groups = [Group(p, list(own), s) for p, own, s in zip(prompts, said, scores, strict=True)]
+    return learner, groups
+
+
+@pytest.mark.parametrize("updates", [1, 2])
+@pytest.mark.parametrize("method", [GSPO, RLOO, GRPO])
+def test_in_16_bits_no_completion_is_clipped_for_its_rounding(
+    tiny_model: ModelFolder, method: type[GRPO], updates: int
+) -> None:
+    learner, groups = sampled_in_bf16(tiny_model("llama"))
+    options: dict[str, Any] = {"beta": 0.0, "updates_per_batch": updates}
+    asked, off = method(**options), method(**options, tis_cap=0.0)
+    found, metrics = gradient(learner, asked.annotate(groups, learner), asked)
+    assert metrics["mismatch"] > 1e-3, "sampler and learner round alike: this test shows nothing"
+    assert metrics["clipped"] == 0
+    _, uncorrected = gradient(learner, off.annotate(groups, learner), off)
+    assert (uncorrected["clipped"] > 0.3) == (method is GSPO)
+    if method is GRPO:  # without a clip in the way both weight a token by learner over sampler
+        wide = GRPO(**options, tis_cap=0.0, epsilon_low=0.99, epsilon_high=99.0)
+        expected, _ = gradient(learner, wide.annotate(groups, learner), wide)
+        assert relative(found, expected) < 0.02
+
+
+def test_in_fp32_nothing_is_corrected_unless_asked(tiny_model: ModelFolder) -> None:
+    learner = make_learner(tiny_model("llama"))
+    groups = with_own_logprobs(random_groups(SHAPES, tools=False), learner)
+    assert "tis_cap" not in GRPO().annotate(groups, learner)[0].columns
+    assert GRPO().cap(learner) == 0
+    assert GRPO(tis_cap=3.0).cap(learner) == 3
 
 
 def test_the_reference_is_refreshed_and_survives_a_checkpoint(

@@ -32,6 +32,9 @@ PolicyLoss = Literal["clip", "gspo", "sequence", "cispo", "sapo"]
 Aggregation = Literal["sequence", "token", "constant"]
 Estimator = Literal["k1", "k2", "k3"]
 
+SIXTEEN_BITS_CAP = 2.0
+"""`tis_cap` over a model in 16 bits."""
+
 
 @dataclass(frozen=True)
 class GRPO(Entropy, Rollouts, Method):
@@ -65,9 +68,11 @@ class GRPO(Entropy, Rollouts, Method):
     """Whether the KL is a term of the loss, or is taken off each completion's score (as a sum over its tokens)."""
     kl_correction: bool = False
     """Multiply the KL in the loss by the probability ratio: then k1 and k3 have the right gradient too."""
-    tis_cap: float = 0.0
-    """Above 0: the loss of a token is weighted by how likely it is for the learner over the sampler, at most this much
-    (truncated importance sampling). Costs one more forward. For samplers that compute otherwise, such as vLLM."""
+    tis_cap: float | None = None
+    """Above 0: ratios are to the learner's own probabilities, and the loss of a token is weighted by how likely it is
+    for the learner over the sampler, at most this much (truncated importance sampling). For samplers that compute
+    otherwise, such as vLLM. One more forward where `updates_per_batch` is above 1. Left out: 2 in 16 bits, where the
+    two round differently, else 0."""
     updates_per_batch: int = 1
     """Optimizer steps on the same completions; from the second on the clip matters."""
     dynamic_sampling: bool = False
@@ -83,7 +88,9 @@ class GRPO(Entropy, Rollouts, Method):
         super().__post_init__()
         check_rollouts(self, group_size=2)
         at_least(1, self, "updates_per_batch")
-        at_least(0, self, "epsilon_low", "epsilon_high", "beta", "tis_cap", "reference_steps")
+        at_least(0, self, "epsilon_low", "epsilon_high", "beta", "reference_steps")
+        if self.tis_cap is not None:
+            at_least(0, self, "tis_cap")
         if not 0 <= self.overlong_share <= 1:
             raise InputError(f"overlong_share is {self.overlong_share}; it is a share, from 0 to 1")
         if self.beta and self.kl_in == "loss" and self.kl_estimator == "k1" and not self.kl_correction:
@@ -117,16 +124,25 @@ class GRPO(Entropy, Rollouts, Method):
             self.batch_size, self.group_size, self.temperature, self.max_new_tokens, keep=self._teaches
         )
 
+    def cap(self, learner: Learner) -> float:
+        """`tis_cap`, or what it is for this learner where it was left out."""
+        if self.tis_cap is not None:
+            return self.tis_cap
+        return SIXTEEN_BITS_CAP if learner.model.causal.dtype != torch.float32 else 0.0
+
     def annotate(self, groups: list[Group], learner: Learner) -> list[Group]:
-        """Add advantages; with beta the log-probabilities under the reference, with tis_cap those of the learner."""
+        """Add advantages; with beta the log-probabilities under the reference; with a cap it, and the log-probabilities
+        of the learner where later updates need them."""
         if self.reference_steps and learner.step and learner.step % self.reference_steps == 0:
             refresh_reference(learner.model)
         if self.beta:
             reference = learner.reference_logprobs(groups)
             groups = [g.with_columns(reference_logprobs=r) for g, r in zip(groups, reference, strict=True)]
-        if self.tis_cap:
-            own = learner.logprobs(groups)
-            groups = [g.with_columns(old_logprobs=o) for g, o in zip(groups, own, strict=True)]
+        if cap := self.cap(learner):
+            groups = [g.with_columns(tis_cap=[cap] * len(g.completions)) for g in groups]
+            if self.updates_per_batch > 1:
+                own = learner.logprobs(groups)
+                groups = [g.with_columns(old_logprobs=o) for g, o in zip(groups, own, strict=True)]
         groups = self.with_entropy_coef(groups)
         scores = [self._shaped(g) for g in groups]
         if self.advantage == "batch_zscore":
@@ -144,15 +160,18 @@ class GRPO(Entropy, Rollouts, Method):
     def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The policy loss, weighted, with its KL and entropy terms."""
         logprobs, sampler = outputs.logprobs, batch["sampler_logprobs"]
-        old = batch["old_logprobs"] if self.tis_cap else sampler
+        corrected = "tis_cap" in batch.groups[0].columns
+        old = sampler
+        if corrected:  # the policy before the first update of the step, which may be this one
+            old = batch["old_logprobs"] if self.updates_per_batch > 1 else logprobs.detach()
         logratio, advantages = logprobs - old, batch.per_token(batch["advantages"])
         metrics = {"mismatch": batch.token_mean((logprobs - sampler).detach().abs())}
         loss, clipped = self._policy(logprobs, logratio, advantages, batch)
         metrics["clipped"] = batch.token_mean(clipped)
-        if self.tis_cap:
-            weight = (old - sampler).exp()
-            loss = loss * weight.clamp(max=self.tis_cap)
-            metrics["tis_clipped"] = batch.token_mean((weight > self.tis_cap).float())
+        if corrected:
+            weight, cap = (old - sampler).exp(), batch.per_token(batch["tis_cap"])
+            loss = loss * weight.minimum(cap)
+            metrics["tis_clipped"] = batch.token_mean((weight > cap).float())
         if self.beta:
             kl = KL[self.kl_estimator](logprobs, batch["reference_logprobs"])
             metrics["kl"] = batch.token_mean(kl.detach())

@@ -60,10 +60,11 @@ def _grpo(config: Any, fields: Fields) -> GRPO:
         fields |= choices.get(value) or choices.get(value.capitalize(), {})
     if config.loss_type == "cispo" and config.epsilon_high is None:
         raise InputError("loss_type 'cispo' needs epsilon_high, the largest weight less 1, such as 4.0")
-    if config.use_vllm and config.vllm_importance_sampling_correction:
-        cap = config.vllm_importance_sampling_cap or config.vllm_importance_sampling_clip_max
+    if config.use_vllm:
+        asked = config.vllm_importance_sampling_correction
+        cap = asked and (config.vllm_importance_sampling_cap or config.vllm_importance_sampling_clip_max)
         fields["tis_cap"] = float(cap or 0.0)
-        if config.vllm_importance_sampling_mode != "token_truncate":
+        if asked and config.vllm_importance_sampling_mode != "token_truncate":
             warnings.warn(
                 f"vllm_importance_sampling_mode {config.vllm_importance_sampling_mode!r}: instead, weights of tokens "
                 f"are truncated at {cap} (token_truncate)",

@@ -32,7 +32,7 @@ class OnceRounded(LoraLinear):  # type: ignore[misc]
         names, base = [n for n in self.active_adapters if n in self.lora_A], self.get_base_layer()
         # Where the base's own numbers are trained, such as biases, only PEFT's forward has their gradient.
         trained = any(p.requires_grad for p in base.parameters())
-        other = self.merged or args or kwargs or trained or x.dtype != base.weight.dtype
+        other = self.merged or args or kwargs or trained or not x.dtype == base.weight.dtype in SIXTEEN
         if other or len(names) != 1 or not _known(self, names[0]):
             return super().forward(x, *args, **kwargs)
         name = names[0]

@@ -13,7 +13,7 @@ import torch
 from ...learner import Learner
 from ...learner.memory import free_bytes, peak_bytes, reset_peak
 from ...learner.models.bases import Bases
-from ...methods import Method
+from ...methods import GRPO, Method
 from ...training.build import prepare
 from ...types import Group
 from ..planned import Planned
@@ -116,7 +116,9 @@ def _plan(
     work, rollouts, learner = step.work, step.rollouts, meter.learner
     method, needs = work.spec.method, work.spec.method.needs
     largest = max(step.parts, key=lambda part: part[1])
-    again = needs.reference + (needs.head == "value") + bool(getattr(method, "tis_cap", None))
+    again = needs.reference + (needs.head == "value")
+    if isinstance(method, GRPO) and method.updates_per_batch > 1:
+        again += method.cap(learner) > 0
     forward = meter.forward(step.parts, needs.reference, deadline) if again else 0.0
     passes, tokens = passes_of(method, step.groups), sum(fed for _, fed in step.parts) / step.count
     # Of given rows, the reference is kept.
