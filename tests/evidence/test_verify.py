@@ -104,7 +104,7 @@ TAMPERED = {
     ),
     "another format": (
         _edit_report(lambda r: r.update(format=1)),
-        "format: the report is in format 1, this version writes 2",
+        "format: the report is in format 1, this version writes 3",
     ),
     "a score": (_edit_score, "cases.jsonl: changed since the report"),
     "the cases": (lambda folder: (folder / "cases.jsonl").unlink(), "cases.jsonl: missing"),

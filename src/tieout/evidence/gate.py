@@ -10,8 +10,9 @@ programmatic track by the task's primary metric, and by the reward only where th
 | negative controls | its lower end is at or above -`control_margin` | below 0, with a mean below -margin |
 
 A track that does neither holds, however much the reward rose; so does one with no cases, too few, or too many that
-could not be scored: what was not measured was not shown. Ship: every track passes. Reject: a track fails. Hold:
-anything else.
+could not be scored: what was not measured was not shown. Ship: every track passes, two out of three are not enough.
+Reject: a track fails. Hold: anything else. Since all must pass, a chance of 5% per track is one of at most 5% for the
+verdict `ship`; the p-values of the judged tracks are given with Holm's adjustment in addition.
 """
 
 from __future__ import annotations
@@ -23,11 +24,21 @@ from typing import Any, Literal
 from ..errors import InputError
 from .evaluate import CONTROLS, HUMAN, PROGRAMMATIC
 from .readings import NONE, REWARD, judged, slice_of
+from .significance import holm
+
+JUDGED = (PROGRAMMATIC, HUMAN, CONTROLS)
 
 
 @dataclass(frozen=True)
 class GatePolicy:
-    """Every threshold of the gate."""
+    """The rule of the gate, as data."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tracks", tuple(self.tracks))  # JSON has lists
+        if not self.tracks or not set(self.tracks) <= set(JUDGED):
+            raise InputError(
+                f"tracks of the gate are {list(self.tracks)}; expected some of: {', '.join(JUDGED)}"
+            )
 
     min_improvement: float = 0.0
     """Programmatic track: the paired interval of candidate minus baseline must lie above this, in the primary metric
@@ -41,6 +52,10 @@ class GatePolicy:
     and breaking the scorer must not be a way to skip hard ones."""
     programmatic_slice: str | None = "test"
     """The slice of the programmatic track that decides; others are reported. None: all of the track."""
+    tracks: tuple[str, ...] = JUDGED
+    """The tracks that must pass, all of them: two out of three is not enough. Others are reported."""
+    smallest_detectable: float | None = None
+    """A track holds unless its sample would have shown a difference this small four times in five. None: no demand."""
     regression_drop: float = 0.5
     """A case whose reward or primary metric is lower than the baseline's by more than this is listed in the report."""
 
@@ -61,6 +76,10 @@ class Check:
     n: int = 0
     metric: str | None = None
     """What was compared on the programmatic track: a metric, or `reward`; None on the other tracks."""
+    p: float | None = None
+    """Two-sided, of the difference that was judged."""
+    p_holm: float | None = None
+    """The same, adjusted for all that is judged (Holm); None for what is only reported."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +119,26 @@ def gate(
     for name, figure in programmatic.get("slices", {}).items():
         if slice is not None and name != slice:
             checks.append(_info(name, baseline, judged(figure, primary), primary or REWARD))
+    checks = _adjusted([_demoted(check, policy) for check in checks])
     statuses = {check.status for check in checks}
     verdict: Literal["ship", "hold", "reject"] = (
         "reject" if "fail" in statuses else "hold" if "hold" in statuses else "ship"
     )
     return Verdict(verdict, [check.reason for check in checks], checks)
+
+
+def _demoted(check: Check, policy: GatePolicy) -> Check:
+    """A track that the rule does not ask for is reported, and no part of the verdict."""
+    if check.status == "info" or check.track in policy.tracks:
+        return check
+    return replace(check, status="info", reason=f"{check.reason} (reported, not judged)")
+
+
+def _adjusted(checks: list[Check]) -> list[Check]:
+    """The checks with Holm's p-values of those that are judged."""
+    judged = [i for i, check in enumerate(checks) if check.status != "info" and check.p is not None]
+    adjusted = dict(zip(judged, holm([p for i in judged if (p := checks[i].p) is not None]), strict=True))
+    return [replace(check, p_holm=adjusted.get(i)) for i, check in enumerate(checks)]
 
 
 def _right(
@@ -205,6 +239,12 @@ def _untested(
         )
     if figure["n"] < policy.min_cases:
         return f"{where}: {figure['n']} pairs are too few to judge by (at least {policy.min_cases})"
+    least = policy.smallest_detectable
+    if least is not None and figure["smallest_detectable"] > least:
+        return (
+            f"{where}: {figure['n']} pairs would have shown a difference of {figure['smallest_detectable']:.3f} four "
+            f"times in five; the rule asks for {least:g}"
+        )
     return ""
 
 
@@ -241,7 +281,19 @@ def _check(
     metric: str | None = None,
 ) -> Check:
     low, high = figure["low"], figure["high"]
-    return Check(track, slice, baseline, status, reason, figure["difference"], low, high, figure["n"], metric)
+    return Check(
+        track,
+        slice,
+        baseline,
+        status,
+        reason,
+        figure["difference"],
+        low,
+        high,
+        figure["n"],
+        metric,
+        figure["p"],
+    )
 
 
 def _where(track: str, slice: str | None) -> str:

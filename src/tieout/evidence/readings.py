@@ -12,7 +12,7 @@ from .evaluate import PROGRAMMATIC, Case, part_key
 
 REWARD = "reward"
 NONE: Mapping[str, Any] = {
-    **dict.fromkeys(("mean", "difference", "low", "high", "p", "p_holm", "smallest_detectable")),
+    **dict.fromkeys(("mean", "difference", "low", "high", "p", "test", "smallest_detectable")),
     **dict.fromkeys(("n", "errors", "abstained", "unpaired", "wins", "ties", "losses"), 0),
 }
 """The figure of what was not measured."""

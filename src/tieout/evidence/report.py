@@ -10,6 +10,8 @@ An evidence folder holds `cases.jsonl`, `human/` (sheet, key, grades that were h
                  order; `gain`: what the gain consists of, in words; `regressions`: the cases that became worse
     usage        model -> prompt tokens, tokens, seconds and, where a price is given, cost per answer
     verdict      ship, hold or reject, the reasons, and the checks
+    rule         hashes of the gate's rule as it was first written and as it is; whether that was before any model was
+                 evaluated, and what changed
     files        SHA-256 of each file that the numbers come from
     metadata     whatever the run wants to say of itself: configuration, versions
 """
@@ -24,9 +26,10 @@ from typing import Any
 
 from ..errors import InputError
 from ..storage.atomic import write_json
+from ..storage.identity import as_stored
 from ..storage.jsonl import content_sha256, read_json, set_aside, stored
 from ..tasks import TASKS, load_task
-from . import stats
+from . import rule, stats
 from .evaluate import PROGRAMMATIC, TRACKS, Case, read_cases, write_cases
 from .figures import model_figures, pair_figures
 from .gains import gain, regressions
@@ -35,7 +38,7 @@ from .human import Grade, read_grades, write_sheet
 from .readings import check_primary, slice_of
 from .usage import usage_figures
 
-FORMAT = 2
+FORMAT = 3
 FILES = (
     "cases.jsonl",
     "cases.usage.jsonl",
@@ -43,6 +46,7 @@ FILES = (
     "human/rubric.md",
     "human/key.json",
     "human/grades.jsonl",
+    rule.FILE,
 )
 """What the numbers come from, relative to the evidence folder; the human ones may be absent. `cases.jsonl` may be
 compressed (`cases.jsonl.gz`); hashes are of the content."""
@@ -87,7 +91,7 @@ def build_report(
             "base": base,
             "primary": primary,
             "comparisons": [list(pair) for pair in pairs],
-            "policy": asdict(policy),
+            "policy": as_stored(asdict(policy)),
             "seed": seed,
             "level": stats.LEVEL,
             "resamples": stats.RESAMPLES,
@@ -249,6 +253,8 @@ def _write(folder: Path, grades: Path | None, settings: Mapping[str, Any]) -> di
         kept.parent.mkdir(parents=True, exist_ok=True)
         if not kept.exists() or not kept.samefile(grades):
             shutil.copyfile(grades, kept)
+    own = settings["policy"], settings["candidate"], settings["baseline"], settings.get("base")
+    rule.put_on_record(folder, rule.rule_of(*own, settings.get("primary")), opened=True)
     report = from_folder(folder, settings)
     files = {name: stored(folder / name) for name in FILES}
     report["files"] = {name: content_sha256(path) for name, path in files.items() if path.exists()}
@@ -261,7 +267,7 @@ def from_folder(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     cases, human = read_cases(stored(folder / "cases.jsonl")), folder / "human"
     grades = read_grades(human / "sheet.jsonl", human / "key.json", models=cases)
     grades += read_grades(human / "grades.jsonl", models=cases)
-    return build_report(cases, grades, **settings)
+    return {**build_report(cases, grades, **settings), "rule": rule.summary(folder)}
 
 
 def arguments_of(report: Mapping[str, Any]) -> dict[str, Any]:

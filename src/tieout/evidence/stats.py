@@ -1,28 +1,52 @@
-"""Numbers that carry their uncertainty: intervals, paired differences, exact tests. No torch here.
+"""Numbers that carry their uncertainty: intervals, and paired differences with their tests. No torch here.
 
 Scores live on a scale with two ends (`bounds`, 0 and 1 unless said otherwise). The ends matter for small and
 for perfect samples: five right answers of five are no proof of a model that is always right, yet the plain
 bootstrap says [1, 1]. So every bootstrap here samples from the cases seen plus two imaginary ones, the best and
 the worst that the scale allows. This is the idea of Agresti and Coull (add pseudo-observations, then proceed
-as usual) for any bounded score: it vanishes as 1/n, and says "between 0 and 1" where one case is all there is.
+as usual) for any bounded score. They weigh 1 / (1 + m), where m is the spread that was seen, counted in cases at an end
+of the scale: a sample that shows its own spread needs no imagined one. Percentiles are those of Student's t for the
+number of clusters (Hesterberg 2015, "expanded percentiles"), since a bootstrap of few is too narrow.
+
+The p-value of a difference is read from the same resamples, or for right and wrong from McNemar's test, whose
+interval is in `significance`: it is below 1 - level exactly where the interval excludes 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from math import isfinite, sqrt
+from math import ceil, isfinite, sqrt
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from .significance import holm, mcnemar_mid_p, paired_ends, quantile, wilson_ends
+
+__all__ = [
+    "LEVEL",
+    "MCNEMAR",
+    "RESAMPLED",
+    "RESAMPLES",
+    "Bounds",
+    "Estimate",
+    "difference",
+    "holm",
+    "mcnemar_mid_p",
+    "mean",
+    "smallest_detectable_difference",
+    "wilson",
+]
 
 LEVEL = 0.95
 """Share of intervals that should contain the truth."""
 RESAMPLES = 10_000
 """Bootstrap resamples: the ends of an interval then move by about 1% of its width between seeds."""
+
+MCNEMAR, RESAMPLED = "mid-p McNemar", "bootstrap"
+"""Tests of a difference: of right and wrong in independent cases, and of anything else."""
 
 Bounds = tuple[float, float]
 
@@ -38,6 +62,10 @@ class Estimate:
     """Values averaged (cases, or pairs of cases)."""
     standard_error: float | None = None
     """Standard deviation of the estimate; what `smallest_detectable_difference` needs."""
+    p: float | None = None
+    """Of a difference: two-sided, of its being 0."""
+    test: str | None = None
+    """Which test gave it."""
 
 
 def mean(
@@ -66,7 +94,11 @@ def difference(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Estimate:
-    """Mean of candidate minus baseline over the same cases, in the same order: paired cluster bootstrap."""
+    """Mean of candidate minus baseline over the same cases, in the same order, with the p-value of its being 0.
+
+    Right and wrong (every difference -1, 0 or 1 on a scale of 0 to 1) without clusters: the mid-p McNemar test and its
+    interval; otherwise the paired cluster bootstrap.
+    """
     if len(candidate) != len(baseline):
         raise InputError(
             f"a paired difference needs both scores of every case; got {len(candidate)} and {len(baseline)}"
@@ -76,7 +108,18 @@ def difference(
     width = bounds[1] - bounds[0]
     # Rounding makes 0.7 - 0.5 and 0.2 - 0.0 one value, which keeps the number of distinct values small.
     values = [round(c - b, 12) for c, b in zip(candidate, baseline, strict=True)]
-    return _bootstrap(values, clusters, (-width, width), seed, level)
+    if values and bounds == (0.0, 1.0) and not _shared(clusters) and set(values) <= {-1.0, 0.0, 1.0}:
+        return _right_or_wrong(values.count(1.0), values.count(-1.0), len(values), level)
+    return _bootstrap(values, clusters, (-width, width), seed, level, tested=True)
+
+
+def _right_or_wrong(wins: int, losses: int, n: int, level: float) -> Estimate:
+    value = (wins - losses) / n
+    low, high = paired_ends(wins, losses, n, level)
+    # One imaginary case in which each is right: two models that never differed are not known to be the same.
+    share = (wins + losses + 2) / (n + 2)
+    error = ((share - ((wins - losses) / (n + 2)) ** 2) / (n + 2)) ** 0.5
+    return Estimate(value, low, high, n, error, mcnemar_mid_p(wins, losses), MCNEMAR)
 
 
 def wilson(successes: int, n: int, level: float = LEVEL) -> Estimate:
@@ -85,85 +128,78 @@ def wilson(successes: int, n: int, level: float = LEVEL) -> Estimate:
         raise InputError(f"{successes} successes of {n}: expected a count between 0 and {n}")
     if n == 0:
         return Estimate(None, None, None, 0)
-    z = _z(level)
-    p = successes / n
-    center = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    # At 0 and n of n the end is p exactly; rounding must not leave 0.9999999.
-    low = 0.0 if successes == 0 else center - half
-    high = 1.0 if successes == n else center + half
-    return Estimate(p, low, high, n, half / z)
-
-
-def mcnemar_mid_p(candidate_only: int, baseline_only: int) -> float:
-    """Two-sided mid-p McNemar test, from the cases that only one of the two models got right.
-
-    Under the null each such case is a fair coin. The mid-p counts tables as lopsided as this one by half: it is
-    less timid than the exact test and holds its level in practice (Fagerland et al. 2013). No such case: 1.
-    """
-    if candidate_only < 0 or baseline_only < 0:
-        raise InputError(f"counts must be 0 or more; got {candidate_only} and {baseline_only}")
-    n, k = candidate_only + baseline_only, min(candidate_only, baseline_only)
-    if n == 0:
-        return 1.0
-    # Integers throughout, so that no n is too large.
-    fewer, ways = 0, 1  # sequences of coins with fewer than i heads, and with i heads
-    for i in range(k):
-        fewer, ways = fewer + ways, ways * (n - i) // (i + 1)
-    if candidate_only == baseline_only:
-        return (4 * fewer + ways) / 2 ** (n + 1)
-    return (2 * fewer + ways) / 2**n
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for having asked several questions at once (Holm 1979), in the order given."""
-    for p in p_values:
-        if not 0 <= p <= 1:
-            raise InputError(f"{p} is not a p-value: expected a number between 0 and 1")
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - rank) * p_values[i]))
-        adjusted[i] = largest
-    return adjusted
+    low, high = wilson_ends(successes, n, level)
+    # At an end of the scale the half that is cut off counts, too.
+    half = max(high - successes / n, successes / n - low) if successes in (0, n) else (high - low) / 2
+    return Estimate(successes / n, low, high, n, half / quantile(level))
 
 
 def smallest_detectable_difference(
     standard_error: float | None, level: float = LEVEL, power: float = 0.8
 ) -> float | None:
     """The true difference that a sample with this standard error shows with probability `power`."""
-    return None if standard_error is None else (_z(level) + NormalDist().inv_cdf(power)) * standard_error
+    return (
+        None if standard_error is None else (quantile(level) + NormalDist().inv_cdf(power)) * standard_error
+    )
 
 
 def _bootstrap(
-    values: Sequence[float], clusters: Sequence[Hashable] | None, bounds: Bounds, seed: int, level: float
+    values: Sequence[float],
+    clusters: Sequence[Hashable] | None,
+    bounds: Bounds,
+    seed: int,
+    level: float,
+    tested: bool = False,
 ) -> Estimate:
-    """Percentile bootstrap of the mean over clusters, with one imaginary cluster at each end of the scale."""
+    """Percentile bootstrap of the mean over clusters, with an imaginary case at each end of the scale."""
     n = len(values)
     if n == 0:
         return Estimate(None, None, None, 0)
     value = sum(sorted(values)) / n  # sorted: the same number whatever the order of the cases
     sums, sizes = _cluster_sums(values, clusters)
-    size = float(sizes.mean())
-    sums = np.concatenate([sums, [bounds[0] * size, bounds[1] * size]])
-    sizes = np.concatenate([sizes, [size, size]])
+    spread = np.sort((sums - value * sizes) / sizes.mean() * 2 / (bounds[1] - bounds[0]))
+    weight = float(1 / (1 + (spread**2).sum()))
+    count = len(sums) + round(2 * weight)
+    weights = np.concatenate([np.ones(len(sums)), [weight, weight]])
+    sums = np.concatenate([sums, bounds])
+    sizes = np.concatenate([sizes, [1.0, 1.0]])
     # Clusters that look the same are sampled together: a multinomial over the distinct ones. Graded scores have
     # few distinct values, so this is fast, and it cannot depend on the order of the cases.
-    distinct, counts = np.unique(np.stack([sums, sizes], axis=1), axis=0, return_counts=True)
+    distinct, kinds = np.unique(np.stack([sums, sizes], axis=1), axis=0, return_inverse=True)
+    shares = np.bincount(kinds.ravel(), weights=weights)
     rng = np.random.default_rng(seed)
     chunk = max(1, 1_000_000 // len(distinct))
     means = []
     for start in range(0, RESAMPLES, chunk):
-        draws = rng.multinomial(len(sums), counts / counts.sum(), size=min(chunk, RESAMPLES - start))
+        draws = rng.multinomial(count, shares / shares.sum(), size=min(chunk, RESAMPLES - start))
         totals = draws @ distinct
         means.append(totals[:, 0] / totals[:, 1])
-    resampled = np.concatenate(means)
-    tail = (1 - level) / 2
-    low = float(np.quantile(resampled, tail, method="lower"))
-    high = float(np.quantile(resampled, 1 - tail, method="higher"))
+    resampled = np.sort(np.concatenate(means).round(12))
+    # The outermost resample whose share is still within the tail: `_resampled_p` counts alike.
+    place = max(0, ceil(_tail(level, count) * (RESAMPLES + 1)) - 2)
+    low, high = float(resampled[place]), float(resampled[-1 - place])
     low, high = max(bounds[0], min(low, value)), min(bounds[1], max(high, value))
-    return Estimate(value, low, high, n, float(resampled.std()))
+    error = float(resampled.std())
+    if not tested:
+        return Estimate(value, low, high, n, error)
+    return Estimate(value, low, high, n, error, _resampled_p(resampled, value, count), RESAMPLED)
+
+
+def _tail(level: float, count: int) -> float:
+    """The share of resamples to leave out at each end, of a bootstrap of `count` clusters (Hesterberg 2015)."""
+    from scipy.special import ndtr, stdtrit
+
+    return float(ndtr(stdtrit(max(1, count - 1), (1 - level) / 2) * sqrt(count / max(1, count - 1))))
+
+
+def _resampled_p(resampled: NDArray[np.float64], value: float, count: int) -> float:
+    """Two-sided p of a mean of 0: the level at which the interval begins to hold 0."""
+    from scipy.special import ndtri, stdtr
+
+    below = len(resampled) if value <= 0 else int((resampled <= 0).sum())
+    above = len(resampled) if value >= 0 else int((resampled >= 0).sum())
+    share = (min(below, above) + 1) / (len(resampled) + 1)
+    return min(1.0, 2 * float(stdtr(max(1, count - 1), ndtri(share) * sqrt(max(1, count - 1) / count))))
 
 
 def _cluster_sums(
@@ -191,9 +227,3 @@ def _check(values: Sequence[float], clusters: Iterable[Hashable] | None, bounds:
 
 def _shared(clusters: Sequence[Hashable] | None) -> bool:
     return clusters is not None and len(set(clusters)) < len(clusters)
-
-
-def _z(level: float) -> float:
-    if not 0 < level < 1:
-        raise InputError(f"level is {level}; expected a number between 0 and 1, such as 0.95")
-    return NormalDist().inv_cdf((1 + level) / 2)

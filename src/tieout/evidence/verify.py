@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 from ..storage.jsonl import content_sha256, read_json, stored
@@ -29,15 +31,23 @@ def report_at(path: Path) -> Path:
 
 def verify(path: Path) -> list[str]:
     """Recompute a report from the files next to it: a line for each thing that differs; none: it ties out."""
+    report = read_report(path)
+    if report["format"] != FORMAT:
+        return figures_differ(report, path)
+    return [*files_differ(report, path), *figures_differ(report, path)]
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """The report in a file. InputError: it is none."""
     report = read_json(path)
     missing = [part for part in PARTS if not isinstance(report, dict) or part not in report]
     if missing:
         raise InputError(f"{path} is not a report: it has no {', '.join(missing)}")
-    if report["format"] != FORMAT:
-        return [
-            f"format: the report is in format {report['format']!r}, this version writes {FORMAT}; "
-            "`tieout gate` builds it again from its cases"
-        ]
+    return dict(report)
+
+
+def files_differ(report: Mapping[str, Any], path: Path) -> list[str]:
+    """A line for each file that is not the one that the report was made from."""
     problems = []
     for name in FILES:
         file, digest = stored(path.parent / name), report["files"].get(name)
@@ -50,16 +60,28 @@ def verify(path: Path) -> list[str]:
     problems += changed(report, path.parent.parent)
     if "cases.jsonl" not in report["files"]:
         problems.append("files: the report names no cases.jsonl")
+    return problems
+
+
+def figures_differ(report: Mapping[str, Any], path: Path) -> list[str]:
+    """A line for each figure, and all else that a report says, that its cases do not give."""
+    if report["format"] != FORMAT:
+        return [
+            f"format: the report is in format {report['format']!r}, this version writes {FORMAT}; "
+            "`tieout gate` builds it again from its cases"
+        ]
     if not stored(path.parent / "cases.jsonl").exists():
-        return problems
+        return ["cases.jsonl: not there, so that nothing can be computed again"]
     try:
         again = from_folder(path.parent, arguments_of(report))
     except InputError as error:
-        return [*problems, f"nothing can be computed again: {error}"]
+        return [f"nothing can be computed again: {error}"]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        return [*problems, f"settings: not those of a report ({type(error).__name__}: {error})"]
+        return [f"settings: not those of a report ({type(error).__name__}: {error})"]
+    problems = []
     for part in PARTS[:-1]:
         problems += differences(part, report[part], again[part])
+    problems += differences("rule", report.get("rule", {}), again["rule"])
     problems += differences("usage", report.get("usage", {}), again.get("usage", {}))
     return problems
 

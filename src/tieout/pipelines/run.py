@@ -13,6 +13,7 @@ from rich.console import Console
 from ..config.attribute import load_attribute
 from ..errors import InputError
 from ..evidence import leakage
+from ..evidence.rule import put_on_record, rule_of
 from ..learner import Model
 from ..learner.models.bases import Bases
 from ..learner.models.loading import context_of, load_chat, precision_of
@@ -30,7 +31,7 @@ from ..training.build import open_model, under_deadline
 from ..training.guards import check_gold
 from ..training.reward_models import check_models
 from ..types import Row
-from .kinds import Calibrate, Check, Pairs, Refresh, Train
+from .kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Train
 from .links import BASE, FILES, start_name
 from .recipe import Recipe
 from .training_rows import check_training, held_out_file, uses_general, with_rows
@@ -66,6 +67,7 @@ class Run:
         self.recipe = replace(recipe, dtype=self.precision.name)
         self.folder, self.console = folder, console
         self.bases = Bases()
+        self._record_rule()  # before any row is read
         self.task = self._task()
         self.controls = self._controls()
         rows = self._check()
@@ -133,6 +135,20 @@ class Run:
         return under_deadline(found, place.reward_workers, place.reward_seconds, self.console)
 
     # ---------------------------------------------------------------- data, and its checks
+
+    def _record_rule(self) -> None:
+        """Put the gate's rule on record, unless it is there: see `evidence.rule`."""
+        recipe, folder = self.recipe, self.folder
+        gates = [(i, stage) for i, stage in enumerate(recipe.stages) if isinstance(stage, Gate)]
+        if not gates or not folder.leads:
+            return
+        place, last = gates[-1]
+        evaluated = [s for s in recipe.stages[:place] if isinstance(s, Evaluate)]
+        base = BASE if evaluated and BASE in evaluated[-1].models else last.baseline
+        primary = load_task(recipe.task, recipe.task_options).primary if recipe.task else None
+        rule = rule_of(last.policy, last.candidate, last.baseline, base, primary)
+        opened = any(any((folder.path / s.name).glob("*.jsonl*")) for s in evaluated)
+        put_on_record(folder.path / "evidence", rule, opened=opened)
 
     def _task(self) -> Task:
         recipe = self.recipe

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..evidence import usage
+from ..evidence import rule, usage
 from ..evidence.evaluate import HUMAN, PROGRAMMATIC, read_cases
 from ..evidence.leakage import in_words
 from ..evidence.lines import principal, short_place, summary
@@ -37,7 +37,12 @@ def refresh(folder: Path) -> None:
         title=f"{' → '.join(trained(report['metadata']['recipe']))}: {folder.name}",
         steps=_steps(folder, report),
         next_command=next_command(folder, report),
-        notes=[*leaks_of(report), *alarms_of(folder), *planned_of(folder)],
+        notes=[
+            *rule.in_words(report.get("rule", {})),
+            *leaks_of(report),
+            *alarms_of(folder),
+            *planned_of(folder),
+        ],
     )
 
 
@@ -110,7 +115,7 @@ def show(folder: Path, console: Console) -> None:
     console.print(f"\nverdict: [bold {colour}]{verdict['verdict']}[/]" + ("  (shipped)" if shipped else ""))
     for check in verdict["checks"]:
         console.print(f"  {check['status']:<5} {check['reason']}", highlight=False)
-    for note in leaks_of(report):
+    for note in (*rule.in_words(report.get("rule", {})), *leaks_of(report)):
         console.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
     if checked := rows_of(report):
         console.print("\nreward:")
