@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from small_runs import ALIGN, DPO, END, GRPO, KTO, NO_CHECK, PAIRS, REASON, REWARD_MODEL, SFT, lines, run
 
+from tieout.evidence.claims import intact, recomputed
 from tieout.evidence.verify import verify
 from tieout.learner.models import bases
 from tieout.pipelines.recipe import Recipe
@@ -18,6 +19,7 @@ from tieout.pipelines.run import Run
 from tieout.pipelines.show import ship_run
 from tieout.pipelines.stages.plan import plan
 from tieout.pipelines.training_rows import known_rows
+from tieout.storage import manifest
 from tieout.storage.runfolder import RunFolder, RunFolderError
 
 
@@ -58,7 +60,12 @@ def test_align_ends_with_evidence_that_ties_out_and_holds_without_people(
     assert report["settings"]["baseline"] == "sft"
     assert report["models"]["dpo"]["programmatic"]["n"] == 10
     assert report["models"]["dpo"]["negative_controls"]["n"] == 3
-    assert verify(out / "evidence" / "report.json") == []
+    path = out / "evidence" / "report.json"
+    assert verify(path) == []
+    claims = [*intact(report, path), *recomputed(report, path)]
+    assert {claim.what: claim.problems for claim in claims if claim.status != "holds"} == {}
+    assert {claim.what for claim in claims} >= {"manifest", "models", "figures", "scores", "page"}
+    assert report["rule"]["before_evaluation"]
     assert (out / "evidence" / "report.html").stat().st_size > 1000
     assert (out / "candidate" / "merged" / "config.json").exists()
     assert not (out / "shipped").exists()
@@ -76,6 +83,9 @@ def test_align_ends_with_evidence_that_ties_out_and_holds_without_people(
     assert len(loads) == 3
     after = json.loads((moved / "evidence" / "report.json").read_text())
     assert after["models"] == before["models"]
+    assert after["rule"] == before["rule"]
+    assert manifest.check(moved) == []
+    assert manifest.replay(moved)[0].steps.count("start") == 2  # both attempts are on record
     assert [line.status for line in plan(look(recipe(ALIGN), moved))] == [
         "to do",
         *["done"] * 6,

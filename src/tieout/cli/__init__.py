@@ -21,7 +21,7 @@ COMMANDS: dict[str, str] = {
     "rewards": "List the rewards of the library, or show one with its signature",
     "attack": "Search for completions that a reward pays for and should not",
     "gate": "Judge a run's candidate again, with human grades",
-    "verify": "Recompute a run's report from its cases, and list what disagrees",
+    "verify": "Check that a run's evidence is intact, and recompute it from what is stored",
     "ship": "Ship a run's candidate, or say what is missing",
     "doctor": "Show what this machine can do, and try to break out of the sandbox",
     "show": "Show a run's table, verdict and next command",

@@ -80,7 +80,14 @@ def main(arguments: Sequence[str]) -> None:
     from ..evidence.lines import lines_of
     from ..evidence.usage import parse_prices, usage_figures
     from ..learner.models.precision import name_of
-    from ..pipelines.evaluated import check_trained_on, labels_of, one_dtype, policy_of, write_evidence
+    from ..pipelines.evaluated import (
+        check_trained_on,
+        labels_of,
+        one_dtype,
+        policy_of,
+        record_rule,
+        write_evidence,
+    )
     from ..pipelines.show import print_usage
     from ..rewards import load_reward
     from ..rows import check_rows, read_rows
@@ -109,6 +116,8 @@ def main(arguments: Sequence[str]) -> None:
     held = {options.split: rows, **({"controls": controls.rows("test")} if controls else {})}
     leaks = check_trained_on(options.model, options.trained_on, held, options.accept_leakage)
     dtype = one_dtype(options.model, policies, options.dtype)
+    if folder:
+        record_rule(folder, options.model, options.split, task.primary)
     console, cases = Console(), {}
     if folder and not leaks:
         console.print(
@@ -160,7 +169,17 @@ def main(arguments: Sequence[str]) -> None:
             said = f"{other} minus {one}, paired, n={pair['n']}: {gain(pair, task.primary)}"
             console.print(said, markup=False, highlight=False)
     if folder:
-        report = write_evidence(folder, named, task, rows, options.split, policies, model, leaks, priced)
+        known = {
+            "task": options.task,
+            "task_options": chosen,
+            "reward": options.reward,
+            "controls": options.controls,
+        }
+        if options.controls and Path(options.controls).is_file():
+            known["controls"] = "file"
+        report = write_evidence(
+            folder, named, task, rows, options.split, policies, model, leaks, priced, controls, known
+        )
         console.print(f"report: {folder}/evidence/report.html", highlight=False, soft_wrap=True)
         console.print(
             f"verdict: {report['verdict']['verdict']}; next: tieout gate {folder}",

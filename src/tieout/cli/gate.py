@@ -33,6 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     from ..evidence.report import evidence_of, regate
     from ..evidence.usage import parse_prices
     from ..pipelines.show import refresh, show
+    from ..storage import manifest
     from ..storage.jsonl import read_json
     from ..storage.runfolder import RunFolder
 
@@ -47,5 +48,7 @@ def main(arguments: Sequence[str]) -> None:
         prices = parse_prices(options.price, [*models])
         report = regate(evidence, None if own else given, prices=prices)
         refresh(options.run)
+        if (options.run / manifest.FILE).exists():
+            manifest.append(options.run, "tieout gate")
     show(options.run, Console())
     raise SystemExit({"ship": 0, "hold": 3, "reject": 4}[report["verdict"]["verdict"]])

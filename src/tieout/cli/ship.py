@@ -40,6 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     from ..evidence.report import evidence_of
     from ..pipelines.evaluated import package
     from ..pipelines.show import refresh, ship_run
+    from ..storage import manifest
     from ..storage.runfolder import RunFolder
 
     evidence_of(options.run)
@@ -47,4 +48,6 @@ def main(arguments: Sequence[str]) -> None:
         package(options.run, merged, console := Console())
         shipped = ship_run(options.run, options.override, console, merged)
         refresh(options.run)
+        if (options.run / manifest.FILE).exists():
+            manifest.append(options.run, "tieout ship")
     raise SystemExit(0 if shipped else 3)

@@ -2,52 +2,108 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from .options import parse
 
+if TYPE_CHECKING:
+    from ..evidence.claims import Claim
+
 
 @dataclass(frozen=True)
 class Options:
-    """Recompute a report from its cases, and list what disagrees: figures, verdict, files, page and curves,
-    calibrations of the reward, card.
+    """Verify the evidence of a run, a line per claim, on two levels: is it intact (digests of all that the run wrote),
+    and do figures, scores, page, calibrations and card follow from what is stored.
 
-    Exit status: 0 all agrees, 1 something does not.
+    Exit status: 0 every claim that can be checked holds, 1 one does not.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
-    """A run folder, a folder with report.json and cases.jsonl (or cases.jsonl.gz), or a report.json."""
+    """A run folder, wherever it was copied to, a folder with report.json and cases.jsonl (or cases.jsonl.gz), or a
+    report.json."""
+    head: str = ""
+    """The head of the manifest that `tieout verify` printed before: steps at its end cannot be missing then."""
+    json: bool = False
+    """Print the claims as JSON."""
+    verifier: str = ""
+    """Who verifies; left out: user and machine. The record, in RUN/verification, names them."""
+    key: Path | None = None
+    """Sign the record with this private key (ed25519, PEM; DSSE envelope). Needs `pip install tieout[sign]`."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Parse, recompute, list."""
+    """Parse, check, list."""
     options = parse(Options, "verify", arguments)
-    from ..evidence.verify import report_at, verify, verify_page
-    from ..storage.jsonl import read_json
-    from ..vetting.records import REPORT, recompute
+    from ..evidence.claims import as_lines, intact, recomputed
+    from ..evidence.records import load_key, write_record
+    from ..evidence.verify import read_report, report_at
 
     path = report_at(options.run)
-    problems = verify(path)
-    problems = problems or verify_page(path)
-    for calibration in sorted(path.parent.parent.glob(f"**/{REPORT}")):
-        problems += recompute(calibration)
-    for name in ("candidate", "shipped"):
-        if (folder := path.parent.parent / name).exists():
-            from ..shipping.candidate import altered, card_differs  # needs torch
-
-            problems += [f"{name}: {line}" for line in altered(folder)]
-            if name == "shipped":
-                problems += [f"{name}: {line}" for line in card_differs(folder, path.parent)]
-    for problem in problems:
-        print(problem)
-    report = read_json(path)
-    if problems:
-        print(f"\n{path} does not tie out: {len(problems)} differ")
+    report, key = read_report(path), load_key(options.key) if options.key else None
+    claims = [*intact(report, path, options.head), *_packages(path.parent.parent)]
+    claims += [*recomputed(report, path), *_calibrations(path.parent.parent), *_cards(path)]
+    differ = sum(len(claim.problems) for claim in claims)
+    record = write_record(path, claims, options.verifier, key)
+    if options.json:
+        listed: list[dict[str, Any]] = [{**asdict(claim), "status": claim.status} for claim in claims]
+        print(
+            json.dumps(
+                {"report": str(path), "holds": not differ, "claims": listed}, indent=2, ensure_ascii=False
+            )
+        )
+    else:
+        print("\n".join(as_lines(claims)))
+        if record:
+            print(f"record: {record}")
+        models, verdict = ", ".join(report["models"]), report["verdict"]["verdict"]
+        print(
+            f"\n{path} does not tie out: {differ} differ"
+            if differ
+            else f"{path} ties out: every number of {models}, and the verdict, {verdict}"
+        )
+    if differ:
         raise SystemExit(1)
-    models, verdict = ", ".join(report["models"]), report["verdict"]["verdict"]
-    print(f"{path} ties out: every number of {models}, and the verdict, {verdict}")
+
+
+def _packages(run: Path) -> list[Claim]:
+    """Candidate and shipped folder, where there are some."""
+    from ..evidence.claims import Claim
+
+    found = []
+    for name in ("candidate", "shipped"):
+        if (folder := run / name).exists():
+            from ..shipping.candidate import altered  # needs torch
+
+            problems = [f"{name}: {line}" for line in altered(folder)]
+            found.append(Claim("intact", name, "its files are those that were checked", problems))
+    return found
+
+
+def _calibrations(run: Path) -> list[Claim]:
+    """Calibrations of the reward, where there are some."""
+    from ..evidence.claims import Claim
+    from ..vetting.records import REPORT, recompute
+
+    paths = sorted(run.glob(f"**/{REPORT}"))
+    problems = [line for path in paths for line in recompute(path)]
+    said = f"{len(paths)} calibrations of the reward, from the rows that were scored"
+    return [Claim("recomputed", "calibrations", said, problems)] if paths else []
+
+
+def _cards(path: Path) -> list[Claim]:
+    """The card of a shipped folder, if there is one."""
+    from ..evidence.claims import Claim
+
+    folder = path.parent.parent / "shipped"
+    if not folder.exists():
+        return []
+    from ..shipping.candidate import card_differs  # needs torch
+
+    problems = [f"shipped: {line}" for line in card_differs(folder, path.parent)]
+    return [Claim("recomputed", "card", "the card of the shipped folder, from the report", problems)]

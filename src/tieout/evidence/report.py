@@ -29,7 +29,7 @@ from ..storage.atomic import write_json
 from ..storage.identity import as_stored
 from ..storage.jsonl import content_sha256, read_json, set_aside, stored
 from ..tasks import TASKS, load_task
-from . import rule, stats
+from . import rule, scoring, stats
 from .evaluate import PROGRAMMATIC, TRACKS, Case, read_cases, write_cases
 from .figures import model_figures, pair_figures
 from .gains import gain, regressions
@@ -47,6 +47,8 @@ FILES = (
     "human/key.json",
     "human/grades.jsonl",
     rule.FILE,
+    scoring.ROWS,
+    scoring.NAMES,
 )
 """What the numbers come from, relative to the evidence folder; the human ones may be absent. `cases.jsonl` may be
 compressed (`cases.jsonl.gz`); hashes are of the content."""

@@ -11,17 +11,19 @@ from rich.console import Console
 
 from ..config.fields import from_plain
 from ..errors import InputError
-from ..evidence import leakage, reward_checks
+from ..evidence import leakage, reward_checks, scoring
 from ..evidence.evaluate import Case
 from ..evidence.gate import GatePolicy
 from ..evidence.report import write_report
+from ..evidence.rule import put_on_record, rule_of
 from ..learner import Model
 from ..learner.models.names import resolve
 from ..learner.models.precision import DTYPES, name_of
 from ..rows import data_hash, read_rows
 from ..shipping.candidate import prepare
 from ..shipping.reload_check import Behaviour, observe
-from ..storage.jsonl import read_json
+from ..storage import manifest
+from ..storage.jsonl import read_json, stored
 from ..storage.machine import environment
 from ..storage.runfolder import RunFolder
 from ..tasks import Task, load_task
@@ -123,6 +125,14 @@ def _trained_on(run: Path) -> Sequence[Row] | None:
     return rows if data_hash(rows) == source["sha256"] else None
 
 
+def record_rule(out: Path, names: Sequence[str], split: str, primary: str | None) -> None:
+    """Put on record how the last model will be judged against the first, before one of them is evaluated."""
+    _refuse_recipe(out)
+    labels, evidence = labels_of(names), out / "evidence"
+    rule = rule_of(GatePolicy(programmatic_slice=split), labels[-1], labels[0], None, primary)
+    put_on_record(evidence, rule, opened=stored(evidence / "cases.jsonl").exists())
+
+
 def write_evidence(
     out: Path,
     cases: Mapping[str, Sequence[Case]],
@@ -133,6 +143,8 @@ def write_evidence(
     candidate: Model,
     leaks: Mapping[str, Any],
     prices: Mapping[str, str] | None = None,
+    controls: Task | None = None,
+    names: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write a folder that gate, show and ship take; returns the report.
 
@@ -146,6 +158,8 @@ def write_evidence(
         candidate: in memory.
         leaks: counts of training rows among the evaluated ones.
         prices: label -> what the model costs.
+        controls: that they were evaluated on, too.
+        names: of task, reward and controls, to compute scores again with: see `evidence.scoring.keep`.
     """
     baseline, *_, last = cases
     hashes, precision = {split: data_hash(rows)}, name_of(candidate.causal.dtype)
@@ -155,6 +169,8 @@ def write_evidence(
         if not (out / "run.json").exists():
             models = {label: policy.identity for label, policy in zip(cases, policies, strict=True)}
             folder.record({"models": models, "task": task.name}, hashes, precision=precision)
+        if names:
+            scoring.keep(out / "evidence", task, {split: rows}, controls, names)
         report = write_report(
             out / "evidence",
             cases,
@@ -185,6 +201,7 @@ def write_evidence(
         }
         folder.write_json(EVALUATED, kept if policy.trained else None)
         refresh(out)
+        manifest.append(out, "tieout eval", {"code": manifest.code(), "environment": environment()})
     return report
 
 

@@ -12,8 +12,9 @@ from ...evidence.evaluate import evaluate as evaluate_model
 from ...learner import Model
 from ...samplers.local.sampler import LocalSampler
 from ...storage.identity import as_stored
-from ...storage.jsonl import read_json
+from ...storage.jsonl import read_json, set_aside
 from ...training.progress import Bar, bars
+from ...types import Row
 from ..kinds import Evaluate, Stage
 from ..run import Run
 
@@ -28,6 +29,8 @@ def evaluate(run: Run, stage: Evaluate) -> None:
                 cases, done = read_cases(path)[name], "done before, "
             else:
                 cases, done = cases_of(run, stage, name, run.open(run.policy(name)), add), ""
+                if path.exists() and read_cases(path) != {name: cases}:
+                    set_aside(path)  # of an earlier attempt, which stays on record
                 write_cases(path, {name: cases})
                 run.folder.write_json(
                     str(marker.relative_to(run.folder.path)), {"inputs": _inputs(run, stage, name)}
@@ -73,13 +76,18 @@ def _inputs(run: Run, stage: Evaluate, name: str) -> dict[str, Any]:
     }
 
 
+def rows_asked(run: Run, stage: Evaluate) -> dict[str, list[Row]]:
+    """Slice -> the rows of the task that every model is asked."""
+    splits = {"test": stage.max_test, "ood": stage.max_ood}
+    return {split: list(run.task.rows(split))[: limit or None] for split, limit in splits.items()}
+
+
 def cases_of(
     run: Run, stage: Evaluate, name: str, model: Model, add: Callable[[str, int], Bar]
 ) -> list[Case]:
     """Greedy completions of a model on the rows of the stage, scored."""
     task = run.task
-    splits = {"test": stage.max_test, "ood": stage.max_ood}
-    rows = {split: list(task.rows(split))[: limit or None] for split, limit in splits.items()}
+    rows = rows_asked(run, stage)
     controls = list(run.controls.rows("test")) if run.controls else []
     cases: list[Case] = []
     shown = add(name, sum(map(len, rows.values())) + len(controls))

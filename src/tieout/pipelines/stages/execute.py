@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from typing import Any
 
+from ...evidence.scoring import source_digest
 from ...learner.parallel.processes import join
+from ...storage import manifest
+from ...storage.machine import environment
 from ..kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Ship, Stage, Train
 from ..run import Run
 from ..show import show
@@ -31,11 +36,37 @@ ALONE: dict[type[Any], Any] = {
 def execute(run: Run) -> str:
     """Run every stage, or what is left of it; returns the verdict, empty without a gate."""
     verdict = ""
+    _on_record(run, "start", about(run))
     for stage in run.recipe.stages:
-        verdict = work(run, stage) or verdict
+        try:
+            verdict = work(run, stage) or verdict
+        except Exception as error:
+            if run.folder.leads:
+                manifest.append(run.folder.path, stage.name, {"failed": f"{type(error).__name__}: {error}"})
+            raise
+        _on_record(run, stage.name)
     if verdict:
         join().first(lambda: show(run.folder.path, run.console))
     return verdict
+
+
+def _on_record(run: Run, step: str, said: Mapping[str, Any] | None = None) -> None:
+    """Add what a step wrote to the manifest."""
+    join().first(lambda: manifest.append(run.folder.path, step, said))
+
+
+def about(run: Run) -> dict[str, Any]:
+    """What decides the numbers of an attempt: data, configuration, code, reward, environment."""
+    task = run.task
+    functions = {"reward": task.reward, **task.metrics, **task.parts}
+    return {
+        "command": sys.argv,
+        "data": run.hashes,
+        "configuration": run.recipe.plain(),
+        "code": manifest.code(),
+        "sources": {name: file for name, function in functions.items() if (file := source_digest(function))},
+        "environment": environment(),
+    }
 
 
 def work(run: Run, stage: Stage) -> str:

@@ -5,21 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...evidence import reward_checks
+from ...evidence import reward_checks, scoring
 from ...evidence.report import prices_at, write_report
 from ...storage.jsonl import read_json
 from ...storage.machine import environment
-from ..kinds import Gate, Pairs
+from ..kinds import Evaluate, Gate, Pairs
 from ..links import BASE
 from ..pairing.summary import SUMMARY
 from ..run import Run
 from ..show import refresh
-from .evaluate import evaluated_before, read_evaluated
+from .evaluate import evaluated_before, read_evaluated, rows_asked
 
 
 def gate(run: Run, stage: Gate) -> str:
     """Write `evidence/`; returns the verdict: ship, hold or reject."""
     evaluation = evaluated_before(run, stage)
+    keep_scoring(run, evaluation)
     names, human = list(evaluation.models), run.recipe.data.human
     report = write_report(
         run.folder.path / "evidence",
@@ -51,6 +52,18 @@ def gate(run: Run, stage: Gate) -> str:
         f"[bold]{stage.name}[/]  {stage.candidate} against {stage.baseline}: {verdict}", highlight=False
     )
     return verdict
+
+
+def keep_scoring(run: Run, stage: Evaluate) -> None:
+    """Keep what the scores were computed from: see `evidence.scoring`."""
+    recipe = run.recipe
+    names = {
+        "task": recipe.task,
+        "task_options": recipe.task_options,
+        "reward": recipe.reward,
+        "controls": "file" if recipe.data.controls else recipe.controls,
+    }
+    scoring.keep(run.folder.path / "evidence", run.task, rows_asked(run, stage), run.controls, names)
 
 
 def _decided_by(run: Run) -> dict[str, Any]:

@@ -1,0 +1,121 @@
+"""What can be claimed of evidence, on two levels: intact, and recomputed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import InputError
+from ..rewards.processes.workers import Workers
+from ..storage import manifest
+from ..storage.identity import folder_digest
+from .scoring import rescore
+from .verify import figures_differ, files_differ, verify_page
+
+Level = Literal["intact", "recomputed"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One thing that was checked, or could not be."""
+
+    level: Level
+    what: str
+    said: str
+    """What was checked, or why it was not."""
+    problems: list[str] = field(default_factory=list)
+    checked: bool = True
+
+    @property
+    def status(self) -> str:
+        """`holds`, `differs`, or `not checked`."""
+        return "differs" if self.problems else "holds" if self.checked else "not checked"
+
+
+def intact(report: Mapping[str, Any], path: Path, head: str = "") -> list[Claim]:
+    """Whether the files are those that the run wrote and the report was made from."""
+    run, files = path.parent.parent, len(report["files"])
+    return [
+        _manifest(run if (run / "run.json").exists() else path.parent, head),
+        Claim(
+            "intact",
+            "files of the report",
+            f"{files} files have the digests it names",
+            files_differ(report, path),
+        ),
+        *_models(report, run),
+    ]
+
+
+def recomputed(report: Mapping[str, Any], path: Path, workers: Workers | None = None) -> list[Claim]:
+    """Whether the figures follow from the cases, the scores from the outputs, and the page from the figures."""
+    found = [
+        Claim(
+            "recomputed",
+            "figures",
+            "every figure and the verdict, from the cases",
+            figures_differ(report, path),
+        )
+    ]
+    try:
+        problems, said = rescore(path.parent, workers)
+        found.append(Claim("recomputed", "scores", said, problems, "not computed again" not in said))
+    except (AttributeError, TypeError, ValueError) as error:
+        found.append(
+            Claim("recomputed", "scores", "from the outputs", [f"nothing can be scored again: {error}"])
+        )
+    if found[0].problems:
+        return found
+    page = (path.parent / "report.html").exists()
+    said = "verdict, figures and curves of report.html" if page else "there is no report.html"
+    return [*found, Claim("recomputed", "page", said, verify_page(path), page)]
+
+
+def _manifest(run: Path, head: str) -> Claim:
+    if not (run / manifest.FILE).exists():
+        problems = [f"{manifest.FILE}: not there, and a line of it was named"] if head else []
+        return Claim(
+            "intact",
+            "manifest",
+            "no manifest: made before there were any, or a step removed it",
+            problems,
+            False,
+        )
+    state, _ = manifest.replay(run)
+    said = f"{len(state.files)} files of {len(state.steps)} steps; head {state.head}"
+    return Claim("intact", "manifest", said, manifest.check(run, head))
+
+
+def _models(report: Mapping[str, Any], run: Path) -> list[Claim]:
+    """Adapters that were evaluated, where they still lie in the run folder."""
+    known = report.get("metadata", {}).get("models", {})
+    problems, count = list[str](), 0
+    for name, identity in known.items():
+        digest = identity.get("trained") if isinstance(identity, Mapping) else None
+        places = [run / name / "adapter", run / name / "reward_model" / "adapter"]
+        there = next((place for place in places if place.is_dir()), None)
+        if not digest or there is None:
+            continue
+        count += 1
+        try:
+            found = folder_digest(there)
+        except (InputError, OSError) as error:
+            problems.append(f"{name}: {error}")
+            continue
+        if found != digest:
+            was = f"(digest {found[:16]}, was {digest[:16]})"
+            problems.append(f"{name}: its adapter was replaced since it was evaluated {was}")
+    if not count:
+        return []
+    return [Claim("intact", "models", f"{count} adapters are those that were evaluated", problems)]
+
+
+def as_lines(claims: Sequence[Claim]) -> list[str]:
+    """A line per claim, and below it one per problem."""
+    lines = []
+    for claim in claims:
+        lines.append(f"{claim.level:<10} {claim.status:<11} {claim.what}: {claim.said}")
+        lines += [f"    {problem}" for problem in claim.problems]
+    return lines

@@ -1,0 +1,198 @@
+"""Evidence level by level: scores follow from outputs, and whoever changes one of them is found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tieout.cli.verify import main
+from tieout.evidence import scoring
+from tieout.evidence.claims import Claim, intact, recomputed
+from tieout.evidence.evaluate import CONTROLS, evaluate
+from tieout.evidence.report import regate, write_report
+from tieout.evidence.verify import read_report
+from tieout.rewards import load_reward
+from tieout.samplers.mock import MockSampler
+from tieout.storage import manifest
+from tieout.storage.atomic import write_json
+from tieout.storage.jsonl import read_jsonl, write_jsonl
+from tieout.tasks import Task
+from tieout.types import Row
+
+ROWS: list[Row] = [{"prompt": f"{i} + {i}?", "answer": str(2 * i)} for i in range(30)]
+SKILLS: list[Row] = [{"prompt": f"Say {i}", "answer": str(i), "skill": "copy"} for i in range(25)]
+REWARD = """
+def right(completions, answer, **columns):
+    return [1.0 if a == b else 0.25 if a.isdigit() else 0.0 for a, b in zip(completions, answer)]
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run folder with two models, a reward in a file of its own, and controls."""
+    folder, file = tmp_path / "run", tmp_path / "mine.py"
+    file.write_text(REWARD)
+    name = f"{file}:right"
+    task = Task("sums", lambda split: ROWS, load_reward(name))
+    controls = Task("controls", lambda split: SKILLS, load_reward("exact"))
+    cases = {}
+    for model, right in (("base", 10), ("dpo", 24)):
+        said = MockSampler(
+            [row["answer"] if i < right else "7x" if i % 2 else "7" for i, row in enumerate(ROWS)]
+        )
+        cases[model] = evaluate(task, ROWS, said)
+        said = MockSampler([row["answer"] for row in SKILLS])
+        cases[model] += evaluate(controls, SKILLS, said, track=CONTROLS, slice=lambda row: str(row["skill"]))
+    write_json(folder / "run.json", {"identity": {}})
+    (folder / "dpo" / "adapter").mkdir(parents=True)
+    (folder / "dpo" / "adapter" / "adapter_model.safetensors").write_bytes(b"weights")
+    from tieout.storage.identity import folder_digest
+
+    models = {"dpo": {"base": "b", "trained": folder_digest(folder / "dpo" / "adapter")}}
+    manifest.append(folder, "start")
+    names = {"task": None, "task_options": {}, "reward": name, "controls": "file"}
+    scoring.keep(folder / "evidence", task, {"test": ROWS}, controls, names)
+    write_report(folder / "evidence", cases, candidate="dpo", baseline="base", metadata={"models": models})
+    manifest.append(folder, "gate")
+    file.unlink()  # only the run folder is left
+    return folder
+
+
+def _claims(run: Path) -> dict[str, Claim]:
+    path = run / "evidence" / "report.json"
+    report = read_report(path)
+    return {claim.what: claim for claim in [*intact(report, path), *recomputed(report, path)]}
+
+
+def test_a_copied_folder_verifies_to_the_bit(run: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(run, tmp_path / "elsewhere")
+    shutil.rmtree(run)
+    found = _claims(moved)
+    assert {what: claim.status for what, claim in found.items()} == {
+        "manifest": "holds",
+        "files of the report": "holds",
+        "models": "holds",
+        "figures": "holds",
+        "scores": "holds",
+        "page": "not checked",
+    }
+    assert found["scores"].said == "110 scores computed again, with the recorded source"
+
+
+def _cases(change: Callable[[list[dict[str, Any]]], Any]) -> Callable[[Path], None]:
+    """Change the cases, and then everything that depends on them: report, digests, and the whole chain."""
+
+    def tamper(run: Path) -> None:
+        path = run / "evidence" / "cases.jsonl"
+        lines = [line for _, line in read_jsonl(path)]
+        change(lines)
+        write_jsonl(path, lines)
+        regate(run / "evidence")
+        (run / manifest.FILE).unlink()
+        manifest.append(run, "gate")
+
+    return tamper
+
+
+def _swap(lines: list[dict[str, Any]]) -> None:
+    for line in lines:
+        ours, theirs = line["models"]["base"], line["models"]["dpo"]
+        ours["completion"], theirs["completion"] = theirs["completion"], ours["completion"]
+
+
+FORGED: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a score": (
+        _cases(lambda lines: lines[29]["models"]["dpo"].update(score=1.0)),
+        "sums/test/29: score of dpo is 1.0 in cases.jsonl; its output gives 0.0",
+    ),
+    "two models' outputs swapped": (
+        _cases(_swap),
+        "sums/test/10: score of base is 0.25 in cases.jsonl; its output gives 1.0",
+    ),
+    "a case dropped": (
+        _cases(lambda lines: lines.pop(29)),
+        "sums/test/29: dpo has no such case; the row was asked",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FORGED)
+def test_a_forgery_with_all_its_digests_is_found_by_the_reward(run: Path, what: str) -> None:
+    tamper, message = FORGED[what]
+    tamper(run)
+    found = _claims(run)
+    assert (
+        found["manifest"].status == found["files of the report"].status == found["figures"].status == "holds"
+    )
+    assert message in found["scores"].problems
+
+
+def test_an_adapter_that_was_replaced_after_the_report_is_named(run: Path) -> None:
+    (run / "dpo" / "adapter" / "adapter_model.safetensors").write_bytes(b"others")
+    assert (
+        "dpo/adapter/adapter_model.safetensors: changed since start wrote it"
+        in _claims(run)["manifest"].problems[0]
+    )
+    manifest.append(run, "later")  # on record, and still not what was evaluated
+    found = _claims(run)
+    assert found["manifest"].status == "holds"
+    assert found["models"].problems[0].startswith("dpo: its adapter was replaced since it was evaluated")
+
+
+def test_the_source_of_the_reward_is_part_of_the_claim(run: Path) -> None:
+    path = run / "evidence" / scoring.SOURCES / "mine.py"
+    path.write_text(path.read_text().replace("0.25", "0.5"))
+    found = _claims(run)
+    assert any(line.startswith("evidence/scoring/mine.py: changed") for line in found["manifest"].problems)
+    assert found["scores"].problems
+    assert "not with the recorded source of reward" in found["scores"].said
+
+
+# ---- the command
+
+
+def test_the_command_states_each_claim_and_leaves_a_record(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([str(run), "--verifier", "A. Reviewer"])
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in said[:5]] == ["intact"] * 3 + ["recomputed"] * 2
+    record = json.loads((run / "verification" / "1.json").read_text())
+    assert record["predicate"]["verifier"] == "A. Reviewer"
+    assert record["predicate"]["head"] == manifest.heads(run)[-1]
+    main([str(run), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["holds"]
+    assert [claim["level"] for claim in found["claims"]].count("intact") == 3
+
+
+def test_a_signed_record_verifies_with_the_public_key(run: Path, tmp_path: Path) -> None:
+    import base64
+
+    serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key, path = Ed25519PrivateKey.generate(), tmp_path / "key.pem"
+    private = serialization.PrivateFormat.PKCS8
+    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, private, serialization.NoEncryption()))
+    main([str(run), "--key", str(path)])
+    envelope = json.loads((run / "verification" / "1.json").read_text())
+    payload = base64.b64decode(envelope["payload"])
+    # DSSEv1 SP LEN(type) SP type SP LEN(body) SP body, from the specification
+    kind = envelope["payloadType"].encode()
+    signed = b" ".join([b"DSSEv1", str(len(kind)).encode(), kind, str(len(payload)).encode(), payload])
+    key.public_key().verify(base64.b64decode(envelope["signatures"][0]["sig"]), signed)
+    with pytest.raises(ValueError, match="is no private key in PEM"):
+        main([str(run), "--key", str(run / "run.json")])
+
+
+def test_evidence_imports_without_torch() -> None:
+    code = "import tieout.evidence.claims, tieout.evidence.records, sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
