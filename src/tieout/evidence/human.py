@@ -141,7 +141,7 @@ def read_grades(path: Path, key: Path | None = None, models: Collection[str] | N
             raise InputError(f"{where}: preferred is {preferred!r}; expected {expected}")
         if not isinstance(row.get("case"), str):
             raise InputError(f"{where}: no case; the line has: {', '.join(row)}")
-        grade = _named(row, where) if assignment is None else _unblinded(row, assignment, where, seen, number)
+        grade = _named(row, where) if assignment is None else unblinded(row, assignment, where, seen, number)
         for model in (grade.model_a, grade.model_b):
             if models is not None and model not in models:
                 raise InputError(f"{where}: unknown model {model!r}; evaluated were: {', '.join(models)}")
@@ -158,9 +158,10 @@ def _named(row: dict[str, Any], where: str) -> Grade:
     return Grade(row["case"], row["model_a"], row["model_b"], row["preferred"])
 
 
-def _unblinded(
+def unblinded(
     row: dict[str, Any], assignment: dict[str, dict[str, str]], where: str, seen: dict[str, int], number: int
 ) -> Grade:
+    """The grade of a filled row of a sheet. InputError: not a row that was written, or one that was `seen`."""
     # Sheets of one comparison only were numbered by their cases.
     name = row["pair"] if isinstance(row.get("pair"), str) else row["case"]
     if name not in assignment:
