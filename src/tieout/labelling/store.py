@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import secrets
 import threading
 import time
@@ -89,6 +91,11 @@ class Store(State):
     def project(self) -> str:
         """A name for what a browser keeps of this project."""
         return self.key[:12]
+
+    @property
+    def token(self) -> str:
+        """What the page's address carries; the same after a restart, so that an open page keeps working."""
+        return hmac.new(bytes.fromhex(self.key), b"token", hashlib.sha256).hexdigest()[:32]
 
     # ------------------------------------------------------------ entries
 

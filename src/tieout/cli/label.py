@@ -1,0 +1,152 @@
+"""tieout label FILE|RUN [--annotator NAME] [--port N]"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from ..errors import InputError
+from ..labelling.assignment import Design
+from .options import parse
+
+RUN_LABELS = "labels"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Label on a local page: pairs, rankings, grades by criteria, or spans.
+
+    Rows: prompt, chosen, rejected (or completions, of two) for pairs; prompt, completions for rankings; prompt,
+    completion for grades and spans. Of a run: the pairs of its human track. Judgements are kept in a folder next to the
+    file (FILE.labels), or in the run (RUN/labels); starting again continues.
+    """
+
+    data: Annotated[Path, tyro.conf.Positional]
+    """A file of rows, or a run folder."""
+    annotator: str = ""
+    """Who judges; without it the page asks."""
+    port: int | None = None
+    """Of 127.0.0.1. Default: 8765, or a free one if that is taken."""
+    kind: Literal["pairs", "rankings", "grades", "spans"] | None = None
+    """What is asked of each row. Default: by its columns."""
+    scheme: Path | None = None
+    """YAML: `criteria` with their levels (grades), or `labels` (spans)."""
+    guidelines: Path | None = None
+    """Text that the page shows on a key; each version is kept. Default: the rubric of the run, or of the kind."""
+    folder: Path | None = None
+    """Where judgements are kept."""
+    judge: str = ""
+    """A reward or judge whose scores are shown after the answer. Default: scores that the rows carry."""
+    design: Annotated[Design, tyro.conf.OmitArgPrefixes] = field(default_factory=Design)
+    """How items are shared out."""
+    export: str = ""
+    """Instead of a page: write the labels as pairs, kto, rankings, calibration, human (of a run) or all."""
+    out: Path | None = None
+    """File of --export."""
+    load: Path | None = None
+    """First take in the judgements of an export."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse, open the project; serve it, or export it."""
+    options = parse(Options, "label", arguments)
+    if not options.export:
+        _require_extra()
+    from ..labelling.exports import export, imported
+    from ..labelling.items import read_items
+    from ..labelling.scheme import make_scheme
+    from ..labelling.store import Store
+    from ..storage.runfolder import RunFolder
+
+    kind, items = read_items(options.data, options.kind)
+    folder, key = _places(options)
+    scheme = make_scheme(kind, options.scheme, _guidelines(options, key))
+    with RunFolder(folder):
+        store = Store(folder, scheme, items, options.design)
+        if options.load:
+            print(f"{store.add_imported(imported(options.load))} judgements taken in from {options.load}")
+
+        def rows(format: str) -> list[dict[str, Any]]:
+            return export(store, scheme, format, key)
+
+        if options.export:
+            _write(options, rows(options.export))
+        else:
+            _serve(options, store, rows, key)
+
+
+def _places(options: Options) -> tuple[Path, Path | None]:
+    """The folder of the judgements, and the key of a run's sheet."""
+    if options.data.is_dir() and (options.data / "evidence").is_dir():
+        return options.folder or options.data / RUN_LABELS, options.data / "evidence" / "human" / "key.json"
+    return options.folder or options.data.with_name(f"{options.data.name}.labels"), None
+
+
+def _guidelines(options: Options, key: Path | None) -> str:
+    from ..storage.jsonl import read_json
+
+    if options.guidelines:
+        return options.guidelines.read_text(encoding="utf-8")
+    rubric: str = read_json(key).get("rubric", "") if key else ""
+    return rubric.replace('write "tie"', "answer tie")
+
+
+def _write(options: Options, rows: list[dict[str, Any]]) -> None:
+    from ..storage.jsonl import write_jsonl
+
+    if options.out is None:
+        raise InputError("--export needs --out FILE")
+    write_jsonl(options.out, rows)
+    print(f"{len(rows)} rows: {options.out}")
+
+
+def _require_extra() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("starlette", "uvicorn", "krippendorff") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"the page needs {', '.join(missing)}: pip install 'tieout[label]'")
+
+
+def _serve(
+    options: Options, store: Any, rows: Callable[[str], list[dict[str, Any]]], key: Path | None
+) -> None:
+    from urllib.parse import urlencode
+
+    from ..labelling.prelabels import Prelabels
+    from ..labelling.server import Page, application, bind, server
+    from ..rewards import load_reward
+
+    reward = load_reward(options.judge) if options.judge else None
+    prelabels = Prelabels(reward, store.folder / "judge.jsonl")
+    gate = (lambda: gate_run(options.data, rows("human"))) if key else None
+    on = bind(options.port)
+    port = on.getsockname()[1]
+    query = urlencode(
+        {"token": store.token, **({"annotator": options.annotator} if options.annotator else {})}
+    )
+    print(f"{len(store.asked)} items; judgements are kept in {store.folder}")
+    print(f"open http://127.0.0.1:{port}/?{query}\nCtrl+C ends it; what is saved stays", flush=True)
+    server(application(Page(store, options.annotator, gate, prelabels, rows), store.token, port)).run(
+        sockets=[on]
+    )
+
+
+def gate_run(run: Path, grades: list[dict[str, Any]]) -> Mapping[str, Any]:
+    """Judge the run by these grades; returns the verdict with its reasons."""
+    from ..evidence.report import evidence_of, regate
+    from ..pipelines.show import refresh
+    from ..storage.jsonl import write_jsonl
+    from ..storage.runfolder import RunFolder
+
+    evidence = evidence_of(run)
+    with RunFolder(run):
+        path = run / RUN_LABELS / "grades.jsonl"
+        write_jsonl(path, grades)
+        verdict: Mapping[str, Any] = regate(evidence, path)["verdict"]
+        refresh(run)
+    return {"verdict": verdict["verdict"], "reasons": verdict["reasons"]}

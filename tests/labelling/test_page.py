@@ -1,0 +1,391 @@
+"""The page in a real browser: by keys alone, and in the ways that label tools lose work."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from projects import answer, judge_all, open_store
+from served import served
+
+from tieout.labelling import journal as journal_module
+from tieout.labelling.assignment import Design
+from tieout.labelling.items import read_items
+from tieout.labelling.journal import read_journal
+from tieout.labelling.scheme import make_scheme
+from tieout.labelling.store import Store
+from tieout.storage.jsonl import write_jsonl
+
+Tab = Callable[..., Any]
+
+
+def title(page: Any) -> str:
+    return page.text_content("#title")
+
+
+def saved(page: Any) -> None:
+    page.locator("#saved", has_text=re.compile("^saved$")).wait_for()
+
+
+def press(page: Any, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def values(store: Store) -> list[str]:
+    """What was said, in the order shown to the one who said it."""
+    return [
+        {"a": "ab"[e["shown"][0]], "b": "ab"[e["shown"][1]]}.get(e["value"], e["value"])
+        for e in store.judgements(skips=True)
+    ]
+
+
+def test_pairs_by_keys_alone_one_key_a_pair(tmp_path: Path, tab: Tab) -> None:
+    store = open_store(tmp_path, number=6)
+    with served(store) as address:
+        page = tab(address)
+        assert title(page) == "Pair 1 of 6"
+        press(page, "a", "b", "t", "x", "s")
+        saved(page)
+        assert values(store) == ["a", "b", "tie", "bad", "skip"]
+        press(page, "a")
+        page.wait_for_selector("text=Nothing left for you")
+        saved(page)
+        page.get_by_role("button", name="Show the 1 skipped").click()
+        press(page, "b")
+        saved(page)
+    assert len(store.by_item()) == 6
+    assert all(entry["seconds"] < 60 for entry in store.judgements())
+
+
+def test_saved_means_on_disk(tmp_path: Path, tab: Tab) -> None:
+    store = open_store(tmp_path)
+    with served(store) as address:
+        page = tab(address)
+        assert page.text_content("#saved") == ""
+        press(page, "a")
+        saved(page)
+        assert [e["what"] for e in read_journal(store.journal.path)][-1] == "judgement"
+
+
+def test_no_key_acts_while_a_comment_is_typed_and_a_held_key_counts_once(tmp_path: Path, tab: Tab) -> None:
+    store = open_store(tmp_path)
+    with served(store) as address:
+        page = tab(address)
+        press(page, "c")
+        page.keyboard.type("a bet: but x, s & u? t")
+        assert title(page) == "Pair 1 of 6"
+        press(page, "Escape", "b")
+        saved(page)
+        page.keyboard.down("a")
+        page.keyboard.down("a")
+        page.keyboard.down("a")
+        page.keyboard.up("a")
+        saved(page)
+    assert values(store) == ["b", "a"]
+    assert store.judgements()[0]["comment"] == "a bet: but x, s & u? t"
+    assert store.judgements()[1]["comment"] == ""
+
+
+def test_each_action_has_a_key_on_its_button_and_the_key_can_be_another(tmp_path: Path, tab: Tab) -> None:
+    store = open_store(tmp_path)
+    with served(store) as address:
+        page = tab(address)
+        for name, key in {
+            "A is better": "a",
+            "B is better": "b",
+            "Tie": "t",
+            "Both bad": "x",
+            "Undo": "u",
+        }.items():
+            button = page.get_by_role("button", name=name)
+            assert button.locator("kbd").text_content() == key
+            assert button.get_attribute("aria-keyshortcuts") == key
+        press(page, "?")
+        dialog = page.get_by_role("dialog", name="Keys")
+        dialog.get_by_role("button", name="A is better: a. Change").click()
+        press(page, "b")
+        assert "b is the key of B is better" in dialog.text_content()
+        dialog.get_by_role("button", name="A is better: a. Change").click()
+        press(page, "j")
+        assert dialog.get_by_role("button", name="A is better: j. Change").is_visible()
+        press(page, "Escape", "a", "j")
+        saved(page)
+        page.reload()
+        page.wait_for_selector("#do-a kbd:text('j')")
+    assert values(store) == ["a"]
+
+
+def test_guidelines_are_one_key_away_with_version_and_hash(tmp_path: Path, tab: Tab) -> None:
+    scheme = make_scheme("pairs", guidelines="# Rule\nOnly figures count.")
+    store = open_store(tmp_path, scheme=scheme)
+    with served(store) as address:
+        page = tab(address)
+        press(page, "g")
+        shown = page.get_by_role("dialog", name="Guidelines").text_content()
+        press(page, "a", "Escape")
+    assert "Only figures count." in shown
+    assert f"Version 1, SHA-256 {scheme.guidelines_sha256[:16]}" in shown
+    assert store.judgements() == [], "a key under a dialog does nothing"
+
+
+def test_figures_that_occur_in_both_are_marked_and_what_a_model_wrote_stays_text(
+    tmp_path: Path, tab: Tab
+) -> None:
+    evil = '<img src=x onerror="window.hit=1"><script>window.hit=1</script>\u202e $1,234.5 million 😀 7%'
+    row = {"prompt": "Sales of $1,234.5 million, costs of 99.", "chosen": evil, "rejected": evil + " 12"}
+    write_jsonl(tmp_path / "rows.jsonl", [row])
+    store = Store(tmp_path / "labels", make_scheme("pairs"), read_items(tmp_path / "rows.jsonl")[1])
+    with served(store) as address:
+        page = tab(address)
+        assert page.evaluate("window.hit") is None
+        assert page.locator("#answers img, #answers script").count() == 0
+        assert page.locator("article").first.locator("mark.same").all_text_contents() == ["$1,234.5 million"]
+        assert page.locator("#source mark.same").all_text_contents() == ["$1,234.5 million"]
+        assert "7%" in page.locator("article").first.locator(".unlike").all_text_contents()
+        assert page.locator("article").first.locator(".hidden").all_text_contents() == ["\\u202e"]
+
+
+# ------------------------------------------------------------ ways to lose work
+
+
+def test_two_tabs(tmp_path: Path, tab: Tab) -> None:
+    store = open_store(tmp_path, number=3)
+    with served(store) as address:
+        one = tab(address)
+        other = tab(address, context=one.context)
+        press(one, "a")
+        saved(one)
+        press(other, "b")
+        other.wait_for_selector("text=judged in another tab. Saved: A is better. Here: B is better.")
+        assert values(store) == ["a"]
+        other.get_by_role("button", name="Replace it").click()
+        saved(other)
+        assert values(store) == ["b"]
+        press(other, "t")
+        saved(other)
+        press(one, "a")
+        one.wait_for_selector("text=Saved: tie. Here: A is better.")
+        one.get_by_role("button", name="Keep what is saved").click()
+        saved(one)
+    assert values(store) == ["b", "tie"]
+
+
+def test_two_logins_of_one_name_and_two_people(tmp_path: Path, tab: Tab) -> None:
+    store = open_store(tmp_path, number=4)
+    with served(store) as address:
+        here, there = tab(address, more="&ahead=2"), tab(address, more="&ahead=2")
+        ben = tab(address, "ben", more="&ahead=2")
+        assert here.text_content("#source") == there.text_content("#source") != ben.text_content("#source")
+        press(here, "a")
+        saved(here)
+        press(there, "b")
+        there.wait_for_selector("text=Saved: A is better")
+        press(ben, "b")
+        saved(ben)
+    who = [(e["annotator"], e["value"]) for e in store.judgements()]
+    assert len(who) == len({e["item"] for e in store.judgements()}) == 2
+    assert [name for name, _ in who] == ["anna", "ben"]
+
+
+def test_the_network_is_gone_for_a_while(tmp_path: Path, tab: Tab) -> None:
+    store = open_store(tmp_path)
+    with served(store) as address:
+        page = tab(address)
+        page.context.set_offline(True)
+        press(page, "a", "b", "t")
+        page.wait_for_selector("text=3 not saved yet: no connection")
+        assert store.judgements() == []
+        page.context.set_offline(False)
+        saved(page)
+    assert values(store) == ["a", "b", "tie"]
+
+
+def test_the_server_is_killed_and_comes_back(tmp_path: Path, tab: Tab) -> None:
+    store = open_store(tmp_path)
+    with served(store) as address:
+        page = tab(address)
+        press(page, "a")
+        saved(page)
+    press(page, "b", "t")
+    page.wait_for_selector("text=2 not saved yet: no connection")
+    store.close()
+    again = open_store(tmp_path)
+    port = int(address.split(":")[2].split("/")[0])
+    with served(again, port):
+        saved(page)
+    assert values(again) == ["a", "b", "tie"]
+
+
+def test_the_tab_is_closed_before_the_network_is_back(tmp_path: Path, tab: Tab) -> None:
+    store = open_store(tmp_path)
+    with served(store) as address:
+        page = tab(address)
+        context = page.context
+        context.set_offline(True)
+        press(page, "a", "b")
+        page.close()
+        assert store.judgements() == []
+        context.set_offline(False)
+        page = tab(address, context=context)
+        saved(page)
+        assert title(page) == "Pair 3 of 6"
+    assert values(store) == ["a", "b"]
+
+
+def test_the_disk_is_full(tmp_path: Path, tab: Tab, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(tmp_path)
+    with served(store) as address:
+        page = tab(address)
+        size = store.journal.path.stat().st_size
+
+        def full(file: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(journal_module.os, "fsync", full)
+            press(page, "a")
+            page.wait_for_selector("text=No space left on device")
+        assert page.text_content("#saved").startswith("1 not saved yet")
+        saved(page)
+        assert store.journal.path.stat().st_size > size
+    assert values(store) == ["a"]
+
+
+@pytest.mark.parametrize("lost", ["nothing", "the browser's storage"])
+def test_refresh_with_a_draft(tmp_path: Path, tab: Tab, lost: str) -> None:
+    store = open_store(tmp_path)
+    with served(store) as address:
+        page = tab(address)
+        press(page, "c")
+        page.keyboard.type("half a thought")
+        if lost == "nothing":
+            page.reload()
+        else:
+            page.wait_for_timeout(900)
+            page = tab(address)  # another browser
+        page.wait_for_selector("text=Pair 1 of 6")
+        assert page.input_value("#comment") == "half a thought"
+        assert title(page) == "Pair 1 of 6"
+        press(page, "a")
+        saved(page)
+        assert page.input_value("#comment") == ""
+    assert store.judgements()[0]["comment"] == "half a thought"
+
+
+def test_edit_after_submit_also_after_a_refresh(tmp_path: Path, tab: Tab) -> None:
+    store = open_store(tmp_path)
+    with served(store) as address:
+        page = tab(address)
+        press(page, "a", "b")
+        saved(page)
+        press(page, "u")
+        page.wait_for_selector("#do-b[aria-pressed=true]")
+        assert values(store) == ["a"]
+        press(page, "t")
+        saved(page)
+        page.reload()
+        page.wait_for_selector("text=Pair 3 of 6")
+        press(page, "u")
+        page.wait_for_selector("#do-tie[aria-pressed=true]")
+        press(page, "Control+Enter")
+        saved(page)
+        press(page, "u", "u")
+        page.wait_for_selector("#do-a[aria-pressed=true]")
+    said = [e["value"] for e in store.journal.entries if e["what"] == "judgement"]
+    assert len(said) == 4
+    assert said[2:] == ["tie", "tie"]
+    assert values(store) == []
+
+
+def test_undo_without_a_connection(tmp_path: Path, tab: Tab) -> None:
+    store = open_store(tmp_path)
+    with served(store) as address:
+        page = tab(address)
+        page.context.set_offline(True)
+        press(page, "a")
+        page.wait_for_selector("text=1 not saved yet")
+        press(page, "u")
+        page.wait_for_selector("#do-a[aria-pressed=true]")
+        press(page, "b")
+        page.context.set_offline(False)
+        saved(page)
+    assert values(store) == ["b"]
+
+
+def test_a_thousand_items_offline(tmp_path: Path, tab: Tab) -> None:
+    store = open_store(tmp_path, number=1000)
+    with served(store) as address:
+        page = tab(address, more="&ahead=1000")
+        page.context.set_offline(True)
+        for i in range(1000):
+            page.keyboard.press("abtx"[i % 4])
+        assert store.judgements() == []
+        page.wait_for_selector("text=1000 not saved yet")
+        page.context.set_offline(False)
+        page.locator("#saved", has_text=re.compile("^saved$")).wait_for(timeout=120_000)
+    assert values(store) == ["a", "b", "tie", "bad"] * 250
+
+
+# ------------------------------------------------------------ several people
+
+
+def test_the_judge_is_shown_after_the_answer_only(tmp_path: Path, tab: Tab) -> None:
+    rows = [{"prompt": f"p {i}", "chosen": "yes", "rejected": "no", "chosen_score": 0.875, "rejected_score": 0.125}
+            for i in range(3)]  # fmt: skip
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    store = Store(tmp_path / "labels", make_scheme("pairs"), read_items(tmp_path / "rows.jsonl")[1])
+    with served(store) as address:
+        page = tab(address)
+        heard: list[str] = []
+        page.on("response", lambda reply: heard.append(reply.text() if "/api/" in reply.url else ""))
+        page.reload()
+        page.wait_for_selector("text=Pair 1 of 3")
+        assert "0.875" not in page.content() + "".join(heard)
+        first = page.locator("article pre").first.text_content()
+        body = {"annotator": "anna", "item": next(iter(store.items)), "round": 0}
+        script = """(body) => fetch("/api/prelabel", {method: "POST", headers: {"content-type": "application/json"},
+            body: JSON.stringify(body)}).then((reply) => reply.status)"""
+        assert page.evaluate(script, body) == 400
+        press(page, "a")
+        page.wait_for_selector("#before:text('The judge: ')")
+        scores = "0.875 against 0.125" if first == "yes" else "0.125 against 0.875"
+        assert page.text_content("#before") == f"Before, you: A is better. The judge: {scores}"
+
+
+def test_disputes_are_settled_on_the_page_with_the_same_keys(tmp_path: Path, tab: Tab) -> None:
+    store = open_store(tmp_path, number=2, design=Design(overlap=1.0, repeats=0))
+    for name, value in (("anna", "a"), ("ben", "b")):
+        for item, _ in store.next(name, 2):
+            store.judge(answer(store, name, item, value, comment=f"{name} is sure"))
+    with served(store) as address:
+        page = tab(address, "chief")
+        page.wait_for_selector("text=Settle 2 disputes")
+        press(page, "d")
+        page.wait_for_selector("text=Dispute, 2 left")
+        said = page.locator(".said").all_text_contents()
+        order = store.order("chief", next(iter(store.by_item())))
+        assert said[0] == f"anna: {'AB'[order.index(0)]} is better (anna is sure)"
+        press(page, "a", "t")
+        saved(page)
+        page.wait_for_selector("text=No disputes")
+    assert sorted(e["what"] for e in store.verdicts.values()) == ["verdict"] * 2
+    assert {e["value"] for e in store.verdicts.values()} >= {"tie"}
+
+
+def test_agreement_is_shown_live(tmp_path: Path, tab: Tab) -> None:
+    store = open_store(tmp_path, number=20, design=Design(overlap=1.0, repeats=0))
+    judge_all(store, "anna", lambda item, _: "ab"[int(item, 16) % 2])
+    judge_all(store, "ben", lambda item, _: "ab"[int(item, 16) % 2])
+    with served(store) as address:
+        page = tab(address)
+        press(page, "f")
+        dialog = page.get_by_role("dialog", name="Agreement")
+        dialog.get_by_text("Gwet's AC1").wait_for()
+        assert "Krippendorff's alpha1.001.00 to 1.0020 items" in dialog.text_content()
+        assert dialog.get_by_role("row", name="ben").get_by_role("cell").first.text_content() == "20"
