@@ -47,7 +47,7 @@ def test_nothing_is_left_to_do_before_shipping() -> None:
     [
         (
             {"grades": []},
-            r"Fill in `preferred` \(a, b or tie\) on evidence/human/sheet.jsonl, by .*rubric.md",
+            r"Grade pairs with `tieout label`, or fill in `preferred` \(a, b or tie\) on .*sheet.jsonl, by .*rubric.md",
         ),
         ({"grades": WON[:7]}, "7 graded pairs are too few, at least 20 are judged"),
         ({"grades": WON[:20] + LOST[20:]}, r"Grade more pairs: these 40 do not show"),

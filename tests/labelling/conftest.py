@@ -34,7 +34,7 @@ def tab(chromium: Any) -> Iterator[Callable[..., Any]]:
     ) -> Any:
         if context is None:
             context = chromium.new_context(**options)
-            context.set_default_timeout(15_000)
+            context.set_default_timeout(60_000)
             contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))

@@ -68,7 +68,12 @@ def test_the_primary_metric_the_reward_and_its_parts_in_that_order(tmp_path: Pat
     ("form", "right", "verdict", "step"),
     [
         (0.1, 0.5, "hold", "Make the reward pay for exact and train again"),
-        (0.0, 0.95, "hold", "Fill in `preferred` (a, b or tie)"),
+        (
+            0.0,
+            0.95,
+            "hold",
+            "Grade pairs with `tieout label`, or fill in `preferred` (a, b or tie)",
+        ),
         (0.1, 0.1, "reject", "What changed from sft to dpo: exact, the primary metric, fell"),
     ],
 )
@@ -86,7 +91,7 @@ def test_shipping_against_the_verdict_is_never_offered(
     assert f"next: {step}" in shown(folder, 200)
     assert step in page
     offered = next_command(folder, report)
-    assert offered.startswith(f"tieout gate {folder} --human") if verdict == "hold" else offered == ""
+    assert offered == (f"tieout label {folder}" if verdict == "hold" else "")
 
 
 def test_what_passed_may_ship(tmp_path: Path) -> None:

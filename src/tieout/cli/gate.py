@@ -21,7 +21,8 @@ class Options:
     run: Annotated[Path, tyro.conf.Positional]
     """A run folder with evidence/report.json."""
     human: Path | None = None
-    """Graded pairs: the filled sheet of the run, or rows of case, model_a, model_b, preferred."""
+    """Graded pairs: the labels of `tieout label` (RUN/labels), the filled sheet of the run, or rows of case, model_a,
+    model_b, preferred."""
     price: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """MODEL=PROMPT,ANSWER per million tokens, or MODEL=HOUR/h: `--price dpo=2.5/h`, for the cost of answers. May be
     given several times."""
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str]) -> None:
     from ..storage import manifest
     from ..storage.jsonl import read_json
     from ..storage.runfolder import RunFolder
+    from .label import grades_of
 
     evidence = evidence_of(options.run)
     with RunFolder(options.run):
@@ -43,6 +45,8 @@ def main(arguments: Sequence[str]) -> None:
         given = options.human
         if given is not None and not given.exists():
             raise InputError(f"{given} does not exist; the sheet to fill in is {sheet}")
+        if given is not None and given.is_dir():
+            given = grades_of(given, sheet.with_name("key.json"))
         own = given is not None and sheet.exists() and given.samefile(sheet)
         models = read_json(evidence / "report.json")["models"]
         prices = parse_prices(options.price, [*models])

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..labelling.assignment import Design
 from .options import parse
 
-RUN_LABELS = "labels"
+RUN_LABELS, GRADES = "labels", "grades.jsonl"
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,23 @@ def gate_run(run: Path, grades: list[dict[str, Any]]) -> Mapping[str, Any]:
 
     evidence = evidence_of(run)
     with RunFolder(run):
-        path = run / RUN_LABELS / "grades.jsonl"
+        path = run / RUN_LABELS / GRADES
         write_jsonl(path, grades)
         verdict: Mapping[str, Any] = regate(evidence, path)["verdict"]
         refresh(run)
     return {"verdict": verdict["verdict"], "reasons": verdict["reasons"]}
+
+
+def grades_of(labels: Path, key: Path) -> Path:
+    """The human track as a file, from a folder of judgements; also while their page is open."""
+    from ..labelling.exports import human_rows
+    from ..labelling.journal import read_journal
+    from ..labelling.state import State
+    from ..labelling.store import JOURNAL
+    from ..storage.jsonl import write_jsonl
+
+    if not (labels / JOURNAL).exists():
+        raise InputError(f"{labels} holds no {JOURNAL}: it is no folder of `tieout label`")
+    path = labels / GRADES
+    write_jsonl(path, human_rows(State(read_journal(labels / JOURNAL)), key))
+    return path

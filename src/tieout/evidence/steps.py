@@ -52,7 +52,9 @@ def _more_right(report: Mapping[str, Any], check: Mapping[str, Any]) -> str:
 
 def _more_grades(report: Mapping[str, Any], check: Mapping[str, Any]) -> str:
     figure, least = _figure(report, check), report["settings"]["policy"]["min_cases"]
-    fill = "Fill in `preferred` (a, b or tie) on evidence/human/sheet.jsonl"
+    fill = (
+        "Grade pairs with `tieout label`, or fill in `preferred` (a, b or tie) on evidence/human/sheet.jsonl"
+    )
     if "human/rubric.md" in report["files"]:
         fill += ", by evidence/human/rubric.md"
     if figure["n"] == 0:

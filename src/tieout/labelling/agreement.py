@@ -21,7 +21,8 @@ from .scheme import Scheme
 from .state import State
 from .values import decisions, marked
 
-RESAMPLES = 1000
+RESAMPLES, MOST_UNITS = 1000, 3_000_000
+"""Fewer resamples, down to 100, where there would be more units in all of them."""
 LONGER = 1.1
 """A completion is the longer one from this ratio on."""
 Counts = NDArray[np.int64]
@@ -68,8 +69,9 @@ def agreement(state: State, scheme: Scheme, seed: int = 0) -> Agreement:
         return Agreement(nothing, nothing)
     level = "ordinal" if scheme.kind == "grades" else "nominal"
     rng = np.random.default_rng(seed)
-    draws = [rng.integers(0, len(tables), len(tables)) for _ in range(RESAMPLES)]
     whole = np.concatenate(tables)
+    resamples = max(100, min(RESAMPLES, MOST_UNITS // len(whole)))
+    draws = [rng.integers(0, len(tables), len(tables)) for _ in range(resamples)]
     samples = [np.concatenate([tables[i] for i in draw]) for draw in draws]
     alphas = [krippendorff_alpha(sample, level) for sample in samples]
     return Agreement(

@@ -52,7 +52,7 @@ def export(state: State, scheme: Scheme, format: str, key: Path | None = None) -
     if format not in FORMATS:
         raise InputError(f"there is no format {format!r}; there are {', '.join(FORMATS)}")
     if format == "human":
-        return _human(state, key)
+        return human_rows(state, key)
     said: dict[str, list[Entry]] = {}
     for entry in state.judgements(skips=True):
         said.setdefault(entry["item"], []).append(entry)
@@ -170,7 +170,7 @@ FORMATS: dict[str, Callable[[Item, Sequence[Any], Scheme], Iterator[Row]]] = {
 }
 
 
-def _human(state: State, key: Path | None) -> list[Row]:
+def human_rows(state: State, key: Path | None) -> list[Row]:
     """The grades of a run's sheet: a row per person, or one where a dispute was settled."""
     if key is None or not key.exists():
         raise InputError("the human track is of a run: its evidence/human/key.json says who wrote what")

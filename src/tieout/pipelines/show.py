@@ -78,7 +78,7 @@ def next_command(folder: Path, report: Mapping[str, Any]) -> str:
         return f"tieout ship {folder}"
     held = {check["track"] for check in report["verdict"]["checks"] if check["status"] == "hold"}
     if report["verdict"]["verdict"] == "hold" and HUMAN in held:
-        return f"tieout gate {folder} --human {folder}/evidence/human/sheet.jsonl"
+        return f"tieout label {folder}"
     return ""
 
 

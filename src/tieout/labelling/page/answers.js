@@ -69,7 +69,7 @@ class Rankings {
     this.shown.forEach((article, i) => article.classList.toggle("chosen", this.value.flat().includes(i)));
   }
   words(value) {
-    return value.map((place) => place.map((i) => i + 1).join(" = ")).join(" > ");
+    return value.map((place) => place.map((i) => i + 1).sort().join(" = ")).join(" > ");
   }
   get whole() {
     return this.value.flat().length === this.item.texts.length;

@@ -9,7 +9,7 @@ import { element, key } from "./text.js";
 const at = (id) => document.getElementById(id);
 const fresh = () => crypto.randomUUID();
 const AHEAD = Number(new URLSearchParams(location.search).get("ahead")) || 20;
-const state = { todo: [], done: [], judged: 0, total: 0, disputes: 0, mode: "judge", since: 0, saved: 0 };
+const state = { todo: [], done: [], judged: 0, total: 0, disputes: 0, mode: "judge", since: 0, sent: 0, saved: 0 };
 let project, me, queue, current, made;
 
 async function begin() {
@@ -45,12 +45,15 @@ async function start(given) {
 
 async function refill(skipped = false) {
   state.filling = true;
+  const sent = state.sent, waits = queue.names().length;
   const have = [...state.todo, ...queue.waiting().filter((one) => one.what === "judge")].map((one) => [one.item, one.round]);
   try {
     const found = await ask("next", { annotator: me, count: Math.max(0, AHEAD - state.todo.length), have, skipped });
     state.todo.push(...found.items);
     if (!state.begun) state.done = found.recent;
-    Object.assign(state, { begun: true, judged: found.judged, total: found.total, skipped: found.skipped, disputes: found.disputes, everybody: found.everybody });
+    // What was answered meanwhile is counted here, and may or may not be counted there.
+    if (!state.begun || (!waits && sent === state.sent)) Object.assign(state, { judged: found.judged + waits, skipped: found.skipped });
+    Object.assign(state, { begun: true, total: found.total, disputes: found.disputes, everybody: found.everybody });
   } catch (error) {
     if (error.status) notice(error.message);
   }
@@ -64,7 +67,7 @@ function show() {
   for (const id of ["item", "footer"]) at(id).hidden = !current;
   at("done").hidden = Boolean(current);
   if (!current) return finished();
-  const kept = local(current), answer = kept ?? current.draft ?? current.answer;
+  const kept = settling ? null : local(current), answer = kept ?? current.draft ?? current.answer;
   const one = { pairs: "Pair", rankings: "Ranking", grades: "Completion", spans: "Completion" }[project.kind];
   at("title").textContent = settling ? `Dispute, ${state.todo.length} left` : `${one} ${state.judged + 1} of ${state.total}`;
   at("comment").value = answer?.comment ?? "";
@@ -126,6 +129,7 @@ function submit(value) {
     state.skipped += value === "skip" ? 1 : 0;
     at("before").textContent = "";
   }
+  state.sent += 1;
   queue.add(action);
   if (state.mode === "judge" && state.todo.length < AHEAD / 2 && !queue.state && !state.filling) refill().then(() => { if (!current || !state.todo.includes(current)) show(); });
   show();
