@@ -138,7 +138,7 @@ def test_figures_that_occur_in_both_are_marked_and_what_a_model_wrote_stays_text
     tmp_path: Path, tab: Tab
 ) -> None:
     evil = '<img src=x onerror="window.hit=1"><script>window.hit=1</script>\u202e $1,234.5 million 😀 7%'
-    row = {"prompt": "Sales of $1,234.5 million, costs of 99.", "chosen": evil, "rejected": evil + " 12"}
+    row = {"prompt": "In millions: sales 1,234.5, costs 99.", "chosen": evil, "rejected": evil + " 12"}
     write_jsonl(tmp_path / "rows.jsonl", [row])
     store = Store(tmp_path / "labels", make_scheme("pairs"), read_items(tmp_path / "rows.jsonl")[1])
     with served(store) as address:
@@ -146,7 +146,7 @@ def test_figures_that_occur_in_both_are_marked_and_what_a_model_wrote_stays_text
         assert page.evaluate("window.hit") is None
         assert page.locator("#answers img, #answers script").count() == 0
         assert page.locator("article").first.locator("mark.same").all_text_contents() == ["$1,234.5 million"]
-        assert page.locator("#source mark.same").all_text_contents() == ["$1,234.5 million"]
+        assert page.locator("#source mark.same").all_text_contents() == ["1,234.5"]
         assert "7%" in page.locator("article").first.locator(".unlike").all_text_contents()
         assert page.locator("article").first.locator(".hidden").all_text_contents() == ["\\u202e"]
 

@@ -5,10 +5,11 @@ Nothing here says who wrote what, or what a judge thinks. Offsets are those of J
 
 from __future__ import annotations
 
+from decimal import Decimal
 from itertools import accumulate
 from typing import Any
 
-from ..rewards.text.amounts import read
+from ..rewards.text.amounts import Found, read
 from .journal import Entry
 from .scheme import Scheme
 from .store import Store
@@ -60,15 +61,18 @@ def scheme_view(scheme: Scheme) -> dict[str, Any]:
 
 def _figures(text: str, others: list[str]) -> list[list[Any]]:
     """[start, end, whether it is in one of the others too] of each figure."""
-    known = [figure for other in others for figure in read(other)[0]]
-    values = {abs(figure.figure.value) for figure in known} | {figure.shown for figure in known}
+    known = {name for other in others for figure in read(other)[0] for name in _names(figure)}
     places = _utf16(text)
     found = []
     for figure in read(text)[0]:
         end = figure.start + len(figure.shown)
-        same = abs(figure.figure.value) in values or figure.shown in values
-        found.append([places[figure.start], places[end], same])
+        found.append([places[figure.start], places[end], not known.isdisjoint(_names(figure))])
     return found
+
+
+def _names(figure: Found) -> set[Decimal]:
+    """Its value, and its digits as they are written: tables have `1,204.5` under a heading that says millions."""
+    return {abs(figure.figure.value), abs(figure.figure.value.scaleb(-figure.figure.scale))}
 
 
 def _utf16(text: str) -> list[int]:

@@ -179,6 +179,7 @@ export function question(scheme, item, value, changed) {
   made.shown = made.articles();
   const source = document.getElementById("source");
   fill(source, item.source.text, figureMarks(item.source.figures, "source"));
+  source.classList.toggle("aligned", / {3}/.test(item.source.text));  // a table set with spaces
   source.scrollTop = 0;
   document.getElementById("question").replaceChildren();
   document.getElementById("answers").replaceChildren(...made.shown);
