@@ -1,9 +1,10 @@
-"""Ask a pretrained model questions unlike its negative controls, and keep what it says: rows against forgetting.
+"""Ask a pretrained model other questions than its negative controls, and keep what it says: rows against forgetting.
 
-    python scripts/short_answers.py --model smollm2-135m
+    python scripts/short_questions.py --model smollm2-135m && python scripts/short_answers.py --model smollm2-135m
 
-Writes src/tieout/tasks/short_answers.jsonl: the prompts below, and the model's own greedy replies where it ended them
-itself. Whether they are true does not matter: mixed into the rows of another task, they keep the model where it was.
+Writes src/tieout/tasks/short_answers.jsonl: the prompts below and the questions that are no controls (it does not
+surely know their answers), and the model's own greedy replies where it ended them itself. Whether they are true does
+not matter: mixed into the rows of another task, they keep the model where it was.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import json
 from collections.abc import Iterator
 
 import torch
+from short_questions import candidates
 
 from tieout.learner.models.loading import load
+from tieout.rows.leakage import find_leaks
 from tieout.samplers import SamplingParams
 from tieout.samplers.local.sampler import LocalSampler
-from tieout.tasks.short_questions import REPLIES
+from tieout.tasks.short_questions import REPLIES, task
 
 ASKED = {
     "Explain in one sentence what {} is.": (
@@ -169,6 +172,13 @@ def prompts() -> Iterator[str]:
             yield form.format(subject)
     for thing in THINGS.split(", "):
         yield from (form.format(thing) for form in ABOUT)
+    controls = task.rows("test")
+    known = {row["prompt"][0]["content"] for row in controls}
+    others = [{"prompt": [{"role": "user", "content": q}]} for _, q, _ in candidates() if q not in known]
+    alike = {leak.train for leak in find_leaks({"others": others}, {"controls": controls})}
+    for i, row in enumerate(others):
+        if f"others, row {i + 1}" not in alike:
+            yield row["prompt"][0]["content"]
 
 
 def main() -> None:

@@ -1,16 +1,20 @@
-"""Choose the negative controls of a pretrained model: ask it a list of short questions, and keep what it answers right.
+"""Choose the negative controls of a pretrained model: ask it a list of short questions, and keep what it surely knows.
 
     python scripts/short_questions.py --model smollm2-135m
 
-Writes src/tieout/tasks/short_questions.jsonl. The questions and answers below are common knowledge.
+Writes src/tieout/tasks/short_questions.jsonl: what it answers right greedily, and in at least six of eight samples at a
+temperature of 0.7. What it gets right by a hair would be lost to any change, and be called forgotten. The questions
+and answers below are common knowledge.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from calendar import day_name, month_name
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 
@@ -199,7 +203,35 @@ FACTS = {
     "What does HTML stand for?": "Hypertext Markup Language|HyperText Markup Language",
     "What does UN stand for?": "United Nations",
 }
+PEOPLE = {
+    "teaches children in a school": "teacher",
+    "cuts hair": "barber|hairdresser|hairstylist",
+    "designs buildings": "architect",
+    "puts out fires": "firefighter|fireman",
+    "drives a taxi": "taxi driver",
+    "plays the piano": "pianist",
+    "sells flowers": "florist",
+    "takes photographs": "photographer",
+    "works with wood": "carpenter|woodworker",
+    "grows crops": "farmer",
+    "catches fish": "fisherman|angler",
+    "cares for teeth": "dentist",
+    "studies the stars": "astronomer",
+    "paints pictures": "painter|artist",
+    "writes poems": "poet",
+    "performs operations in a hospital": "surgeon",
+    "cooks in a restaurant": "chef|cook",
+    "defends people in court": "lawyer|attorney",
+    "plays the guitar": "guitarist",
+    "travels into space": "astronaut",
+}
+STUDIES = (
+    "plants botany, animals zoology, the_mind psychology, the_past history, numbers mathematics, "
+    "rocks geology, insects entomology, fossils paleontology, society sociology, the_weather meteorology, "
+    "the_heart cardiology, the_brain neuroscience|neurology, languages linguistics, the_stars astronomy"
+)
 WORDS = ["apple", "river", "garden", "window", "yellow", "market", "doctor", "winter", "silver", "pencil"]
+SAMPLES, SURE = 8, 6
 
 
 def _table(text: str) -> Iterator[tuple[str, str]]:
@@ -218,6 +250,7 @@ ASKED = {
     "currencies": ("What is the currency of {}?", CURRENCIES),
     "animals": ("What is a young {} called?", ANIMALS),
     "plurals": ("What is the plural of the word {}?", PLURALS),
+    "studies": ("What is the study of {} called?", STUDIES),
     "past": ("What is the past tense of the verb {}?", PAST),
 }
 
@@ -229,6 +262,11 @@ def candidates() -> Iterator[tuple[str, str, list[str]]]:
             yield skill, form.format(asked), answers.split("|")
     for question, answers in FACTS.items():
         yield "facts", question, answers.split("|")
+    for does, answers in PEOPLE.items():
+        yield "people", f"What do you call a person who {does}?", answers.split("|")
+    for names, kind in ((month_name[1:], "month"), (day_name, "day")):
+        for name, following in pairwise(names):
+            yield "calendar", f"Which {kind} comes right after {name}?", [following]
     for word in WORDS:
         yield "instructions", f"Repeat this word: {word}", [word]
         yield "instructions", f"Write one sentence with the word {word} in it.", [word]
@@ -242,20 +280,20 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m")
     model = load(parser.parse_args().model, dtype=torch.float32)
     asked = list(candidates())
-    sampler = LocalSampler(model)
-    said = sampler.complete(
-        [[{"role": "user", "content": question}] for _, question, _ in asked],
-        SamplingParams(max_new_tokens=32, temperature=0),
-    )
-    right = answered(said, [answers for *_, answers in asked])
+    sampler, answers = LocalSampler(model), [answers for *_, answers in asked]
+    tokens = [model.chat.prompt([{"role": "user", "content": question}]) for _, question, _ in asked]
+    said = [reply.text for [reply] in sampler.sample(tokens, 1, SamplingParams(32, temperature=0))]
+    right = answered(said, answers)
+    for i, replies in enumerate(sampler.sample(tokens, SAMPLES, SamplingParams(32, temperature=0.7))):
+        right[i] = right[i] and sum(answered([r.text for r in replies], [answers[i]] * SAMPLES)) >= SURE
     kept = [row for row, score in zip(asked, right, strict=True) if score]
     lines = [json.dumps({"question": q, "answers": a, "skill": s}, ensure_ascii=False) for s, q, a in kept]
     FILE.write_text("\n".join(lines) + "\n", encoding="utf-8")
     counts, of = Counter(s for s, *_ in kept), Counter(s for s, *_ in asked)
     print(", ".join(f"{skill} {counts[skill]} of {of[skill]}" for skill in of))
-    for (_, question, answers), text, score in zip(asked, said, right, strict=True):
+    for (_, question, wanted), text, score in zip(asked, said, right, strict=True):
         if not score:
-            print(f"wrong: {question}  {answers}  {text.strip()[:90]!r}")
+            print(f"left out: {question}  {wanted}  {text.strip()[:90]!r}")
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from tiny_tokens import SPECIAL_TOKENS
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors gain nothing from threads
 
-# <|endoftext|> is unused: AutoTokenizer would add it to the qwen2 tokenizer, past the model's vocabulary.
-SPECIAL_TOKENS = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|endoftext|>"]
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"

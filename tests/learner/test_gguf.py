@@ -20,7 +20,6 @@ import transformers as hf
 from tokenizers import pre_tokenizers
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from conftest import SPECIAL_TOKENS
 from tieout.cli.train import main as train
 from tieout.errors import InputError
 from tieout.learner import load
@@ -30,6 +29,7 @@ from tieout.learner.models.loading import context_of, load_chat
 from tieout.learner.models.names import only_here, portable, resolve
 from tieout.shipping.card import _base
 from tieout.storage.identity import known_model
+from tiny_tokens import SPECIAL_TOKENS
 
 gguf = pytest.importorskip("gguf", reason="the package gguf comes with the extra `real`")
 

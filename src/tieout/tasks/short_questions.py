@@ -8,11 +8,11 @@ A row, as `task.rows("test")` gives it, and one of "train":
      "completion": "The sunset is a breathtaking sight ..."}
 
 The rows of `test` lie in short_questions.jsonl: those out of a longer list (scripts/short_questions.py) that
-SmolLM2-135M-Instruct answered right, greedily, before it was trained on anything here. So its own score is near 1 by
-their choice; what is measured is how much of it training takes away.
+SmolLM2-135M-Instruct surely knew before it was trained on anything here: right greedily, and in six of eight samples.
+So its own score is near 1 by their choice; what is measured is how much of it training takes away.
 
-The training rows are general rows, against forgetting: questions of other kinds, with what the same model replies to
-them (scripts/short_answers.py), right or not.
+The training rows are general rows, against forgetting: other questions, with what the same model replies to them
+(scripts/short_answers.py), right or not.
 
 Right is a reply whose first line holds one of the answers as whole words, whatever their case, and that is prose: a
 model that has learnt to reply in JSON to everything has unlearnt to reply.

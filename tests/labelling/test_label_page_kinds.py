@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from projects import open_store
 from served import served
-from test_page import press, saved, title
+from test_label_page import press, saved, title
 
 from tieout.labelling.scheme import Criterion, Scheme
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from projects import answer
 from served import served
-from test_page import press, saved
+from test_label_page import press, saved
 
 from tieout.cli.gate import main
 from tieout.cli.label import gate_run

@@ -57,6 +57,7 @@ def test_pairs_by_keys_alone_one_key_a_pair(tmp_path: Path, tab: Tab) -> None:
         page.wait_for_selector("text=Nothing left for you")
         saved(page)
         page.get_by_role("button", name="Show the 1 skipped").click()
+        page.locator("#title", has_text="Pair").wait_for()
         press(page, "b")
         saved(page)
     assert len(store.by_item()) == 6
