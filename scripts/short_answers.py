@@ -3,7 +3,7 @@
     python scripts/short_questions.py --model smollm2-135m && python scripts/short_answers.py --model smollm2-135m
 
 Writes src/tieout/tasks/short_answers.jsonl: the prompts below and the questions that are no controls (it does not
-surely know their answers), and the model's own greedy replies where it ended them itself. Whether they are true does
+know their answers reliably), and the model's own greedy replies where it ended them itself. Whether they are true does
 not matter: mixed into the rows of another task, they keep the model where it was.
 """
 

@@ -1,10 +1,10 @@
-"""Choose the negative controls of a pretrained model: ask it a list of short questions, and keep what it surely knows.
+"""Choose the negative controls of a pretrained model: of a list of short questions, those that it answers reliably.
 
     python scripts/short_questions.py --model smollm2-135m
 
 Writes src/tieout/tasks/short_questions.jsonl: what it answers right greedily, and in at least six of eight samples at a
-temperature of 0.7. What it gets right by a hair would be lost to any change, and be called forgotten. The questions
-and answers below are common knowledge.
+temperature of 0.7. What it gets right by luck would be lost to any change of its weights and counted as forgotten. The
+questions and answers below are common knowledge.
 """
 
 from __future__ import annotations

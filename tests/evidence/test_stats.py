@@ -10,7 +10,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tieout.evidence import stats
+from tieout.evidence import significance, stats
 
 SCORES = st.lists(st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.0]), min_size=1, max_size=30)
 
@@ -227,28 +227,32 @@ def test_mcnemar_equals_the_enumeration_of_all_tables() -> None:
         for wins in range(n + 1):
             seen = abs(2 * wins - n)
             more, equal = sum(x > seen for x in lopsided), sum(x == seen for x in lopsided)
-            assert stats.mcnemar_mid_p(wins, n - wins) == pytest.approx((more + equal / 2) / 2**n, abs=1e-15)
+            assert significance.mcnemar_mid_p(wins, n - wins) == pytest.approx(
+                (more + equal / 2) / 2**n, abs=1e-15
+            )
 
 
 def test_mcnemar_is_between_the_exact_test_and_half_of_it() -> None:
     for wins, losses in ((5, 1), (30, 12), (700, 640), (9, 0)):
         exact = scipy.stats.binomtest(wins, wins + losses).pvalue
-        assert exact / 2 <= stats.mcnemar_mid_p(wins, losses) < exact
-        assert stats.mcnemar_mid_p(wins, losses) == stats.mcnemar_mid_p(losses, wins)
+        assert exact / 2 <= significance.mcnemar_mid_p(wins, losses) < exact
+        assert significance.mcnemar_mid_p(wins, losses) == significance.mcnemar_mid_p(losses, wins)
 
 
 def test_mcnemar_holds_its_level() -> None:
     for n in (6, 10, 25, 60, 200):
         size = sum(
-            scipy.stats.binom.pmf(k, n, 0.5) for k in range(n + 1) if stats.mcnemar_mid_p(k, n - k) <= 0.05
+            scipy.stats.binom.pmf(k, n, 0.5)
+            for k in range(n + 1)
+            if significance.mcnemar_mid_p(k, n - k) <= 0.05
         )
         assert size < 0.06
 
 
 def test_mcnemar_without_evidence() -> None:
-    assert stats.mcnemar_mid_p(0, 0) == 1.0
-    assert stats.mcnemar_mid_p(5000, 5000) > 0.99
-    assert stats.mcnemar_mid_p(3000, 2000) < 1e-40  # no overflow
+    assert significance.mcnemar_mid_p(0, 0) == 1.0
+    assert significance.mcnemar_mid_p(5000, 5000) > 0.99
+    assert significance.mcnemar_mid_p(3000, 2000) < 1e-40  # no overflow
 
 
 # ---- Holm
@@ -265,14 +269,14 @@ def test_holm_rejects_what_the_step_down_procedure_rejects(p_values: list[float]
         if p_values[i] * (len(p_values) - rank) > alpha:
             break
         rejected.add(i)
-    assert {i for i, p in enumerate(stats.holm(p_values)) if p <= alpha} == rejected
+    assert {i for i, p in enumerate(significance.holm(p_values)) if p <= alpha} == rejected
 
 
 def test_holm_leaves_a_single_question_alone() -> None:
-    assert stats.holm([0.03]) == [0.03]
-    assert stats.holm([]) == []
+    assert significance.holm([0.03]) == [0.03]
+    assert significance.holm([]) == []
     with pytest.raises(ValueError, match="not a p-value"):
-        stats.holm([1.2])
+        significance.holm([1.2])
 
 
 # ---- power

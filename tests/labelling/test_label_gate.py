@@ -14,11 +14,13 @@ from test_label_page import press, saved
 
 from tieout.cli.gate import main
 from tieout.cli.label import gate_run
+from tieout.cli.label import main as label
 from tieout.labelling.assignment import Design
 from tieout.labelling.exports import human_rows
 from tieout.labelling.items import read_items
 from tieout.labelling.scheme import make_scheme
 from tieout.labelling.store import Store
+from tieout.storage import manifest
 from tieout.storage.jsonl import read_json
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "pipelines"))
@@ -36,6 +38,7 @@ def test_graded_on_the_page_a_hold_becomes_ship_or_reject(
     run = made_run(tmp_path / "run", 0.0, 0.95)
     report, key = run / "evidence" / "report.json", run / "evidence" / "human" / "key.json"
     assert read_json(report)["verdict"]["verdict"] == "hold"
+    manifest.append(run, "start")
     store = labels_of(run)
     with served(store, gate=lambda: gate_run(run, human_rows(store, key))) as address:
         page = tab(address)
@@ -47,7 +50,16 @@ def test_graded_on_the_page_a_hold_becomes_ship_or_reject(
         page.get_by_role("button", name="Gate this run").click()
         page.wait_for_selector(f"#dialog strong:text-is('{verdict}')")
     assert read_json(report)["verdict"]["verdict"] == verdict
+    assert manifest.check(run) == []
     assert f">{verdict}<" in (run / "evidence" / "report.html").read_text()
+
+
+def test_labels_of_a_run_are_on_record_when_the_command_ends(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", 0.0, 0.95)
+    manifest.append(run, "start")
+    label([str(run), "--export", "all", "--out", str(tmp_path / "all.jsonl")])
+    assert manifest.replay(run)[0].written_by["labels/journal.jsonl"] == "tieout label"
+    assert manifest.check(run) == []
 
 
 @pytest.mark.parametrize(("preferred", "status"), [("dpo", 0), ("sft", 4)])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -31,13 +31,12 @@ class Options:
 def main(arguments: Sequence[str]) -> None:
     """Parse, judge, print."""
     options = parse(Options, "gate", arguments)
-    from ..evidence.report import evidence_of, regate
+    from ..evidence.report import evidence_of
     from ..evidence.usage import parse_prices
-    from ..pipelines.show import refresh, show
-    from ..storage import manifest
+    from ..labelling.exports import grades_of
+    from ..pipelines.show import show
     from ..storage.jsonl import read_json
     from ..storage.runfolder import RunFolder
-    from .label import grades_of
 
     evidence = evidence_of(options.run)
     with RunFolder(options.run):
@@ -50,9 +49,19 @@ def main(arguments: Sequence[str]) -> None:
         own = given is not None and sheet.exists() and given.samefile(sheet)
         models = read_json(evidence / "report.json")["models"]
         prices = parse_prices(options.price, [*models])
-        report = regate(evidence, None if own else given, prices=prices)
-        refresh(options.run)
-        if (options.run / manifest.FILE).exists():
-            manifest.append(options.run, "tieout gate")
+        report = judge_again(options.run, None if own else given, prices)
     show(options.run, Console())
     raise SystemExit({"ship": 0, "hold": 3, "reject": 4}[report["verdict"]["verdict"]])
+
+
+def judge_again(run: Path, grades: Path | None, prices: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Judge a run folder that is locked by these grades, or by its filled sheet, on record; returns the report."""
+    from ..evidence.report import evidence_of, regate
+    from ..pipelines.show import refresh
+    from ..storage import manifest
+
+    report = regate(evidence_of(run), grades, prices=prices)
+    refresh(run)
+    if (run / manifest.FILE).exists():
+        manifest.append(run, "tieout gate")
+    return report

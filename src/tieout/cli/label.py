@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +14,7 @@ from ..errors import InputError
 from ..labelling.assignment import Design
 from .options import parse
 
-RUN_LABELS, GRADES = "labels", "grades.jsonl"
+RUN_LABELS = "labels"
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str]) -> None:
     kind, items = read_items(options.data, options.kind)
     folder, key = _places(options)
     scheme = make_scheme(kind, options.scheme, _guidelines(options, key))
-    with RunFolder(folder):
+    with RunFolder(folder), _on_record(options.data):
         store = Store(folder, scheme, items, options.design)
         if options.load:
             print(f"{store.add_imported(imported(options.load))} judgements taken in from {options.load}")
@@ -77,6 +78,20 @@ def main(arguments: Sequence[str]) -> None:
             _write(options, rows(options.export))
         else:
             _serve(options, store, rows, key)
+
+
+@contextmanager
+def _on_record(data: Path) -> Iterator[None]:
+    """Add the labels of a run to its record when the command ends, by Ctrl+C too."""
+    from ..storage import manifest
+    from ..storage.runfolder import RunFolder
+
+    try:
+        yield
+    finally:
+        if (data / manifest.FILE).exists():
+            with RunFolder(data):
+                manifest.append(data, "tieout label")
 
 
 def _places(options: Options) -> tuple[Path, Path | None]:
@@ -138,30 +153,13 @@ def _serve(
 
 def gate_run(run: Path, grades: list[dict[str, Any]]) -> Mapping[str, Any]:
     """Judge the run by these grades; returns the verdict with its reasons."""
-    from ..evidence.report import evidence_of, regate
-    from ..pipelines.show import refresh
+    from ..labelling.exports import GRADES
     from ..storage.jsonl import write_jsonl
     from ..storage.runfolder import RunFolder
+    from .gate import judge_again
 
-    evidence = evidence_of(run)
     with RunFolder(run):
         path = run / RUN_LABELS / GRADES
         write_jsonl(path, grades)
-        verdict: Mapping[str, Any] = regate(evidence, path)["verdict"]
-        refresh(run)
+        verdict: Mapping[str, Any] = judge_again(run, path)["verdict"]
     return {"verdict": verdict["verdict"], "reasons": verdict["reasons"]}
-
-
-def grades_of(labels: Path, key: Path) -> Path:
-    """The human track as a file, from a folder of judgements; also while their page is open."""
-    from ..labelling.exports import human_rows
-    from ..labelling.journal import read_journal
-    from ..labelling.state import State
-    from ..labelling.store import JOURNAL
-    from ..storage.jsonl import write_jsonl
-
-    if not (labels / JOURNAL).exists():
-        raise InputError(f"{labels} holds no {JOURNAL}: it is no folder of `tieout label`")
-    path = labels / GRADES
-    write_jsonl(path, human_rows(State(read_journal(labels / JOURNAL)), key))
-    return path

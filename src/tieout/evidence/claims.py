@@ -60,8 +60,8 @@ def recomputed(report: Mapping[str, Any], path: Path, workers: Workers | None = 
         )
     ]
     try:
-        problems, said = rescore(path.parent, workers)
-        found.append(Claim("recomputed", "scores", said, problems, "not computed again" not in said))
+        problems, said, scored = rescore(path.parent, workers)
+        found.append(Claim("recomputed", "scores", said, problems, scored))
     except (AttributeError, TypeError, ValueError) as error:
         found.append(
             Claim("recomputed", "scores", "from the outputs", [f"nothing can be scored again: {error}"])

@@ -78,29 +78,33 @@ def source_digest(function: Any) -> str:
     return sha256(file) if file else ""
 
 
-def rescore(evidence: Path, workers: Workers | None = None) -> tuple[list[str], str]:
+def rescore(evidence: Path, workers: Workers | None = None) -> tuple[list[str], str, bool]:
     """A line for every case that is gone or whose score is not the one that the reward gives; and why nothing was
-    scored again, or with what; never both empty.
+    scored again, or with what; and whether anything was scored.
     """
     if not (evidence / NAMES).exists() or not stored(evidence / ROWS).exists():
-        return [], "scores not computed again: the rows were not kept (made before they were)"
+        return [], "scores not computed again: the rows were not kept (made before they were)", False
     names = read_json(evidence / NAMES)
     try:
         tasks = _tasks(evidence, names)
         if tasks[PROGRAMMATIC].scorer == "environment":
-            return [], "scores not computed again: an environment gave them, and its turns are not kept"
+            return (
+                [],
+                "scores not computed again: an environment gave them, and its turns are not kept",
+                False,
+            )
         cases = read_cases(stored(evidence / "cases.jsonl"))
         rows = [line for _, line in read_jsonl(stored(evidence / ROWS))]
         problems = [
             line for model, own in cases.items() for line in _of_model(model, own, rows, tasks, workers)
         ]
     except (InputError, KeyError) as error:
-        return [], f"scores not computed again: {error}"
+        return [], f"scores not computed again: {error}", False
     changed = _changed_sources(tasks, names)
     with_what = (
         f"; not with the recorded source of {', '.join(changed)}" if changed else ", with the recorded source"
     )
-    return problems, f"{sum(map(len, cases.values()))} scores computed again{with_what}"
+    return problems, f"{sum(map(len, cases.values()))} scores computed again{with_what}", True
 
 
 def _tasks(evidence: Path, names: Mapping[str, Any]) -> dict[str, Task]:

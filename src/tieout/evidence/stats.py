@@ -23,22 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .significance import holm, mcnemar_mid_p, paired_ends, quantile, wilson_ends
-
-__all__ = [
-    "LEVEL",
-    "MCNEMAR",
-    "RESAMPLED",
-    "RESAMPLES",
-    "Bounds",
-    "Estimate",
-    "difference",
-    "holm",
-    "mcnemar_mid_p",
-    "mean",
-    "smallest_detectable_difference",
-    "wilson",
-]
+from .significance import mcnemar_mid_p, paired_ends, quantile, wilson_ends
 
 LEVEL = 0.95
 """Share of intervals that should contain the truth."""

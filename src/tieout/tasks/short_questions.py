@@ -8,7 +8,7 @@ A row, as `task.rows("test")` gives it, and one of "train":
      "completion": "The sunset is a breathtaking sight ..."}
 
 The rows of `test` lie in short_questions.jsonl: those out of a longer list (scripts/short_questions.py) that
-SmolLM2-135M-Instruct surely knew before it was trained on anything here: right greedily, and in six of eight samples.
+SmolLM2-135M-Instruct knew reliably before it was trained on anything here: right greedily, and in six of eight samples.
 So its own score is near 1 by their choice; what is measured is how much of it training takes away.
 
 The training rows are general rows, against forgetting: other questions, with what the same model replies to them
