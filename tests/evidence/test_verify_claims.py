@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 from tieout.cli.verify import main
 from tieout.evidence import scoring
 from tieout.evidence.claims import Claim, intact, recomputed
-from tieout.evidence.evaluate import CONTROLS, evaluate
+from tieout.evidence.evaluate import CONTROLS, evaluate, write_cases
 from tieout.evidence.report import regate, write_report
 from tieout.evidence.verify import read_report
 from tieout.rewards import load_reward
@@ -23,7 +25,7 @@ from tieout.samplers.mock import MockSampler
 from tieout.storage import manifest
 from tieout.storage.atomic import write_json
 from tieout.storage.jsonl import read_jsonl, write_jsonl
-from tieout.tasks import Task
+from tieout.tasks import Task, load_task
 from tieout.types import Row
 
 ROWS: list[Row] = [{"prompt": f"{i} + {i}?", "answer": str(2 * i)} for i in range(30)]
@@ -147,12 +149,51 @@ def test_an_adapter_that_was_replaced_after_the_report_is_named(run: Path) -> No
 
 
 def test_the_source_of_the_reward_is_part_of_the_claim(run: Path) -> None:
-    path = run / "evidence" / scoring.SOURCES / "mine.py"
+    path = run / "evidence" / scoring.SOURCES / "reward" / "mine.py"
     path.write_text(path.read_text().replace("0.25", "0.5"))
     found = _claims(run)
-    assert any(line.startswith("evidence/scoring/mine.py: changed") for line in found["manifest"].problems)
+    assert any(
+        line.startswith("evidence/scoring/reward/mine.py: changed") for line in found["manifest"].problems
+    )
     assert found["scores"].problems
     assert "not with the recorded source of reward" in found["scores"].said
+
+
+def test_the_source_of_a_partial_reward_is_that_of_its_function() -> None:
+    from tieout.rewards.library.exact import exact
+
+    assert scoring.source_digest(partial(exact)) == scoring.source_digest(exact)
+    assert scoring.source_digest(partial(exact)) != scoring.source_digest(partial)
+
+
+def test_two_sources_of_one_name_are_both_kept(tmp_path: Path) -> None:
+    """A task and its controls, each in a folder of its own, in a file called task.py."""
+    source = """
+from tieout.tasks import Task, load_task
+
+def reward(completions, **columns):
+    return [{score} for _ in completions]
+
+task = Task("{name}", lambda split: [], reward)
+"""
+    tasks = {}
+    for name, score, rows in (("sums", 0.25, ROWS), ("controls", 0.75, SKILLS)):
+        file = tmp_path / name / "task.py"
+        file.parent.mkdir()
+        file.write_text(source.format(name=name, score=score))
+        tasks[name] = replace(load_task(f"{file}:task"), rows=lambda split, rows=rows: rows)  # type: ignore[misc]
+    names = {"task": f"{tmp_path}/sums/task.py:task", "controls": f"{tmp_path}/controls/task.py:task"}
+    scoring.keep(tmp_path, tasks["sums"], {"test": ROWS}, tasks["controls"], names)
+    cases = {}
+    for model in ("base", "dpo"):
+        cases[model] = evaluate(tasks["sums"], ROWS, MockSampler(lambda prompt: "7"))
+        cases[model] += evaluate(
+            tasks["controls"], SKILLS, MockSampler(lambda prompt: "7"), track=CONTROLS, slice="copy"
+        )
+    write_cases(tmp_path / "cases.jsonl", cases)
+    for name in tasks:
+        shutil.rmtree(tmp_path / name)
+    assert scoring.rescore(tmp_path) == ([], "110 scores computed again, with the recorded source", True)
 
 
 # ---- the command

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +58,21 @@ def keep(
     for name in ("task", "reward", "controls"):
         place, _, _ = str(names.get(name) or "").rpartition(":")
         if place.endswith(".py"):
-            write_atomic(evidence / SOURCES / Path(place).name, Path(place).read_bytes())
+            write_atomic(_copy(evidence, name, place), Path(place).read_bytes())
     write_jsonl(evidence / ROWS, lines)
     version = importlib.metadata.version("tieout")
     write_json(evidence / NAMES, {**names, "name": task.name, "sources": known, "tieout": version})
 
 
+def _copy(evidence: Path, of: str, place: str) -> Path:
+    """Where the source of `task`, `reward` or `controls` is kept: each apart, as two files may have one name."""
+    return evidence / SOURCES / of / Path(place).name
+
+
 def _source(function: Any) -> Path | None:
     """The file that a reward is written in; None: it has none, or an object of several functions."""
+    while isinstance(function, partial):
+        function = function.func
     try:
         found = inspect.getsourcefile(inspect.unwrap(function))
     except TypeError:
@@ -112,11 +120,7 @@ def _tasks(evidence: Path, names: Mapping[str, Any]) -> dict[str, Task]:
 
     def at(name: str) -> Any:
         place, _, attribute = str(names.get(name) or "").rpartition(":")
-        return (
-            f"{evidence / SOURCES / Path(place).name}:{attribute}"
-            if place.endswith(".py")
-            else names.get(name)
-        )
+        return f"{_copy(evidence, name, place)}:{attribute}" if place.endswith(".py") else names.get(name)
 
     if names.get("task"):
         task = load_task(at("task"), names.get("task_options") or {})
