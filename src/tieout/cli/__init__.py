@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "gate": "Judge a run's candidate again, with human grades",
     "verify": "Check that a run's evidence is intact, and recompute it from what is stored",
     "ship": "Ship a run's candidate, or say what is missing",
+    "diff": "Compare two runs: what changed, what that did, and whether re-validation is due",
     "doctor": "Show what this machine can do, and try to break out of the sandbox",
     "show": "Show a run's table, verdict and next command",
 }

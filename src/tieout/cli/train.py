@@ -118,7 +118,7 @@ def train(name: str, parsed: Any) -> None:
     from ..evidence.leakage import FILE
     from ..learner.models.loading import precision_of
     from ..pipelines.run import check_model
-    from ..rows import data_hash, read_rows
+    from ..rows import data_hash, digests, read_rows
     from ..storage.machine import launched
     from ..storage.runfolder import RunFolder
     from ..training.fit import fit
@@ -175,11 +175,17 @@ def train(name: str, parsed: Any) -> None:
         }
         if selection is not None:
             asked["selection"] = dataclasses.asdict(selection)
-        hashes = {"train": digest}
+        sets = {"train": task.rows("train")}
         if options.held_out is not None:
-            hashes["held_out"] = data_hash(read_rows(options.held_out))
+            sets["held_out"] = read_rows(options.held_out)
+        hashes = {
+            "train": digest,
+            **{split: data_hash(own) for split, own in sets.items() if split != "train"},
+        }
         folder.record({**identity(spec), **asked}, hashes, spec.placement, str(taken))
         folder.write_json(FILE, {**leakage, "trained_on": rows_from(options, digest)})
+        if folder.leads:
+            digests.keep(options.out / digests.FILE, sets)
         if needs.samples and not needs.reward_model and folder.leads:
             reward = task.reward if task.scorer == "reward" else None
             inputs = {**asked, "rows": digest}

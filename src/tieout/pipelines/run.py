@@ -21,7 +21,7 @@ from ..learner.models.names import resolve
 from ..rewards import load_reward
 from ..rewards.processes.workers import Workers
 from ..rewards.scoring.runner import check_reward
-from ..rows import data_hash, read_rows
+from ..rows import data_hash, digests, read_rows
 from ..storage.identity import folder_digest, known_model
 from ..storage.runfolder import RunFolder
 from ..tasks import Task, load_task
@@ -72,12 +72,15 @@ class Run:
         self.controls = self._controls()
         rows = self._check()
         self.leakage = self._leakage(rows)
-        self.hashes = {name: data_hash(self.task.rows(name)) for name in ("train", "test", "ood")}
-        self.hashes["pairs"] = data_hash(self.task.rows("pairs"))
-        self.hashes["controls"] = data_hash(self.controls.rows("test")) if self.controls else ""
-        self.hashes |= {f"stages.{name}": data_hash(own) for name, own in rows.items()}
+        sets = {name: self.task.rows(name) for name in ("train", "test", "ood", "pairs")}
+        sets["controls"] = self.controls.rows("test") if self.controls else []
+        sets |= {f"stages.{name}": own for name, own in rows.items()}
+        self.hashes = {name: data_hash(own) for name, own in sets.items()}
+        self.hashes |= {} if self.controls else {"controls": ""}
         folder.record(self.recipe.identity(), self.hashes, recipe.placement, str(self.precision))
         folder.write_json(leakage.FILE, self.leakage)
+        if folder.leads:
+            digests.keep(folder.path / digests.FILE, sets)
 
     # ---------------------------------------------------------------- models
 
