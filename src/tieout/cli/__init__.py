@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "tasks": "List the tasks of the library, or show one with a real row",
     "rewards": "List the rewards of the library, or show one with its signature",
     "attack": "Search for completions that a reward pays for and should not",
+    "pairs": "Measure the quality of preference pairs: gaps, noise, copies, lengths, leakage",
     "label": "Label on a local page: pairs, rankings, grades, spans; or the human track of a run",
     "gate": "Judge a run's candidate again, with human grades",
     "verify": "Check that a run's evidence is intact, and recompute it from what is stored",

@@ -1,0 +1,1 @@
+"""Quality of preference pairs, measured before a method learns from them."""

@@ -1,0 +1,228 @@
+"""Judge the quality of pairs: what cannot be right, what should be better, and what to do about it.
+
+The bounds are rules of thumb for a narrow task: 1,000 to 5,000 pairs, large gaps, chosen completions that are good in
+themselves, few labels the wrong way round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ...config.plain import to_plain
+from ...evidence.leakage import in_words
+from ...evidence.stats import Estimate
+from ...rows.locations import MAX_PROBLEMS
+from .noise import worth
+from .quality import SMALL, Quality
+
+ENOUGH, MANY = 1000, 5000
+"""Pairs from which labels' noise averages out, and up to which more of them are worth their price."""
+MOST_SMALL = 0.25
+"""Share of small gaps above which the set is called weak."""
+LEAST_GOOD = 0.9
+"""Share of chosen completions that should be good in themselves."""
+MOST_FLIPS = 0.1
+"""Share of labels the wrong way round above which the loss should know of it."""
+MOST_COPIES = 0.02
+"""Share of pairs that repeat others."""
+MOST_LONGER = 0.1
+"""Distance from one half, of how often the chosen is the longer one, that is worth a word where it is beyond chance."""
+Status = Literal["ok", "warn", "refuse", "unknown"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One property of the pairs."""
+
+    name: str
+    status: Status
+    said: str
+    """What was found, in words."""
+    advice: str = ""
+    """What to do about it; empty where there is nothing to do."""
+
+
+def checks(quality: Quality) -> list[Check]:
+    """All of them, in the order in which they are read."""
+    parts = (_preference, _count, _gaps, _good, _noise, _copies, _lengths, _leakage)
+    return [check for part in parts for check in part(quality)]
+
+
+def plain(quality: Quality) -> dict[str, Any]:
+    """Quality and checks as JSON has them."""
+    found: dict[str, Any] = to_plain(quality)
+    return {**found, "checks": [to_plain(check) for check in checks(quality)]}
+
+
+def refusals(quality: Quality) -> list[str]:
+    """What cannot be right, each with what to do."""
+    return [f"{check.said}. {check.advice}" for check in checks(quality) if check.status == "refuse"]
+
+
+def in_short(value: Estimate, form: str = ".0%") -> str:
+    """`12% [8%, 17%]`."""
+    if value.value is None or value.low is None or value.high is None:
+        return "not known"
+    return f"{value.value:{form}} [{value.low:{form}}, {value.high:{form}}]"
+
+
+def _preference(q: Quality) -> Iterator[Check]:
+    if q.no_preference:
+        named = ", ".join(q.no_preference[:MAX_PROBLEMS])
+        more = f" and {len(q.no_preference) - MAX_PROBLEMS} more" if q.no_preference[MAX_PROBLEMS:] else ""
+        said = f"chosen equals rejected, and a score or a judgement prefers one of them: {named}{more}"
+        yield Check("preference", "refuse", said, "Take these rows out, or restore the completions.")
+    if not q.pairs:
+        yield Check(
+            "preference",
+            "refuse",
+            f"none of {q.general} rows has a preference: chosen equals rejected in all",
+            "To learn from one completion per prompt, train sft.",
+        )
+    elif q.general:
+        said = f"{q.general} rows without a preference (chosen equals rejected), apart from {q.pairs} pairs"
+        yield Check(
+            "general rows", "ok", said, "DPO, CPO and ORPO anchor on them; no other figure counts them."
+        )
+
+
+def _count(q: Quality) -> Iterator[Check]:
+    said = f"{q.pairs} pairs of {q.prompts} prompts"
+    if (rate := flips_of(q)) is not None and rate.value:
+        said += f", worth {round(q.pairs * worth(rate.value))} without label noise"
+    if q.pairs < ENOUGH:
+        yield Check(
+            "count",
+            "warn",
+            said,
+            f"Below {ENOUGH} pairs DPO is noisy: sample more (max_prompts, num_completions), take several pairs per "
+            "prompt (pairs_per_prompt), or add a source.",
+        )
+    elif q.pairs > MANY:
+        yield Check(
+            "count", "ok", said, f"{ENOUGH} to {MANY} pairs are a good start: the best of these may do."
+        )
+    else:
+        yield Check("count", "ok", said)
+
+
+def _gaps(q: Quality) -> Iterator[Check]:
+    if q.gaps is None:
+        advice = "Name a reward to score both completions: large gaps teach more than small ones."
+        yield Check("gap", "unknown", "rows have no scores", advice)
+        return
+    gaps, low, high = q.gaps, *q.gaps.scale
+    middle = ", ".join(f"{gaps.quantiles[q]:.3g}" for q in ("10", "50", "90"))
+    said = (
+        f"mean {in_short(gaps.mean, '.3g')} on a scale of {low:g} to {high:g}; 10th, 50th, 90th percentile: {middle}; "
+        f"below {SMALL:.0%} of the scale: {in_short(gaps.small)}"
+    )
+    weak = gaps.small.value is not None and gaps.small.value > MOST_SMALL
+    advice = "Raise min_gap, or sample more completions per prompt: large gaps teach more." if weak else ""
+    yield Check("gap", "warn" if weak else "ok", said, advice)
+    if gaps.turned:
+        share = gaps.turned / gaps.mean.n
+        advice = "Look at these: either the scores or the labels are wrong there; min_gap leaves them out."
+        said = f"the rejected scores higher in {gaps.turned} pairs ({share:.0%})"
+        yield Check("scores against labels", "warn", said, advice)
+
+
+def _good(q: Quality) -> Iterator[Check]:
+    if q.good is None or q.good.share.value is None:
+        advice = "Give min_chosen, on the scale of the scores: chosen must be good, not only better."
+        yield Check("chosen", "unknown", "not known whether the chosen are good in themselves", advice)
+        return
+    said = f"good in themselves ({q.good.standard}): {in_short(q.good.share)} of {q.good.share.n}"
+    bad = q.good.share.value < LEAST_GOOD
+    advice = (
+        "Chosen must be good, not only better: raise min_chosen, or train longer by SFT before sampling."
+        if bad
+        else ""
+    )
+    yield Check("chosen", "warn" if bad else "ok", said, advice)
+
+
+def flips_of(q: Quality) -> Estimate | None:
+    """The rate of flips from the most telling repeats there are."""
+    return next((repeats.flips for repeats in q.noise.values()), None)
+
+
+def _noise(q: Quality) -> Iterator[Check]:
+    if not q.noise:
+        advice = (
+            "If people or a judge labelled them, have some judged twice: `tieout label FILE --overlap 0.1 --repeats "
+            "0.05`, and measure its export."
+        )
+        yield Check("label noise", "unknown", "no pair was judged twice", advice)
+        return
+    for place, (kind, repeats) in enumerate(q.noise.items()):
+        bound = "at least " if repeats.at_least else ""
+        said = (
+            f"{kind}: {in_short(repeats.agree)} of {repeats.agree.n} agree, so {bound}{in_short(repeats.flips)} of "
+            "labels are the wrong way round"
+        )
+        if repeats.undecided:
+            said += f" ({repeats.undecided} with a tie are left out)"
+        rate = repeats.flips.value or 0.0
+        loud = place == 0 and rate > MOST_FLIPS
+        advice = (
+            f"Settle what people differ on (`d` on the label page), sharpen the guidelines, take more pairs; or tell "
+            f"the loss: label_smoothing: {min(rate, 0.49):.2f}, with loss_type robust for DPO."
+            if loud
+            else ""
+        )
+        yield Check("label noise", "warn" if loud else "ok", said, advice)
+
+
+def _copies(q: Quality) -> Iterator[Check]:
+    c = q.copies
+    many = c.exact + c.near > MOST_COPIES * max(1, c.compared)
+    said = f"{c.exact} of {c.compared} pairs repeat another one, {c.near} nearly"
+    if many or c.turned:
+        said += f": {'; '.join(c.examples[:MAX_PROBLEMS])}"
+    advice = "Take them out: they count twice, and split over train and test they leak." if many else ""
+    yield Check("copies", "warn" if many else "ok", said, advice)
+    if c.turned:
+        said = f"{c.turned} pairs are there the other way round, too"
+        advice = "Keep the direction that most labels have, or neither: such pairs teach nothing."
+        yield Check("contradictions", "warn", said, advice)
+    if c.alike > c.compared / 2:
+        said = f"chosen and rejected share most of their words in {c.alike} of {c.compared} pairs"
+        advice = "Both may become unlikely together: watch reward_chosen; rpo_alpha or nca_pair hold the chosen up."
+        yield Check("alike", "ok", said, advice)
+
+
+def _lengths(q: Quality) -> Iterator[Check]:
+    share, difference = q.lengths.longer, q.lengths.difference
+    if share.value is None or share.low is None or share.high is None:
+        return
+    said = (
+        f"chosen minus rejected {in_short(difference, '+.1f')} characters; the longer one is chosen in "
+        f"{in_short(share)} of {share.n}"
+    )
+    biased = abs(share.value - 0.5) > MOST_LONGER and not share.low <= 0.5 <= share.high
+    advice = ""
+    if biased:
+        advice = (
+            f"Length alone would tell most of these pairs, so it is learned, too: balance it, or train with ld_alpha "
+            f"or sigmoid_norm, and watch probe/length; `tieout calibrate` says whether the labels favour "
+            f"{'long' if share.value > 0.5 else 'short'} ones."
+        )
+    yield Check("length", "warn" if biased else "ok", said, advice)
+
+
+def _leakage(q: Quality) -> Iterator[Check]:
+    counts: Mapping[str, Any] | None = q.leakage
+    if counts is None:
+        advice = "Name the test rows, to look for them among the pairs."
+        yield Check("leakage", "unknown", "no held-out rows were given", advice)
+    elif q.leaked:
+        first, _, rest = q.leaked.partition("\n")
+        yield Check("leakage", "refuse", first, rest.strip())
+    else:
+        found = in_words(counts)
+        kept = f"; accepted: {counts['accepted']}" if counts["accepted"] else ""
+        rows = sum(one["rows"] for one in counts["held"].values())
+        yield Check("leakage", "ok", f"of {rows} held-out rows: {found}{kept}")
