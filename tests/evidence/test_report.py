@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_cases import make_cases, two_models
 
+from made_cases import make_cases, two_models
 from tieout.evidence.evaluate import Case
 from tieout.evidence.gate import GatePolicy
 from tieout.evidence.human import Grade
@@ -247,7 +247,7 @@ def test_bad_grades_are_refused_and_not_kept(tmp_path: Path) -> None:
 def test_evidence_needs_no_torch() -> None:
     modules = (
         "evidence.stats rewards.scoring.runner rewards.library.exact samplers.mock "
-        "evidence.report evidence.human evidence.page"
+        "evidence.report evidence.human review.document"
     )
     code = "import sys; " + "; ".join(f"import tieout.{module}" for module in modules.split())
     code += "; assert not {'torch', 'transformers', 'scipy'} & set(sys.modules), sorted(sys.modules)"

@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 import torch
-from made_cases import two_models
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from made_cases import two_models
 from tieout.episodes import Episode
 from tieout.errors import InputError
 from tieout.evidence.evaluate import Case, evaluate, read_cases, write_cases
-from tieout.evidence.page import write_page
 from tieout.evidence.report import prices_at, regate, write_report
 from tieout.evidence.usage import Price, table, usage_figures
-from tieout.evidence.verify import verify, verify_page
+from tieout.evidence.verify import verify
 from tieout.learner import load
+from tieout.review.document import page_differs, write_page
 from tieout.samplers.local.sampler import LocalSampler
 from tieout.samplers.mock import MockSampler
 from tieout.storage.jsonl import read_json
@@ -152,19 +152,18 @@ def test_usage_is_kept_apart_from_the_cases_and_recomputed(tmp_path: Path, compr
 
 def test_the_page_shows_it_and_verify_covers_the_page(tmp_path: Path) -> None:
     folder = tmp_path / "evidence"
-    report = write_report(folder, counted(), candidate="sft", baseline="base", prices={"base": "3,15"})
+    write_report(folder, counted(), candidate="sft", baseline="base", prices={"base": "3,15"})
     cases = read_cases(folder / "cases.jsonl")
     assert cases == two_models()
     assert [case.usage for case in cases["sft"]] == [case.usage for case in counted()["sft"]]
-    write_page(folder / "report.html", report, cases)
-    html = (folder / "report.html").read_text()
-    assert "What an answer takes" in html
+    page = write_page(tmp_path)
+    html = page.read_text()
     assert "Cost of 1000" in html
-    assert verify_page(folder / "report.json") == []
-    (folder / "report.html").write_text(html.replace(">0.25<", ">0.05<", 1))
-    assert len(verify_page(folder / "report.json")) == 1
-    write_page(folder / "report.html", {**report, "usage": {}}, cases)
-    assert "What an answer takes" not in (folder / "report.html").read_text()
+    assert page_differs(tmp_path, page) == []
+    page.write_text(html.replace(">0.25<", ">0.05<", 1))
+    assert len(page_differs(tmp_path, page)) == 1
+    write_report(folder, two_models(), candidate="sft", baseline="base")
+    assert "The samplers did not count tokens" in write_page(tmp_path).read_text()
 
 
 def test_cases_without_usage_leave_no_file_of_an_earlier_evaluation(tmp_path: Path) -> None:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_cases import two_models, with_parts
 
+from made_cases import two_models, with_parts
 from tieout.cli.verify import main
-from tieout.evidence.page import write_page
 from tieout.evidence.report import regate, write_report
-from tieout.evidence.verify import report_at, verify, verify_page
+from tieout.evidence.verify import report_at, verify
 from tieout.storage.jsonl import read_json
 
 
@@ -159,40 +158,6 @@ def test_a_change_of_compressed_cases_is_found(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match="not a whole gzip file"):
         verify(tmp_path / "report.json")
-
-
-# ---- the page
-
-
-def test_a_page_that_shows_other_figures_is_found(tmp_path: Path) -> None:
-    cases = with_parts(two_models())
-    tmp_path = tmp_path / "evidence"
-    page, path = tmp_path / "report.html", tmp_path / "report.json"
-    report = write(tmp_path)
-    assert verify_page(path) == []  # no page
-    options = {"title": "run", "next_command": "tieout show run", "steps": ["Wait."], "notes": ["Seed 3."]}
-    write_page(page, report, cases, {"sft": [{"step": i, "loss": i} for i in range(3)]}, **options)  # type: ignore[arg-type]
-    assert verify_page(path) == []
-    log = tmp_path.parent / "sft" / "metrics.jsonl"
-    log.parent.mkdir()
-    log.write_text("".join(json.dumps({"step": i, "loss": i}) + "\n" for i in range(3)))
-    assert verify_page(path) == []
-    log.write_text("".join(json.dumps({"step": i, "loss": i * i}) + "\n" for i in range(3)))
-    assert verify_page(path) == [
-        "report.html: shows other curves than the stages logged; `tieout gate` writes it again"
-    ]
-    log.unlink()
-    head, html = page.read_text().split("<!-- figures -->")
-    for said, instead in (
-        ("+0.", "+9."),
-        ("hold", "ship"),
-        ("is not shown to have changed", "rose"),
-        ("– form", "– x"),
-    ):
-        assert html.count(said)
-        page.write_text(f"{head}<!-- figures -->{html.replace(said, instead, 1)}")
-        (problem,) = verify_page(path)
-        assert problem.startswith("report.html: shows another verdict or other figures")
 
 
 # ---- the command

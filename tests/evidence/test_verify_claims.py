@@ -83,7 +83,6 @@ def test_a_copied_folder_verifies_to_the_bit(run: Path, tmp_path: Path) -> None:
         "models": "holds",
         "figures": "holds",
         "scores": "holds",
-        "page": "not checked",
     }
     assert found["scores"].said == "110 scores computed again, with the recorded source"
 

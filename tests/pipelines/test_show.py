@@ -10,7 +10,9 @@ from rich.console import Console
 
 from tieout.evidence.evaluate import CONTROLS, PROGRAMMATIC, Case
 from tieout.evidence.report import write_report
-from tieout.pipelines.show import next_command, refresh, ship_run, show
+from tieout.pipelines.show import ship_run, show
+from tieout.review.document import write_page
+from tieout.review.verdict import next_command
 from tieout.storage.jsonl import read_json
 
 
@@ -38,7 +40,7 @@ def made_run(folder: Path, form: float, right: float) -> Path:
         primary="exact",
         metadata={"recipe": {"stages": [{"train": name, "name": name} for name in ("sft", "dpo")]}},
     )
-    refresh(folder)
+    write_page(folder)
     return folder
 
 

@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "attack": "Search for completions that a reward pays for and should not",
     "pairs": "Measure the quality of preference pairs: gaps, noise, copies, lengths, leakage",
     "label": "Label on a local page: pairs, rankings, grades, spans; or the human track of a run",
+    "report": "Write the report page of a run from what is stored in its folder",
     "gate": "Judge a run's candidate again, with human grades",
     "verify": "Check that a run's evidence is intact, and recompute it from what is stored",
     "ship": "Ship a run's candidate, or say what is missing",

@@ -57,11 +57,11 @@ def main(arguments: Sequence[str]) -> None:
 def judge_again(run: Path, grades: Path | None, prices: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Judge a run folder that is locked by these grades, or by its filled sheet, on record; returns the report."""
     from ..evidence.report import evidence_of, regate
-    from ..pipelines.show import refresh
+    from ..review.document import write_page
     from ..storage import manifest
 
     report = regate(evidence_of(run), grades, prices=prices)
-    refresh(run)
+    write_page(run)
     if (run / manifest.FILE).exists():
         manifest.append(run, "tieout gate")
     return report

@@ -39,7 +39,8 @@ def main(arguments: Sequence[str]) -> None:
     quiet()
     from ..evidence.report import evidence_of
     from ..pipelines.evaluated import package
-    from ..pipelines.show import refresh, ship_run
+    from ..pipelines.show import ship_run
+    from ..review.document import write_page
     from ..storage import manifest
     from ..storage.runfolder import RunFolder
 
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str]) -> None:
     with RunFolder(options.run):
         package(options.run, merged, console := Console())
         shipped = ship_run(options.run, options.override, console, merged)
-        refresh(options.run)
+        write_page(options.run)
         if (options.run / manifest.FILE).exists():
             manifest.append(options.run, "tieout ship")
     raise SystemExit(0 if shipped else 3)

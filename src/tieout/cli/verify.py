@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> None:
     path = report_at(options.run)
     report, key = read_report(path), load_key(options.key) if options.key else None
     claims = [*intact(report, path, options.head), *_packages(path.parent.parent)]
-    claims += [*recomputed(report, path), *_calibrations(path.parent.parent), *_cards(path)]
+    claims += [*recomputed(report, path), *_page(path), *_calibrations(path.parent.parent), *_cards(path)]
     differ = sum(len(claim.problems) for claim in claims)
     record = write_record(path, claims, options.verifier, key)
     if options.json:
@@ -83,6 +83,20 @@ def _packages(run: Path) -> list[Claim]:
             problems = [f"{name}: {line}" for line in altered(folder)]
             found.append(Claim("intact", name, "its files are those that were checked", problems))
     return found
+
+
+def _page(path: Path) -> list[Claim]:
+    """The page next to the report, if there is one."""
+    from ..evidence.claims import Claim
+    from ..review.document import PAGE, page_differs
+
+    page = path.with_name(PAGE)
+    if not page.exists():
+        return [Claim("recomputed", "page", f"there is no {PAGE}", checked=False)]
+    run = path.parent.parent if path.parent.name == "evidence" else path.parent
+    return [
+        Claim("recomputed", "page", f"{PAGE} to the letter, from what is stored", page_differs(run, page))
+    ]
 
 
 def _calibrations(run: Path) -> list[Claim]:

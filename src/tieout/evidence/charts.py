@@ -17,12 +17,12 @@ COLUMNS, BINS = 48, 12
 """Of a histogram over steps, at most."""
 
 
-def curve(points: Sequence[Point], label: str) -> str:
+def curve(points: Sequence[Point], label: str, alarms: Sequence[float] = ()) -> str:
     """A line over steps: faint as measured, bold as a running mean where there are many points."""
     points = [(x, y) for x, y in points if isfinite(x) and isfinite(y)]
     if len(points) < 2:
         return ""
-    place, parts = _frame([x for x, _ in points], [y for _, y in points], label)
+    place, parts = _frame([x for x, _ in points], [y for _, y in points], label, alarms)
     smooth = running_mean(points, max(1, len(points) // 16))
     if len(points) >= 32:
         parts.append(_line("raw", [place(x, y) for x, y in thinned(points)]))
@@ -32,12 +32,12 @@ def curve(points: Sequence[Point], label: str) -> str:
     return "".join(parts) + "</svg>"
 
 
-def bands(steps: Sequence[tuple[float, Sequence[float]]], label: str) -> str:
+def bands(steps: Sequence[tuple[float, Sequence[float]]], label: str, alarms: Sequence[float] = ()) -> str:
     """Least, quartiles and most over steps: two bands around the line of the median."""
     steps = [(x, five) for x, five in steps if isfinite(x) and all(map(isfinite, five))]
     if len(steps) < 2:
         return ""
-    place, parts = _frame([x for x, _ in steps], [y for _, five in steps for y in five], label)
+    place, parts = _frame([x for x, _ in steps], [y for _, five in steps for y in five], label, alarms)
     size = -(
         -len(steps) // MAX_POINTS
     )  # of many steps the bands span stretches: nothing that was reached is lost
@@ -52,14 +52,14 @@ def bands(steps: Sequence[tuple[float, Sequence[float]]], label: str) -> str:
     return "".join(parts) + _line("smooth", lines[2]) + "</svg>"
 
 
-def heat(steps: Sequence[tuple[float, Sequence[float]]], label: str) -> str:
+def heat(steps: Sequence[tuple[float, Sequence[float]]], label: str, alarms: Sequence[float] = ()) -> str:
     """A histogram per stretch of steps: the darker a cell, the more of the stretch's values lie there."""
     steps = [(x, [y for y in values if isfinite(y)]) for x, values in steps if isfinite(x)]
     seen = [y for _, values in steps for y in values]
     if len(steps) < 2 or not seen:
         return ""
     low, high = _span(seen)
-    _, parts = _frame([x for x, _ in steps], seen, label)
+    _, parts = _frame([x for x, _ in steps], seen, label, alarms)
     size = -(-len(steps) // COLUMNS)
     stretches = [[y for _, values in steps[i : i + size] for y in values] for i in range(0, len(steps), size)]
     width, tall = (WIDTH - LEFT - RIGHT) / len(stretches), (HEIGHT - TOP - BOTTOM) / BINS
@@ -76,9 +76,9 @@ def heat(steps: Sequence[tuple[float, Sequence[float]]], label: str) -> str:
 
 
 def _frame(
-    xs: Sequence[float], ys: Sequence[float], label: str
+    xs: Sequence[float], ys: Sequence[float], label: str, alarms: Sequence[float]
 ) -> tuple[Callable[[float, float], Point], list[str]]:
-    """Axes that span the values: where a point stands, and the SVG so far."""
+    """Axes that span the values, with a line at each alarm: where a point stands, and the SVG so far."""
     first, last, ticks = min(xs), max(xs), nice_ticks(min(ys), max(ys))
     low, high = _span(ys)
 
@@ -92,6 +92,10 @@ def _frame(
         y = place(first, tick)[1]
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{short(tick)}</text>')
+    for step in sorted(set(alarms)):
+        if first <= step <= last:
+            x = place(step, low)[0]
+            parts.append(f'<line class="alarm" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
     bottom = HEIGHT - 5
     parts.append(f'<text x="{LEFT}" y="{bottom}">{short(first)}</text>')
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{bottom}" text-anchor="end">step {short(last)}</text>')

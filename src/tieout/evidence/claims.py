@@ -12,7 +12,7 @@ from ..rewards.processes.workers import Workers
 from ..storage import manifest
 from ..storage.identity import folder_digest
 from .scoring import rescore
-from .verify import figures_differ, files_differ, verify_page
+from .verify import figures_differ, files_differ
 
 Level = Literal["intact", "recomputed"]
 
@@ -50,7 +50,7 @@ def intact(report: Mapping[str, Any], path: Path, head: str = "") -> list[Claim]
 
 
 def recomputed(report: Mapping[str, Any], path: Path, workers: Workers | None = None) -> list[Claim]:
-    """Whether the figures follow from the cases, the scores from the outputs, and the page from the figures."""
+    """Whether the figures follow from the cases, and the scores from the outputs."""
     found = [
         Claim(
             "recomputed",
@@ -66,11 +66,7 @@ def recomputed(report: Mapping[str, Any], path: Path, workers: Workers | None = 
         found.append(
             Claim("recomputed", "scores", "from the outputs", [f"nothing can be scored again: {error}"])
         )
-    if found[0].problems:
-        return found
-    page = (path.parent / "report.html").exists()
-    said = "verdict, figures and curves of report.html" if page else "there is no report.html"
-    return [*found, Claim("recomputed", "page", said, verify_page(path), page)]
+    return found
 
 
 def _manifest(run: Path, head: str) -> Claim:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..storage.atomic import sha256
-from ..storage.jsonl import read_json
+from ..storage.jsonl import read_json, read_log
 
 KEY = "reward_checks"
 """Of the report's metadata."""
@@ -116,7 +116,7 @@ def _calibration(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def _drift(path: Path) -> dict[str, Any] | None:
     """First and last calibration while a stage trained, the alarms that it gave, and the audit sheets there are."""
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    rows = read_log(path)
     measured = [{key: row.get(key) for key in ("step", *DRIFT)} for row in rows if DRIFT[0] in row]
     sheets = len(list(path.parent.glob("audit/*.jsonl")))
     if not measured and not sheets:
@@ -142,8 +142,7 @@ def _drift(path: Path) -> dict[str, Any] | None:
 
 
 def _alarms(path: Path) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
-    return [row for row in rows if "calibration" in row["reason"]]
+    return [row for row in read_log(path) if "calibration" in row["reason"]]
 
 
 def _name(key: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from ..storage.jsonl import read_log
 from . import charts
 
 FIRST = (
@@ -34,22 +34,20 @@ FIVE = ("min", "q1", "median", "q3", "max")
 
 def read_stage(folder: Path) -> list[dict[str, Any]]:
     """The metrics of a stage, a row a step, with the scores of what was sampled where the stage logged it."""
-    rows = [json.loads(line) for line in _lines(folder / "metrics.jsonl")]
+    rows = read_log(folder / "metrics.jsonl")
     sampled: dict[int, list[float]] = {}
-    for line in _lines(folder / "groups.jsonl"):
-        group = json.loads(line)
+    for group in read_log(folder / "groups.jsonl"):
         sampled.setdefault(group["step"], []).extend(group["scores"] or [])
     return [{**row, SCORES: sampled[row["step"]]} if row["step"] in sampled else row for row in rows]
 
 
-def read_stages(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Stage of a run -> `read_stage`, in the order in which they were logged."""
-    files = sorted(folder.glob("*/metrics.jsonl"), key=lambda path: path.stat().st_mtime)
-    return {path.parent.name: read_stage(path.parent) for path in files}
+def stage_charts(
+    stage: str, rows: Sequence[Mapping[str, Any]], alarms: Sequence[float] = ()
+) -> list[dict[str, str]]:
+    """Name, last value and SVG of each number that was logged at two steps or more; scores are a histogram.
 
-
-def stage_charts(stage: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Name, last value and SVG of each number that was logged at two steps or more; scores are a histogram."""
+    `alarms`: the steps that get a line across.
+    """
     series: dict[str, list[charts.Point]] = {}
     scores: list[tuple[float, list[float]]] = []
     for position, row in enumerate(rows):
@@ -61,17 +59,19 @@ def stage_charts(stage: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str
                 scores.append((float(step), value))
             elif _is_number(value) and not any(word in key for word in LEFT_OUT):
                 series.setdefault(key, []).append((float(step), float(value)))
-    drawn = _distributions(stage, series)
-    if svg := charts.heat(scores, f"{stage}: scores of completions"):
+    drawn = _distributions(stage, series, alarms)
+    if svg := charts.heat(scores, f"{stage}: scores of completions", alarms):
         drawn["scores of completions"] = {"last": "histogram", "svg": svg}
     for key, points in series.items():
-        if svg := charts.curve(points, f"{stage}: {words(key)}"):
+        if svg := charts.curve(points, f"{stage}: {words(key)}", alarms):
             drawn[key] = {"last": charts.short(points[-1][1]), "svg": svg}
     ordered = sorted(drawn, key=lambda key: (_rank(key), list(drawn).index(key)))
     return [{"name": key, **drawn[key]} for key in ordered]
 
 
-def _distributions(stage: str, series: dict[str, list[charts.Point]]) -> dict[str, dict[str, str]]:
+def _distributions(
+    stage: str, series: dict[str, list[charts.Point]], alarms: Sequence[float]
+) -> dict[str, dict[str, str]]:
     """Bands of the metrics that are described by five numbers, which are taken out of the series."""
     drawn = {}
     for name in [key.removesuffix("_median") for key in series if key.endswith("_median")]:
@@ -80,14 +80,9 @@ def _distributions(stage: str, series: dict[str, list[charts.Point]]) -> dict[st
         five = [dict(series.pop(f"{name}_{ending}")) for ending in FIVE]
         steps = [(x, [of[x] for of in five]) for x in five[0] if all(x in of for of in five)]
         title = f"{name}: median, quartiles, least and most"
-        if svg := charts.bands(steps, f"{stage}: {words(title)}"):
+        if svg := charts.bands(steps, f"{stage}: {words(title)}", alarms):
             drawn[title] = {"last": charts.short(steps[-1][1][2]), "svg": svg}
     return drawn
-
-
-def _lines(path: Path) -> list[str]:
-    """The whole lines of a log; none if the stage has no such log."""
-    return path.read_text("utf-8").split("\n")[:-1] if path.exists() else []
 
 
 def _rank(key: str) -> int:

@@ -1,4 +1,4 @@
-"""Recompute a report, and the page that shows it, from the files next to it, and list what disagrees."""
+"""Recompute a report from the files next to it, and list what disagrees."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from typing import Any
 
 from ..errors import InputError
 from ..storage.jsonl import content_sha256, read_json, stored
-from .evaluate import read_cases
-from .page import curves_of, figures_of, render
 from .report import FILES, FORMAT, arguments_of, from_folder
 from .reward_checks import changed, differences
-from .training import read_stages
 
 PARTS = ("format", "settings", "models", "comparisons", "verdict", "files")
 """What a report is held to."""
@@ -84,21 +81,3 @@ def figures_differ(report: Mapping[str, Any], path: Path) -> list[str]:
     problems += differences("rule", report.get("rule", {}), again["rule"])
     problems += differences("usage", report.get("usage", {}), again.get("usage", {}))
     return problems
-
-
-def verify_page(path: Path) -> list[str]:
-    """Compare verdict, tables and curves of the `report.html` next to a report, if there is one, with the report and
-    with what the stages of its run logged, as far as that is there.
-    """
-    page = path.parent / "report.html"
-    if not page.exists():
-        return []
-    cases = read_cases(stored(path.parent / "cases.jsonl"))
-    curves = read_stages(path.parent.parent)
-    html = page.read_text("utf-8"), render(read_json(path), cases, curves)
-    problems = []
-    if len({figures_of(one) for one in html}) > 1:
-        problems = ["shows another verdict or other figures than report.json"]
-    if curves and len({curves_of(one) for one in html}) > 1:
-        problems.append("shows other curves than the stages logged")
-    return [f"report.html: {problem}; `tieout gate` writes it again" for problem in problems]

@@ -19,6 +19,7 @@ from ..evidence.rule import put_on_record, rule_of
 from ..learner import Model
 from ..learner.models.names import resolve
 from ..learner.models.precision import DTYPES, name_of
+from ..review.document import write_page
 from ..rows import data_hash, read_rows
 from ..shipping.candidate import prepare
 from ..shipping.reload_check import Behaviour, observe
@@ -29,7 +30,6 @@ from ..storage.runfolder import RunFolder
 from ..tasks import Task, load_task
 from ..types import Row
 from .run import Policy
-from .show import refresh
 
 EVALUATED = "evaluated.json"
 """In the folder: which policy was evaluated as the candidate, and what it did while it was in memory."""
@@ -200,7 +200,7 @@ def write_evidence(
             "behaviour": seen,
         }
         folder.write_json(EVALUATED, kept if policy.trained else None)
-        refresh(out)
+        write_page(out)
         manifest.append(out, "tieout eval", {"code": manifest.code(), "environment": environment()})
     return report
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..evidence.training import read_stage
+from ..review.cost import duration, gibibytes, seconds_of
 from ..storage.jsonl import read_json
 from ..storage.runfolder import RunFolder
 
@@ -122,8 +123,7 @@ def note_measured(folder: RunFolder, stage: str, memory: int | None) -> None:
     steps = read_stage(folder.path / stage)
     if found is None or not steps or "measured" in found:
         return
-    seconds = sum(step.get("collect_seconds", 0.0) + step.get("update_seconds", 0.0) for step in steps)
-    found["measured"] = {"memory": memory, "seconds": seconds, "steps": len(steps)}
+    found["measured"] = {"memory": memory, "seconds": seconds_of(steps), "steps": len(steps)}
     folder.write_json(FILE, plan)
 
 
@@ -140,17 +140,3 @@ def against(planned: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     seconds = f"time {duration(planned['seconds'])} planned, {duration(measured['seconds'])} measured"
     memory = f"memory {gibibytes(planned['memory'])} planned, {gibibytes(measured['memory'])} measured"
     return f"Plan of {planned['name']}: {seconds}; {memory}"
-
-
-def gibibytes(size: float | None) -> str:
-    """A size in words; `unknown` for None."""
-    return "unknown" if size is None else f"{size / 2**30:.2f} GiB"
-
-
-def duration(seconds: float | None) -> str:
-    """A time in words; `not claimed` for None."""
-    if seconds is None:
-        return "not claimed"
-    if seconds < 120:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

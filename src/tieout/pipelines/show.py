@@ -1,8 +1,7 @@
-"""Views of a run: its stages, the report page, the table of models, the verdict, the next command."""
+"""Views of a run in the terminal: its stages, the table of models, the verdict, the next command."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,82 +12,21 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..evidence import rule, usage
-from ..evidence.evaluate import HUMAN, PROGRAMMATIC, read_cases
-from ..evidence.leakage import in_words
+from ..evidence.evaluate import PROGRAMMATIC
 from ..evidence.lines import principal, short_place, summary
-from ..evidence.page import write_page
 from ..evidence.reward_checks import rows_of
-from ..evidence.steps import next_steps
-from ..evidence.training import read_stages
+from ..review.curves import alarms_of
+from ..review.progress import states
+from ..review.stored import alarms_in
+from ..review.verdict import leaks_of, next_command, steps_after
 from ..shipping.candidate import ShippingError, ship
-from ..storage.jsonl import read_json, stored
+from ..storage.jsonl import read_json
 from .planned import planned_of
-
-
-def refresh(folder: Path) -> None:
-    """(Re)write evidence/report.html from what the run folder holds."""
-    evidence = folder / "evidence"
-    report = read_json(evidence / "report.json")
-    write_page(
-        evidence / "report.html",
-        report,
-        read_cases(stored(evidence / "cases.jsonl")),
-        read_stages(folder),
-        title=f"{' → '.join(trained(report['metadata']['recipe']))}: {folder.name}",
-        steps=_steps(folder, report),
-        next_command=next_command(folder, report),
-        notes=[
-            *rule.in_words(report.get("rule", {})),
-            *leaks_of(report),
-            *alarms_of(folder),
-            *planned_of(folder),
-        ],
-    )
-
-
-def trained(recipe: Mapping[str, Any]) -> list[str]:
-    """Names of the train stages of a recipe, as run.json and reports have it."""
-    return [stage["name"] for stage in recipe.get("stages", []) if "train" in stage]
-
-
-def alarms_of(folder: Path, most: int = 10) -> list[str]:
-    """What went off while training, a sentence each."""
-    found = [
-        f"Alarm in {path.parent.name} at step {alarm['step']}: {alarm['reason']}"
-        for path in sorted(folder.glob("*/alarms.jsonl"))
-        for alarm in map(json.loads, path.read_text("utf-8").splitlines())
-    ]
-    more = [f"{len(found) - most} further alarms are in alarms.jsonl of the stages"] if found[most:] else []
-    return found[:most] + more
-
-
-def leaks_of(report: Mapping[str, Any]) -> list[str]:
-    """Training rows that were accepted among the held-out ones, as a sentence; none if there are none."""
-    found = report["metadata"].get("leakage", {})
-    if not found.get("accepted"):
-        return []
-    return [f"Held-out rows that were trained on ({in_words(found)}), accepted: {found['accepted']}"]
-
-
-def next_command(folder: Path, report: Mapping[str, Any]) -> str:
-    """What to type now; empty where there is something to do first (`next_steps`). Never the override."""
-    if (folder / "shipped").exists():
-        return f"tieout show {folder}"
-    if report["verdict"]["verdict"] == "ship":
-        return f"tieout ship {folder}"
-    held = {check["track"] for check in report["verdict"]["checks"] if check["status"] == "hold"}
-    if report["verdict"]["verdict"] == "hold" and HUMAN in held:
-        return f"tieout label {folder}"
-    return ""
-
-
-def _steps(folder: Path, report: Mapping[str, Any]) -> list[str]:
-    return [] if (folder / "shipped").exists() else next_steps(report)
 
 
 def print_next(folder: Path, report: Mapping[str, Any], console: Console) -> None:
     """Print what to do now, and the command for it."""
-    steps, command = _steps(folder, report), next_command(folder, report)
+    steps, command = steps_after(folder, report), next_command(folder, report)
     for step in steps:
         console.print(f"next: {step}", markup=False, highlight=False)
     if command:
@@ -124,7 +62,7 @@ def show(folder: Path, console: Console) -> None:
         console.print(said, markup=False, highlight=False)
     for note in planned_of(folder):
         console.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
-    for note in alarms_of(folder):
+    for note in alarms_of(alarms_in(folder)):
         console.print(f"  alarm {note.removeprefix('Alarm ')}", markup=False, highlight=False)
     console.print(f"\nreport: {folder}/evidence/report.html", highlight=False)
     where = "shipped" if shipped else "candidate"
@@ -168,48 +106,9 @@ def ship_run(folder: Path, override: str | None, console: Console, merged: bool 
 
 
 def stages(folder: Path, console: Console) -> None:
-    """Print how far every stage is, in the order of the recipe; of a run without one, what its folders say."""
-    recipe = read_json(folder / "run.json")["identity"].get("stages", [])
-    states = [(name, _state(folder, stage, name)) for stage in recipe for name in [_name(stage)]]
-    if not recipe:
-        states = [(path.name, _trained(path)) for path in sorted(folder.iterdir()) if path.is_dir()]
-    for name, state in states:
-        if state:
-            console.print(f"  {name:<16} {state}", highlight=False)
-
-
-def _name(stage: Mapping[str, Any]) -> str:
-    settings = stage if "train" in stage else next(iter(stage.values()))
-    return str(settings["name"])
-
-
-def _state(folder: Path, stage: Mapping[str, Any], name: str) -> str:
-    if "check" in stage:
-        done = [path.parent.name for path in sorted((folder / name).glob("*/done.json"))]
-        return f"done: {', '.join(done)}" if done else "to do"
-    if "refresh" in stage:
-        labelled = "waits for labels" if (folder / name / "labels").exists() else "to do"
-        return _trained(folder / name / "reward_model") or labelled
-    if "evaluate" in stage:
-        models = stage["evaluate"]["models"]
-        return (
-            f"{sum((folder / name / f'{model}.json').exists() for model in models)} of {len(models)} models"
-        )
-    if "gate" in stage:
-        report = folder / "evidence" / "report.json"
-        return f"verdict: {read_json(report)['verdict']['verdict']}" if report.exists() else "to do"
-    if "ship" in stage:
-        there = [state for state in ("shipped", "candidate") if (folder / state).exists()]
-        return there[0] if there else "to do"
-    return _trained(folder / name) or "to do"
-
-
-def _trained(path: Path) -> str:
-    """State of a stage that makes a policy or pairs; empty if it has not begun."""
-    if (path / "done.json").exists():
-        return "done"
-    metrics = path / "metrics.jsonl"
-    return f"{len(metrics.read_text('utf-8').splitlines())} steps so far" if metrics.exists() else ""
+    """Print how far every stage is."""
+    for name, state in states(folder, read_json(folder / "run.json")):
+        console.print(f"  {name:<16} {state}", highlight=False)
 
 
 def _table(

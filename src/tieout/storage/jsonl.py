@@ -96,6 +96,11 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, value
 
 
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The objects of a log that may be growing: a last line that is not whole is left out; none if there is no log."""
+    return [json.loads(line) for line in _read(path).split("\n")[:-1]] if path.exists() else []
+
+
 def set_aside(*paths: Path) -> None:
     """Keep files under names with one free number: sheet.jsonl becomes sheet-1.jsonl."""
     number = 1

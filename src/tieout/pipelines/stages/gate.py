@@ -7,13 +7,13 @@ from typing import Any
 
 from ...evidence import reward_checks, scoring
 from ...evidence.report import prices_at, write_report
+from ...review.document import write_page
 from ...storage.jsonl import read_json
 from ...storage.machine import environment
 from ..kinds import Evaluate, Gate, Pairs
 from ..links import BASE
 from ..pairing.summary import SUMMARY
 from ..run import Run
-from ..show import refresh
 from .evaluate import evaluated_before, read_evaluated, rows_asked
 
 
@@ -46,7 +46,7 @@ def gate(run: Run, stage: Gate) -> str:
             "environment": environment(),
         },
     )
-    refresh(run.folder.path)
+    write_page(run.folder.path)
     verdict: str = report["verdict"]["verdict"]
     run.console.print(
         f"[bold]{stage.name}[/]  {stage.candidate} against {stage.baseline}: {verdict}", highlight=False

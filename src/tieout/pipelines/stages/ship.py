@@ -12,6 +12,7 @@ from ...evidence.evaluate import CONTROLS, PROGRAMMATIC, Case
 from ...evidence.figures import pair_figures
 from ...evidence.report import note
 from ...learner import load
+from ...review.document import write_page
 from ...shipping.candidate import prepare
 from ...shipping.reload_check import Behaviour
 from ...storage.jsonl import read_json, set_aside
@@ -19,7 +20,7 @@ from ...training.fit import BEHAVIOUR
 from ...training.progress import bars
 from ..kinds import Gate, Ship
 from ..run import Policy, Run
-from ..show import refresh, ship_run
+from ..show import ship_run
 from .evaluate import cases_of, evaluated_before, read_evaluated
 
 MARKER = "candidate-check"
@@ -36,7 +37,7 @@ def ship(run: Run, stage: Ship) -> None:
         note(evidence, "merged", found)
     if report["verdict"]["verdict"] == "ship":
         ship_run(run.folder.path, None, run.console)
-    refresh(run.folder.path)
+    write_page(run.folder.path)
 
 
 def _candidate(run: Run, stage: Ship, report: Mapping[str, Any]) -> None:

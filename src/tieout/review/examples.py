@@ -1,0 +1,128 @@
+"""Section Examples: a few cases of each kind as every model answered them, with the figures that differ marked."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..evidence.evaluate import PROGRAMMATIC, Case
+from ..rows.messages import said_by
+from .markup import MAX_CHARACTERS, Markup, html, joined, lead, nothing, number, tag, text
+from .stored import Stored
+
+NUM_EACH = 2
+"""Examples of each kind."""
+_FIGURE = re.compile(r"\d(?:[\d,]*\d)?(?:\.\d+)?")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One case, as every model answered it."""
+
+    kind: str
+    """`improved`, `worsened` or `unchanged`: the candidate's score compared with the baseline's."""
+    case: Case
+    answers: list[tuple[str, Case]]
+
+
+def section(run: Stored) -> Markup:
+    """The examples, side by side."""
+    settings = run.settings
+    candidate, baseline = settings["candidate"], settings["baseline"]
+    examples, counts = pick_examples(run.cases, candidate, baseline, NUM_EACH, settings["seed"])
+    if not examples:
+        return nothing("no case was scored for both models")
+    said = (
+        f"Of the programmatic track {counts['improved']} improved, {counts['worsened']} worsened and "
+        f"{counts['unchanged']} stayed the same from {baseline} to {candidate}. These were taken at random from "
+        f"each kind, with seed {settings['seed']}. Marked: figures of an answer that {candidate}'s does not "
+        f"have, and of {candidate}'s those that {baseline}'s does not have."
+    )
+    return joined([lead(said), *(_example(example, candidate, baseline) for example in examples)])
+
+
+def pick_examples(
+    cases: Mapping[str, Sequence[Case]], candidate: str, baseline: str, num_each: int, seed: int
+) -> tuple[list[Example], dict[str, int]]:
+    """Up to `num_each` cases of each kind, chosen at random, and how many there are of each in all."""
+    by_model = {model: {case.id: case for case in own} for model, own in cases.items()}
+    kinds: dict[str, list[str]] = {"improved": [], "worsened": [], "unchanged": []}
+    for name, case in by_model[candidate].items():
+        other = by_model[baseline].get(name)
+        if case.track != PROGRAMMATIC or other is None or case.score is None or other.score is None:
+            continue
+        gain = case.score - other.score
+        kinds["improved" if gain > 0 else "worsened" if gain < 0 else "unchanged"].append(name)
+    examples = []
+    for kind, names in kinds.items():
+        chosen = random.Random(f"{seed}/{kind}").sample(names, min(num_each, len(names)))
+        for name in chosen:
+            answers = [(model, own[name]) for model, own in by_model.items() if name in own]
+            examples.append(Example(kind, by_model[candidate][name], answers))
+    return examples, {kind: len(names) for kind, names in kinds.items()}
+
+
+def prompt_text(case: Case) -> str:
+    """The prompt as text; of messages, each turn under its role."""
+    if isinstance(case.prompt, str):
+        return case.prompt
+    return "\n\n".join(f"[{message['role']}]\n{said_by(message)}" for message in case.prompt)
+
+
+def marked(said: str, other: str) -> Markup:
+    """A text with the figures that `other` does not have as often."""
+    there = Counter(_plain(figure) for figure in _FIGURE.findall(other))
+    parts, end, seen = list[Markup](), 0, Counter[str]()
+    for found in _FIGURE.finditer(said[:MAX_CHARACTERS]):
+        figure = _plain(found[0])
+        seen[figure] += 1
+        if seen[figure] > there[figure]:
+            parts += [text(said[end : found.start()]), html("<mark>{}</mark>", found[0])]
+            end = found.end()
+    return Markup("").join([*parts, text(said[end:])])
+
+
+def _plain(figure: str) -> str:
+    """A figure without separators and zeros that change nothing."""
+    whole, point, part = figure.replace(",", "").partition(".")
+    return f"{whole.lstrip('0') or '0'}{point if part.rstrip('0') else ''}{part.rstrip('0')}"
+
+
+def _example(example: Example, candidate: str, baseline: str) -> Markup:
+    said = {model: answer.completion for model, answer in example.answers}
+    answers = [
+        _answer(model, answer, said[baseline] if model == candidate else said[candidate])
+        for model, answer in example.answers
+    ]
+    prompt = prompt_text(example.case)
+    opened = Markup(" open") if len(prompt) < 1200 else ""
+    return html(
+        '<article class="example"><div>{}<span class="id">{}</span></div>\n'
+        "<details{}><summary>Prompt</summary><pre>{}</pre></details>\n"
+        '<div class="answers">{}</div></article>',
+        tag(example.kind),
+        example.case.id,
+        opened,
+        prompt,
+        joined(answers),
+    )
+
+
+def _answer(model: str, answer: Case, other: str) -> Markup:
+    score = (
+        number(answer.score)
+        if answer.score is not None
+        else html('<span class="flag">{}</span>', answer.status)
+    )
+    wrote = (
+        html("<pre>{}</pre>", marked(answer.completion, other)) if answer.completion else nothing("(nothing)")
+    )
+    errors = [
+        html('<span class="flag">{}: {}</span>', what, reason) for what, reason in answer.errors.items()
+    ]
+    return html(
+        '<div><div class="who"><b>{}</b><span>{}</span></div>{}{}</div>', model, score, wrote, joined(errors)
+    )
