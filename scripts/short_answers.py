@@ -1,6 +1,6 @@
 """Ask a pretrained model other questions than its negative controls, and keep what it says: rows against forgetting.
 
-    python scripts/short_questions.py --model smollm2-135m && python scripts/short_answers.py --model smollm2-135m
+    python scripts/short_questions.py --dtype bf16 && python scripts/short_answers.py --dtype bf16
 
 Writes src/tieout/tasks/short_answers.jsonl: the prompts below and the questions that are no controls (it does not
 know their answers reliably), and the model's own greedy replies where it ended them itself. Whether they are true does
@@ -13,7 +13,6 @@ import argparse
 import json
 from collections.abc import Iterator
 
-import torch
 from short_questions import candidates
 
 from tieout.learner.models.loading import load
@@ -184,7 +183,9 @@ def prompts() -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2-135m")
-    model = load(parser.parse_args().model, dtype=torch.float32)
+    parser.add_argument("--dtype", default="fp32")
+    options = parser.parse_args()
+    model = load(options.model, dtype=options.dtype)
     asked = list(prompts())
     tokens = [model.chat.prompt([{"role": "user", "content": text}]) for text in asked]
     said = LocalSampler(model).sample(tokens, 1, SamplingParams(max_new_tokens=160, temperature=0))

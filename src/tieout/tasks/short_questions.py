@@ -7,9 +7,9 @@ A row, as `task.rows("test")` gives it, and one of "train":
     {"prompt": [{"role": "user", "content": "Describe a sunset in a few words."}],
      "completion": "The sunset is a breathtaking sight ..."}
 
-The rows of `test` lie in short_questions.jsonl: those out of a longer list (scripts/short_questions.py) that
-SmolLM2-135M-Instruct knew reliably before it was trained on anything here: right greedily, and in six of eight samples.
-So its own score is near 1 by their choice; what is measured is how much of it training takes away.
+The rows of `test` lie in short_questions.jsonl: those out of a longer list (scripts/short_questions.txt) that
+SmolLM2-135M-Instruct in bf16 knew reliably before it was trained on anything here: right greedily, and in six of eight
+samples. So its own score is near 1 by their choice; what is measured is how much of it training takes away.
 
 The training rows are general rows, against forgetting: other questions, with what the same model replies to them
 (scripts/short_answers.py), right or not.
