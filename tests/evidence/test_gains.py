@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from made_cases import make_cases
 
+from made_cases import make_cases
 from tieout.evidence.evaluate import Case
 from tieout.evidence.gate import GatePolicy
 from tieout.evidence.report import build_report

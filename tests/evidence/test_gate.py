@@ -8,8 +8,8 @@ from itertools import product
 from typing import Any
 
 import pytest
-from made_cases import make_cases
 
+from made_cases import make_cases
 from tieout.evidence import stats
 from tieout.evidence.evaluate import CONTROLS, HUMAN, PROGRAMMATIC
 from tieout.evidence.gate import Check, GatePolicy, Verdict, gate

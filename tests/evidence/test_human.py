@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_cases import make_cases
 
+from made_cases import make_cases
 from tieout.evidence.evaluate import Case
 from tieout.evidence.human import RUBRIC, Grade, read_grades, write_sheet
 from tieout.storage.jsonl import read_json, read_jsonl, write_jsonl

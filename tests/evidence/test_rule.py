@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_cases import two_models
 
+from made_cases import two_models
 from tieout.evidence.gate import GatePolicy
 from tieout.evidence.report import regate, write_report
 from tieout.evidence.rule import FILE, in_words, put_on_record, read_rules, rule_of

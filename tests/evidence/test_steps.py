@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from made_cases import make_cases
 
+from made_cases import make_cases
 from tieout.evidence import stats
 from tieout.evidence.human import Grade
 from tieout.evidence.report import build_report
