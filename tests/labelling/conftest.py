@@ -1,27 +1,11 @@
-"""A browser for the tests of the page; they skip where there is none."""
+"""Tabs of a browser for the tests of the page; they skip where there is none."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """Chromium without a window. It is the system's: nothing is downloaded."""
-    api = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed; it comes with the extra `dev`"
-    )
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("no chromium on this machine: apt-get install chromium")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

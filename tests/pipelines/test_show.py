@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -91,7 +92,7 @@ def test_shipping_against_the_verdict_is_never_offered(
     for text in (shown(folder, 200), console.export_text(), page, next_command(folder, report)):
         assert "override" not in text
     assert f"next: {step}" in shown(folder, 200)
-    assert step in page
+    assert step.replace("`", "") in re.sub("</?code>", "", page)
     offered = next_command(folder, report)
     assert offered == (f"tieout label {folder}" if verdict == "hold" else "")
 

@@ -207,7 +207,13 @@ def test_curves_of_every_stage(tmp_path: Path) -> None:
     stages = {
         "sft": [{"step": i, "loss": rng.random(), "epoch": 1, "note": "x"} for i in range(500)],
         "dpo": [
-            {"step": i, "loss": 0.7, "kl": float("nan") if i == 3 else i, **{f"m{j}": i for j in range(12)}}
+            {
+                "step": i,
+                "loss": 0.7 + i,
+                "same": 3,
+                "kl": float("nan") if i == 3 else i,
+                **{f"m{j}": i for j in range(12)},
+            }
             for i in range(9)
         ],
     }
@@ -217,6 +223,7 @@ def test_curves_of_every_stage(tmp_path: Path) -> None:
     assert labels[:3] == ["sft: loss", "dpo: loss", "dpo: kl"]
     assert len(labels) == 15
     assert "2 more" in page.text
+    assert "The same at every step: same 3." in page.text
     assert "nan" not in " ".join(value or "" for name, value in page.attributes if name == "points")
 
 
@@ -247,7 +254,10 @@ def test_the_worst_come_first_and_no_more_than_twenty(tmp_path: Path) -> None:
     cases = {"base": make_cases([0.5] * 40), "sft": make_cases(scores)}
     page = page_of(made_run(tmp_path / "run", cases))
     lowest = sorted(range(40), key=lambda i: scores[i])[:20]
-    places = [page.text.index(f"t/programmatic/test/{i} reward 0.500 → {number(scores[i])}") for i in lowest]
+    places = [
+        page.text.index(f"t/programmatic/test/{i} Prompt {i}reward 0.500 → {number(scores[i])}")
+        for i in lowest
+    ]
     assert places == sorted(places)
     assert page.text.count("reward 0.500 → ") == 20
 
@@ -257,12 +267,13 @@ def test_alternatives_that_were_not_evaluated_are_asked_for(tmp_path: Path) -> N
     cases["best-of-8"] = [replace(case, score=1.0) for case in cases["base"]]
     run = made_run(tmp_path / "run", cases, comparisons=[("sft", "best-of-8")])
     text = page_of(run).text
-    section = text[
-        text.index("Model\nWhat it is") if "Model\nWhat it is" in text else text.index("What it is") :
-    ]
-    assert "best of N samples by the reward" in section
-    assert "no: it is worse" in section
-    assert "not in this run; the developer evaluates one, with prompt in its name" in section
+    text = text[text.index("Training is worth its cost") : text.index("Where few pairs")]
+    assert "best-of-8 best of N samples of the base, by the reward" in text
+    assert "no: it is worse" in text
+    missing = text[text.index("Not in this run, and for its developer to provide:") :]
+    assert "supervised fine-tuning alone" in missing
+    assert "the base with an optimised prompt" in missing
+    assert "best of N" not in missing
 
 
 # ---- it is what the folder gives

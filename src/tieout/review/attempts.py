@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..config.plain import changes
@@ -25,13 +26,19 @@ def section(run: Stored) -> Markup:
         "All attempts in this run folder, the failed ones too, from its append-only record (manifest.jsonl); "
         "trainings in other folders are not in it, and the developer names them."
     )
-    columns = ["Attempt", "Begun", "Seeds", "Settings", "Steps", "", "Code"]
+    columns = ["Attempt", "Begun", "Seeds", "Settings", "Steps", "Ended", "Code"]
     parts = [lead(said), table(columns, rows, kind="attempts")]
-    aside = sorted(path.relative_to(run.folder).as_posix() for path in run.folder.glob("*/*-[0-9]*.jsonl*"))
+    there = [path for path in run.folder.glob("*/*-[0-9]*.jsonl*") if _aside(path)]
+    aside = sorted(path.relative_to(run.folder).as_posix() for path in there)
     if aside:
         listed = joined([html("<li><code>{}</code></li>", name) for name in aside])
         parts.append(html("<p>Set aside by a later attempt, and kept:</p><ul>{}</ul>", listed))
     return joined(parts)
+
+
+def _aside(path: Path) -> bool:
+    """Whether a file is an earlier one, and not a model's whose name ends so: that has a marker."""
+    return not path.with_name(f"{path.name.split('.jsonl')[0]}.json").exists()
 
 
 def _attempts(

@@ -7,43 +7,45 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..evidence.readings import NONE, REWARD, judged, slice_of
-from .markup import Markup, html, lead, number, p_value, signed, span, table
-from .results import bar
+from .markup import Markup, html, joined, lead, number, p_value, signed, span, table
+from .results import bar, reach_of
 from .stored import Stored
 
 KINDS = {
     "base": "the base, untrained",
     "sft": "supervised fine-tuning alone",
-    "best_of_n": "the base, best of N samples by the reward",
+    "best_of_n": "best of N samples of the base, by the reward",
     "prompt": "the base with an optimised prompt",
 }
 """What a reviewer asks the candidate to beat."""
 
 
 def section(run: Stored) -> Markup:
-    """A row per model other than the candidate, and one per alternative that was not evaluated."""
+    """A row per model other than the candidate, and what was not evaluated."""
     settings = run.settings
     metric, slice = settings["primary"] or REWARD, settings["policy"]["programmatic_slice"]
-    found = [(model, kind_of(run, model), _difference(run, model)) for model in run.judged["models"]]
-    rows, there = list[list[Any]](), set[str]()
-    known = [figure for _, _, figure in found if figure["n"]]
-    reach = max([0.05, *(max(abs(f["low"]), abs(f["high"])) for f in known)])
-    for model, kind, figure in found:
-        if model == settings["candidate"]:
-            continue
-        there.add(kind)
-        own = _figure(run, run.judged["models"][model])
-        rows.append([model, KINDS.get(kind, kind), number(own["mean"]), *_cells(figure, reach)])
-    for kind, what in KINDS.items():
-        if kind not in there:
-            missing = html('<span class="none">not in this run; {}</span>', _who(kind))
-            rows.append(["–", what, "–", missing, "", "", "", ""])
+    others = [model for model in run.judged["models"] if model != settings["candidate"]]
+    found = [(model, kind_of(run, model), _difference(run, model)) for model in others]
+    reach = reach_of(figure for *_, figure in found)
+    rows = [
+        [
+            html('{} <span class="muted">{}</span>', model, KINDS.get(kind, kind)),
+            number(_figure(run, run.judged["models"][model])["mean"]),
+            *_cells(figure, reach),
+        ]
+        for model, kind, figure in found
+    ]
     said = (
-        f"{settings['candidate']} minus each model on the same rows{f' ({slice})' if slice else ''}, in "
-        f"{metric}. Training is worth its cost if it beats what is cheaper."
+        f"{settings['candidate']} minus each model on the same rows{f' ({slice})' if slice else ''}, in {metric}. "
+        "Training is worth its cost if it beats what is cheaper."
     )
-    columns = ["Model", "What it is", "Mean", "Difference", "Interval", "", "p", "Beaten?"]
-    return html("{}\n{}", lead(said), table(columns, rows, numbers=(2, 3, 6), kind="alternatives"))
+    columns = ["Model", "Mean", "Difference", "Interval", "", "p", "Beaten?"]
+    parts = [lead(said), table(columns, rows, numbers=(1, 2, 5), kind="alternatives")]
+    there = {kind for _, kind, _ in found}
+    if missing := [what for kind, what in KINDS.items() if kind not in there]:
+        listed = joined([html("<li>{}</li>", what) for what in missing])
+        parts.append(html("<p>Not in this run, and for its developer to provide:</p><ul>{}</ul>", listed))
+    return joined(parts)
 
 
 def kind_of(run: Stored, model: str) -> str:
@@ -53,23 +55,10 @@ def kind_of(run: Stored, model: str) -> str:
     stages = run.judged["metadata"].get("recipe", {}).get("stages", [])
     for stage in stages:
         if stage.get("name") == model and "train" in stage:
-            return _method(stage)
+            return str(stage["train"])
     if re.search(r"best[-_ ]?of", model):
         return "best_of_n"
     return "prompt" if "prompt" in model else "evaluated with the others"
-
-
-def _method(stage: Mapping[str, Any]) -> str:
-    return str(stage["train"])
-
-
-def _who(kind: str) -> str:
-    asked = {
-        "sft": "the developer trains one",
-        "best_of_n": "the developer evaluates one, with best-of in its name",
-        "prompt": "the developer evaluates one, with prompt in its name",
-    }
-    return asked.get(kind, "the developer evaluates it")
 
 
 def _figure(run: Stored, tracks: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -18,29 +18,32 @@ def section(run: Stored) -> Markup:
 def _stages(run: Stored) -> Markup:
     if not run.stages and not run.plan:
         return nothing("Not yet: no stage has logged a step.")
-    planned = {one["name"]: one for one in run.plan}
-    rows = []
-    for name in dict.fromkeys([*planned, *run.stages]):
-        plan, steps = planned.get(name, {}), run.stages.get(name, [])
-        measured = plan.get("measured", {})
-        bound = "up to " if plan.get("at_most") else ""
-        rows.append(
-            [
-                name,
-                f"{bound}{plan['steps']:,}" if plan else "–",
-                f"{len(steps):,}" if steps else "not yet",
-                f"{bound}{duration(plan['seconds'])}" if plan else "–",
-                duration(seconds_of(steps)) if steps else "not yet",
-                gibibytes(plan["memory"]) if plan else "–",
-                gibibytes(measured.get("memory")) if measured else "–",
-            ]
+    if not run.plan:
+        said = (
+            "Nothing was planned: bases below 30 million parameters are not. Time is of rollouts and updates."
         )
-    why = "" if run.plan else " Nothing was planned: bases below 30 million parameters are not."
-    said = (
-        f"Steps, time of rollouts and updates, and peak memory of each training, planned and measured.{why}"
-    )
+        rows: list[list[Any]] = [
+            [name, len(own), duration(seconds_of(own))] for name, own in run.stages.items()
+        ]
+        return joined([lead(said), table(["Stage", "Steps", "Time"], rows, numbers=(1, 2), kind="costs")])
+    planned = {one["name"]: one for one in run.plan}
+    rows = [_compared(name, planned.get(name), run) for name in dict.fromkeys([*planned, *run.stages])]
+    said = "Steps, time of rollouts and updates, and peak memory of each training, planned and measured."
     columns = ["Stage", "Steps planned", "Steps", "Time planned", "Time", "Memory planned", "Memory"]
     return joined([lead(said), table(columns, rows, numbers=range(1, 7), kind="costs")])
+
+
+def _compared(name: str, plan: Mapping[str, Any] | None, run: Stored) -> list[Any]:
+    """Cells of a stage: steps, time and memory, as planned and as measured."""
+    own = run.stages.get(name, [])
+    took = [f"{len(own):,}", duration(seconds_of(own))] if own else ["not yet", "not yet"]
+    if plan is None:
+        return [name, "–", took[0], "–", took[1], "–", "–"]
+    bound = "up to " if plan["at_most"] else ""
+    measured = gibibytes(plan["measured"]["memory"]) if "measured" in plan else "not yet"
+    time = duration(plan["seconds"]) if plan["seconds"] is None else f"{bound}{duration(plan['seconds'])}"
+    steps = f"{bound}{plan['steps']:,}"
+    return [name, steps, took[0], time, took[1], gibibytes(plan["memory"]), measured]
 
 
 def seconds_of(steps: Sequence[Mapping[str, Any]]) -> float:

@@ -29,14 +29,29 @@ def section(run: Stored) -> Markup:
 
 
 def _stage(name: str, rows: Sequence[Mapping[str, Any]], alarms: Sequence[Mapping[str, Any]]) -> Markup:
-    drawn = [_figure(chart) for chart in stage_charts(name, rows, [alarm["step"] for alarm in alarms])]
+    found, still = _moving(stage_charts(name, rows, [alarm["step"] for alarm in alarms]), rows)
+    drawn = [_figure(chart) for chart in found]
     said = [html('<p class="flag">{}</p>', sentence) for sentence in alarms_of({name: alarms})]
-    if not drawn:
+    if not drawn and not still:
         return joined([html("<h3>{}</h3>", name), *said, nothing("fewer than two steps with numbers")])
     parts = [html("<h3>{}</h3>", name), *said, _grid(drawn[:NUM_CHARTS])]
     if more := drawn[NUM_CHARTS:]:
         parts.append(folded(f"{len(more)} more", _grid(more)))
+    if still:
+        parts.append(html('<p class="lead">The same at every step: {}.</p>', ", ".join(still)))
     return joined(parts)
+
+
+def _moving(
+    charts: Sequence[Mapping[str, str]], rows: Sequence[Mapping[str, Any]]
+) -> tuple[list[Mapping[str, str]], list[str]]:
+    """The charts of what changes, and `name value` of what does not."""
+    constant = {
+        chart["name"]: chart["last"]
+        for chart in charts
+        if len({row[chart["name"]] for row in rows if chart["name"] in row}) == 1
+    }
+    return [c for c in charts if c["name"] not in constant], [f"{words(k)} {v}" for k, v in constant.items()]
 
 
 def _grid(figures: Sequence[Markup]) -> Markup:

@@ -44,7 +44,7 @@ class Section:
     title: str
     body: Callable[[Stored], Markup]
     judged: bool = False
-    """Whether it reads the report, which the gate writes: before that the page says so in its place."""
+    """Whether it reads the report, which the gate writes: before that the page says that it is not there yet."""
 
 
 SECTIONS = (
@@ -65,16 +65,14 @@ def render(run: Stored, refresh_seconds: int = 0) -> str:
     """The page's HTML; with `refresh_seconds` a browser loads it again that often."""
     style = files(__package__).joinpath("page.css").read_text("utf-8")
     again = html('<meta http-equiv="refresh" content="{}">\n', refresh_seconds) if refresh_seconds else ""
-    contents = [html('<li><a href="#{}">{}</a></li>', part.key, part.title) for part in SECTIONS]
+    parts = [part for part in SECTIONS if run.report is not None or not part.judged]
+    contents = [html('<li><a href="#{}">{}</a></li>', part.key, part.title) for part in parts]
     body = [
-        html(
-            '<section id="{}"><h2>{}</h2>\n{}\n</section>',
-            part.key,
-            part.title,
-            nothing("Not yet: the gate writes it.") if part.judged and run.report is None else part.body(run),
-        )
-        for part in SECTIONS
+        html('<section id="{}"><h2>{}</h2>\n{}\n</section>', part.key, part.title, part.body(run))
+        for part in parts
     ]
+    if missing := ", ".join(part.title for part in SECTIONS if part not in parts):
+        body.append(nothing(f"Not yet, since the gate writes them: {missing}."))
     return str(
         html(
             _FRAME,
@@ -109,7 +107,7 @@ def page_differs(folder: Path, page: Path) -> list[str]:
     if there == again:
         return []
     was, now = _parts(there), _parts(again)
-    wrong = [title for key, title in _TITLES.items() if was.get(key) != now[key]]
+    wrong = [title for key, title in _TITLES.items() if was.get(key) != now.get(key)]
     return [
         f"{PAGE}: {title or 'the frame'} is not what the stored files give; `tieout report` writes it again"
         for title in wrong or [""]

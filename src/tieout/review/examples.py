@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
 from ..evidence.evaluate import PROGRAMMATIC, Case
 from ..rows.messages import said_by
@@ -15,7 +15,7 @@ from .stored import Stored
 
 NUM_EACH = 2
 """Examples of each kind."""
-_FIGURE = re.compile(r"\d(?:[\d,]*\d)?(?:\.\d+)?")
+_FIGURE = re.compile(r"(?:(?<![\w.,)])[-−])?\d(?:[\d,]*\d)?(?:\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -73,22 +73,26 @@ def prompt_text(case: Case) -> str:
 
 
 def marked(said: str, other: str) -> Markup:
-    """A text with the figures that `other` does not have as often."""
-    there = Counter(_plain(figure) for figure in _FIGURE.findall(other))
-    parts, end, seen = list[Markup](), 0, Counter[str]()
-    for found in _FIGURE.finditer(said[:MAX_CHARACTERS]):
-        figure = _plain(found[0])
-        seen[figure] += 1
-        if seen[figure] > there[figure]:
-            parts += [text(said[end : found.start()]), html("<mark>{}</mark>", found[0])]
-            end = found.end()
+    """A text whose figures that are not those of `other`, in the order of both, are marked."""
+    said, other = said[:MAX_CHARACTERS], other[:MAX_CHARACTERS]
+    found = list(_FIGURE.finditer(said))
+    own, theirs = [_plain(one[0]) for one in found], [_plain(figure) for figure in _FIGURE.findall(other)]
+    same: set[int] = set()
+    for block in SequenceMatcher(None, own, theirs, autojunk=False).get_matching_blocks():
+        same.update(range(block.a, block.a + block.size))
+    parts, end = list[Markup](), 0
+    for place, one in enumerate(found):
+        if place not in same:
+            parts += [text(said[end : one.start()]), html("<mark>{}</mark>", one[0])]
+            end = one.end()
     return Markup("").join([*parts, text(said[end:])])
 
 
 def _plain(figure: str) -> str:
     """A figure without separators and zeros that change nothing."""
-    whole, point, part = figure.replace(",", "").partition(".")
-    return f"{whole.lstrip('0') or '0'}{point if part.rstrip('0') else ''}{part.rstrip('0')}"
+    sign = "-" if figure[0] in "-−" else ""
+    whole, point, part = figure.strip("-−").replace(",", "").partition(".")
+    return f"{sign}{whole.lstrip('0') or '0'}{point if part.rstrip('0') else ''}{part.rstrip('0')}"
 
 
 def _example(example: Example, candidate: str, baseline: str) -> Markup:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..evidence.evaluate import PROGRAMMATIC, Case
 from ..evidence.readings import SCORE, Reading
+from ..rows.messages import said_by
 from .examples import prompt_text
 from .markup import Markup, folded, html, joined, lead, nothing, number, table
 from .stored import Stored
@@ -37,7 +38,7 @@ def _regressions(run: Stored) -> Markup:
             for case in worse
         ]
         body = table(columns, rows, numbers=range(1, len(columns)), kind="listed")
-        parts.append(folded(f"{len(worse)} listed", body, unfolded=len(worse) <= 12))
+        parts.append(folded(f"{len(worse)} listed", body, unfolded=len(worse) <= WORST))
     return joined(parts)
 
 
@@ -46,34 +47,35 @@ def _move(values: Mapping[str, Any]) -> str:
 
 
 def worst(run: Stored) -> list[Case]:
-    """The candidate's worst cases of the programmatic track: without a score, then by primary metric and reward."""
+    """The candidate's worst cases of the programmatic track, by what the gate judges, then by the reward.
+
+    Cases that could not be scored come first; of equals those that lost most, and those of the judged slice.
+    """
     settings = run.settings
     primary = SCORE if settings["primary"] is None else Reading("metrics", settings["primary"])
+    before = {case.id: case.score or 0.0 for case in run.cases[settings["baseline"]]}
 
-    def rank(case: Case) -> tuple[float, float, str]:
+    def rank(case: Case) -> tuple[Any, ...]:
         right, score = (-inf if value is None else value for value in (primary.of(case), case.score))
-        return right, score, case.id
+        apart = case.slice != settings["policy"]["programmatic_slice"]
+        return right, score, -before.get(case.id, 0.0), apart, case.id
 
-    found = [
-        case
-        for case in run.cases[settings["candidate"]]
-        if case.track == PROGRAMMATIC and case.status != "abstained"
-    ]
-    return sorted(found, key=rank)[:WORST]
+    own = [case for case in run.cases[settings["candidate"]] if case.track == PROGRAMMATIC]
+    return sorted((case for case in own if case.status != "abstained"), key=rank)[:WORST]
 
 
 def _worst(run: Stored) -> Markup:
     settings, found = run.settings, worst(run)
+    if not found:
+        return nothing("No case was scored.")
+    own = [case for case in run.cases[settings["candidate"]] if case.track == PROGRAMMATIC]
     said = (
-        f"Of all {len([c for c in run.cases[settings['candidate']] if c.track == PROGRAMMATIC])} cases of the "
-        f"programmatic track, those on which {settings['candidate']} has the least, whatever "
-        f"{settings['baseline']} had."
+        f"Of all {len(own)} cases of the programmatic track those on which {settings['candidate']} has the least; of "
+        "equals those that lost most first."
     )
     before = {case.id: case for case in run.cases[settings["baseline"]]}
-    heading = html("<h3>The worst {}</h3>", len(found)) if found else html("<h3>The worst</h3>")
-    if not found:
-        return joined([heading, nothing("no case was scored")])
-    return joined([heading, lead(said), *(_case(run, case, before.get(case.id)) for case in found)])
+    listed = joined([_case(run, case, before.get(case.id)) for case in found])
+    return joined([html("<h3>The worst {}</h3>", len(found)), lead(said), listed])
 
 
 def _case(run: Stored, case: Case, before: Case | None) -> Markup:
@@ -92,11 +94,20 @@ def _case(run: Stored, case: Case, before: Case | None) -> Markup:
     ]
     body = joined([*wrong, html("<h5>Prompt</h5><pre>{}</pre>", prompt_text(case)), *answers])
     return html(
-        '<details class="case"><summary><span>{}</span> <span class="muted">{}</span></summary>{}</details>',
+        '<details class="case"><summary><span>{} <span class="muted">{}</span></span><span>{}</span></summary>{}'
+        "</details>",
         case.id,
+        asked(case),
         ", ".join(pieces),
         body,
     )
+
+
+def asked(case: Case, most: int = 90) -> str:
+    """The first line of what the user asked last."""
+    said = case.prompt if isinstance(case.prompt, str) else said_by(case.prompt[-1])
+    first = next((line.strip() for line in said.split("\n") if line.strip()), "")
+    return first if len(first) <= most else f"{first[:most]}…"
 
 
 def _value(case: Case | None) -> str:

@@ -52,20 +52,28 @@ def nothing(said: str) -> Markup:
     return html('<p class="none">{}</p>', said)
 
 
+def ticked(said: str) -> Markup:
+    """A sentence whose `code` stands between backticks."""
+    pieces = said.split("`")
+    return Markup("").join(
+        html("<code>{}</code>" if i % 2 else "{}", piece) for i, piece in enumerate(pieces)
+    )
+
+
 def tag(status: str) -> Markup:
     """A status in a box."""
     return html('<span class="tag {}">{}</span>', status, status)
 
 
-def folded(summary: str, body: Markup, *, unfolded: bool = False) -> Markup:
-    """What is shown on request."""
+def folded(summary: Any, body: Markup, *, unfolded: bool = False) -> Markup:
+    """What is shown on request, and in print."""
     opened = Markup(" open") if unfolded else Markup("")
-    return html("<details{}><summary>{}</summary>{}</details>", opened, summary, body)
+    return html('<details class="folded"{}><summary>{}</summary>{}</details>', opened, summary, body)
 
 
 def table(
     columns: Sequence[str],
-    rows: Iterable[Sequence[Any]],
+    rows: Iterable[Sequence[Any] | Markup],
     *,
     numbers: Collection[int] = (),
     kind: str = "",
@@ -75,7 +83,7 @@ def table(
 
     Args:
         columns: their headings.
-        rows: cells; text is escaped.
+        rows: cells, whose text is escaped; Markup in the place of a row is the heading of those below it.
         numbers: columns that are aligned to the right.
         kind: a class for the table.
         classes: a class per row, if any.
@@ -83,6 +91,9 @@ def table(
     head = [_cell("th", name, i in numbers, "") for i, name in enumerate(columns)]
     body = []
     for place, row in enumerate(rows):
+        if isinstance(row, Markup):
+            body.append(html('<tr class="group"><th colspan="{}">{}</th></tr>', len(columns), row))
+            continue
         cells = [
             _cell("td" if i else "th", value, i in numbers, columns[i] if i else "")
             for i, value in enumerate(row)
@@ -122,6 +133,13 @@ def span(figure: Mapping[str, Any], sign: bool = False) -> Markup:
 def share(figure: Mapping[str, Any], what: str) -> str:
     """A count of pairs as a share of them."""
     return f"{figure[what] / figure['n']:.0%}" if figure["n"] else "–"
+
+
+def change(figure: Mapping[str, Any]) -> str:
+    """A paired difference in a word, for tables."""
+    if not figure["n"]:
+        return "no pairs"
+    return "rose" if figure["low"] > 0 else "fell" if figure["high"] < 0 else "not shown"
 
 
 def p_value(value: float | None) -> str:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from .markup import Markup, html, joined
 
-WIDTH, LEFT, RIGHT, ROW, TOP = 340, 10, 46, 40, 6
-
-
-Kind = Literal["before", "after", "other"]
+WIDTH, LEFT, RIGHT, ROW, TOP = 340, 8, 52, 38, 4
 
 
 @dataclass(frozen=True)
@@ -19,54 +15,63 @@ class Row:
     """A mean with its interval."""
 
     model: str
-    kind: Kind
+    role: str
+    """`before`, `after`, or what else the model is."""
     mean: float
     low: float
     high: float
 
 
-def before_after(rows: Sequence[Row]) -> Markup:
-    """A line per model on one axis: a dot at the mean, a bar over the interval, the value at the end."""
+def before_after(rows: Sequence[Row], shares: bool) -> Markup:
+    """A line per model on one axis: a dot at the mean, a bar over the interval, the value at the end.
+
+    `shares`: the values are shares of cases, and written in per cent.
+    """
     low, high = min([0.0, *(row.low for row in rows)]), max([1.0, *(row.high for row in rows)])
 
-    def x(value: float) -> float:
-        return LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT)
+    def x(value: float) -> str:
+        return f"{LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT):.1f}"
 
-    parts, bottom = [], TOP + ROW * len(rows)
-    for tick in (low, (low + high) / 2, high):
-        parts.append(
-            html(
-                '<line class="grid" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/><text class="tick" x="{0}" y="{3}" '
-                'text-anchor="middle">{4}</text>',
-                f"{x(tick):.1f}",
-                TOP,
-                bottom,
-                bottom + 13,
-                f"{tick:.3g}",
-            )
+    bottom = TOP + ROW * len(rows) + 4
+    parts = [
+        html(
+            '<line class="grid" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/><text class="tick" x="{0}" y="{3}" '
+            'text-anchor="{4}">{5}</text>',
+            x(tick),
+            TOP,
+            bottom,
+            bottom + 13,
+            anchor,
+            f"{tick:.0%}" if shares else f"{tick:.3g}",
         )
+        for tick, anchor in ((low, "start"), ((low + high) / 2, "middle"), (high, "middle"))
+    ]
     for place, row in enumerate(rows):
-        y = TOP + ROW * place + 26
+        y = TOP + ROW * place + 27
         parts.append(
             html(
-                '<g class="{kind}"><text x="{left}" y="{label}">{model}</text>'
+                '<g class="{role}"><text x="{left}" y="{label}">{model} <tspan class="tick">{role}</tspan></text>'
                 '<line class="reach" x1="{low}" x2="{high}" y1="{y}" y2="{y}"/>'
                 '<circle cx="{mean}" cy="{y}" r="5"/>'
                 '<text class="value" x="{end}" y="{value}" text-anchor="end">{said}</text></g>',
-                kind=row.kind,
+                role=row.role,
                 left=LEFT,
                 label=y - 11,
                 model=row.model,
-                low=f"{x(row.low):.1f}",
-                high=f"{x(row.high):.1f}",
-                mean=f"{x(row.mean):.1f}",
+                low=x(row.low),
+                high=x(row.high),
+                mean=x(row.mean),
                 y=y,
                 end=WIDTH,
                 value=y + 4,
-                said=f"{row.mean:.3f}",
+                said=_value(row.mean, shares),
             )
         )
-    label = "; ".join(f"{row.model} {row.mean:.3f}, {row.low:.3f} to {row.high:.3f}" for row in rows)
+    label = "; ".join(
+        f"{row.model}, {row.role}: {_value(row.mean, shares)}, {_value(row.low, shares)} to "
+        f"{_value(row.high, shares)}"
+        for row in rows
+    )
     return html(
         '<svg class="picture" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>',
         WIDTH,
@@ -74,3 +79,7 @@ def before_after(rows: Sequence[Row]) -> Markup:
         label,
         joined(parts),
     )
+
+
+def _value(value: float, shares: bool) -> str:
+    return f"{float(f'{value:.3f}'):.1%}" if shares else f"{value:.3f}"  # rounded once, as in the tables

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from ..evidence import charts
 from ..evidence.evaluate import TRACKS
 from ..evidence.lines import Line, lines, place
-from .markup import Markup, html, joined, lead, nothing, number, p_value, share, signed, span, table
+from .markup import Markup, folded, html, joined, lead, number, p_value, share, signed, span, table
 from .stored import Stored
 
 
 def section(run: Stored) -> Markup:
-    """Both tables."""
-    return joined([_models(run), *_differences(run)])
+    """Means, then differences: the judged pair first, others folded away."""
+    pairs = [(pair, _pair(run, pair)) for pair in run.judged["comparisons"]]
+    title = "{candidate} minus {baseline}"
+    others = [folded(title.format(**pair), body) for pair, body in pairs[1:]]
+    first = html("<h3>{}</h3>", title.format(**pairs[0][0]))
+    return joined([_models(run), first, _about_pairs(run), pairs[0][1], *others])
 
 
 def shown(run: Stored) -> list[Line]:
@@ -24,88 +29,88 @@ def shown(run: Stored) -> list[Line]:
     return [line for line in found if line.slice is None or (line.track == TRACKS[0] and line.slice == first)]
 
 
+def grouped(rows: Iterable[tuple[Line, Sequence[Any], int]]) -> Iterator[Markup | tuple[str, Sequence[Any]]]:
+    """(class, cells) of each (line, cells, n), below a heading for its place that says how many cases there are."""
+    for where, found in groupby(rows, key=lambda row: place(row[0])):
+        own = list(found)
+        count = max(n for _, _, n in own)
+        yield html(
+            '{} <span class="muted">{}</span>', where.capitalize(), f"{count} cases" if count else "no cases"
+        )
+        yield from ((line.kind, [line.label, *cells]) for line, cells, _ in own)
+
+
+def grouped_table(
+    columns: Sequence[str], rows: Iterable[tuple[Line, Sequence[Any], int]], **options: Any
+) -> Markup:
+    """A table of lines, with headings for their places."""
+    found = list(grouped(rows))
+    return table(
+        columns,
+        [row if isinstance(row, Markup) else row[1] for row in found],
+        classes=["" if isinstance(row, Markup) else row[0] for row in found],
+        **options,
+    )
+
+
 def _models(run: Stored) -> Markup:
     settings, models = run.settings, run.judged["models"]
-    rows = [(line, [line.of(tracks) for tracks in models.values()]) for line in shown(run)]
-    known = [cell for _, cells in rows for cell in cells if cell["n"]]
-    axis = min([0.0, *(c["low"] for c in known)]), max([1.0, *(c["high"] for c in known)])
     primary = settings["primary"]
-    judged = (
-        f"The gate judges {primary}, the task's primary metric; the reward is what was trained for, and a dash "
-        "before a name: the points of it that this part gave."
-        if primary
-        else "The task names no primary metric: the gate judges the reward. A dash before a name: points of the "
-        "reward that this part gave."
-    )
+    judged = f"{primary} is the task's primary metric, which the gate judges; the reward was trained for."
+    if not primary:
+        judged = "The task names no primary metric: the gate judges the reward."
     said = (
-        f"Means with their {settings['level'] * 100:.0f}% intervals. {judged} Share won: of graded pairs, a tie "
-        "being half. n counts cases that could be scored."
+        f"Means with their {settings['level'] * 100:.0f}% intervals. {judged} A dash before a name: points of the "
+        "reward that this part gave. Share won: of graded pairs, a tie being half."
     )
-    body = table(
-        ["", *models],
-        [[heading(line), *(_mean(cell, axis) for cell in cells)] for line, cells in rows],
-        kind="models",
-        classes=[line.kind for line, _ in rows],
-    )
-    return joined([lead(said), body])
+    rows = []
+    for line in shown(run):
+        cells = [line.of(tracks) for tracks in models.values()]
+        most = max(cell["n"] for cell in cells)
+        rows.append((line, [_mean(cell, most) for cell in cells], most))
+    return joined([lead(said), grouped_table(["", *models], rows, kind="models")])
 
 
-def heading(line: Line) -> Markup:
-    """Where the number is of, and what it is."""
-    return html('<span class="place">{}</span> {}', place(line).capitalize(), line.label)
-
-
-def _mean(cell: Mapping[str, Any], axis: tuple[float, float]) -> Markup:
+def _mean(cell: Mapping[str, Any], most: int) -> Markup:
     if not cell["n"]:
         return html('<span class="none">empty</span>')
-    bar = Markup(charts.interval(cell["mean"], cell["low"], cell["high"], axis))
-    errors = html(' <span class="flag">{} errored</span>', cell["errors"]) if cell["errors"] else Markup("")
-    return html(
-        '<b>{}</b> <span class="muted">n {}</span>{}{}{}',
-        number(cell["mean"]),
-        cell["n"],
-        bar,
-        span(cell),
-        errors,
+    fewer = html(' <span class="muted">n {}</span>', cell["n"]) if cell["n"] < most else ""
+    errors = html(' <span class="flag">{} errored</span>', cell["errors"]) if cell["errors"] else ""
+    return html("<b>{}</b> {}{}{}", number(cell["mean"]), span(cell), fewer, errors)
+
+
+def _about_pairs(run: Stored) -> Markup:
+    least = f"{1 - run.settings['level']:.2g}"
+    return lead(
+        "The same cases, one model minus the other. Won, tied, lost: by which model has more. p: of the difference "
+        f"that stands in the same row, and below {least} exactly where its interval excludes 0; mid-p McNemar test "
+        "for right and wrong, else from the bootstrap. Detectable: the smallest true difference that this many cases "
+        "show four times in five."
     )
 
 
-def _differences(run: Stored) -> list[Markup]:
-    settings = run.settings
-    least = f"{1 - settings['level']:.2g}"
-    said = (
-        "The same cases, one model minus the other. Won, tied, lost: by which model has more. p: of the "
-        f"difference that stands in the same row, and below {least} exactly where its interval excludes 0; "
-        "mid-p McNemar test for right and wrong, else from the bootstrap. Detectable: the smallest true "
-        "difference that this many cases show four times in five."
-    )
-    found = [
-        (pair, [(line, line.of(pair["tracks"])) for line in shown(run)]) for pair in run.judged["comparisons"]
-    ]
-    known = [figure for _, rows in found for _, figure in rows if figure["n"]]
-    reach = max([0.05, *(max(abs(f["low"]), abs(f["high"])) for f in known)])
-    return [html("<h3>Paired differences</h3>"), lead(said)] + [
-        _pair(pair, rows, reach) for pair, rows in found
-    ]
-
-
-def _pair(pair: Mapping[str, Any], rows: list[tuple[Line, Mapping[str, Any]]], reach: float) -> Markup:
-    kept = [(line, figure) for line, figure in rows if figure["n"] or line.track in TRACKS]
-    body = table(
-        ["", "Difference", "Interval", "", "Pairs", "Won, tied, lost", "p", "Detectable"],
-        [[heading(line), *difference(figure, reach)] for line, figure in kept],
-        numbers=(1, 4, 5, 6, 7),
+def _pair(run: Stored, pair: Mapping[str, Any]) -> Markup:
+    found = [(line, line.of(pair["tracks"])) for line in shown(run)]
+    kept = [(line, figure) for line, figure in found if figure["n"] or line.track in TRACKS]
+    reach = reach_of(figure for _, figure in kept)
+    body = grouped_table(
+        ["", "Difference", "Interval", "", "Won, tied, lost", "p", "Detectable"],
+        [(line, difference(figure, reach), figure["n"]) for line, figure in kept],
+        numbers=(1, 4, 5, 6),
         kind="pairs",
-        classes=[line.kind for line, _ in kept],
     )
-    name = html("<h4>{} minus {}</h4>", pair["candidate"], pair["baseline"])
-    return joined([name, html('<p class="gain">{}.</p>', pair["gain"]), body])
+    return joined([html('<p class="gain">{}.</p>', pair["gain"][:1].upper() + pair["gain"][1:]), body])
+
+
+def reach_of(figures: Iterable[Mapping[str, Any]]) -> float:
+    """How far from zero an axis must go for these differences."""
+    return max([0.05, *(max(abs(f["low"]), abs(f["high"])) for f in figures if f["n"])])
 
 
 def difference(figure: Mapping[str, Any], reach: float) -> list[Any]:
-    """Cells of a paired difference: value, interval, bar, pairs, won tied lost, p, detectable."""
+    """Cells of a paired difference: value, interval, bar, won tied lost, p, detectable."""
     if not figure["n"]:
-        return [nothing("empty: no pairs"), "", "", "", "", "", ""]
+        return ["–", html('<span class="none">empty: no pairs</span>'), "", "–", "–", "–"]
     left_out = (
         html(' <span class="flag">{} cases left out</span>', figure["unpaired"]) if figure["unpaired"] else ""
     )
@@ -113,7 +118,6 @@ def difference(figure: Mapping[str, Any], reach: float) -> list[Any]:
         html("<b>{}</b>", signed(figure["difference"])),
         html("{}{}", span(figure, sign=True), left_out),
         bar(figure, reach),
-        figure["n"],
         f"{share(figure, 'wins')} {share(figure, 'ties')} {share(figure, 'losses')}",
         p_value(figure["p"]),
         number(figure["smallest_detectable"]),
@@ -122,6 +126,5 @@ def difference(figure: Mapping[str, Any], reach: float) -> list[Any]:
 
 def bar(figure: Mapping[str, Any], reach: float) -> Markup:
     """The interval of a difference around zero."""
-    return Markup(
-        charts.interval(figure["difference"], figure["low"], figure["high"], (-reach, reach), mark=0.0)
-    )
+    axis = (-reach, reach)
+    return Markup(charts.interval(figure["difference"], figure["low"], figure["high"], axis, mark=0.0))

@@ -20,7 +20,7 @@ def section(run: Stored) -> Markup:
         "more than what it was measured with. The files and their hashes are in report.json."
     )
     findings = table(
-        ["Stage", "What", "", "Finding"],
+        ["Stage", "What", "Result", "Finding"],
         [[row["stage"], row["what"], tag(row["verdict"]), row["said"]] for row in rows],
         kind="checked",
     )

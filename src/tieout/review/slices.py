@@ -2,65 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 from ..evidence.evaluate import CONTROLS
-from ..evidence.gains import change
-from ..evidence.lines import lines, place
-from .markup import Markup, html, lead, nothing, number, signed, span, table
-from .results import bar
+from ..evidence.lines import Line, lines, place
+from .markup import Markup, change, html, lead, nothing, number, signed, span, table
+from .results import bar, reach_of
 from .stored import Stored
+
+Found = tuple[Line, str, Mapping[str, Any]]
+"""A line of a slice, the model that the candidate is compared with, and the figure."""
 
 
 def section(run: Stored) -> Markup:
-    """A row per slice: primary metric where there is one, else the reward."""
-    settings, rows = run.settings, list[Any]()
-    primary = settings["primary"]
-    for line in lines(run.judged):
-        if line.slice is None or line.kind not in ("primary", "reward"):
-            continue
-        if (
-            line.kind == "reward"
-            and primary
-            and any(other.kind == "primary" and place(other) == place(line) for other in lines(run.judged))
-        ):
-            continue
-        before = settings["base"] if line.track == CONTROLS else settings["baseline"]
-        pair = next(
-            c
-            for c in run.judged["comparisons"]
-            if (c["candidate"], c["baseline"]) == (settings["candidate"], before)
-        )
-        figure = line.of(pair["tracks"])
-        if figure["n"]:
-            models = run.judged["models"]
-            means = [line.of(models[name])["mean"] for name in (before, settings["candidate"])]
-            rows.append((line, before, means, figure))
-    if not rows:
+    """A row per slice, in the primary metric where there is one, else the reward."""
+    found = list(_found(run))
+    if not found:
         return nothing("The rows name no slices.")
-    reach = max([0.05, *(max(abs(f["low"]), abs(f["high"])) for *_, f in rows)])
-    body = table(
-        ["Slice", "Measured", "Before", "After", "Difference", "Interval", "", "Pairs", ""],
-        [
-            [
-                place(line).capitalize(),
-                line.label,
-                html('{} <span class="muted">{}</span>', number(means[0]), before),
-                number(means[1]),
-                html("<b>{}</b>", signed(figure["difference"])),
-                span(figure, sign=True),
-                bar(figure, reach),
-                figure["n"],
-                change(figure),
-            ]
-            for line, before, means, figure in rows
-        ],
-        numbers=(2, 3, 4, 7),
-        kind="slices",
-    )
-    said = (
-        f"{settings['candidate']} minus {settings['baseline']}, on the negative controls minus "
-        f"{settings['base']}. Slices with few pairs have wide intervals: what is not shown to have changed may "
-        "have."
-    )
-    return html("{}\n{}", lead(said), body)
+    reach, candidate = reach_of(figure for *_, figure in found), run.settings["candidate"]
+    rows = list[list[Any] | Markup]()
+    for (track, before, what), group in groupby(found, key=lambda one: (one[0].track, one[1], one[0].label)):
+        name = track.replace("_", " ").capitalize()
+        rows.append(html('{} <span class="muted">{}, {} minus {}</span>', name, what, candidate, before))
+        rows += [_row(run, *one, reach) for one in group]
+    columns = ["", "Before", "After", "Difference", "Interval", "", "Pairs", "Change"]
+    said = "Where few pairs are in a slice its interval is wide: what is not shown to have changed may have."
+    return html("{}\n{}", lead(said), table(columns, rows, numbers=(1, 2, 3, 6), kind="slices"))
+
+
+def _found(run: Stored) -> Iterator[Found]:
+    """In each slice the line of its primary metric, or else of the reward."""
+    settings = run.settings
+    own = [
+        line for line in lines(run.judged) if line.slice is not None and line.kind in ("primary", "reward")
+    ]
+    for _, group in groupby(own, key=place):
+        line = next(group)  # the primary metric comes first
+        before = settings["base"] if line.track == CONTROLS else settings["baseline"]
+        wanted = (settings["candidate"], before)
+        pairs = (c for c in run.judged["comparisons"] if (c["candidate"], c["baseline"]) == wanted)
+        figure = line.of(next(pairs)["tracks"])
+        if figure["n"]:
+            yield line, before, figure
+
+
+def _row(run: Stored, line: Line, before: str, figure: Mapping[str, Any], reach: float) -> list[Any]:
+    models = run.judged["models"]
+    return [
+        line.slice,
+        number(line.of(models[before])["mean"]),
+        number(line.of(models[run.settings["candidate"]])["mean"]),
+        html("<b>{}</b>", signed(figure["difference"])),
+        span(figure, sign=True),
+        bar(figure, reach),
+        figure["n"],
+        change(figure),
+    ]

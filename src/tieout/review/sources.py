@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..evidence.training import words
-from .markup import Markup, folded, html, joined, lead, nothing, table
+from .markup import Markup, html, joined, lead, nothing, table, ticked
 from .stored import Stored
 
 
@@ -15,9 +15,7 @@ def section(run: Stored) -> Markup:
     """Files with their digests, the rule, and everything the run says of itself."""
     if run.report is None:
         said = json.dumps(run.record, indent=2, ensure_ascii=False)
-        return joined(
-            [nothing("Not yet: the gate names the files."), folded("Run", html("<pre>{}</pre>", said))]
-        )
+        return joined([nothing("Not yet: the gate names the files."), _run(said)])
     settings, report = run.settings, run.report
     check = (
         "Every number above is computed from these files, and again by `tieout verify`. Intervals: of shares "
@@ -25,18 +23,27 @@ def section(run: Stored) -> Markup:
         f"{settings['resamples']} bootstrap resamples by case, seed {settings['seed']}."
     )
     files = [[name, html("<code>{}</code>", digest)] for name, digest in report.get("files", {}).items()]
-    policy = [[words(name), "–" if value is None else value] for name, value in settings["policy"].items()]
+    policy = [[words(name), _plain(value)] for name, value in settings["policy"].items()]
     metadata = json.dumps(report["metadata"], indent=2, ensure_ascii=False, default=str)
     return joined(
         [
-            lead(check),
+            lead(ticked(check)),
             table(["File", "SHA-256"], files, kind="files"),
             html("<h3>The rule of the gate</h3>"),
             *_rule(report.get("rule")),
             table(["", ""], policy, kind="files"),
-            folded("Run", html('<pre class="meta">{}</pre>', metadata)),
+            _run(metadata),
         ]
     )
+
+
+def _run(said: str) -> Markup:
+    """All that the run says of itself; long, and not printed."""
+    return html('<details class="run"><summary>Run</summary><pre>{}</pre></details>', said)
+
+
+def _plain(value: Any) -> str:
+    return "–" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _rule(rule: Mapping[str, Any] | None) -> list[Markup]:

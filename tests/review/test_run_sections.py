@@ -1,0 +1,143 @@
+"""Attempts, cost and slices as a run folder has them, and the command that writes the page."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from made_cases import make_cases, two_models
+from tieout.cli.report import main
+from tieout.errors import InputError
+from tieout.evidence.report import write_report
+from tieout.review import attempts, cost, slices
+from tieout.review.markup import Markup
+from tieout.review.stored import read
+from tieout.storage import manifest
+from tieout.storage.atomic import write_json
+from tieout.storage.jsonl import append_jsonl, write_jsonl
+from tieout.storage.runfolder import RunFolder, RunFolderError
+
+ODD = {f"t/negative_controls/copy/{i}" for i in range(1, 30, 2)}
+
+
+def cells(body: Markup) -> list[list[str]]:
+    """The text of each row's cells."""
+    rows = re.findall("<tr>(.*?)</tr>", str(body), re.DOTALL)
+    return [
+        [Markup(cell).striptags().strip() for cell in row.replace("</th>", "</td>").split("</td>")[:-1]]
+        for row in rows
+    ]
+
+
+def started(folder: Path, **configuration: Any) -> None:
+    manifest.append(
+        folder,
+        "start",
+        {"configuration": configuration, "command": ["tieout", "run", "mine.yaml"], "code": {}},
+    )
+
+
+def test_every_attempt_is_listed_with_what_changed_and_how_it_failed(tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", {"identity": {}})
+    started(tmp_path, seed=0, rate=0.1)
+    manifest.append(tmp_path, "sft", {"failed": "InputError: row 7 has no prompt"})
+    started(tmp_path, seed=3, rate=0.1, stages=[{"train": "dpo", "name": "dpo", "seed": 9}])
+    write_jsonl(tmp_path / "evaluate" / "base.jsonl", [{"score": 1}])
+    write_jsonl(tmp_path / "evaluate" / "base-1.jsonl", [{"score": 0}])  # of an earlier attempt
+    write_jsonl(tmp_path / "evaluate" / "dpo-2.jsonl", [{"score": 1}])
+    write_json(tmp_path / "evaluate" / "dpo-2.json", {"inputs": {}})  # a model of that name
+    manifest.append(tmp_path, "evaluate")
+    body = attempts.section(read(tmp_path))
+    _, first, second = cells(body)
+    assert (first[0], first[2], first[3], first[4]) == ("1", "0", "tieout run mine.yaml", "–")
+    assert first[5] == "fail sft: InputError: row 7 has no prompt"
+    assert (second[2], second[4], second[5]) == ("3, dpo 9", "evaluate", "done")
+    assert "seed: 0 -> 3" in second[3]
+    assert "rate" not in second[3]
+    assert "evaluate/base-1.jsonl" in body
+    assert "dpo-2.jsonl" not in body
+
+
+def test_steps_after_the_page_are_not_in_it(tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", {"identity": {}})
+    started(tmp_path, seed=0)
+    head = read(tmp_path).head
+    started(tmp_path, seed=1)
+    assert len(read(tmp_path).steps) == 2
+    assert [step["configuration"] for step in read(tmp_path, head=head).steps] == [{"seed": 0}]
+    assert read(tmp_path, head="").steps == []  # of a page that was made before there was a record
+
+
+def test_cost_is_planned_against_measured(tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", {"identity": {}})
+    append_jsonl(tmp_path / "sft" / "metrics.jsonl", [{"step": i, "update_seconds": 90.0} for i in range(4)])
+    assert cells(cost.section(read(tmp_path)))[1:] == [["sft", "4", "6 min"]]
+    stage = {"steps": 5, "seconds": 300.0, "memory": 2**30, "at_most": False}
+    plan = [
+        {**stage, "name": "sft", "measured": {"memory": 3 * 2**29, "seconds": 360.0, "steps": 4}},
+        {**stage, "name": "dpo", "at_most": True, "seconds": None, "memory": None},
+    ]
+    write_json(tmp_path / "plan.json", {"stages": plan})
+    assert cells(cost.section(read(tmp_path)))[1:] == [
+        ["sft", "5", "4", "5 min", "6 min", "1.00 GiB", "1.50 GiB"],
+        ["dpo", "up to 5", "not yet", "not claimed", "not yet", "unknown", "not yet"],
+    ]
+
+
+def test_each_slice_has_its_row(tmp_path: Path) -> None:
+    cases = {
+        "base": make_cases([0.0] * 30, [1.0] * 30, [0.5] * 30),
+        "sft": make_cases([1.0] * 30, [0.0] * 30, [0.5] * 30),
+    }
+    for model, own in cases.items():  # half of the controls are of another skill
+        cases[model] = [replace(case, slice="sum") if case.id in ODD else case for case in own]
+    write_report(tmp_path / "evidence", cases, candidate="sft", baseline="base")
+    rows = {row[0]: (row[1], row[2], row[-1]) for row in cells(slices.section(read(tmp_path)))[1:]}
+    assert rows == {
+        "test": ("0.000", "1.000", "rose"),
+        "ood": ("0.500", "0.500", "not shown"),
+        "copy": ("1.000", "0.000", "fell"),
+        "sum": ("1.000", "0.000", "fell"),
+    }
+
+
+# ---- the command
+
+
+def test_the_command_writes_the_page_and_puts_it_on_record(tmp_path: Path, capsys: Any) -> None:
+    write_json(tmp_path / "run" / "run.json", {"identity": {}})
+    write_report(tmp_path / "run" / "evidence", two_models(), candidate="sft", baseline="base")
+    manifest.append(tmp_path / "run", "gate")
+    main([str(tmp_path / "run")])
+    assert capsys.readouterr().out == f"report: {tmp_path}/run/evidence/report.html\n"
+    assert manifest.check(tmp_path / "run") == []
+
+
+def test_a_run_that_works_can_be_looked_at_elsewhere(tmp_path: Path, capsys: Any) -> None:
+    run = tmp_path / "run"
+    with RunFolder(run):
+        write_json(run / "run.json", {"identity": {}})
+        before = sorted(run.rglob("*"))
+        main([str(run), "--out", str(tmp_path / "now.html")])
+        assert sorted(run.rglob("*")) == before
+        with pytest.raises(RunFolderError):
+            main([str(run)])
+    assert "Not judged yet" in (tmp_path / "now.html").read_text()
+
+
+def test_what_is_no_run_folder_is_refused_and_not_made_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no run folder"):
+        main([str(tmp_path / "nothing")])
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_no_model_is_loaded(tmp_path: Path) -> None:
+    write_report(tmp_path / "evidence", two_models(), candidate="sft", baseline="base")
+    code = "import sys; from tieout.cli.report import main; main(sys.argv[1:]); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
