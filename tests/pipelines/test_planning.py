@@ -34,6 +34,7 @@ from tieout.pipelines.reading import read_recipe
 from tieout.pipelines.recipe import Recipe
 from tieout.pipelines.run import Run
 from tieout.pipelines.stages.execute import execute
+from tieout.review.cost import gibibytes
 from tieout.storage.runfolder import RunFolder
 from tieout.types import Completion, Group
 
@@ -296,7 +297,9 @@ def test_only_a_long_run_prints_its_plan_and_every_planned_one_keeps_it(
     (line,) = planned_of(tmp_path / "run")
     assert "10 min planned" in line
     assert line in " ".join(printed.split())
-    assert line in (tmp_path / "run" / "evidence" / "report.html").read_text()
+    page = (tmp_path / "run" / "evidence" / "report.html").read_text()
+    assert 'data-column="Time planned">10 min<' in page
+    assert f'data-column="Memory">{gibibytes(kept["measured"]["memory"])}<' in page
 
 
 def test_train_plans_and_writes_nothing(

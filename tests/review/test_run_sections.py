@@ -14,13 +14,14 @@ import pytest
 from made_cases import make_cases, two_models
 from tieout.cli.report import main
 from tieout.errors import InputError
+from tieout.evidence.evaluate import write_cases
 from tieout.evidence.report import write_report
 from tieout.review import attempts, cost, slices
 from tieout.review.markup import Markup
 from tieout.review.stored import read
 from tieout.storage import manifest
 from tieout.storage.atomic import write_json
-from tieout.storage.jsonl import append_jsonl, write_jsonl
+from tieout.storage.jsonl import append_jsonl
 from tieout.storage.runfolder import RunFolder, RunFolderError
 
 ODD = {f"t/negative_controls/copy/{i}" for i in range(1, 30, 2)}
@@ -48,20 +49,24 @@ def test_every_attempt_is_listed_with_what_changed_and_how_it_failed(tmp_path: P
     started(tmp_path, seed=0, rate=0.1)
     manifest.append(tmp_path, "sft", {"failed": "InputError: row 7 has no prompt"})
     started(tmp_path, seed=3, rate=0.1, stages=[{"train": "dpo", "name": "dpo", "seed": 9}])
-    write_jsonl(tmp_path / "evaluate" / "base.jsonl", [{"score": 1}])
-    write_jsonl(tmp_path / "evaluate" / "base-1.jsonl", [{"score": 0}])  # of an earlier attempt
-    write_jsonl(tmp_path / "evaluate" / "dpo-2.jsonl", [{"score": 1}])
+    for name in ("base", "base-1", "dpo-2"):  # base-1: of an earlier attempt
+        write_cases(tmp_path / "evaluate" / f"{name}.jsonl", {name[:4]: make_cases([0.25] * 8)})
     write_json(tmp_path / "evaluate" / "dpo-2.json", {"inputs": {}})  # a model of that name
     manifest.append(tmp_path, "evaluate")
     body = attempts.section(read(tmp_path))
-    _, first, second = cells(body)
+    _, first, second, _, earlier = cells(body)
     assert (first[0], first[2], first[3], first[4]) == ("1", "0", "tieout run mine.yaml", "–")
     assert first[5] == "fail sft: InputError: row 7 has no prompt"
     assert (second[2], second[4], second[5]) == ("3, dpo 9", "evaluate", "done")
     assert "seed: 0 -> 3" in second[3]
     assert "rate" not in second[3]
-    assert "evaluate/base-1.jsonl" in body
-    assert "dpo-2.jsonl" not in body
+    assert (earlier[0], earlier[1], earlier[3], earlier[4]) == (
+        "base",
+        "reward",
+        "8",
+        "evaluate/base-1.jsonl",
+    )
+    assert earlier[2].startswith("0.250")
 
 
 def test_steps_after_the_page_are_not_in_it(tmp_path: Path) -> None:

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config.plain import changes
-from .markup import Markup, html, joined, lead, nothing, table, tag
+from ..evidence.evaluate import PROGRAMMATIC, read_cases
+from ..evidence.figures import model_figures
+from ..evidence.readings import REWARD, judged, slice_of
+from .markup import Markup, html, joined, lead, nothing, number, span, table, tag
 from .stored import Stored
 
 BEGINS = ("start", "tieout eval")
@@ -28,12 +31,27 @@ def section(run: Stored) -> Markup:
     )
     columns = ["Attempt", "Begun", "Seeds", "Settings", "Steps", "Ended", "Code"]
     parts = [lead(said), table(columns, rows, kind="attempts")]
-    there = [path for path in run.folder.glob("*/*-[0-9]*.jsonl*") if _aside(path)]
-    aside = sorted(path.relative_to(run.folder).as_posix() for path in there)
-    if aside:
-        listed = joined([html("<li><code>{}</code></li>", name) for name in aside])
-        parts.append(html("<p>Set aside by a later attempt, and kept:</p><ul>{}</ul>", listed))
-    return joined(parts)
+    return joined([*parts, *_earlier(run)])
+
+
+def _earlier(run: Stored) -> list[Markup]:
+    """Evaluations that a later attempt replaced: what the model had then."""
+    told = run.report["settings"] if run.report else {}
+    primary, slice = told.get("primary"), told.get("policy", {}).get("programmatic_slice")
+    rows = []
+    for path in sorted(path for path in run.folder.glob("*/*-[0-9]*.jsonl") if _aside(path)):
+        for model, cases in read_cases(path).items():
+            whole = model_figures({model: cases}, (), model, PROGRAMMATIC, told.get("seed", 0))
+            figure = judged(slice_of(whole, slice), primary)
+            value = html("{} {}", number(figure["mean"]), span(figure)) if figure["n"] else "–"
+            rows.append(
+                [model, primary or REWARD, value, figure["n"], path.relative_to(run.folder).as_posix()]
+            )
+    if not rows:
+        return []
+    columns = ["Model", "Measured", "Mean", "Cases", "File"]
+    said = "Evaluations that a later attempt replaced, and what each model had then:"
+    return [html("<p>{}</p>", said), table(columns, rows, numbers=(3,), kind="earlier")]
 
 
 def _aside(path: Path) -> bool:

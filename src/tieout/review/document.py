@@ -100,6 +100,8 @@ def page_differs(folder: Path, page: Path) -> list[str]:
     """A line per section of a page that is not what the files of its run folder give."""
     there = page.read_text("utf-8")
     name, head = (_meta(there, key) for key in ("run", "manifest"))
+    if not name:
+        return [f"{PAGE}: it was written by an earlier version; `tieout report` writes it again"]
     run = read(folder, unescape(name), head)
     if head and run.head != head:
         return [f"{PAGE}: it was made from a record of steps that is not this run's"]

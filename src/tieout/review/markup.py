@@ -116,7 +116,7 @@ def _cell(name: str, value: Any, right: bool, column: str) -> Markup:
 
 def number(value: float | None) -> str:
     """A score in a table."""
-    return "–" if value is None else f"{value:.3f}"
+    return "–" if value is None else f"{round(value, 3) + 0.0:.3f}".replace("-", "−")
 
 
 def signed(value: float | None) -> str:
