@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -69,7 +70,9 @@ def test_wilson_is_that_of_statsmodels(successes: int, n: int) -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_is_that_of_statsmodels(p_values: list[float]) -> None:
-    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1], abs=1e-12)
+    with mock.patch("gc.collect"):  # multipletests calls it each time
+        expected = multipletests(p_values, method="holm")[1]
+    assert holm(p_values) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 5), (2, 5), (5, 5), (31, 44)])

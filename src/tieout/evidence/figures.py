@@ -14,10 +14,17 @@ Pair = tuple[Case | None, Case | None]
 """What candidate and baseline made of one case; None: it was not asked."""
 Scales = Mapping[Reading, stats.Bounds]
 """What is read from the cases of a track, the reward first, and the ends of its scale."""
+Ends = dict[tuple[Reading, str], stats.Bounds]
+"""The ends of scales that were found before, by reading and track: finding them takes all cases of all models."""
 
 
 def model_figures(
-    cases: Mapping[str, Sequence[Case]], grades: Sequence[Grade], model: str, track: str, seed: int
+    cases: Mapping[str, Sequence[Case]],
+    grades: Sequence[Grade],
+    model: str,
+    track: str,
+    seed: int,
+    ends: Ends | None = None,
 ) -> dict[str, Any]:
     """One model on one track: mean, low, high, n, errors, abstained of the reward; the same of every metric and part.
 
@@ -28,7 +35,7 @@ def model_figures(
         estimate = stats.mean([share for share, _ in shares], [case for _, case in shares], seed=seed)
         return {**_mean(estimate), "errors": 0, "abstained": 0, "metrics": {}, "parts": {}, "slices": {}}
     own = [case for case in cases[model] if case.track == track]
-    scales = _scales(cases, track, own)
+    scales = _scales(cases, track, own, ends)
     slices = _by_slice(own)
     figure = _model(own, scales, seed)
     figure["slices"] = {name: _model(part, scales, seed) for name, part in slices.items()}
@@ -62,6 +69,7 @@ def pair_figures(
     baseline: str,
     track: str,
     seed: int,
+    ends: Ends | None = None,
 ) -> dict[str, Any]:
     """Candidate minus baseline on one track, paired by case: of the reward, its parts, every metric; and per slice.
 
@@ -74,7 +82,7 @@ def pair_figures(
         return {**_preferred(grades, candidate, baseline, seed), "metrics": {}, "parts": {}, "slices": {}}
     ours = {case.id: case for case in cases[candidate] if case.track == track}
     theirs = {case.id: case for case in cases[baseline] if case.track == track}
-    scales = _scales(cases, track, [*ours.values(), *theirs.values()])
+    scales = _scales(cases, track, [*ours.values(), *theirs.values()], ends)
     pairs = [(ours.get(name), theirs.get(name)) for name in dict.fromkeys([*ours, *theirs])]
     slices: dict[str, list[Pair]] = {}
     for one, other in pairs:
@@ -159,8 +167,14 @@ def _together(found: Mapping[Reading, Mapping[str, Any]]) -> dict[str, Any]:
     return {**found[SCORE], **by_kind}
 
 
-def _scales(cases: Mapping[str, Sequence[Case]], track: str, own: Sequence[Case]) -> Scales:
-    return {reading: reading.bounds(cases, track) for reading in (SCORE, *readings(own))}
+def _scales(
+    cases: Mapping[str, Sequence[Case]], track: str, own: Sequence[Case], ends: Ends | None
+) -> Scales:
+    ends, found = {} if ends is None else ends, (SCORE, *readings(own))
+    for reading in found:
+        if (reading, track) not in ends:
+            ends[reading, track] = reading.bounds(cases, track)
+    return {reading: ends[reading, track] for reading in found}
 
 
 def _by_slice(cases: Sequence[Case]) -> dict[str, list[Case]]:

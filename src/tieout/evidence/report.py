@@ -31,7 +31,7 @@ from ..storage.jsonl import content_sha256, read_json, set_aside, stored
 from ..tasks import TASKS, load_task
 from . import rule, scoring, stats
 from .evaluate import PROGRAMMATIC, TRACKS, Case, read_cases, write_cases
-from .figures import model_figures, pair_figures
+from .figures import Ends, model_figures, pair_figures
 from .gains import gain, regressions
 from .gate import GatePolicy, gate
 from .human import Grade, read_grades, write_sheet
@@ -85,6 +85,7 @@ def build_report(
     check_primary(cases, primary)
     present = {case.track for model_cases in cases.values() for case in model_cases}
     tracks = [*TRACKS, *sorted(present - set(TRACKS))]
+    ends: Ends = {}
     report: dict[str, Any] = {
         "format": FORMAT,
         "settings": {
@@ -99,12 +100,12 @@ def build_report(
             "resamples": stats.RESAMPLES,
         },
         "models": {
-            model: {track: model_figures(cases, grades, model, track, seed) for track in tracks}
+            model: {track: model_figures(cases, grades, model, track, seed, ends) for track in tracks}
             for model in cases
         },
     }
     report["comparisons"] = [
-        _comparison(cases, grades, pair, tracks, primary, policy, seed) for pair in pairs
+        _comparison(cases, grades, pair, tracks, primary, policy, seed, ends) for pair in pairs
     ]
     if prices:
         report["settings"]["prices"] = dict(prices)
@@ -136,9 +137,10 @@ def _comparison(
     primary: str | None,
     policy: GatePolicy,
     seed: int,
+    ends: Ends,
 ) -> dict[str, Any]:
     one, other = pair
-    figures = {track: pair_figures(cases, grades, one, other, track, seed) for track in tracks}
+    figures = {track: pair_figures(cases, grades, one, other, track, seed, ends) for track in tracks}
     shown = slice_of(figures[PROGRAMMATIC], policy.programmatic_slice)
     return {
         "candidate": one,

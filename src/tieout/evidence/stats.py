@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil, isfinite, sqrt
 from statistics import NormalDist
 
@@ -152,16 +153,36 @@ def _bootstrap(
     # few distinct values, so this is fast, and it cannot depend on the order of the cases.
     distinct, kinds = np.unique(np.stack([sums, sizes], axis=1), axis=0, return_inverse=True)
     shares = np.bincount(kinds.ravel(), weights=weights)
+    ends = float(bounds[0]), float(bounds[1])
+    asked = n, value, count, ends, seed, level, tested, RESAMPLES
+    return _resampled(distinct.tobytes(), shares.tobytes(), *asked)
+
+
+@lru_cache(maxsize=2048)  # the only slice of a track is all of it, and a metric is often the reward or a part
+def _resampled(
+    kinds: bytes,
+    weights: bytes,
+    n: int,
+    value: float,
+    count: int,
+    bounds: Bounds,
+    seed: int,
+    level: float,
+    tested: bool,
+    resamples: int,
+) -> Estimate:
+    """The estimate from resamples of `count` clusters; kinds: [k, 2] sum and size; weights: [k] of each kind."""
+    distinct, shares = np.frombuffer(kinds).reshape(-1, 2), np.frombuffer(weights)
     rng = np.random.default_rng(seed)
     chunk = max(1, 1_000_000 // len(distinct))
     means = []
-    for start in range(0, RESAMPLES, chunk):
-        draws = rng.multinomial(count, shares / shares.sum(), size=min(chunk, RESAMPLES - start))
+    for start in range(0, resamples, chunk):
+        draws = rng.multinomial(count, shares / shares.sum(), size=min(chunk, resamples - start))
         totals = draws @ distinct
         means.append(totals[:, 0] / totals[:, 1])
     resampled = np.sort(np.concatenate(means).round(12))
     # The outermost resample whose share is still within the tail: `_resampled_p` counts alike.
-    place = max(0, ceil(_tail(level, count) * (RESAMPLES + 1)) - 2)
+    place = max(0, ceil(_tail(level, count) * (resamples + 1)) - 2)
     low, high = float(resampled[place]), float(resampled[-1 - place])
     low, high = max(bounds[0], min(low, value)), min(bounds[1], max(high, value))
     error = float(resampled.std())
