@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -152,6 +154,28 @@ def test_a_file_that_was_taken_away_is_said_not_written_into_nowhere(tmp_path: P
         path.write_bytes(data)
     with pytest.raises(NotSaved):
         journal.append({"what": "note", "text": "lost?"})
+
+
+def test_what_is_written_together_is_forced_to_disk_once_and_is_there_as_a_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    asked: list[int] = []
+    fail = iter([False, True, False, False])
+
+    def fsync(file: int) -> None:
+        asked.append(file)
+        if len(journal.entries) and next(fail):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tieout.labelling.journal.os.fsync", fsync)
+    for name in "abc":
+        with nullcontext() if name != "b" else pytest.raises(NotSaved), journal.together():
+            journal.append({"what": "note", "text": f"{name}1"})
+            journal.append({"what": "note", "text": f"{name}2"})
+        assert texts(journal.path) == [entry["text"] for entry in journal.entries]
+    assert texts(journal.path) == ["a1", "a2", "c1", "c2"]
+    assert len(asked) == 4, "one each, and one for cutting off what could not be forced"
 
 
 def test_the_file_is_json_lines(tmp_path: Path) -> None:

@@ -2,56 +2,95 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import signal
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 from projects import answer
-from served import served
 from test_label_page import press, saved
 
 from tieout.cli.gate import main
-from tieout.cli.label import gate_run
 from tieout.cli.label import main as label
+from tieout.evidence.evaluate import read_cases
 from tieout.labelling.assignment import Design
-from tieout.labelling.exports import human_rows
 from tieout.labelling.items import read_items
 from tieout.labelling.scheme import make_scheme
 from tieout.labelling.store import Store
 from tieout.storage import manifest
-from tieout.storage.jsonl import read_json
+from tieout.storage.jsonl import read_json, read_jsonl, stored
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "pipelines"))
 from test_show import made_run
+
+DEMO = Path(__file__).parents[2] / "benchmarks" / "results" / "demo_seeds" / "align-0"
+"""The evidence that a run of the demo left, with the sheet that nobody graded."""
 
 
 def labels_of(run: Path) -> Store:
     return Store(run / "labels", make_scheme("pairs"), read_items(run)[1], Design(overlap=0, repeats=0))
 
 
-@pytest.mark.parametrize(("preferred", "verdict"), [("dpo", "ship"), ("sft", "reject")])
-def test_graded_on_the_page_a_hold_becomes_ship_or_reject(
-    tmp_path: Path, tab: Callable[..., Any], preferred: str, verdict: str
+@contextmanager
+def command(run: Path) -> Iterator[str]:
+    """`tieout label RUN` in a process of its own, ended by Ctrl+C; its address."""
+    arguments = [str(run), "--port", "0", "--overlap", "0", "--repeats", "0"]
+    started = [sys.executable, "-m", "tieout", "label", *arguments]
+    with subprocess.Popen(started, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        found = re.search(r"http://127\.0\.0\.1:\d+/\?token=\w+", "".join(islice(process.stdout, 2)))
+        assert found
+        yield found[0]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) in (0, 130)
+
+
+def grader(evidence: Path, preferred: str) -> Callable[[Any], str]:
+    """The key of somebody who prefers what this model wrote, by the cases: the sheet does not say who wrote what."""
+    cases = {case.id: case.completion for case in read_cases(stored(evidence / "cases.jsonl"))[preferred]}
+    sheet = [row for _, row in read_jsonl(evidence / "human" / "sheet.jsonl")]
+    case_of = {frozenset((row["output_a"], row["output_b"])): row["case"] for row in sheet}
+
+    def key(page: Any) -> str:
+        texts = [page.text_content(f"#text-{i}") for i in (0, 1)]
+        own = cases[case_of[frozenset(texts)]]
+        assert own in texts
+        return "t" if texts[0] == texts[1] else "ab"[texts.index(own)]
+
+    return key
+
+
+@pytest.mark.parametrize(("preferred", "graded", "verdict"), [("dpo", 100, "ship"), ("sft", 30, "reject")])
+def test_the_demo_graded_on_the_page_turns_from_hold_to_ship_or_reject(
+    tmp_path: Path, tab: Callable[..., Any], preferred: str, graded: int, verdict: str
 ) -> None:
-    run = made_run(tmp_path / "run", 0.0, 0.95)
-    report, key = run / "evidence" / "report.json", run / "evidence" / "human" / "key.json"
-    assert read_json(report)["verdict"]["verdict"] == "hold"
+    run, evidence = tmp_path / "run", tmp_path / "run" / "evidence"
+    shutil.copytree(DEMO, evidence)
+    assert read_json(evidence / "report.json")["verdict"]["verdict"] == "hold"
     manifest.append(run, "start")
-    store = labels_of(run)
-    with served(store, gate=lambda: gate_run(run, human_rows(store, key))) as address:
+    key = grader(evidence, preferred)
+    with command(run) as address:
         page = tab(address)
-        for number in range(1, 41):
-            page.wait_for_selector(f"text=Pair {number} of ")
-            press(page, "a" if page.text_content("#text-0") == preferred else "b")
+        for number in range(1, graded + 1):  # the 100 pairs of dpo and sft, which decide, come first
+            page.wait_for_selector(f"text=Pair {number} of 300")
+            press(page, key(page))
         saved(page)
         press(page, "f")
         page.get_by_role("button", name="Gate this run").click()
         page.wait_for_selector(f"#dialog strong:text-is('{verdict}')")
-    assert read_json(report)["verdict"]["verdict"] == verdict
+    report = read_json(evidence / "report.json")
+    assert report["verdict"]["verdict"] == verdict
+    (human,) = [check for check in report["verdict"]["checks"] if check["track"] == "human"]
+    assert human["n"] == graded
     assert manifest.check(run) == []
-    assert f">{verdict}<" in (run / "evidence" / "report.html").read_text()
+    assert f">{verdict}<" in (evidence / "report.html").read_text()
 
 
 def test_labels_of_a_run_are_on_record_when_the_command_ends(tmp_path: Path) -> None:

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from projects import answer, judge_all, open_store
+from projects import open_store
 from served import served
 
 from tieout.labelling import journal as journal_module
-from tieout.labelling.assignment import Design
 from tieout.labelling.items import read_items
 from tieout.labelling.journal import read_journal
 from tieout.labelling.scheme import make_scheme
@@ -332,62 +331,3 @@ def test_a_thousand_items_offline(tmp_path: Path, tab: Tab) -> None:
         page.context.set_offline(False)
         page.locator("#saved", has_text=re.compile("^saved$")).wait_for(timeout=120_000)
     assert values(store) == ["a", "b", "tie", "bad"] * 250
-
-
-# ------------------------------------------------------------ several people
-
-
-def test_the_judge_is_shown_after_the_answer_only(tmp_path: Path, tab: Tab) -> None:
-    rows = [{"prompt": f"p {i}", "chosen": "yes", "rejected": "no", "chosen_score": 0.875, "rejected_score": 0.125}
-            for i in range(3)]  # fmt: skip
-    write_jsonl(tmp_path / "rows.jsonl", rows)
-    store = Store(tmp_path / "labels", make_scheme("pairs"), read_items(tmp_path / "rows.jsonl")[1])
-    with served(store) as address:
-        page = tab(address)
-        heard: list[str] = []
-        page.on("response", lambda reply: heard.append(reply.text() if "/api/" in reply.url else ""))
-        page.reload()
-        page.wait_for_selector("text=Pair 1 of 3")
-        assert "0.875" not in page.content() + "".join(heard)
-        first = page.locator("article pre").first.text_content()
-        body = {"annotator": "anna", "item": next(iter(store.items)), "round": 0}
-        script = """(body) => fetch("/api/prelabel", {method: "POST", headers: {"content-type": "application/json"},
-            body: JSON.stringify(body)}).then((reply) => reply.status)"""
-        assert page.evaluate(script, body) == 400
-        press(page, "a")
-        page.wait_for_selector("#before:text('The judge: ')")
-        scores = "0.875 against 0.125" if first == "yes" else "0.125 against 0.875"
-        assert page.text_content("#before") == f"Before, you: A is better. The judge: {scores}"
-
-
-def test_disputes_are_settled_on_the_page_with_the_same_keys(tmp_path: Path, tab: Tab) -> None:
-    store = open_store(tmp_path, number=2, design=Design(overlap=1.0, repeats=0))
-    for name, value in (("anna", "a"), ("ben", "b")):
-        for item, _ in store.next(name, 2):
-            store.judge(answer(store, name, item, value, comment=f"{name} is sure"))
-    with served(store) as address:
-        page = tab(address, "chief")
-        page.wait_for_selector("text=Settle 2 disputes")
-        press(page, "d")
-        page.wait_for_selector("text=Dispute, 2 left")
-        said = page.locator(".said").all_text_contents()
-        order = store.order("chief", next(iter(store.by_item())))
-        assert said[0] == f"anna: {'AB'[order.index(0)]} is better (anna is sure)"
-        press(page, "a", "t")
-        saved(page)
-        page.wait_for_selector("text=No disputes")
-    assert sorted(e["what"] for e in store.verdicts.values()) == ["verdict"] * 2
-    assert {e["value"] for e in store.verdicts.values()} >= {"tie"}
-
-
-def test_agreement_is_shown_live(tmp_path: Path, tab: Tab) -> None:
-    store = open_store(tmp_path, number=20, design=Design(overlap=1.0, repeats=0))
-    judge_all(store, "anna", lambda item, _: "ab"[int(item, 16) % 2])
-    judge_all(store, "ben", lambda item, _: "ab"[int(item, 16) % 2])
-    with served(store) as address:
-        page = tab(address)
-        press(page, "f")
-        dialog = page.get_by_role("dialog", name="Agreement")
-        dialog.get_by_text("Gwet's AC1").wait_for()
-        assert "Krippendorff's alpha1.001.00 to 1.0020 items" in dialog.text_content()
-        assert dialog.get_by_role("row", name="ben").get_by_role("cell").first.text_content() == "20"

@@ -123,11 +123,41 @@ def test_a_request_that_makes_no_sense_is_refused_and_changes_nothing(tmp_path: 
     store = open_store(tmp_path)
     size = store.journal.path.stat().st_size
     with served(store) as address:
-        for name in ("judge", "draft", "undo", "settle", "next", "prelabel"):
+        for name in ("save", "draft", "undo", "unsettle", "next", "prelabel"):
             for body in NONSENSE:
                 status, _, text = send(address, "POST", f"/api/{name}", json.dumps(body).encode())
                 assert (status, bool(json.loads(text)["error"])) == (400, True), (name, body)
     assert store.journal.path.stat().st_size == size
+
+
+def test_answers_are_saved_together_and_each_has_a_reply_of_its_own(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    first, second, third = [item for item, _ in store.next("anna", 3)]
+    actions: list[Any] = [
+        {
+            "what": "judge",
+            "id": f"answer-{i:03}",
+            "annotator": "anna",
+            "item": item,
+            "round": 0,
+            "base": 0,
+            "value": "a",
+        }
+        for i, item in enumerate((first, second, first, "nowhere", third))
+    ]
+    actions[4:4] = ["nonsense", {**actions[0], "what": "undo"}]
+    with served(store) as address:
+
+        def save(actions: Any) -> tuple[int, Any]:
+            status, _, text = send(address, "POST", "/api/save", json.dumps({"actions": actions}).encode())
+            return status, json.loads(text)
+
+        status, said = save(actions)
+        assert [reply.get("status", 200) for reply in said["replies"]] == [200, 200, 409, 400, 400, 400, 200]
+        assert save(actions)[1] == said, "sent again it is the same"
+        assert [save(wrong)[0] for wrong in ([], actions * 20, "a", None)] == [400] * 4
+    assert status == 200
+    assert [e["item"] for e in store.judgements()] == [first, second, third]
 
 
 def command(*arguments: str | Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -12,10 +13,14 @@ from projects import answer, judge_all, open_store
 
 from tieout.errors import InputError
 from tieout.labelling import store as module
+from tieout.labelling.agreement import disputes
 from tieout.labelling.assignment import Design
+from tieout.labelling.exports import export, imported
+from tieout.labelling.journal import NotSaved
 from tieout.labelling.scheme import Criterion, Scheme, make_scheme
 from tieout.labelling.store import Stale
 from tieout.labelling.values import SKIP
+from tieout.storage.jsonl import write_jsonl
 
 
 def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
@@ -94,6 +99,72 @@ def test_a_stale_tab_cannot_overwrite(tmp_path: Path) -> None:
     assert [entry["value"] for entry in store.judgements()] == ["a"]
     with pytest.raises(Stale):
         store.draft(second)
+
+
+def test_answers_that_did_not_get_to_disk_together_are_not_known_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(tmp_path)
+    said = [answer(store, "anna", item, "a") for item, _ in store.next("anna", 2)]
+
+    def full(file: int) -> None:
+        raise OSError("no room")
+
+    def both(patched: pytest.MonkeyPatch) -> None:
+        with store.together():
+            store.judge(said[0])
+            patched.setattr("tieout.labelling.journal.os.fsync", full)
+            store.judge(said[1])
+
+    with monkeypatch.context() as patched, pytest.raises(NotSaved):
+        both(patched)
+    assert store.judgements() == []
+    with store.together():
+        assert [store.judge(one)["n"] for one in said] == [
+            len(store.journal.entries) - 1,
+            len(store.journal.entries),
+        ]
+    store.close()
+    assert open_store(tmp_path).judgements() == store.judgements() != []
+
+
+def test_a_clock_that_was_set_back_does_not_make_an_earlier_answer_the_last(tmp_path: Path) -> None:
+    times = iter(f"20{40 - i}-01-01T00:00:00+00:00" for i in range(40))
+    store = open_store(tmp_path, number=1, clock=lambda: next(times))
+    ((item, _),) = store.next("anna", 1)
+    for value in ("a", "b", "tie"):
+        store.judge(answer(store, "anna", item, value))
+    store.close()
+    again = open_store(tmp_path, number=1, clock=lambda: next(times))
+    assert [e["value"] for e in again.judgements()] == ["tie"]
+    assert again.judgements()[0]["time"] < again.journal.entries[0]["time"]
+
+
+def test_a_copy_of_the_folder_at_any_moment_has_all_that_was_confirmed_before(tmp_path: Path) -> None:
+    store = open_store(tmp_path, number=30)
+    confirmed: list[str] = []
+    copies: list[int] = []
+
+    def work() -> None:
+        while slots := store.next("anna", 3):
+            with store.together():
+                done = [store.judge(answer(store, "anna", item, "a"))["id"] for item, _ in slots]
+            confirmed.extend(done)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    running = True
+    while running:  # the last copy is of all of it
+        running = thread.is_alive()
+        before = list(confirmed)
+        name = f"copy-{len(copies)}"
+        shutil.copytree(tmp_path / "labels", tmp_path / name)
+        copy = open_store(tmp_path, number=30, name=name)
+        known = [e["id"] for e in copy.judgements()]
+        assert known[: len(before)] == before
+        copies.append(len(known))
+        copy.close()
+    assert copies[-1] == 30
 
 
 def test_an_answer_that_arrives_twice_is_one(tmp_path: Path) -> None:
@@ -176,6 +247,53 @@ def test_a_label_that_is_renamed_keeps_its_judgements_and_one_that_is_removed_lo
     store = open_store(tmp_path, "grades", 2, scheme=other)
     assert [entry["value"] for entry in store.judgements()] == [{"right": "1"}] * 2
     assert len(store.next("anna", 9)) == 2, "what is asked now was not answered"
+
+
+def test_of_a_level_or_a_label_that_is_removed_nothing_is_lost_nor_kept_from_coming_back(
+    tmp_path: Path,
+) -> None:
+    three = replace(GRADES, criteria=(Criterion("right", "Right", {"0": "no", "1": "yes", "2": "very"}),))
+    spans = Scheme("spans", (), {"wrong": "Wrong", "nit": "Nit"}, "x")
+    nit = {"start": 0, "end": 7, "label": "nit"}
+    for kind, wide, narrow, value in (
+        ("grades", three, GRADES, {"right": "2"}),
+        ("spans", spans, replace(spans, labels={"wrong": "Wrong"}), [nit]),
+    ):
+        store = open_store(tmp_path, kind, 2, scheme=wide, name=kind)
+        judge_all(store, "anna", value)
+        store.close()
+        store = open_store(tmp_path, kind, 2, scheme=narrow, name=kind)
+        kept = [entry["value"] for entry in store.judgements()]
+        assert kept == [value if kind == "grades" else [{**nit, "text": "Revenue"}]] * 2
+        assert len(store.next("anna", 9)) == (2 if kind == "grades" else 0), "a level is asked for again"
+        rows = export(store, narrow, "all")
+        write_jsonl(tmp_path / f"{kind}-out.jsonl", rows)
+        other = open_store(tmp_path, kind, 2, scheme=narrow, name=f"{kind}-other")
+        assert other.add_imported(imported(tmp_path / f"{kind}-out.jsonl")) == 2
+        assert export(other, narrow, "all") == rows
+        ((item, _), *_) = other.next("ben", 1) or [(next(iter(other.items)), 0)]
+        with pytest.raises(InputError):
+            other.judge(answer(other, "anna", item, value))
+
+
+def test_a_settled_dispute_is_opened_again_and_the_journal_has_both(tmp_path: Path) -> None:
+    store = open_store(tmp_path, number=1, design=Design(overlap=1.0, repeats=0))
+    for name, value in (("anna", "a"), ("ben", "b")):
+        judge_all(store, name, value)
+    (item,) = disputes(store, store.scheme)
+    verdict = store.settle(answer(store, "chief", item, "b", base=0))
+    undone = answer(store, "chief", item, "b", base=verdict["n"])
+    with pytest.raises(Stale):
+        store.unsettle(replace(undone, id="another-answer", base=verdict["n"] - 1))
+    assert store.unsettle(undone) == store.unsettle(undone), "twice is once"
+    assert disputes(store, store.scheme) == [item]
+    with pytest.raises(Stale):
+        store.unsettle(replace(undone, id="another-answer"))
+    store.settle(answer(store, "chief", item, "a", base=0))
+    store.close()
+    again = open_store(tmp_path, number=1)
+    assert again.verdicts[item]["value"] == "a"
+    assert [e["what"] for e in again.journal.entries[-3:]] == ["verdict", "unsettle", "verdict"]
 
 
 def test_each_version_of_the_guidelines_is_kept_and_named_by_every_judgement(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class Journal:
     """The entries of a file that this process alone writes; `read_journal` looks at one without."""
 
     def __init__(self, path: Path, clock: Callable[[], str] = now) -> None:
-        self.path, self._clock, self._lock = path, clock, threading.Lock()
+        self.path, self._clock, self._lock, self._together = path, clock, threading.RLock(), False
         self.entries, self._sum, self._size = _parse(path, path.read_bytes() if path.exists() else b"")
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
@@ -46,7 +46,7 @@ class Journal:
         sync(path.parent)
 
     def append(self, *entries: Mapping[str, Any]) -> list[Entry]:
-        """Add entries, numbered and timed, and force them to disk together. NotSaved: none of them was added."""
+        """Add entries, numbered and timed, and force them to disk. NotSaved: none of them was added."""
         with self._lock:
             numbered: list[Entry] = [
                 {"n": len(self.entries) + i + 1, "time": self._clock(), **entry}
@@ -59,16 +59,30 @@ class Journal:
                 rest = memoryview(lines)
                 while rest:
                     rest = rest[os.write(self._file, rest) :]
-                os.fsync(self._file)
+                if not self._together:
+                    os.fsync(self._file)
             except OSError as error:
-                self._try_to_cut()
-                reason = error.strerror or str(error)
-                raise NotSaved(
-                    f"{self.path} could not be written ({reason}); nothing was lost before this"
-                ) from error
+                raise self._not_saved(error) from error
             self.entries += numbered
             self._sum, self._size = total, self._size + len(lines)
             return numbered
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Force what is appended inside to disk at the end, once for all of it. NotSaved: none of it was added."""
+        with self._lock:
+            before = len(self.entries), self._sum, self._size
+            self._together = True
+            try:
+                yield
+            finally:
+                self._together = False
+                try:
+                    os.fsync(self._file)
+                except OSError as error:
+                    count, self._sum, self._size = before
+                    del self.entries[count:]
+                    raise self._not_saved(error) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -89,9 +103,11 @@ class Journal:
             os.ftruncate(self._file, self._size)
             os.fsync(self._file)
 
-    def _try_to_cut(self) -> None:
-        with suppress(OSError):  # the next append, or the next start, cuts it
+    def _not_saved(self, error: OSError) -> NotSaved:
+        with suppress(OSError):  # otherwise the next append, or the next start, cuts it
             self._cut()
+        reason = error.strerror or str(error)
+        return NotSaved(f"{self.path} could not be written ({reason}); nothing was lost before this")
 
 
 def read_journal(path: Path) -> list[Entry]:

@@ -20,14 +20,25 @@ from ..errors import InputError, TieoutError
 from .agreement import agreement, disputes, people
 from .exports import FORMATS, export
 from .guard import App, Guard
-from .journal import NotSaved
+from .journal import Entry, NotSaved
 from .prelabels import Prelabels
 from .shown import from_page, scheme_view, shown_value, view
 from .store import Answer, Stale, Store
 from .values import SKIP
 
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
-FILES = ("page.html", "page.css", "page.js", "answers.js", "keys.js", "panels.js", "queue.js", "text.js")
+FILES = (
+    "page.html",
+    "page.css",
+    "page.js",
+    "answers.js",
+    "copy.js",
+    "keys.js",
+    "panels.js",
+    "queue.js",
+    "text.js",
+)
+MOST_ACTIONS = 100
 RECENT = 10
 """Judgements that can be undone after the page was loaded again."""
 Body = Mapping[str, Any]
@@ -83,9 +94,27 @@ class Page:
             "disputes": len(disputes(self.store, self.store.scheme)),
         }
 
-    def judge(self, body: Body) -> dict[str, Any]:
-        """Record an answer; the reply says that it is on disk."""
-        return {"base": self.store.judge(self._answer(body))["n"]}
+    def save(self, body: Body) -> dict[str, Any]:
+        """Record answers, and how disputes are settled, in their order; a reply for each says that it is on disk.
+
+        Where the disk gets full, the replies end before the first that could not be written.
+        """
+        actions = body.get("actions")
+        if not isinstance(actions, list) or not 1 <= len(actions) <= MOST_ACTIONS:
+            raise InputError(f"expected 1 to {MOST_ACTIONS} actions")
+        replies: list[dict[str, Any]] = []
+        with self.store.together():
+            for action in actions:
+                try:
+                    replies.append({"base": self._recorded(action)["n"]})
+                except NotSaved:
+                    if not replies:
+                        raise
+                    break
+                except REFUSED as error:
+                    status, said = _refusal(self.store, action, error)
+                    replies.append({"status": status, **said})
+        return {"replies": replies}
 
     def undo(self, body: Body) -> dict[str, Any]:
         """Take an answer back."""
@@ -96,24 +125,31 @@ class Page:
         self.store.draft(replace(self._answer(body), value=body.get("value")))
         return {}
 
-    def settle(self, body: Body) -> dict[str, Any]:
-        """Decide a dispute."""
-        return {"base": self.store.settle(self._answer(body))["n"]}
+    def unsettle(self, body: Body) -> dict[str, Any]:
+        """Open a settled dispute again."""
+        self.store.unsettle(self._answer(body))
+        return {"base": 0}
 
     def disputes(self, body: Body) -> dict[str, Any]:
-        """Items on which people differ, with what each said, in the order of who decides."""
-        who, store, found = str(body.get("annotator")), self.store, []
+        """Items on which people differ, with what each said, in the order of who decides; and what these settled."""
+        who, store = str(body.get("annotator")), self.store
         by_item = store.by_item()
-        for item in disputes(store, store.scheme):
+
+        def shown(item: str, verdict: Entry | None = None) -> dict[str, Any]:
             order = store.order(who, item)
             said = [
                 {"annotator": e["annotator"], "value": shown_value(store, e, order), "comment": e["comment"]}
-                for e in by_item[item]
+                for e in by_item.get(item, [])
             ]
-            found.append(
-                {**view(store, who, item, 0), "base": 0, "draft": None, "answer": None, "said": said}
-            )
-        return {"items": found}
+            answer = verdict and {"value": shown_value(store, verdict, order), "comment": verdict["comment"]}
+            base = verdict["n"] if verdict else 0
+            return {**view(store, who, item, 0), "base": base, "draft": None, "answer": answer, "said": said}
+
+        own = sorted((e for e in store.verdicts.values() if e["annotator"] == who), key=lambda e: e["n"])
+        return {
+            "items": [shown(item) for item in disputes(store, store.scheme)],
+            "recent": [shown(e["item"], e) for e in own[-RECENT:]],
+        }
 
     def prelabel(self, body: Body) -> dict[str, Any]:
         """What the judge gives the completions, to somebody who has answered; [K] in their order."""
@@ -136,6 +172,12 @@ class Page:
         if self.gate is None:
             raise InputError("only the labels of a run can be gated")
         return dict(self.gate())
+
+    def _recorded(self, action: Any) -> Entry:
+        if not isinstance(action, dict) or action.get("what") not in ("judge", "settle"):
+            raise InputError("an action is to judge or to settle")
+        record = self.store.judge if action["what"] == "judge" else self.store.settle
+        return record(self._answer(action))
 
     def _answer(self, body: Body) -> Answer:
         item = body.get("item")
@@ -161,13 +203,15 @@ def application(page: Page, token: str, port: int) -> App:
     """The ASGI application."""
     guard: Guard
     routes = [Route("/", lambda request: _start(request, guard)), Route("/page/{name}", _file)]
+    # By its path it serves "/", too.
+    routes.append(Route("/worker.js", lambda request: _content("worker.js")))
     for name in (
         "project",
         "next",
-        "judge",
+        "save",
         "undo",
         "draft",
-        "settle",
+        "unsettle",
         "disputes",
         "prelabel",
         "figures",
@@ -210,14 +254,22 @@ def _endpoint(page: Page, method: Callable[[Body], dict[str, Any]]) -> Callable[
             if not isinstance(body, dict):
                 raise InputError("expected a JSON object")
             return JSONResponse(await run_in_threadpool(method, body))
-        except NotSaved as error:
-            return JSONResponse({"error": str(error)}, 507)
-        except Stale as error:
-            return JSONResponse({"error": str(error), "current": _current(page.store, body, error)}, 409)
-        except (TieoutError, OSError, ValueError, TypeError) as error:
-            return JSONResponse({"error": str(error)}, 400)
+        except REFUSED as error:
+            status, said = _refusal(page.store, body, error)
+            return JSONResponse(said, status)
 
     return answer
+
+
+REFUSED = TieoutError, OSError, ValueError, TypeError
+
+
+def _refusal(store: Store, body: Body, error: Exception) -> tuple[int, dict[str, Any]]:
+    """The status of an error, and what the page is told of it."""
+    said: dict[str, Any] = {"error": str(error)}
+    if isinstance(error, Stale):
+        return 409, {**said, "current": _current(store, body, error)}
+    return 507 if isinstance(error, NotSaved) else 400, said
 
 
 def _current(store: Store, body: Body, error: Stale) -> dict[str, Any]:

@@ -49,6 +49,9 @@ class State:
             if what == "verdict":
                 self.verdicts[entry["item"]] = entry
                 return
+            if what == "unsettle":
+                self.verdicts.pop(entry["item"], None)
+                return
             slot = entry["annotator"], entry["item"], entry["round"]
             self.drafts.pop(slot, None)
             (self.drafts if what == "draft" else self.slots)[slot] = entry

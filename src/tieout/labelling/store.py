@@ -7,7 +7,8 @@ import hmac
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from ..errors import InputError
 from .assignment import Design, Slot, queue, raters, repeats, shown_order
 from .items import Item
-from .journal import Entry, Journal, now
+from .journal import Entry, Journal, NotSaved, now
 from .scheme import Scheme
 from .state import State
 from .values import SKIP, check_value, is_complete, turned
@@ -104,6 +105,17 @@ class Store(State):
         for entry in added:
             self.take(entry)
         return added
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Force what is said inside to disk once, at the end. NotSaved: nothing of it is there, or known here."""
+        with self._lock:
+            try:
+                with self.journal.together():
+                    yield
+            except NotSaved:
+                super().__init__(self.journal.entries)
+                raise
 
     # ------------------------------------------------------------ what to judge
 
@@ -230,6 +242,20 @@ class Store(State):
             )
             return entry
 
+    def unsettle(self, answer: Answer) -> Entry:
+        """Open a settled dispute again; the journal keeps both. The answer's value does not matter."""
+        with self._lock:
+            if answer.id in self.ids:
+                return self.ids[answer.id]
+            names = {"id": answer.id, "annotator": _named(answer.annotator), "item": answer.item}
+            if answer.item not in self.items:
+                raise InputError(f"there is no item {answer.item!r}")
+            current = self.verdicts.get(answer.item)
+            if current is None or answer.base != current["n"]:
+                raise Stale(current)
+            (entry,) = self._add({"what": "unsettle", **names, "base": answer.base})
+            return entry
+
     def add_imported(self, entries: Iterable[Entry]) -> int:
         """Add judgements and verdicts from an export; those that are there are left out. Returns how many were new."""
         with self._lock:
@@ -244,7 +270,7 @@ class Store(State):
                     raise InputError(
                         f"{slot[0]} has judged item {slot[1]} here too, and not the same; nothing imported"
                     )
-                check_value(entry["value"], self.items[entry["item"]], self.scheme)
+                check_value(entry["value"], self.items[entry["item"]], self.scheme, earlier=True)
             if new:
                 self._add(*new)
             return len(new)

@@ -25,19 +25,23 @@ PAIR = ("a", "b", "tie", "bad")
 _SWAPPED = {"a": "b", "b": "a"}
 
 
-def check_value(value: Any, item: Item, scheme: Scheme) -> Any:
-    """The value in one form. InputError: it is no answer to this question."""
+def check_value(value: Any, item: Item, scheme: Scheme, earlier: bool = False) -> Any:
+    """The value in one form. InputError: it is no answer to this question.
+
+    `earlier`: it was one when it was given; levels and labels that are not in the scheme now are kept.
+    """
     if value == SKIP:
         return SKIP
     if scheme.kind == "pairs":
         if value not in PAIR:
             raise InputError(f"the answer is {value!r}; expected one of {', '.join(PAIR)} or skip")
         return value
-    check = {"rankings": _ranking, "grades": _grades, "spans": _spans}[scheme.kind]
-    return check(value, item, scheme)
+    if scheme.kind == "rankings":
+        return _ranking(value, item)
+    return (_grades if scheme.kind == "grades" else _spans)(value, item, scheme, earlier)
 
 
-def _ranking(value: Any, item: Item, scheme: Scheme) -> list[list[int]]:
+def _ranking(value: Any, item: Item) -> list[list[int]]:
     every = list(range(len(item.completions)))
     try:
         found = sorted(int(one) for place in value for one in place)
@@ -48,9 +52,11 @@ def _ranking(value: Any, item: Item, scheme: Scheme) -> list[list[int]]:
     return [sorted(int(one) for one in place) for place in value]
 
 
-def _grades(value: Any, item: Item, scheme: Scheme) -> dict[str, str]:
-    if not isinstance(value, dict):
+def _grades(value: Any, item: Item, scheme: Scheme, earlier: bool) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(level, str) for level in value.values()):
         raise InputError(f"the grades are {value!r}; expected criterion -> level")
+    if earlier:
+        return value
     for criterion in scheme.criteria:
         if value.get(criterion.id) not in criterion.levels:
             raise InputError(
@@ -59,7 +65,7 @@ def _grades(value: Any, item: Item, scheme: Scheme) -> dict[str, str]:
     return {criterion.id: value[criterion.id] for criterion in scheme.criteria}
 
 
-def _spans(value: Any, item: Item, scheme: Scheme) -> list[dict[str, Any]]:
+def _spans(value: Any, item: Item, scheme: Scheme, earlier: bool) -> list[dict[str, Any]]:
     text, labels = item.texts[0], scheme.labels or {}
     if not isinstance(value, list):
         raise InputError(f"the spans are {value!r}; expected a list")
@@ -70,15 +76,17 @@ def _spans(value: Any, item: Item, scheme: Scheme) -> list[dict[str, Any]]:
         start, end, label = span["start"], span["end"], span.get("label")
         if not 0 <= start < end <= len(text):
             raise InputError(f"the span {start} to {end} is not in the completion of {len(text)} characters")
-        if label not in labels:
+        if label not in labels and not (earlier and isinstance(label, str)):
             raise InputError(f"label {label!r}; expected one of {', '.join(labels)}")
         found.append({"start": start, "end": end, "label": label, "text": text[start:end]})
     return sorted(found, key=lambda span: (span["start"], span["end"], span["label"]))
 
 
 def is_complete(value: Any, scheme: Scheme) -> bool:
-    """Whether the value answers what is asked now: a criterion may have come in after it."""
-    return scheme.kind != "grades" or value == SKIP or all(c.id in value for c in scheme.criteria)
+    """Whether the value answers what is asked now: a criterion may have come in after it, or a level gone."""
+    return (
+        scheme.kind != "grades" or value == SKIP or all(value.get(c.id) in c.levels for c in scheme.criteria)
+    )
 
 
 def turned(value: Any, order: Sequence[int], scheme: Scheme, back: bool = False) -> Any:

@@ -78,7 +78,9 @@ class Rankings {
 
 class Grades {
   start() {
-    this.value = { ...(typeof this.value === "object" ? this.value : {}) };
+    // What a level that was removed since said is asked again.
+    const levels = this.scheme.criteria.map((one) => [one.id, new Map(one.levels)]), given = Object(this.value);
+    this.value = Object.fromEntries(levels.filter(([id, known]) => known.has(given[id])).map(([id]) => [id, given[id]]));
   }
   articles() {
     return completions(this.item, () => "Completion");
@@ -117,7 +119,9 @@ class Grades {
 
 class Spans {
   start() {
-    this.value = Array.isArray(this.value) ? [...this.value] : [];
+    const labels = new Map(this.scheme.labels), given = Array.isArray(this.value) ? this.value : [];
+    this.value = given.filter((span) => labels.has(span.label));
+    this.removed = given.filter((span) => !labels.has(span.label));
     this.tokens = [...this.item.texts[0].text.matchAll(/\S+/gu)].map((found) => [found.index, found.index + found[0].length]);
     this.from = this.to = 0;
   }
@@ -152,13 +156,14 @@ class Spans {
   }
   draw(question) {
     const names = new Map(this.scheme.labels), one = this.item.texts[0];
-    const spans = this.value.map((span) => ({ ...span, className: "span", title: names.get(span.label) ?? `${span.label} (removed label)` }));
+    const spans = this.value.map((span) => ({ ...span, className: "span", title: names.get(span.label) }));
     const cursor = this.tokens.slice(Math.min(this.from, this.to), Math.max(this.from, this.to) + 1);
     const at = cursor.length ? [{ start: cursor[0][0], end: cursor.at(-1)[1], className: "cursor" }] : [];
     fill(this.shown[0].querySelector("pre"), one.text, [...figureMarks(one.figures, "completion"), ...spans, ...at]);
+    const before = this.removed.map((span) => element("span", { className: "tag" }, `${one.text.slice(span.start, span.end)}: left out, there is no label ${span.label} now`));
     const found = spans.map((span) => element("span", { className: "tag" }, `${one.text.slice(span.start, span.end)}: ${span.title}`));
     question.replaceChildren(choices("Label the selection", this.scheme.labels, null, true, (label) => this.mark(label)),
-      element("span", { className: "fine", role: "status" }, ...(found.length ? found : [`At: ${cursor.length ? one.text.slice(cursor[0][0], cursor.at(-1)[1]) : "nothing"}. Arrows move, with Shift they extend; Backspace takes the last span off.`])));
+      element("span", { className: "fine", role: "status" }, ...before, ...(found.length ? found : [`At: ${cursor.length ? one.text.slice(cursor[0][0], cursor.at(-1)[1]) : "nothing"}. Arrows move, with Shift they extend; Backspace takes the last span off.`])));
   }
   words(value) {
     return value.length ? `${value.length} spans` : "nothing wrong";

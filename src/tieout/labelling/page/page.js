@@ -1,30 +1,46 @@
 // The page: one item after the other. What is answered is kept here until the server says that it is on disk.
 
 import { question } from "./answers.js";
+import { keepCopy } from "./copy.js";
 import { ACTIONS, keyOf, listen } from "./keys.js";
 import * as panels from "./panels.js";
-import { Queue, ask } from "./queue.js";
+import { Queue, RETRY, ask, waitingHere } from "./queue.js";
 import { element, key } from "./text.js";
 
 const at = (id) => document.getElementById(id);
 const fresh = () => crypto.randomUUID();
 const AHEAD = Number(new URLSearchParams(location.search).get("ahead")) || 20;
-const state = { todo: [], done: [], judged: 0, total: 0, disputes: 0, mode: "judge", since: 0, sent: 0, saved: 0 };
+const state = { todo: [], done: [], settled: [], judged: 0, total: 0, disputes: 0, mode: "judge", since: 0, sent: 0, saved: 0 };
 let project, me, queue, current, made;
 
 async function begin() {
   try {
     project = await ask("project", {});
   } catch (error) {
-    return notice(error.status ? error.message : "The server does not answer. Start `tieout label` again, and open the address that it prints.");
+    if (error.status) return notice(error.message);
+    setTimeout(begin, RETRY);
+    const waits = waitingHere();
+    return notice(`The server does not answer. Start \`tieout label\` again with the same file and port: this page then continues${waits ? `, and the ${waits} answers that wait in this browser are saved` : ""}.`);
   }
+  notice("");
+  keepCopy();
   const asked = new URLSearchParams(location.search).get("annotator") || project.annotator;
-  if (asked) return start(asked);
+  if (asked) start(asked);
+  else askName();
+}
+
+function askName() {
+  at("done").hidden = true;
   panels.name((given) => {
     const address = new URL(location);
     address.searchParams.set("annotator", given);
     history.replaceState(null, "", address);
     start(given);
+  }, () => {
+    at("done").hidden = false;
+    at("done").replaceChildren(element("h2", {}, "No name yet"), element("p", {}, "Each judgement carries the name of who made it."),
+      element("button", { type: "button", onclick: askName }, "Enter your name"));
+    at("done").querySelector("button").focus();
   });
 }
 
@@ -45,20 +61,38 @@ async function start(given) {
 
 async function refill(skipped = false) {
   state.filling = true;
-  const sent = state.sent, waits = queue.names().length;
-  const have = [...state.todo, ...queue.waiting().filter((one) => one.what === "judge")].map((one) => [one.item, one.round]);
+  const { sent, todo } = state, waits = queue.names.length;
+  const have = [...todo, ...queue.waiting().filter((one) => one.what === "judge")].map((one) => [one.item, one.round]);
   try {
-    const found = await ask("next", { annotator: me, count: Math.max(0, AHEAD - state.todo.length), have, skipped });
-    state.todo.push(...found.items);
+    const found = await ask("next", { annotator: me, count: Math.max(0, AHEAD - todo.length), have, skipped });
+    todo.push(...found.items);
     if (!state.begun) state.done = found.recent;
     // What was answered meanwhile is counted here, and may or may not be counted there.
     if (!state.begun || (!waits && sent === state.sent)) Object.assign(state, { judged: found.judged + waits, skipped: found.skipped });
-    Object.assign(state, { begun: true, total: found.total, disputes: found.disputes, everybody: found.everybody });
+    Object.assign(state, { begun: true, away: false, total: found.total, disputes: found.disputes, everybody: found.everybody });
   } catch (error) {
     if (error.status) notice(error.message);
+    state.away = true;
   }
   state.filling = false;
   status();
+}
+
+const isAway = () => state.away || Boolean(queue.state);
+
+function waitForMore() {
+  clearTimeout(state.retry);
+  state.retry = setTimeout(async () => {
+    if (current || state.mode !== "judge") return;
+    if (!state.filling) await refill();
+    if (state.todo.length || !isAway()) show();
+    else waitForMore();
+  }, RETRY);
+}
+
+async function more() {
+  if (!state.filling) await refill();
+  if (!current || !state.todo.includes(current)) show();
 }
 
 function show() {
@@ -84,32 +118,43 @@ function show() {
 
 function finished() {
   const settling = state.mode === "settle";
+  if (!settling && isAway()) {
+    waitForMore();
+    at("title").textContent = "Waiting for the server";
+    return at("done").replaceChildren(element("h2", {}, at("title").textContent),
+      element("p", {}, "All that was loaded here is judged. What is not saved yet waits in this browser; this page continues by itself."));
+  }
   at("title").textContent = settling ? "No disputes" : "Nothing left for you";
-  const more = [];
-  if (!settling && state.skipped) more.push(element("button", { type: "button", onclick: async () => { await refill(true); show(); } }, `Show the ${state.skipped} skipped`));
-  if (settling) more.push(element("button", { type: "button", onclick: () => mode("judge") }, "Back to judging"));
-  else if (state.disputes) more.push(element("button", { type: "button", onclick: () => mode("settle") }, `Settle ${state.disputes} disputes`));
+  const offered = [];
+  if (!settling && state.skipped) offered.push(element("button", { type: "button", onclick: async () => { await refill(true); show(); } }, `Show the ${state.skipped} skipped`));
+  if (settling) offered.push(element("button", { type: "button", onclick: () => mode("judge") }, "Back to judging"));
+  else if (state.disputes) offered.push(element("button", { type: "button", onclick: () => mode("settle") }, `Settle ${state.disputes} disputes`));
+  if (said().length) offered.push(element("button", { type: "button", onclick: () => run("undo") }, "Undo", key(keyOf("undo"))));
   at("done").replaceChildren(element("h2", {}, at("title").textContent),
-    element("p", {}, `You judged ${state.judged}; ${state.everybody ?? 0} of ${state.total} items are judged by somebody.`), element("div", { className: "row" }, ...more),
+    element("p", {}, `You judged ${state.judged}; ${state.everybody ?? 0} of ${state.total} items are judged by somebody.`), element("div", { className: "row" }, ...offered),
     ...(project.gate ? [panels.gate()] : []));
 }
 
 async function mode(wanted) {
   if (state.mode === wanted) wanted = "judge";
   await queue.flush();
-  Object.assign(state, { mode: wanted, todo: [] });
   if (wanted === "settle") {
     try {
-      state.todo = (await ask("disputes", { annotator: me })).items;
+      const { items, recent } = await ask("disputes", { annotator: me });
+      Object.assign(state, { mode: wanted, todo: items, settled: recent });
     } catch (error) {
-      notice(error.message);
+      return notice(error.status ? error.message : "No connection: disputes are shown once there is one.", true);
     }
-  } else await refill();
-  buttons();
+  } else {
+    Object.assign(state, { mode: wanted, todo: [] });
+    await refill();
+  }
   show();
 }
 
 // ------------------------------------------------------------ answers
+
+const said = () => (state.mode === "settle" ? state.settled : state.done);
 
 function submit(value) {
   const seconds = Math.min(86400, (performance.now() - state.since) / 1000);
@@ -123,23 +168,23 @@ function submit(value) {
   localStorage.removeItem(draftName(current));
   Object.assign(current, { answer: { value, comment: action.comment }, draft: null, sent: action.id });
   state.todo.shift();
+  said().push(current);
   if (state.mode === "judge") {
-    state.done.push(current);
     state.judged += value === "skip" ? 0 : 1;
     state.skipped += value === "skip" ? 1 : 0;
     at("before").textContent = "";
   }
   state.sent += 1;
   queue.add(action);
-  if (state.mode === "judge" && state.todo.length < AHEAD / 2 && !queue.state && !state.filling) refill().then(() => { if (!current || !state.todo.includes(current)) show(); });
+  if (state.mode === "judge" && state.todo.length < AHEAD / 2 && !queue.state && !state.filling) more();
   show();
 }
 
 function onDisk(action, reply) {
   state.saved += 1;
-  const item = [...state.done, ...state.todo].find((one) => one.sent === action.id);
+  const item = [...state.done, ...state.settled, ...state.todo].find((one) => one.sent === action.id);
   if (item) item.base = reply.base;
-  if (action.what === "judge" && action.value !== "skip") judge(action);
+  if (action.what === "judge" && action.value !== "skip" && !queue.names.length) judge(action);
 }
 
 async function judge(action) {
@@ -152,20 +197,20 @@ async function judge(action) {
 }
 
 async function undo() {
-  const item = state.done.at(-1);
-  if (!item || state.mode !== "judge") return notice(item ? "A settled dispute is settled again from the list." : "There is nothing to undo.", true);
+  const { mode } = state, item = said().at(-1);
+  if (!item) return notice("There is nothing to undo.", true);
   const waiting = queue.waiting().find((one) => one.id === item.sent);
-  if (waiting && !queue.busy) queue.remove(waiting.name);
+  if (waiting && !queue.running) queue.remove(waiting.name);
   else {
     try {
       await queue.flush();
-      item.base = (await ask("undo", { id: fresh(), annotator: me, item: item.item, round: item.round, base: item.base })).base;
+      item.base = (await ask(mode === "judge" ? "undo" : "unsettle", { id: fresh(), annotator: me, item: item.item, round: item.round, base: item.base })).base;
     } catch (error) {
       return notice(error.status ? error.message : "No connection: what is saved can be undone once there is one.", true);
     }
   }
-  state.done.pop();
-  state[item.answer?.value === "skip" ? "skipped" : "judged"] -= 1;
+  said().pop();
+  if (mode === "judge") state[item.answer?.value === "skip" ? "skipped" : "judged"] -= 1;
   state.todo = [item, ...state.todo.filter((one) => one.item !== item.item || one.round !== item.round)];
   status();
   show();
@@ -194,7 +239,7 @@ function keep() {
 // ------------------------------------------------------------ what is said around the item
 
 function status() {
-  const waiting = queue.names().length, told = at("saved");
+  const waiting = queue.names.length, told = at("saved");
   told.className = queue.state ? (queue.state === "no connection" ? "waiting" : "failed") : waiting ? "waiting" : state.saved ? "saved" : "";
   told.textContent = queue.state ? `${waiting} not saved yet: ${queue.state}` : waiting ? "saving…" : state.saved ? "saved" : "";
   at("progress").max = state.total || 1;
@@ -202,7 +247,7 @@ function status() {
 }
 
 function conflicts() {
-  const [first] = queue.waiting(queue.aside);
+  const [first] = queue.setAside();
   if (!first) return notice("");
   const words = (value) => (value === null || value === undefined ? "nothing" : value === "skip" ? "skipped" : made ? made.words(value) : JSON.stringify(value));
   const settle = (mine) => () => {
@@ -230,7 +275,7 @@ function button(id, name) {
 
 function buttons() {
   const own = { pairs: ["a", "b", "tie", "bad"], rankings: ["tie"], grades: [], spans: [] }[project.kind];
-  const shown = [...own, "submit", "skip", ...(state.mode === "judge" ? ["undo"] : [])];
+  const shown = [...own, "submit", "skip", "undo"];
   const names = new Map(ACTIONS);
   if (project.kind === "rankings") names.set("tie", "Tie with the next");
   at("actions").replaceChildren(...shown.map((id) => button(id, names.get(id))));

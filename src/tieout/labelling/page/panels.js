@@ -48,7 +48,7 @@ export async function figures(project) {
   open("Agreement", element("p", { className: "fine" }, "Computing…"));
   let found;
   try {
-    found = await ask("figures", {});
+    found = await ask("figures", {}, 120_000);
   } catch (error) {
     return open("Agreement", element("p", {}, error.message));
   }
@@ -71,7 +71,7 @@ export function gate() {
   button.onclick = async () => {
     button.disabled = true;
     try {
-      const { verdict, reasons } = await ask("judge_run", {});
+      const { verdict, reasons } = await ask("judge_run", {}, 1_200_000);  // many models take minutes
       told.replaceChildren(element("p", {}, element("strong", {}, verdict)), ...reasons.map((reason) => element("p", { className: "fine" }, reason)));
     } catch (error) {
       told.replaceChildren(element("p", {}, error.message));
@@ -81,10 +81,12 @@ export function gate() {
   return element("div", {}, button, told);
 }
 
-export function name(then) {
+export function name(then, without) {
   const input = element("input", { id: "name", "aria-label": "Your name", maxlength: "60", autocomplete: "off" });
   const form = element("form", {}, input, " ", element("button", {}, "Start"));
-  form.onsubmit = (event) => { event.preventDefault(); if (input.value.trim()) { dialog().close(); then(input.value.trim()); } };
+  form.onsubmit = (event) => { event.preventDefault(); if (input.value.trim()) dialog().close("named"); };
+  dialog().returnValue = "";
+  dialog().addEventListener("close", () => (dialog().returnValue === "named" ? then(input.value.trim()) : without()), { once: true });
   open("Who judges?", element("p", { className: "fine" }, "The name stands on each judgement."), form);
   input.focus();
 }
