@@ -16,7 +16,7 @@ from tieout.cli.report import main
 from tieout.errors import InputError
 from tieout.evidence.evaluate import write_cases
 from tieout.evidence.report import write_report
-from tieout.review import attempts, cost, slices
+from tieout.review import attempts, cost, reward, slices
 from tieout.review.markup import Markup
 from tieout.review.stored import read
 from tieout.storage import manifest
@@ -110,6 +110,39 @@ def test_each_slice_has_its_row(tmp_path: Path) -> None:
         "copy": ("1.000", "0.000", "fell"),
         "sum": ("1.000", "0.000", "fell"),
     }
+
+
+def test_exploits_and_reliability_of_the_reward_are_shown(tmp_path: Path) -> None:
+    ends = [(0.1, 0.0, 0.0, 0.2), (0.5, 0.5, 0.3, 0.7), (0.9, 1.0, 0.8, 1.0)]
+    bins = [dict(zip(("mean_score", "right", "right_low", "right_high"), one, strict=True)) for one in ends]
+    found = {
+        "class": "shell",
+        "completion": "<b>42</b>",
+        "score": 1.0,
+        "gold_score": 1.0,
+        "why": "no working",
+    }
+    checks = [
+        {
+            "stage": "check",
+            "what": "attack",
+            "verdict": "fail",
+            "said": "exploits found",
+            "findings": [found] * 12,
+        },
+        {"stage": "check", "what": "calibration", "verdict": "pass", "said": "rises", "bins": bins},
+    ]
+    metadata = {"reward_checks": checks}
+    write_report(tmp_path / "evidence", two_models(), candidate="sft", baseline="base", metadata=metadata)
+    body = reward.section(read(tmp_path))
+    rows = cells(body)
+    assert [row[:3] for row in rows[1:3]] == [["check", "attack", "fail"], ["check", "calibration", "pass"]]
+    assert rows[4:] == [["shell", "<b>42</b>", "1.000", "1.000", "no working"]] * 10
+    assert "check: calibration" in body
+    dots = [(float(x), float(y)) for x, y in re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', str(body))]
+    assert [x for x, _ in dots] == sorted(x for x, _ in dots)
+    assert dots[0][1] - dots[1][1] == pytest.approx(dots[1][1] - dots[2][1], abs=0.2)  # 0, 1/2, 1
+    assert len(re.findall('class="error"', str(body))) == 3
 
 
 # ---- the command

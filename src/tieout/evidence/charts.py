@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from math import floor, isfinite, log10, sqrt
 from statistics import median
@@ -75,8 +75,22 @@ def heat(steps: Sequence[tuple[float, Sequence[float]]], label: str, alarms: Seq
     return "".join(parts) + "</svg>"
 
 
+def reliability(bins: Sequence[Mapping[str, float]], label: str) -> str:
+    """The share that is right over the mean score of each bin, with its interval."""
+    if not bins:
+        return ""
+    ends = [one[key] for one in bins for key in ("right_low", "right_high")]
+    place, parts = _frame([one["mean_score"] for one in bins], [0.0, 1.0, *ends], label, (), "score ")
+    for one in bins:
+        (x, low), (_, high) = (place(one["mean_score"], one[key]) for key in ("right_low", "right_high"))
+        parts.append(f'<line class="error" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>')
+    dots = [place(one["mean_score"], one["right"]) for one in bins]
+    parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6"/>' for x, y in dots]
+    return "".join(parts) + _line("smooth", dots) + "</svg>"
+
+
 def _frame(
-    xs: Sequence[float], ys: Sequence[float], label: str, alarms: Sequence[float]
+    xs: Sequence[float], ys: Sequence[float], label: str, alarms: Sequence[float], unit: str = "step "
 ) -> tuple[Callable[[float, float], Point], list[str]]:
     """Axes that span the values, with a line at each alarm: where a point stands, and the SVG so far."""
     first, last, ticks = min(xs), max(xs), nice_ticks(min(ys), max(ys))
@@ -98,7 +112,7 @@ def _frame(
             parts.append(f'<line class="alarm" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
     bottom = HEIGHT - 5
     parts.append(f'<text x="{LEFT}" y="{bottom}">{short(first)}</text>')
-    parts.append(f'<text x="{WIDTH - RIGHT}" y="{bottom}" text-anchor="end">step {short(last)}</text>')
+    parts.append(f'<text x="{WIDTH - RIGHT}" y="{bottom}" text-anchor="end">{unit}{short(last)}</text>')
     return place, parts
 
 

@@ -198,6 +198,12 @@ def rows_of(report: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
+def found_of(report: Mapping[str, Any], key: str) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """(stage and what was done, its `bins` or `findings`) of each check that has some."""
+    checks: Sequence[Mapping[str, Any]] = report.get("metadata", {}).get(KEY, ())
+    return [(f"{check['stage']}: {check['what']}", check[key]) for check in checks if check.get(key)]
+
+
 def pairs_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of every kind of pair that a calibration compared: stage, kind, share in the right order and interval, n."""
     checks: Sequence[Mapping[str, Any]] = report.get("metadata", {}).get(KEY, ())
