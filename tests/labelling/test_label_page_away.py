@@ -36,7 +36,7 @@ def test_reloaded_without_a_server_the_page_says_so_and_continues_when_it_is_bac
     page.wait_for_selector("text=2 not saved yet: no connection")
     store.close()
     page.reload()
-    page.wait_for_selector("text=the 2 answers that wait in this browser are saved")
+    page.wait_for_selector("text=Answers that wait in this browser, and are saved then: 2.")
     again = open_store(tmp_path)
     with served(again, urlsplit(address).port or 0):
         page.wait_for_selector("text=Pair 4 of 6")

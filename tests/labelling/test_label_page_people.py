@@ -98,7 +98,7 @@ def test_a_settled_dispute_is_undone_also_after_a_refresh(tmp_path: Path, tab: T
         assert len(store.verdicts) == 1
         assert page.locator(".said").count() == 2
         page.reload()
-        page.wait_for_selector("text=Settle 1 disputes")
+        page.wait_for_selector("text=Settle the dispute")
         press(page, "d")
         page.wait_for_selector("text=Dispute, 1 left")
         press(page, "u")

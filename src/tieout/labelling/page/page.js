@@ -20,7 +20,7 @@ async function begin() {
     if (error.status) return notice(error.message);
     setTimeout(begin, RETRY);
     const waits = waitingHere();
-    return notice(`The server does not answer. Start \`tieout label\` again with the same file and port: this page then continues${waits ? `, and the ${waits} answers that wait in this browser are saved` : ""}.`);
+    return notice(`The server does not answer. Start \`tieout label\` again with the same file and port: this page then continues.${waits ? ` Answers that wait in this browser, and are saved then: ${waits}.` : ""}`);
   }
   notice("");
   keepCopy();
@@ -128,7 +128,7 @@ function finished() {
   const offered = [];
   if (!settling && state.skipped) offered.push(element("button", { type: "button", onclick: async () => { await refill(true); show(); } }, `Show the ${state.skipped} skipped`));
   if (settling) offered.push(element("button", { type: "button", onclick: () => mode("judge") }, "Back to judging"));
-  else if (state.disputes) offered.push(element("button", { type: "button", onclick: () => mode("settle") }, `Settle ${state.disputes} disputes`));
+  else if (state.disputes) offered.push(element("button", { type: "button", onclick: () => mode("settle") }, state.disputes === 1 ? "Settle the dispute" : `Settle ${state.disputes} disputes`));
   if (said().length) offered.push(element("button", { type: "button", onclick: () => run("undo") }, "Undo", key(keyOf("undo"))));
   at("done").replaceChildren(element("h2", {}, at("title").textContent),
     element("p", {}, `You judged ${state.judged}; ${state.everybody ?? 0} of ${state.total} items are judged by somebody.`), element("div", { className: "row" }, ...offered),

@@ -6,7 +6,7 @@ const MOST = 100, LARGEST = 300_000;  // actions, and characters, of a request
 export async function ask(name, body, patience = 20_000) {
   const reply = await fetch(`/api/${name}`, {
     method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal: AbortSignal.timeout(patience),
-  });
+  }).catch(() => { throw new Error("The server does not answer."); });
   const said = await reply.json();
   if (!reply.ok) throw Object.assign(new Error(said.error), { status: reply.status, current: said.current });
   return said;
