@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from given_review import REVIEW
 from tieout.cli.evaluate import main as evaluate
 from tieout.cli.gate import main as gate
 from tieout.cli.ship import main as ship
 from tieout.cli.show import main as show
 from tieout.cli.train import main as train
+from tieout.config.plain import to_plain
 from tieout.errors import InputError
 from tieout.evidence.usage import PER
 from tieout.evidence.verify import verify
@@ -56,6 +59,14 @@ def compared(run: Path, tiny_model: Callable[[str], Path], tmp_path: Path) -> Ca
     return make
 
 
+@pytest.fixture(autouse=True)
+def review(tmp_path: Path) -> str:
+    """A file in which nothing is blank."""
+    path = tmp_path / "review.yaml"
+    path.write_text(yaml.safe_dump(to_plain(REVIEW)))
+    return str(path)
+
+
 def ended(command: Callable[[list[str]], None], *arguments: str) -> object:
     with pytest.raises(SystemExit) as end:
         command(list(arguments))
@@ -73,7 +84,7 @@ def test_a_run_without_evidence_says_which_evaluation_it_needs(run: Path) -> Non
 
 
 def test_a_trained_run_is_evaluated_gated_shown_and_shipped(
-    run: Path, compared: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+    run: Path, compared: Callable[..., list[str]], capsys: pytest.CaptureFixture[str], review: str
 ) -> None:
     evaluate(compared(run, run))
     out = capsys.readouterr().out
@@ -92,7 +103,10 @@ def test_a_trained_run_is_evaluated_gated_shown_and_shipped(
     assert verify(run / "evidence" / "report.json") == []
     show([str(run)])
     assert ended(ship, str(run)) == 3
-    assert ended(ship, str(run), "--override", "the plumbing") == 0
+    with pytest.raises(InputError, match=r"is not said, so nothing was shipped:\n  purpose: "):
+        ship([str(run), "--override", "the plumbing"])
+    assert ended(ship, str(run), "--override", "the plumbing", "--review", review, "--owner", "Bo Li") == 0
+    assert "Owner: Bo Li" in (run / "shipped" / "README.md").read_text()
     card = (run / "shipped" / "README.md").read_text()
     assert "the plumbing" in card
     assert "sft" in card
@@ -102,12 +116,16 @@ def test_a_trained_run_is_evaluated_gated_shown_and_shipped(
 
 
 def test_an_adapter_from_elsewhere_is_shipped_without_a_merged_copy(
-    run: Path, compared: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path,
+    compared: Callable[..., list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    review: str,
 ) -> None:
     out = tmp_path / "evaluated"
     evaluate(compared(run / "sft" / "adapter", out))
     assert "training rows are not known" in capsys.readouterr().out
-    assert ended(ship, str(out), "--override", "the plumbing", "--no-merge") == 0
+    assert ended(ship, str(out), "--override", "the plumbing", "--no-merge", "--review", review) == 0
     parts = {path.name for path in (out / "shipped").iterdir()}
     assert "adapter" in parts
     assert "merged" not in parts
@@ -117,11 +135,13 @@ def test_an_adapter_from_elsewhere_is_shipped_without_a_merged_copy(
     assert candidate.altered(out / "shipped") == []
 
 
-def test_a_merged_copy_that_is_there_may_stay_behind(run: Path, compared: Callable[..., list[str]]) -> None:
+def test_a_merged_copy_that_is_there_may_stay_behind(
+    run: Path, compared: Callable[..., list[str]], review: str
+) -> None:
     evaluate(compared(run, run))
     assert ended(ship, str(run)) == 3  # the candidate is built, with a merged copy
     assert (run / "candidate" / "merged").exists()
-    assert ended(ship, str(run), "--override", "the plumbing", "--no-merge") == 0
+    assert ended(ship, str(run), "--override", "the plumbing", "--no-merge", "--review", review) == 0
     assert not (run / "shipped" / "merged").exists()
     assert json.loads((run / "shipped" / "card.json").read_text())["facts"]["parts"] == ["adapter"]
     assert candidate.altered(run / "shipped") == []
@@ -129,12 +149,16 @@ def test_a_merged_copy_that_is_there_may_stay_behind(run: Path, compared: Callab
 
 @pytest.mark.parametrize("asked_for", [True, False])
 def test_a_large_base_is_not_copied_unless_asked(
-    run: Path, compared: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, asked_for: bool
+    run: Path,
+    compared: Callable[..., list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    asked_for: bool,
+    review: str,
 ) -> None:
     monkeypatch.setattr(candidate, "LARGE", 1000)
     evaluate(compared(run, run))
     more = ["--merge"] if asked_for else []
-    assert ended(ship, str(run), "--override", "the plumbing", *more) == 0
+    assert ended(ship, str(run), "--override", "the plumbing", "--review", review, *more) == 0
     assert (run / "shipped" / "merged").exists() == asked_for
     said = "the base has 0.0 billion parameters" in (run / "shipped" / "README.md").read_text()
     assert said != asked_for

@@ -86,7 +86,7 @@ def test_a_recipe_runs_to_its_candidate(padless: Path, data: Path, tmp_path: Pat
             {"train": "sft", "batch_size": 4},
             {"evaluate": {}},
             {"gate": {}},
-            {"ship": {"merged": True}},
+            {"ship": {"merged": True, "demonstration": True}},
         ],
     }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))

@@ -44,7 +44,7 @@ PPO = {
 }
 KTO = {"train": "kto", "batch_size": 8, "learning_rate": 0.001}
 NO_CHECK = {"check": {"proof": {"max_rows": 0}, "attack": {"max_rows": 0}, "calibration": {"max_rows": 0}}}
-END: list[dict[str, Any]] = [{"evaluate": {}}, {"gate": {}}, {"ship": {}}]
+END: list[dict[str, Any]] = [{"evaluate": {}}, {"gate": {}}, {"ship": {"demonstration": True}}]
 
 ALIGN = [NO_CHECK, SFT, PAIRS, DPO, *END]
 REASON = [NO_CHECK, SFT, GRPO, *END]

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from small_runs import ALIGN, DPO, END, GRPO, KTO, NO_CHECK, PAIRS, REASON, REWARD_MODEL, SFT, lines, run
 
+from given_review import REVIEW
 from tieout.evidence.claims import intact, recomputed
 from tieout.evidence.verify import verify
 from tieout.learner.models import bases
@@ -19,6 +20,7 @@ from tieout.pipelines.run import Run
 from tieout.pipelines.show import ship_run
 from tieout.pipelines.stages.plan import plan
 from tieout.pipelines.training_rows import known_rows
+from tieout.review.answers import keep
 from tieout.storage import manifest
 from tieout.storage.runfolder import RunFolder, RunFolderError
 
@@ -95,6 +97,9 @@ def test_align_ends_with_evidence_that_ties_out_and_holds_without_people(
     console = Console(record=True, force_terminal=False, width=160)
     assert not ship_run(moved, None, console)
     assert "next:" in console.export_text()
+    assert not ship_run(moved, "only a test", console)
+    assert "what a reviewer asks for is not said" in console.export_text()
+    keep(moved / "evidence", REVIEW)
     assert ship_run(moved, "only a test", console)
     assert "only a test" in (moved / "evidence" / "override.json").read_text()
     assert (moved / "shipped" / "merged" / "model.safetensors").exists()

@@ -37,7 +37,7 @@ def test_a_recipe_over_four_bits_is_evaluated_on_them_and_measures_its_merged_mo
     stages = [NO_CHECK, SFT, PAIRS, DPO, {"evaluate": {}}, {"gate": {}}]
     changes: dict[str, Any] = {"adapter": {"method": "qlora", "rank": 4}}
     out = tmp_path / "run"
-    resolved = recipe([*stages, {"ship": {"merged": True}}], **changes)
+    resolved = recipe([*stages, {"ship": {"merged": True, "demonstration": True}}], **changes)
     run(resolved, out)
     # Shared by all stages; in full precision to merge; the adapter on 4 bits, and the merged model once to compare and
     # once to score.
@@ -72,6 +72,6 @@ def test_a_recipe_over_four_bits_is_evaluated_on_them_and_measures_its_merged_mo
     assert len(loaded) == 5 + 1  # the one of this test
     assert json.loads((out / "evidence" / "report.json").read_text())["metadata"]["merged"] == found
     other = tmp_path / "other"
-    run(recipe([*stages, {"ship": {}}], **changes), other)
+    run(recipe([*stages, {"ship": {"demonstration": True}}], **changes), other)
     assert not (other / "candidate" / "merged").exists()
     assert "which was not measured" in (other / "candidate" / "README.md").read_text()

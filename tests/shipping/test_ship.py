@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 import tieout.shipping.candidate
 import tieout.shipping.reload_check
+from given_review import REVIEW
 from random_groups import stir_weights
 from tieout.chat.template import Chat
 from tieout.config.fields import from_plain, to_plain
@@ -27,6 +28,7 @@ from tieout.evidence.human import Grade
 from tieout.evidence.report import write_report
 from tieout.learner import AdapterConfig, Learner, load
 from tieout.learner.checkpoint import save_adapter
+from tieout.review.answers import keep
 from tieout.shipping.candidate import ShippingError, altered, card_differs, check, portable, prepare, ship
 from tieout.shipping.card import Card, card_of
 from tieout.shipping.reload_check import Behaviour, BehaviourError, compare, observe
@@ -88,6 +90,7 @@ def write_evidence(folder: Path, verdict: str) -> dict[str, Any]:
     grades.write_text("".join(json.dumps(vars_of(grade)) + "\n" for grade in graded(verdict)))
     report = write_report(folder, cases, candidate="sft", baseline="base", primary="exact", grades=grades)
     assert report["verdict"]["verdict"] == verdict
+    keep(folder, REVIEW)
     return report
 
 

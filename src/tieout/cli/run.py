@@ -12,6 +12,7 @@ from rich.console import Console
 
 from .options import parse
 from .quiet import quiet
+from .review import with_review
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ def run_recipe(
     quiet()
     console = wide_console(quiet=launched()[0] > 0)
     resolved = read_recipe(recipe, overrides, settings)
+    if not dry_run and launched()[0] == 0:
+        resolved = with_review(resolved, out)
     with RunFolder(out, writes=not dry_run) as folder:
         run = Run(resolved, folder, console)
         names = " → ".join(stage.name for stage in resolved.stages)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +11,20 @@ import tyro
 from rich.console import Console
 
 from ..errors import InputError
+from ..review.answers import Review, keep, kept, lacking, merged, read_review
+from ..storage.jsonl import read_json
 from .options import parse
 from .quiet import quiet
+from .review import asked
 
 
 @dataclass(frozen=True)
 class Options:
-    """Ship the checked candidate of a run, if its verdict is ship. Exit status: 0 shipped, 3 not."""
+    """Ship the checked candidate of a run, if its verdict is ship, with a review: what it is for, who answers for it,
+    who watches it. What is blank is asked for on a terminal, and refused elsewhere.
+
+    Exit status: 0 shipped, 3 not.
+    """
 
     run: Annotated[Path, tyro.conf.Positional]
     """A run folder with a candidate."""
@@ -28,6 +35,10 @@ class Options:
     `tieout eval` wrote: unless the base has over a billion parameters, or was trained in 4 bits."""
     no_merge: tyro.conf.FlagCreatePairsOff[bool] = False
     """Ship the adapter alone."""
+    review: Path | None = None
+    """A YAML file with the answers of the options below, as keys."""
+    said: tyro.conf.OmitArgPrefixes[Review] = field(default_factory=Review)
+    """Answers in place of those of the file, which are in place of those that the run has."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -35,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(Options, "ship", arguments)
     if options.merge and options.no_merge:
         raise InputError("give --merge or --no-merge, not both")
-    merged = True if options.merge else False if options.no_merge else None
+    whole = True if options.merge else False if options.no_merge else None
     quiet()
     from ..evidence.report import evidence_of
     from ..pipelines.evaluated import package
@@ -44,11 +55,34 @@ def main(arguments: Sequence[str]) -> None:
     from ..storage import manifest
     from ..storage.runfolder import RunFolder
 
-    evidence_of(options.run)
+    evidence = evidence_of(options.run)
     with RunFolder(options.run):
-        package(options.run, merged, console := Console())
-        shipped = ship_run(options.run, options.override, console, merged)
+        _keep_review(options, evidence)
+        package(options.run, whole, console := Console())
+        shipped = ship_run(options.run, options.override, console, whole)
         write_page(options.run)
         if (options.run / manifest.FILE).exists():
             manifest.append(options.run, "tieout ship")
     raise SystemExit(0 if shipped else 3)
+
+
+def _keep_review(options: Options, evidence: Path) -> None:
+    """Keep what people say of the model. InputError: it could ship, and some of it was not said."""
+    was = kept(evidence)
+    given = read_review(options.review) if options.review else Review()
+    review = merged(merged(was or Review(), given), options.said)
+    ships = (
+        read_json(evidence / "report.json")["verdict"]["verdict"] == "ship"
+        or (options.override or "").strip()
+    )
+    if ships and not (options.run / "shipped").exists():
+        review = asked(review)
+        if missing := lacking(review):
+            raise InputError(
+                "what a reviewer asks for is not said, so nothing was shipped:\n  "
+                + "\n  ".join(missing)
+                + "\n"
+                "give it as --review FILE.yaml, as options (`tieout ship --help`), or on a terminal"
+            )
+    if review not in (was, Review()):
+        keep(evidence, review)

@@ -11,6 +11,7 @@ from ..evidence.gate import GatePolicy
 from ..learner import AdapterConfig, LearnerConfig
 from ..methods import Method
 from ..methods.checks import at_least
+from ..review.answers import Review
 from ..rows.pairs import PairSelection
 from ..training.guards import Guards
 from ..training.schedule import Schedule
@@ -261,6 +262,12 @@ class Ship:
     merged: bool | None = None
     """Also write the whole model with the adapter merged in. Left out: yes, unless the base has over a billion
     parameters, or was trained in 4 bits: the merged model is then another one, and its difference is reported."""
+    review: Review | str | None = None
+    """What a reviewer asks people for (purpose, names, monitoring, ...), or a YAML file of it. Where it is blank,
+    the run is refused before it begins, unless it is a demonstration."""
+    demonstration: bool = False
+    """The run builds and checks a candidate and ships nothing, whatever the verdict; `tieout ship` may, with a
+    review."""
 
 
 Stage = Check | Calibrate | Train | Pairs | Refresh | Evaluate | Gate | Ship

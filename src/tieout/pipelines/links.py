@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.fields import ConfigError, nearest
+from ..review.answers import read_review
 from .kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Ship, Stage, Train, kind_of
 from .recipe import Recipe
 
@@ -271,8 +272,10 @@ def _ship(stage: Ship, before: _Before, recipe: Recipe, place: str) -> Ship:
         raise ConfigError(f"{place}: there is no gate before it, so there is no verdict to ship by")
     if before.ship is not None:
         raise ConfigError(f"{place}: {before.ship.name!r} ships already")
-    before.ship = stage
-    return stage
+    before.ship = (
+        replace(stage, review=read_review(Path(stage.review))) if isinstance(stage.review, str) else stage
+    )
+    return before.ship
 
 
 _RESOLVE: dict[type[Any], Any] = {

@@ -75,6 +75,8 @@ class Recipe:
             for key in ("from", "reward_model"):  # folders by content; names of stages stay
                 if isinstance(settings.get(key), str):
                     settings[key] = known_model(settings[key])
+            for key in ("review", "demonstration"):  # of `ship`: words of people, which decide no number
+                plain.get("ship", {}).pop(key, None)
         return {**top, "stages": [identity(plain) for plain in stages]}
 
     def stage(self, name: str) -> Stage:

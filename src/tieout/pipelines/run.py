@@ -18,6 +18,7 @@ from ..learner import Model
 from ..learner.models.bases import Bases
 from ..learner.models.loading import context_of, load_chat, precision_of
 from ..learner.models.names import resolve
+from ..review import answers
 from ..rewards import load_reward
 from ..rewards.processes.workers import Workers
 from ..rewards.scoring.runner import check_reward
@@ -31,7 +32,7 @@ from ..training.build import open_model, under_deadline
 from ..training.guards import check_gold
 from ..training.reward_models import check_models
 from ..types import Row
-from .kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Train
+from .kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Ship, Train
 from .links import BASE, FILES, start_name
 from .recipe import Recipe
 from .training_rows import check_training, held_out_file, uses_general, with_rows
@@ -67,6 +68,7 @@ class Run:
         self.recipe = replace(recipe, dtype=self.precision.name)
         self.folder, self.console = folder, console
         self.bases = Bases()
+        self._review()
         self._record_rule()  # before any row is read
         self.task = self._task()
         self.controls = self._controls()
@@ -138,6 +140,25 @@ class Run:
         return under_deadline(found, place.reward_workers, place.reward_seconds, self.console)
 
     # ---------------------------------------------------------------- data, and its checks
+
+    def _review(self) -> None:
+        """Keep what people say of the model. InputError: the recipe ships, and some of it was not said."""
+        stage = next((s for s in self.recipe.stages if isinstance(s, Ship)), None)
+        if stage is None or not self.folder.writes:
+            return
+        assert not isinstance(stage.review, str), "read with the recipe"
+        evidence = self.folder.path / "evidence"
+        said = stage.review or answers.kept(evidence)
+        if not stage.demonstration and (missing := answers.lacking(said or answers.Review())):
+            raise InputError(
+                f"stage {stage.name!r} ships, and what a reviewer asks for is not said:\n  "
+                + "\n  ".join(missing)
+                + "\n"
+                "say it in the recipe, `ship: {review: REVIEW.yaml}` or `ship: {review: {purpose: ...}}`; a run that "
+                "ships nothing says `ship: {demonstration: true}`"
+            )
+        if said is not None and self.folder.leads:
+            answers.keep(evidence, said)
 
     def _record_rule(self) -> None:
         """Put the gate's rule on record, unless it is there: see `evidence.rule`."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ..storage.jsonl import write_text
 from . import (
+    asked,
     attempts,
     challengers,
     cost,
@@ -57,6 +58,7 @@ SECTIONS = (
     Section("training", "Training", curves.section),
     Section("attempts", "Attempts", attempts.section),
     Section("cost", "Cost", cost.section),
+    Section("reviewer", "For the reviewer", asked.section, judged=True),
     Section("sources", "Sources", sources.section),
 )
 

@@ -33,6 +33,9 @@ from ..learner.models.bases import Bases
 from ..learner.models.gguf_files import rounding_of
 from ..learner.models.loading import parameters_of
 from ..learner.models.names import only_here, portable, resolve
+from ..review.answers import Review, kept, lacking
+from ..review.reviewer import review_rows, seen_of, verified_in
+from ..review.stored import read
 from ..storage.atomic import MANIFEST, appearing, sha256, write_json
 from ..storage.jsonl import read_json
 from .card import Card, card_of, render
@@ -291,16 +294,21 @@ def ship(
     of the candidate behind, True asks for it. Returns `shipped`.
 
     Raises:
-        ShippingError: the verdict is hold or reject and no reason is given; the report does not tie out; the
-            candidate is missing or not as it was when checked. The candidate stays where it is.
+        ShippingError: the verdict is hold or reject and no reason is given; `evidence`/review.json lacks something; the
+            report does not tie out; the candidate is missing or not as it was when checked, and stays where it is.
     """
-    report = read_json(evidence / "report.json")
+    report, review = read_json(evidence / "report.json"), kept(evidence) or Review()
     verdict = report["verdict"]
     reason = (override or "").strip()
     if verdict["verdict"] != "ship" and not reason:
         listed = "".join(f"\n  {line}" for line in verdict["reasons"])
         empty = "" if override is None else " The reason given for the override is empty."
         raise ShippingError(f"the verdict is {verdict['verdict']}, so nothing was shipped.{empty}{listed}")
+    if missing := lacking(review):
+        listed = "".join(f"\n  {line}" for line in missing)
+        raise ShippingError(
+            f"what a reviewer asks for is not said, so nothing was shipped; give it to `tieout ship`:{listed}"
+        )
     if problems := verify_report(evidence / "report.json"):
         raise ShippingError(f"{evidence / 'report.json'} does not tie out: {'; '.join(problems[:3])}")
     if problems := altered(candidate):
@@ -317,14 +325,11 @@ def ship(
         shutil.copytree(candidate, aside, copy_function=_link_or_copy, dirs_exist_ok=True)
         for part in set(made_from["facts"]["parts"]) - set(parts):
             shutil.rmtree(aside / part)
-        for name in (
-            MANIFEST,
-            "README.md",
-            "card.json",
-        ):  # unlinked, not overwritten: the candidate has the same files
-            (aside / name).unlink()
-        write_json(aside / "card.json", {"card": words, "facts": facts})
-        text = render(words, facts, report, reason if overridden else None)
+        for name in (MANIFEST, "README.md", "card.json"):
+            (aside / name).unlink()  # not overwritten: the candidate has the same files
+        seen = seen_of(read(evidence)) | verified_in(evidence.parent)
+        write_json(aside / "card.json", {"card": words, "facts": facts, "review": review, "seen": seen})
+        text = render(words, facts, report, reason if overridden else None, review_rows(report, review, seen))
         (aside / "README.md").write_text(text, encoding="utf-8")
     shutil.rmtree(candidate)
     return shipped
@@ -337,7 +342,9 @@ def card_differs(shipped: Path, evidence: Path) -> list[str]:
     reason = overrides[-1]["reason"] if overrides and report["verdict"]["verdict"] != "ship" else None
     words = from_plain(Card, made_from["card"], str(shipped / "card.json"))
     said = (shipped / "README.md").read_text("utf-8").splitlines()
-    found = render(words, made_from["facts"], report, reason).splitlines()
+    review = from_plain(Review, made_from.get("review", {}), str(shipped / "card.json"))
+    rows = review_rows(report, review, made_from["seen"]) if "review" in made_from else ()
+    found = render(words, made_from["facts"], report, reason, rows).splitlines()
     return [f"README.md: the card is not that of the report: {line!r}" for line in said if line not in found][
         :3
     ] or ([] if said == found else ["README.md: the card leaves out or moves what the report says"])
@@ -366,11 +373,8 @@ def altered(folder: Path) -> list[str]:
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {MANIFEST}
     lines = [f"{name} is missing" for name in sorted(manifest.keys() - there)]
     lines += [f"{name} is not in the manifest" for name in sorted(there - manifest.keys())]
-    return lines + [
-        f"{name} was changed"
-        for name in sorted(there & manifest.keys())
-        if sha256(folder / name) != manifest[name]
-    ]
+    both = sorted(there & manifest.keys())
+    return lines + [f"{name} was changed" for name in both if sha256(folder / name) != manifest[name]]
 
 
 def _record(evidence: Path, reason: str, verdict: Mapping[str, Any], candidate: Path) -> None:
@@ -388,7 +392,7 @@ def _record(evidence: Path, reason: str, verdict: Mapping[str, Any], candidate: 
 
 
 def _link_or_copy(source: str, target: str) -> object:
-    """A second name for the same file where the file system allows it: a model need not be written twice."""
+    """A second name for the same file where the file system allows it."""
     try:
         os.link(source, target)
     except OSError:

@@ -13,6 +13,7 @@ from ..evidence.leakage import in_words
 from ..evidence.lines import lines, place
 from ..evidence.reward_checks import rows_of
 from ..evidence.usage import table
+from ..review.reviewer import SAID, ReviewRow
 
 NOT_SHOWN = ("name", "learner", "schedule", "guards", "evaluation")
 """Settings of a stage that a reader of the card does not need; the report has them."""
@@ -73,7 +74,11 @@ def _settings(values: Mapping[str, Any]) -> str:
 
 
 def render(
-    card: Card, facts: Mapping[str, Any], report: Mapping[str, Any], override: str | None = None
+    card: Card,
+    facts: Mapping[str, Any],
+    report: Mapping[str, Any],
+    override: str | None = None,
+    review: Sequence[ReviewRow] = (),
 ) -> str:
     """README.md, with the front matter that the Hugging Face Hub reads.
 
@@ -82,6 +87,7 @@ def render(
         facts: base, hub_id, parts, megabytes, check: what `prepare` found out about the candidate.
         report: the evidence report, with its verdict.
         override: why it is shipped against the verdict.
+        review: what a reviewer asks for, row by row.
     """
     sections = [
         _front_matter(card, facts, report),
@@ -90,6 +96,7 @@ def render(
         _evaluation(report),
         *_reward(report),
         _limits(card, facts, report),
+        *_review(review),
         _loading(facts),
         _license(card, facts),
     ]
@@ -232,6 +239,14 @@ def _limits(card: Card, facts: Mapping[str, Any], report: Mapping[str, Any]) -> 
     if facts.get("four_bits"):
         lines.append(_four_bits(facts))
     return "\n".join(["## Limits", "", *(f"- {line}" for line in lines)])
+
+
+def _review(rows: Sequence[ReviewRow]) -> list[str]:
+    """The reviewer's table; none of a candidate that nobody shipped yet."""
+    cells = [(f"{r.number}", r.asked, "<br>".join(r.found), "<br>".join(r.open)) for r in rows]
+    cells = [tuple(" ".join(cell.split()) for cell in line) for line in cells]  # type: ignore[misc]
+    header = ("", "asked for", "on record", "to be said or done, by whom")
+    return [f"## What a reviewer asks for\n\n{SAID}\n\n{_table(header, cells)}"] if rows else []
 
 
 def _measured(check: Mapping[str, Any]) -> str:

@@ -35,7 +35,7 @@ def ship(run: Run, stage: Ship) -> None:
     folder = next(f for name in ("candidate", "shipped") if (f := run.folder.path / name).exists())
     if found := read_json(folder / "card.json")["facts"].get("merged_difference"):
         note(evidence, "merged", found)
-    if report["verdict"]["verdict"] == "ship":
+    if report["verdict"]["verdict"] == "ship" and not stage.demonstration:
         ship_run(run.folder.path, None, run.console)
     write_page(run.folder.path)
 
