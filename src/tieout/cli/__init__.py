@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "label": "Label on a local page: pairs, rankings, grades, spans; or the human track of a run",
     "report": "Write the report page of a run from what is stored in its folder",
     "gate": "Judge a run's candidate again, with human grades",
+    "watch": "Show the report page of a run while it trains",
     "verify": "Check that a run's evidence is intact, and recompute it from what is stored",
     "ship": "Ship a run's candidate, or say what is missing",
     "diff": "Compare two runs: what changed, what that did, and whether re-validation is due",
