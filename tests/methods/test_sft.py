@@ -2,15 +2,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from random_groups import VOCABULARY, gradient, make_learner, own_logprobs, random_groups, relative
+from random_groups import (
+    VOCABULARY,
+    gradient,
+    make_learner,
+    own_logprobs,
+    random_groups,
+    relative,
+    stir_weights,
+)
+from tieout.batch import Batch, Outputs, Totals
+from tieout.errors import InputError
 from tieout.learner import Learner, LearnerConfig, load
 from tieout.learner.models.adapters import AdapterConfig
-from tieout.methods import SFT
+from tieout.methods import SFT, RejectionSampling
 from tieout.samplers import SamplingParams
 from tieout.samplers.local.sampler import LocalSampler
 from tieout.source import Source
@@ -72,3 +83,71 @@ def test_demonstrations_are_learned_by_heart_and_end(tiny_model: ModelFolder) ->
     for row, (completion,) in zip(rows, sampler.sample(prompts, 1, params), strict=True):
         assert completion.text == row["completion"]
         assert completion.finish_reason == "stop"
+
+
+def general_rows(count: int) -> list[Group]:
+    return [
+        replace(group, row={"general": True}) for group in random_groups([(5, [6]), (8, [4])][:count], seed=5)
+    ]
+
+
+def kept(learner: Learner, groups: list[Group], weight: float) -> tuple[torch.Tensor, dict[str, float]]:
+    method = SFT(general_kl=weight)
+    return gradient(learner, method.annotate(groups, learner), method)
+
+
+def test_general_rows_have_no_gradient_until_the_policy_leaves_them(tiny_model: ModelFolder) -> None:
+    learner, general = make_learner(tiny_model("llama"), layout="repeated", stir=False), general_rows(2)
+    learned, metrics = kept(learner, general, 2.0)
+    assert metrics["general_kl"] == pytest.approx(0, abs=1e-6)
+    assert learned.norm() < 1e-5 * gradient(learner, general, SFT())[0].norm()
+
+
+def test_the_loss_is_cross_entropy_of_rows_and_kl_of_general_rows(tiny_model: ModelFolder) -> None:
+    """Away from step 0: loss and gradient are those of the two formulas, of log-probabilities computed apart."""
+    learner, general = make_learner(tiny_model("llama"), layout="repeated", stir=False), general_rows(2)
+    rows = [replace(g, completions=g.completions[:1], scores=None) for g in random_groups()]
+    reference = own_logprobs(learner, general).detach()
+    stir_weights(learner)
+    found, metrics = kept(learner, [rows[0], *general, *rows[1:]], 3.0)
+
+    own, mine = own_logprobs(learner, general), own_logprobs(learner, rows)
+    of_general, of_rows = (
+        torch.tensor([m for g in groups for c in g.completions for m in c.mask]) for groups in (general, rows)
+    )
+    ratio = (own - reference).exp()
+    kl = (ratio - 1 - ratio.log())[of_general].sum()
+    tokens = int(of_general.sum() + of_rows.sum())
+    loss = (3.0 * kl - mine[of_rows].sum()) / tokens
+    assert metrics["loss"] == pytest.approx(loss.item(), rel=1e-4)
+    assert metrics["general_kl"] == pytest.approx(kl.item() / tokens, rel=1e-4)
+    assert metrics["general_kl"] > 1e-4
+    exact = torch.autograd.grad(loss, list(learner.model.trained().values()))
+    assert relative(found, torch.cat([g.flatten() for g in exact])) < 1e-3
+
+
+def test_the_kl_is_exact_over_all_tokens_that_the_reference_may_write(tiny_model: ModelFolder) -> None:
+    """Averaged over every next token as the reference gives them, it is KL(reference || policy) of the two models."""
+    learner = make_learner(tiny_model("llama"), layout="repeated", stir=False)
+    prompt = random_groups()[0].prompt
+    every = [
+        Group(prompt, [Completion([token], [True])], row={"general": True}) for token in range(VOCABULARY)
+    ]
+    method = SFT(general_kl=1.0)
+    annotated = method.annotate(every, learner)
+    reference = torch.tensor([group.columns["reference_logprobs"][0][0] for group in annotated]).double()
+    stir_weights(learner)
+    policy = own_logprobs(learner, every).detach().double()
+    exact = (reference.exp() * (reference - policy)).sum()
+    terms = [
+        method.loss(Outputs(own[None].float(), torch.zeros(1)), Batch([group], Totals.of([group])))[0]
+        for own, group in zip(policy, annotated, strict=True)
+    ]
+    mean = (reference.exp() * torch.stack(terms).double()).sum()
+    assert mean.item() == pytest.approx(exact.item(), rel=1e-3)
+    assert exact > 1e-3
+
+
+def test_rejection_sampling_has_nothing_to_keep() -> None:
+    with pytest.raises(InputError, match="general_kl is for sft"):
+        RejectionSampling(general_kl=1.0)

@@ -95,3 +95,18 @@ def test_a_control_among_them_is_refused(recipe: RecipeOf, general: dict[str, st
     controls.write_text(json.dumps({"prompt": "spell audit", "answer": "audit"}) + "\n")
     with pytest.raises(InputError, match=r"(?s)rows that are measured on are trained on too.*controls"):
         run(recipe([NO_CHECK, SFT], data={**general, "controls": str(controls)}), tmp_path / "run")
+
+
+def test_a_kl_in_place_of_their_cross_entropy_needs_some(
+    recipe: RecipeOf, general: dict[str, str], tmp_path: Path
+) -> None:
+    sft = {**SFT, "general_kl": 2.0}
+    run(recipe([NO_CHECK, sft], data=general), tmp_path / "run")
+    found = [line["general_kl"] for line in lines(tmp_path / "run" / "sft" / "metrics.jsonl")]
+    assert found[0] == pytest.approx(0, abs=1e-9)
+    assert max(found) > 1e-6
+
+    without = {name: path for name, path in general.items() if name != "general"}
+    with pytest.raises(InputError, match=r"stage 'sft': general_kl is 2, and there are no general rows"):
+        run(recipe([NO_CHECK, sft], data=without), tmp_path / "none")
+    assert not (tmp_path / "none" / "sft").exists()

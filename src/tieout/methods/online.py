@@ -54,6 +54,10 @@ class RejectionSampling(Rollouts, SFT):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_rollouts(self)
+        if self.general_kl:
+            raise InputError(
+                "general_kl is for sft: rejection_sampling learns from samples, and has no general rows"
+            )
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """The best of each group sampled from the current policy; of a tie the first."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ..batch import Batch, Outputs
 from ..learner import Learner
+from ..losses.policy import kl_from_policy
 from ..losses.supervised import cross_entropy
 from ..source import Source
-from ..types import Group
+from ..types import Group, Row
+from .checks import at_least
 from .method import Method, Needs
 
 
@@ -22,20 +25,51 @@ class SFT(Method):
     learning_rate: float = 2e-4
     batch_size: int = 16
     """Demonstrations per optimizer step."""
+    general_kl: float = 0.0
+    """Weight of KL(reference || policy) on general rows, in place of their cross entropy: for completions that the
+    reference, the policy of step 0, wrote itself. It has no gradient until the policy leaves them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(0, self, "general_kl")
 
     @property
     def needs(self) -> Needs:
-        """Demonstrations."""
-        return Needs("demonstration")
+        """Demonstrations; with general_kl, the reference."""
+        return Needs("demonstration", reference=self.general_kl > 0)
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """Rows with prompt and completion."""
         return source.demonstrations(self.batch_size)
 
     def annotate(self, groups: list[Group], learner: Learner) -> list[Group]:
-        """Nothing to add."""
-        return groups
+        """Add the log-probabilities of general rows under the reference, with general_kl."""
+        if not self.general_kl:
+            return groups
+        general = [group for group in groups if is_general(group.row)]
+        reference = iter(learner.reference_logprobs(general) if general else [])
+        return [
+            group.with_columns(
+                general=[float(is_general(group.row))],
+                reference_logprobs=next(reference)
+                if is_general(group.row)
+                else [[0.0] * len(c.tokens) for c in group.completions],
+            )
+            for group in groups
+        ]
 
     def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Mean over the trained tokens of the step."""
-        return batch.token_mean(cross_entropy(outputs.logprobs)), {}
+        """Mean over the trained tokens of the step; those of general rows have the KL in it, with general_kl."""
+        cross = cross_entropy(outputs.logprobs)
+        if not self.general_kl:
+            return batch.token_mean(cross), {}
+        # The tokens are the reference's, so that its place and the policy's are exchanged.
+        kl = kl_from_policy(batch["reference_logprobs"], outputs.logprobs)
+        general = batch.per_token(batch["general"])
+        loss = torch.where(general > 0, self.general_kl * kl, cross)
+        return batch.token_mean(loss), {"general_kl": batch.token_mean(kl.detach() * general)}
+
+
+def is_general(row: Row) -> bool:
+    """Whether a demonstration is marked as general: what the policy says to it is to stay."""
+    return bool(row.get("general"))

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..methods import SFT
+from ..methods.sft import is_general
 from ..rewards import load_reward
 from ..rewards.scoring.runner import check_reward
 from ..rows import check_general, check_rows, read_rows
@@ -98,12 +100,20 @@ def with_general(rows: Sequence[Row], task: Task, stage: Train) -> Sequence[Row]
     """The rows and the general ones: as they are for SFT, as pairs of equals for a method with an SFT term."""
     if not uses_general(stage):
         return rows
-    names = ("completion",) if stage.method.needs.rows == "demonstration" else ("chosen", "rejected")
+    demonstrated = stage.method.needs.rows == "demonstration"
+    names = ("completion",) if demonstrated else ("chosen", "rejected")
+    mark = {"general": True} if demonstrated else {}
     general = [
-        {**_told(row), "prompt": row["prompt"], **dict.fromkeys(names, row["completion"])}
+        {**_told(row), "prompt": row["prompt"], **dict.fromkeys(names, row["completion"]), **mark}
         for row in task.rows("general")
     ]
-    return [*rows, *general] if general else rows
+    found = [*rows, *general] if general else rows
+    if isinstance(stage.method, SFT) and stage.method.general_kl and not any(map(is_general, found)):
+        raise InputError(
+            f"stage {stage.name!r}: general_kl is {stage.method.general_kl:g}, and there are no general rows; give "
+            "general or data.general, or mark rows by a column general: true"
+        )
+    return found
 
 
 def uses_general(stage: Train) -> bool:
