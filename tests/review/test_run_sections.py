@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -173,6 +174,16 @@ def test_what_is_no_run_folder_is_refused_and_not_made_one(tmp_path: Path) -> No
     with pytest.raises(InputError, match="is no run folder"):
         main([str(tmp_path / "nothing")])
     assert not (tmp_path / "nothing").exists()
+
+
+def test_a_report_of_another_version_is_named_as_such(tmp_path: Path) -> None:
+    write_report(tmp_path / "evidence", two_models(), candidate="sft", baseline="base")
+    path = tmp_path / "evidence" / "report.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+    with pytest.raises(
+        InputError, match="is in format 2, this version writes 3; `tieout gate` builds it again"
+    ):
+        main([str(tmp_path)])
 
 
 def test_no_model_is_loaded(tmp_path: Path) -> None:

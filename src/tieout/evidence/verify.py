@@ -29,7 +29,7 @@ def report_at(path: Path) -> Path:
 def verify(path: Path) -> list[str]:
     """Recompute a report from the files next to it: a line for each thing that differs; none: it ties out."""
     report = read_report(path)
-    if report["format"] != FORMAT:
+    if _other_format(report):
         return figures_differ(report, path)
     return [*files_differ(report, path), *figures_differ(report, path)]
 
@@ -41,6 +41,24 @@ def read_report(path: Path) -> dict[str, Any]:
     if missing:
         raise InputError(f"{path} is not a report: it has no {', '.join(missing)}")
     return dict(report)
+
+
+def read_current(path: Path) -> dict[str, Any]:
+    """The report in a file. InputError: it is none, or one that another version wrote."""
+    report = read_report(path)
+    if problem := _other_format(report):
+        raise InputError(f"{path}: {problem}")
+    return report
+
+
+def _other_format(report: Mapping[str, Any]) -> str:
+    """What is wrong with the format of a report; empty if it is the present one."""
+    if report["format"] == FORMAT:
+        return ""
+    return (
+        f"format: the report is in format {report['format']!r}, this version writes {FORMAT}; `tieout gate` builds it "
+        "again from its cases"
+    )
 
 
 def files_differ(report: Mapping[str, Any], path: Path) -> list[str]:
@@ -62,11 +80,8 @@ def files_differ(report: Mapping[str, Any], path: Path) -> list[str]:
 
 def figures_differ(report: Mapping[str, Any], path: Path) -> list[str]:
     """A line for each figure, and all else that a report says, that its cases do not give."""
-    if report["format"] != FORMAT:
-        return [
-            f"format: the report is in format {report['format']!r}, this version writes {FORMAT}; "
-            "`tieout gate` builds it again from its cases"
-        ]
+    if problem := _other_format(report):
+        return [problem]
     if not stored(path.parent / "cases.jsonl").exists():
         return ["cases.jsonl: not there, so that nothing can be computed again"]
     try:

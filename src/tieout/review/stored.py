@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..evidence import reward_checks
 from ..evidence.evaluate import Case, read_cases
 from ..evidence.training import read_stage
+from ..evidence.verify import read_current
 from ..storage import manifest
 from ..storage.jsonl import read_json, read_log, stored
 
@@ -90,7 +91,7 @@ def read(place: Path, name: str = "", head: str | None = None) -> Stored:
         evidence=evidence,
         name=name or str(place),
         record=record,
-        report=read_json(there) if there.exists() else None,
+        report=read_current(there) if there.exists() else None,
         cases=read_cases(stored(evidence / "cases.jsonl")) if there.exists() else {},
         stages=stages,
         alarms=alarms_in(place),
