@@ -21,6 +21,7 @@ from tieout.pipelines.show import ship_run
 from tieout.pipelines.stages.plan import plan
 from tieout.pipelines.training_rows import known_rows
 from tieout.review.answers import keep
+from tieout.review.document import page_differs
 from tieout.storage import manifest
 from tieout.storage.runfolder import RunFolder, RunFolderError
 
@@ -66,7 +67,8 @@ def test_align_ends_with_evidence_that_ties_out_and_holds_without_people(
     assert verify(path) == []
     claims = [*intact(report, path), *recomputed(report, path)]
     assert {claim.what: claim.problems for claim in claims if claim.status != "holds"} == {}
-    assert {claim.what for claim in claims} >= {"manifest", "models", "figures", "scores", "page"}
+    assert {claim.what for claim in claims} >= {"manifest", "models", "figures", "scores"}
+    assert page_differs(out, out / "evidence" / "report.html") == []
     assert report["rule"]["before_evaluation"]
     assert (out / "evidence" / "report.html").stat().st_size > 1000
     assert (out / "candidate" / "merged" / "config.json").exists()
