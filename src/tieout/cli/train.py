@@ -115,7 +115,7 @@ def options_type(method: type[Method]) -> type:
 
 def train(name: str, parsed: Any) -> None:
     """Check everything, then train into the folder."""
-    from ..evidence.leakage import FILE
+    from ..evidence.leakage import FILE, held_out
     from ..learner.models.loading import precision_of
     from ..pipelines.run import check_model
     from ..rows import data_hash, digests, read_rows
@@ -126,6 +126,7 @@ def train(name: str, parsed: Any) -> None:
     from ..training.reward_models import check_models
     from ..training.spec import TrainSpec, identity
     from ..vetting.before_training import check_reward_first
+    from ..vetting.preferences.report import PAIRED, report
 
     quiet()
     console = Console(quiet=launched()[0] > 0)
@@ -191,6 +192,9 @@ def train(name: str, parsed: Any) -> None:
             inputs = {**asked, "rows": digest}
             given = (reward, task.rows("train"), task.gold, parsed.check, folder.stage("check"), inputs)
             console.print(f"[bold]check[/]  {escape(check_reward_first(*given))}", highlight=False)
+        if needs.rows in PAIRED:
+            own: Any = {"accept_leakage": options.accept_leakage, "seed": options.seed}
+            report(folder, f"{name}-pairs", task.rows("train"), held_out(task), console, **own)
         adapter = fit(folder, name, spec, task, console, digest)
     console.print(f"adapter: {adapter}", highlight=False)
 

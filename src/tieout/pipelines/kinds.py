@@ -8,6 +8,7 @@ from typing import Any, Literal
 from ..config.plain import to_plain
 from ..errors import InputError
 from ..evidence.gate import GatePolicy
+from ..labelling.scheme import MOST
 from ..learner import AdapterConfig, LearnerConfig
 from ..methods import Method
 from ..methods.checks import at_least
@@ -154,9 +155,15 @@ class Pairs:
 
     name: str = ""
     """Of the stage; left out: pairs."""
-    sources: tuple[Literal["sampled", "base", "flawed", "file"], ...] = ("sampled",)
-    """sampled: the policy's own completions against each other; base: gold against completions of the base; flawed:
-    gold against flawed copies of it; file: data.pairs."""
+    sources: tuple[Literal["sampled", "judged", "ranked", "base", "flawed", "file"], ...] = ("sampled",)
+    """sampled: the policy's own completions as the reward orders them; judged: as a judge does, unless the program
+    objects; ranked: as people do, with `tieout label`; base: gold against completions of the base; flawed: gold against
+    flawed copies of it; file: data.pairs."""
+    judge: str = ""
+    """For judged: a judge or another reward than the run's, by name or as FILE.py:function."""
+    settle: bool = True
+    """For ranked: wait until what people differ on is settled; without it a majority decides, and the rest is left
+    out."""
     flaws: str = ""
     """For flawed: your own function FILE.py:function of a row and a random generator. Left out: the task's, or the
     rules of `tieout.tasks.flaws`."""
@@ -183,6 +190,10 @@ class Pairs:
     def __post_init__(self) -> None:
         at_least(0, self, "max_prompts")
         at_least(1, self, "pairs_per_prompt", "min_pairs")
+        if "ranked" in self.sources and not 2 <= self.num_completions <= MOST:
+            raise InputError(
+                f"num_completions is {self.num_completions}; people rank 2 to {MOST} completions of a prompt"
+            )
         if not 0 <= self.max_form <= 1:
             raise InputError(f"max_form is {self.max_form}; expected a share from 0 to 1")
 

@@ -192,7 +192,17 @@ def _data(stage: Train, before: _Before, recipe: Recipe, place: str) -> str:
 
 def _pairs(stage: Pairs, before: _Before, recipe: Recipe, place: str) -> Pairs:
     if not stage.sources:
-        raise ConfigError(f"{place}: sources is empty; give sampled, base, flawed or file")
+        raise ConfigError(f"{place}: sources is empty; give sampled, judged, ranked, base, flawed or file")
+    own = [source for source in stage.sources if source in ("sampled", "judged", "ranked")]
+    if own[1:]:
+        raise ConfigError(
+            f"{place}: sources names {' and '.join(own)}, which would pair the same completions twice; give one of them"
+        )
+    if ("judged" in own) != bool(stage.judge):
+        needs = "name the judge as `judge`" if "judged" in own else "only the source 'judged' has a judge"
+        raise ConfigError(
+            f"{place}: judge is {stage.judge!r}, and sources are {', '.join(stage.sources)}: {needs}"
+        )
     if stage.flaws and "flawed" not in stage.sources:
         raise ConfigError(f"{place}: flaws is {stage.flaws!r}, but sources does not name 'flawed'")
     if "file" in stage.sources and not recipe.data.pairs:

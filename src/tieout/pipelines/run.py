@@ -20,6 +20,7 @@ from ..learner.models.loading import context_of, load_chat, precision_of
 from ..learner.models.names import resolve
 from ..review import answers
 from ..rewards import load_reward
+from ..rewards.library.judge import judges_of
 from ..rewards.processes.workers import Workers
 from ..rewards.scoring.runner import check_reward
 from ..rows import data_hash, digests, read_rows
@@ -233,6 +234,8 @@ class Run:
                     )
                 if stage.flaws:
                     load_attribute(stage.flaws)
+                if stage.judge:
+                    self._check_judge(stage)
         if task.rows("general") and not any(isinstance(s, Train) and uses_general(s) for s in recipe.stages):
             raise InputError("general rows are given, and no stage trains on them: sft, dpo, cpo and orpo do")
         splits = {split: task.rows(split) for split in ("train", "test", "general")}
@@ -244,7 +247,14 @@ class Run:
         trained = {
             split: leakage.rows_of(self.task, split) for split in ("train", "pairs", "labels", "general")
         }
-        held = leakage.held_out(self.task)
+        reason = '`accept_leakage: "reason"` in the recipe'
+        return leakage.check_leakage(
+            {**trained, **given}, self.held_rows(), self.recipe.accept_leakage, reason
+        )
+
+    def held_rows(self) -> dict[str, Sequence[Row]]:
+        """Source -> rows that the run measures on."""
+        held: dict[str, Sequence[Row]] = leakage.held_out(self.task)
         if self.controls:
             held["controls"] = leakage.rows_of(self.controls, "test")
         for stage in self.recipe.stages:
@@ -252,8 +262,23 @@ class Run:
                 held[f"{stage.name}.held_out"] = held_out_file(stage)
             elif isinstance(stage, Check) and (labels := stage.calibration.data):
                 held[f"{stage.name}.calibration"] = read_rows(labels)
-        reason = '`accept_leakage: "reason"` in the recipe'
-        return leakage.check_leakage({**trained, **given}, held, self.recipe.accept_leakage, reason)
+        return held
+
+    def _check_judge(self, stage: Pairs) -> None:
+        """InputError: the judge asks for a column that rows lack, is of the policy's family, or is its own backstop."""
+        judge, task = load_reward(stage.judge), self.task
+        check_reward(judge, list(task.rows("train")[0]))
+        check_models(judge, override=self.recipe.guards.reward_model_override, policy=self.recipe.model)
+        checked = task.metrics[task.primary] if task.primary else task.reward
+        same = getattr(judge, "__code__", judge) == getattr(
+            checked, "__code__", checked
+        )  # a file is loaded again
+        if same or stage.judge == self.recipe.reward or (checked and judges_of(checked)):
+            raise InputError(
+                f"stage {stage.name!r}: judge {stage.judge!r} has no program as its backstop: the task's "
+                f"{'primary metric' if task.primary else 'reward'} is a judge, too, or the same. Name a reward that "
+                "is a program, or use 'sampled'"
+            )
 
     def _check_calibrated(self, stage: Calibrate) -> None:
         """InputError: there is nothing to calibrate, or it asks for a column that rows lack."""

@@ -72,7 +72,7 @@ class Measures:
         calls = [Call.of_texts(g.texts, [g.prompt] * len(g.texts), g.row, opened=g.opened) for g in groups]
         found: list[list[dict[str, float]]] = [[dict(part) for part in g.parts] for g in groups]
         for name, function in self.functions.items():
-            said = score_groups(function, calls, _able(workers, function))
+            said = score_groups(function, calls, able(workers, function))
             for own, outcomes in zip(found, said, strict=True):
                 for values, outcome in zip(own, outcomes, strict=True):
                     if outcome.worth is not None:
@@ -152,7 +152,7 @@ def _says_form(name: str) -> bool:
     return not FORM_WORDS.isdisjoint(re.split(r"[^a-z]+", name.lower()))
 
 
-def _able(workers: Workers | None, function: Reward) -> Workers | None:
+def able(workers: Workers | None, function: Reward) -> Workers | None:
     """The workers, unless they cannot import the function; it then runs in this process."""
     if workers is not None and not isinstance(function, Combined):
         try:

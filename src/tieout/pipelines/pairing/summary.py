@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -34,10 +34,18 @@ class Pair:
     """Whether form alone decides it; None: that cannot be told."""
     gap: float | None
     """None: the pair has no scores."""
+    good: bool | None = None
+    """Whether the task calls the chosen good in itself; None: not known."""
 
     @classmethod
     def of(
-        cls, row: Row, candidates: Sequence[Candidate], choice: Choice, source: str, rejected_as: str = ""
+        cls,
+        row: Row,
+        candidates: Sequence[Candidate],
+        choice: Choice,
+        source: str,
+        rejected_as: str = "",
+        good: bool | None = None,
     ) -> Pair:
         """The pair of a choice among the completions of a row's prompt.
 
@@ -57,7 +65,7 @@ class Pair:
             "source": source,
             "decided_by": label,
         }
-        return cls(made, label, form, choice.gap)
+        return cls(made, label, form, choice.gap, good)
 
 
 @dataclass
@@ -70,6 +78,10 @@ class Made:
     """Reason -> how many prompts gave no pair for it, or pairs that were left out for it."""
     best: list[float] = field(default_factory=list)
     """The best score of each prompt."""
+    backstop: Counter[str] = field(default_factory=Counter)
+    """What the program said of a judge's preferences -> how many prompts."""
+    judged: list[Mapping[str, Any]] = field(default_factory=list)
+    """Every judgement of people."""
 
     def limit_form(self, most: float) -> None:
         """Drop pairs that form alone decides until they are at most this share, those with the smallest gap first."""
@@ -114,6 +126,7 @@ class Made:
             "chosen": standard.words,
             "dropped": {reason: count for reason, count in self.dropped.most_common() if count},
             "sources": dict(Counter(str(pair.row["source"]) for pair in self.pairs)),
+            **({"backstop": dict(self.backstop)} if self.backstop else {}),
         }
 
 
@@ -139,5 +152,8 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
             highlight=False,
             markup=False,
         )
+    if backstop := summary.get("backstop"):
+        said = "; ".join(f"{count} x {what}" for what, count in backstop.items())
+        console.print(f"  the judge's preferences and the program: {said}", highlight=False, markup=False)
     for reason, count in summary["dropped"].items():
         console.print(f"  dropped: {count} x {reason}", highlight=False, markup=False)

@@ -10,6 +10,7 @@ from ...evidence.report import prices_at, write_report
 from ...review.document import write_page
 from ...storage.jsonl import read_json
 from ...storage.machine import environment
+from ...vetting.preferences.quality import FILE as QUALITY
 from ..kinds import Evaluate, Gate, Pairs
 from ..links import BASE
 from ..pairing.summary import SUMMARY
@@ -41,6 +42,9 @@ def gate(run: Run, stage: Gate) -> str:
             "data": run.hashes,
             "models": {name: run.policy(name).identity for name in names},
             "pairs": _decided_by(run),
+            "pair_quality": {
+                path.parent.name: read_json(path) for path in sorted(run.folder.path.glob(f"*/{QUALITY}"))
+            },
             "leakage": run.leakage,
             reward_checks.KEY: reward_checks.collect(run.folder.path),
             "environment": environment(),

@@ -1,58 +1,48 @@
-"""Stage `pairs`: preference pairs of sampled completions, of gold against flawed or base ones, or from a file."""
+"""Stage `pairs`: preference pairs from one or several sources, and their quality before anything learns from them."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...chat.template import Chat
-from ...config.attribute import load_attribute
 from ...config.plain import to_plain
-from ...rewards.scoring.runner import Call, score_groups
-from ...rows.pairs import PairSelection, Preferences, scores_of, selected, weighted
-from ...rows.spread import spread
-from ...samplers import SamplingParams
-from ...samplers.local.sampler import LocalSampler
-from ...source import Source
+from ...rows.pairs import weighted
 from ...storage.jsonl import write_jsonl
-from ...tasks import Task
-from ...tasks.flaws import flawed
-from ...training.progress import bar
-from ...types import Group, Row
+from ...vetting.preferences.report import report
 from ..kinds import Pairs
 from ..links import BASE
-from ..pairing.choose import NEAR, TIED, Standard, choose
-from ..pairing.measures import Candidate, Measures, Scored
-from ..pairing.summary import SUMMARY, Made, Pair, print_summary
+from ..pairing.judged import judged
+from ..pairing.making import Making
+from ..pairing.people import keep_labels, ranked
+from ..pairing.summary import SUMMARY, print_summary
 from ..run import Run
 from ..training_rows import PAIRS
 
-FROM_FILE = "data.pairs: the file says which is better"
-NO_FLAW = "no rule flaws the gold completion"
-NOT_LOWER = "no flawed completion scores lower than gold by min_gap"
-FEW_SCORED = "fewer than two completions were scored"
-CHUNK = 64
-"""Prompts that are sampled and scored at a time."""
-
 
 def pairs(run: Run, stage: Pairs) -> None:
-    """Make the rows with prompt, chosen and rejected, kept in pairs.jsonl; pairs.json says what decides them."""
+    """Make the rows with prompt, chosen and rejected, kept in pairs.jsonl; pairs.json says what decides them.
+
+    quality.json has their quality. StopTraining: they wait for people. InputError: they are too few, or not right.
+    """
     part, inputs = run.folder.stage(stage.name), inputs_of(run, stage)
     if part.is_done(inputs):
         run.console.print(f"[bold]{stage.name}[/]  done before ({part.info().get('pairs')} pairs)")
         return
     run.console.print(f"[bold]{stage.name}[/]")
+    keep_labels(part, inputs)
     part.begin(inputs)
     making = Making(run, stage)
+    if "ranked" in stage.sources:  # first: it may have to wait for people
+        ranked(making, part, stage.start)
     if "file" in stage.sources:
         making.from_file()
     if "flawed" in stage.sources:
         making.flawed()
     if "sampled" in stage.sources:
-        making.sampled(stage.start, "sampled")
+        making.sampled(stage.start)
+    if "judged" in stage.sources:
+        judged(making, stage.start)
     if "base" in stage.sources:
-        making.sampled(BASE, "base")
+        making.base(BASE)
     made = making.made
     made.limit_form(stage.max_form)
     made.check_enough(stage.min_pairs, making.standard, stage.name)
@@ -61,12 +51,31 @@ def pairs(run: Run, stage: Pairs) -> None:
     rows = [pair.row for pair in made.pairs]
     write_jsonl(part.path / PAIRS, weighted(rows) if stage.pairs_per_prompt > 1 else rows)
     run.folder.write_json(f"{stage.name}/{SUMMARY}", summary)
+    of_program = set(stage.sources) <= {"sampled", "flawed", "base"}
+    report(
+        run.folder,
+        stage.name,
+        rows,
+        run.held_rows(),
+        run.console,
+        **leakage_of(run),
+        scale=making.measures.bounds if of_program else None,
+        good=[pair.good for pair in made.pairs],
+        standard=making.good.words,
+        judged=made.judged if "ranked" in stage.sources else None,
+    )
     part.finish(inputs, pairs=len(made.pairs))
+
+
+def leakage_of(run: Run) -> dict[str, Any]:
+    """How a run accepts rows that it measures on among pairs, and the seed of its intervals."""
+    option = '`accept_leakage: "reason"` in the recipe'
+    return {"accept_leakage": run.recipe.accept_leakage, "option": option, "seed": run.recipe.seed}
 
 
 def inputs_of(run: Run, stage: Pairs) -> dict[str, Any]:
     """What the pairs depend on, once the policy that is sampled is there."""
-    sampled = {"sampled": stage.start, "base": BASE}
+    sampled = {"sampled": stage.start, "judged": stage.start, "ranked": stage.start, "base": BASE}
     models = {
         source: run.policy(name).identity for source, name in sampled.items() if source in stage.sources
     }
@@ -77,157 +86,3 @@ def inputs_of(run: Run, stage: Pairs) -> dict[str, Any]:
         "seed": run.recipe.seed,
         "max_new_tokens": run.task.max_new_tokens,
     }
-
-
-class Making:
-    """The pairs of one stage, source by source."""
-
-    def __init__(self, run: Run, stage: Pairs) -> None:
-        self.run, self.stage, self.made = run, stage, Made()
-        self.measures = Measures.of(run.task)
-        self.standard = Standard.of(run.task, stage.min_chosen, stage.min_gap)
-
-    def sampled(self, policy: str, source: str) -> None:
-        """Pairs of several completions per prompt; of the base, each loses to the gold completion or is in no pair."""
-        run, stage, gold = self.run, self.stage, source == "base"
-        sampler = LocalSampler(run.open(run.policy(policy)), drafts=run.recipe.placement.drafts)
-        given = Source(run.task, sampler.chat, sampler, seed=run.recipe.seed, workers=run.workers)
-        rows = given.take(min(stage.max_prompts or len(given.rows), len(given.rows)))
-        rows = sorted(rows, key=lambda row: len(str(row["prompt"])))  # similar lengths are decoded together
-        total, count = 0.0, 0
-        with bar(run.console, "sampling", len(rows)) as shown:
-            for start in range(0, len(rows), CHUNK):
-                part = rows[start : start + CHUNK]
-                seed = run.recipe.seed * 1_000_003 + start
-                params = SamplingParams(run.task.max_new_tokens, stage.temperature, seed=seed)
-                groups = given.rollout(part, stage.num_completions, params)
-                scored = [_scored(group) for group in groups]
-                self._add(
-                    self._behind_gold(scored) if gold else scored, source, 1 if gold else None, sampler.chat
-                )
-                self.made.dropped[FEW_SCORED] += len(part) - len(groups)
-                total += sum(s for group in groups for s in group.scores or [])
-                count += sum(len(group.completions) for group in groups)
-                shown.advance(len(part), {"score": total / max(1, count)})
-        run.console.print(f"  mean score of samples {total / max(1, count):.3f}", highlight=False)
-
-    def flawed(self) -> None:
-        """Pairs of gold and flawed copies that score lower; further copies are tried where one does not."""
-        run, stage, rng = self.run, self.stage, random.Random(f"{self.run.recipe.seed}/flawed")
-        corrupt, gold = flaws_of(run.task, stage), self._gold(_rows(run, stage))
-        found: list[list[Pair]] = [[] for _ in gold]
-        reasons = [NO_FLAW] * len(gold)
-        for _ in range(stage.num_completions):
-            left = [i for i, pairs in enumerate(found) if len(pairs) < stage.pairs_per_prompt]
-            tried = {id(gold[i].row): (i, corrupt(gold[i].row, rng)) for i in left}
-            tried = {k: (i, t) for k, (i, t) in tried.items() if t.strip() not in _texts(gold[i], found[i])}
-            copies = self._score([gold[i].row for i, _ in tried.values()], [[t] for _, t in tried.values()])
-            groups = [_together(gold[tried[id(copy.row)][0]], copy) for copy in copies]
-            for group, candidates in zip(groups, self._candidates(groups), strict=True):
-                i, text = tried[id(group.row)]
-                choices, reason = choose(candidates, self.standard, self.measures, better=(0,))
-                reasons[i] = {TIED: NOT_LOWER, NEAR: NOT_LOWER}.get(reason, reason)
-                found[i] += [Pair.of(group.row, candidates, c, "flawed", text) for c in choices]
-        for group, pairs, reason in zip(gold, found, reasons, strict=True):
-            self._record(group, pairs, "" if pairs else reason)
-
-    def _gold(self, rows: Sequence[Row]) -> list[Scored]:
-        gold = self.run.task.gold
-        assert gold is not None
-        texts = [(row, text) for row in rows if (text := gold(row)) is not None]
-        return self._score([row for row, _ in texts], [[text] for _, text in texts])
-
-    def _behind_gold(self, groups: Sequence[Scored]) -> list[Scored]:
-        """The groups with the gold completion of their row as the first."""
-        gold = {id(group.row): group for group in self._gold([group.row for group in groups])}
-        return [_together(gold[id(group.row)], group) for group in groups if id(group.row) in gold]
-
-    def from_file(self) -> None:
-        """Pairs that people or another model made; those with scores must meet min_chosen and min_gap, where given."""
-        selection = PairSelection(self.stage.min_chosen, self.stage.min_gap or 0.0)
-        rows = self.run.task.rows("pairs")
-        scored = [row for row in rows if "chosen" not in row or scores_of(row) is not None]
-        found = selected(scored, "data.pairs", selection) if scored else Preferences()
-        unscored = [row for row in rows if "chosen" in row and scores_of(row) is None]
-        self.made.dropped.update(found.left_out)
-        self.made.prompts += len({repr(row["prompt"]) for row in rows})
-        for row in [*found, *unscored]:
-            scores = scores_of(row)
-            gap = None if scores is None else scores[0] - scores[1]
-            self.made.pairs.append(Pair({**row, "source": "file"}, FROM_FILE, None, gap))
-
-    def _score(self, rows: Sequence[Row], texts: Sequence[Sequence[str]]) -> list[Scored]:
-        """Completions that were not sampled now, scored; a row of which one has no score is left out and counted."""
-        reward = self.run.task.reward
-        assert reward is not None
-        calls = [Call.of_texts(t, [row["prompt"]] * len(t), row) for row, t in zip(rows, texts, strict=True)]
-        found = []
-        for call, outcomes in zip(calls, score_groups(reward, calls, self.run.workers), strict=True):
-            scores = [outcome.worth for outcome in outcomes]
-            known = [score for score in scores if score is not None]
-            if len(known) < len(scores):
-                self.made.dropped["a completion has no score"] += 1
-                continue
-            parts = [{k: v for k, v in outcome.parts.items() if v is not None} for outcome in outcomes]
-            found.append(Scored(call.row, call.texts, known, parts))
-        return found
-
-    def _candidates(self, groups: Sequence[Scored]) -> list[list[Candidate]]:
-        return self.measures.candidates(self.run.task, groups, self.run.workers)
-
-    def _add(self, groups: Sequence[Scored], source: str, chosen: int | None, chat: Chat) -> None:
-        """Add the pairs of these groups; `chosen`: only the first so many completions, which were not sampled, may be
-        chosen."""
-        for group, candidates in zip(groups, self._candidates(groups), strict=True):
-            better, most = None if chosen is None else range(chosen), self.stage.pairs_per_prompt
-            found, reason = choose(candidates, self.standard, self.measures, most, better)
-            pairs = [Pair.of(group.row, candidates, c, source) for c in found]
-            for pair in pairs:
-                for side in ("chosen", "rejected") if chosen is None else ("rejected",):
-                    pair.row[side] = chat.as_sampled(group.prompt, pair.row[side])
-            self._record(group, pairs, reason)
-
-    def _record(self, group: Scored, pairs: Sequence[Pair], reason: str) -> None:
-        """Count a prompt with its pairs, or with the reason why it has none."""
-        self.made.prompts += 1
-        self.made.best.append(max(group.scores))
-        self.made.pairs += pairs
-        self.made.dropped.update([reason] if reason else [])
-
-
-def flaws_of(task: Task, stage: Pairs) -> Callable[[Row, random.Random], str]:
-    """The function that flaws the gold completion of a row: the stage's own, the task's, or the general rules."""
-    if stage.flaws:
-        own: Callable[[Row, random.Random], str] = load_attribute(stage.flaws)
-        return own
-    gold = task.gold
-    assert gold is not None
-    return task.corrupt or (lambda row, rng: flawed(gold(row) or "", rng))  # only rows with gold are flawed
-
-
-def _rows(run: Run, stage: Pairs) -> list[Row]:
-    return spread(run.task.rows("train"), stage.max_prompts)
-
-
-def _texts(gold: Scored, found: Sequence[Pair]) -> set[str]:
-    """The gold completion, and the flawed ones that were taken."""
-    return {gold.texts[0].strip(), *(str(pair.row["rejected"]).strip() for pair in found)}
-
-
-def _together(first: Scored, second: Scored) -> Scored:
-    """The completions of two groups of one row."""
-    parts = [*first.parts, *second.parts]
-    opened = [tag for group in (first, second) for tag in group.opened or [""] * len(group.texts)]
-    return Scored(first.row, [*first.texts, *second.texts], [*first.scores, *second.scores], parts, opened)
-
-
-def _scored(group: Group) -> Scored:
-    """A sampled group; what each part of a combined reward gave is in its columns."""
-    assert group.scores is not None
-    given = {k.removeprefix("reward/"): v for k, v in group.columns.items() if k.startswith("reward/")}
-    parts = [
-        {name: values[i] for name, values in given.items() if values[i] is not None}
-        for i in range(len(group.completions))
-    ]
-    opened = [c.opened for c in group.completions]
-    return Scored(group.row, [c.text for c in group.completions], group.scores, parts, opened)

@@ -70,10 +70,17 @@ def _what(stage: Stage) -> str:
         scored = f", scored by {reward}" if reward else ""
         return f"train {stage.train} from {stage.options.start} on {stage.options.data}{scored}"
     if isinstance(stage, Pairs):
-        of = {"sampled": stage.start, "base": "base"}
+        of = {"sampled": stage.start, "judged": stage.start, "ranked": stage.start, "base": "base"}
         names = " and ".join(name for source, name in of.items() if source in stage.sources)
         sampled = f", {stage.num_completions} completions of {names}" if names else ""
-        return f"pairs: {', '.join(stage.sources)}{sampled}"
+        by = (
+            f", judged by {stage.judge}"
+            if stage.judge
+            else ", ranked by people"
+            if "ranked" in stage.sources
+            else ""
+        )
+        return f"pairs: {', '.join(stage.sources)}{sampled}{by}"
     if isinstance(stage, Refresh):
         by = stage.judge or "people"
         return f"refresh {stage.reward_model}: {stage.num_completions} completions of {stage.start}, labelled by {by}"

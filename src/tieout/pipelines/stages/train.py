@@ -9,13 +9,16 @@ import torch
 
 from ...learner.memory import peak_bytes, reset_peak
 from ...learner.models.loading import device_of
+from ...learner.parallel.processes import join
 from ...rows import data_hash
 from ...training.fit import fit
 from ...training.spec import TrainSpec
+from ...vetting.preferences.report import PAIRED, report
 from ..kinds import Train
 from ..planned import note_measured
 from ..run import Run
 from ..training_rows import training_task
+from .pairs import leakage_of
 
 
 def train(run: Run, stage: Train) -> None:
@@ -24,7 +27,14 @@ def train(run: Run, stage: Train) -> None:
     digest = data_hash(task.rows("train"))
     if left_out := getattr(task.rows("train"), "said", ""):
         run.console.print(f"  {stage.name}: {left_out}", markup=False, highlight=False)
-    spec = spec_of(run, stage)
+    spec, given = spec_of(run, stage), stage.options.data
+    if stage.method.needs.rows in PAIRED and given not in {s.name for s in run.recipe.stages}:
+        rows = task.rows("train")
+        join().first(
+            lambda: report(
+                run.folder, f"{stage.name}-pairs", rows, run.held_rows(), run.console, **leakage_of(run)
+            )
+        )
     device = torch.device(device_of(spec.placement.device))
     reset_peak(device)
     fit(run.folder, stage.name, spec, task, run.console, digest, bases=run.bases)
