@@ -313,3 +313,24 @@ def test_my_sampler_gives_up_and_hides_no_other_error(example: Callable[[str], M
     with pytest.raises(ValueError, match="attempts is 0"):
         retrying(empty, attempts=0)
     assert example("my_sampler").main(wait_seconds=0.0) == 1.0
+
+
+# ---------------------------------------------------------------- my_judge.py
+
+
+def test_my_judge_grades_by_what_is_in_the_source_and_sees_no_wrong_year() -> None:
+    judge = load_reward(f"{EXAMPLES / 'my_judge.py'}:judge")
+    prompt = (
+        "Break down Profit for 2020.\nSales | 1,250 | 1,100\nRebates | \u2014 | (7)\nProfit | 1,250 | 1,093"
+    )
+    grades = {
+        '{"total":1250,"citations":["Profit | 1,250"]}': 1.0,
+        '{"total":1093,"citations":["Profit | 1,250"]}': 1.0,  # the other year: the program is there for that
+        '{"total":1250,"name":"Rebates","value":0}': 1.0,
+        '{"total":1251,"citations":["Profit | 1,250"]}': 0.5,
+        '{"total":1250,"value":9,"more":8,"citations":["Profit"]}': 0.35,  # a third, to the nearest twentieth
+        '{"total":9,"citations":["Profit | 9"]}': 0.0,
+        "Sales fell.": 0.0,
+    }
+    found = score(judge, list(grades), [prompt] * len(grades), {"prompt": prompt})
+    assert [outcome.score for outcome in found] == list(grades.values())

@@ -118,7 +118,7 @@ def test_a_judge_orders_samples_and_the_run_says_how_often_the_program_objected(
     assert backstop.get(OVERRULED, 0) > 0
     assert sum(backstop.values()) + sum(v for k, v in summary["dropped"].items() if k in (TIED, NEAR)) == 24
     assert "the judge's preferences and the program: " in said
-    assert said.index("quality of the") < said.index("dpo")
+    assert said.index(f"quality of {len(rows)} pairs") < said.index("\ndpo\n")
     quality = json.loads((out / "pairs/quality.json").read_text())
     assert quality["good"]["share"]["value"] == 1
     assert quality["leakage"]["held"]["test"]["rows"] == 4
