@@ -33,6 +33,8 @@ class Episode:
         self.messages = Messages(told=told_by(row))
         self.said = list[str]()
         """The policy's turns, as they are read: see `rewards.text.thinking.begun`."""
+        self.written = list[str]()
+        """The same as the sampler gave them."""
         self.ended = self.outgrown = False
         self._returned: Any = None
         self._failure: Outcome | None = None
@@ -56,6 +58,7 @@ class Episode:
     def take(self, text: str, opened: str = "") -> None:
         """Append what the policy said, after the tag that its prompt opened, and the environment's reply to it."""
         self.messages.append({"role": "assistant", "content": text})
+        self.written.append(text)
         self.said.append(begun(opened, text))
         self._advance(self.said[-1])
 

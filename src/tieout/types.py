@@ -26,10 +26,14 @@ class Answer(str):
     """What a sampler wrote, with what it took: `prompt_tokens`, `tokens` and `seconds`."""
 
     usage: Mapping[str, float]
+    sampled: Completion | None
+    """Its tokens and log-probabilities, where the sampler knows them."""
 
-    def __new__(cls, text: str, usage: Mapping[str, float] | None = None) -> Answer:
+    def __new__(
+        cls, text: str, usage: Mapping[str, float] | None = None, sampled: Completion | None = None
+    ) -> Answer:
         answer = super().__new__(cls, text)
-        answer.usage = usage or {}
+        answer.usage, answer.sampled = usage or {}, sampled
         return answer
 
 

@@ -192,7 +192,8 @@ task = Task("{name}", lambda split: [], reward)
     write_cases(tmp_path / "cases.jsonl", cases)
     for name in tasks:
         shutil.rmtree(tmp_path / name)
-    assert scoring.rescore(tmp_path) == ([], "110 scores computed again, with the recorded source", True)
+    again = scoring.rescore(tmp_path)
+    assert again == scoring.Rescored([], "110 scores computed again, with the recorded source", 110, 0)
 
 
 # ---- the command

@@ -174,6 +174,7 @@ def main(arguments: Sequence[str]) -> None:
             "task_options": chosen,
             "reward": options.reward,
             "controls": options.controls,
+            "max_new_tokens": options.max_new_tokens or task.max_new_tokens,
         }
         if options.controls and Path(options.controls).is_file():
             known["controls"] = "file"

@@ -62,6 +62,8 @@ def main(arguments: Sequence[str]) -> None:
         if record:
             print(f"record: {record}")
         models, verdict = ", ".join(report["models"]), report["verdict"]["verdict"]
+        left = sum(claim.left for claim in claims)
+        verdict += f"; {left} scores were not computed again" if left else ""
         print(
             f"\n{path} does not tie out: {differ} differ"
             if differ

@@ -1,4 +1,4 @@
-"""What can be claimed of evidence, on two levels: intact, and recomputed."""
+"""What can be claimed of evidence: intact, and recomputed; `shipping.fresh` adds what was re-performed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..storage.identity import folder_digest
 from .scoring import rescore
 from .verify import figures_differ, files_differ
 
-Level = Literal["intact", "recomputed"]
+Level = Literal["intact", "recomputed", "re-performed"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Claim:
     """What was checked, or why it was not."""
     problems: list[str] = field(default_factory=list)
     checked: bool = True
+    left: int = 0
+    """Cases that it does not cover, where it covers others."""
 
     @property
     def status(self) -> str:
@@ -60,8 +62,8 @@ def recomputed(report: Mapping[str, Any], path: Path, workers: Workers | None = 
         )
     ]
     try:
-        problems, said, scored = rescore(path.parent, workers)
-        found.append(Claim("recomputed", "scores", said, problems, scored))
+        again = rescore(path.parent, workers)
+        found.append(Claim("recomputed", "scores", again.said, again.problems, again.scored > 0, again.left))
     except (AttributeError, TypeError, ValueError) as error:
         found.append(
             Claim("recomputed", "scores", "from the outputs", [f"nothing can be scored again: {error}"])
@@ -112,6 +114,6 @@ def as_lines(claims: Sequence[Claim]) -> list[str]:
     """A line per claim, and below it one per problem."""
     lines = []
     for claim in claims:
-        lines.append(f"{claim.level:<10} {claim.status:<11} {claim.what}: {claim.said}")
+        lines.append(f"{claim.level:<12} {claim.status:<11} {claim.what}: {claim.said}")
         lines += [f"    {problem}" for problem in claim.problems]
     return lines

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..chat.template import Chat
-from ..episodes import KnowsContext, judge, text_episodes
+from ..episodes import Episode, KnowsContext, judge, text_episodes
 from ..errors import InputError
 from ..rewards.processes.workers import Workers
 from ..rewards.scoring.runner import Call, Combined, Outcome, check_reward, score_groups
@@ -16,8 +16,9 @@ from ..rewards.text.thinking import begun, opened_in
 from ..rows.checks import with_prompts
 from ..samplers import Sampler, SamplingParams
 from ..storage.jsonl import read_jsonl, stored, write_jsonl
-from ..tasks import Task
+from ..tasks import Environment, Task
 from ..types import Answer, Prompt, Reward, Row
+from .sampled import Turn, read_turns, turns_of, write_turns
 
 PROGRAMMATIC = "programmatic"
 HUMAN = "human"
@@ -25,8 +26,12 @@ CONTROLS = "negative_controls"
 TRACKS = (PROGRAMMATIC, HUMAN, CONTROLS)
 """The tracks that the gate judges. Cases may name others, which are reported only."""
 
-OWN = ("completion", "score", "metrics", "parts", "errors")
-"""What `cases.jsonl` has of each model; `parts` only where the reward has some."""
+OWN = ("completion", "score", "metrics", "parts", "errors", "turns")
+"""What `cases.jsonl` has of each model; `parts` only where the reward has some, `turns` with an environment."""
+SOME = ("parts", "turns")
+
+Episodes = Callable[[Environment, Sequence[Row], Sampler, SamplingParams], Sequence[Episode]]
+"""What gives an episode per row, each to its end."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of cases done and the number of all."""
@@ -54,6 +59,10 @@ class Case:
     """Points of the score that each part of the reward gave; one that abstained or errored is missing."""
     usage: dict[str, float] = field(default_factory=dict, compare=False)
     """`prompt_tokens`, `tokens` and `seconds` that the answer took; empty where the sampler does not count."""
+    turns: list[str] = field(default_factory=list)
+    """With an environment: what the model said turn by turn; together the completion."""
+    sampled: tuple[Turn, ...] = field(default=(), compare=False)
+    """Tokens and log-probabilities, a turn after the other; empty where the sampler does not know them."""
 
     @property
     def status(self) -> str:
@@ -78,11 +87,12 @@ def evaluate(
     batch_size: int = 64,
     workers: Workers | None = None,
     progress: Progress | None = None,
+    episodes: Episodes = text_episodes,
 ) -> list[Case]:
     """Ask the sampler every row's prompt and score what it writes. Greedy unless `params` says otherwise.
 
     With an environment, there is an episode per row; metrics, and a reward that scores it, see everything that the
-    model said. Only `workers` can stop a reward that hangs.
+    model said; `episodes` may take them from a record instead. Only `workers` can stop a reward that hangs.
     A case is named `task/slice/id`, where id is the row's own or its position. Errors stay errors: they have no score,
     unless the completion itself made the reward fail. That counts as in training, as a wrong answer (`Outcome.worth`),
     or crashing the reward would be a way to skip hard rows; the error is kept alongside.
@@ -110,16 +120,16 @@ def evaluate(
         # Request i of a call samples from the stream (seed, i): a seed per chunk, or chunks would repeat them.
         own = replace(params, seed=params.seed + start)
         said: dict[str, list[list[Outcome]]] = {}
-        taken: list[dict[str, float]]
+        turns: Sequence[list[str]] = [[] for _ in chunk]
         if task.environment is not None:
-            episodes = [[episode] for episode in text_episodes(task.environment, chunk, sampler, own)]
-            completions = [episode.text for (episode,) in episodes]
-            taken = [_taken(episode.said) for (episode,) in episodes]
-            said["score"] = judge(task, episodes, workers, encode)
+            ended = episodes(task.environment, chunk, sampler, own)
+            written = [episode.written for episode in ended]
+            completions, turns = [episode.text for episode in ended], [episode.said for episode in ended]
+            said["score"] = judge(task, [[episode] for episode in ended], workers, encode)
         else:
-            written = sampler.complete([row["prompt"] for row in chunk], own)
-            taken = [_taken([text]) for text in written]
-            completions = _begun(sampler, [row["prompt"] for row in chunk], written)
+            texts = sampler.complete([row["prompt"] for row in chunk], own)
+            written = [[text] for text in texts]
+            completions = _begun(sampler, [row["prompt"] for row in chunk], texts)
         if len(completions) != len(chunk):
             raise InputError(f"the sampler gave {len(completions)} completions for {len(chunk)} prompts")
         calls = [
@@ -135,7 +145,8 @@ def evaluate(
             shared = cluster(row) if cluster else ""
             _check_parts(task, ids[index], outcomes)
             case = _case(task, ids[index], track, slices[index], shared, row["prompt"], completion, outcomes)
-            cases.append(replace(case, usage=taken[offset]))
+            took, sampled = _taken(written[offset]), turns_of(written[offset])
+            cases.append(replace(case, usage=took, turns=turns[offset], sampled=sampled))
         if progress:
             progress(len(cases), len(rows))
     return cases
@@ -162,7 +173,7 @@ def usage_file(path: Path) -> Path:
 
 
 def write_cases(path: Path, cases: Mapping[str, Sequence[Case]]) -> None:
-    """Write `cases.jsonl`: a line per case, with every model's completion and score; and `usage_file`."""
+    """Write `cases.jsonl`: a line per case, with every model's completion and score; `usage_file` and `tokens_file`."""
     lines: dict[str, dict[str, Any]] = {}
     for model, model_cases in cases.items():
         for case in model_cases:
@@ -178,26 +189,31 @@ def write_cases(path: Path, cases: Mapping[str, Sequence[Case]]) -> None:
                     )
             if model in line["models"]:
                 raise InputError(f"model {model!r} has two cases called {case.id!r}")
-            own = asdict(case)
-            line["models"][model] = {key: own[key] for key in OWN if key != "parts" or own[key]}
+            own = {key: getattr(case, key) for key in OWN}
+            line["models"][model] = {key: own[key] for key in OWN if key not in SOME or own[key]}
     used = {model: {case.id: case.usage for case in own if case.usage} for model, own in cases.items()}
     stored(usage_file(path)).unlink(missing_ok=True)
     if any(used.values()):
         target = usage_file(path).with_suffix(".jsonl.gz" if path.suffix == ".gz" else ".jsonl")
         write_jsonl(target, [{"model": model, "usage": own} for model, own in used.items()])
+    write_turns(path, {model: {case.id: case.sampled for case in own} for model, own in cases.items()})
     write_jsonl(path, lines.values())
 
 
-def read_cases(path: Path) -> dict[str, list[Case]]:
-    """Model -> its cases, from `cases.jsonl`."""
+def read_cases(path: Path, sampled: bool = False) -> dict[str, list[Case]]:
+    """Model -> its cases, from `cases.jsonl`; with the tokens that were sampled, if asked."""
     cases: dict[str, list[Case]] = {}
+    turns = read_turns(path) if sampled else {}
     usage = _usage(stored(usage_file(path)))
     for number, line in read_jsonl(path):
         try:
             shared = {key: line[key] for key in ("track", "slice", "cluster", "prompt")}
             for model, own in line["models"].items():
                 took = usage.get(model, {}).get(line["case"], {})
-                cases.setdefault(model, []).append(Case(id=line["case"], **shared, **own, usage=took))
+                case = Case(id=line["case"], **shared, **own, usage=took)
+                cases.setdefault(model, []).append(
+                    replace(case, sampled=turns.get(model, {}).get(case.id, ()))
+                )
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(f"{path}:{number}: not a case ({type(error).__name__}: {error})") from error
     return cases

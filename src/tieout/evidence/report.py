@@ -42,6 +42,7 @@ FORMAT = 3
 FILES = (
     "cases.jsonl",
     "cases.usage.jsonl",
+    "cases.tokens.jsonl",
     "human/sheet.jsonl",
     "human/rubric.md",
     "human/key.json",

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from ..errors import InputError
 from ..rewards import load_reward
 from ..rewards.processes.workers import Workers
 from ..rows.checks import with_prompts
+from ..samplers import Sampler
 from ..samplers.mock import MockSampler
 from ..storage.atomic import sha256, write_atomic, write_json
 from ..storage.jsonl import read_json, read_jsonl, stored, write_jsonl
 from ..tasks import Task, load_task
 from ..types import Row
 from .evaluate import CONTROLS, PROGRAMMATIC, Case, evaluate, read_cases
+from .replay import replayable, replayed
 
 ROWS, NAMES, SOURCES = "rows.jsonl", "scoring.json", "scoring"
 
@@ -36,7 +39,7 @@ def keep(
     names: Mapping[str, Any],
 ) -> None:
     """Keep rows and names. `splits`: slice -> the rows that were asked, in order; `names`: `task`, `task_options`,
-    `reward` and `controls`, as `load_task` and `load_reward` take them.
+    `reward` and `controls`, as `load_task` and `load_reward` take them, and the `max_new_tokens` of an answer.
     """
     lines = []
     asked = [(task, split, rows) for split, rows in splits.items()]
@@ -86,33 +89,105 @@ def source_digest(function: Any) -> str:
     return sha256(file) if file else ""
 
 
-def rescore(evidence: Path, workers: Workers | None = None) -> tuple[list[str], str, bool]:
-    """A line for every case that is gone or whose score is not the one that the reward gives; and why nothing was
-    scored again, or with what; and whether anything was scored.
+@dataclass(frozen=True)
+class Rescored:
+    """What came of scoring the stored outputs again."""
+
+    problems: list[str]
+    """A line for every case that is gone or whose score is not the one that the reward gives."""
+    said: str
+    """With what they were scored, and which were not, and why."""
+    scored: int
+    left: int
+    """Scores that were not computed again."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Rows that were evaluated together, with the names of their cases."""
+
+    task: Task
+    track: str
+    ids: list[str]
+    slices: list[str]
+    rows: list[Row]
+    """Without prompts, which are the cases'."""
+
+    def only(self, names: Container[str]) -> Asked:
+        """Those of these cases."""
+        at = [i for i, name in enumerate(self.ids) if name in names]
+        ids, slices, rows = ([of[i] for i in at] for of in (self.ids, self.slices, self.rows))
+        return replace(self, ids=ids, slices=slices, rows=rows)  # type: ignore[arg-type]
+
+    def evaluate(self, own: Mapping[str, Case], sampler: Sampler, **options: Any) -> list[Case]:
+        """The cases that a sampler gives on these rows, named and clustered as those of `own`."""
+        slices = iter(self.slices)
+        found = evaluate(
+            self.task,
+            self.prompted(own),
+            sampler,
+            track=self.track,
+            slice=lambda row: next(slices),
+            **options,
+        )
+        named = zip(self.ids, found, strict=True)
+        return [replace(c, id=name, cluster=own[name].cluster if name in own else "") for name, c in named]
+
+    def prompted(self, own: Mapping[str, Case]) -> list[Row]:
+        """The rows with the prompts of their cases."""
+        named = zip(self.ids, self.rows, strict=True)
+        return [{**row, "prompt": own[name].prompt if name in own else "?"} for name, row in named]
+
+
+def asked_of(evidence: Path) -> list[Asked]:
+    """What every model of an evidence folder was asked. InputError, KeyError: it cannot be known any more."""
+    tasks = _tasks(evidence, read_json(evidence / NAMES))
+    by_place: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for _, line in read_jsonl(stored(evidence / ROWS)):  # the task's slices apart, all controls at once
+        place = (line["track"], line["slice"] if line["track"] == PROGRAMMATIC else "")
+        by_place.setdefault(place, []).append(line)
+    return [
+        Asked(
+            tasks[track],
+            track,
+            [
+                f"{tasks[track].name}/{line['slice']}/{line['row'].get('id', i)}"
+                for i, line in enumerate(lines)
+            ],
+            [line["slice"] for line in lines],
+            [line["row"] for line in lines],
+        )
+        for (track, _), lines in by_place.items()
+    ]
+
+
+def rescore(evidence: Path, workers: Workers | None = None) -> Rescored:
+    """Compute every score again from its stored output, with the recorded reward, or by the recorded turns of an
+    episode.
     """
+    cases = read_cases(stored(evidence / "cases.jsonl"))
+    count = sum(map(len, cases.values()))
     if not (evidence / NAMES).exists() or not stored(evidence / ROWS).exists():
-        return [], "scores not computed again: the rows were not kept (made before they were)", False
-    names = read_json(evidence / NAMES)
+        return Rescored(
+            [], "scores not computed again: the rows were not kept (made before they were)", 0, count
+        )
     try:
-        tasks = _tasks(evidence, names)
-        if tasks[PROGRAMMATIC].scorer == "environment":
-            return (
-                [],
-                "scores not computed again: an environment gave them, and its turns are not kept",
-                False,
-            )
-        cases = read_cases(stored(evidence / "cases.jsonl"))
-        rows = [line for _, line in read_jsonl(stored(evidence / ROWS))]
-        problems = [
-            line for model, own in cases.items() for line in _of_model(model, own, rows, tasks, workers)
-        ]
+        asked = asked_of(evidence)
+        problems, left = list[str](), list[str]()
+        for model, own in cases.items():
+            found, why_not = _of_model(model, own, asked, workers)
+            problems, left = problems + found, left + why_not
     except (InputError, KeyError) as error:
-        return [], f"scores not computed again: {error}", False
-    changed = _changed_sources(tasks, names)
+        return Rescored([], f"scores not computed again: {error}", 0, count)
+    task = next((one.task for one in asked if one.track == PROGRAMMATIC), None)
+    changed = _changed_sources(task, read_json(evidence / NAMES)) if task else []
     with_what = (
         f"; not with the recorded source of {', '.join(changed)}" if changed else ", with the recorded source"
     )
-    return problems, f"{sum(map(len, cases.values()))} scores computed again{with_what}", True
+    said = f"{count - len(left)} scores computed again{with_what}"
+    if left:
+        said += f"; {len(left)} not computed again, such as {left[0]}"
+    return Rescored(problems, said, count - len(left), len(left))
 
 
 def _tasks(evidence: Path, names: Mapping[str, Any]) -> dict[str, Task]:
@@ -133,8 +208,7 @@ def _tasks(evidence: Path, names: Mapping[str, Any]) -> dict[str, Task]:
     return {PROGRAMMATIC: task, CONTROLS: own}
 
 
-def _changed_sources(tasks: Mapping[str, Task], names: Mapping[str, Any]) -> list[str]:
-    task = tasks[PROGRAMMATIC]
+def _changed_sources(task: Task, names: Mapping[str, Any]) -> list[str]:
     functions = {"reward": task.reward, **task.metrics, **task.parts}
     now = {name: _source(function) for name, function in functions.items() if function is not None}
     known = names.get("sources", {})
@@ -144,39 +218,45 @@ def _changed_sources(tasks: Mapping[str, Task], names: Mapping[str, Any]) -> lis
 
 
 def _of_model(
-    model: str,
-    cases: Sequence[Case],
-    rows: Sequence[Mapping[str, Any]],
-    tasks: Mapping[str, Task],
-    workers: Workers | None,
-) -> list[str]:
-    """Problems of one model: cases that are gone, and scores that the reward does not give."""
-    by_place: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for line in rows:  # as they were evaluated: the task's slices one after another, all controls at once
-        place = (line["track"], line["slice"] if line["track"] == PROGRAMMATIC else "")
-        by_place.setdefault(place, []).append(line)
+    model: str, cases: Sequence[Case], asked: Sequence[Asked], workers: Workers | None
+) -> tuple[list[str], list[str]]:
+    """Problems of one model: cases that are gone, and scores that the reward does not give; and why some cannot be
+    computed again.
+    """
     own, found = {case.id: case for case in cases}, dict[str, Case]()
-    for (track, _), lines in by_place.items():
-        task, counts = tasks[track], list[str]()
-        for i, line in enumerate(lines):
-            counts.append(f"{task.name}/{line['slice']}/{line['row'].get('id', i)}")
-        asked = [
-            {**line["row"], "prompt": own[name].prompt if name in own else "?"}
-            for name, line in zip(counts, lines, strict=True)
-        ]
-        said = MockSampler([own[name].completion if name in own else "" for name in counts])
-        slices = iter([line["slice"] for line in lines])
-        again = evaluate(task, asked, said, track=track, slice=lambda row, s=slices: next(s), workers=workers)  # type: ignore[misc]
+    names = {name for one in asked for name in one.ids}
+    problems = [f"{name}: {model} has no such case; the row was asked" for name in names if name not in own]
+    problems += [f"{name}: {model} has a case that no row was asked for" for name in own if name not in names]
+    left = list[str]()
+    for one in asked:
+        there = one.only(own)
+        if one.task.environment is None:
+            said = MockSampler([own[name].completion for name in there.ids])
+            again = there.evaluate(own, said, workers=workers)
+        else:
+            kept, why_not, wrong = replayable(
+                one.task, there.prompted(own), [own[name] for name in there.ids]
+            )
+            left += [f"{name} of {model}: {why}" for name, why in why_not.items()]
+            problems += [f"{name} of {model}: {what}" for name, what in wrong.items()]
+            there = there.only(kept)
+            turns = iter([own[name].turns for name in there.ids])
+            again = there.evaluate(
+                own,
+                MockSampler([]),
+                workers=workers,
+                episodes=lambda play, rows, *_, turns=turns: [replayed(play, r, next(turns)) for r in rows],
+            )
         found |= {case.id: case for case in again}
-    problems = [f"{name}: {model} has no such case; the row was asked" for name in found if name not in own]
-    problems += [f"{name}: {model} has a case that no row was asked for" for name in own if name not in found]
-    for name in found.keys() & own.keys():
+    for name in found:
         problems += _differs(name, model, own[name], found[name])
-    return sorted(problems)
+    return sorted(problems), left
 
 
 def _differs(name: str, model: str, said: Case, found: Case) -> list[str]:
     lines = []
+    if said.completion != found.completion:
+        lines.append(f"{name}: the turns of {model} in cases.jsonl are not its completion")
     for what, was, now in (
         ("score", said.score, found.score),
         *(

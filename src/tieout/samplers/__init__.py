@@ -47,7 +47,7 @@ def answers(sampled: Sequence[tuple[Sequence[int], Completion]], started: float)
     """(prompt tokens, completion) as text; a batch that began at `started` shares its seconds evenly."""
     seconds = (perf_counter() - started) / max(1, len(sampled))
     return [
-        Answer(c.text, {"prompt_tokens": len(prompt), "tokens": len(c.tokens), "seconds": seconds})
+        Answer(c.text, {"prompt_tokens": len(prompt), "tokens": len(c.tokens), "seconds": seconds}, c)
         for prompt, c in sampled
     ]
 

@@ -26,7 +26,7 @@ def evaluate(run: Run, stage: Evaluate) -> None:
         for name in stage.models:
             path, marker = case_file(run, stage, name), _marker(run, stage, name)
             if is_done(run, stage, name):
-                cases, done = read_cases(path)[name], "done before, "
+                cases, done = read_cases(path, sampled=True)[name], "done before, "
             else:
                 cases, done = cases_of(run, stage, name, run.open(run.policy(name)), add), ""
                 if path.exists() and read_cases(path) != {name: cases}:
@@ -54,7 +54,7 @@ def evaluated_before(run: Run, stage: Stage) -> Evaluate:
 
 def read_evaluated(run: Run, stage: Evaluate) -> dict[str, list[Case]]:
     """Model -> its cases."""
-    return {name: read_cases(case_file(run, stage, name))[name] for name in stage.models}
+    return {name: read_cases(case_file(run, stage, name), sampled=True)[name] for name in stage.models}
 
 
 def case_file(run: Run, stage: Evaluate, name: str) -> Path:

@@ -66,6 +66,7 @@ def keep_scoring(run: Run, stage: Evaluate) -> None:
         "task_options": recipe.task_options,
         "reward": recipe.reward,
         "controls": "file" if recipe.data.controls else recipe.controls,
+        "max_new_tokens": run.task.max_new_tokens,
     }
     scoring.keep(run.folder.path / "evidence", run.task, rows_asked(run, stage), run.controls, names)
 
