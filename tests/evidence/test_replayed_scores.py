@@ -168,4 +168,6 @@ def test_the_command_ends_with_how_many_scores_it_left(
     said = capsys.readouterr().out
     count = sum(bool(case.completion) and not case.turns for case in cases["b"])
     assert count == 3
-    assert said.splitlines()[-1].endswith("hold; 3 scores were not computed again")
+    assert said.splitlines()[-1].endswith(
+        "hold; 3 scores were not computed again; nothing was performed again (--fresh 5%)"
+    )

@@ -1,11 +1,12 @@
-"""tieout verify RUN"""
+"""tieout verify RUN [--fresh 5%]"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from random import randrange
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -15,18 +16,30 @@ from .options import parse
 if TYPE_CHECKING:
     from ..evidence.claims import Claim
 
+NOT_REPERFORMED = 4
+"""Exit status: `--fresh` was asked for, and not all of it could be performed again; nothing differs."""
+
 
 @dataclass(frozen=True)
 class Options:
-    """Verify the evidence of a run, a line per claim, on two levels: is it intact (digests of all that the run wrote),
-    and do figures, scores, page, calibrations and card follow from what is stored.
+    """Verify the evidence of a run, a line per claim, on three levels: is it intact (digests of all that the run
+    wrote); do figures, scores, page, calibrations and card follow from what is stored; with --fresh, do outputs follow
+    from the model.
 
-    Exit status: 0 every claim that can be checked holds, 1 one does not.
+    Exit status: 0 every claim that can be checked holds, 1 one does not, 4 --fresh was asked for, nothing differs, and
+    not all of it could be performed again.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
     """A run folder, wherever it was copied to, a folder with report.json and cases.jsonl (or cases.jsonl.gz), or a
     report.json."""
+    fresh: str = ""
+    """Perform the evaluation again for so many of the candidate's cases, a share such as 5% or a number, with the
+    shipped adapter on its base model, here: outputs, log-probabilities, scores."""
+    fresh_seed: int | None = None
+    """Of the choice of those cases; left out, it is random, and printed."""
+    base: str = ""
+    """The base model, where the adapter's name for it is not valid here."""
     head: str = ""
     """The head of the manifest that `tieout verify` printed before: steps at its end cannot be missing then."""
     json: bool = False
@@ -44,10 +57,17 @@ def main(arguments: Sequence[str]) -> None:
     from ..evidence.records import load_key, write_record
     from ..evidence.verify import read_report, report_at
 
+    if options.fresh:
+        from ..shipping.fresh import sample_size  # needs torch
+
+        sample_size(options.fresh, 1)  # refuses, before any work
     path = report_at(options.run)
     report, key = read_report(path), load_key(options.key) if options.key else None
     claims = [*intact(report, path, options.head), *_packages(path.parent.parent)]
     claims += [*recomputed(report, path), *_page(path), *_calibrations(path.parent.parent), *_cards(path)]
+    fresh = _fresh(options, report, path) if options.fresh else []
+    claims += fresh
+    whole = all(claim.checked and not claim.left for claim in fresh)
     differ = sum(len(claim.problems) for claim in claims)
     record = write_record(path, claims, options.verifier, key)
     if options.json:
@@ -62,8 +82,12 @@ def main(arguments: Sequence[str]) -> None:
         if record:
             print(f"record: {record}")
         models, verdict = ", ".join(report["models"]), report["verdict"]["verdict"]
-        left = sum(claim.left for claim in claims)
+        left = sum(claim.left for claim in claims if claim.level == "recomputed")
         verdict += f"; {left} scores were not computed again" if left else ""
+        if not options.fresh:
+            verdict += "; nothing was performed again (--fresh 5%)"
+        elif not whole:
+            verdict += "; not all of it could be performed again"
         print(
             f"\n{path} does not tie out: {differ} differ"
             if differ
@@ -71,6 +95,29 @@ def main(arguments: Sequence[str]) -> None:
         )
     if differ:
         raise SystemExit(1)
+    if not whole:
+        raise SystemExit(NOT_REPERFORMED)
+
+
+def _fresh(options: Options, report: Mapping[str, Any], path: Path) -> list[Claim]:
+    """What the evaluation gives, performed again."""
+    from rich.console import Console
+
+    from ..shipping.fresh import reperform  # needs torch
+    from ..training.progress import bars
+    from .quiet import quiet
+
+    quiet()
+    seed = randrange(2**31) if options.fresh_seed is None else options.fresh_seed
+    with bars(Console(stderr=True)) as add:
+        return reperform(
+            path,
+            report,
+            options.fresh,
+            seed,
+            base=options.base,
+            begin=lambda total: add(f"fresh, seed {seed}", total).advance,
+        )
 
 
 def _packages(run: Path) -> list[Claim]:

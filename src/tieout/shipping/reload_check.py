@@ -81,7 +81,7 @@ def observe(model: Model, chat: Chat, prompts: Sequence[Prompt], max_new_tokens:
     params = SamplingParams(max_new_tokens, temperature=0.0)
     sampled = LocalSampler(model, chat).sample(tokens, 1, params)
     examples = [
-        Example(prompt, ids, completion.tokens, *_score(model, ids, completion.tokens), told_of(prompt))
+        Example(prompt, ids, completion.tokens, *forced(model, ids, completion.tokens), told_of(prompt))
         for prompt, ids, (completion,) in zip(prompts, tokens, sampled, strict=True)
     ]
     dtype = str(model.causal.dtype).removeprefix("torch.")
@@ -89,7 +89,7 @@ def observe(model: Model, chat: Chat, prompts: Sequence[Prompt], max_new_tokens:
 
 
 @torch.no_grad()
-def _score(model: Model, prompt: list[int], tokens: list[int]) -> tuple[list[float], list[float]]:
+def forced(model: Model, prompt: list[int], tokens: list[int]) -> tuple[list[float], list[float]]:
     """[C] log-probability of each token given those before it, [C] its lead over the best other token."""
     layout = repeat([Group(prompt, [Completion(tokens, [True] * len(tokens))])], 0).to(model.device)
     hidden = decoder_of(model.causal)(**layout.inputs, use_cache=False).last_hidden_state[0]
@@ -132,7 +132,7 @@ def difference(folder: Path, policy: Behaviour, device: str | None = None) -> Di
         abs(a - b)
         for example in policy.examples
         for a, b in zip(
-            _score(model, example.prompt_tokens, example.tokens)[0], example.logprobs, strict=True
+            forced(model, example.prompt_tokens, example.tokens)[0], example.logprobs, strict=True
         )
     ]
     same = sum(
@@ -206,9 +206,9 @@ def compare(
 
 def in_fp32(model: Model, policy: Behaviour) -> Exact:
     """The policy of a model in 16 bits, computed in fp32 by PEFT's own layers; the model stays in fp32."""
-    rounded = [_score(model, e.prompt_tokens, e.tokens)[0] for e in policy.examples]
+    rounded = [forced(model, e.prompt_tokens, e.tokens)[0] for e in policy.examples]
     model.network.float()
-    return exact_of(rounded, [_score(model, e.prompt_tokens, e.tokens)[0] for e in policy.examples])
+    return exact_of(rounded, [forced(model, e.prompt_tokens, e.tokens)[0] for e in policy.examples])
 
 
 def load_part(
@@ -244,7 +244,7 @@ def _compare_logprobs(
     at = _first_difference(prompt, example.prompt_tokens)
     if at is not None:
         raise BehaviourError(f"{where}: the tokenizer makes other tokens of it, from token {at} on")
-    logprobs, _ = _score(model, prompt, example.tokens)
+    logprobs, _ = forced(model, prompt, example.tokens)
     differences = [abs(a - b) for a, b in zip(logprobs, expected, strict=True)]
     t = max(range(len(differences)), key=lambda t: (math.isnan(differences[t]), differences[t]))
     worst, mean = differences[t], fmean(differences)
