@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tiny_tokens import SPECIAL_TOKENS
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors gain nothing from threads
+
+settings.register_profile("no deadline", deadline=None)  # how fast a machine is decides no test
+settings.load_profile("no deadline")
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
@@ -175,9 +179,12 @@ def shared_data() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """Chromium without a window. It is the system's: nothing is downloaded."""
+    """Chromium without a window. It is the system's: nothing is downloaded.
+
+    Of a module: playwright's event loop runs until it is closed, and no other can start meanwhile.
+    """
     api = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed; it comes with the extra `dev`"
     )

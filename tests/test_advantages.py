@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tieout.advantages import (
@@ -24,7 +24,6 @@ from tieout.advantages import (
 scores = st.lists(st.floats(-100, 100), min_size=2, max_size=16)
 
 
-@settings(deadline=None)
 @given(scores, st.floats(-50, 50))
 def test_a_constant_bonus_for_the_whole_group_changes_nothing(values: list[float], bonus: float) -> None:
     moved = [v + bonus for v in values]
@@ -32,7 +31,6 @@ def test_a_constant_bonus_for_the_whole_group_changes_nothing(values: list[float
     assert sum(group_mean(values)) == pytest.approx(0, abs=1e-9)
 
 
-@settings(deadline=None)
 @given(scores)
 def test_advantages_keep_the_order_and_belong_to_their_completion(values: list[float]) -> None:
     for advantages in (group_mean(values), group_zscore(values)):
@@ -40,13 +38,11 @@ def test_advantages_keep_the_order_and_belong_to_their_completion(values: list[f
         assert all(a[1] <= b[1] + 1e-9 for a, b in itertools.pairwise(pairs))
 
 
-@settings(deadline=None)
 @given(scores)
 def test_reversed_scores_give_reversed_advantages(values: list[float]) -> None:
     assert group_zscore(values[::-1]) == pytest.approx(group_zscore(values)[::-1], abs=1e-9)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-100, 100), min_size=3, max_size=16), st.floats(2, 50))
 def test_the_zscore_forgets_the_scale(values: list[float], scale: float) -> None:
     if statistics.stdev(values) > 1:
@@ -54,7 +50,6 @@ def test_the_zscore_forgets_the_scale(values: list[float], scale: float) -> None
         assert statistics.stdev(group_zscore(values, eps=0)) == pytest.approx(1)
 
 
-@settings(deadline=None)
 @given(st.floats(-100, 100), st.integers(1, 16))
 def test_equal_scores_teach_nothing(value: float, count: int) -> None:
     assert group_mean([value] * count) == pytest.approx([0] * count, abs=1e-12)
@@ -111,7 +106,6 @@ def test_maxrl_refuses_scores_that_are_no_share_of_success() -> None:
         maxrl([1.0, -1.0])
 
 
-@settings(deadline=None)
 @given(scores, scores)
 def test_the_batch_zscore_is_one_scale_for_all_groups(one: list[float], other: list[float]) -> None:
     """Each group keeps the proportions of its centred scores, and both are divided by the same number."""
@@ -142,7 +136,6 @@ def test_gae_steps_over_tool_tokens() -> None:
     assert returns == pytest.approx([2.9125, 0, 0, 2.25, 2.0, 0])
 
 
-@settings(deadline=None)
 @given(scores, st.data())
 def test_gae_with_lambda_1_is_what_was_received_minus_the_value(
     rewards: list[float], data: st.DataObject
@@ -160,7 +153,6 @@ def test_gae_with_lambda_1_is_what_was_received_minus_the_value(
     )
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.tuples(st.floats(-100, 100), st.booleans()), max_size=6), max_size=5))
 def test_whitened_tokens_have_mean_0_and_spread_1_and_untrained_ones_do_not_count(
     rows: list[list[tuple[float, bool]]],

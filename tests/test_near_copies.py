@@ -12,7 +12,7 @@ from tieout.rows.near_copies import PairText, find_copies, jaccard, join
 LETTERS = st.frozensets(st.sampled_from("abcdefghij"), min_size=1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(LETTERS, max_size=12), st.sampled_from([0.3, 0.5, 0.8, 1.0]))
 def test_the_join_finds_what_comparing_every_two_sets_finds(sets: list[frozenset[str]], least: float) -> None:
     found = sorted(tuple(sorted(pair)) for pair in join(sets, least))

@@ -69,7 +69,7 @@ def whole(kind: str, text: str) -> list[int]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(text=TEXT)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_an_empty_prompt_takes_the_first_token_and_no_more(kind: str, text: str) -> None:
     ids = whole(kind, text)
     expected = {"prompt": ids[:1], "completions": [ids[1:]], "masks": [[True] * len(ids[1:])]}
@@ -108,7 +108,7 @@ FORMS = {"list": list, "numpy": np.array, "torch": torch.tensor}
     ids=IDS, side=st.sampled_from(["left", "right"]), form=st.sampled_from(sorted(FORMS)),
     column=st.sampled_from(["", "labels", "assistant_masks", "completion_mask"]), room=st.integers(0, 4),
 )  # fmt: skip
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_padding_of_given_ids_is_neither_read_nor_trained(
     kind: str, ids: list[int], side: str, form: str, column: str, room: int
 ) -> None:
@@ -138,7 +138,7 @@ def test_masks_of_a_given_row_all_count() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(ids=IDS, ended=st.booleans(), room=st.integers(0, 4))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_padded_response_is_the_response(kind: str, ids: list[int], ended: bool, room: int) -> None:
     tokenizer = tokenizer_of(kind)
     pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
@@ -152,7 +152,7 @@ def test_a_padded_response_is_the_response(kind: str, ids: list[int], ended: boo
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if KINDS[kind]["pad"]])
 @given(ids=IDS, side=st.sampled_from(["left", "right"]), room=st.integers(2, 4))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_padded_query_is_the_query(kind: str, ids: list[int], side: str, room: int) -> None:
     tokenizer = tokenizer_of(kind)
     tokenizer.padding_side = side

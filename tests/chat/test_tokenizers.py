@@ -41,7 +41,7 @@ OTHERS = [
     ),
     *("<|system|>", "<｜User｜>", "<｜Assistant｜>", "<s>"),
 ]
-FAST = settings(max_examples=25, suppress_health_check=list(HealthCheck), deadline=None)
+FAST = settings(max_examples=25, suppress_health_check=list(HealthCheck))
 WORDS = ["4", "2 + 2", " is", "four", "\n", "\n\n", "  ", "é", "数", "1,234.5", "x.", "🙂", "and so", "\t"]
 TEXT = st.lists(st.sampled_from(WORDS), min_size=1, max_size=5).map("".join).filter(str.strip)
 

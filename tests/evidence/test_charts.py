@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tieout.evidence.charts import (
@@ -26,7 +26,6 @@ from tieout.evidence.charts import (
 VALUES = st.floats(-1e9, 1e9)
 
 
-@settings(deadline=None)
 @given(VALUES, VALUES)
 def test_ticks_span_the_data_and_are_few(low: float, high: float) -> None:
     low, high = min(low, high), max(low, high)
@@ -38,7 +37,6 @@ def test_ticks_span_the_data_and_are_few(low: float, high: float) -> None:
     assert all(b > a for a, b in pairwise(ticks))
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 1000), VALUES), min_size=2, max_size=60))
 def test_a_curve_stays_in_its_frame(points: list[tuple[int, float]]) -> None:
     svg = curve([(float(x), y) for x, y in sorted(points)], 'a "label" & <more>')
@@ -55,7 +53,6 @@ def test_values_that_are_not_finite_are_left_out() -> None:
     assert "nan" not in curve([(0.0, float("inf")), (1.0, 1.0), (2.0, 2.0)], "loss")
 
 
-@settings(deadline=None)
 @given(st.lists(VALUES, min_size=1, max_size=3000))
 def test_thinning_keeps_ends_and_extremes(values: list[float]) -> None:
     points = [(float(i), y) for i, y in enumerate(values)]
@@ -75,7 +72,6 @@ def test_a_running_mean_keeps_a_line_straight_and_a_level_level() -> None:
     assert running_mean(line, 0) == line
 
 
-@settings(deadline=None)
 @given(st.floats(-1, 1), st.floats(-1, 1), st.floats(-1, 1))
 def test_an_interval_is_coloured_by_its_side_of_the_mark(a: float, b: float, c: float) -> None:
     low, value, high = sorted((a, b, c))
@@ -97,7 +93,6 @@ def cells(svg: str) -> list[tuple[float, float, float]]:
 STEPS = st.lists(st.lists(VALUES, max_size=8), min_size=2, max_size=120)
 
 
-@settings(deadline=None)
 @given(STEPS)
 def test_a_histogram_stays_in_its_frame_and_shades_are_shares(steps: list[list[float]]) -> None:
     svg = heat([(float(i), values) for i, values in enumerate(steps)], "scores")
@@ -122,7 +117,6 @@ def test_a_histogram_shows_scores_that_go_from_zero_to_one() -> None:
     assert [shade for _, y, shade in found if y == top][-1] == 1.0
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.floats(0, 1e6), min_size=5, max_size=5).map(sorted), min_size=2, max_size=600))
 def test_bands_stay_in_their_frame_and_lie_in_each_other(steps: list[list[float]]) -> None:
     svg = bands([(float(i), five) for i, five in enumerate(steps)], "length")

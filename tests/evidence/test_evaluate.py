@@ -167,7 +167,7 @@ ANY_TEXT = st.text(alphabet=st.characters(exclude_categories=()), max_size=20)
 MESSAGES = st.lists(st.fixed_dictionaries({"role": ANY_TEXT, "content": ANY_TEXT}), min_size=1, max_size=2)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.one_of(ANY_TEXT, MESSAGES),
     st.lists(st.tuples(ANY_TEXT, st.none() | st.floats(-1, 1)), min_size=1, max_size=3),

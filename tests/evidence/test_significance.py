@@ -23,7 +23,7 @@ SCORES = st.sampled_from([0.0, 0.2, 0.5, 0.9, 1.0])
 # ---- one question, one test
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 200), st.sampled_from([0.8, 0.95, 0.99]))
 def test_the_interval_of_right_and_wrong_excludes_zero_where_mcnemar_rejects(
     wins: int, losses: int, ties: int, level: float
@@ -35,7 +35,7 @@ def test_the_interval_of_right_and_wrong_excludes_zero_where_mcnemar_rejects(
     assert paired_ends(losses, wins, n, level) == (-high, -low)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(SCORES, SCORES, st.integers(0, 5)), min_size=1, max_size=40), st.integers(0, 9))
 def test_the_interval_of_scores_excludes_zero_where_its_test_rejects(
     pairs: list[tuple[float, float, int]], seed: int
@@ -67,7 +67,7 @@ def test_wilson_is_that_of_statsmodels(successes: int, n: int) -> None:
     assert wilson_ends(successes, n, 0.95) == pytest.approx(expected, abs=1e-12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_is_that_of_statsmodels(p_values: list[float]) -> None:
     with mock.patch("gc.collect"):  # multipletests calls it each time

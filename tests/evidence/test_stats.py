@@ -116,7 +116,7 @@ def test_clusters_of_one_are_no_clusters() -> None:
     assert stats.mean(values, list(range(5))) == stats.mean(values)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SCORES, st.randoms(use_true_random=False))
 def test_the_order_of_the_cases_changes_nothing(values: list[float], rng: object) -> None:
     shuffled = list(values)
@@ -124,7 +124,7 @@ def test_the_order_of_the_cases_changes_nothing(values: list[float], rng: object
     assert stats.mean(shuffled) == stats.mean(values)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SCORES, st.integers(0, 3))
 def test_an_interval_holds_its_mean_and_stays_on_the_scale(values: list[float], seed: int) -> None:
     for estimate, lowest in (
@@ -258,7 +258,6 @@ def test_mcnemar_without_evidence() -> None:
 # ---- Holm
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([0.001, 0.01, 0.012, 0.024, 0.026, 0.04, 0.05, 0.3]), max_size=6),
     st.sampled_from([0.01, 0.05, 0.2]),

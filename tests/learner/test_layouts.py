@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -168,7 +168,6 @@ def test_an_empty_prompt_is_refused_because_nothing_predicts_the_first_token() -
             layout()
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 60), max_size=40), st.integers(1, 100))
 def test_every_group_is_in_one_micro_batch_and_none_is_over_budget(sizes: list[int], budget: int) -> None:
     bins = plan(sizes, budget)
@@ -178,7 +177,6 @@ def test_every_group_is_in_one_micro_batch_and_none_is_over_budget(sizes: list[i
         assert len(part) == 1 or sum(sizes[i] for i in part) <= budget
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(60, 100))
 def test_no_two_micro_batches_could_be_one(sizes: list[int], budget: int) -> None:
     loads = sorted(sum(sizes[i] for i in b) for b in plan(sizes, budget))

@@ -41,7 +41,7 @@ def test_at_the_reference_a_loss_raises_the_margin(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, spec in PAIR_LOSSES.items() if spec.of_margin])
 @given(a=NUMBERS, b=NUMBERS, shift=NUMBERS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_losses_of_the_margin_see_nothing_else(name: str, a: float, b: float, shift: float) -> None:
     options = {"label_smoothing": 0.1} if "label_smoothing" in PAIR_LOSSES[name].options else {}
     x = torch.tensor([a, b, a + shift, b + shift], dtype=torch.float64)
@@ -128,7 +128,7 @@ def test_discopop_is_logistic_far_below_and_exponential_far_above() -> None:
 
 
 @given(logratio=st.floats(-5, 5), alpha=st.floats(0.05, 2))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_divergences_are_increasing_zero_at_the_reference_and_meet_in_their_limits(
     logratio: float, alpha: float
 ) -> None:
@@ -153,7 +153,7 @@ def test_kto_saturates_and_its_reference_point_moves_it() -> None:
 
 
 @given(p=st.floats(1e-6, 1 - 1e-6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_log_odds_are_those_of_the_probability(p: float) -> None:
     found = losses.log_odds(torch.tensor(math.log(p), dtype=torch.float64)).item()
     assert found == pytest.approx(math.log(p) - math.log1p(-p), rel=1e-5, abs=1e-6)

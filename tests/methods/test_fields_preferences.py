@@ -46,7 +46,7 @@ REFERENCE_FREE: Changes = {
 }
 CHANGES: dict[type, Changes] = {
     # field -> (what else must be set for it to matter, its other value)
-    SFT: LOOP,
+    SFT: {**LOOP, "general_kl": ({}, 2.0)},
     RejectionSampling: {**LOOP, **ROLLOUTS, "min_score": ({}, 0.9)},
     DPO: PAIRS,
     OnlineDPO: {**{name: change for name, change in PAIRS.items() if name != "sft_anchor"}, **ROLLOUTS},
@@ -82,7 +82,7 @@ def groups(policy: Learner) -> list[Group]:
     scores = ([1.0, 0.0, 0.3], [0.2, 3.0, -1.0], [0.7, 0.1, 0.6], [1.0, 1.0])
     made.append(replace(made[1], completions=made[1].completions[:1] * 2))  # a general row
     return [
-        replace(g, scores=s, row={"margin": 0.5 * i})
+        replace(g, scores=s, row={"margin": 0.5 * i, "general": i == 3})
         for i, (g, s) in enumerate(zip(made, scores, strict=True))
     ]
 
@@ -112,8 +112,8 @@ def test_doing_nothing_would_be_seen(policy: Learner, groups: list[Group]) -> No
 
 def test_no_field_and_no_method_is_forgotten() -> None:
     for cls, changes in CHANGES.items():
-        refused = {"sft_anchor"} if cls is OnlineDPO else set()
-        assert {field.name for field in dataclasses.fields(cls)} - refused - MODEL_FIELDS == changes.keys()
+        refused = {OnlineDPO: "sft_anchor", RejectionSampling: "general_kl"}.get(cls, "")
+        assert {field.name for field in dataclasses.fields(cls)} - {refused} - MODEL_FIELDS == changes.keys()
     others = [cls for cls in METHODS.values() if cls not in CHANGES]
     assert all(issubclass(cls, tuple(CHANGES_RL)) for cls in others)
 

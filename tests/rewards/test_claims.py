@@ -9,7 +9,7 @@ from decimal import Decimal
 from types import ModuleType
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tieout.rewards.text.amounts
@@ -210,7 +210,6 @@ def test_one_word_that_turns_is_found_among_others() -> None:
 UP, DOWN = (words.split() for words in CHANGE)
 
 
-@settings(deadline=None)
 @given(st.sampled_from(UP), st.sampled_from(DOWN), st.booleans())
 def test_rise_and_fall_are_a_class(up: str, down: str, turned: bool) -> None:
     said, other = (down, up) if turned else (up, down)
@@ -352,7 +351,6 @@ def test_a_denial_is_of_what_follows_it(claim: str, source: str, expected: bool)
     assert opposed(claim, source) == expected
 
 
-@settings(deadline=None)
 @given(
     st.text() | st.lists(st.sampled_from([*OWN, "not", "5", "(", "[1]", "U.S.", "-"])).map(" ".join),
     st.text(),

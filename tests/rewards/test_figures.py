@@ -207,7 +207,7 @@ MARKS = [
 ]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.text() | NOISE | st.lists(st.sampled_from(MARKS), max_size=6).map(" ".join))
 def test_no_text_raises_and_whatever_is_read_holds_together(text: str) -> None:
     found = figure(text)

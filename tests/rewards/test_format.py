@@ -5,7 +5,7 @@ from __future__ import annotations
 import doctest
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tieout.rewards.library.format
@@ -28,7 +28,6 @@ def test_the_examples_run() -> None:
         assert doctest.testmod(module).failed == 0
 
 
-@settings(deadline=None)
 @given(TEXT)
 def test_every_text_has_a_score_in_range(text: str) -> None:
     assert tags([text]) in ([0.0], [1.0])

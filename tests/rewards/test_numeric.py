@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tieout.rewards.library.numeric import numeric, readable
@@ -47,7 +47,6 @@ def styled(draw: st.DrawFn) -> tuple[str, Figure]:
     return text, Figure(value, kind, currency, scale, digits)  # type: ignore[arg-type]
 
 
-@settings(deadline=None)
 @given(styled())
 def test_figures_survive_being_written_in_any_style(case: tuple[str, Figure]) -> None:
     text, expected = case
@@ -56,7 +55,6 @@ def test_figures_survive_being_written_in_any_style(case: tuple[str, Figure]) ->
     assert numeric([text, f"Reasoning.\nAnswer: {text}."], answer=[text, text]) == [1.0, 1.0]
 
 
-@settings(deadline=None)
 @given(st.text() | st.text("0123456789,.()%-# <>answer:/{}\\\n", max_size=40))
 def test_no_text_raises_and_none_is_paid_without_the_digits(text: str) -> None:
     assert numeric([text], answer=["7"]) in ([0.0], [1.0])
@@ -142,7 +140,6 @@ BOXES = [
 ]
 
 
-@settings(deadline=None)
 @given(styled(), st.sampled_from(FORMS))
 def test_every_form_of_an_answer_is_read(case: tuple[str, Figure], form: str) -> None:
     text, gold = case
@@ -260,7 +257,6 @@ def test_attacks_earn_nothing(name: str) -> None:
     assert numeric(probes, answer=["(22.22)%"] * len(probes)) == [0.0] * len(probes)
 
 
-@settings(deadline=None)
 @given(
     styled(),
     styled(),
@@ -281,7 +277,6 @@ def test_two_figures_are_no_answer(first: tuple[str, Figure], second: tuple[str,
 # --- the reward ---------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(styled(), st.integers(-(10**6), 10**6))
 def test_the_tolerance_is_half_a_unit_of_the_last_shown_digit(case: tuple[str, Figure], off: int) -> None:
     """`off` is in thousandths of gold's last digit: up to 500 either way is right, and nothing beyond."""
@@ -329,7 +324,6 @@ def test_a_name_may_be_left_out_but_not_be_wrong() -> None:
     assert numeric(given, answer=["5"] * 8) == [1, 1, 1, 1, 1, 1, 1, 0]
 
 
-@settings(deadline=None)
 @given(st.decimals(-10, 10, places=9), st.integers(2, 8))
 def test_gold_of_a_program_is_met_by_its_rounding(gold: Decimal, places: int) -> None:
     """Python rounds half to even, so both neighbours of a half are right: `shown` takes either."""

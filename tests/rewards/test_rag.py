@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tieout.rewards.text.claims
@@ -150,7 +150,6 @@ def test_a_judge_may_decide_what_supports_a_claim() -> None:
     assert (outcome.status, outcome.cause, outcome.worth) == ("errored", "infrastructure", None)
 
 
-@settings(deadline=None)
 @given(
     st.text()
     | st.lists(st.sampled_from([*CONTEXT, GOLD, "[1]", "not", "412", "$", "I do not know."])).map(" ".join)

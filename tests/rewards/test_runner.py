@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tieout.rewards import FACTORIES, REWARDS, load_reward
@@ -146,7 +146,6 @@ def test_a_value_that_cannot_even_be_shown() -> None:
     assert outcome.status == "errored"
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.floats(), st.integers(), st.text(), st.booleans()), max_size=6))
 def test_a_score_is_always_a_finite_float(values: list[Any]) -> None:
     outcomes = scored(returning(values), ["x"] * len(values))

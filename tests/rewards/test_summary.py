@@ -7,7 +7,7 @@ import functools
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tieout.rewards.library.summary
@@ -109,7 +109,6 @@ def test_a_reference_without_facts_gives_no_score() -> None:
 
 
 @given(st.text() | st.text("Revenue of 412%. \n", max_size=80))
-@settings(deadline=None)
 def test_no_text_raises_as_summary_or_as_reference(text: str) -> None:
     assert 0 <= worth(text) <= 1
     (value,) = summary([REFERENCE], [DOCUMENT], [text])

@@ -211,9 +211,7 @@ def test_the_first_call_after_a_load_is_measured_and_no_other(
 # ---------------------------------------------------------------- the statistic
 
 
-@settings(
-    deadline=None, max_examples=25, derandomize=True
-)  # a statistic: wrong once in many examples, by its nature
+@settings(max_examples=25, derandomize=True)  # a statistic: wrong once in many examples, by its nature
 @given(
     seed=st.integers(0, 2**32),
     moved=st.floats(1e-4, 0.3),
@@ -265,7 +263,6 @@ def group(prompt: int, *lengths: int) -> Group:
     return Group([0] * prompt, [Completion([1] * n, [True] * n, [-1.0] * n) for n in lengths])
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

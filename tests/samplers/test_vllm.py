@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_vllm import LOGITS, STOP, FakeVLLM, Misbehave, logprobs
@@ -136,7 +136,6 @@ def test_a_server_that_cuts_off_tokens_is_refused(start: Callable[..., FakeVLLM]
         sampler(start(mode="top_k"))
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-12, 12), min_size=8, max_size=60, unique=True), st.integers(0, 2**32))
 def test_the_mode_is_told_from_any_distribution_that_is_not_flat(logits: list[float], seed: int) -> None:
     """With the noise of half precision in each of the two forwards."""

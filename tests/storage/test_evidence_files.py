@@ -14,7 +14,7 @@ from tieout.storage.jsonl import read_json, read_jsonl, set_aside, write_jsonl, 
 ANY_TEXT = st.text(alphabet=st.characters(exclude_categories=()))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.dictionaries(ANY_TEXT, st.one_of(ANY_TEXT, st.integers(), st.booleans())), max_size=4))
 def test_what_is_written_is_read_whatever_the_text_holds(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tieout.rewards.library.finance_ladder import ladder
@@ -93,7 +93,6 @@ def compared(draw: st.DrawFn) -> tuple[Row, list[bool], list[bool]]:
     return row, flags[0], flags[1]
 
 
-@settings(deadline=None)
 @given(compared(), st.sampled_from([*BREAKS]), st.booleans(), st.integers(0, 7))
 def test_at_equal_form_more_right_figures_score_higher(
     case: tuple[Row, list[bool], list[bool]], form: str, names: bool, cited: int
@@ -105,7 +104,6 @@ def test_at_equal_form_more_right_figures_score_higher(
     assert low < high
 
 
-@settings(deadline=None)
 @given(compared(), st.sampled_from([*BREAKS]))
 def test_no_form_outweighs_one_right_figure(case: tuple[Row, list[bool], list[bool]], form: str) -> None:
     row, fewer, more = case
@@ -138,7 +136,6 @@ def test_the_ladder_pays_form_over_figures() -> None:
 # --- guesses ---
 
 
-@settings(deadline=None)
 @given(st.sampled_from(ROWS), st.data())
 def test_another_wrong_figure_never_raises_the_score(row: Row, data: st.DataObject) -> None:
     count = len(row["components"]) + 1
@@ -208,7 +205,6 @@ def test_a_wrong_citation_is_worse_than_none_and_a_right_one_better() -> None:
 # --- parts ---
 
 
-@settings(deadline=None)
 @given(st.sampled_from(ROWS), st.sampled_from([*BREAKS]), st.data())
 def test_the_parts_add_up_to_the_reward(row: Row, form: str, data: st.DataObject) -> None:
     right = [data.draw(st.booleans()) for _ in range(len(row["components"]) + 1)]
@@ -257,13 +253,11 @@ SCRAPS = st.lists(
 ).map("".join)
 
 
-@settings(deadline=None)
 @given(SCRAPS | st.text())
 def test_no_scraps_make_it_raise(text: str) -> None:
     assert 0 <= paid(text, ROWS[0]) <= 1
 
 
-@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.integers(-(10**9), 10**9) | st.text(max_size=6),

@@ -29,7 +29,7 @@ def of_transformers(loader: Any, accumulation: int, epochs: float) -> tuple[int,
     return steps, batches, max_steps
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     rows=st.integers(1, 40), micro=SMALL, accumulation=SMALL, drop_last=st.booleans(),
     epochs=st.sampled_from([0.1, 0.5, 1.0, 1.5, 2.25, 3.0]),
@@ -53,7 +53,7 @@ def test_given_rows_are_divided_as_transformers_divides_them(
         assert passes.ends(step) == (seen == batches)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     rows=st.integers(1, 40), prompts=SMALL, group=st.integers(2, 4), epochs=st.sampled_from([0.5, 1.0, 2.0])
 )
@@ -76,7 +76,7 @@ def test_rollouts_leave_out_what_fills_no_step_as_trls_sampler_does(
 
 
 @given(rows=st.integers(1, 12), size=st.integers(1, 6), drop=st.booleans(), shuffle=st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_each_pass_takes_each_of_its_rows_once(rows: int, size: int, drop: bool, shuffle: bool) -> None:
     if drop and rows < size:
         return

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tieout.errors import StopTraining, TooManyErrors
@@ -28,7 +28,6 @@ ModelFolder = Callable[[str], Path]
 # ---------------------------------------------------------------- the schedule
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(["constant", "linear", "cosine"]),
     st.floats(0, 1),

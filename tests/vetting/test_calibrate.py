@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tieout.rewards.library.numeric import numeric
@@ -161,7 +161,6 @@ scores_and_labels = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(scores_and_labels, st.integers(1, 12), st.randoms(use_true_random=False))
 def test_bins_hold_every_score_once_in_order_and_part_no_ties(
     rows: list[tuple[float, bool]], num_bins: int, rng: random.Random
@@ -183,7 +182,6 @@ def test_bins_of_scores_that_differ_are_of_even_size(n: int, num_bins: int) -> N
     assert len(sizes) == min(n, num_bins)
 
 
-@settings(deadline=None)
 @given(scores_and_labels)
 def test_separation_is_the_share_of_pairs_in_order(rows: list[tuple[float, bool]]) -> None:
     right, wrong = ([s for s, y in rows if y is kind] for kind in (True, False))

@@ -50,7 +50,7 @@ class SFT(Method):
         reference = iter(learner.reference_logprobs(general) if general else [])
         return [
             group.with_columns(
-                general=[float(is_general(group.row))],
+                general=[float(is_general(group.row))] * len(group.completions),
                 reference_logprobs=next(reference)
                 if is_general(group.row)
                 else [[0.0] * len(c.tokens) for c in group.completions],
