@@ -63,7 +63,7 @@ def keep(evidence: Path, folder: Path) -> None:
     for name in ("report.json", *report["files"]):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if name.startswith("cases."):
+        if name.startswith("cases.") and not name.endswith(".gz"):
             target.with_name(f"{name}.gz").write_bytes(gzip.compress((evidence / name).read_bytes(), mtime=0))
         else:
             shutil.copyfile(evidence / name, target)
