@@ -77,7 +77,7 @@ HUGE = {
 def test_huge_completions_take_no_time(kind: str) -> None:
     start = time.process_time()
     assert numeric([HUGE[kind]], answer=["5"]) == [0.0]
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 10  # quadratic time would be minutes
 
 
 # --- the final answer ---------------------------------------------------------------------------------------

@@ -286,4 +286,4 @@ def test_deep_and_long_texts_take_no_time() -> None:
         "{" + "9" * 19_000,
     ):
         assert paid(text, ROWS[0]) < 0.01
-    assert time.process_time() - start < 3
+    assert time.process_time() - start < 10
