@@ -22,6 +22,7 @@ from tieout.errors import InputError
 from tieout.learner import Learner, LearnerConfig, load
 from tieout.learner.models.adapters import AdapterConfig
 from tieout.methods import SFT, RejectionSampling
+from tieout.methods.sft import marked_general
 from tieout.samplers import SamplingParams
 from tieout.samplers.local.sampler import LocalSampler
 from tieout.source import Source
@@ -146,6 +147,17 @@ def test_the_kl_is_exact_over_all_tokens_that_the_reference_may_write(tiny_model
     mean = (reference.exp() * torch.stack(terms).double()).sum()
     assert mean.item() == pytest.approx(exact.item(), rel=1e-3)
     assert exact > 1e-3
+
+
+@pytest.mark.parametrize(("value", "marked"), [(True, True), (1, True), (False, False), (None, False)])
+def test_a_row_is_marked_by_true_or_false(value: object, marked: bool) -> None:
+    assert marked_general({"general": value}) == marked
+    assert not marked_general({})
+
+
+def test_a_column_of_another_meaning_is_no_mark() -> None:
+    with pytest.raises(InputError, match="general is 'no' in a row; with general_kl it is true or false"):
+        marked_general({"general": "no"})
 
 
 def test_rejection_sampling_has_nothing_to_keep() -> None:

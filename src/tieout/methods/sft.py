@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, Outputs
+from ..errors import InputError
 from ..learner import Learner
 from ..losses.policy import kl_from_policy
 from ..losses.supervised import cross_entropy
+from ..rows.values import truth
 from ..source import Source
 from ..types import Group, Row
 from .checks import at_least
@@ -46,13 +48,13 @@ class SFT(Method):
         """Add the log-probabilities of general rows under the reference, with general_kl."""
         if not self.general_kl:
             return groups
-        general = [group for group in groups if is_general(group.row)]
+        general = [group for group in groups if marked_general(group.row)]
         reference = iter(learner.reference_logprobs(general) if general else [])
         return [
             group.with_columns(
-                general=[float(is_general(group.row))] * len(group.completions),
+                general=[float(marked_general(group.row))] * len(group.completions),
                 reference_logprobs=next(reference)
-                if is_general(group.row)
+                if marked_general(group.row)
                 else [[0.0] * len(c.tokens) for c in group.completions],
             )
             for group in groups
@@ -70,6 +72,10 @@ class SFT(Method):
         return batch.token_mean(loss), {"general_kl": batch.token_mean(kl.detach() * general)}
 
 
-def is_general(row: Row) -> bool:
-    """Whether a demonstration is marked as general: what the policy says to it is to stay."""
-    return bool(row.get("general"))
+def marked_general(row: Row) -> bool:
+    """Whether a demonstration is marked as general: what the policy says to it is to stay. InputError: unclear."""
+    value = row.get("general")
+    marked = False if value is None else truth(value)
+    if marked is None:
+        raise InputError(f"general is {value!r} in a row; with general_kl it is true or false")
+    return marked

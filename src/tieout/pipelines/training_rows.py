@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..methods import SFT
-from ..methods.sft import is_general
+from ..methods.sft import marked_general
 from ..rewards import load_reward
 from ..rewards.scoring.runner import check_reward
 from ..rows import check_general, check_rows, read_rows
@@ -108,7 +108,7 @@ def with_general(rows: Sequence[Row], task: Task, stage: Train) -> Sequence[Row]
         for row in task.rows("general")
     ]
     found = [*rows, *general] if general else rows
-    if isinstance(stage.method, SFT) and stage.method.general_kl and not any(map(is_general, found)):
+    if isinstance(stage.method, SFT) and stage.method.general_kl and not sum(map(marked_general, found)):
         raise InputError(
             f"stage {stage.name!r}: general_kl is {stage.method.general_kl:g}, and there are no general rows; give "
             "general or data.general, or mark rows by a column general: true"
