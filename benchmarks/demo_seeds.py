@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tieout.storage.jsonl import stored
+
 RESULTS = Path(__file__).parent / "results"
 DEMOS = {name: ["demo", name] for name in ("align", "reason", "rlhf", "feedback")}
 """Pipeline -> arguments of `tieout`."""
@@ -61,12 +63,13 @@ def keep(evidence: Path, folder: Path) -> None:
     """Copy the report and what it was made from; cases are compressed without a date: equal runs, equal files."""
     report = json.loads((evidence / "report.json").read_text())
     for name in ("report.json", *report["files"]):
-        target = folder / name
+        source = stored(evidence / name)
+        target = folder / source.relative_to(evidence)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if name.startswith("cases.") and not name.endswith(".gz"):
-            target.with_name(f"{name}.gz").write_bytes(gzip.compress((evidence / name).read_bytes(), mtime=0))
+        if name.startswith("cases.") and source.suffix != ".gz":
+            target.with_name(f"{name}.gz").write_bytes(gzip.compress(source.read_bytes(), mtime=0))
         else:
-            shutil.copyfile(evidence / name, target)
+            shutil.copyfile(source, target)
 
 
 def figures(tracks: dict[str, Any], key: str) -> dict[str, list[float]]:
