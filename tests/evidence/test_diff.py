@@ -13,6 +13,7 @@ import pytest
 from scipy.stats import binomtest
 
 from tieout.cli.diff import main
+from tieout.errors import InputError
 from tieout.evidence import scoring
 from tieout.evidence.diff import diff
 from tieout.evidence.evaluate import evaluate
@@ -162,6 +163,25 @@ def test_runs_without_reports_are_compared_as_far_as_they_go(tmp_path: Path) -> 
     assert [c.what for c in found.changes] == ["seed: 0 -> 1"]
     assert any("no report yet" in note for note in found.notes)
     assert found.verdict.startswith("Re-validation is due")
+
+
+def test_a_report_of_another_version_is_trouble_and_not_a_difference(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = made(tmp_path / "one"), made(tmp_path / "other")
+    path = one / "evidence" / "report.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+    with pytest.raises(InputError, match="is in format 2, this version writes 3"):
+        diff(one, other)
+
+
+def test_a_step_that_is_just_being_written_and_odd_line_ends_are_read(tmp_path: Path) -> None:
+    """The manifest is split at line feeds alone, and its torn last line left out."""
+    one = made(tmp_path / "one", about={"code": {"version": "1\u2028", "sha256": "c"}})
+    assert manifest.steps(one)[0][-1]["code"]["version"] == "1\u2028"
+    with (one / manifest.FILE).open("a") as file:
+        file.write('{"_type": "torn')
+    assert not [change for change in diff(one, made(tmp_path / "other")).changes if change.part == "data"]
 
 
 def test_it_starts_without_torch() -> None:

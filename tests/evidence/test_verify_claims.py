@@ -234,6 +234,22 @@ def test_a_signed_record_verifies_with_the_public_key(run: Path, tmp_path: Path)
         main([str(run), "--key", str(run / "run.json")])
 
 
+def test_evidence_kept_by_itself_is_judged_without_its_neighbours(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A copy of the evidence folder has no run around it: what lies next to the copy is somebody else's."""
+    shelf = tmp_path / "shelf"
+    shutil.copytree(run / "evidence", shelf / "kept")
+    other = shelf / "other" / "calibrate"
+    other.mkdir(parents=True)
+    (other / "calibration.json").write_text("{}")
+    (shelf / "manifest.jsonl").write_text("{}\n")
+    main([str(shelf / "kept")])
+    said = capsys.readouterr().out
+    assert "ties out" in said
+    assert "calibrations" not in said
+
+
 def test_evidence_imports_without_torch() -> None:
     code = "import tieout.evidence.claims, tieout.evidence.records, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(Options, "verify", arguments)
     from ..evidence.claims import as_lines, intact, recomputed
     from ..evidence.records import load_key, write_record
-    from ..evidence.verify import read_report, report_at
+    from ..evidence.verify import read_report, report_at, run_of
 
     if options.fresh:
         from ..shipping.fresh import sample_size  # needs torch
@@ -63,8 +63,9 @@ def main(arguments: Sequence[str]) -> None:
         sample_size(options.fresh, 1)  # refuses, before any work
     path = report_at(options.run)
     report, key = read_report(path), load_key(options.key) if options.key else None
-    claims = [*intact(report, path, options.head), *_packages(path.parent.parent)]
-    claims += [*recomputed(report, path), *_page(path), *_calibrations(path.parent.parent), *_cards(path)]
+    run = run_of(path)
+    claims = [*intact(report, path, options.head), *_packages(run)]
+    claims += [*recomputed(report, path), *_page(run, path), *_calibrations(run), *_cards(run, path)]
     fresh = _fresh(options, report, path) if options.fresh else []
     claims += fresh
     whole = all(claim.checked and not claim.left for claim in fresh)
@@ -134,7 +135,7 @@ def _packages(run: Path) -> list[Claim]:
     return found
 
 
-def _page(path: Path) -> list[Claim]:
+def _page(run: Path, path: Path) -> list[Claim]:
     """The page next to the report, if there is one."""
     from ..evidence.claims import Claim
     from ..review.document import PAGE, page_differs
@@ -142,7 +143,6 @@ def _page(path: Path) -> list[Claim]:
     page = path.with_name(PAGE)
     if not page.exists():
         return [Claim("recomputed", "page", f"there is no {PAGE}", checked=False)]
-    run = path.parent.parent if path.parent.name == "evidence" else path.parent
     return [
         Claim("recomputed", "page", f"{PAGE} to the letter, from what is stored", page_differs(run, page))
     ]
@@ -159,11 +159,11 @@ def _calibrations(run: Path) -> list[Claim]:
     return [Claim("recomputed", "calibrations", said, problems)] if paths else []
 
 
-def _cards(path: Path) -> list[Claim]:
+def _cards(run: Path, path: Path) -> list[Claim]:
     """The card of a shipped folder, if there is one."""
     from ..evidence.claims import Claim
 
-    folder = path.parent.parent / "shipped"
+    folder = run / "shipped"
     if not folder.exists():
         return []
     from ..shipping.candidate import card_differs  # needs torch

@@ -11,7 +11,7 @@ from typing import Any
 from ..config.plain import fingerprint
 from ..errors import InputError
 from ..storage.jsonl import read_jsonl, stored
-from .evaluate import HUMAN, PROGRAMMATIC, Case, read_cases
+from .evaluate import HUMAN, Case, asked_with, read_cases
 from .figures import pair_figures
 from .lines import lines, place
 from .readings import NONE
@@ -133,20 +133,15 @@ def _golds(evidence: Path) -> dict[str, str]:
         return {}
     rows: dict[tuple[str, str], list[str]] = {}
     for _, line in read_jsonl(path):
-        rows.setdefault(_place(line["track"], line["slice"]), []).append(fingerprint(line["row"]))
+        rows.setdefault(asked_with(line["track"], line["slice"]), []).append(fingerprint(line["row"]))
     found = dict[str, str]()
     cases = read_cases(stored(evidence / "cases.jsonl"))
     own: dict[tuple[str, str], list[Case]] = {}
     for case in next(iter(cases.values()), []):
-        own.setdefault(_place(case.track, case.slice), []).append(case)
+        own.setdefault(asked_with(case.track, case.slice), []).append(case)
     for where, asked in own.items():
         kept = rows.get(where)
         if kept is None or len(kept) != len(asked):
             raise InputError(f"{path} does not have the rows of the cases next to it; see `tieout verify`")
         found |= {f"{case.track} {case.id}": row for case, row in zip(asked, kept, strict=True)}
     return found
-
-
-def _place(track: str, slice: str) -> tuple[str, str]:
-    """Rows of a task were asked slice by slice, controls all at once."""
-    return track, slice if track == PROGRAMMATIC else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,11 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..config.plain import changes
-from ..errors import InputError
 from ..rows import digests
 from ..storage import manifest
 from ..storage.jsonl import read_json, read_jsonl
 from .rule import read_rules
+from .verify import read_run
 
 Part = Literal["data", "configuration", "code", "models", "environment", "rule", "verdict"]
 PAIRS = "pairs.jsonl"
@@ -54,11 +53,9 @@ class Facts:
 
 def facts_of(folder: Path) -> Facts:
     """What a run folder says. InputError: it is none."""
-    run, evidence = folder / "run.json", folder / "evidence"
-    if not run.exists() and not (evidence / "report.json").exists():
-        raise InputError(f"{folder} is no run folder: it has neither run.json nor evidence/report.json")
-    known = read_json(run) if run.exists() else {}
-    report = read_json(evidence / "report.json") if (evidence / "report.json").exists() else {}
+    evidence = folder / "evidence"
+    known, found = read_run(folder, evidence / "report.json")
+    report = found or {}
     said, about = report.get("metadata", {}), _attempt(folder)
     scored = read_json(evidence / "scoring.json") if (evidence / "scoring.json").exists() else {}
     sources = {name: one["sha256"] for name, one in scored.get("sources", {}).items()}
@@ -85,14 +82,8 @@ def _latest(known: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _attempt(folder: Path) -> dict[str, Any]:
     """What the manifest has of the last attempt: code, sources of the reward."""
-    path, found = folder / manifest.FILE, dict[str, Any]()
-    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
-        try:
-            said = json.loads(line)["predicate"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{path}: a line is no statement of a step ({error}); see `tieout verify`"
-            ) from error
+    found = dict[str, Any]()
+    for said in manifest.steps(folder)[0]:
         found |= {key: said[key] for key in ("code", "sources") if key in said}
     return found
 

@@ -12,7 +12,7 @@ from ..rewards.processes.workers import Workers
 from ..storage import manifest
 from ..storage.identity import folder_digest
 from .scoring import rescore
-from .verify import figures_differ, files_differ
+from .verify import figures_differ, files_differ, run_of
 
 Level = Literal["intact", "recomputed", "re-performed"]
 
@@ -38,9 +38,9 @@ class Claim:
 
 def intact(report: Mapping[str, Any], path: Path, head: str = "") -> list[Claim]:
     """Whether the files are those that the run wrote and the report was made from."""
-    run, files = path.parent.parent, len(report["files"])
+    run, files = run_of(path), len(report["files"])
     return [
-        _manifest(run if (run / "run.json").exists() else path.parent, head),
+        _manifest(run, head),
         Claim(
             "intact",
             "files of the report",

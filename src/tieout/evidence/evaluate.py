@@ -200,6 +200,11 @@ def write_cases(path: Path, cases: Mapping[str, Sequence[Case]]) -> None:
     write_jsonl(path, lines.values())
 
 
+def asked_with(track: str, slice: str) -> tuple[str, str]:
+    """Of a case: those with the same were asked together. A task is asked slice by slice, all controls at once."""
+    return track, slice if track == PROGRAMMATIC else ""
+
+
 def read_cases(path: Path, sampled: bool = False) -> dict[str, list[Case]]:
     """Model -> its cases, from `cases.jsonl`; with the tokens that were sampled, if asked."""
     cases: dict[str, list[Case]] = {}

@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..storage.atomic import sha256, write_json
 from ..storage.manifest import FILE, STATEMENT, heads
 from .claims import Claim
+from .verify import run_of
 
 FOLDER = "verification"
 PREDICATE = "https://tieout.dev/verification/v1"
@@ -30,7 +31,7 @@ def write_record(path: Path, claims: Sequence[Claim], verifier: str = "", key: A
     None: the report is in no run folder, or the folder cannot be written, and no key asks for a record.
     InputError: a key does, and it cannot be written.
     """
-    run = path.parent.parent
+    run = run_of(path)
     if not (run / "run.json").exists():
         if key is not None:
             raise InputError(f"{path} is in no run folder, so that there is no place for a signed record")

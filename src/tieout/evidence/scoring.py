@@ -25,7 +25,7 @@ from ..storage.atomic import sha256, write_atomic, write_json
 from ..storage.jsonl import read_json, read_jsonl, stored, write_jsonl
 from ..tasks import Task, load_task
 from ..types import Row
-from .evaluate import CONTROLS, PROGRAMMATIC, Case, evaluate, read_cases
+from .evaluate import CONTROLS, PROGRAMMATIC, Case, asked_with, evaluate, read_cases
 from .replay import replayable, replayed
 
 ROWS, NAMES, SOURCES = "rows.jsonl", "scoring.json", "scoring"
@@ -143,9 +143,8 @@ def asked_of(evidence: Path) -> list[Asked]:
     """What every model of an evidence folder was asked. InputError, KeyError: it cannot be known any more."""
     tasks = _tasks(evidence, read_json(evidence / NAMES))
     by_place: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for _, line in read_jsonl(stored(evidence / ROWS)):  # the task's slices apart, all controls at once
-        place = (line["track"], line["slice"] if line["track"] == PROGRAMMATIC else "")
-        by_place.setdefault(place, []).append(line)
+    for _, line in read_jsonl(stored(evidence / ROWS)):
+        by_place.setdefault(asked_with(line["track"], line["slice"]), []).append(line)
     return [
         Asked(
             tasks[track],

@@ -26,6 +26,11 @@ def report_at(path: Path) -> Path:
     )
 
 
+def run_of(report: Path) -> Path:
+    """The run folder of a report: around its folder `evidence`, or else the folder that it lies in."""
+    return report.parent.parent if report.parent.name == "evidence" else report.parent
+
+
 def verify(path: Path) -> list[str]:
     """Recompute a report from the files next to it: a line for each thing that differs; none: it ties out."""
     report = read_report(path)
@@ -51,6 +56,15 @@ def read_current(path: Path) -> dict[str, Any]:
     return report
 
 
+def read_run(folder: Path, report: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """run.json of a folder, empty where there is none, and its report, once there is one. InputError: it has neither,
+    or the report is of another version."""
+    run = folder / "run.json"
+    if not run.exists() and not report.exists():
+        raise InputError(f"{folder} is no run folder: it has neither run.json nor evidence/report.json")
+    return read_json(run) if run.exists() else {}, read_current(report) if report.exists() else None
+
+
 def _other_format(report: Mapping[str, Any]) -> str:
     """What is wrong with the format of a report; empty if it is the present one."""
     if report["format"] == FORMAT:
@@ -72,7 +86,7 @@ def files_differ(report: Mapping[str, Any], path: Path) -> list[str]:
             problems.append(f"{name}: missing; the report was made from it")
         elif (found := content_sha256(file)) != digest:
             problems.append(f"{name}: changed since the report (SHA-256 {found}, was {digest})")
-    problems += changed(report, path.parent.parent)
+    problems += changed(report, run_of(path))
     if "cases.jsonl" not in report["files"]:
         problems.append("files: the report names no cases.jsonl")
     return problems

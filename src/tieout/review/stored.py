@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
 from ..evidence import reward_checks
 from ..evidence.evaluate import Case, read_cases
 from ..evidence.training import read_stage
-from ..evidence.verify import read_current
+from ..evidence.verify import read_run
 from ..storage import manifest
 from ..storage.jsonl import read_json, read_log, stored
 
@@ -79,20 +76,18 @@ def read(place: Path, name: str = "", head: str | None = None) -> Stored:
     """
     evidence = place / "evidence" if (place / "evidence").is_dir() else place
     there = evidence / "report.json"
-    record = read_json(place / "run.json") if (place / "run.json").exists() else {}
-    if not record and not there.exists():
-        raise InputError(f"{place} is no run folder: it has neither run.json nor evidence/report.json")
+    record, report = read_run(place, there)
     stages = {path.parent.name: read_stage(path.parent) for path in sorted(place.glob("*/metrics.jsonl"))}
     order = [name_of(stage) for stage in record.get("identity", {}).get("stages", [])]
     stages = dict(sorted(stages.items(), key=lambda one: (one[0] not in order, *_rank(order, one[0]))))
-    steps, last = _steps(place, head)
+    steps, last = manifest.steps(place, head)
     return Stored(
         folder=place,
         evidence=evidence,
         name=name or str(place),
         record=record,
-        report=read_current(there) if there.exists() else None,
-        cases=read_cases(stored(evidence / "cases.jsonl")) if there.exists() else {},
+        report=report,
+        cases=read_cases(stored(evidence / "cases.jsonl")) if report else {},
         stages=stages,
         alarms=alarms_in(place),
         plan=read_json(place / "plan.json")["stages"] if (place / "plan.json").exists() else [],
@@ -114,19 +109,3 @@ def _rank(order: Sequence[str], name: str) -> tuple[int, str]:
 def alarms_in(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Stage -> step and reason of each alarm that went off."""
     return {path.parent.name: read_log(path) for path in sorted(folder.glob("*/alarms.jsonl"))}
-
-
-def _steps(folder: Path, head: str | None) -> tuple[list[dict[str, Any]], str]:
-    path = folder / manifest.FILE
-    found, last = list[dict[str, Any]](), ""
-    if head == "":
-        return found, last
-    for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:
-        last = hashlib.sha256(line).hexdigest()
-        try:
-            found.append(json.loads(line)["predicate"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: line {len(found) + 1} is no statement of a step") from error
-        if last == head:
-            break
-    return found, last

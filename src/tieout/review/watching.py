@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 from ..errors import InputError
-from ..storage import manifest
 from .document import render
 from .markup import Markup, html
 from .stored import Stored, read
@@ -43,9 +40,9 @@ def state(folder: Path, run: Stored) -> str:
     """How the run is: working, failed and at which stage, finished, or stopped."""
     if _held(folder / "lock"):
         return "The run is working."
-    failed = _last(folder).get("failed")
-    if failed:
-        return f"The run failed in {_last(folder)['step']}: {failed}. Its command, repeated, resumes it."
+    last = run.steps[-1] if run.steps else {}
+    if failed := last.get("failed"):
+        return f"The run failed in {last['step']}: {failed}. Its command, repeated, resumes it."
     if run.report is not None:
         return "The run is finished."
     return "The run has stopped before its end: no process works on it. Its command, repeated, resumes it."
@@ -68,11 +65,3 @@ def _held(lock: Path) -> bool:
         except BlockingIOError:
             return True
     return False
-
-
-def _last(folder: Path) -> dict[str, Any]:
-    """The last step on record."""
-    path = folder / manifest.FILE
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    found: dict[str, Any] = json.loads(lines[-1])["predicate"] if lines else {}
-    return found

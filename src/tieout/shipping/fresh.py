@@ -29,6 +29,7 @@ from ..evidence.readings import judged
 from ..evidence.replay import replayable
 from ..evidence.sampled import Turn
 from ..evidence.scoring import NAMES, Asked, asked_of
+from ..evidence.verify import run_of
 from ..learner import Model, load
 from ..learner.models.precision import name_of
 from ..rewards.text.thinking import begun, opened_in
@@ -104,7 +105,7 @@ def reperform(
         names, every = read_json(evidence / NAMES), asked_of(evidence)
         known = sorted({name for one in every for name in one.ids} & own.keys())
         chosen = set(Random(seed).sample(known, min(count, len(known))))
-        model, by = _open(evidence.parent, candidate, report["metadata"], base, device)
+        model, by = _open(run_of(path), candidate, report["metadata"], base, device)
     except (ImportError, InputError, KeyError, OSError) as error:
         return [Claim(LEVEL, "outputs", f"not re-performed: {error}", checked=False)]
     advance = begin(2 * len(chosen))

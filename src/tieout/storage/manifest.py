@@ -138,9 +138,32 @@ def check(folder: Path, head: str = "") -> list[str]:
 
 def heads(folder: Path) -> list[str]:
     """The digest of every line."""
+    return [hashlib.sha256(line).hexdigest() for line in _lines(folder)]
+
+
+def steps(folder: Path, head: str | None = None) -> tuple[list[dict[str, Any]], str]:
+    """Predicates of the steps, the first step first, and the digest of the last of them; empty without any.
+
+    `head`: up to the line of this digest; None: all. InputError: a line is no statement.
+    """
+    found, last = list[dict[str, Any]](), ""
+    for line in _lines(folder) if head != "" else []:
+        last = hashlib.sha256(line).hexdigest()
+        try:
+            found.append(json.loads(line)["predicate"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{folder / FILE}: line {len(found) + 1} is no statement of a step; see `tieout verify`"
+            ) from error
+        if last == head:
+            break
+    return found, last
+
+
+def _lines(folder: Path) -> list[bytes]:
+    """The lines that are whole."""
     path = folder / FILE
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    return [hashlib.sha256(line).hexdigest() for line in lines]
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
 
 
 def files_of(folder: Path) -> Iterator[str]:
