@@ -55,13 +55,14 @@ def test_modules_and_files_that_a_page_names_exist(page: Path) -> None:
         assert (ROOT / name).exists(), f"{page.name} names {name}, which does not exist"
 
 
-def test_the_picture_of_the_tree_is_that_of_the_layers() -> None:
-    spec = spec_from_file_location("draw_layers", ROOT / "scripts" / "draw_layers.py")
+@pytest.mark.parametrize("script", ["draw_layers", "draw_gains"])
+def test_a_picture_is_what_its_script_draws(script: str) -> None:
+    spec = spec_from_file_location(script, ROOT / "scripts" / f"{script}.py")
     assert spec is not None
     assert spec.loader is not None
     drawing = module_from_spec(spec)
     spec.loader.exec_module(drawing)
-    stale = "run python scripts/draw_layers.py: the layers of tests/test_house.py have changed"
+    stale = f"run python scripts/{script}.py: what it draws has changed"
     assert drawing.PICTURE.read_text(encoding="utf-8") == drawing.picture(), stale
 
 
