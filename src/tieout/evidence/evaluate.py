@@ -23,6 +23,8 @@ from .sampled import Turn, read_turns, turns_of, write_turns
 PROGRAMMATIC = "programmatic"
 HUMAN = "human"
 CONTROLS = "negative_controls"
+CONSISTENCY = "consistency"
+"""Of cases that ask a row of the programmatic track again: no figures of their own, see `evidence.consistency`."""
 TRACKS = (PROGRAMMATIC, HUMAN, CONTROLS)
 """The tracks that the gate judges. Cases may name others, which are reported only."""
 
@@ -88,14 +90,15 @@ def evaluate(
     workers: Workers | None = None,
     progress: Progress | None = None,
     episodes: Episodes = text_episodes,
+    ids: Sequence[str] = (),
 ) -> list[Case]:
     """Ask the sampler every row's prompt and score what it writes. Greedy unless `params` says otherwise.
 
     With an environment, there is an episode per row; metrics, and a reward that scores it, see everything that the
     model said; `episodes` may take them from a record instead. Only `workers` can stop a reward that hangs.
-    A case is named `task/slice/id`, where id is the row's own or its position. Errors stay errors: they have no score,
-    unless the completion itself made the reward fail. That counts as in training, as a wrong answer (`Outcome.worth`),
-    or crashing the reward would be a way to skip hard rows; the error is kept alongside.
+    A case is named `task/slice/id`, where id is the row's own or its position, unless `ids` name them. Errors stay
+    errors: they have no score, unless the completion itself made the reward fail. That counts as in training, as a
+    wrong answer (`Outcome.worth`), or crashing the reward would be a way to skip hard rows; the error is kept.
 
     Raises:
         InputError: before anything is generated, if nothing scores, or a reward asks for a column that rows lack; as
@@ -109,7 +112,8 @@ def evaluate(
     rewards |= task.metrics
     rewards |= {part_key(name): part for name, part in task.parts.items()}
     slices = [slice if isinstance(slice, str) else slice(row) for row in rows]
-    ids = [f"{task.name}/{s}/{row.get('id', i)}" for i, (s, row) in enumerate(zip(slices, rows, strict=True))]
+    named = enumerate(zip(slices, rows, strict=True))
+    ids = list(ids) or [case_id(task.name, own, row, i) for i, (own, row) in named]
     encode = sampler.chat.encode if isinstance(sampler, KnowsContext) else None
     _check_rows(task.name, rows, ids, [*rewards.values()], tokens=encode is not None)
     if isinstance(sampler, KnowsContext) and task.environment is None:
@@ -150,6 +154,11 @@ def evaluate(
         if progress:
             progress(len(cases), len(rows))
     return cases
+
+
+def case_id(task: str, slice: str, row: Row, index: int) -> str:
+    """What the case of a row is called."""
+    return f"{task}/{slice}/{row.get('id', index)}"
 
 
 def _taken(texts: Sequence[str]) -> dict[str, float]:
@@ -202,7 +211,7 @@ def write_cases(path: Path, cases: Mapping[str, Sequence[Case]]) -> None:
 
 def asked_with(track: str, slice: str) -> tuple[str, str]:
     """Of a case: those with the same were asked together. A task is asked slice by slice, all controls at once."""
-    return track, slice if track == PROGRAMMATIC else ""
+    return track, "" if track == CONTROLS else slice
 
 
 def read_cases(path: Path, sampled: bool = False) -> dict[str, list[Case]]:

@@ -10,6 +10,7 @@ An evidence folder holds `cases.jsonl`, `human/` (sheet, key, grades that were h
                  order; `gain`: what the gain consists of, in words; `regressions`: the cases that became worse
     usage        model -> prompt tokens, tokens, seconds and, where a price is given, cost per answer
     verdict      ship, hold or reject, the reasons, and the checks
+    consistency  model -> kind -> share of rows that flip when they are asked again, if any were: `evidence.consistency`
     rule         hashes of the gate's rule as it was first written and as it is; whether that was before any model was
                  evaluated, and what changed
     files        SHA-256 of each file that the numbers come from
@@ -30,7 +31,8 @@ from ..storage.identity import as_stored
 from ..storage.jsonl import content_sha256, read_json, set_aside, stored
 from ..tasks import TASKS, load_task
 from . import rule, scoring, stats
-from .evaluate import PROGRAMMATIC, TRACKS, Case, read_cases, write_cases
+from .consistency import consistency
+from .evaluate import CONSISTENCY, PROGRAMMATIC, TRACKS, Case, read_cases, write_cases
 from .figures import Ends, model_figures, pair_figures
 from .gains import gain, regressions
 from .gate import GatePolicy, gate
@@ -67,14 +69,15 @@ def build_report(
     policy: GatePolicy | None = None,
     seed: int = 0,
     prices: Mapping[str, str] | None = None,
+    again: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The report as plain values. `cases`: model -> its cases; `comparisons`: further (candidate, baseline).
 
     The verdict is on `candidate` against `baseline`, with the negative controls against `base` (default: the
     baseline), which is compared with the baseline too. `primary` is the metric that the programmatic track is judged
-    by (a task's `primary`); None: the reward. `prices`: model -> its price, as `Price.of` reads it. The same arguments
-    give the same report, to the last digit.
+    by (a task's `primary`); None: the reward. `prices`: model -> its price, as `Price.of` reads it. `again`: how rows
+    were asked again: `rows`, `repeats`, `temperature`. The same arguments give the same report, to the last digit.
     """
     base, policy = base or baseline, policy or GatePolicy()
     pairs = compared(candidate, baseline, base, comparisons)
@@ -85,7 +88,7 @@ def build_report(
         raise InputError(f"candidate {candidate!r} cannot be its own baseline")
     check_primary(cases, primary)
     present = {case.track for model_cases in cases.values() for case in model_cases}
-    tracks = [*TRACKS, *sorted(present - set(TRACKS))]
+    tracks = [*TRACKS, *sorted(present - {*TRACKS, CONSISTENCY})]
     ends: Ends = {}
     report: dict[str, Any] = {
         "format": FORMAT,
@@ -112,6 +115,9 @@ def build_report(
         report["settings"]["prices"] = dict(prices)
     if usage := usage_figures(cases, baseline, policy.programmatic_slice, prices, seed):
         report["usage"] = usage
+    if again:
+        report["settings"]["again"] = dict(again)
+        report["consistency"] = consistency(cases, primary, again["rows"], seed)
     report["verdict"] = asdict(gate(report, candidate, baseline, policy, base))
     report["metadata"] = dict(metadata or {})
     return report
@@ -148,8 +154,13 @@ def _comparison(
         "baseline": other,
         "tracks": figures,
         "gain": gain(shown, primary),
-        "regressions": regressions(cases[one], cases[other], primary, policy.regression_drop),
+        "regressions": regressions(_once(cases[one]), cases[other], primary, policy.regression_drop),
     }
+
+
+def _once(cases: Sequence[Case]) -> list[Case]:
+    """Without the cases that ask a row again: it would be listed several times."""
+    return [case for case in cases if case.track != CONSISTENCY]
 
 
 def write_report(
@@ -282,6 +293,7 @@ def arguments_of(report: Mapping[str, Any]) -> dict[str, Any]:
     settings["comparisons"] = [tuple(pair) for pair in report["settings"]["comparisons"]]
     settings["policy"] = GatePolicy(**report["settings"]["policy"])
     settings["prices"] = report["settings"].get("prices", {})
+    settings["again"] = report["settings"].get("again")
     settings["metadata"] = report["metadata"]
     return settings
 

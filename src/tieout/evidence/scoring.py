@@ -25,7 +25,8 @@ from ..storage.atomic import sha256, write_atomic, write_json
 from ..storage.jsonl import read_json, read_jsonl, stored, write_jsonl
 from ..tasks import Task, load_task
 from ..types import Row
-from .evaluate import CONTROLS, PROGRAMMATIC, Case, asked_with, evaluate, read_cases
+from .consistency_rows import Again
+from .evaluate import CONSISTENCY, CONTROLS, PROGRAMMATIC, Case, asked_with, case_id, evaluate, read_cases
 from .replay import replayable, replayed
 
 ROWS, NAMES, SOURCES = "rows.jsonl", "scoring.json", "scoring"
@@ -37,9 +38,11 @@ def keep(
     splits: Mapping[str, Sequence[Row]],
     controls: Task | None,
     names: Mapping[str, Any],
+    again: Sequence[Again] = (),
 ) -> None:
     """Keep rows and names. `splits`: slice -> the rows that were asked, in order; `names`: `task`, `task_options`,
-    `reward` and `controls`, as `load_task` and `load_reward` take them, and the `max_new_tokens` of an answer.
+    `reward` and `controls`, as `load_task` and `load_reward` take them, and the `max_new_tokens` of an answer;
+    `again`: what was asked again of the slice `test`.
     """
     lines = []
     asked = [(task, split, rows) for split, rows in splits.items()]
@@ -50,6 +53,10 @@ def keep(
             rest = {name: value for name, value in row.items() if name != "prompt"}
             of = CONTROLS if own is controls else PROGRAMMATIC
             lines.append({"track": of, "slice": split or str(row.get("skill", "controls")), "row": rest})
+    for one, row in zip(again, with_prompts([one.row for one in again]), strict=True):
+        rest = {name: value for name, value in row.items() if name != "prompt"}
+        about = {"track": CONSISTENCY, "slice": one.kind, "case": one.id, "cluster": one.original}
+        lines.append({**about, "row": rest})
     functions = {"reward": task.reward, **task.metrics, **task.parts}
     if controls:
         functions["controls"] = controls.reward
@@ -112,12 +119,15 @@ class Asked:
     slices: list[str]
     rows: list[Row]
     """Without prompts, which are the cases'."""
+    clusters: list[str] | None = None
+    """Where they were kept, next to the rows: the cases that are asked again."""
 
     def only(self, names: Container[str]) -> Asked:
         """Those of these cases."""
         at = [i for i, name in enumerate(self.ids) if name in names]
         ids, slices, rows = ([of[i] for i in at] for of in (self.ids, self.slices, self.rows))
-        return replace(self, ids=ids, slices=slices, rows=rows)  # type: ignore[arg-type]
+        clusters = self.clusters and [self.clusters[i] for i in at]
+        return replace(self, ids=ids, slices=slices, rows=rows, clusters=clusters)  # type: ignore[arg-type]
 
     def evaluate(self, own: Mapping[str, Case], sampler: Sampler, **options: Any) -> list[Case]:
         """The cases that a sampler gives on these rows, named and clustered as those of `own`."""
@@ -128,10 +138,11 @@ class Asked:
             sampler,
             track=self.track,
             slice=lambda row: next(slices),
+            ids=self.ids,
             **options,
         )
-        named = zip(self.ids, found, strict=True)
-        return [replace(c, id=name, cluster=own[name].cluster if name in own else "") for name, c in named]
+        clusters = self.clusters or [own[name].cluster if name in own else "" for name in self.ids]
+        return [replace(case, cluster=cluster) for case, cluster in zip(found, clusters, strict=True)]
 
     def prompted(self, own: Mapping[str, Case]) -> list[Row]:
         """The rows with the prompts of their cases."""
@@ -150,11 +161,12 @@ def asked_of(evidence: Path) -> list[Asked]:
             tasks[track],
             track,
             [
-                f"{tasks[track].name}/{line['slice']}/{line['row'].get('id', i)}"
+                line.get("case") or case_id(tasks[track].name, line["slice"], line["row"], i)
                 for i, line in enumerate(lines)
             ],
             [line["slice"] for line in lines],
             [line["row"] for line in lines],
+            [line["cluster"] for line in lines] if track == CONSISTENCY else None,
         )
         for (track, _), lines in by_place.items()
     ]
@@ -200,11 +212,12 @@ def _tasks(evidence: Path, names: Mapping[str, Any]) -> dict[str, Task]:
         task = load_task(at("task"), names.get("task_options") or {})
     else:
         task = Task(names["name"], lambda split: [], load_reward(at("reward") or "exact"))
+    found = {PROGRAMMATIC: task, CONSISTENCY: task}
     if not names.get("controls"):
-        return {PROGRAMMATIC: task}
+        return found
     file = names["controls"] == "file"
     own = Task("controls", lambda split: [], load_reward("exact")) if file else load_task(at("controls"))
-    return {PROGRAMMATIC: task, CONTROLS: own}
+    return {**found, CONTROLS: own}
 
 
 def _changed_sources(task: Task, names: Mapping[str, Any]) -> list[str]:
@@ -256,6 +269,9 @@ def _differs(name: str, model: str, said: Case, found: Case) -> list[str]:
     lines = []
     if said.completion != found.completion:
         lines.append(f"{name}: the turns of {model} in cases.jsonl are not its completion")
+    for what in ("track", "slice", "cluster"):
+        if (was := getattr(said, what)) != (now := getattr(found, what)):
+            lines.append(f"{name}: {what} of {model} is {was!r} in cases.jsonl; its row was kept as {now!r}")
     for what, was, now in (
         ("score", said.score, found.score),
         *(

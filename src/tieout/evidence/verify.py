@@ -108,5 +108,6 @@ def figures_differ(report: Mapping[str, Any], path: Path) -> list[str]:
     for part in PARTS[:-1]:
         problems += differences(part, report[part], again[part])
     problems += differences("rule", report.get("rule", {}), again["rule"])
-    problems += differences("usage", report.get("usage", {}), again.get("usage", {}))
+    for part in ("usage", "consistency"):
+        problems += differences(part, report.get(part, {}), again.get(part, {}))
     return problems

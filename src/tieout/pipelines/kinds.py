@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from ..config.plain import to_plain
 from ..errors import InputError
+from ..evidence.consistency_rows import Consistency
 from ..evidence.gate import GatePolicy
 from ..labelling.scheme import MOST
 from ..learner import AdapterConfig, LearnerConfig
@@ -237,6 +238,8 @@ class Evaluate:
     """Test rows to use; 0 takes all."""
     max_ood: int = 0
     """Out-of-distribution rows to use; 0 takes all."""
+    consistency: Consistency = field(default_factory=Consistency)
+    """How some test rows are asked again, to report how often an answer is then judged otherwise."""
 
     def __post_init__(self) -> None:
         at_least(0, self, "max_test", "max_ood")

@@ -77,6 +77,9 @@ class Recipe:
                     settings[key] = known_model(settings[key])
             for key in ("review", "demonstration"):  # of `ship`: words of people, which decide no number
                 plain.get("ship", {}).pop(key, None)
+            plain.get("evaluate", {}).pop(
+                "consistency", None
+            )  # a further measurement, with a marker of its own
         return {**top, "stages": [identity(plain) for plain in stages]}
 
     def stage(self, name: str) -> Stage:

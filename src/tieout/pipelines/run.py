@@ -13,6 +13,7 @@ from rich.console import Console
 from ..config.attribute import load_attribute
 from ..errors import InputError
 from ..evidence import leakage
+from ..evidence.consistency_rows import Again, asked_again
 from ..evidence.rule import put_on_record, rule_of
 from ..learner import Model
 from ..learner.models.bases import Bases
@@ -69,6 +70,7 @@ class Run:
         self.recipe = replace(recipe, dtype=self.precision.name)
         self.folder, self.console = folder, console
         self.bases = Bases()
+        self._again: dict[str, list[Again]] = {}
         self._review()
         self._record_rule()  # before any row is read
         self.task = self._task()
@@ -139,6 +141,20 @@ class Run:
         place = self.recipe.placement
         found = [reward for reward in rewards if reward is not None]
         return under_deadline(found, place.reward_workers, place.reward_seconds, self.console)
+
+    # ---------------------------------------------------------------- what is evaluated
+
+    def asked(self, stage: Evaluate) -> dict[str, list[Row]]:
+        """Slice -> the rows of the task that every model is asked."""
+        splits = {"test": stage.max_test, "ood": stage.max_ood}
+        return {split: list(self.task.rows(split))[: limit or None] for split, limit in splits.items()}
+
+    def again(self, stage: Evaluate) -> list[Again]:
+        """What every model is asked again; none where the stage asks for none."""
+        if stage.consistency.max_rows and stage.name not in self._again:
+            tell, rows = load_chat(self.recipe.model).prompt, self.asked(stage)["test"]
+            self._again[stage.name] = asked_again(self.task, rows, stage.consistency, self.recipe.seed, tell)
+        return self._again.get(stage.name, [])
 
     # ---------------------------------------------------------------- data, and its checks
 
@@ -211,7 +227,7 @@ class Run:
         if task.reward is not None:
             check_reward(task.reward, list(task.rows("train")[0]))
             check_models(task.reward, override=recipe.guards.reward_model_override, policy=recipe.model)
-        longest, given = task.max_new_tokens, dict[str, Sequence[Row]]()
+        longest, given, again = (task.max_new_tokens, dict[str, Sequence[Row]](), dict[str, Sequence[Row]]())
         for stage in recipe.stages:
             if isinstance(stage, Train):
                 longest = max(longest, stage.method.needs.max_new_tokens)
@@ -222,6 +238,8 @@ class Run:
                     given[stage.name] = rows
             elif task.reward is None:
                 self._needs_reward(stage)
+            if isinstance(stage, Evaluate) and stage.consistency.max_rows:
+                again[f"{stage.name}.consistency"] = [one.row for one in self.again(stage)]
             if isinstance(stage, Calibrate):
                 self._check_calibrated(stage)
             if isinstance(stage, Refresh):
@@ -239,7 +257,7 @@ class Run:
         if task.rows("general") and not any(isinstance(s, Train) and uses_general(s) for s in recipe.stages):
             raise InputError("general rows are given, and no stage trains on them: sft, dpo, cpo and orpo do")
         splits = {split: task.rows(split) for split in ("train", "test", "general")}
-        check_model(recipe.model, {**splits, **given}, longest)
+        check_model(recipe.model, {**splits, **given, **again}, longest)
         return given
 
     def _leakage(self, given: Mapping[str, Sequence[Row]]) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from ..chat.template import Chat
 from ..episodes import Episode
 from ..errors import InputError
 from ..evidence.claims import Claim, Level
-from ..evidence.evaluate import PROGRAMMATIC, Case, read_cases
+from ..evidence.consistency_rows import SAME_PROMPT
+from ..evidence.evaluate import CONSISTENCY, CONTROLS, PROGRAMMATIC, Case, read_cases
 from ..evidence.figures import pair_figures
 from ..evidence.readings import judged
 from ..evidence.replay import replayable
@@ -97,8 +98,9 @@ def reperform(
         the claims; a single one that was not checked, with the reason, if nothing can be performed again.
     """
     evidence, candidate = path.parent, report["settings"]["candidate"]
-    own = {case.id: case for case in read_cases(stored(evidence / "cases.jsonl"), sampled=True)[candidate]}
-    count = sample_size(asked, len(own))
+    cases = read_cases(stored(evidence / "cases.jsonl"), sampled=True)[candidate]
+    own = {case.id: case for case in cases if (case.track, case.slice) != (CONSISTENCY, SAME_PROMPT)}
+    count, sampled = sample_size(asked, len(own)), len(cases) - len(own)
     try:
         if not (evidence / NAMES).exists():
             raise InputError("the rows were not kept (made before they were)")
@@ -114,9 +116,10 @@ def reperform(
     same = sum(_same(own[name], case) for name, case in fresh.items())
     there = _machine(report["metadata"].get("environment", {}))
     said = (
-        f"{len(fresh)} of {len(own)} cases of {candidate} ({asked}, seed {seed}), by {by}: {same} outputs are "
-        f"token-identical; {there}"
+        f"{len(fresh)} of {len(own)} cases of {candidate} ({asked}, seed {seed}), by {by}: {same} outputs "
+        f"are token-identical; {there}"
     )
+    said += f"; {sampled} answers that were sampled are left out" if sampled else ""
     return [
         Claim(LEVEL, "outputs", said),
         _logprobs(parts, own, fresh, model, advance),
@@ -198,7 +201,7 @@ def _answers(
     """What the model answers now, greedily, scored."""
     alone = part.task.environment is None  # an episode takes several completions for a row
     sampler = LocalSampler(model, progress=advance if alone else None)
-    longest = names.get("max_new_tokens") if part.track == PROGRAMMATIC else None
+    longest = None if part.track == CONTROLS else names.get("max_new_tokens")
     params = SamplingParams(longest or part.task.max_new_tokens, temperature=0.0)
     found = part.evaluate(own, sampler, params=params, batch_size=sampler.batch_size)
     if not alone:

@@ -43,6 +43,9 @@ class Task:
     """A flawed completion that must score below gold: for pairs of gold against flawed."""
     flaws: Mapping[str, Callable[[Row, random.Random], str]] = field(default_factory=dict)
     """The kinds of flawed completions by name, where `corrupt` makes several: a calibration reports each."""
+    variants: Mapping[str, Callable[[Row, random.Random], Row | None]] = field(default_factory=dict)
+    """Kind (`order`, `formatting`, `paraphrase`, ...) -> the same question put otherwise: a row with a prompt and
+    columns of its own whose right answer is known; None for a row that has none. See `tieout.tasks.variants`."""
     max_new_tokens: int = 256
     """Long enough for every gold completion."""
 

@@ -31,7 +31,7 @@ from typing import Any, Literal, overload
 from ..errors import InputError
 from ..rewards.library import finance_ladder, finance_statements
 from ..types import Row
-from . import Task
+from . import Task, statement_variants
 from .splits import split_sizes
 from .statement_forms import COMPANIES
 from .statements import (
@@ -43,6 +43,7 @@ from .statements import (
     Statement,
     make_statement,
 )
+from .variants import Vary
 
 SYSTEM = (
     'Reply in JSON: {"components":[{"name":"","value":0}],"total":0,"citations":[""]}. '
@@ -175,8 +176,22 @@ def make(
         gold=gold,
         corrupt=corrupt,
         flaws={name: partial(corrupt, flaw=name) for name in (*FLAWS, "truncated")},
+        variants={
+            vary.__name__: partial(_varied, vary=vary)
+            for vary in (
+                statement_variants.order,
+                statement_variants.formatting,
+                statement_variants.paraphrase,
+            )
+        },
         max_new_tokens=384,
     )
+
+
+def _varied(row: Row, rng: random.Random, vary: Vary) -> Row | None:
+    """A variant of a row with the gold that it has."""
+    found = vary(row, rng)
+    return None if found is None else {**found, "completion": gold(found)}
 
 
 # --- flawed completions -------------------------------------------------------------------------------------

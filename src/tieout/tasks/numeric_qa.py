@@ -45,6 +45,7 @@ from ..errors import InputError
 from ..rewards.library.numeric import figure, numeric, readable
 from ..types import Row
 from . import Task
+from .variants import asked_in, asking, instructed
 
 SYSTEM = (
     "Answer with the figure alone. State its scale or per cent sign, "
@@ -92,6 +93,7 @@ def load(path: str | Path, *, max_prompt_chars: int | None = None) -> Task:
         metrics={"readable": readable},
         gold=lambda row: str(row["completion"]),
         corrupt=corrupt,
+        variants={"order": _question_first, "formatting": _tabbed, "paraphrase": _reworded},
         max_new_tokens=48,
     )
 
@@ -121,6 +123,35 @@ def corrupt(row: Row, rng: random.Random) -> str:
     ]
     scores = numeric(flawed, [answer] * len(flawed), [row["scale"]] * len(flawed))
     return rng.choice([text for text, score in zip(flawed, scores, strict=True) if score == 0])
+
+
+# --- variants -----------------------------------------------------------------------------------------------
+
+WORDINGS = (
+    "Reply with nothing but the figure, and say its scale or that it is a percentage, for example: -12.6 million; "
+    "(5,062) thousand; $1.3 billion; 4.55%.",
+    "Give one figure and no other text. Where it has a scale or a per cent sign, write that too, like -12.6 million, "
+    "(5,062) thousand, $1.3 billion or 4.55%.",
+)
+
+
+def _question_first(row: Row, rng: random.Random) -> Row | None:
+    """The question above the table and its text."""
+    source, between, question = (asked_in(row) or "").rpartition("\n\n")
+    return asking(row, f"{question}\n\n{source}") if between else None
+
+
+def _tabbed(row: Row, rng: random.Random) -> Row | None:
+    """Cells of the table between tabs."""
+    said = asked_in(row) or ""
+    return asking(row, said.replace(" | ", "\t")) if " | " in said else None
+
+
+def _reworded(row: Row, rng: random.Random) -> Row | None:
+    return instructed(row, rng, SYSTEM, WORDINGS)
+
+
+# --- the file -----------------------------------------------------------------------------------------------
 
 
 def _documents(path: Path) -> list[Any]:

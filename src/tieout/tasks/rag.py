@@ -19,13 +19,16 @@ passages), answer (empty: not in them) and, for gold, completion. The reward is 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..rewards.library.rag import citation_accuracy, faithfulness, groundedness, rag, relevance
 from ..types import Row
 from . import Task
 from .splits import Splits, from_file, generated
+from .variants import asked_in, asking, instructed
 
 SYSTEM = (
     "Answer in one sentence from the passages, and cite the passage that says it, like [2]. "
@@ -83,11 +86,10 @@ def _row(split: str, index: int, seed: int) -> Row:
         measure = rng.choice([m for m in _MEASURES if all(m != fact[1] for fact in facts)])
     question = f"What was the {measure} of {company} in {year}?"
     context = [passages[i] for i in order]
-    listed = "\n".join(f"[{i}] {passage}" for i, passage in enumerate(context, 1))
     return {
         "prompt": [
             {"role": "system", "content": SYSTEM},
-            {"role": "user", "content": f"{listed}\n\n{question}"},
+            {"role": "user", "content": _said(context, question)},
         ],
         "question": question,
         "context": context,
@@ -114,6 +116,49 @@ def corrupt(row: Row, rng: random.Random) -> str:
     )
 
 
+WORDINGS = (
+    "Use the passages only: reply in one sentence with the number of the passage that says it, like [2]. "
+    "Where none of them says it, write: I do not know.",
+    "One sentence, taken from the passages, and the passage it stands in, like [2]. "
+    "If it stands in no passage: I do not know.",
+)
+
+
+def order(row: Row, rng: random.Random) -> Row | None:
+    """The passages in another order, with other numbers; None where the prompt is not made of them."""
+    context: list[str] = row["context"]
+    if len(context) < 2 or asked_in(row) != _said(context, row["question"]):
+        return None
+    places = rng.sample(range(len(context)), len(context))
+    if places == sorted(places):
+        places = [*places[1:], places[0]]
+    moved = [context[i] for i in places]
+    columns: dict[str, Any] = {"context": moved}
+    if "completion" in row:
+        columns["completion"] = re.sub(
+            r"\[(\d+)\]", lambda cited: f"[{places.index(int(cited[1]) - 1) + 1}]", row["completion"]
+        )
+    return asking(row, _said(moved, row["question"]), **columns)
+
+
+def formatting(row: Row, rng: random.Random) -> Row | None:
+    """A blank line between the passages; None where the prompt is not made of them."""
+    if len(row["context"]) < 2 or asked_in(row) != _said(row["context"], row["question"]):
+        return None
+    return asking(row, _said(row["context"], row["question"], "\n\n"))
+
+
+def paraphrase(row: Row, rng: random.Random) -> Row | None:
+    """The instruction in other words; None where it is not the task's."""
+    return instructed(row, rng, SYSTEM, WORDINGS)
+
+
+def _said(context: Sequence[str], question: str, between: str = "\n") -> str:
+    """What the user says."""
+    listed = between.join(f"[{i}] {passage}" for i, passage in enumerate(context, 1))
+    return f"{listed}\n\n{question}"
+
+
 def make(seed: int = 0, sizes: Mapping[str, int] = SIZES) -> Task:
     """The task; `sizes` says how many rows each split has."""
     return _task(generated("rag", SIZES, sizes, lambda split, i: _row(split, i, seed)))
@@ -132,5 +177,6 @@ def _task(rows: Splits) -> Task:
         metrics={f.__name__: f for f in (relevance, faithfulness, citation_accuracy, groundedness)},
         gold=lambda row: str(row["completion"]),
         corrupt=corrupt,
+        variants={"order": order, "formatting": formatting, "paraphrase": paraphrase},
         max_new_tokens=64,
     )

@@ -25,6 +25,7 @@ from ..types import Row
 from . import Task
 from .rag import FIRST_NAMES, PEOPLE, SECOND_NAMES
 from .splits import Splits, from_file, generated
+from .variants import instructed, surrounded
 
 SYSTEM = (
     "Summarise the report in at most four short sentences. Keep every figure and every name that matters."
@@ -78,6 +79,17 @@ def corrupt(row: Row, rng: random.Random) -> str:
     return rng.choice([row["document"], dropped, changed + row["reference"][digit + 1 :]])
 
 
+WORDINGS = (
+    "Give a summary of the report: no more than four short sentences, with every figure and every name that matters.",
+    "Say in four short sentences or fewer what the report says. No figure and no name that matters may be missing.",
+)
+
+
+def paraphrase(row: Row, rng: random.Random) -> Row | None:
+    """The instruction in other words; None where it is not the task's."""
+    return instructed(row, rng, SYSTEM, WORDINGS)
+
+
 def make(seed: int = 0, sizes: Mapping[str, int] = SIZES) -> Task:
     """The task; `sizes` says how many rows each split has."""
     return _task(generated("summaries", SIZES, sizes, lambda split, i: _row(split, i, seed)))
@@ -96,5 +108,6 @@ def _task(rows: Splits) -> Task:
         metrics={"quiz_score": quiz_score},
         gold=lambda row: str(row.get("completion", row["reference"])),
         corrupt=corrupt,
+        variants={"formatting": surrounded, "paraphrase": paraphrase},  # sentences of a report have an order
         max_new_tokens=96,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,9 +15,9 @@ from ...samplers.local.sampler import LocalSampler
 from ...storage.identity import as_stored
 from ...storage.jsonl import read_json, set_aside
 from ...training.progress import Bar, bars
-from ...types import Row
 from ..kinds import Evaluate, Stage
 from ..run import Run
+from .consistency import FILE, cases_again, inputs_again
 
 
 def evaluate(run: Run, stage: Evaluate) -> None:
@@ -24,26 +25,51 @@ def evaluate(run: Run, stage: Evaluate) -> None:
     run.console.print(f"[bold]{stage.name}[/]")
     with bars(run.console) as add:
         for name in stage.models:
-            path, marker = case_file(run, stage, name), _marker(run, stage, name)
-            if is_done(run, stage, name):
-                cases, done = read_cases(path, sampled=True)[name], "done before, "
-            else:
-                cases, done = cases_of(run, stage, name, run.open(run.policy(name)), add), ""
-                if path.exists() and read_cases(path) != {name: cases}:
-                    set_aside(path)  # of an earlier attempt, which stays on record
-                write_cases(path, {name: cases})
-                run.folder.write_json(
-                    str(marker.relative_to(run.folder.path)), {"inputs": _inputs(run, stage, name)}
-                )
+            opened = cache(partial(run.open, run.policy(name)))
+            cases, done = _kept(run, stage, name, opened, add)
             scores = [case.score for case in cases if case.track == PROGRAMMATIC and case.score is not None]
             mean = f", mean score {fmean(scores):.3f}" if scores else ""
             run.console.print(f"  {name} {done}{len(cases)} cases{mean}", highlight=False)
 
 
+Make = Callable[[Run, Evaluate, str, Model, Callable[[str, int], Bar]], list[Case]]
+
+
+def _kept(
+    run: Run, stage: Evaluate, name: str, opened: Callable[[], Model], add: Callable[[str, int], Bar]
+) -> tuple[list[Case], str]:
+    """The cases of a model, part by part: those that are there, or else made now; and in words if all were there."""
+    found, there = list[Case](), True
+    for part, inputs, make in _parts(run, stage, name):
+        path = _file(run, stage, part)
+        if _is_done(run, stage, part, inputs):
+            found += read_cases(path, sampled=True)[name]
+            continue
+        cases, there = make(run, stage, name, opened(), add), False
+        if path.exists() and read_cases(path) != {name: cases}:
+            set_aside(path)  # of an earlier attempt, which stays on record
+        write_cases(path, {name: cases})
+        run.folder.write_json(f"{stage.name}/{part}.json", {"inputs": inputs})
+        found += cases
+    return found, "done before, " if there else ""
+
+
+def _parts(run: Run, stage: Evaluate, name: str) -> list[tuple[str, dict[str, Any], Make]]:
+    """(name of its file, what decides it, what makes it) of each part of a model's cases."""
+    parts: list[tuple[str, dict[str, Any], Make]] = [(name, _inputs(run, stage, name), cases_of)]
+    if stage.consistency.max_rows:
+        parts.append((FILE.format(name), inputs_again(run, stage, name), cases_again))
+    return parts
+
+
+def _is_done(run: Run, stage: Evaluate, part: str, inputs: dict[str, Any]) -> bool:
+    marker = run.folder.path / stage.name / f"{part}.json"
+    return marker.exists() and bool(read_json(marker) == {"inputs": as_stored(inputs)})
+
+
 def is_done(run: Run, stage: Evaluate, name: str) -> bool:
     """Whether the cases of this model are there, made by the same model from the same rows."""
-    marker = _marker(run, stage, name)
-    return marker.exists() and bool(read_json(marker) == {"inputs": as_stored(_inputs(run, stage, name))})
+    return all(_is_done(run, stage, part, inputs) for part, inputs, _ in _parts(run, stage, name))
 
 
 def evaluated_before(run: Run, stage: Stage) -> Evaluate:
@@ -54,16 +80,19 @@ def evaluated_before(run: Run, stage: Stage) -> Evaluate:
 
 def read_evaluated(run: Run, stage: Evaluate) -> dict[str, list[Case]]:
     """Model -> its cases."""
-    return {name: read_cases(case_file(run, stage, name), sampled=True)[name] for name in stage.models}
+    return {
+        name: [
+            case
+            for part, *_ in _parts(run, stage, name)
+            for case in read_cases(_file(run, stage, part), sampled=True)[name]
+        ]
+        for name in stage.models
+    }
 
 
-def case_file(run: Run, stage: Evaluate, name: str) -> Path:
-    """Where the cases of a model are kept."""
-    return run.folder.path / stage.name / f"{name}.jsonl"
-
-
-def _marker(run: Run, stage: Evaluate, name: str) -> Path:
-    return run.folder.path / stage.name / f"{name}.json"
+def _file(run: Run, stage: Evaluate, part: str) -> Path:
+    """Where a part of a model's cases is kept."""
+    return run.folder.path / stage.name / f"{part}.jsonl"
 
 
 def _inputs(run: Run, stage: Evaluate, name: str) -> dict[str, Any]:
@@ -76,18 +105,12 @@ def _inputs(run: Run, stage: Evaluate, name: str) -> dict[str, Any]:
     }
 
 
-def rows_asked(run: Run, stage: Evaluate) -> dict[str, list[Row]]:
-    """Slice -> the rows of the task that every model is asked."""
-    splits = {"test": stage.max_test, "ood": stage.max_ood}
-    return {split: list(run.task.rows(split))[: limit or None] for split, limit in splits.items()}
-
-
 def cases_of(
     run: Run, stage: Evaluate, name: str, model: Model, add: Callable[[str, int], Bar]
 ) -> list[Case]:
     """Greedy completions of a model on the rows of the stage, scored."""
     task = run.task
-    rows = rows_asked(run, stage)
+    rows = run.asked(stage)
     controls = list(run.controls.rows("test")) if run.controls else []
     cases: list[Case] = []
     shown = add(name, sum(map(len, rows.values())) + len(controls))

@@ -15,7 +15,8 @@ from ..kinds import Evaluate, Gate, Pairs
 from ..links import BASE
 from ..pairing.summary import SUMMARY
 from ..run import Run
-from .evaluate import evaluated_before, read_evaluated, rows_asked
+from .consistency import again_of
+from .evaluate import evaluated_before, read_evaluated
 
 
 def gate(run: Run, stage: Gate) -> str:
@@ -37,6 +38,7 @@ def gate(run: Run, stage: Gate) -> str:
         policy=stage.policy,
         prices=prices_at(run.folder.path / "evidence"),
         seed=run.recipe.seed,
+        again=again_of(run, evaluation),
         metadata={
             "recipe": run.recipe.plain(),
             "data": run.hashes,
@@ -68,7 +70,9 @@ def keep_scoring(run: Run, stage: Evaluate) -> None:
         "controls": "file" if recipe.data.controls else recipe.controls,
         "max_new_tokens": run.task.max_new_tokens,
     }
-    scoring.keep(run.folder.path / "evidence", run.task, rows_asked(run, stage), run.controls, names)
+    scoring.keep(
+        run.folder.path / "evidence", run.task, run.asked(stage), run.controls, names, run.again(stage)
+    )
 
 
 def _decided_by(run: Run) -> dict[str, Any]:

@@ -108,8 +108,7 @@ def rows_of(run: Run, stage: Stage) -> tuple[int, str]:
         given = len(task.rows("pairs")) if "file" in stage.sources else 0
         return given + stage.pairs_per_prompt * sampled * len(set(stage.sources) - {"file"}), "up to "
     if isinstance(stage, Evaluate):
-        limits = {"test": stage.max_test, "ood": stage.max_ood}
-        rows = sum(len(task.rows(split)[: limit or None]) for split, limit in limits.items())
+        rows = sum(map(len, run.asked(stage).values())) + len(run.again(stage))
         return rows + (len(run.controls.rows("test")) if run.controls else 0), ""
     if not isinstance(stage, Train):
         return 0, ""

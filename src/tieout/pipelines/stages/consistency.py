@@ -1,0 +1,80 @@
+"""The part of stage `evaluate` that asks test rows again: variants of them greedily, the same prompt by sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ...evidence.consistency_rows import SAME_PROMPT, Again
+from ...evidence.evaluate import CONSISTENCY, Case
+from ...evidence.evaluate import evaluate as evaluate_model
+from ...learner import Model
+from ...rows import data_hash
+from ...samplers import SamplingParams
+from ...samplers.local.sampler import LocalSampler
+from ...training.progress import Bar
+from ..kinds import Evaluate
+from ..run import Run
+
+FILE = "{}.consistency"
+"""Of a model, next to its other cases: it is made and replaced apart from them."""
+
+
+def again_of(run: Run, stage: Evaluate) -> dict[str, Any] | None:
+    """What the report says of how rows were asked again; None if they were not."""
+    own, asked = stage.consistency, len(run.asked(stage)["test"])
+    if not own.max_rows:
+        return None
+    return {"rows": min(own.max_rows, asked), "repeats": own.repeats, "temperature": own.temperature}
+
+
+def inputs_again(run: Run, stage: Evaluate, name: str) -> dict[str, Any]:
+    """What decides these cases."""
+    again = run.again(stage)
+    return {
+        "model": run.policy(name).identity,
+        "cases": [one.id for one in again],
+        "rows": data_hash([one.row for one in again]),
+        "temperature": stage.consistency.temperature,
+        "seed": run.recipe.seed,
+        "max_new_tokens": run.task.max_new_tokens,
+    }
+
+
+def cases_again(
+    run: Run, stage: Evaluate, name: str, model: Model, add: Callable[[str, int], Bar]
+) -> list[Case]:
+    """What a model answers when it is asked again, scored."""
+    again, task = run.again(stage), run.task
+    shown = add(f"{name}, consistency", len(again))
+    told = None if task.environment else shown.advance
+    sampler = LocalSampler(model, progress=told, drafts=run.recipe.placement.drafts)
+    greedy = SamplingParams(task.max_new_tokens, temperature=0.0)
+    sampled = replace(greedy, temperature=stage.consistency.temperature, seed=run.recipe.seed)
+    cases = list[Case]()
+    for params, part in (
+        (greedy, [one for one in again if one.kind != SAME_PROMPT]),
+        (sampled, [one for one in again if one.kind == SAME_PROMPT]),
+    ):
+        cases += _asked(run, part, sampler, params)
+        shown.at(len(cases))
+    return cases
+
+
+def _asked(run: Run, part: Sequence[Again], sampler: LocalSampler, params: SamplingParams) -> list[Case]:
+    if not part:
+        return []
+    kinds = iter([one.kind for one in part])
+    found = evaluate_model(
+        run.task,
+        [one.row for one in part],
+        sampler,
+        params,
+        track=CONSISTENCY,
+        slice=lambda row: next(kinds),
+        ids=[one.id for one in part],
+        workers=run.workers,
+        batch_size=len(part),
+    )
+    return [replace(case, cluster=one.original) for case, one in zip(found, part, strict=True)]
