@@ -14,7 +14,7 @@ import pytest
 
 from made_cases import make_cases, two_models
 from tieout.evidence.evaluate import Case
-from tieout.evidence.report import write_report
+from tieout.evidence.report import note, write_report
 from tieout.review.document import SECTIONS, page_differs, render, write_page
 from tieout.review.examples import marked, pick_examples
 from tieout.review.markup import number, p_value, signed, visible
@@ -266,14 +266,19 @@ def test_alternatives_that_were_not_evaluated_are_asked_for(tmp_path: Path) -> N
     cases = two_models()
     cases["best-of-8"] = [replace(case, score=1.0) for case in cases["base"]]
     run = made_run(tmp_path / "run", cases, comparisons=[("sft", "best-of-8")])
+    made = {"samples": 8, "temperature": 0.7, "selector": "the reward, exact", "reads": None}
+    note(run / "evidence", "models", {"best-of-8": {"kind": "best_of_n", **made}})
     text = page_of(run).text
     text = text[text.index("Training is worth its cost") : text.index("Where few pairs")]
-    assert "best-of-8 best of N samples of the base, by the reward" in text
+    assert "best-of-8 oracle best of 8 samples of the base at temperature 0.7, by the reward, exact" in text
+    assert "upper bound: chosen with the gold answer, as far as is known" in text
     assert "no: it is worse" in text
     missing = text[text.index("Not in this run, and for its developer to provide:") :]
-    assert "supervised fine-tuning alone" in missing
-    assert "the base with an optimised prompt" in missing
+    assert "supervised fine-tuning" not in missing  # the candidate is that
+    assert "the base with a prompt of yours" in missing
     assert "best of N" not in missing
+    note(run / "evidence", "models", {})
+    assert "best-of-8 evaluated with the others" in page_of(run).text  # a name alone says nothing
 
 
 # ---- it is what the folder gives

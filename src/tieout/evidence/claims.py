@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..rewards.processes.workers import Workers
 from ..storage import manifest
 from ..storage.identity import folder_digest
+from .chosen import chosen, samples_of
 from .scoring import rescore
 from .verify import figures_differ, files_differ, run_of
 
@@ -68,6 +69,9 @@ def recomputed(report: Mapping[str, Any], path: Path, workers: Workers | None = 
         found.append(
             Claim("recomputed", "scores", "from the outputs", [f"nothing can be scored again: {error}"])
         )
+    if counts := samples_of(report):
+        said, problems = chosen(path.parent, counts, workers)
+        found.append(Claim("recomputed", "best of N", said, problems))
     return found
 
 

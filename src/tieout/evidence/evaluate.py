@@ -15,9 +15,11 @@ from ..rewards.scoring.runner import Call, Combined, Outcome, check_reward, scor
 from ..rewards.text.thinking import begun, opened_in
 from ..rows.checks import with_prompts
 from ..samplers import Sampler, SamplingParams
+from ..samplers.best_of_n import Draw
 from ..storage.jsonl import read_jsonl, stored, write_jsonl
 from ..tasks import Environment, Task
 from ..types import Answer, Prompt, Reward, Row
+from .draws import read_draws, write_draws
 from .sampled import Turn, read_turns, turns_of, write_turns
 
 PROGRAMMATIC = "programmatic"
@@ -65,6 +67,8 @@ class Case:
     """With an environment: what the model said turn by turn; together the completion."""
     sampled: tuple[Turn, ...] = field(default=(), compare=False)
     """Tokens and log-probabilities, a turn after the other; empty where the sampler does not know them."""
+    draw: Draw | None = field(default=None, compare=False)
+    """All samples of which the completion was chosen; None: there was one."""
 
     @property
     def status(self) -> str:
@@ -182,7 +186,7 @@ def usage_file(path: Path) -> Path:
 
 
 def write_cases(path: Path, cases: Mapping[str, Sequence[Case]]) -> None:
-    """Write `cases.jsonl`: a line per case, with every model's completion and score; `usage_file` and `tokens_file`."""
+    """Write `cases.jsonl`: a line per case, with every model's completion and score; and usage, tokens, draws."""
     lines: dict[str, dict[str, Any]] = {}
     for model, model_cases in cases.items():
         for case in model_cases:
@@ -206,6 +210,7 @@ def write_cases(path: Path, cases: Mapping[str, Sequence[Case]]) -> None:
         target = usage_file(path).with_suffix(".jsonl.gz" if path.suffix == ".gz" else ".jsonl")
         write_jsonl(target, [{"model": model, "usage": own} for model, own in used.items()])
     write_turns(path, {model: {case.id: case.sampled for case in own} for model, own in cases.items()})
+    write_draws(path, {model: {case.id: case.draw for case in own} for model, own in cases.items()})
     write_jsonl(path, lines.values())
 
 
@@ -215,9 +220,9 @@ def asked_with(track: str, slice: str) -> tuple[str, str]:
 
 
 def read_cases(path: Path, sampled: bool = False) -> dict[str, list[Case]]:
-    """Model -> its cases, from `cases.jsonl`; with the tokens that were sampled, if asked."""
+    """Model -> its cases, from `cases.jsonl`; with the tokens and draws that were sampled, if asked."""
     cases: dict[str, list[Case]] = {}
-    turns = read_turns(path) if sampled else {}
+    turns, draws = (read_turns(path), read_draws(path)) if sampled else ({}, {})
     usage = _usage(stored(usage_file(path)))
     for number, line in read_jsonl(path):
         try:
@@ -225,9 +230,8 @@ def read_cases(path: Path, sampled: bool = False) -> dict[str, list[Case]]:
             for model, own in line["models"].items():
                 took = usage.get(model, {}).get(line["case"], {})
                 case = Case(id=line["case"], **shared, **own, usage=took)
-                cases.setdefault(model, []).append(
-                    replace(case, sampled=turns.get(model, {}).get(case.id, ()))
-                )
+                own_turns, draw = turns.get(model, {}).get(case.id, ()), draws.get(model, {}).get(case.id)
+                cases.setdefault(model, []).append(replace(case, sampled=own_turns, draw=draw))
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(f"{path}:{number}: not a case ({type(error).__name__}: {error})") from error
     return cases

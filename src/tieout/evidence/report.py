@@ -45,6 +45,7 @@ FILES = (
     "cases.jsonl",
     "cases.usage.jsonl",
     "cases.tokens.jsonl",
+    "cases.draws.jsonl",
     "human/sheet.jsonl",
     "human/rubric.md",
     "human/key.json",

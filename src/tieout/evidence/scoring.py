@@ -41,8 +41,8 @@ def keep(
     again: Sequence[Again] = (),
 ) -> None:
     """Keep rows and names. `splits`: slice -> the rows that were asked, in order; `names`: `task`, `task_options`,
-    `reward` and `controls`, as `load_task` and `load_reward` take them, and the `max_new_tokens` of an answer;
-    `again`: what was asked again of the slice `test`.
+    `reward`, `controls` and `selector`, as `load_task` and `load_reward` take them, and the `max_new_tokens` of an
+    answer; `again`: what was asked again of the slice `test`.
     """
     lines = []
     asked = [(task, split, rows) for split, rows in splits.items()]
@@ -65,7 +65,7 @@ def keep(
         file = None if function is None else _source(function)
         if file is not None:
             known[name] = {"file": file.name, "sha256": sha256(file)}
-    for name in ("task", "reward", "controls"):
+    for name in ("task", "reward", "controls", "selector"):
         place, _, _ = str(names.get(name) or "").rpartition(":")
         if place.endswith(".py"):
             write_atomic(_copy(evidence, name, place), Path(place).read_bytes())
@@ -75,7 +75,7 @@ def keep(
 
 
 def _copy(evidence: Path, of: str, place: str) -> Path:
-    """Where the source of `task`, `reward` or `controls` is kept: each apart, as two files may have one name."""
+    """Where the source of a task, reward, controls or selector is kept: each apart, as two may have one name."""
     return evidence / SOURCES / of / Path(place).name
 
 
@@ -201,22 +201,29 @@ def rescore(evidence: Path, workers: Workers | None = None) -> Rescored:
     return Rescored(problems, said, count - len(left), len(left))
 
 
+def kept_name(evidence: Path, of: str) -> Any:
+    """What `scoring.json` names as `task`, `reward`, `controls` or `selector`: of a file, the copy of it."""
+    given = read_json(evidence / NAMES).get(of)
+    place, _, attribute = str(given or "").rpartition(":")
+    return f"{_copy(evidence, of, place)}:{attribute}" if place.endswith(".py") else given
+
+
 def _tasks(evidence: Path, names: Mapping[str, Any]) -> dict[str, Task]:
     """Track -> its task."""
 
-    def at(name: str) -> Any:
-        place, _, attribute = str(names.get(name) or "").rpartition(":")
-        return f"{_copy(evidence, name, place)}:{attribute}" if place.endswith(".py") else names.get(name)
-
     if names.get("task"):
-        task = load_task(at("task"), names.get("task_options") or {})
+        task = load_task(kept_name(evidence, "task"), names.get("task_options") or {})
     else:
-        task = Task(names["name"], lambda split: [], load_reward(at("reward") or "exact"))
+        task = Task(names["name"], lambda split: [], load_reward(kept_name(evidence, "reward") or "exact"))
     found = {PROGRAMMATIC: task, CONSISTENCY: task}
     if not names.get("controls"):
         return found
     file = names["controls"] == "file"
-    own = Task("controls", lambda split: [], load_reward("exact")) if file else load_task(at("controls"))
+    own = (
+        Task("controls", lambda split: [], load_reward("exact"))
+        if file
+        else load_task(kept_name(evidence, "controls"))
+    )
     return {**found, CONTROLS: own}
 
 

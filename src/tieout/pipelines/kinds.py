@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from ..config.plain import to_plain
 from ..errors import InputError
+from ..evidence.challengers import names_of as challenger_names
 from ..evidence.consistency_rows import Consistency
 from ..evidence.gate import GatePolicy
 from ..labelling.scheme import MOST
@@ -227,6 +228,24 @@ class Refresh:
 
 
 @dataclass(frozen=True)
+class BasePrompt:
+    """What is put before every prompt of the base: your own prompt, as an alternative to training."""
+
+    system: str = ""
+    """A system prompt, or a file that holds it."""
+    shots: int = 0
+    """Training rows shown with their gold: spread over all of them, the same ones before every prompt."""
+
+    def __post_init__(self) -> None:
+        at_least(0, self, "shots")
+
+    @property
+    def given(self) -> bool:
+        """Whether there is any."""
+        return bool(self.system or self.shots)
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Evaluate models on the same held-out rows and controls."""
 
@@ -240,9 +259,35 @@ class Evaluate:
     """Out-of-distribution rows to use; 0 takes all."""
     consistency: Consistency = field(default_factory=Consistency)
     """How some test rows are asked again, to report how often an answer is then judged otherwise."""
+    best_of_n: int = 0
+    """Also the best of so many samples of the base per row, as `base_best_of_N`; 0: not."""
+    temperature: float = 0.7
+    """Of those samples."""
+    selector: str = ""
+    """What chooses among them: a stage that trains a reward model, a name, or FILE.py:function. Left out: the reward.
+    One that is given the gold answer makes it an upper bound, which cannot be served."""
+    prompt: BasePrompt = field(default_factory=BasePrompt)
+    """Also the base with a prompt of yours, as `base_prompted`."""
 
     def __post_init__(self) -> None:
-        at_least(0, self, "max_test", "max_ood")
+        at_least(0, self, "max_test", "max_ood", "best_of_n")
+        if self.best_of_n == 1 or (self.best_of_n and self.temperature <= 0):
+            raise InputError(
+                f"best_of_n is {self.best_of_n} at temperature {self.temperature:g}; expected 2 samples or more, at a "
+                "temperature above 0"
+            )
+        if self.selector and not self.best_of_n:
+            raise InputError(f"selector is {self.selector!r}, and nothing is chosen: give best_of_n too")
+
+    @property
+    def challengers(self) -> tuple[str, ...]:
+        """Further models, made of the base without training."""
+        return challenger_names(self.best_of_n, self.prompt.given)
+
+    @property
+    def evaluated(self) -> tuple[str, ...]:
+        """All models: those of the recipe, and the challengers."""
+        return (*self.models, *self.challengers)
 
 
 @dataclass(frozen=True)

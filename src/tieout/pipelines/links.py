@@ -246,8 +246,32 @@ def _evaluate(stage: Evaluate, before: _Before, recipe: Recipe, place: str) -> E
     for name in stage.models:
         if name not in known:
             raise _unknown("models", name, known, place)
-    before.evaluate = replace(stage, models=stage.models or tuple(known))
+    if twice := set(stage.challengers) & {*known, *(s.name for s in recipe.stages)}:
+        raise ConfigError(f"{place}: {twice.pop()!r} is made of the base here; give the stage another name")
+    later = {s.name for s in recipe.stages} - set(before.trained(scores_only=True))
+    if stage.selector in later:
+        there = ", ".join(before.trained(scores_only=True)) or "none"
+        raise ConfigError(
+            f"{place}: selector is {stage.selector!r}, which is no reward model trained before it; there are: {there}"
+        )
+    prompt = replace(stage.prompt, system=_text(stage.prompt.system, place))
+    before.evaluate = replace(stage, models=stage.models or tuple(known), prompt=prompt)
     return before.evaluate
+
+
+def _text(given: str, place: str) -> str:
+    """A system prompt, from its file if it names one: the run has the text on record, and not where it lay."""
+    if re.fullmatch(r"\S+\.(txt|md)", given) or (len(given) < 256 and Path(given).is_file()):
+        try:
+            text = Path(given).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"{place}: prompt.system is {given!r}, which cannot be read: {error}"
+            ) from error
+        if not text:
+            raise ConfigError(f"{place}: prompt.system is {given!r}, and the file is empty")
+        return text
+    return given
 
 
 def _gate(stage: Gate, before: _Before, recipe: Recipe, place: str) -> Gate:
@@ -269,8 +293,8 @@ def _gate(stage: Gate, before: _Before, recipe: Recipe, place: str) -> Gate:
     start = trained.options.start
     default = start if start == BASE or start in before.stages else f"{candidate}-start"
     baseline = stage.baseline or default
-    if baseline not in evaluate.models:
-        raise _unknown("baseline", baseline, evaluate.models, place)
+    if baseline not in evaluate.evaluated:
+        raise _unknown("baseline", baseline, evaluate.evaluated, place)
     if baseline == candidate:
         raise ConfigError(f"{place}: {candidate!r} is both candidate and baseline")
     before.gate = replace(stage, candidate=candidate, baseline=baseline)

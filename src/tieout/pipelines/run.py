@@ -34,6 +34,7 @@ from ..training.build import open_model, under_deadline
 from ..training.guards import check_gold
 from ..training.reward_models import check_models
 from ..types import Row
+from .challengers import check_challengers
 from .kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Ship, Train
 from .links import BASE, FILES, start_name
 from .recipe import Recipe
@@ -228,6 +229,7 @@ class Run:
             check_reward(task.reward, list(task.rows("train")[0]))
             check_models(task.reward, override=recipe.guards.reward_model_override, policy=recipe.model)
         longest, given, again = (task.max_new_tokens, dict[str, Sequence[Row]](), dict[str, Sequence[Row]]())
+        prompted = dict[str, Sequence[Row]]()
         for stage in recipe.stages:
             if isinstance(stage, Train):
                 longest = max(longest, stage.method.needs.max_new_tokens)
@@ -238,8 +240,9 @@ class Run:
                     given[stage.name] = rows
             elif task.reward is None:
                 self._needs_reward(stage)
-            if isinstance(stage, Evaluate) and stage.consistency.max_rows:
-                again[f"{stage.name}.consistency"] = [one.row for one in self.again(stage)]
+            if isinstance(stage, Evaluate):
+                more = again[f"{stage.name}.consistency"] = [one.row for one in self.again(stage)]
+                prompted |= check_challengers(recipe, stage, task, self.controls, more)
             if isinstance(stage, Calibrate):
                 self._check_calibrated(stage)
             if isinstance(stage, Refresh):
@@ -258,6 +261,7 @@ class Run:
             raise InputError("general rows are given, and no stage trains on them: sft, dpo, cpo and orpo do")
         splits = {split: task.rows(split) for split in ("train", "test", "general")}
         check_model(recipe.model, {**splits, **given, **again}, longest)
+        check_model(recipe.model, prompted, task.max_new_tokens)
         return given
 
     def _leakage(self, given: Mapping[str, Sequence[Row]]) -> dict[str, Any]:

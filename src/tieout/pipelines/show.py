@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..evidence import rule, usage
+from ..evidence.challengers import about, how_made
 from ..evidence.evaluate import PROGRAMMATIC
 from ..evidence.lines import principal, short_place, summary
 from ..evidence.reward_checks import rows_of
@@ -44,6 +45,9 @@ def show(folder: Path, console: Console) -> None:
     pairs = [(f"{pair['candidate']} - {pair['baseline']}", pair["tracks"]) for pair in principal(report)]
     console.print(_table("paired difference, 95% interval", report, pairs, console.width))
     print_usage(report.get("usage", {}), console)
+    for model in report["models"]:
+        if said := how_made(about(report, model)):
+            console.print(f"{model}: {said}", markup=False, highlight=False, soft_wrap=True)
     for pair in principal(report):
         said = f"{pair['candidate']} - {pair['baseline']}: {pair['gain']}{_won(report, pair)}"
         console.print(said, markup=False, highlight=False)

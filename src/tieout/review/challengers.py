@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..evidence.challengers import BEST_OF_N, PROMPT, about, how_made, kind_of, oracle
 from ..evidence.readings import NONE, REWARD, judged, slice_of
-from .markup import Markup, html, joined, lead, number, p_value, signed, span, table
+from .markup import Markup, html, joined, lead, number, p_value, signed, span, table, tag, ticked
 from .results import bar, reach_of
 from .stored import Stored
 
 KINDS = {
     "base": "the base, untrained",
     "sft": "supervised fine-tuning alone",
-    "best_of_n": "best of N samples of the base, by the reward",
-    "prompt": "the base with an optimised prompt",
+    BEST_OF_N: "best of N samples of the base: `best_of_n` of an evaluate stage",
+    PROMPT: "the base with a prompt of yours: `prompt` of an evaluate stage",
 }
 """What a reviewer asks the candidate to beat."""
 
@@ -25,11 +25,11 @@ def section(run: Stored) -> Markup:
     settings = run.settings
     metric, slice = settings["primary"] or REWARD, settings["policy"]["programmatic_slice"]
     others = [model for model in run.judged["models"] if model != settings["candidate"]]
-    found = [(model, kind_of(run, model), _difference(run, model)) for model in others]
+    found = [(model, kind_of(run.judged, model), _difference(run, model)) for model in others]
     reach = reach_of(figure for *_, figure in found)
     rows = [
         [
-            html('{} <span class="muted">{}</span>', model, KINDS.get(kind, kind)),
+            html('{} {}<span class="muted">{}</span>', model, _mark(run, model), _words(run, model, kind)),
             number(_figure(run, run.judged["models"][model])["mean"]),
             *_cells(figure, reach),
         ]
@@ -41,24 +41,22 @@ def section(run: Stored) -> Markup:
     )
     columns = ["Model", "Mean", "Difference", "Interval", "", "p", "Beaten?"]
     parts = [lead(said), table(columns, rows, numbers=(1, 2, 5), kind="alternatives")]
-    there = {kind for _, kind, _ in found}
+    there = {kind_of(run.judged, settings["candidate"]), *(kind for _, kind, _ in found)}
     if missing := [what for kind, what in KINDS.items() if kind not in there]:
-        listed = joined([html("<li>{}</li>", what) for what in missing])
+        listed = joined([html("<li>{}</li>", ticked(what)) for what in missing])
         parts.append(html("<p>Not in this run, and for its developer to provide:</p><ul>{}</ul>", listed))
     return joined(parts)
 
 
-def kind_of(run: Stored, model: str) -> str:
-    """`base`, `best_of_n`, `prompt`, or the method that trained it; by its name where no recipe says."""
-    if model == run.settings["base"]:
-        return "base"
-    stages = run.judged["metadata"].get("recipe", {}).get("stages", [])
-    for stage in stages:
-        if stage.get("name") == model and "train" in stage:
-            return str(stage["train"])
-    if re.search(r"best[-_ ]?of", model):
-        return "best_of_n"
-    return "prompt" if "prompt" in model else "evaluated with the others"
+def _words(run: Stored, model: str, kind: str) -> str:
+    """How a model was made."""
+    known = "evaluated with the others" if not kind else KINDS.get(kind, kind).partition(":")[0]
+    return how_made(about(run.judged, model)) or known
+
+
+def _mark(run: Stored, model: str) -> Markup:
+    """A model that nobody could serve says so before anything else."""
+    return html("{} ", tag("oracle")) if oracle(about(run.judged, model)) else Markup("")
 
 
 def _figure(run: Stored, tracks: Mapping[str, Any]) -> Mapping[str, Any]:

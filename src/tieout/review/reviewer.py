@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..evidence.challengers import BEST_OF_N, PROMPT, about, how_made, kind_of
 from ..evidence.evaluate import CONTROLS, PROGRAMMATIC
 from ..evidence.leakage import in_words
 from ..evidence.lines import principal
@@ -201,17 +202,12 @@ def _outcomes(report: Mapping[str, Any], named: Mapping[str, str]) -> Part:
             )
     there.append(f"Verdict: {report['verdict']['verdict']}; models compared: {', '.join(report['models'])}")
     left = [f"{track.replace('_', ' ')}: not measured: {named['developer']}" for track in _empty(report)]
-    names = " ".join(report["models"]).lower()
-    missing = [
-        what
-        for what, word in (("prompt only", "prompt"), ("best-of-N", "best"), ("SFT", "sft"))
-        if word not in names
-    ]
-    left += (
-        [f"challengers not among the models, by their names: {', '.join(missing)}: {named['developer']}"]
-        if missing
-        else []
-    )
+    made = {model: how_made(about(report, model)) for model in report["models"]}
+    there += [f"{model}: {said}" for model, said in made.items() if said]
+    kinds = {kind_of(report, model) for model in report["models"]}
+    asked = {PROMPT: "prompt only", BEST_OF_N: "best-of-N", "sft": "SFT"}
+    if missing := [what for kind, what in asked.items() if kind not in kinds]:
+        left.append(f"challengers not among the models: {', '.join(missing)}: {named['developer']}")
     return "Outcomes on held-out rows with intervals, by slice; challengers", there, left
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from ...evidence.consistency_rows import SAME_PROMPT, Again
 from ...evidence.evaluate import CONSISTENCY, Case
-from ...evidence.evaluate import evaluate as evaluate_model
 from ...learner import Model
 from ...rows import data_hash
 from ...samplers import SamplingParams
@@ -16,6 +15,7 @@ from ...samplers.local.sampler import LocalSampler
 from ...training.progress import Bar
 from ..kinds import Evaluate
 from ..run import Run
+from .challengers import ask, identity_of, sampler_of
 
 FILE = "{}.consistency"
 """Of a model, next to its other cases: it is made and replaced apart from them."""
@@ -33,7 +33,7 @@ def inputs_again(run: Run, stage: Evaluate, name: str) -> dict[str, Any]:
     """What decides these cases."""
     again = run.again(stage)
     return {
-        "model": run.policy(name).identity,
+        "model": identity_of(run, stage, name),
         "cases": [one.id for one in again],
         "rows": data_hash([one.row for one in again]),
         "temperature": stage.consistency.temperature,
@@ -48,8 +48,7 @@ def cases_again(
     """What a model answers when it is asked again, scored."""
     again, task = run.again(stage), run.task
     shown = add(f"{name}, consistency", len(again))
-    told = None if task.environment else shown.advance
-    sampler = LocalSampler(model, progress=told, drafts=run.recipe.placement.drafts)
+    sampler = sampler_of(run, stage, name, model, shown)
     greedy = SamplingParams(task.max_new_tokens, temperature=0.0)
     sampled = replace(greedy, temperature=stage.consistency.temperature, seed=run.recipe.seed)
     cases = list[Case]()
@@ -57,24 +56,27 @@ def cases_again(
         (greedy, [one for one in again if one.kind != SAME_PROMPT]),
         (sampled, [one for one in again if one.kind == SAME_PROMPT]),
     ):
-        cases += _asked(run, part, sampler, params)
+        cases += _asked(run, stage, name, part, sampler, params)
         shown.at(len(cases))
     return cases
 
 
-def _asked(run: Run, part: Sequence[Again], sampler: LocalSampler, params: SamplingParams) -> list[Case]:
+def _asked(
+    run: Run, stage: Evaluate, name: str, part: Sequence[Again], sampler: LocalSampler, params: SamplingParams
+) -> list[Case]:
     if not part:
         return []
     kinds = iter([one.kind for one in part])
-    found = evaluate_model(
+    found = ask(
+        run,
+        stage,
+        name,
+        sampler,
         run.task,
         [one.row for one in part],
-        sampler,
         params,
         track=CONSISTENCY,
         slice=lambda row: next(kinds),
         ids=[one.id for one in part],
-        workers=run.workers,
-        batch_size=len(part),
     )
     return [replace(case, cluster=one.original) for case, one in zip(found, part, strict=True)]

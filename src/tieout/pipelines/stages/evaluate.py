@@ -9,14 +9,13 @@ from statistics import fmean
 from typing import Any
 
 from ...evidence.evaluate import CONTROLS, PROGRAMMATIC, Case, read_cases, write_cases
-from ...evidence.evaluate import evaluate as evaluate_model
 from ...learner import Model
-from ...samplers.local.sampler import LocalSampler
 from ...storage.identity import as_stored
 from ...storage.jsonl import read_json, set_aside
 from ...training.progress import Bar, bars
 from ..kinds import Evaluate, Stage
 from ..run import Run
+from .challengers import ask, identity_of, policy_of, sampler_of
 from .consistency import FILE, cases_again, inputs_again
 
 
@@ -24,8 +23,8 @@ def evaluate(run: Run, stage: Evaluate) -> None:
     """Evaluate every model of the stage that is not done: one file each, so that an interrupted stage resumes."""
     run.console.print(f"[bold]{stage.name}[/]")
     with bars(run.console) as add:
-        for name in stage.models:
-            opened = cache(partial(run.open, run.policy(name)))
+        for name in stage.evaluated:
+            opened = cache(partial(run.open, policy_of(run, stage, name)))
             cases, done = _kept(run, stage, name, opened, add)
             scores = [case.score for case in cases if case.track == PROGRAMMATIC and case.score is not None]
             mean = f", mean score {fmean(scores):.3f}" if scores else ""
@@ -86,7 +85,7 @@ def read_evaluated(run: Run, stage: Evaluate) -> dict[str, list[Case]]:
             for part, *_ in _parts(run, stage, name)
             for case in read_cases(_file(run, stage, part), sampled=True)[name]
         ]
-        for name in stage.models
+        for name in stage.evaluated
     }
 
 
@@ -97,7 +96,7 @@ def _file(run: Run, stage: Evaluate, part: str) -> Path:
 
 def _inputs(run: Run, stage: Evaluate, name: str) -> dict[str, Any]:
     return {
-        "model": run.policy(name).identity,
+        "model": identity_of(run, stage, name),
         "data": {split: run.hashes[split] for split in ("test", "ood", "controls")},
         "max_test": stage.max_test,
         "max_ood": stage.max_ood,
@@ -108,36 +107,18 @@ def _inputs(run: Run, stage: Evaluate, name: str) -> dict[str, Any]:
 def cases_of(
     run: Run, stage: Evaluate, name: str, model: Model, add: Callable[[str, int], Bar]
 ) -> list[Case]:
-    """Greedy completions of a model on the rows of the stage, scored."""
-    task = run.task
+    """Greedy completions of a model on the rows of the stage, scored; of a challenger as it is asked."""
     rows = run.asked(stage)
     controls = list(run.controls.rows("test")) if run.controls else []
     cases: list[Case] = []
     shown = add(name, sum(map(len, rows.values())) + len(controls))
-    # An episode takes several completions for a row.
-    told = None if task.environment else shown.advance
-    sampler = LocalSampler(model, progress=told, drafts=run.recipe.placement.drafts)
+    sampler = sampler_of(run, stage, name, model, shown)
     for split, given in rows.items():
         if given:
-            cases += evaluate_model(
-                task,
-                given,
-                sampler,
-                track=PROGRAMMATIC,
-                slice=split,
-                workers=run.workers,
-                batch_size=len(given),
-            )
+            cases += ask(run, stage, name, sampler, run.task, given, track=PROGRAMMATIC, slice=split)
             shown.at(len(cases))
     if run.controls and controls:
-        cases += evaluate_model(
-            run.controls,
-            controls,
-            sampler,
-            track=CONTROLS,
-            slice=lambda row: str(row.get("skill", "controls")),
-            workers=run.workers,
-            batch_size=len(controls),
-        )
+        skill = lambda row: str(row.get("skill", "controls"))  # noqa: E731
+        cases += ask(run, stage, name, sampler, run.controls, controls, track=CONTROLS, slice=skill)
         shown.at(len(cases))
     return cases

@@ -15,6 +15,7 @@ from ..kinds import Evaluate, Gate, Pairs
 from ..links import BASE
 from ..pairing.summary import SUMMARY
 from ..run import Run
+from .challengers import identity_of
 from .consistency import again_of
 from .evaluate import evaluated_before, read_evaluated
 
@@ -23,7 +24,7 @@ def gate(run: Run, stage: Gate) -> str:
     """Write `evidence/`; returns the verdict: ship, hold or reject."""
     evaluation = evaluated_before(run, stage)
     keep_scoring(run, evaluation)
-    names, human = list(evaluation.models), run.recipe.data.human
+    names, human = list(evaluation.evaluated), run.recipe.data.human
     report = write_report(
         run.folder.path / "evidence",
         read_evaluated(run, evaluation),
@@ -31,7 +32,10 @@ def gate(run: Run, stage: Gate) -> str:
         baseline=stage.baseline,
         base=BASE if BASE in names else stage.baseline,
         primary=run.task.primary,
-        comparisons=[(b, a) for i, a in enumerate(names) for b in names[i + 1 :]],
+        comparisons=[
+            *((b, a) for i, a in enumerate(evaluation.models) for b in evaluation.models[i + 1 :]),
+            *((stage.candidate, name) for name in evaluation.challengers),
+        ],
         grades=Path(human) if human else None,
         num_graded=stage.num_graded,
         rubric=stage.rubric,
@@ -42,7 +46,7 @@ def gate(run: Run, stage: Gate) -> str:
         metadata={
             "recipe": run.recipe.plain(),
             "data": run.hashes,
-            "models": {name: run.policy(name).identity for name in names},
+            "models": {name: identity_of(run, evaluation, name) for name in names},
             "pairs": _decided_by(run),
             "pair_quality": {
                 path.parent.name: read_json(path) for path in sorted(run.folder.path.glob(f"*/{QUALITY}"))
@@ -68,11 +72,17 @@ def keep_scoring(run: Run, stage: Evaluate) -> None:
         "task_options": recipe.task_options,
         "reward": recipe.reward,
         "controls": "file" if recipe.data.controls else recipe.controls,
+        **({"selector": stage.selector} if _selects(run, stage) else {}),
         "max_new_tokens": run.task.max_new_tokens,
     }
     scoring.keep(
         run.folder.path / "evidence", run.task, run.asked(stage), run.controls, names, run.again(stage)
     )
+
+
+def _selects(run: Run, stage: Evaluate) -> bool:
+    """Whether a program chooses among samples, which can be asked again."""
+    return bool(stage.best_of_n) and stage.selector not in {one.name for one in run.recipe.stages}
 
 
 def _decided_by(run: Run) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def _what(stage: Stage) -> str:
     if isinstance(stage, Calibrate):
         return f"calibrate on {stage.num_completions} completions of {stage.start}"
     if isinstance(stage, Evaluate):
-        return f"evaluate {', '.join(stage.models)}"
+        return f"evaluate {', '.join(stage.evaluated)}"
     if isinstance(stage, Gate):
         return f"gate {stage.candidate} against {stage.baseline}"
     return kind_of(stage)
@@ -127,8 +127,11 @@ def _status(run: Run, stage: Stage) -> str:
     """Only asked of a stage whose policies and pairs are there."""
     folder = Folder(run.folder.path / stage.name)
     if isinstance(stage, Evaluate):
-        done = [is_evaluated(run, stage, name) for name in stage.models if _exists(run, name)]
-        return "done" if len(done) == len(stage.models) and all(done) else "started" if any(done) else "to do"
+        names = [name for name in stage.evaluated if name in stage.challengers or _exists(run, name)]
+        done = [is_evaluated(run, stage, name) for name in names]
+        return (
+            "done" if len(done) == len(stage.evaluated) and all(done) else "started" if any(done) else "to do"
+        )
     if isinstance(stage, Gate):
         return "done" if (run.folder.path / "evidence" / "report.json").exists() else "to do"
     if isinstance(stage, Ship):

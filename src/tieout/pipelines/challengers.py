@@ -1,0 +1,173 @@
+"""Challengers of an evaluate stage: what is put before prompts, what chooses among samples, and checks of both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..evidence.challengers import BEST_OF_N, PROMPT
+from ..evidence.scoring import source_digest
+from ..rewards import load_reward
+from ..rewards.scoring.columns import columns_read
+from ..rewards.scoring.runner import check_reward, reward_name
+from ..rows.checks import with_prompts
+from ..rows.spread import spread
+from ..storage.atomic import fingerprint
+from ..storage.identity import folder_digest
+from ..tasks import Task
+from ..types import Message, Messages, Prompt, Reward, Row
+from ..vetting.golden_rows import with_gold
+from .kinds import Evaluate
+from .recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Before:
+    """What is put before every prompt of the base."""
+
+    system: str
+    shots: Sequence[tuple[Prompt, str]]
+    """Prompts with their gold."""
+
+    def __call__(self, prompt: Prompt) -> Prompt:
+        """The prompt as the base gets it: messages after the system prompt and turns, text after text."""
+        if isinstance(prompt, str):
+            shown = [f"{_as_text(asked)}{_gap(asked)}{gold}" for asked, gold in self.shots]
+            return "\n\n".join([*filter(None, [self.system]), *shown, prompt])
+        own = [str(turn["content"]) for turn in prompt[:1] if turn["role"] == "system"]
+        system = "\n\n".join(filter(None, [self.system, *own]))
+        turns: list[Message] = [{"role": "system", "content": system}] if system else []
+        for asked, gold in self.shots:
+            turns += [*_without_system(asked), {"role": "assistant", "content": gold}]
+        return Messages([*turns, *_without_system(prompt)], getattr(prompt, "told", None))
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """As a report has it."""
+        shots = [[_plain(asked), gold] for asked, gold in self.shots]
+        digest = fingerprint({"system": self.system, "shots": shots})
+        return {"kind": PROMPT, "system": bool(self.system), "shots": len(shots), "sha256": digest}
+
+
+def before_of(task: Task, stage: Evaluate) -> Before:
+    """What an evaluate stage puts before prompts. InputError: fewer training rows have gold than it shows."""
+    wanted = stage.prompt.shots
+    train = with_prompts(task.rows("train")) if wanted else []
+    rows = [found for row in train if (found := with_gold(row, task.gold))]
+    if len(rows) < wanted:
+        raise InputError(
+            f"stage {stage.name!r}: prompt.shots is {wanted}, and {len(rows)} training rows have gold to show"
+        )
+    shown = spread(rows, wanted) if wanted else []
+    return Before(stage.prompt.system, [(row["prompt"], row["completion"]) for row in shown])
+
+
+@dataclass(frozen=True)
+class Selector:
+    """What chooses among samples of the base."""
+
+    given: Reward | None
+    """None: the reward of whatever is asked, of the run's task or of the controls."""
+    name: str
+    reads: list[str] | None
+    """Columns that it is given; None: any."""
+    source: str
+    """SHA-256 of its weights or of its file; empty for the reward, which the recipe names."""
+
+    def of(self, task: Task) -> Reward:
+        """The function for rows of a task."""
+        return self.given or _reward(task)
+
+
+def selector_of(
+    recipe: Recipe, stage: Evaluate, task: Task, controls: Task | None, adapter: Path | None
+) -> Selector:
+    """The selector of a stage. `adapter`: where its reward model lies, if it names the stage of one."""
+    name = f"reward_model:{adapter}" if adapter else stage.selector
+    given = load_reward(name) if name else None
+    read = [
+        columns_read(given or _reward(own), set().union(*rows))
+        for own, rows in _asked(task, controls)
+        if rows
+    ]
+    reads = None if None in read else sorted({column for one in read for column in one or ()})
+    if given is None:
+        return Selector(None, f"the reward, {recipe.reward or reward_name(_reward(task))}", reads, "")
+    if adapter:
+        return Selector(given, f"reward model {stage.selector}", reads, folder_digest(adapter))
+    return Selector(given, Path(stage.selector).name, reads, source_digest(given))
+
+
+def _reward(task: Task) -> Reward:
+    assert task.reward is not None, "an environment is refused"
+    return task.reward
+
+
+def known_of(stage: Evaluate, selector: Selector) -> dict[str, Any]:
+    """Best of N as a report has it."""
+    return {
+        "kind": BEST_OF_N,
+        "samples": stage.best_of_n,
+        "temperature": stage.temperature,
+        "selector": selector.name,
+        "reads": selector.reads,
+        "source": selector.source,
+    }
+
+
+def check_challengers(
+    recipe: Recipe, stage: Evaluate, task: Task, controls: Task | None, again: Sequence[Row] = ()
+) -> dict[str, list[Row]]:
+    """Refuse before any work what cannot be asked or chosen; rows as the prompted base gets them, by their source.
+
+    `again`: rows that are asked again, for consistency.
+    """
+    if stage.challengers and task.environment is not None:
+        raise InputError(
+            f"stage {stage.name!r}: {' and '.join(stage.challengers)} ask once and take one answer, and task "
+            f"{task.name!r} is an environment of several turns: leave out best_of_n and prompt"
+        )
+    if stage.selector and stage.selector not in {one.name for one in recipe.stages}:
+        reward = load_reward(stage.selector)
+        for own, rows in _asked(task, controls):
+            columns = [name for name in rows[0] if all(name in row for row in rows)] if rows else []
+            try:
+                check_reward(reward, columns) if rows else None
+            except InputError as error:
+                raise InputError(
+                    f"stage {stage.name!r}: selector of rows of {own.name!r}: {error}"
+                ) from error
+    if not stage.prompt.given:
+        return {}
+    before = before_of(task, stage)
+    return {
+        f"{stage.name}.prompt ({own.name})": [{"prompt": before(row["prompt"])} for row in rows]
+        for own, rows in [*_asked(task, controls), (replace(task, name="consistency"), again)]
+    }
+
+
+def _asked(task: Task, controls: Task | None) -> list[tuple[Task, list[Row]]]:
+    own = [*with_prompts(task.rows("test")), *with_prompts(task.rows("ood"))]
+    return [(task, own), *([(controls, list(with_prompts(controls.rows("test"))))] if controls else [])]
+
+
+def _without_system(prompt: Prompt) -> list[Message]:
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": prompt}]
+    return list(prompt[1:] if prompt and prompt[0]["role"] == "system" else prompt)
+
+
+def _as_text(prompt: Prompt) -> str:
+    return prompt if isinstance(prompt, str) else "\n\n".join(str(turn["content"]) for turn in prompt)
+
+
+def _gap(prompt: Prompt) -> str:
+    """Between a prompt and its gold in a text: nothing after a text that ends in space."""
+    return "" if _as_text(prompt)[-1:].isspace() else " " if isinstance(prompt, str) else "\n"
+
+
+def _plain(prompt: Prompt) -> Any:
+    return prompt if isinstance(prompt, str) else [dict(turn) for turn in prompt]
