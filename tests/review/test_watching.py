@@ -52,3 +52,14 @@ def test_it_is_served_to_this_machine_alone(tmp_path: Path) -> None:
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(asked)
         found.shutdown()
+
+
+def test_a_failure_stays_the_last_word_after_the_page_was_written(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with RunFolder(run) as folder:
+        folder.record({"seed": 0})
+    manifest.append(run, "sft", {"failed": "StopTraining: the reward fell"})
+    manifest.append(run, "tieout report", {"page": "written"})
+    assert "The run failed in sft: StopTraining: the reward fell" in page(run, 5)
+    manifest.append(run, "start", {"seed": 0})
+    assert "failed in" not in page(run, 5).partition("<main>")[2].partition("</section>")[0]

@@ -27,6 +27,7 @@ class Options:
 def main(arguments: Sequence[str]) -> None:
     """Parse, write, say where."""
     options = parse(Options, "report", arguments)
+    from ..review.attempts import PAGE_ALONE
     from ..review.document import write_page
     from ..review.stored import read
     from ..storage import manifest
@@ -39,5 +40,5 @@ def main(arguments: Sequence[str]) -> None:
         with RunFolder(options.run):
             place = write_page(options.run)
             if (options.run / manifest.FILE).exists():
-                manifest.append(options.run, "tieout report")
+                manifest.append(options.run, PAGE_ALONE)
     print(f"report: {place}")

@@ -15,6 +15,8 @@ from .stored import Stored
 
 BEGINS = ("start", "tieout eval")
 """Steps that begin an attempt."""
+PAGE_ALONE = "tieout report"
+"""The step that writes nothing but the page."""
 
 
 def section(run: Stored) -> Markup:
@@ -32,6 +34,12 @@ def section(run: Stored) -> Markup:
     columns = ["Attempt", "Begun", "Seeds", "Settings", "Steps", "Ended", "Code"]
     parts = [lead(said), table(columns, rows, kind="attempts")]
     return joined([*parts, *_earlier(run)])
+
+
+def failure(steps: Sequence[Mapping[str, Any]]) -> str:
+    """The stage that ended the last attempt and why; empty where none failed since."""
+    last: Mapping[str, Any] = next((step for step in reversed(steps) if step["step"] != PAGE_ALONE), {})
+    return f"{last['step']}: {last['failed']}" if "failed" in last else ""
 
 
 def _earlier(run: Stored) -> list[Markup]:

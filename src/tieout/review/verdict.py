@@ -10,6 +10,7 @@ from ..evidence import rule
 from ..evidence.evaluate import HUMAN
 from ..evidence.leakage import in_words
 from ..evidence.steps import next_steps
+from .attempts import failure
 from .curves import alarms_of
 from .markup import Markup, html, joined, ticked
 from .progress import states
@@ -117,6 +118,9 @@ def _unfinished(run: Stored) -> Markup:
 
 def _notes(run: Stored) -> list[Markup]:
     said = alarms_of(run.alarms)
+    if failed := failure(run.steps):
+        before = "; verdict and figures are of before it" if run.report is not None else ""
+        said = [f"The last attempt failed in stage {failed}{before}", *said]
     if run.report is not None:
         said = [*rule.in_words(run.report.get("rule", {})), *leaks_of(run.report), *said]
     return [html('<p class="note">{}</p>', note) for note in said]

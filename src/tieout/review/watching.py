@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from ..errors import InputError
+from .attempts import failure
 from .document import render
 from .markup import Markup, html
 from .stored import Stored, read
@@ -40,9 +41,8 @@ def state(folder: Path, run: Stored) -> str:
     """How the run is: working, failed and at which stage, finished, or stopped."""
     if _held(folder / "lock"):
         return "The run is working."
-    last = run.steps[-1] if run.steps else {}
-    if failed := last.get("failed"):
-        return f"The run failed in {last['step']}: {failed}. Its command, repeated, resumes it."
+    if failed := failure(run.steps):
+        return f"The run failed in {failed}. Its command, repeated, resumes it."
     if run.report is not None:
         return "The run is finished."
     return "The run has stopped before its end: no process works on it. Its command, repeated, resumes it."

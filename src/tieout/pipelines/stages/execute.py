@@ -8,6 +8,8 @@ from typing import Any
 
 from ...evidence.scoring import source_digest
 from ...learner.parallel.processes import join
+from ...review.attempts import PAGE_ALONE
+from ...review.document import write_page
 from ...storage import manifest
 from ...storage.machine import environment
 from ..kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Ship, Stage, Train
@@ -42,7 +44,7 @@ def execute(run: Run) -> str:
             verdict = work(run, stage) or verdict
         except Exception as error:
             if run.folder.leads:
-                manifest.append(run.folder.path, stage.name, {"failed": f"{type(error).__name__}: {error}"})
+                _failed(run, stage, error)
             raise
         _on_record(run, stage.name)
     if verdict:
@@ -53,6 +55,17 @@ def execute(run: Run) -> str:
 def _on_record(run: Run, step: str, said: Mapping[str, Any] | None = None) -> None:
     """Add what a step wrote to the manifest."""
     join().first(lambda: manifest.append(run.folder.path, step, said))
+
+
+def _failed(run: Run, stage: Stage, error: Exception) -> None:
+    """Put a failed stage on record and on the page, which would otherwise be of an earlier attempt."""
+    manifest.append(run.folder.path, stage.name, {"failed": f"{type(error).__name__}: {error}"})
+    try:
+        write_page(run.folder.path)
+        manifest.append(run.folder.path, PAGE_ALONE)
+    except Exception as second:  # the stage's own error is the one to show
+        said = f"the page was not written: {type(second).__name__}: {second}"
+        run.console.print(said, markup=False, highlight=False)
 
 
 def about(run: Run) -> dict[str, Any]:
