@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from random_groups import gradient, make_learner, random_groups, relative
 from tieout.batch import Batch, Outputs
 from tieout.learner import AdapterConfig
 from tieout.learner import micro_batches as module
-from tieout.learner.memory import free_bytes, kept_bytes
+from tieout.learner.memory import apart, free_bytes, kept_bytes, release
 
 ModelFolder = Callable[[str], Path]
 
@@ -95,3 +97,23 @@ def test_measuring_draws_no_number_that_training_would_draw(tiny_model: ModelFol
     state = torch.random.get_rng_state()
     assert learner.micro_batches.bytes_per_token > 0
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_memory_of_tensors_that_are_gone_is_given_back() -> None:
+    device = torch.device("cpu")
+    if not Path("/proc/self/statm").exists() or platform.libc_ver()[0] != "glibc":
+        pytest.skip("the size of a process is read from Linux's /proc, and only glibc's allocator is asked")
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * resource.getpagesize()
+
+    release(device)
+    before = resident()
+    held = [torch.ones(1 << 14) for _ in range(1 << 12)]  # 256 MiB in pieces that the allocator keeps
+    pin = torch.ones(1 << 14)  # at the end of the heap, which cannot shrink below it
+    del held
+    kept = resident() - before
+    with apart(device):
+        assert resident() - before < kept / 2
+    assert kept > 1 << 27
+    assert pin.sum() == 1 << 14

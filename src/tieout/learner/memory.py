@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -76,6 +78,26 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     said = str(error)  # torch's allocator of a CPU, oneDNN, and C++ raise RuntimeError
     return any(words in said for words in ("can't allocate memory", "not enough memory", "bad_alloc"))
+
+
+def release(device: torch.device) -> None:
+    """Give back to the system what a CPU's allocator keeps of tensors that are gone, where that is glibc's.
+
+    It keeps about as much as an update takes, in pieces that other sizes do not fit into.
+    """
+    if device.type == "cpu" and sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+@contextmanager
+def apart(device: torch.device) -> Iterator[None]:
+    """For work between updates whose tensors have other sizes: the peak is that of either, and not of both."""
+    release(device)
+    try:
+        yield
+    finally:
+        release(device)
 
 
 def reset_peak(device: torch.device) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from ..errors import InputError, TooManyErrors
 from ..learner import Learner
 from ..learner.logprob_cache import LogprobCache
+from ..learner.memory import apart
 from ..learner.parallel import randomness
 from ..methods import Method
 from ..rows import check_rows
@@ -101,7 +102,7 @@ class Evaluation:
         started = time.perf_counter()
         rows = self.rows if rows is None else rows
         source = self._source.over(rows)
-        with self._undisturbed(learner):
+        with self._undisturbed(learner), apart(learner.model.device):
             try:
                 if self._samples:
                     found = self._sampled(method, learner, source, rows)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..learner import Learner
+from ..learner.memory import apart
 from ..rows.spread import spread
 from ..source import Source
 from ..tasks import Task
@@ -43,7 +44,8 @@ class HeldOutLoss:
     def __call__(self, step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
         if not (step == 1 or step % self.every == 0 or step >= self.steps):
             return
-        measured = self.learner.logprobs(self.groups)
+        with apart(self.learner.model.device):
+            measured = self.learner.logprobs(self.groups)
         loss = -fmean(x for group in measured for completion in group for x in completion)
         metrics["held_out/loss"] = loss
         metrics["held_out/perplexity"] = math.exp(min(loss, 700.0))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..learner import Learner
+from ..learner.memory import apart
 from ..methods import Method
 from ..rewards.text.thinking import knowing
 from ..samplers import SamplingParams
@@ -58,7 +59,8 @@ class Probe:
     def __call__(self, step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
         if not self._works or not (step == 1 or step % self.every == 0 or step >= self.steps):
             return
-        found = self._measure(step) | self._start
+        with apart(self.learner.model.device):
+            found = self._measure(step) | self._start
         if self._works:
             metrics.update({f"{PREFIX}{name}": value for name, value in found.items()})
 

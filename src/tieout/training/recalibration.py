@@ -17,6 +17,7 @@ from typing import Any
 from ..errors import TooManyErrors
 from ..evidence.stats import Estimate, mean
 from ..learner import Learner
+from ..learner.memory import apart
 from ..learner.parallel import randomness
 from ..methods import Method
 from ..rewards.scoring.call import Call
@@ -64,7 +65,8 @@ def recalibration(method: Method, learner: Learner, source: Source, every: int) 
         drawn = randomness.state(learner.model.device)
         try:
             source.sampler.load(learner)  # type: ignore[union-attr]
-            groups = source.over(rows).rollout(rows, NUM_COMPLETIONS, params)
+            with apart(learner.model.device):
+                groups = source.over(rows).rollout(rows, NUM_COMPLETIONS, params)
         except TooManyErrors as error:
             warnings.warn(
                 f"step {learner.step}: the calibration could not be repeated: {error}", stacklevel=2

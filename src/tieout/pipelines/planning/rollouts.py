@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 
 from ...learner import Learner
-from ...learner.memory import peak_bytes, reset_peak
+from ...learner.memory import peak_bytes, release, reset_peak
 from ...samplers import SamplingParams
 from ...samplers.local.sampler import LocalSampler
 from ...training.probe import PROMPTS
@@ -66,6 +66,7 @@ def probe_peak(learner: Learner, groups: Sequence[Group]) -> int | None:
     """Peak of memory while a policy that learns from given rows is sampled: in probes, and when its stage ends."""
     if learner.model.only_scores:
         return None
+    release(learner.model.device)
     reset_peak(learner.model.device)
     LocalSampler(learner.model).sample([g.prompt for g in groups[:PROMPTS]], 1, SamplingParams(MORE))
     return peak_bytes(learner.model.device)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ...learner.memory import peak_bytes, reset_peak
+from ...learner.memory import apart, peak_bytes, reset_peak
 from ...learner.models.loading import device_of
 from ...learner.parallel.processes import join
 from ...rows import data_hash
@@ -36,8 +36,9 @@ def train(run: Run, stage: Train) -> None:
             )
         )
     device = torch.device(device_of(spec.placement.device))
-    reset_peak(device)
-    fit(run.folder, stage.name, spec, task, run.console, digest, bases=run.bases)
+    with apart(device):
+        reset_peak(device)
+        fit(run.folder, stage.name, spec, task, run.console, digest, bases=run.bases)
     if run.folder.leads:
         note_measured(run.folder, stage.name, peak_bytes(device))
 
