@@ -22,7 +22,12 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_python_blocks_run_in_the_order_of_the_page(page: Path) -> None:
+def test_python_blocks_run_in_the_order_of_the_page(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a new folder, with the examples in it, as a reader would begin."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "__main__"}
     for number, code in enumerate(BLOCK.findall(page.read_text(encoding="utf-8"))):
         exec(compile(code, f"{page.name} block {number}", "exec"), names)

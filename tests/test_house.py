@@ -30,6 +30,7 @@ LAYERS = [
     ["training"],
     ["pipelines"],
     ["cli", "trl", "__main__"],
+    ["python"],
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 

@@ -17,6 +17,7 @@ import pytest
 import tieout
 from tieout.cli import main
 from tieout.episodes import judge, text_episodes
+from tieout.evidence.evaluate import evaluate
 from tieout.samplers.mock import MockSampler
 
 TASK = '''
@@ -98,7 +99,7 @@ def steps(out: str, method: str) -> list[dict[str, Any]]:
 
 def test_a_task_of_a_file_in_python(folder: Path) -> None:
     task = tieout.load_task("my_task.py:task")
-    cases = tieout.evaluate(task, task.rows("test"), MockSampler(lambda prompt: "1"))
+    cases = evaluate(task, task.rows("test"), MockSampler(lambda prompt: "1"))
     assert (task.name, len(cases), cases[1].score) == ("repeat", 12, 1.0)
     assert tieout.load_task("my_task.py:make", {"words": 3}).max_new_tokens == 7
     game = tieout.load_task("my_game.py:task")
@@ -129,9 +130,7 @@ def test_a_reward_of_a_file_in_python(folder: Path) -> None:
     scores = [o.score for o in tieout.score(reward, ["aa", "b"], ["p", "p"], {"answer": "x"})]
     assert scores == [2 / 3 + 0.002, 0.001]
     task = tieout.Task("rows", lambda split: [{"prompt": "p", "answer": "x"}], reward)
-    assert [case.score for case in tieout.evaluate(task, task.rows("test"), MockSampler(["aa"]))] == scores[
-        :1
-    ]
+    assert [case.score for case in evaluate(task, task.rows("test"), MockSampler(["aa"]))] == scores[:1]
 
 
 @pytest.mark.parametrize(

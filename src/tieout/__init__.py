@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # the same names for type checkers; a test compares them with the table below
     from .chat.template import Chat as Chat
     from .errors import TieoutError as TieoutError
-    from .evidence.evaluate import evaluate as evaluate
     from .learner import AdapterConfig as AdapterConfig
     from .learner import Learner as Learner
     from .learner import LearnerConfig as LearnerConfig
@@ -35,6 +34,27 @@ if TYPE_CHECKING:  # the same names for type checkers; a test compares them with
     from .methods import RewardModel as RewardModel
     from .methods import SimPO as SimPO
     from .methods import load_method as load_method
+    from .python.judging import attack as attack
+    from .python.judging import evaluate as evaluate
+    from .python.judging import gate as gate
+    from .python.saving import save as save
+    from .python.training import cispo as cispo
+    from .python.training import cpo as cpo
+    from .python.training import dapo as dapo
+    from .python.training import dpo as dpo
+    from .python.training import dr_grpo as dr_grpo
+    from .python.training import grpo as grpo
+    from .python.training import gspo as gspo
+    from .python.training import kto as kto
+    from .python.training import online_dpo as online_dpo
+    from .python.training import orpo as orpo
+    from .python.training import ppo as ppo
+    from .python.training import rejection_sampling as rejection_sampling
+    from .python.training import reward_model as reward_model
+    from .python.training import rloo as rloo
+    from .python.training import sft as sft
+    from .python.training import simpo as simpo
+    from .python.tuned import Tuned as Tuned
     from .rewards import REWARDS as REWARDS
     from .rewards import load_reward as load_reward
     from .rewards.library.judge import Judge as Judge
@@ -74,9 +94,13 @@ _NAMES = {
     "rewards.scoring.runner": "score",
     "tasks": "TASKS Task load_task",
     "source": "Source",
-    "evidence.evaluate": "evaluate",
     "methods": "CISPO CPO DAPO DPO DrGRPO GRPO GSPO KTO METHODS Method OnlineDPO ORPO PPO RejectionSampling RLOO "
     "RewardModel SFT SimPO load_method",
+    "python.training": "sft reward_model dpo kto orpo cpo simpo rejection_sampling online_dpo grpo dr_grpo dapo gspo "
+    "cispo rloo ppo",
+    "python.judging": "attack evaluate gate",
+    "python.saving": "save",
+    "python.tuned": "Tuned",
     "training.loop": "train",
     "training.schedule": "Schedule",
 }

@@ -20,6 +20,7 @@ from .options import parse, task_options
 from .quiet import quiet
 
 if TYPE_CHECKING:
+    from ..evidence.evaluate import Case
     from ..tasks import Task
 
 
@@ -70,9 +71,56 @@ class Options:
 def main(arguments: Sequence[str]) -> None:
     """Parse, evaluate, print the table."""
     options = parse(Options, "eval", arguments)
+    found = evaluate_models(options, task_of(options), Console())
+    print(json.dumps({name: figure["mean"] for name, figure in found.figures.items()}))
+    found.refuse_unscored()
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What came of models that were asked the same rows."""
+
+    cases: dict[str, list[Case]]
+    """Model -> its answers and their scores, controls included."""
+    figures: dict[str, Mapping[str, Any]]
+    """Model -> the primary metric, or else the reward: `n`, `mean`, and `low` and `high` of its 95% interval."""
+    differences: dict[tuple[str, str], dict[str, Any]]
+    """(later model, earlier one) -> the paired difference of every number, later minus earlier."""
+    folder: Path | None = None
+    """With the report; None: none was written."""
+    verdict: str = ""
+    """ship, hold or reject, if there is a report."""
+
+    def refuse_unscored(self) -> None:
+        """InputError: a model has no completion with a score."""
+        for name, own in self.cases.items():
+            if all(case.score is None for case in own):
+                errors = (case.errors["score"] for case in own if "score" in case.errors)
+                raise InputError(
+                    f"no completion of {name} has a score: {next(errors, 'the reward abstained')}"
+                )
+
+
+def task_of(options: Options) -> Task:
+    """The task that the options name, or the rows and the reward that they do."""
+    from ..rewards import load_reward
+    from ..rows import check_rows, read_rows
+    from ..tasks import Task, load_task
+
     if (options.task is None) == (options.data is None):
         raise InputError("give either --task NAME or --data FILE")
-    chosen = task_options(options.task, options.task_option)
+    if options.task:
+        return load_task(options.task, task_options(options.task, options.task_option))
+    task_options(None, options.task_option)
+    given = check_rows(read_rows(options.data or ""), "prompt", str(options.data))
+    return Task(str(options.data), lambda split: given, load_reward(options.reward))
+
+
+def evaluate_models(options: Options, task: Task, console: Console, named: bool = True) -> Evaluated:
+    """Ask every model the rows of the task, print the table, and write the report if a folder is asked for.
+
+    `named`: whether the options name the reward, so that another process can compute the scores again.
+    """
     quiet()
     from ..evidence.evaluate import CONTROLS, PROGRAMMATIC, evaluate, write_cases
     from ..evidence.figures import model_figures, pair_figures
@@ -89,20 +137,12 @@ def main(arguments: Sequence[str]) -> None:
         write_evidence,
     )
     from ..pipelines.show import print_usage
-    from ..rewards import load_reward
-    from ..rows import check_rows, read_rows
     from ..rows.spread import spread
     from ..samplers import SamplingParams
     from ..samplers.local.sampler import LocalSampler
-    from ..tasks import Task, load_task
     from ..training.build import open_model, under_deadline
     from ..training.progress import bar
 
-    if options.task:
-        task = load_task(options.task, chosen)
-    else:
-        given = check_rows(read_rows(options.data or ""), "prompt", str(options.data))
-        task = Task(str(options.data), lambda split: given, load_reward(options.reward))
     if task.scorer is None:
         raise InputError(f"task {task.name!r} has neither a reward nor an environment to score with")
     rows = spread(list(task.rows(options.split)), options.max_rows)
@@ -118,7 +158,7 @@ def main(arguments: Sequence[str]) -> None:
     dtype = one_dtype(options.model, policies, options.dtype)
     if folder:
         record_rule(folder, options.model, options.split, task.primary)
-    console, cases = Console(), {}
+    cases, verdict = {}, ""
     if folder and not leaks:
         console.print(
             "the candidate's training rows are not known, and were not looked for: give --trained-on FILE"
@@ -160,44 +200,41 @@ def main(arguments: Sequence[str]) -> None:
         table.add_row(line.label, *(_interval(line.of(tracks)) for tracks in models.values()))
     console.print(table)
     labels = dict(zip(options.model, labels_of(options.model), strict=True))
-    named = {labels[name]: own for name, own in cases.items()}
+    by_label = {labels[name]: own for name, own in cases.items()}
     priced = {labels[name]: price for name, price in prices.items()}
-    print_usage(usage_figures(named, labels[options.model[0]], options.split, priced), console)
+    print_usage(usage_figures(by_label, labels[options.model[0]], options.split, priced), console)
+    differences = {}
     for i, one in enumerate(options.model):
         for other in options.model[i + 1 :]:
-            pair = pair_figures(cases, [], other, one, PROGRAMMATIC, 0)
+            pair = differences[other, one] = pair_figures(cases, [], other, one, PROGRAMMATIC, 0)
             said = f"{other} minus {one}, paired, n={pair['n']}: {gain(pair, task.primary)}"
             console.print(said, markup=False, highlight=False)
     if folder:
         known = {
             "task": options.task,
-            "task_options": chosen,
+            "task_options": task_options(options.task, options.task_option),
             "reward": options.reward,
             "controls": options.controls,
             "max_new_tokens": options.max_new_tokens or task.max_new_tokens,
         }
         if options.controls and Path(options.controls).is_file():
             known["controls"] = "file"
+        names = known if named else None
         report = write_evidence(
-            folder, named, task, rows, options.split, policies, model, leaks, priced, controls, known
+            folder, by_label, task, rows, options.split, policies, model, leaks, priced, controls, names
         )
+        verdict = report["verdict"]["verdict"]
         console.print(f"report: {folder}/evidence/report.html", highlight=False, soft_wrap=True)
         console.print(
-            f"verdict: {report['verdict']['verdict']}; next: tieout gate {folder}",
+            f"verdict: {verdict}; next: tieout gate {folder}",
             highlight=False,
             soft_wrap=True,
         )
     elif options.out:
         write_cases(options.out, cases)
         console.print(f"cases: {options.out}", highlight=False)
-    judged_by = numbers[0]
-    print(json.dumps({name: judged_by.of(tracks)["mean"] for name, tracks in models.items()}))
-    for name, own in cases.items():
-        if all(case.score is None for case in own):
-            reason = next(
-                (case.errors["score"] for case in own if "score" in case.errors), "the reward abstained"
-            )
-            raise InputError(f"no completion of {name} has a score: {reason}")
+    figures = {name: numbers[0].of(tracks) for name, tracks in models.items()}
+    return Evaluated(cases, figures, differences, folder, verdict)
 
 
 def controls_of(name: str | None) -> Task | None:

@@ -31,27 +31,31 @@ class Options:
 def main(arguments: Sequence[str]) -> None:
     """Parse, judge, print."""
     options = parse(Options, "gate", arguments)
+    from ..pipelines.show import show
+
+    report = gate_run(options.run, options.human, options.price)
+    show(options.run, Console())
+    raise SystemExit({"ship": 0, "hold": 3, "reject": 4}[report["verdict"]["verdict"]])
+
+
+def gate_run(run: Path, given: Path | None = None, price: Sequence[str] = ()) -> dict[str, Any]:
+    """Judge a run folder again by these grades, a file or the folder of labels; returns the report."""
     from ..evidence.report import evidence_of
     from ..evidence.usage import parse_prices
     from ..labelling.exports import grades_of
-    from ..pipelines.show import show
     from ..storage.jsonl import read_json
     from ..storage.runfolder import RunFolder
 
-    evidence = evidence_of(options.run)
-    with RunFolder(options.run):
+    evidence = evidence_of(run)
+    with RunFolder(run):
         sheet = evidence / "human" / "sheet.jsonl"
-        given = options.human
         if given is not None and not given.exists():
             raise InputError(f"{given} does not exist; the sheet to fill in is {sheet}")
         if given is not None and given.is_dir():
             given = grades_of(given, sheet.with_name("key.json"))
         own = given is not None and sheet.exists() and given.samefile(sheet)
         models = read_json(evidence / "report.json")["models"]
-        prices = parse_prices(options.price, [*models])
-        report = judge_again(options.run, None if own else given, prices)
-    show(options.run, Console())
-    raise SystemExit({"ship": 0, "hold": 3, "reject": 4}[report["verdict"]["verdict"]])
+        return judge_again(run, None if own else given, parse_prices(price, [*models]))
 
 
 def judge_again(run: Path, grades: Path | None, prices: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from rich.console import Console
 from rich.progress import (
@@ -21,6 +22,11 @@ SHOWN = (
     "probe/kl", "probe/repetition", "held_out/loss", "eval/loss", "eval/score",
 )  # fmt: skip
 """Metrics shown next to the bar, where a method has them."""
+
+
+def _moves(console: Console) -> bool:
+    """Whether bars can move: on a terminal, and in a notebook that has widgets; elsewhere a line says how far it is."""
+    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
 
 
 class Bar:
@@ -43,7 +49,7 @@ class Bar:
         text = "  ".join(f"{k} {self._known[k]:.3f}" for k in SHOWN if k in self._known)
         fields = {"numbers": text} if metrics is not None else {}
         self._progress.update(self._task, completed=done, **fields)  # type: ignore[arg-type]
-        if not self._console.is_terminal and (
+        if not _moves(self._console) and (
             time.monotonic() - self._said > 15 or (new and done == self._total)
         ):
             self._said = time.monotonic()
@@ -61,7 +67,7 @@ def bars(console: Console) -> Iterator[Callable[[str, int], Bar]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[numbers]}", style="dim"),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, disable=not _moves(console)) as progress:
         yield lambda name, total: Bar(
             progress, progress.add_task(name, total=total, numbers=""), console, name, total
         )
