@@ -28,10 +28,12 @@ from tieout.evidence.human import Grade
 from tieout.evidence.report import write_report
 from tieout.learner import AdapterConfig, Learner, load
 from tieout.learner.checkpoint import save_adapter
+from tieout.learner.models.names import portable
 from tieout.review.answers import keep
-from tieout.shipping.candidate import ShippingError, altered, card_differs, check, portable, prepare, ship
+from tieout.shipping.candidate import ShippingError, altered, check, prepare
 from tieout.shipping.card import Card, card_of
 from tieout.shipping.reload_check import Behaviour, BehaviourError, compare, observe
+from tieout.shipping.ship import card_differs, ship
 from tieout.storage.atomic import verifies
 from tieout.types import Prompt
 
@@ -743,9 +745,9 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 @pytest.mark.parametrize(
     "where",
     [
-        "shipping.candidate:shutil.copytree",
+        "shipping.ship:shutil.copytree",
         "storage.atomic:seal",
-        "shipping.candidate:render",
+        "shipping.ship:render",
         "storage.atomic:Path.rename",
         "storage.atomic:sync",
     ],

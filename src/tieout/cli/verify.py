@@ -166,7 +166,7 @@ def _cards(run: Path, path: Path) -> list[Claim]:
     folder = run / "shipped"
     if not folder.exists():
         return []
-    from ..shipping.candidate import card_differs  # needs torch
+    from ..shipping.ship import card_differs  # needs torch
 
     problems = [f"shipped: {line}" for line in card_differs(folder, path.parent)]
     return [Claim("recomputed", "card", "the card of the shipped folder, from the report", problems)]

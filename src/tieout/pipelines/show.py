@@ -20,7 +20,8 @@ from ..review.curves import alarms_of
 from ..review.progress import states
 from ..review.stored import alarms_in
 from ..review.verdict import leaks_of, next_command, steps_after
-from ..shipping.candidate import ShippingError, ship
+from ..shipping.candidate import ShippingError
+from ..shipping.ship import ship
 from ..storage.jsonl import read_json
 from .planned import planned_of
 
