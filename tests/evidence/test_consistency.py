@@ -12,7 +12,7 @@ import pytest
 
 from tieout.errors import InputError
 from tieout.evidence.claims import recomputed
-from tieout.evidence.consistency import AMOUNT, asked, consistency, in_words
+from tieout.evidence.consistency import AMOUNT, asked, consistency, flips_in_words
 from tieout.evidence.consistency_rows import SAME_PROMPT, Consistency, asked_again
 from tieout.evidence.evaluate import CONSISTENCY, CONTROLS, PROGRAMMATIC, Case, evaluate, write_cases
 from tieout.evidence.report import build_report, write_report
@@ -67,9 +67,9 @@ def test_a_model_that_is_wrong_everywhere_never_flips_and_that_is_said() -> None
     found = figure({name: (0.0, [0.0]) for name in "abcdef"})
     assert found["mean"] == 0.0
     assert found["right"] == {"mean": None, "low": None, "high": None, "n": 0}
-    assert "0 were right at first, so that none could be lost" in in_words("order", found)
+    assert "0 were right at first, so that none could be lost" in flips_in_words("order", found)
     right = figure({name: (1.0, [1.0]) for name in "abcdef"})
-    assert "6 were right at first, of which 100.0% stay right" in in_words("order", right)
+    assert "6 were right at first, of which 100.0% stay right" in flips_in_words("order", right)
 
 
 def test_rows_without_a_number_or_a_variant_are_counted_and_not_taken_for_consistent() -> None:
@@ -91,7 +91,7 @@ def test_without_a_primary_metric_scores_differ_by_an_amount_that_is_stated() ->
     assert (round(found["mean"], 3), found["worse"], found["better"]) == (0.667, 1, 1)
     assert found["amount"] == AMOUNT
     assert found["right"] is None
-    assert "mean score 0.500, asked again 0.517" in in_words("formatting", found)
+    assert "mean score 0.500, asked again 0.517" in flips_in_words("formatting", found)
     plain = [scored("a", PROGRAMMATIC, 1.0), scored("a/1", CONSISTENCY, 0.0, "a")]
     found = consistency({"m": plain}, None, 1)["m"]["formatting"]
     assert found["amount"] is None
@@ -233,7 +233,7 @@ def test_settings_that_measure_nothing_are_refused(settings: dict[str, Any]) -> 
 
 
 def test_a_kind_that_no_row_has_is_refused() -> None:
-    with pytest.raises(InputError, match="kind 'paraphrase'; there are: none"):
+    with pytest.raises(InputError, match="kind 'paraphrase'; there are: formatting, case"):
         asked_again(TASK, ROWS, Consistency(max_rows=4, kinds=("paraphrase",)), 0)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ..config.plain import fingerprint
 from ..errors import InputError
 from ..storage.jsonl import read_jsonl, stored
-from .evaluate import HUMAN, Case, asked_with, read_cases
+from .evaluate import CONSISTENCY, HUMAN, Case, asked_with, read_cases
 from .figures import pair_figures
 from .lines import lines, place
 from .readings import NONE
@@ -92,7 +92,7 @@ def _figures(
     tracks = [report["models"][model] for report, model in (was, now)]
     paired = {
         track: pair_figures({FIRST: shared[0], SECOND: shared[1]}, (), SECOND, FIRST, track, 0)
-        for track in dict.fromkeys(case.track for case in shared[0])
+        for track in dict.fromkeys(case.track for case in shared[0] if case.track != CONSISTENCY)
     }
     found = []
     for line in dict.fromkeys([*lines(was[0]), *lines(now[0])]):
@@ -100,6 +100,10 @@ def _figures(
         if any(figure["n"] for figure in figures):
             difference = NONE if line.track == HUMAN else line.of(paired)
             found.append(Across(name, place(line), line.label, figures[0], figures[1], difference))
+    flips = [report.get("consistency", {}).get(model, {}) for report, model in (was, now)]
+    for kind in dict.fromkeys([*flips[0], *flips[1]]):
+        before, after = (own.get(kind, NONE) for own in flips)
+        found.append(Across(name, "share that flips", kind.replace("_", " "), before, after, NONE))
     return found
 
 

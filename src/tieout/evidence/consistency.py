@@ -157,7 +157,7 @@ def _mean(estimate: stats.Estimate) -> dict[str, Any]:
     return {"mean": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
 
 
-def in_words(kind: str, figure: Mapping[str, Any]) -> str:
+def flips_in_words(kind: str, figure: Mapping[str, Any]) -> str:
     """`order: 12 of 24 rows flip ...`: never without how many were right at first."""
     if not figure["n"]:
         return f"{kind.replace('_', ' ')}: no row could be compared"

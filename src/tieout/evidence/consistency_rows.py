@@ -91,12 +91,14 @@ def asked_again(
             Again(f"{task.name}/consistency/{SAME_PROMPT}/{rest}/{k}", SAME_PROMPT, original, row)
             for k in range(settings.repeats)
         )
-    if picked and (missing := [kind for kind in settings.kinds if kind not in found]):
-        there = ", ".join(kind for kind in found if kind != SAME_PROMPT) or "none"
+    kinds = [kind for kind in found if kind != SAME_PROMPT]
+    if picked and (missing := [kind for kind in settings.kinds if kind not in kinds]):
         raise InputError(
-            f"consistency: no row of task {task.name!r} has a variant of kind {missing[0]!r}; there are: {there}"
+            f"consistency: no row of task {task.name!r} has a variant of kind {missing[0]!r}; there are: "
+            f"{', '.join(kinds) or 'none'}"
         )
-    again = [one for kind in sorted(found, key=lambda kind: kind == SAME_PROMPT) for one in found[kind]]
+    wanted = [kind for kind in kinds if not settings.kinds or kind in settings.kinds]
+    again = [one for kind in (*wanted, SAME_PROMPT) for one in found.get(kind, ())]
     if picked and not again:
         raise InputError(
             f"consistency: task {task.name!r} has no variants, and repeats is 0, so nothing is asked again"
@@ -106,17 +108,12 @@ def asked_again(
 
 
 def _variants(task: Task, row: Row, settings: Consistency, seed: str) -> dict[str, Row]:
-    """Kind -> the variant of a row, of those asked for."""
-    single = task.environment is None
-    known: dict[str, Vary] = {FORMATTING: surrounded} if single else {}
-    known |= task.variants
-    wanted = settings.kinds or known
-    found = {
-        kind: vary(row, random.Random(f"{kind}/{seed}")) for kind, vary in known.items() if kind in wanted
-    }
+    """Kind -> the variant of a row, of all kinds."""
+    known: dict[str, Vary] = {FORMATTING: surrounded} if task.environment is None else {}
+    known.update(task.variants)
+    found = {kind: vary(row, random.Random(f"{kind}/{seed}")) for kind, vary in known.items()}
     if settings.variants:
-        own = _own(settings.variants, row, random.Random(f"own/{seed}"))
-        found |= {kind: other for kind, other in own.items() if kind in (settings.kinds or own)}
+        found |= _own(settings.variants, row, random.Random(f"own/{seed}"))
     return {kind: other for kind, other in found.items() if other is not None}
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ..evidence import rule, usage
 from ..evidence.challengers import about, how_made
+from ..evidence.consistency import flips_in_words
 from ..evidence.evaluate import PROGRAMMATIC
 from ..evidence.lines import principal, short_place, summary
 from ..evidence.reward_checks import rows_of
@@ -52,6 +53,7 @@ def show(folder: Path, console: Console) -> None:
     for pair in principal(report):
         said = f"{pair['candidate']} - {pair['baseline']}: {pair['gain']}{_won(report, pair)}"
         console.print(said, markup=False, highlight=False)
+    print_consistency(report, console)
     verdict = report["verdict"]
     colour = {"ship": "green", "hold": "yellow", "reject": "red"}[verdict["verdict"]]
     shipped = (folder / "shipped").exists()
@@ -73,6 +75,17 @@ def show(folder: Path, console: Console) -> None:
     where = "shipped" if shipped else "candidate"
     console.print(f"{where}: {folder}/{where}", highlight=False)
     print_next(folder, report, console)
+
+
+def print_consistency(report: Mapping[str, Any], console: Console) -> None:
+    """Print how often each model's answers flip; nothing where no row was asked again."""
+    found = report.get("consistency", {})
+    if found:
+        rows = report["settings"]["again"]["rows"]
+        console.print(f"\nconsistency, {rows} test rows asked again:", highlight=False)
+    for model, kinds in found.items():
+        for kind, figure in kinds.items():
+            console.print(f"  {model}, {flips_in_words(kind, figure)}", markup=False, highlight=False)
 
 
 def print_usage(figures: Mapping[str, Any], console: Console) -> None:

@@ -50,6 +50,8 @@ def _earlier(run: Stored) -> list[Markup]:
     for path in sorted(path for path in run.folder.glob("*/*-[0-9]*.jsonl") if _aside(path)):
         for model, cases in read_cases(path).items():
             whole = model_figures({model: cases}, (), model, PROGRAMMATIC, told.get("seed", 0))
+            if not whole["slices"]:  # what was asked again is in a file of its own
+                continue
             figure = judged(slice_of(whole, slice), primary)
             value = html("{} {}", number(figure["mean"]), span(figure)) if figure["n"] else "–"
             rows.append(

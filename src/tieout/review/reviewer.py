@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evidence.challengers import BEST_OF_N, PROMPT, about, how_made, kind_of
+from ..evidence.consistency import flips_in_words
 from ..evidence.evaluate import CONTROLS, PROGRAMMATIC
 from ..evidence.leakage import in_words
 from ..evidence.lines import principal
@@ -217,14 +218,12 @@ def _empty(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _sensitivity(report: Mapping[str, Any], named: Mapping[str, str]) -> Part:
-    there = []
-    for model, kinds in (report.get("consistency") or {}).items():
-        for kind, figure in kinds.items():
-            if figure["n"]:
-                there.append(
-                    f"{model}, {kind.replace('_', ' ')}: {figure['mean']:.1%} of {figure['n']} cases flip "
-                    f"[{figure['low']:.1%}, {figure['high']:.1%}]"
-                )
+    there = [
+        f"{model}, {flips_in_words(kind, figure)}"
+        for model, kinds in (report.get("consistency") or {}).items()
+        for kind, figure in kinds.items()
+        if figure["n"]
+    ]
     left = [] if there else [f"not measured: `consistency` of an evaluate stage: {named['developer']}"]
     return (
         "Sensitivity: paraphrase, order, formatting, temperature, seed; the same prompt K times",
