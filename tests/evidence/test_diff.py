@@ -13,16 +13,23 @@ import pytest
 from scipy.stats import binomtest
 
 from tieout.cli.diff import main
+from tieout.cli.report import main as report
 from tieout.errors import InputError
 from tieout.evidence import scoring
+from tieout.evidence.approved import FILE, keep_approved
 from tieout.evidence.diff import diff
 from tieout.evidence.evaluate import evaluate
-from tieout.evidence.report import write_report
+from tieout.evidence.gate import GatePolicy
+from tieout.evidence.report import regate, write_report
+from tieout.review.document import PAGE, page_differs
+from tieout.review.reviewer import ReviewRow, review_rows, seen_of
+from tieout.review.stored import read
 from tieout.rewards import load_reward
 from tieout.rows import data_hash, digests
 from tieout.samplers.mock import MockSampler
 from tieout.storage import manifest
 from tieout.storage.atomic import write_json
+from tieout.storage.jsonl import content_sha256
 from tieout.tasks import Task
 from tieout.types import Row
 
@@ -187,3 +194,66 @@ def test_a_step_that_is_just_being_written_and_odd_line_ends_are_read(tmp_path: 
 def test_it_starts_without_torch() -> None:
     code = "import sys, tieout.cli.diff, tieout.evidence.diff; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ---- the approved run of the reviewer's table
+
+
+def row_of(run: Path) -> ReviewRow:
+    place = read(run)
+    return review_rows(place.judged, None, seen_of(place))[12]
+
+
+def test_a_declared_approved_run_fills_the_reviewers_row(tmp_path: Path) -> None:
+    approved = made(tmp_path / "approved")
+    run = made(tmp_path / "run", right=lambda i: i < 50, beta=0.3, weights="w2")
+    assert row_of(run).open == (
+        "the approved run, if there is one, given as `tieout report RUN --approved APPROVED`: the validator",
+    )
+    keep_approved(run, approved)
+    row = row_of(run)
+    digest = content_sha256(approved / "evidence" / "report.json")
+    assert any(f"report SHA-256 {digest}" in one for one in row.found)
+    assert "Re-validation is due: what was validated is not what this run has." in row.found
+    assert any("beta: 0.1 -> 0.3" in one for one in row.found)
+    assert row.open == ("re-validation: the validator",)
+    kept = (run / "evidence" / FILE).read_text()
+    assert str(tmp_path) not in kept
+    regate(run / "evidence", policy=GatePolicy(min_cases=7))
+    assert any("compared before this report was made" in one for one in row_of(run).open)
+    keep_approved(run, approved)
+    assert row_of(run).open == ("re-validation: the validator",)
+
+
+def test_nothing_changed_since_the_approved_run(tmp_path: Path) -> None:
+    approved, run = made(tmp_path / "approved"), made(tmp_path / "run")
+    keep_approved(run, approved)
+    row = row_of(run)
+    assert row.open == ()
+    assert any(one.startswith("Re-validation is not due") for one in row.found)
+
+
+def test_an_approved_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "empty", tmp_path / "absent"):
+        with pytest.raises(InputError, match="expected the folder of a run that was judged"):
+            keep_approved(run, folder)
+    with pytest.raises(InputError, match="is this run"):
+        keep_approved(run, run)
+    other = made(tmp_path / "other")
+    cases = other / "evidence" / "cases.jsonl"
+    cases.write_text(cases.read_text().replace("x", "y"))
+    with pytest.raises(InputError, match="not as its report was made: cases"):
+        keep_approved(run, other)
+    assert not (run / "evidence" / FILE).exists()
+
+
+def test_the_command_keeps_it_and_the_page_is_verified(tmp_path: Path) -> None:
+    approved, run = made(tmp_path / "approved"), made(tmp_path / "run", beta=0.3)
+    report(["--approved", str(approved), str(run)])
+    page = (run / "evidence" / PAGE).read_text()
+    assert "beta: 0.1 -&gt; 0.3" in page
+    assert page_differs(run, run / "evidence" / PAGE) == []
+    with pytest.raises(InputError, match="give one of them"):
+        report([str(run), "--approved", str(approved), "--out", str(tmp_path / "page.html")])

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from ..errors import InputError
 from .options import parse
 
 
@@ -22,11 +23,20 @@ class Options:
     out: Path | None = None
     """Where the page goes; left out: RUN/evidence/report.html. With it nothing in the folder changes, so that the run
     may be working."""
+    approved: Path | None = None
+    """The run that was approved before: what changed since is compared, kept in the evidence with the digest of its
+    report, and fills the reviewer's row on changes. Not with --out."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Parse, write, say where."""
     options = parse(Options, "report", arguments)
+    if options.approved and options.out:
+        raise InputError(
+            "--approved is kept in the run folder, and --out changes nothing in it: give one of them"
+        )
+    from ..evidence.approved import keep_approved
+    from ..evidence.report import evidence_of
     from ..review.attempts import PAGE_ALONE
     from ..review.document import write_page
     from ..review.stored import read
@@ -37,7 +47,11 @@ def main(arguments: Sequence[str]) -> None:
     if options.out is not None:
         place = write_page(options.run, options.out)
     else:
+        if options.approved:
+            evidence_of(options.run)
         with RunFolder(options.run):
+            if options.approved:
+                keep_approved(options.run, options.approved)
             place = write_page(options.run)
             if (options.run / manifest.FILE).exists():
                 manifest.append(options.run, PAGE_ALONE)

@@ -37,6 +37,8 @@ class Options:
     """Ship the adapter alone."""
     review: Path | None = None
     """A YAML file with the answers of the options below, as keys."""
+    approved: Path | None = None
+    """The run that was approved before: what changed since is kept in the evidence, and stands in the card."""
     said: tyro.conf.OmitArgPrefixes[Review] = field(default_factory=Review)
     """Answers in place of those of the file, which are in place of those that the run has."""
 
@@ -48,6 +50,7 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError("give --merge or --no-merge, not both")
     whole = True if options.merge else False if options.no_merge else None
     quiet()
+    from ..evidence.approved import keep_approved
     from ..evidence.report import evidence_of
     from ..pipelines.evaluated import package
     from ..pipelines.show import ship_run
@@ -57,6 +60,8 @@ def main(arguments: Sequence[str]) -> None:
 
     evidence = evidence_of(options.run)
     with RunFolder(options.run):
+        if options.approved:
+            keep_approved(options.run, options.approved)
         _keep_review(options, evidence)
         package(options.run, whole, console := Console())
         shipped = ship_run(options.run, options.override, console, whole)

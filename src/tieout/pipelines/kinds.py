@@ -327,6 +327,8 @@ class Ship:
     demonstration: bool = False
     """The run builds and checks a candidate and ships nothing, whatever the verdict; `tieout ship` may, with a
     review."""
+    approved: str = ""
+    """The folder of the run that was approved before: what changed since is on the page and in the card."""
 
 
 Stage = Check | Calibrate | Train | Pairs | Refresh | Evaluate | Gate | Ship

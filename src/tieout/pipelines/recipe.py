@@ -75,11 +75,10 @@ class Recipe:
             for key in ("from", "reward_model"):  # folders by content; names of stages stay
                 if isinstance(settings.get(key), str):
                     settings[key] = known_model(settings[key])
-            for key in ("review", "demonstration"):  # of `ship`: words of people, which decide no number
+            for key in ("review", "demonstration", "approved"):  # of `ship`: decide no number
                 plain.get("ship", {}).pop(key, None)
-            plain.get("evaluate", {}).pop(
-                "consistency", None
-            )  # a further measurement, with a marker of its own
+            for key in ("consistency", "best_of_n", "temperature", "selector", "prompt"):
+                plain.get("evaluate", {}).pop(key, None)  # further measurements, with markers of their own
         return {**top, "stages": [identity(plain) for plain in stages]}
 
     def stage(self, name: str) -> Stage:

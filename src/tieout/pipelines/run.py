@@ -13,6 +13,7 @@ from rich.console import Console
 from ..config.attribute import load_attribute
 from ..errors import InputError
 from ..evidence import leakage
+from ..evidence.approved import check_approved
 from ..evidence.consistency_rows import Again, asked_again
 from ..evidence.rule import put_on_record, rule_of
 from ..learner import Model
@@ -165,6 +166,8 @@ class Run:
         if stage is None or not self.folder.writes:
             return
         assert not isinstance(stage.review, str), "read with the recipe"
+        if stage.approved:
+            check_approved(Path(stage.approved), self.folder.path)
         evidence = self.folder.path / "evidence"
         said = stage.review or answers.kept(evidence)
         if not stage.demonstration and (missing := answers.lacking(said or answers.Review())):

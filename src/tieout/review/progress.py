@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..evidence.challengers import names_of as challengers
 from ..storage.jsonl import read_json, read_log
 from .stored import name_of
 
@@ -28,9 +27,7 @@ def _state(folder: Path, stage: Mapping[str, Any], name: str) -> str:
         labelled = "waits for labels" if (folder / name / "labels").exists() else "to do"
         return _trained(folder / name / "reward_model") or labelled
     if "evaluate" in stage:
-        told = stage["evaluate"]
-        prompted = any(told.get("prompt", {}).values())
-        models = [*told["models"], *challengers(told.get("best_of_n", 0), prompted)]
+        models = stage["evaluate"]["models"]
         return (
             f"{sum((folder / name / f'{model}.json').exists() for model in models)} of {len(models)} models"
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..evidence.approved import approved_in
 from ..evidence.challengers import BEST_OF_N, PROMPT, about, how_made, kind_of
 from ..evidence.consistency import flips_in_words
 from ..evidence.evaluate import CONTROLS, PROGRAMMATIC
@@ -25,6 +26,8 @@ from .answers import Review, lacking
 from .attempts import BEGINS
 from .stored import Stored
 
+LISTED = 12
+"""Reasons for a re-validation that the table has; others are counted."""
 SAID = "Supports independent validation: what the run has on record, and who must say the rest."
 
 
@@ -50,6 +53,7 @@ def seen_of(run: Stored) -> dict[str, Any]:
         "steps": steps,
         "alarms": {stage: len(found) for stage, found in run.alarms.items() if found},
         "checked": {key: facts[key] for key in ("check", "parts") if key in facts},
+        "approved": approved_in(run.evidence, run.judged),
     }
 
 
@@ -89,7 +93,7 @@ def review_rows(
         _limits(report, said, named),
         _implementation(found, named),
         _monitoring(said, found, named, blank),
-        _changes(named),
+        _changes(found, named),
         _oversight(said, named, blank),
         _performed(found, named),
         _signed(named),
@@ -302,9 +306,25 @@ def _monitoring(said: Review, seen: Mapping[str, Any], named: Mapping[str, str],
     )
 
 
-def _changes(named: Mapping[str, str]) -> Part:
+def _changes(seen: Mapping[str, Any], named: Mapping[str, str]) -> Part:
     asked = "Change log: what changed since the approved version, is re-validation due"
-    return asked, [], [f"`tieout diff APPROVED RUN` says both, given the approved run: {named['validator']}"]
+    known, how = seen.get("approved"), "`tieout report RUN --approved APPROVED`"
+    if not known:
+        return asked, [], [f"the approved run, if there is one, given as {how}: {named['validator']}"]
+    parts = ", ".join(f"{part} {count}" for part, count in known["parts"].items()) or "none"
+    there = [
+        f"Approved: {known['candidate']}, verdict {known['verdict']}, report SHA-256 {known['report']}",
+        f"Changes since: {parts}",
+        known["said"],
+        *known["reasons"][:LISTED],
+        *known["notes"],
+    ]
+    if more := known["reasons"][LISTED:]:
+        there.append(f"and {len(more)} more, in evidence/approved.json")
+    left = [f"re-validation: {named['validator']}"] if known["due"] else []
+    if not known["current"]:
+        left.append(f"compared before this report was made; {how} compares again: {named['developer']}")
+    return asked, there, left
 
 
 def _oversight(said: Review, named: Mapping[str, str], blank: set[str]) -> Part:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...config.fields import from_plain
 from ...errors import InputError
+from ...evidence.approved import keep_approved
 from ...evidence.evaluate import CONTROLS, PROGRAMMATIC, Case
 from ...evidence.figures import pair_figures
 from ...evidence.report import note
@@ -31,6 +32,8 @@ def ship(run: Run, stage: Ship) -> None:
     """Package the candidate unless that is done, and ship it if the report says so."""
     evidence = run.folder.path / "evidence"
     report = read_json(evidence / "report.json")
+    if stage.approved:
+        keep_approved(run.folder.path, Path(stage.approved))
     _candidate(run, stage, report)
     folder = next(f for name in ("candidate", "shipped") if (f := run.folder.path / name).exists())
     if found := read_json(folder / "card.json")["facts"].get("merged_difference"):
