@@ -61,6 +61,16 @@ def test_a_finished_run_is_asked_again_without_anything_done_twice(
     verify([str(out)])  # ends with an exit status where a claim does not hold
 
 
+def test_a_run_of_before_any_of_this_could_be_asked_is_the_same_run(recipe: Callable[..., Recipe]) -> None:
+    stages = recipe(STAGES, [*ON, "stages.evaluate.best_of_n=2"]).identity()["stages"]
+    assert next(stage["evaluate"] for stage in stages if "evaluate" in stage) == {
+        "name": "evaluate",
+        "models": ["base", "sft"],
+        "max_test": 0,
+        "max_ood": 0,
+    }
+
+
 def test_sampled_answers_are_verified_by_their_scores_and_not_performed_again(
     recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
