@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from math import isfinite
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 from tyro.constructors import (
@@ -16,6 +16,7 @@ from tyro.constructors import (
 )
 
 from ..config.docs import field_docs
+from ..config.elsewhere import ANSWERS, ELSEWHERE
 from ..errors import InputError
 
 Parsed = TypeVar("Parsed")
@@ -24,7 +25,8 @@ _REGISTRY = ConstructorRegistry()
 
 def parse(options: type[Parsed], command: str, arguments: Sequence[str]) -> Parsed:
     """Parse the arguments; print the help, or the mistake in them, and exit where there are no options to return."""
-    parsed = tyro.cli(options, prog=f"tieout {command}", args=list(arguments), registry=_REGISTRY)
+    arguments = _once(list(arguments), _options_of(options))
+    parsed = tyro.cli(options, prog=f"tieout {command}", args=arguments, registry=_REGISTRY)
     _refuse_infinite(parsed)
     return parsed
 
@@ -42,6 +44,56 @@ def task_options(task: str | None, given: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"--task-option {setting!r}: expected KEY=VALUE, such as path=rows.json")
         found[key.strip()] = parse_value(text, f"--task-option {key.strip()}")
     return found
+
+
+def _options_of(cls: Any) -> dict[str, Any]:
+    """Name of an option, as it is given -> its type, also of those in dataclasses inside."""
+    found: dict[str, Any] = {}
+    for name, annotation in get_type_hints(cls, include_extras=True).items():
+        inside = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+        if is_dataclass(inside):
+            own = _options_of(inside)
+            flat = inside is not annotation or name in ("run", "method")
+            found |= own if flat else {f"{name}.{key}": kind for key, kind in own.items()}
+        else:
+            found[name] = annotation
+    return found
+
+
+def _once(arguments: list[str], known: Mapping[str, Any]) -> list[str]:
+    """The arguments, with the values of an option that takes several and was given several times in one place.
+
+    InputError: another option was given twice, of which all but the last would be ignored; or one of TRL's.
+    """
+    names, starts = [_name(argument) for argument in arguments], dict[str, list[int]]()
+    for at, name in enumerate(names):
+        if name and name not in known:
+            if (ours := ELSEWHERE.get(name)) in known:
+                raise InputError(f"no option {arguments[at]}: here it is --{str(ours).replace('_', '-')}")
+            if name in ANSWERS:
+                raise InputError(f"no option {arguments[at]}: {ANSWERS[name]}")
+        if name:
+            starts.setdefault(name if name in known else name.removeprefix("no_"), []).append(at)
+    for name, places in starts.items():
+        kind = known.get(name)
+        if len(places) == 1 or name == "help" or tyro.conf.UseAppendAction in get_args(kind):
+            continue
+        ends = [next((i for i in range(at + 1, len(names)) if names[i]), len(names)) for at in places]
+        spans = list(zip(places, ends, strict=True))
+        bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+        if get_origin(bare) is not tuple or any("=" in arguments[at] for at in places):
+            given = ", ".join(" ".join(arguments[at:end]) for at, end in spans)
+            raise InputError(f"given {len(places)} times: {given}; an option counts once")
+        moved = {i for at, end in spans for i in range(at, end)}
+        rest = [argument for i, argument in enumerate(arguments) if i not in moved]
+        values = [arguments[i] for i in sorted(moved - set(places))]
+        return _once([*rest, arguments[places[0]], *values], known)
+    return arguments
+
+
+def _name(argument: str) -> str:
+    """`batch_size` of `--batch-size` and `--batch-size=4`; empty for a value."""
+    return argument[2:].partition("=")[0].replace("-", "_") if argument.startswith("--") else ""
 
 
 def _refuse_infinite(options: Any) -> None:

@@ -48,14 +48,32 @@ def _load_file(path: Path) -> ModuleType:
         raise InputError(f"file {path} cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and annotations look their module up there
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # what lies next to it; last, so that it hides nothing installed
     try:
         spec.loader.exec_module(module)
+        _refuse_another(module, path)
     except BaseException as error:
         del sys.modules[name]
         if isinstance(error, TieoutError) or not isinstance(error, Exception):
             raise
         raise InputError(f"file {path} cannot be imported{_line(error, path)}: {_said(error)}") from error
     return module
+
+
+def _refuse_another(module: ModuleType, path: Path) -> None:
+    """InputError: it imports a module of a name that lies next to it, and got another one."""
+    for value in list(vars(module).values()):
+        name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+        beside = path.parent / f"{name}.py"
+        if not isinstance(name, str) or "." in name or not beside.is_file() or beside == path:
+            continue
+        found = getattr(sys.modules.get(name), "__file__", None)
+        if found is None or Path(found).resolve() != beside:
+            raise InputError(
+                f"file {path} imports {name!r}, and got {found or 'a built-in module'}, not {beside}, which lies next "
+                "to it: rename one of them"
+            )
 
 
 def _line(error: Exception, path: Path) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from ..errors import InputError
+from . import elsewhere
 from .docs import field_docs
 from .plain import to_plain
 
@@ -33,8 +34,11 @@ class ConfigError(InputError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or nothing if no known name is close."""
-    found = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    """`; did you mean 'x'?`, or nothing if no known name is close; for a name of TRL's, ours."""
+    known = list(known)
+    if said := elsewhere.hint(name, known):
+        return f"{said}."
+    found = get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean {found[0]!r}?" if found else ""
 
 

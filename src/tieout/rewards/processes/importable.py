@@ -35,7 +35,8 @@ def refer(reward: Reward) -> Reference:
             raise _not_importable(reward, "it fixes arguments by position; fix them by name")
         options = {**target.keywords, **options}
         target = target.func
-    messages = getattr(target, "__from_trl__", False)
+    # Decorated where it is defined, it is imported as it is; adapted later, both are needed.
+    messages = getattr(target, "__from_trl__", False) and not getattr(_at(target), "__from_trl__", False)
     if messages:
         target = target.__wrapped__  # type: ignore[attr-defined]
     functions = {key: refer(options.pop(key)) for key in list(options) if callable(options[key])}
@@ -64,14 +65,29 @@ def _spec(target: Reward, reward: Reward) -> str:
         raise _not_importable(reward, "it is not a function at the top of a module")
     if module.__name__ == "__main__":
         raise _not_importable(reward, "it is defined in the program itself, which cannot be run twice")
-    found: Any = module
-    for step in name.split("."):
-        found = getattr(found, step, None)
+    found = _at(target)
     # A file that was loaded twice has two functions with equal code; either stands for the other.
-    if found is not target and getattr(found, "__code__", None) != getattr(target, "__code__", target):
+    if found is not target and (not (codes := _codes(target)) or codes != _codes(found)):
         raise _not_importable(reward, f"{module.__name__}:{name} is something else")
     in_file = module.__name__.startswith(FILE_MODULE)
     return f"{module.__file__ if in_file else module.__name__}:{name}"
+
+
+def _at(target: Any) -> Any:
+    """What stands in its module under its name; None: nothing."""
+    found: Any = sys.modules.get(getattr(target, "__module__", None) or "")
+    for step in getattr(target, "__qualname__", "").split("."):
+        found = getattr(found, step, None)
+    return found
+
+
+def _codes(function: Any) -> list[Any]:
+    """Its code, and that of each function which it wraps."""
+    found = []
+    while function is not None:
+        found += [code] if (code := getattr(function, "__code__", None)) is not None else []
+        function = getattr(function, "__wrapped__", None)
+    return found
 
 
 def _not_importable(reward: Reward, reason: str) -> InputError:
