@@ -13,7 +13,7 @@ import pytest
 from tieout.cli.train import main
 from tieout.source import Source
 from tieout.tasks import Task, load_task
-from tieout.tasks.files import hold_out_few
+from tieout.tasks.files import REWARD_MODEL, hold_out, hold_out_few
 from tieout.training.held_out import completions_of, held_out_loss
 from tiny_task import ROWS, make_run, make_task
 
@@ -101,3 +101,12 @@ def test_labels_give_the_good_ones(tiny_model: ModelFolder) -> None:
     )
     (group,) = completions_of(Source(task, run.learner.model.chat), 2048)
     assert group.completions[0].text == "yes"
+
+
+def test_rows_of_which_a_part_was_held_out_before_are_divided_again_for_a_reward_model() -> None:
+    trained, test = hold_out(rows(2000))
+    pairs, held = hold_out(trained, REWARD_MODEL)
+    assert 0.05 < len(test) / 2000 < 0.15
+    assert 0.05 < len(held) / len(trained) < 0.15
+    assert hold_out(trained)[1] == []  # by the same hash nothing is left to hold out
+    assert {row["prompt"] for row in pairs}.isdisjoint(row["prompt"] for row in held)

@@ -86,7 +86,7 @@ def task_for(
         InputError: an option is missing, would be ignored, or names what the method cannot use.
     """
     from ..tasks import Task, load_task
-    from ..tasks.files import hold_out, hold_out_few
+    from ..tasks.files import REWARD_MODEL, hold_out, hold_out_few
 
     _refuse_unused(needs, name, options, evaluates)
     scored = needs.samples and not needs.reward_model
@@ -104,7 +104,7 @@ def task_for(
         assert options.data is not None
         splits["train"] = _read(options.data, needs, name, selection)
         if needs.head == "score" and "test" not in splits:
-            splits["train"], splits["test"] = hold_out(splits["train"])
+            splits["train"], splits["test"] = hold_out(splits["train"], REWARD_MODEL)
         elif options.hold_out and needs.rows != "prompt" and not splits.get("validation"):
             splits["train"], held = hold_out_few(splits["train"])
             splits |= {"validation": held} if held else {}

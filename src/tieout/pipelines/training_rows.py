@@ -16,7 +16,7 @@ from ..rows import check_general, check_rows, read_rows
 from ..rows.messages import TOLD
 from ..rows.pairs import WEIGHT, rows_for, selected
 from ..tasks import Task
-from ..tasks.files import demonstration_of, hold_out
+from ..tasks.files import REWARD_MODEL, demonstration_of, hold_out
 from ..training.evaluation import held_out_rows
 from ..training.reward_models import check_models
 from ..types import Row
@@ -51,7 +51,7 @@ def training_task(task: Task, stage: Train, folder: Path) -> Task:
         rows = with_general(made, task, stage)
     splits = {"train": rows}
     if kind == "ranking":
-        splits["train"], splits["test"] = hold_out(rows)
+        splits["train"], splits["test"] = hold_out(rows, REWARD_MODEL)
         if not splits["train"] or not splits["test"]:
             raise InputError(
                 f"stage {stage.name!r}: {len(rows)} rows are too few to hold a tenth of them out, on which the reward "

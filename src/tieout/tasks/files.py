@@ -146,9 +146,12 @@ def _with_answer(row: Row) -> Row:
     return {**row, "answer": text_of(row["completion"])}
 
 
-def hold_out(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """(what is trained on, what is held out of it): about a tenth of the prompts."""
-    return [row for row in rows if not _held_out(row)], [row for row in rows if _held_out(row)]
+def hold_out(rows: Sequence[Row], salt: str = "") -> tuple[list[Row], list[Row]]:
+    """(what is trained on, what is held out of it): about a tenth of the prompts.
+
+    Rows of which a part was held out before are divided again with another `salt` only.
+    """
+    return [row for row in rows if not _held_out(row, salt)], [row for row in rows if _held_out(row, salt)]
 
 
 FEW, FEW_ROWS, LEAST_ROWS = 0.05, 64, 200
@@ -169,6 +172,10 @@ def hold_out_few(rows: Sequence[Row]) -> tuple[Sequence[Row], list[Row]]:
     return kept, held
 
 
-def _held_out(row: Mapping[str, Any]) -> bool:
+REWARD_MODEL = "reward model"
+"""Salt of the rows that a reward model is measured on: its pairs are made of prompts that are trained on already."""
+
+
+def _held_out(row: Mapping[str, Any], salt: str) -> bool:
     """A tenth of the prompts, chosen by hash: copies of a prompt stay on one side."""
-    return hashlib.sha256(repr(row["prompt"]).encode()).digest()[0] < 26
+    return hashlib.sha256((salt + repr(row["prompt"])).encode()).digest()[0] < 26

@@ -13,7 +13,7 @@ from rich.table import Table
 from ...evidence.leakage import in_words
 from ...rows import data_hash
 from ...storage.runfolder import Stage as Folder
-from ...tasks.files import hold_out
+from ...tasks.files import REWARD_MODEL, hold_out
 from ...tasks.splits import calibration_rows
 from ...training.stage import known_as, rows_held_out
 from ..kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Ship, Stage, Train, kind_of
@@ -114,7 +114,9 @@ def rows_of(run: Run, stage: Stage) -> tuple[int, str]:
         return 0, ""
     known = known_rows(task, stage)
     if known is not None:
-        return len(hold_out(known)[0]) if stage.method.needs.rows == "ranking" else len(known), ""
+        return len(hold_out(known, REWARD_MODEL)[0]) if stage.method.needs.rows == "ranking" else len(
+            known
+        ), ""
     made = run.recipe.stage(stage.options.data)
     folder = run.folder.path / made.name
     if (folder / "done.json").exists():

@@ -23,7 +23,7 @@ from ...storage.identity import as_stored, differences, folder_digest
 from ...storage.jsonl import read_jsonl, set_aside, write_jsonl
 from ...storage.runfolder import Stage as Folder
 from ...tasks import Task
-from ...tasks.files import hold_out
+from ...tasks.files import REWARD_MODEL, hold_out
 from ...training.fit import fit
 from ...training.refresh import by_reward
 from ...training.reward_models import LEAST_SCORES, measurement, outside, percentiles
@@ -42,7 +42,7 @@ def refresh(run: Run, stage: Refresh) -> None:
     """Refresh, or what is left of it; on every rank. StopTraining: people have not labelled everything yet."""
     join().first(lambda: _label(run, stage))
     rows = list(read_rows(_labels(run, stage.name) / ROWS))
-    kept, held_out = hold_out(rows)
+    kept, held_out = hold_out(rows, REWARD_MODEL)
     if not kept or not held_out:
         raise InputError(
             f"stage {stage.name!r}: {len(rows)} rows are too few to hold a tenth of them out, on which the reward "
