@@ -19,14 +19,18 @@ from tieout.evidence.challengers import how_made, kind_of, oracle
 from tieout.evidence.claims import recomputed
 from tieout.evidence.verify import read_report
 from tieout.pipelines.challengers import Before
+from tieout.pipelines.planned import keep, print_planned
+from tieout.pipelines.planning.runs import plan_run
 from tieout.pipelines.recipe import Recipe
 from tieout.pipelines.run import Run
+from tieout.pipelines.stages.execute import execute
+from tieout.review import cost
 from tieout.review.challengers import section
 from tieout.review.reviewer import review_rows
 from tieout.review.stored import read
 from tieout.rewards.scoring.columns import columns_read
 from tieout.samplers.best_of_n import best
-from tieout.storage.jsonl import read_jsonl, stored, write_jsonl
+from tieout.storage.jsonl import read_json, read_jsonl, stored, write_jsonl
 from tieout.storage.runfolder import RunFolder
 from tieout.types import Messages
 
@@ -274,3 +278,36 @@ def test_columns_are_never_said_to_be_unread_where_they_may_be() -> None:
 def test_the_first_of_equal_scores_is_best() -> None:
     assert best([None, 0.0, 0.0]) == 1
     assert best([-1.0, None]) == 0
+
+
+def test_a_plan_counts_every_sample_and_is_compared_with_what_they_took(recipe: Make, tmp_path: Path) -> None:
+    evaluate = {"best_of_n": 3, "prompt": {"shots": 1}, "max_test": 4}
+    given = recipe([NO_CHECK, SFT, {"evaluate": evaluate}, *GATE])
+    with RunFolder(tmp_path / "none", writes=False) as folder:
+        made = plan_run(Run(given, folder, Console(quiet=True)))
+    assert not (tmp_path / "none").exists()
+    assert [one.name for one in made] == ["sft", "evaluate, base_best_of_3", "evaluate, base_prompted"]
+    best_of, prompted = made[1:]
+    assert (best_of.rows, prompted.rows) == (7, 7)  # 4 of the test, 3 controls
+    assert best_of.assumed[0].startswith("21 answers")
+    assert 21 <= best_of.tokens <= 21 * 8
+    assert best_of.seconds is not None
+    assert best_of.seconds > 0
+    console = Console(record=True, width=160)
+    print_planned(made, "here", console)
+    assert "base_best_of_3: 0.0 micro-batches" not in console.export_text()
+    with RunFolder(tmp_path / "run") as folder:
+        keep(folder, made)
+        execute(Run(given, folder, Console(quiet=True)))
+        assert [one.name for one in plan_run(Run(given, folder, Console(quiet=True)))] == []
+    kept = {one["name"]: one for one in read_json(tmp_path / "run" / "plan.json")["stages"]}
+    usage = {
+        line["model"]: line["usage"]
+        for _, line in read_jsonl(tmp_path / "run" / "evidence" / "cases.usage.jsonl")
+    }
+    for name in ("base_best_of_3", "base_prompted"):
+        took = sum(used["seconds"] for used in usage[name].values())
+        assert kept[f"evaluate, {name}"]["measured"]["seconds"] == pytest.approx(took)
+    said = cost.section(read(tmp_path / "run"))
+    row = said[said.index("evaluate, base_best_of_3") :].partition("</tr>")[0]
+    assert "not yet" not in row

@@ -20,15 +20,16 @@ FILE = "plan.json"
 
 @dataclass(frozen=True)
 class Planned:
-    """What one training will need."""
+    """What one training, or one challenger of an evaluation, will need."""
 
     name: str
     rows: int
     at_most: bool
     """Whether rows, tokens, steps and time are bounds: the rows are not made yet."""
     tokens: int
-    """Fed to the model by all updates, shared prompts once."""
+    """Fed to the model by all updates, shared prompts once; of a challenger, those that are sampled."""
     steps: int
+    """0: of a challenger, which is not trained."""
     micro_batches: float
     """Of a step, on average."""
     recompute: bool
@@ -74,7 +75,7 @@ def print_planned(stages: Sequence[Planned], where: str, console: Console) -> No
             one.name,
             f"{bound}{one.rows:,}",
             f"{lengths}{one.tokens:,}",
-            f"{bound}{one.steps:,}",
+            f"{bound}{one.steps:,}" if one.steps else "–",
             gibibytes(one.memory) + of,
             {True: "yes", False: "NO", None: "unknown"}[one.fits],
             duration(one.seconds) if one.seconds is None else lengths + duration(one.seconds),
@@ -93,7 +94,8 @@ def print_planned(stages: Sequence[Planned], where: str, console: Console) -> No
 def _said_of(one: Planned) -> Iterator[str]:
     """Sentences on one stage."""
     again = ", activations computed twice" if one.recompute else ""
-    yield f"{one.micro_batches:.1f} micro-batches a step{again}"
+    if one.steps:
+        yield f"{one.micro_batches:.1f} micro-batches a step{again}"
     if one.parts:
         yield ", ".join(f"{name} {gibibytes(size)}" for name, size in one.parts.items() if size)
     if one.fits is False:
@@ -125,6 +127,17 @@ def note_measured(folder: RunFolder, stage: str, memory: int | None) -> None:
         return
     found["measured"] = {"memory": memory, "seconds": seconds_of(steps), "steps": len(steps)}
     folder.write_json(FILE, plan)
+
+
+def note_asked(folder: RunFolder, name: str, seconds: float, memory: int | None) -> None:
+    """Add to plan.json what asking a challenger took, if that was planned."""
+    if not (folder.path / FILE).exists():
+        return
+    plan = read_json(folder.path / FILE)
+    found = next((one for one in plan["stages"] if one["name"] == name), None)
+    if found is not None and "measured" not in found:
+        found["measured"] = {"memory": memory, "seconds": seconds, "steps": 0}
+        folder.write_json(FILE, plan)
 
 
 def planned_of(folder: Path) -> list[str]:

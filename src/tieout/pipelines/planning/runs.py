@@ -11,6 +11,7 @@ from ...storage.machine import launched
 from ..kinds import Train
 from ..planned import FILE, Planned, keep, print_planned
 from ..run import Run
+from .challengers import asked_of, plan_asked
 from .elsewhere import plan_elsewhere
 from .measure import measure
 from .work import Work, work_of
@@ -22,13 +23,16 @@ LONG = 600.0
 
 
 def plan_run(run: Run, length: int = 0, memory: int | None = None, dtype: str = "auto") -> list[Planned]:
-    """Plan the train stages of a run that are not done; with `memory`, for a CUDA device that is not here."""
+    """Plan the train stages of a run that are not done, and its challengers; with `memory`, for a CUDA device that is
+    not here, the train stages alone."""
     stages = [s for s in run.recipe.stages if isinstance(s, Train)]
     stages = [s for s in stages if not (run.folder.path / s.name / "done.json").exists()]
     works = [work_of(run, stage, length) for stage in stages]
     if memory is not None:
         return [plan_elsewhere(work, dtype, memory) for work in works]
-    return measure(works, BUDGET, run.bases)
+    asked = asked_of(run)
+    each = BUDGET / max(1, len(works) + len(asked))
+    return [*measure(works, each * len(works), run.bases), *plan_asked(run, asked, each * len(asked), length)]
 
 
 def measure_alone(work: Work) -> Planned:

@@ -10,10 +10,12 @@ from typing import Any
 
 from ...evidence.evaluate import CONTROLS, PROGRAMMATIC, Case, read_cases, write_cases
 from ...learner import Model
+from ...learner.memory import peak_bytes
 from ...storage.identity import as_stored
 from ...storage.jsonl import read_json, set_aside
 from ...training.progress import Bar, bars
 from ..kinds import Evaluate, Stage
+from ..planned import note_asked
 from ..run import Run
 from .challengers import ask, identity_of, policy_of, sampler_of
 from .consistency import FILE, cases_again, inputs_again
@@ -26,6 +28,9 @@ def evaluate(run: Run, stage: Evaluate) -> None:
         for name in stage.evaluated:
             opened = cache(partial(run.open, policy_of(run, stage, name)))
             cases, done = _kept(run, stage, name, opened, add)
+            if name in stage.challengers and not done:
+                took = sum(case.usage.get("seconds", 0.0) for case in cases)
+                note_asked(run.folder, f"{stage.name}, {name}", took, peak_bytes(opened().device))
             scores = [case.score for case in cases if case.track == PROGRAMMATIC and case.score is not None]
             mean = f", mean score {fmean(scores):.3f}" if scores else ""
             run.console.print(f"  {name} {done}{len(cases)} cases{mean}", highlight=False)
