@@ -34,12 +34,17 @@ from tieout import Task, ranged
 ROWS = [{"prompt": f"say {i}", "completion": "a", "answer": "a"} for i in range(24)]
 TEST = [{"prompt": f"Write the word {w}.", "completion": w, "answer": w} for w in ("tax", "fee", "bond", "debt")]
 
-def right(completions, **_):
-    return [float(sum(map(ord, c)) % 2 == 0) for c in completions]
-
 @ranged(0, 5)
 def longer(completions, **_):
     return [len(c.encode()) % 6 for c in completions]
+
+def even(remainder):
+    def counted(completions, **_):
+        return [float(sum(map(ord, c)) % 2 == remainder) for c in completions]
+
+    return counted
+
+right, wrong = even(0), even(1)
 
 @ranged(0, 1)
 def reward(completions, **_):
@@ -261,6 +266,21 @@ def test_settings_that_contradict_each_other_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         recipe([SFT, {"pairs": settings}])
+
+
+def test_another_function_of_the_same_factory_may_be_the_judge(tmp_path: Path, halves: RecipeOf) -> None:
+    stage = {
+        "pairs": {
+            "sources": ["judged"],
+            "judge": f"{tmp_path / 'halves.py'}:wrong",
+            "min_gap": 0,
+            "min_pairs": 1,
+        }
+    }
+    out = tmp_path / "run"
+    with pytest.raises(InputError, match="0 pairs"):  # whatever it prefers, the program calls wrong
+        run(halves([NO_CHECK, SFT, stage]), out)
+    assert (out / "sft/done.json").exists()
 
 
 def test_a_judge_that_is_its_own_backstop_is_refused(tmp_path: Path, halves: RecipeOf) -> None:

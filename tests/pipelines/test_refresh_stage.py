@@ -12,6 +12,11 @@ from small_runs import NO_CHECK, PAIRS, PPO, REWARD_MODEL, SFT, lines, run
 
 from tieout.config.fields import ConfigError
 from tieout.errors import InputError, StopTraining
+from tieout.labelling.assignment import Design
+from tieout.labelling.items import read_items
+from tieout.labelling.scheme import make_scheme
+from tieout.labelling.store import Answer, Store
+from tieout.labelling.values import turned
 from tieout.pipelines.recipe import Recipe
 from tieout.pipelines.run import Run
 from tieout.pipelines.stages.plan import plan
@@ -74,7 +79,8 @@ def test_a_judge_labels_and_the_next_stage_is_scored_by_what_was_learned(
 def test_people_label_in_a_file_and_the_run_waits_for_them(recipe: RecipeOf, tmp_path: Path) -> None:
     read, out = recipe([*FIRST, refresh(), {**PPO, "name": "last"}]), tmp_path / "run"
     with pytest.raises(
-        StopTraining, match=r"12 of 12 pairs wait for people: in .*sheet\.jsonl replace every"
+        StopTraining,
+        match=r"12 of 12 prompts wait for people: `tieout label .*sheet\.jsonl` opens the page, or replace every",
     ):
         run(read, out)
     sheet = out / "refresh" / "labels" / "sheet.jsonl"
@@ -84,7 +90,7 @@ def test_people_label_in_a_file_and_the_run_waits_for_them(recipe: RecipeOf, tmp
     filled = [{**row, "preferred": "ab"[i % 2]} for i, row in enumerate(rows)]
     filled[0]["preferred"] = "tie"
     write_jsonl(sheet, [*filled[:-1], rows[-1]])
-    with pytest.raises(StopTraining, match="1 of 12 pairs wait"):
+    with pytest.raises(StopTraining, match="1 of 12 prompts wait"):
         run(read, out)
     write_jsonl(sheet, [*filled[:-1], {**rows[-1], "preferred": "c"}])
     with pytest.raises(InputError, match=r"sheet\.jsonl:12: preferred is 'c'; expected a, b or tie"):
@@ -101,11 +107,66 @@ def test_people_label_in_a_file_and_the_run_waits_for_them(recipe: RecipeOf, tmp
     started["inputs"]["policy"] = {"trained": "another"}
     (out / "refresh" / "labels" / "started.json").write_text(json.dumps(started))
     (out / "refresh" / "labels" / "done.json").unlink()
-    with pytest.raises(StopTraining, match="12 of 12 pairs wait"):
+    with pytest.raises(StopTraining, match="12 of 12 prompts wait"):
         run(read, out)
     assert [row["preferred"] for row in lines(out / "refresh" / "sheet-1.jsonl")] == [
         r["preferred"] for r in filled
     ]
+
+
+def test_people_label_on_the_page_and_by_hand(recipe: RecipeOf, tmp_path: Path) -> None:
+    read, out = recipe([*FIRST, refresh()]), tmp_path / "run"
+    with pytest.raises(StopTraining, match="12 of 12 prompts wait"):
+        run(read, out)
+    sheet = out / "refresh" / "labels" / "sheet.jsonl"
+    rows = lines(sheet)
+    write_jsonl(sheet, [{**rows[0], "preferred": "b"}, *rows[1:]])
+    longer = {str(row["prompt"]): "ab"[len(row["b"]) > len(row["a"])] for row in rows}
+    kind, items = read_items(sheet)
+    assert kind == "pairs"
+    by_hand = items[0].id
+    store = Store(sheet.with_name("sheet.jsonl.labels"), make_scheme(kind), items, Design(0, 1, 0))
+
+    def say(item: str, value: str) -> None:
+        shown = turned(value, store.order("anna", item), store.scheme, back=True)
+        base = store.revision("anna", item, 0)
+        store.judge(Answer(f"answer-{len(store.journal.entries):06}", "anna", item, 0, shown, base))
+
+    asked = [item for item, _ in store.next("anna", 12) if item != by_hand]
+    for item in asked[1:]:
+        say(item, longer[str(store.items[item].prompt)])
+    with pytest.raises(StopTraining, match="1 of 12 prompts wait"):
+        run(read, out)  # while the page is open
+    say(asked[0], "bad")
+    say(by_hand, "a")
+    with pytest.raises(
+        InputError, match=r"sheet\.jsonl:1: preferred is 'b', and on the page people said 'a'"
+    ):
+        run(read, out)
+    say(by_hand, "b")
+    store.close()
+    _, text = run(read, out)
+    assert "11 rows labelled by people" in text
+    made = [row for row in lines(out / "refresh/labels/rows.jsonl") if row.get("source") == "refresh"]
+    neither = str(store.items[asked[0]].prompt)
+    expected = [
+        (row["prompt"], row["b"] if i == 0 else row[longer[str(row["prompt"])]])
+        for i, row in enumerate(rows)
+        if str(row["prompt"]) != neither
+    ]
+    assert [(row["prompt"], row["chosen"]) for row in made] == expected
+    # Other samples: the sheet is kept, and the page still opens what was said of it.
+    labels = out / "refresh" / "labels"
+    started = json.loads((labels / "started.json").read_text())
+    started["inputs"]["policy"] = {"trained": "another"}
+    (labels / "started.json").write_text(json.dumps(started))
+    (labels / "done.json").unlink()
+    with pytest.raises(StopTraining, match="12 of 12 prompts wait"):
+        run(read, out)
+    kept = out / "refresh" / "sheet-1.jsonl"
+    again = Store(kept.with_name("sheet-1.jsonl.labels"), make_scheme("pairs"), read_items(kept)[1])
+    assert len(again.by_item()) == 12
+    again.close()
 
 
 @pytest.mark.parametrize(

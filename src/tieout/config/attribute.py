@@ -8,7 +8,7 @@ import importlib.util
 import sys
 from pathlib import Path
 from traceback import walk_tb
-from types import ModuleType
+from types import CellType, ModuleType
 from typing import Any
 
 from ..errors import InputError, TieoutError
@@ -28,6 +28,42 @@ def load_attribute(spec: str) -> Any:
             raise InputError(f"{spec!r}: {place} has no {attribute!r}; it has: {', '.join(functions)}")
         found = getattr(found, name)
     return found
+
+
+def same_function(one: Any, other: Any, above: tuple[tuple[int, int], ...] = ()) -> bool:
+    """Whether two are one function, also where its file was loaded twice: equal code, defaults and closure.
+
+    Two closures of one factory are one only if what they close over is. `above`: pairs that are being compared.
+    """
+    pair = id(one), id(other)
+    if one is other or pair in above:  # a function may close over itself
+        return True
+    code = getattr(one, "__code__", None)
+    if code is None or code != getattr(other, "__code__", None):
+        return _equal(one, other)
+    if code.co_filename != other.__code__.co_filename:
+        return False
+    held, there = _held(one), _held(other)
+    return len(held) == len(there) and all(
+        same_function(a, b, (*above, pair)) for a, b in zip(held, there, strict=True)
+    )
+
+
+def _held(function: Any) -> list[Any]:
+    """What a function has besides its code: its object, its defaults, and the cells that it closes over."""
+    named = function.__kwdefaults__ or {}
+    cells = [cell.cell_contents for cell in function.__closure__ or () if cell != CellType()]
+    own = getattr(function, "__self__", None)
+    return [own, function.__defaults__, [named[name] for name in sorted(named)], *cells]
+
+
+def _equal(one: Any, other: Any) -> bool:
+    kinds = [(type(value).__module__, type(value).__qualname__) for value in (one, other)]
+    loaded_twice = type(one) is not type(other) and kinds[0] == kinds[1] and hasattr(one, "__dict__")
+    try:
+        return bool(vars(one) == vars(other) if loaded_twice else one == other)
+    except Exception:  # an array has no single truth
+        return False
 
 
 def _load_module(place: str, spec: str) -> ModuleType:

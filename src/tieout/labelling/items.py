@@ -56,7 +56,7 @@ def read_items(path: Path, kind: Kind | None = None) -> tuple[Kind, list[Item]]:
     problems = []
     for index, row in enumerate(rows):
         try:
-            item = _item(row, kind)
+            item = item_of(row, kind)
             found.setdefault(item.id, item)  # a row that is there twice is asked once
         except InputError as error:
             problems.append(f"{location(rows, index)}: {error}")
@@ -92,15 +92,23 @@ def sheet_items(folder: Path, kind: Kind | None = None) -> list[Item]:
 def _kind_of(row: Row) -> Kind:
     if "completions" in row:
         return "pairs" if len(row["completions"]) == 2 else "rankings"
-    return "pairs" if "chosen" in row else "grades"
+    return "pairs" if "chosen" in row or _is_sheet(row) else "grades"
 
 
-def _item(row: Row, kind: Kind) -> Item:
+def _is_sheet(row: Row) -> bool:
+    """Whether a row is of a sheet that people may also fill in by hand: prompt, a, b, preferred."""
+    return "completion" not in row and {"a", "b"} <= row.keys()
+
+
+def item_of(row: Row, kind: Kind) -> Item:
+    """The item of a row. InputError: the row cannot be judged so."""
     if kind not in KINDS:
         raise InputError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}")
     needs = {"pairs": ("chosen", "rejected"), "rankings": ("completions",)}.get(kind, ("completion",))
     if kind == "pairs" and "completions" in row:
         needs = ("completions",)
+    elif kind == "pairs" and "chosen" not in row and _is_sheet(row):
+        needs = ("a", "b")
     if missing := [name for name in ("prompt", *needs) if row.get(name) is None]:
         raise InputError(f"no {' and no '.join(missing)} for {kind}; the row has: {', '.join(row)}")
     given = row["completions"] if needs == ("completions",) else [row[name] for name in needs]

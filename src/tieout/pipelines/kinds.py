@@ -211,8 +211,8 @@ class Refresh:
     reward_model: str = ""
     """What is refreshed: a stage before it, or a folder. Left out: the last one before."""
     judge: str = ""
-    """What labels the samples: a reward or a judge, by name or as FILE.py:function. Left out: people do, in a file for
-    which the run stops."""
+    """What labels the samples: a reward or a judge, by name or as FILE.py:function. Left out: people do, with
+    `tieout label` or by hand in a file for which the run stops."""
     data: str = ""
     """Pairs that the reward model of a folder was trained on; of a stage they are known."""
     num_prompts: int = 64

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ..config.attribute import load_attribute
+from ..config.attribute import load_attribute, same_function
 from ..errors import InputError
 from ..evidence import leakage
 from ..evidence.approved import check_approved
@@ -295,10 +295,11 @@ class Run:
         check_reward(judge, list(task.rows("train")[0]))
         check_models(judge, override=self.recipe.guards.reward_model_override, policy=self.recipe.model)
         checked = task.metrics[task.primary] if task.primary else task.reward
-        same = getattr(judge, "__code__", judge) == getattr(
-            checked, "__code__", checked
-        )  # a file is loaded again
-        if same or stage.judge == self.recipe.reward or (checked and judges_of(checked)):
+        if (
+            same_function(judge, checked)
+            or stage.judge == self.recipe.reward
+            or (checked and judges_of(checked))
+        ):
             raise InputError(
                 f"stage {stage.name!r}: judge {stage.judge!r} has no program as its backstop: the task's "
                 f"{'primary metric' if task.primary else 'reward'} is a judge, too, or the same. Name a reward that "

@@ -101,13 +101,12 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in _read(path).split("\n")[:-1]] if path.exists() else []
 
 
-def set_aside(*paths: Path) -> None:
-    """Keep files under names with one free number: sheet.jsonl becomes sheet-1.jsonl."""
+def set_aside(*paths: Path) -> list[Path]:
+    """Keep files under names with one free number, and return these: sheet.jsonl becomes sheet-1.jsonl."""
     number = 1
     while any(path.with_stem(f"{path.stem}-{number}").exists() for path in paths):
         number += 1
-    for path in paths:
-        path.rename(path.with_stem(f"{path.stem}-{number}"))
+    return [path.rename(path.with_stem(f"{path.stem}-{number}")) for path in paths]
 
 
 def sha256_text(text: str) -> str:

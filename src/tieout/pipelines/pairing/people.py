@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class Answers:
 def keep_labels(part: Folder, inputs: Any) -> None:
     """Rename the judgements of a stage that is about to begin with other inputs: people's work is not deleted."""
     own = part.path / FOLDER
-    if differences(part.begun(), as_stored(inputs)) and (_labels(own) / JOURNAL).exists():
+    if differences(part.begun(), as_stored(inputs)) and (labels_of(own / FILE) / JOURNAL).exists():
         set_aside(own.rename(part.path.with_name(f"{part.path.name}-{FOLDER}")))
 
 
@@ -75,22 +75,34 @@ def asked(part: Folder) -> bool:
     return (part.path / FOLDER / FILE).exists()
 
 
-def answers(part: Folder, name: str, settle: bool = True) -> Answers:
-    """What people say, once it is complete. StopTraining: prompts wait for people, or disputes to be settled."""
-    own = part.path / FOLDER
-    journal = _labels(own) / JOURNAL
+def answers(
+    file: Path, name: str, settle: bool = True, known: Collection[str] = (), otherwise: str = ""
+) -> Answers:
+    """What people say of the rows of a file, once it is complete.
+
+    Args:
+        file: of prompts and completions; judgements are next to it.
+        name: of the stage.
+        settle: wait until disputes are settled.
+        known: ids of items that nobody needs to judge.
+        otherwise: what people may do instead of opening the page.
+
+    Raises:
+        StopTraining: prompts wait for people, or disputes to be settled.
+    """
+    journal = labels_of(file) / JOURNAL
     state = State(read_journal(journal)) if journal.exists() else State()
-    kind, items = read_items(own / FILE)
+    kind, items = read_items(file)
     scheme = make_scheme(kind)
     asked = {item.id: item for item in items}
     state.items = {name: item for name, item in state.items.items() if name in asked}
     said = [entry for entry in state.judgements(skips=True) if entry["item"] in asked]
     seen = {entry["item"] for entry in said} | {item for item in state.verdicts if item in asked}
-    command = f"`tieout label {own / FILE}`"
-    if waiting := len(set(asked) - seen):
+    command = f"`tieout label {file}`"
+    if waiting := len(set(asked) - seen - set(known)):
         raise StopTraining(
-            f"stage {name!r}: {waiting} of {len(asked)} prompts wait for people: {command} opens the page; then "
-            "repeat this command"
+            f"stage {name!r}: {waiting} of {len(asked)} prompts wait for people: {command} opens the page"
+            f"{otherwise}; then repeat this command"
         )
     judged = [entry for entry in said if entry["value"] != SKIP]
     state.slots = {slot: entry for slot, entry in state.slots.items() if entry["item"] in asked}
@@ -115,8 +127,9 @@ def answers(part: Folder, name: str, settle: bool = True) -> Answers:
     return Answers(found, judged)
 
 
-def _labels(own: Path) -> Path:
-    return own / f"{FILE}.labels"
+def labels_of(file: Path) -> Path:
+    """Where `tieout label` keeps the judgements of a file."""
+    return file.with_name(f"{file.name}.labels")
 
 
 # ---------------------------------------------------------------- as a source of the stage `pairs`
@@ -136,7 +149,7 @@ def ranked(making: Making, part: Folder, policy: str) -> None:
                 f"stage {making.stage.name!r}: {ALIKE}, so there is nothing to rank; raise temperature"
             )
         ask(part, rows)
-    said = answers(part, making.stage.name, making.stage.settle)
+    said = answers(part.path / FOLDER / FILE, making.stage.name, making.stage.settle)
     count = len(making.run.task.rows("train"))
     making.made.prompts += min(making.stage.max_prompts or count, count)
     making.made.dropped[ALIKE] += making.made.prompts - len(said.of)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ...config.plain import to_plain
-from ...errors import InputError, StopTraining
+from ...errors import InputError
+from ...labelling.items import item_of
 from ...learner.models.names import resolve
 from ...learner.parallel.processes import join
 from ...methods import RewardModel
@@ -30,12 +31,14 @@ from ...training.reward_models import LEAST_SCORES, measurement, outside, percen
 from ...training.spec import TrainSpec
 from ...types import Row
 from ..kinds import Refresh, Train
+from ..pairing.people import answers, labels_of
 from ..run import Run
 from ..training_rows import training_task
 
 ROWS, SHEET = "rows.jsonl", "sheet.jsonl"
 """All pairs and rankings that the refreshed model learns from; what people fill in."""
 PREFERRED = ("a", "b", "tie")
+BY_HAND = ', or replace every `"preferred": null` in it by "a", "b" or "tie"'
 
 
 def refresh(run: Run, stage: Refresh) -> None:
@@ -73,7 +76,7 @@ def _label(run: Run, stage: Refresh) -> None:
         return run.console.print(f"[bold]{stage.name}[/]  labelled before ({part.info().get('labels')} rows)")
     run.console.print(f"[bold]{stage.name}[/]")
     if differences(part.begun(), as_stored(inputs)) and (part.path / SHEET).exists():
-        set_aside((part.path / SHEET).rename(part.path.with_name(SHEET)))  # people's work is not deleted
+        _keep_sheet(part)
     part.begin(inputs)
     found = _by_judge(run, stage, model) if stage.judge else _by_people(run, stage, part, model)
     if not found:
@@ -89,6 +92,14 @@ def _label(run: Run, stage: Refresh) -> None:
     return None
 
 
+def _keep_sheet(part: Folder) -> None:
+    """Move the sheet out of the folder, with what was said on the page: people's work is not deleted."""
+    labels = labels_of(part.path / SHEET)
+    (kept,) = set_aside((part.path / SHEET).rename(part.path.with_name(SHEET)))
+    if labels.exists():
+        labels.rename(labels_of(kept))
+
+
 def _by_judge(run: Run, stage: Refresh, model: Path) -> list[Row]:
     ranked = by_reward(load_reward(stage.judge))(_sampled(run, stage, model), 0)
     return [
@@ -97,7 +108,10 @@ def _by_judge(run: Run, stage: Refresh, model: Path) -> list[Row]:
 
 
 def _by_people(run: Run, stage: Refresh, part: Folder, model: Path) -> list[Row]:
-    """The decided pairs of the sheet, which is written first; a tie decides nothing."""
+    """The decided pairs of the sheet, which is written first, and filled in on the page or by hand.
+
+    A tie decides nothing, and neither does what people skipped, or differ on where more than two were asked.
+    """
     sheet = part.path / SHEET
     if not sheet.exists():
         texts = ((row, list(dict.fromkeys(row["completions"]))) for row in _sampled(run, stage, model))
@@ -108,20 +122,34 @@ def _by_people(run: Run, stage: Refresh, part: Folder, model: Path) -> list[Row]
         ]
         write_jsonl(sheet, pairs)
     rows = list(read_jsonl(sheet))
-    for number, row in rows:
-        if row.get("preferred") not in (None, *PREFERRED):
-            raise InputError(f"{sheet}:{number}: preferred is {row['preferred']!r}; expected a, b or tie")
-    if waiting := sum(row.get("preferred") is None for _, row in rows):
-        raise StopTraining(
-            f"stage {stage.name!r}: {waiting} of {len(rows)} pairs wait for people: in {sheet} replace every "
-            '`"preferred": null` by "a", "b" or "tie", then repeat the command'
-        )
     other = {"a": "b", "b": "a"}
     return [
         {"prompt": row["prompt"], "chosen": row[won], "rejected": row[other[won]], "source": stage.name}
-        for _, row in rows
-        if (won := row["preferred"]) != "tie"
+        for (_, row), won in zip(rows, _preferred(sheet, stage.name, rows), strict=True)
+        if won != "tie"
     ]
+
+
+def _preferred(sheet: Path, name: str, rows: Sequence[tuple[int, Row]]) -> list[str]:
+    """Which one people prefer in each row of the sheet: what it says itself, or else what was said on the page."""
+    ids, by_hand = [], dict[str, str]()
+    for number, row in rows:
+        ids.append(item_of(row, "pairs").id)
+        if row.get("preferred") not in (None, *PREFERRED):
+            raise InputError(f"{sheet}:{number}: preferred is {row['preferred']!r}; expected a, b or tie")
+        if row.get("preferred"):
+            by_hand[ids[-1]] = row["preferred"]
+    said = answers(sheet, name, known=by_hand, otherwise=BY_HAND)
+    found = dict[str, str]()
+    for answer in said.of:
+        item, better = answer.item.id, {(0, 1): "a", (1, 0): "b"}
+        found[item] = better[answer.better[0]] if answer.better else "tie"
+        if by_hand.get(item, found[item]) != found[item] and not answer.skipped:
+            raise InputError(
+                f"{sheet}:{rows[ids.index(item)][0]}: preferred is {by_hand[item]!r}, and on the page people said "
+                f"{found[item]!r}; put null into the sheet, or change the answer on the page"
+            )
+    return [by_hand.get(item) or found[item] for item in ids]
 
 
 def _sampled(run: Run, stage: Refresh, model: Path) -> list[Row]:
