@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 from small_runs import DPO, END, NO_CHECK, SFT, lines, run
 
 from tieout.config.fields import ConfigError
@@ -23,7 +24,9 @@ from tieout.pipelines.pairing.choose import NEAR, TIED, Standard
 from tieout.pipelines.pairing.judged import BACKSTOP, CONFIRMED, DROPPED, OVERRULED, _chosen
 from tieout.pipelines.pairing.measures import Candidate, Measures
 from tieout.pipelines.recipe import Recipe
+from tieout.pipelines.run import Run
 from tieout.storage.jsonl import write_jsonl
+from tieout.storage.runfolder import RunFolder
 
 RecipeOf = Callable[..., Recipe]
 _ids = (f"answer-{number:06}" for number in count())
@@ -269,18 +272,10 @@ def test_settings_that_contradict_each_other_are_refused(
 
 
 def test_another_function_of_the_same_factory_may_be_the_judge(tmp_path: Path, halves: RecipeOf) -> None:
-    stage = {
-        "pairs": {
-            "sources": ["judged"],
-            "judge": f"{tmp_path / 'halves.py'}:wrong",
-            "min_gap": 0,
-            "min_pairs": 1,
-        }
-    }
-    out = tmp_path / "run"
-    with pytest.raises(InputError, match="0 pairs"):  # whatever it prefers, the program calls wrong
-        run(halves([NO_CHECK, SFT, stage]), out)
-    assert (out / "sft/done.json").exists()
+    stage = {"pairs": {"sources": ["judged"], "judge": f"{tmp_path / 'halves.py'}:wrong"}}
+    read = halves([SFT, stage])
+    with RunFolder(tmp_path / "run") as folder:
+        Run(read, folder, Console(quiet=True))._check_judge(read.stage("pairs"))
 
 
 def test_a_judge_that_is_its_own_backstop_is_refused(tmp_path: Path, halves: RecipeOf) -> None:
