@@ -196,6 +196,56 @@ task = Task("{name}", lambda split: [], reward)
     assert again == scoring.Rescored([], "110 scores computed again, with the recorded source", 110, 0)
 
 
+def _kept(tmp_path: Path, **files: str) -> Path:
+    """Evidence of two models by mine.py:right, kept with its sources, which are gone."""
+    source, evidence = tmp_path / "source", tmp_path / "evidence"
+    source.mkdir()
+    for name, text in files.items():
+        (source / name.replace("_py", ".py")).write_text(text)
+    spec = f"{source}/mine.py:right"
+    task = Task("sums", lambda split: ROWS, load_reward(spec))
+    scoring.keep(evidence, task, {"test": ROWS}, None, {"task": None, "reward": spec})
+    said = MockSampler(lambda prompt: "7")
+    write_cases(evidence / "cases.jsonl", {model: evaluate(task, ROWS, said) for model in ("base", "dpo")})
+    shutil.rmtree(source)
+    for name in [name for name in sys.modules if name.startswith(("points", "tieout_file_"))]:
+        del sys.modules[name]  # as in another process
+    return evidence
+
+
+IMPORTS = (
+    "def right(completions, **_):\n    from points import worth\n    return [worth(c) for c in completions]\n"
+)
+POINTS = "def worth(completion):\n    return 0.25 if completion.isdigit() else 0.0\n"
+
+
+def test_what_a_reward_imports_from_its_folder_is_kept_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    evidence = _kept(tmp_path, mine_py=IMPORTS, points_py=POINTS)
+    again = scoring.rescore(evidence)
+    assert again == scoring.Rescored([], "60 scores computed again, with the recorded source", 60, 0)
+    del sys.modules["points"]
+    (evidence / "scoring" / "reward" / "points.py").write_text(POINTS.replace("0.25", "0.75"))
+    problems = scoring.rescore(evidence).problems
+    assert problems[0].startswith("scoring/reward/points.py: not the source that was kept")
+    assert (
+        sum("score of dpo is 0.25 in cases.jsonl; its output gives 0.75" in line for line in problems) == 30
+    )
+
+
+def test_a_reward_that_lacks_something_here_is_no_accusation(tmp_path: Path) -> None:
+    """It reads a table that is not Python: what was there then is not there now."""
+    table = "from pathlib import Path\nT = Path(__file__).with_name('t.txt')\n"
+    reads = f"{table}def right(completions, **_):\n    return [float(T.read_text()) for _ in completions]\n"
+    evidence = _kept(tmp_path, mine_py=reads, **{"t.txt": "0.5"})
+    again = scoring.rescore(evidence)
+    assert (again.problems, again.scored, again.left) == ([], 0, 60)
+    assert "the reward fails here on every output" in again.said
+    assert "t.txt" in again.said
+
+
 # ---- the command
 
 

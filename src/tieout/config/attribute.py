@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from traceback import walk_tb
 from types import CellType, ModuleType
 from typing import Any
 
 from ..errors import InputError, TieoutError
+from .siblings import shadowed, siblings
 
 FILE_MODULE = "tieout_file_"
 """What the names of modules start with that were loaded from a file by its path."""
@@ -74,7 +78,11 @@ def _load_module(place: str, spec: str) -> ModuleType:
 
 
 def _load_file(path: Path) -> ModuleType:
-    """Import a file under a name of its own, so that two files called reward.py do not meet."""
+    """Import a file under a name of its own, so that two files called reward.py do not meet.
+
+    Files of its folder can be imported from it, after all that is installed. InputError: by such a name another file is
+    imported, of another folder.
+    """
     if not path.is_file():
         raise InputError(f"file {path} does not exist (looked in {Path.cwd()})")
     path = path.resolve()
@@ -87,6 +95,7 @@ def _load_file(path: Path) -> ModuleType:
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))  # what lies next to it; last, so that it hides nothing installed
     try:
+        near = siblings(path)
         spec.loader.exec_module(module)
         _refuse_another(module, path)
     except BaseException as error:
@@ -94,6 +103,9 @@ def _load_file(path: Path) -> ModuleType:
         if isinstance(error, TieoutError) or not isinstance(error, Exception):
             raise
         raise InputError(f"file {path} cannot be imported{_line(error, path)}: {_said(error)}") from error
+    if wrong := shadowed(near):
+        del sys.modules[name]
+        raise InputError(f"file {path}: {wrong}")
     return module
 
 
@@ -105,11 +117,22 @@ def _refuse_another(module: ModuleType, path: Path) -> None:
         if not isinstance(name, str) or "." in name or not beside.is_file() or beside == path:
             continue
         found = getattr(sys.modules.get(name), "__file__", None)
-        if found is None or Path(found).resolve() != beside:
+        if found is None or Path(found).read_bytes() != beside.read_bytes():
             raise InputError(
                 f"file {path} imports {name!r}, and got {found or 'a built-in module'}, not {beside}, which lies next "
                 "to it: rename one of them"
             )
+
+
+@contextmanager
+def from_source() -> Iterator[None]:
+    """Import what is imported meanwhile from its source: compiled code that lies next to it is not looked at."""
+    before = sys.pycache_prefix, sys.dont_write_bytecode
+    sys.pycache_prefix, sys.dont_write_bytecode = os.devnull, True
+    try:
+        yield
+    finally:
+        sys.pycache_prefix, sys.dont_write_bytecode = before
 
 
 def _line(error: Exception, path: Path) -> str:

@@ -1,20 +1,24 @@
 """What scores are computed from, kept next to the cases, and the scores computed again from it.
 
 `rows.jsonl` has the row of every case without its prompt, `scoring.json` names task, reward and controls with the
-SHA-256 of their source, and `scoring/` has a copy of a source that is no part of an installed package. With the
-completions of `cases.jsonl` that is all a reward is given, so scores can be computed again wherever the folder is.
+SHA-256 of their source, and `scoring/` has a copy of a source that is no part of an installed package, with what it
+imports from its own folder. With the completions of `cases.jsonl` that is all a reward is given, so scores can be
+computed again wherever the folder is.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import shutil
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..config.attribute import from_source
+from ..config.siblings import siblings
 from ..errors import InputError
 from ..rewards import load_reward
 from ..rewards.processes.workers import Workers
@@ -65,13 +69,29 @@ def keep(
         file = None if function is None else _source(function)
         if file is not None:
             known[name] = {"file": file.name, "sha256": sha256(file)}
+    copies = _keep_sources(evidence, names)
+    write_jsonl(evidence / ROWS, lines)
+    version = importlib.metadata.version("tieout")
+    kept = {**names, "name": task.name, "sources": known, "copies": copies, "tieout": version}
+    write_json(evidence / NAMES, kept)
+
+
+def _keep_sources(evidence: Path, names: Mapping[str, Any]) -> dict[str, str]:
+    """Copy the files that are named, and what they import from their folders: copy -> SHA-256."""
+    copies = dict[Path, bytes]()
     for name in ("task", "reward", "controls", "selector"):
         place, _, _ = str(names.get(name) or "").rpartition(":")
         if place.endswith(".py"):
-            write_atomic(_copy(evidence, name, place), Path(place).read_bytes())
-    write_jsonl(evidence / ROWS, lines)
-    version = importlib.metadata.version("tieout")
-    write_json(evidence / NAMES, {**names, "name": task.name, "sources": known, "tieout": version})
+            root = Path(place).resolve().parent
+            copy = _copy(evidence, name, place)
+            copies[copy] = Path(place).read_bytes()
+            copies |= {
+                copy.parent / p.relative_to(root): p.read_bytes() for p in siblings(Path(place)).values()
+            }
+    shutil.rmtree(evidence / SOURCES, ignore_errors=True)  # of an earlier evaluation
+    for path, content in copies.items():
+        write_atomic(path, content)
+    return {path.relative_to(evidence / SOURCES).as_posix(): sha256(path) for path in sorted(copies)}
 
 
 def _copy(evidence: Path, of: str, place: str) -> Path:
@@ -182,16 +202,18 @@ def rescore(evidence: Path, workers: Workers | None = None) -> Rescored:
         return Rescored(
             [], "scores not computed again: the rows were not kept (made before they were)", 0, count
         )
+    names = read_json(evidence / NAMES)
+    problems, left = _altered(evidence, names.get("copies", {})), list[str]()
     try:
-        asked = asked_of(evidence)
-        problems, left = list[str](), list[str]()
-        for model, own in cases.items():
-            found, why_not = _of_model(model, own, asked, workers)
-            problems, left = problems + found, left + why_not
+        with from_source():
+            asked = asked_of(evidence)
+            for model, own in cases.items():
+                found, why_not = _of_model(model, own, asked, workers)
+                problems, left = problems + found, left + why_not
     except (InputError, KeyError) as error:
-        return Rescored([], f"scores not computed again: {error}", 0, count)
+        return Rescored(problems, f"scores not computed again: {error}", 0, count)
     task = next((one.task for one in asked if one.track == PROGRAMMATIC), None)
-    changed = _changed_sources(task, read_json(evidence / NAMES)) if task else []
+    changed = _changed_sources(task, names) if task else []
     with_what = (
         f"; not with the recorded source of {', '.join(changed)}" if changed else ", with the recorded source"
     )
@@ -206,6 +228,18 @@ def kept_name(evidence: Path, of: str) -> Any:
     given = read_json(evidence / NAMES).get(of)
     place, _, attribute = str(given or "").rpartition(":")
     return f"{_copy(evidence, of, place)}:{attribute}" if place.endswith(".py") else given
+
+
+def _altered(evidence: Path, copies: Mapping[str, str]) -> list[str]:
+    """A line for each copy of a source that is not the one that was kept."""
+    paths = {name: evidence / SOURCES / name for name in copies}
+    return [
+        f"{SOURCES}/{name}: the source that was kept is gone" for name, p in paths.items() if not p.exists()
+    ] + [
+        f"{SOURCES}/{name}: not the source that was kept (SHA-256 {sha256(path)[:16]}, was {copies[name][:16]})"
+        for name, path in paths.items()
+        if path.exists() and sha256(path) != copies[name]
+    ]
 
 
 def _tasks(evidence: Path, names: Mapping[str, Any]) -> dict[str, Task]:
@@ -252,6 +286,9 @@ def _of_model(
         if one.task.environment is None:
             said = MockSampler([own[name].completion for name in there.ids])
             again = there.evaluate(own, said, workers=workers)
+            if why := _fails_here(own, again):
+                left += [f"{name} of {model}: {why}" for name in there.ids]
+                continue
         else:
             kept, why_not, wrong = replayable(
                 one.task, there.prompted(own), [own[name] for name in there.ids]
@@ -270,6 +307,13 @@ def _of_model(
     for name in found:
         problems += _differs(name, model, own[name], found[name])
     return sorted(problems), left
+
+
+def _fails_here(own: Mapping[str, Case], again: Sequence[Case]) -> str:
+    """Why the reward scores none of the outputs here, where each was scored then; empty: it scores one."""
+    if all("score" in case.errors and "score" not in own[case.id].errors for case in again) and again:
+        return f"the reward fails here on every output: {again[0].errors['score']}"
+    return ""
 
 
 def _differs(name: str, model: str, said: Case, found: Case) -> list[str]:
