@@ -66,7 +66,7 @@ def keep(evidence: Path, folder: Path) -> None:
         source = stored(evidence / name)
         target = folder / source.relative_to(evidence)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if name.startswith("cases.") and source.suffix != ".gz":
+        if name.startswith(("cases.", "rows.")) and source.suffix != ".gz":
             target.with_name(f"{name}.gz").write_bytes(gzip.compress(source.read_bytes(), mtime=0))
         else:
             shutil.copyfile(source, target)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tieout.evidence.scoring import rescore
 from tieout.evidence.verify import verify
+from tieout.storage.jsonl import stored
 
 PUBLISHED = sorted((Path(__file__).parents[2] / "benchmarks" / "results").glob("*/*/report.json"))
 
@@ -18,3 +20,15 @@ def test_there_are_some() -> None:
 @pytest.mark.parametrize("report", PUBLISHED, ids=lambda path: path.parent.name)
 def test_a_published_report_ties_out(report: Path) -> None:
     assert verify(report) == []
+
+
+@pytest.mark.parametrize(
+    "report",
+    [r for r in PUBLISHED if stored(r.with_name("rows.jsonl")).exists()],
+    ids=lambda r: r.parent.name,
+)
+def test_published_scores_follow_from_the_outputs(report: Path) -> None:
+    again = rescore(report.parent)
+    assert again.problems == []
+    assert again.left == 0
+    assert again.scored > 1000

@@ -156,8 +156,7 @@ def test_a_change_of_compressed_cases_is_found(tmp_path: Path) -> None:
     assert any(line.startswith("cases.jsonl: changed") for line in problems)
     assert any(".metrics.right." in line for line in problems)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ValueError, match="not a whole gzip file"):
-        verify(tmp_path / "report.json")
+    assert any("not a whole gzip file" in line for line in verify(tmp_path / "report.json"))
 
 
 # ---- the command

@@ -126,7 +126,10 @@ def test_without_the_base_or_the_weights_it_says_why(run: Path, capsys: pytest.C
         main([str(run), "--fresh", "3", "--json"])
     assert end.value.code == NOT_REPERFORMED
     (claim,) = [c for c in json.loads(capsys.readouterr().out)["claims"] if c["level"] == "re-performed"]
-    assert claim["said"] == "not re-performed: the run folder has no weights of run"
+    assert (
+        claim["said"]
+        == "not re-performed: the run folder has no weights of run; --weights names their folder"
+    )
 
 
 def test_the_record_has_the_level_and_the_seed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from random import randrange
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,8 +32,8 @@ class Options:
     """
 
     run: Annotated[Path, tyro.conf.Positional]
-    """A run folder, wherever it was copied to, a folder with report.json and cases.jsonl (or cases.jsonl.gz), or a
-    report.json."""
+    """A run folder, wherever it was copied to, a folder with report.json and cases.jsonl (or cases.jsonl.gz), a
+    report.json, or a shipped folder alone, of which only its digests can be checked."""
     fresh: str = ""
     """Perform the evaluation again for so many of the candidate's cases, a share such as 5% or a number, with the
     shipped adapter on its base model, here: outputs, log-probabilities, scores."""
@@ -40,6 +41,9 @@ class Options:
     """Of the choice of those cases; left out, it is random, and printed."""
     base: str = ""
     """The base model, where the adapter's name for it is not valid here."""
+    weights: Path | None = None
+    """For --fresh, the folder of the candidate's adapter or whole model, where RUN has none, as after
+    `tieout eval --out`."""
     head: str = ""
     """The head of the manifest that `tieout verify` printed before: steps at its end cannot be missing then."""
     json: bool = False
@@ -54,17 +58,21 @@ def main(arguments: Sequence[str]) -> None:
     """Parse, check, list."""
     options = parse(Options, "verify", arguments)
     from ..evidence.claims import as_lines, intact, recomputed
-    from ..evidence.records import load_key, write_record
+    from ..evidence.records import earlier, load_key, write_record
     from ..evidence.verify import read_report, report_at, run_of
+    from ..storage.manifest import FILE
 
     if options.fresh:
         from ..shipping.fresh import sample_size  # needs torch
 
         sample_size(options.fresh, 1)  # refuses, before any work
+    if _alone(options.run):
+        _shipped(options)
+        return
     path = report_at(options.run)
     report, key = read_report(path), load_key(options.key) if options.key else None
     run = run_of(path)
-    claims = [*intact(report, path, options.head), *_packages(run)]
+    claims = [*intact(report, path, options.head), *_packages(run), *earlier(run)]
     claims += [*recomputed(report, path), *_page(run, path), *_calibrations(run), *_cards(run, path)]
     fresh = _fresh(options, report, path) if options.fresh else []
     claims += fresh
@@ -85,6 +93,8 @@ def main(arguments: Sequence[str]) -> None:
         models, verdict = ", ".join(report["models"]), report["verdict"]["verdict"]
         left = sum(claim.left for claim in claims if claim.level == "recomputed")
         verdict += f"; {left} scores were not computed again" if left else ""
+        if not options.head and (run / FILE).exists():
+            verdict += "; a record that was rewritten as a whole would not show without a head kept elsewhere (--head)"
         if not options.fresh:
             verdict += "; nothing was performed again (--fresh 5%)"
         elif not whole:
@@ -117,56 +127,92 @@ def _fresh(options: Options, report: Mapping[str, Any], path: Path) -> list[Clai
             options.fresh,
             seed,
             base=options.base,
+            weights=options.weights,
             begin=lambda total: add(f"fresh, seed {seed}", total).advance,
         )
 
 
+def _alone(folder: Path) -> bool:
+    """Whether a folder is a candidate or was shipped, and has been copied out of its run."""
+    return (folder / "card.json").is_file() and not (folder / "report.json").exists()
+
+
+def _shipped(options: Options) -> None:
+    """A shipped folder by itself: its digests. The card, and whether it is what was evaluated, need the run."""
+    from ..evidence.claims import Claim, as_lines, claim
+    from ..shipping.candidate import altered  # needs torch
+
+    why = "not without the run folder that it comes from: `tieout verify RUN --weights` with its adapter or model"
+    claims = [
+        claim("intact", "shipped", "its files are those of its manifest.json", lambda: altered(options.run)),
+        Claim("recomputed", "card", why, checked=False),
+        *([Claim("re-performed", "outputs", why, checked=False)] if options.fresh else []),
+    ]
+    differ = sum(len(one.problems) for one in claims)
+    if options.json:
+        listed = [{**asdict(one), "status": one.status} for one in claims]
+        print(
+            json.dumps({"report": None, "holds": not differ, "claims": listed}, indent=2, ensure_ascii=False)
+        )
+    else:
+        print("\n".join(as_lines(claims)))
+        intact = f"is not intact: {differ} differ" if differ else "is intact; nothing was computed again"
+        print(f"\n{options.run} {intact}")
+    if differ or options.fresh:
+        raise SystemExit(1 if differ else NOT_REPERFORMED)
+
+
 def _packages(run: Path) -> list[Claim]:
     """Candidate and shipped folder, where there are some."""
-    from ..evidence.claims import Claim
+    from ..evidence.claims import claim
 
     found = []
     for name in ("candidate", "shipped"):
         if (folder := run / name).exists():
             from ..shipping.candidate import altered  # needs torch
 
-            problems = [f"{name}: {line}" for line in altered(folder)]
-            found.append(Claim("intact", name, "its files are those that were checked", problems))
+            lines = partial(altered, folder)
+            said = "its files are those that were checked"
+            found.append(claim("intact", name, said, partial(_of, name, lines)))
     return found
+
+
+def _of(name: str, lines: Callable[[], list[str]]) -> list[str]:
+    return [f"{name}: {line}" for line in lines()]
 
 
 def _page(run: Path, path: Path) -> list[Claim]:
     """The page next to the report, if there is one."""
-    from ..evidence.claims import Claim
+    from ..evidence.claims import Claim, claim
     from ..review.document import PAGE, page_differs
 
     page = path.with_name(PAGE)
     if not page.exists():
         return [Claim("recomputed", "page", f"there is no {PAGE}", checked=False)]
-    return [
-        Claim("recomputed", "page", f"{PAGE} to the letter, from what is stored", page_differs(run, page))
-    ]
+    said = f"{PAGE} to the letter, from what is stored"
+    return [claim("recomputed", "page", said, lambda: page_differs(run, page))]
 
 
 def _calibrations(run: Path) -> list[Claim]:
     """Calibrations of the reward, where there are some."""
-    from ..evidence.claims import Claim
+    from ..evidence.claims import claim
     from ..vetting.records import REPORT, recompute
 
     paths = sorted(run.glob(f"**/{REPORT}"))
-    problems = [line for path in paths for line in recompute(path)]
     said = f"{len(paths)} calibrations of the reward, from the rows that were scored"
-    return [Claim("recomputed", "calibrations", said, problems)] if paths else []
+    found = claim("recomputed", "calibrations", said, lambda: [x for path in paths for x in recompute(path)])
+    return [found] if paths else []
 
 
 def _cards(run: Path, path: Path) -> list[Claim]:
     """The card of a shipped folder, if there is one."""
-    from ..evidence.claims import Claim
+    from ..evidence.claims import claim
 
     folder = run / "shipped"
     if not folder.exists():
         return []
     from ..shipping.ship import card_differs  # needs torch
 
-    problems = [f"shipped: {line}" for line in card_differs(folder, path.parent)]
-    return [Claim("recomputed", "card", "the card of the shipped folder, from the report", problems)]
+    lines = partial(card_differs, folder, path.parent)
+    said = "the card of the shipped folder, from the report"
+    return [claim("recomputed", "card", said, partial(_of, "shipped", lines))]

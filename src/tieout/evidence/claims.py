@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -37,16 +37,26 @@ class Claim:
         return "differs" if self.problems else "holds" if self.checked else "not checked"
 
 
+def claim(level: Level, what: str, said: str, find: Callable[[], list[str]]) -> Claim:
+    """A claim with the problems that `find` finds; that something cannot be read is one."""
+    try:
+        return Claim(level, what, said, find())
+    except (InputError, OSError) as error:
+        return Claim(level, what, said, [f"cannot be checked: {error}"])
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        return Claim(level, what, said, [f"cannot be checked: {type(error).__name__}: {error}"])
+
+
 def intact(report: Mapping[str, Any], path: Path, head: str = "") -> list[Claim]:
     """Whether the files are those that the run wrote and the report was made from."""
     run, files = run_of(path), len(report["files"])
     return [
         _manifest(run, head),
-        Claim(
+        claim(
             "intact",
             "files of the report",
             f"{files} files have the digests it names",
-            files_differ(report, path),
+            lambda: files_differ(report, path),
         ),
         *_models(report, run),
     ]
@@ -55,17 +65,17 @@ def intact(report: Mapping[str, Any], path: Path, head: str = "") -> list[Claim]
 def recomputed(report: Mapping[str, Any], path: Path, workers: Workers | None = None) -> list[Claim]:
     """Whether the figures follow from the cases, and the scores from the outputs."""
     found = [
-        Claim(
+        claim(
             "recomputed",
             "figures",
             "every figure and the verdict, from the cases",
-            figures_differ(report, path),
+            lambda: figures_differ(report, path),
         )
     ]
     try:
         again = rescore(path.parent, workers)
         found.append(Claim("recomputed", "scores", again.said, again.problems, again.scored > 0, again.left))
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, InputError, LookupError, TypeError, ValueError) as error:
         found.append(
             Claim("recomputed", "scores", "from the outputs", [f"nothing can be scored again: {error}"])
         )
@@ -87,7 +97,8 @@ def _manifest(run: Path, head: str) -> Claim:
         )
     state, _ = manifest.replay(run)
     said = f"{len(state.files)} files of {len(state.steps)} steps; head {state.head}"
-    return Claim("intact", "manifest", said, manifest.check(run, head))
+    said += ", the given one among its steps" if head else ""
+    return claim("intact", "manifest", said, lambda: manifest.check(run, head))
 
 
 def _models(report: Mapping[str, Any], run: Path) -> list[Claim]:

@@ -1,4 +1,8 @@
-"""The record of a verification: who checked which report, claim by claim; signed if there is a key."""
+"""The record of a verification: who checked which report, claim by claim; signed if there is a key.
+
+A later verification compares the chain of digests with the head in each earlier record, so that a chain that was built
+again from the start shows as long as one of them is left; one that is signed cannot be built again with it.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..storage.atomic import sha256, write_json
+from ..storage.jsonl import read_json
 from ..storage.manifest import FILE, STATEMENT, heads
 from .claims import Claim
 from .verify import run_of
@@ -53,7 +58,7 @@ def write_record(path: Path, claims: Sequence[Claim], verifier: str = "", key: A
             "claims": [{**asdict(claim), "status": claim.status} for claim in claims],
         },
     }
-    number = 1 + sum(1 for _ in (run / FOLDER).glob("*.json"))
+    number = 1 + max((int(p.stem) for p in (run / FOLDER).glob("*.json") if p.stem.isdecimal()), default=0)
     target = run / FOLDER / f"{number}.json"
     try:
         write_json(target, statement if key is None else sign(statement, key))
@@ -62,6 +67,55 @@ def write_record(path: Path, claims: Sequence[Claim], verifier: str = "", key: A
             raise InputError(f"the record cannot be written to {target} ({error.strerror})") from error
         return None
     return target
+
+
+def earlier(run: Path) -> list[Claim]:
+    """Whether the run's manifest continues those that were verified before, where there are records of that."""
+    paths = sorted((run / FOLDER).glob("*.json"), key=lambda path: (len(path.name), path.name))
+    if not paths:
+        return []
+    chain, problems, keys, unchecked = heads(run), list[str](), set[str](), 0
+    for path in paths:
+        place = f"{FOLDER}/{path.name}"
+        try:
+            record = read_json(path)
+            if "payload" in record:
+                valid = _valid(record)
+                keys.add(record["signatures"][0]["keyid"][:16])
+                unchecked += valid is None
+                if valid is False:
+                    problems.append(f"{place}: its signature is not that of its key")
+                record = json.loads(base64.b64decode(record["payload"]))
+            about = record["predicate"]
+            whole = not any(c["what"] == "manifest" and c["status"] == "differs" for c in about["claims"])
+            if about["head"] and whole and about["head"] not in chain:
+                problems.append(
+                    f"{place}: what {about['verifier']} verified at {about['time']} is not in {FILE}: steps were "
+                    "removed, or it was written anew"
+                )
+        except (InputError, LookupError, TypeError, ValueError) as error:
+            problems.append(f"{place}: not a record of a verification ({error})")
+    said = f"{FILE} continues what {len(paths)} records of earlier verifications name"
+    said += f"; signed with {', '.join(sorted(keys))}" if keys else "; none is signed"
+    said += f"; {unchecked} signatures were not checked, which needs tieout[sign]" if unchecked else ""
+    return [Claim("intact", "verifications", said, problems)]
+
+
+def _valid(envelope: Any) -> bool | None:
+    """Whether a DSSE envelope is signed by the key it names; None: the package that knows is not there."""
+    try:
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    except ModuleNotFoundError:
+        return None
+    signed = encoded(envelope["payloadType"], base64.b64decode(envelope["payload"]))
+    for one in envelope["signatures"]:
+        try:
+            key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(one["keyid"]))
+            key.verify(base64.b64decode(one["sig"]), signed)
+        except (InvalidSignature, ValueError):
+            return False
+    return bool(envelope["signatures"])
 
 
 def _who() -> str:

@@ -80,6 +80,7 @@ def reperform(
     seed: int,
     *,
     base: str = "",
+    weights: Path | None = None,
     device: str | None = None,
     begin: Begin = lambda total: lambda count: None,
 ) -> list[Claim]:
@@ -91,6 +92,7 @@ def reperform(
         asked: how many cases; see `sample_size`.
         seed: of the choice of cases.
         base: the base model, where the adapter's name of it is not valid here.
+        weights: folder of the adapter or the whole model, where the run folder has none.
         device: to load on.
         begin: told how many steps there will be.
 
@@ -98,16 +100,16 @@ def reperform(
         the claims; a single one that was not checked, with the reason, if nothing can be performed again.
     """
     evidence, candidate = path.parent, report["settings"]["candidate"]
-    cases = read_cases(stored(evidence / "cases.jsonl"), sampled=True)[candidate]
-    own = {case.id: case for case in cases if (case.track, case.slice) != (CONSISTENCY, SAME_PROMPT)}
-    count, sampled = sample_size(asked, len(own)), len(cases) - len(own)
     try:
+        cases = read_cases(stored(evidence / "cases.jsonl"), sampled=True)[candidate]
+        own = {case.id: case for case in cases if (case.track, case.slice) != (CONSISTENCY, SAME_PROMPT)}
+        count, sampled = sample_size(asked, len(own)), len(cases) - len(own)
         if not (evidence / NAMES).exists():
             raise InputError("the rows were not kept (made before they were)")
         names, every = read_json(evidence / NAMES), asked_of(evidence)
         known = sorted({name for one in every for name in one.ids} & own.keys())
         chosen = set(Random(seed).sample(known, min(count, len(known))))
-        model, by = _open(run_of(path), candidate, report["metadata"], base, device)
+        model, by = _open(run_of(path), candidate, report["metadata"], base, device, weights)
     except (ImportError, InputError, KeyError, OSError) as error:
         return [Claim(LEVEL, "outputs", f"not re-performed: {error}", checked=False)]
     advance = begin(2 * len(chosen))
@@ -131,7 +133,12 @@ def reperform(
 
 
 def _open(
-    run: Path, candidate: str, metadata: Mapping[str, Any], named: str, device: str | None
+    run: Path,
+    candidate: str,
+    metadata: Mapping[str, Any],
+    named: str,
+    device: str | None,
+    weights: Path | None,
 ) -> tuple[Model, str]:
     """The candidate's model, and what it is in words. InputError: it is not at hand."""
     identity = metadata.get("models", {}).get(candidate)
@@ -140,9 +147,11 @@ def _open(
     trained = [p for p in run.glob("*/adapter") if _digest(p) == identity["trained"]]
     places = [run / "shipped/adapter", run / "candidate/adapter", *trained, run / candidate / "adapter"]
     places += [run / "shipped/merged", run / "candidate/merged"]
-    place = next((place for place in places if place.is_dir()), None)
+    place = weights or next((place for place in places if place.is_dir()), None)
+    if weights and not weights.is_dir():
+        raise InputError(f"{weights} is no folder; --weights names that of an adapter or a whole model")
     if place is None:
-        raise InputError(f"the run folder has no weights of {candidate}")
+        raise InputError(f"the run folder has no weights of {candidate}; --weights names their folder")
     dtype = metadata.get("precision") or metadata.get("recipe", {}).get("dtype") or "auto"
     settings: dict[str, Any] = {"dtype": str(dtype).split()[0], "device": device}
     if (place / "adapter_config.json").exists():
@@ -150,7 +159,9 @@ def _open(
         model = load(base, start=place, four_bits=bool(identity.get("four_bits")), **settings)
     else:
         base, model = "", load(str(place), **settings)
-    by = f"{place.relative_to(run)}{' on ' if base else ''}{base}"
+    by = f"{_short(run, place)}{' on ' if base else ''}{base}"
+    if weights and _digest(weights) != identity["trained"]:
+        by += " (not of the digest that was evaluated; a shipped adapter has another settings file)"
     return model, f"{by} in {name_of(model.causal.dtype)} on {model.device.type}"
 
 
@@ -166,9 +177,14 @@ def _base(run: Path, adapter: Path, known: str, named: str) -> str:
         return name
     digests = f"{name} has the digest {found[:16]}, evaluated was {known[:16]}"
     raise InputError(
-        f"the base model of {adapter.relative_to(run)} is not at hand ({digests if Path(name).exists() else name}); "
+        f"the base model of {_short(run, adapter)} is not at hand ({digests if Path(name).exists() else name}); "
         "--base names it"
     )
+
+
+def _short(run: Path, place: Path) -> str:
+    """A place in the run folder by its name there, another one in full."""
+    return str(place.relative_to(run) if place.is_relative_to(run) else place)
 
 
 def _digest(folder: Path) -> str:

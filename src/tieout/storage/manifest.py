@@ -4,7 +4,8 @@
 changed since the line before, each with its SHA-256; its predicate says which step wrote them, when, which files are
 gone, and the SHA-256 of the line before. So every digest of every attempt stays on record, and a line that is edited or
 removed breaks the chain behind it. Only the head, the digest of the last line, has to be kept elsewhere to know that no
-line at the end is missing: the report keeps that of its time.
+line at the end is missing, and that the chain was not built again from the start: the page and every record of a
+verification have that of their time.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ def check(folder: Path, head: str = "") -> list[str]:
     problems = [f"{FILE}: {problem}" for problem in problems]
     if head and head not in heads(folder):
         problems.append(
-            f"{FILE}: the line {head[:16]} that the report names is not there: a step was removed"
+            f"{FILE}: the line {head[:16]} is not there: steps were removed, or the record was written anew"
         )
     there = set(files_of(folder))
     for name, digest in sorted(state.files.items()):
