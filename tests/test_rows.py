@@ -353,8 +353,8 @@ def test_a_system_text_beside_the_conversation_is_not_lost(kind: Any, row: dict[
         ("preference", {"prompt": "other", "chosen": [Q, A], "rejected": [Q, B]}, "'prompt' differs"),
         (
             "label",
-            {"prompt": "p", "completion": "c", "label": 1},
-            "'label' is 1, a number; expected true (good) or false (bad)",
+            {"prompt": "p", "completion": "c", "label": 2},
+            "'label' is 2, a number; expected true or 1 (good), or false or 0 (bad)",
         ),
         ("label", {"prompt": "p", "completion": "c", "label": "yes"}, "'label' is 'yes', text"),
     ],

@@ -39,6 +39,7 @@ def check_rows(rows: Sequence[Row], kind: Kind, source: str = "rows") -> Rows:
     In the result `prompt` is text or `Messages`, which carry what the row tells the chat template (`tools`,
     `chat_template_kwargs`); completion, chosen and rejected are text, also where they were given as one assistant
     message, and stay messages where they say more: reasoning, calls of tools, several turns. Other columns stay.
+    Without a prompt, Alpaca's `instruction` and `input` are the user's turn, and its `output` the completion.
     """
     if kind not in KINDS:
         raise InputError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}")
@@ -57,12 +58,29 @@ def check_rows(rows: Sequence[Row], kind: Kind, source: str = "rows") -> Rows:
     for index, row in enumerate(rows):
         try:
             filled = {name: value for name, value in row.items() if value is not None}
-            checked.append(check[kind](filled))
+            checked.append(check[kind](_instructed(filled)))
             _system_is_read(checked[-1])
         except InputError as problem:
             problems.append(f"{location(rows, index, source)}: {problem}")
     raise_problems(problems, source)
     return Rows(checked, source=source, lines=rows.lines if isinstance(rows, Rows) else None)
+
+
+def _instructed(row: Row) -> Row:
+    """The row; of Alpaca's columns, with the prompt and completion that they make."""
+    if "instruction" not in row or any(name in row for name in ("prompt", "messages", "conversations")):
+        return row
+    if row.get("history"):
+        raise Problem("the column 'history' is not read: give the whole conversation as 'messages'")
+    parts = [row["instruction"], row.get("input", "")]
+    if not all(isinstance(part, str) for part in parts):
+        raise Problem("'instruction' and 'input' are not both text")
+    asked = "\n\n".join(part for part in parts if part.strip())
+    turns = [{"role": "user", "content": asked}]
+    if isinstance(row.get("system"), str) and row["system"].strip():
+        turns.insert(0, {"role": "system", "content": row["system"]})
+    made = {**row, "prompt": turns}
+    return {**made, "completion": row["output"]} if "output" in row and "completion" not in row else made
 
 
 def _system_is_read(row: Row) -> None:
@@ -182,9 +200,9 @@ def _ranking(row: Row) -> Row:
 def _label(row: Row) -> Row:
     _require(row, "prompt", "completion", "label")
     label = row["label"]
-    good = None if type(label) in (int, float) else truth(label)
+    good = truth(label)
     if good is None:
-        raise Problem(f"'label' is {label!r}, {kind_of(label)}; expected true (good) or false (bad)")
+        raise Problem(f"'label' is {label!r}, {kind_of(label)}; expected true or 1 (good), or false or 0 (bad)")
     return {**given(row, "completion"), "label": good}
 
 

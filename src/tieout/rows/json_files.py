@@ -55,7 +55,8 @@ def _lines(path: Path, data: bytes) -> Iterator[tuple[int, Any]]:
             value = _loads(text)
         except json.JSONDecodeError as error:
             torn = number == len(parts)  # the last part has no newline after it
-            hint = "; the file ends inside this line: is it complete?" if torn else _document_hint(path, text)
+            hint = _document_hint(text, error)
+            hint = hint or ("; the file ends inside this line: is it complete?" if torn else "")
             raise RowsError(
                 f"{path}:{number}: not JSON at column {error.colno}: {error.msg}{hint}"
             ) from error
@@ -64,9 +65,23 @@ def _lines(path: Path, data: bytes) -> Iterator[tuple[int, Any]]:
         yield number, value
 
 
-def _document_hint(path: Path, text: str) -> str:
+def _document_hint(text: str, error: json.JSONDecodeError) -> str:
+    """The cause, where a line is no torn JSON but another notation."""
     if text == "{":
         return "; expected one object a line, or a list of objects in [ ]"
+    if error.msg == "Extra data":
+        if text[error.pos :].strip() == ",":
+            return "; a comma follows the object: leave it out, or put all objects into one list in [ ]"
+        return "; there is more after the object: expected one object a line"
+    if text.startswith("{'"):
+        return "; this looks like Python's notation: expected double quotes, true, false and null, as json.dumps writes"
+    return ""
+
+
+def _trailing_comma(text: str, position: int) -> str:
+    """A hint, if what stands before the position is a comma and what stands there closes something."""
+    if text[:position].rstrip()[-1:] == "," and text[position : position + 1] in ("]", "}"):
+        return "; leave out the comma after the last value"
     return ""
 
 
@@ -91,7 +106,8 @@ def _array(path: Path, data: bytes) -> Iterator[tuple[int, Any]]:
         try:
             value, position = _decode_at(text, position)
         except json.JSONDecodeError as error:
-            hint = "; the file ends here: is it complete?" if error.pos >= len(text.rstrip()) else ""
+            ended = error.pos >= len(text.rstrip())
+            hint = "; the file ends here: is it complete?" if ended else _trailing_comma(text, error.pos)
             raise RowsError(
                 f"{path}:{error.lineno}: not JSON at column {error.colno}: {error.msg}{hint}"
             ) from error

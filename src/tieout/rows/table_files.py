@@ -25,7 +25,7 @@ def read_csv(path: Path) -> Rows:
 
 
 def _csv_rows(path: Path, text: str) -> Rows:
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     names: list[str] = []
     rows, lines = [], []
@@ -39,7 +39,11 @@ def _csv_rows(path: Path, text: str) -> Rows:
                     raise RowsError(f"{path}:{start}: the header names a column twice: {', '.join(names)}")
             elif cells:
                 if len(cells) != len(names):
-                    raise RowsError(f"{path}:{start}: {len(cells)} cells; the header has {len(names)}")
+                    divided = {"\t": "tabs", ";": "semicolons", ",": "commas"}[delimiter]
+                    raise RowsError(
+                        f"{path}:{start}: {len(cells)} cells; the header has {len(names)}, divided by {divided}: put a "
+                        "cell that holds one, or a line break, into double quotes"
+                    )
                 row: dict[str, Any] = dict(zip(names, cells, strict=True))
                 label = row.get("label")
                 if isinstance(label, str):
@@ -49,6 +53,12 @@ def _csv_rows(path: Path, text: str) -> Rows:
     except csv.Error as error:
         raise RowsError(f"{path}:{line}: not CSV: {error}") from error
     return Rows(rows, source=str(path), lines=lines)
+
+
+def _delimiter(text: str) -> str:
+    """Of the header: a spreadsheet of a country whose decimals have commas writes semicolons, others tabs."""
+    header = text.partition("\n")[0]
+    return next((mark for mark in (";", "\t") if mark in header and "," not in header), ",")
 
 
 def read_parquet(path: Path) -> Rows:

@@ -1,0 +1,70 @@
+"""Rows as spreadsheets, other trainers and hands write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tieout.rows import RowsError, check_rows, read_rows
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    (path := folder / name).write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("mark", [";", "\t", ","])
+def test_a_spreadsheet_is_read_by_the_mark_of_its_header(tmp_path: Path, mark: str) -> None:
+    cells = [["prompt", "completion", "label"], ["1,5 and 2; or", "3", "1"], ["q", "a", "FALSE"]]
+    text = "\ufeff" + "\r\n".join(
+        mark.join(f'"{c}"' if mark in c or ";" in c else c for c in row) for row in cells
+    )
+    rows = check_rows(read_rows(written(tmp_path, "a.csv", text)), "label")
+    assert rows[0] == {"prompt": "1,5 and 2; or", "completion": "3", "label": True}
+    assert rows[1]["label"] is False
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("a.csv", "prompt;completion\nq;a;b\n", "3 cells; the header has 2, divided by semicolons"),
+        ("a.csv", "prompt,completion\nq,a,b\n", "divided by commas: put a cell that holds one"),
+        ("a.jsonl", '{"a": 1},\n{"a": 2}\n', "a comma follows the object: leave it out"),
+        ("a.jsonl", '{"a": 1} {"a": 2}\n', "expected one object a line"),
+        ("a.json", '[{"a": 1},\n]', "leave out the comma after the last value"),
+        ("a.jsonl", "{'a': True}\n", "expected double quotes"),
+    ],
+)
+def test_the_cause_and_the_remedy_are_named(tmp_path: Path, name: str, text: str, says: str) -> None:
+    with pytest.raises(RowsError) as caught:
+        read_rows(written(tmp_path, name, text))
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(("label", "good"), [(1, True), (0, False), (1.0, True), (True, True)])
+def test_labels_are_true_and_false_or_1_and_0(label: Any, good: bool) -> None:
+    (row,) = check_rows([{"prompt": "p", "completion": "c", "label": label}], "label")
+    assert row["label"] is good
+
+
+def test_alpacas_input_is_part_of_the_question() -> None:
+    row = {"instruction": "Add one.", "input": "3", "output": "4"}
+    (made,) = check_rows([row], "demonstration")
+    assert made["prompt"] == [{"role": "user", "content": "Add one.\n\n3"}]
+    assert made["completion"] == "4"
+    (plain,) = check_rows([{**row, "input": ""}], "prompt")
+    assert plain["prompt"] == [{"role": "user", "content": "Add one."}]
+    (told,) = check_rows([{**row, "system": "Be brief."}], "demonstration")
+    assert told["prompt"][0] == {"role": "system", "content": "Be brief."}
+    (pair,) = check_rows([{**row, "chosen": "4", "rejected": "5"}], "preference")
+    assert pair["prompt"] == made["prompt"]
+    with pytest.raises(RowsError, match="'history' is not read"):
+        check_rows([{**row, "history": [["a", "b"]]}], "demonstration")
+
+
+def test_sharegpts_conversations_are_read() -> None:
+    talk = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yo"}]
+    (row,) = check_rows([{"conversations": talk}], "demonstration")
+    assert (row["prompt"], row["completion"]) == ([{"role": "user", "content": "hi"}], "yo")
