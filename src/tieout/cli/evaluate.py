@@ -16,6 +16,7 @@ from rich.table import Table
 from ..config.dtype import Dtype
 from ..errors import InputError
 from ..types import Row
+from .early import check_named, model_named
 from .options import parse, task_options
 from .quiet import quiet
 
@@ -71,6 +72,9 @@ class Options:
 def main(arguments: Sequence[str]) -> None:
     """Parse, evaluate, print the table."""
     options = parse(Options, "eval", arguments)
+    for name in options.model:
+        model_named(name, runs=True)
+    check_named(options.reward, options.task)
     found = evaluate_models(options, task_of(options), Console())
     print(json.dumps({name: figure["mean"] for name, figure in found.figures.items()}))
     found.refuse_unscored()

@@ -53,7 +53,18 @@ class Options(RecipeOptions):
 def main(arguments: Sequence[str]) -> None:
     """Parse, then run."""
     options = parse(Options, "run", arguments)
+    check_first(options)
     run_recipe(options.recipe, options.folder, options.overrides, options.set, options.dry_run)
+
+
+def check_first(options: RecipeOptions) -> None:
+    """Refuse what can be told without torch."""
+    from ..config.yaml_file import read_yaml
+    from .early import check_recipe
+
+    plain = {**read_yaml(options.recipe), **options.overrides}
+    if not options.set:  # which may replace any value
+        check_recipe(plain, str(options.recipe))
 
 
 def wide_console(quiet: bool = False) -> Console:

@@ -13,6 +13,7 @@ import tyro
 
 from ..config.dtype import Dtype
 from ..errors import InputError
+from .early import model_named
 from .options import parse
 from .quiet import quiet
 
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError("give either a PROMPT or --data FILE")
     if options.num_completions < 1:
         raise InputError(f"num_completions is {options.num_completions}; it must be at least 1")
+    model_named(options.model)
     quiet()
     from ..learner import load
     from ..pipelines.evaluated import one_dtype, policy_of

@@ -25,10 +25,10 @@ class Options:
 def main(arguments: Sequence[str]) -> None:
     """Parse, read, print."""
     options = parse(Options, "show", arguments)
-    from ..pipelines.show import show, stages
-
     if not (options.run / "run.json").exists():
         raise InputError(f"{options.run} is no run folder: it has no run.json")
+    from ..pipelines.show import show, stages
+
     console = Console()
     stages(options.run, console)
     if (options.run / "evidence" / "report.json").exists():

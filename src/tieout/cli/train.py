@@ -13,10 +13,12 @@ from rich.markup import escape
 
 from ..errors import InputError
 from ..rows.pairs import PairSelection
+from .early import batch_fits, check_train, method_named
 from .options import parse
 from .quiet import quiet
 from .run import wide_console
 from .train_rows import COLUMNS, Options, leakage_of, rows_from, task_for
+from .unloaded import ROWS
 
 if TYPE_CHECKING:
     from ..methods import Method
@@ -36,17 +38,19 @@ docs/choosing.md has what each needs and costs, and when to stop."""
 
 def main(arguments: Sequence[str]) -> None:
     """Parse with the method's own fields as options, then train."""
-    from ..methods import load_method
-
     name = arguments[0] if arguments else ""
     if name in ("-h", "--help"):
         print(_usage())
         return
     try:
+        method_named(name)
+        check_train(name, arguments[1:])
+        from ..methods import load_method
+
         method = load_method(name)
     except InputError as error:
         print(f"tieout train: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if name in ROWS else 2)
     parsed: Any = parse(options_type(method), f"train {name}", arguments[1:])
     train(name.rpartition(":")[2].lower(), parsed)
 
@@ -152,6 +156,7 @@ def train(name: str, parsed: Any) -> None:
         console.print(
             f"held out: {len(held)} of {len(held) + len(task.rows('train'))} rows; --no-hold-out trains on all"
         )
+    batch_fits(parsed.method.batch_size, len(task.rows("train")), "--batch-size")
     check_gold(parsed.guards, task.rows("train"), task.metrics)
     if needs.samples:
         check_models(task.reward, needs.reward_model, parsed.guards.reward_model_override)

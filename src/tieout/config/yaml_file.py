@@ -61,7 +61,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ConfigError(f"{place}: not valid YAML: {error.problem or error.context}") from error
+        said = error.problem or error.context
+        if "\\t" in str(said) and "token" in str(said):
+            said = f"{said}: indent with spaces, as YAML takes no tabs"
+        raise ConfigError(f"{place}: not valid YAML: {said}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         if isinstance(error, ConfigError):
             raise

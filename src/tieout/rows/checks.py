@@ -202,7 +202,9 @@ def _label(row: Row) -> Row:
     label = row["label"]
     good = truth(label)
     if good is None:
-        raise Problem(f"'label' is {label!r}, {kind_of(label)}; expected true or 1 (good), or false or 0 (bad)")
+        raise Problem(
+            f"'label' is {label!r}, {kind_of(label)}; expected true or 1 (good), or false or 0 (bad)"
+        )
     return {**given(row, "completion"), "label": good}
 
 

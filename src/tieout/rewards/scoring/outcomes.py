@@ -244,7 +244,7 @@ def _judged(reward: Reward, returned: Any, count: int) -> list[Outcome]:
         reason = f"reward {name!r} returned {_shown(returned)}; expected a list of {count} numbers"
         return [errored(reason, "reward")] * count
     if len(values) != count:
-        reason = f"reward {name!r} returned {len(values)} values for {count} completions"
+        reason = f"reward {name!r} returned {len(values)} values for {count} completions; expected one each"
         return [errored(reason, "reward")] * count
     return [_outcome(name, value, reward_range(reward)) for value in values]
 

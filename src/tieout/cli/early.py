@@ -1,0 +1,234 @@
+"""Checks that need no torch, made before it is imported: names, files, columns, figures.
+
+What they refuse is refused later too; here it is answered at once. What they cannot tell is left to those checks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from .. import embedded
+from ..errors import InputError
+from ..rows import Kind, Rows, check_general, read_rows
+from ..rows.pairs import rows_for
+from .unloaded import COMPARED, LEAST, PACKAGE, ROWS, fields_in, fields_of
+
+NAMED = (*embedded.NAMES, "smollm2-135m")
+GROUPS = ("adapter", "learner", "schedule", "guards", "selection")
+THEIRS = {
+    "num-train-epochs": "--epochs",
+    "per-device-train-batch-size": "--batch-size, for all of a step: micro-batches are chosen by memory",
+    "train-batch-size": "--batch-size",
+    "gradient-accumulation-steps": "--batch-size, for all of a step: micro-batches are chosen by memory",
+    "num-generations": "--group-size",
+    "max-completion-length": "--max-new-tokens",
+    "max-steps": "--epochs, which may be a fraction: 0.5 is half a pass",
+    "lr": "--learning-rate",
+    "lr-scheduler-type": "--schedule.kind",
+    "warmup-ratio": "--schedule.warmup",
+    "lora-r": "--adapter.rank",
+    "lora-alpha": "--adapter.alpha",
+    "output-dir": "--out",
+    "model-name-or-path": "--model",
+    "dataset-name": "--data, a file or a folder that save_to_disk wrote",
+    "eval-dataset": "--held-out",
+    "load-best-model-at-end": "--keep-best",
+    "early-stopping-patience": "--patience",
+    "report-to": "--trackers",
+}
+"""Options of TRL and transformers -> ours."""
+_LARGE = 32_000_000
+"""Bytes of a file that is not read twice."""
+
+
+def method_named(name: str) -> None:
+    """InputError: no method of this name. One of a file of your own is left alone."""
+    if name in ROWS or all(name.rpartition(":")[::2]):
+        return
+    near = get_close_matches(name.lower(), ROWS, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise InputError(f"no method {name!r}{hint} There are: {', '.join(ROWS)}; or FILE.py:Class")
+
+
+def check_train(name: str, arguments: Sequence[str]) -> None:
+    """InputError: an option of `tieout train NAME` that does not exist, or names what is not there or does not fit."""
+    if name not in ROWS or {"-h", "--help"} & set(arguments):
+        return
+    own = fields_of(name)
+    given = _given(arguments, {**own, **_common(ROWS[name] == "prompt")})
+    _check_figures(name, given, "--")
+    model_named(given.get("model", NAMED[0]))
+    rows = _rows(given.get("data"), ROWS[name])
+    _rows(given.get("held-out"), ROWS[name])
+    reward, task = given.get("reward"), given.get("task")
+    if rows is not None and reward is None and ROWS[name] == "prompt" and "reward-model" not in given:
+        raise InputError(f"{name} needs a reward: give --reward NAME or FILE.py:function")
+    check_named(reward, task)
+    if rows is not None:
+        size = int(given.get("batch-size", 0))
+        batch_fits(size, len(rows), "--batch-size")
+
+
+def batch_fits(size: int, rows: int, name: str = "batch_size") -> None:
+    """InputError: a batch would hold rows twice."""
+    if size > rows:
+        raise InputError(
+            f"{name} is {size}, and there are {rows} rows: a step would learn the same row several times; "
+            f"give at most {rows}"
+        )
+
+
+def check_recipe(plain: Mapping[str, Any], where: str) -> None:
+    """InputError: a method, setting, file, model, task or reward that a recipe names and that is not there."""
+    stages = [stage for stage in plain.get("stages") or [] if isinstance(stage, Mapping)]
+    options = fields_in("TrainOptions", PACKAGE / "pipelines" / "kinds.py")
+    for place, stage in enumerate(stages):
+        name = stage.get("train")
+        if not isinstance(name, str):
+            continue
+        try:
+            method_named(name)
+        except InputError as error:
+            raise InputError(f"{where}: stages[{place}] (train): {error}") from error
+        if name in ROWS:
+            _known_keys(stage, {**fields_of(name), **options}, f"{where}: stages[{place}] (train {name})")
+            _check_figures(name, {str(k).replace("_", "-"): v for k, v in stage.items()}, f"{where}: ")
+    if isinstance(model := plain.get("model", NAMED[0]), str):
+        model_named(model)
+    data = plain.get("data")
+    kinds: dict[str, Kind] = {"train": "demonstration", "pairs": "ranking", "labels": "label", "test": "prompt",
+                              "ood": "prompt", "controls": "prompt", "general": "demonstration"}  # fmt: skip
+    if isinstance(data, Mapping):
+        for key, kind in kinds.items():
+            if isinstance(data.get(key), str):
+                _rows(data[key], kind)
+    reward, task = plain.get("reward"), plain.get("task")
+    check_named(reward if isinstance(reward, str) else None, task if isinstance(task, str) else None)
+
+
+def check_named(reward: str | None, task: str | None) -> None:
+    """InputError: a reward or task that is not there. What needs torch to be loaded is left alone."""
+    from ..rewards import FACTORIES, load_reward
+    from ..tasks import TASKS
+
+    if reward and reward.partition(":")[0] not in FACTORIES:
+        load_reward(reward)
+    if task and ":" not in task and task not in TASKS:
+        near = get_close_matches(task, TASKS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        raise InputError(f"no task {task!r}{hint} There are: {', '.join(TASKS)}; or FILE.py:attribute")
+
+
+def model_named(name: str, runs: bool = False) -> None:
+    """InputError: the name is that of a folder or file that is not there, or so like one that it is no hub id.
+
+    `runs`: the folder of a run will do, for its model.
+    """
+    path = Path(name).expanduser()
+    if name in NAMED or path.exists():
+        whole = any((path / file).exists() for file in ("config.json", "adapter_config.json"))
+        if path.is_dir() and not whole and not runs:
+            adapters = sorted(path.glob("*/adapter/adapter_config.json"))
+            if adapters:
+                raise InputError(f"{name} is the folder of a run; its model is {adapters[-1].parent}")
+        return
+    if _cached(name):
+        return
+    folder = path.parent
+    beside = [str(one) for one in folder.iterdir() if one.is_dir()] if folder.is_dir() else []
+    beside = [one for one in beside if not one.startswith(str(path))]  # gpt2-tuned is no mistake for gpt2
+    near = get_close_matches(str(path), beside, n=1, cutoff=0.75) or get_close_matches(
+        name, NAMED, n=1, cutoff=0.75
+    )
+    if near:
+        raise InputError(f"there is no model {name!r} here; did you mean {near[0]!r}? A hub id is OWNER/NAME")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or name.lower().endswith(".gguf"):
+        raise InputError(
+            f"model folder {name} does not exist; give a folder, a hub id (OWNER/NAME), or {' or '.join(NAMED)}"
+        )
+
+
+def _cached(hub_id: str) -> bool:
+    """Whether the hub's cache holds a model."""
+    home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
+    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    return (cache / f"models--{hub_id.replace('/', '--')}").exists()
+
+
+def _common(samples: bool) -> dict[str, str]:
+    """Options of every method -> their annotations."""
+    parts = [
+        ("Options", "cli/train_rows.py"),
+        ("Placement", "training/spec.py"),
+        ("EvalPolicy", "training/spec.py"),
+    ]
+    parts += [("RewardCheck", "vetting/before_training.py")] if samples else []
+    return {k: v for name, file in parts for k, v in fields_in(name, PACKAGE / file).items()}
+
+
+def _given(arguments: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
+    """Option, with dashes -> what follows it. InputError: an option that is not known."""
+    names = {name.replace("_", "-") for name in known}
+    given: dict[str, str] = {}
+    for place, one in enumerate(arguments):
+        if not one.startswith("--") or one == "--":
+            continue
+        name, equals, value = one[2:].partition("=")
+        name = name.replace("_", "-")
+        if name.partition(".")[0] in GROUPS and "." in name:
+            continue
+        if name not in names and name.removeprefix("no-") not in names:
+            if name in THEIRS:
+                raise InputError(f"there is no option --{name}; here it is {THEIRS[name]}")
+            near = get_close_matches(name, names, n=1)
+            hint = f"; did you mean --{near[0]}?" if near else ""
+            raise InputError(f"there is no option --{name}{hint} `--help` lists all of them")
+        follows = [one for one in arguments[place + 1 : place + 2] if not one.startswith("--")]
+        kind = known.get(name.replace("-", "_"), "bool")
+        if not equals and not follows and not kind.startswith(("bool", "tyro")):
+            raise InputError(
+                f"nothing follows --{name}; expected --{name} {'FILE' if 'Path' in kind else 'VALUE'}"
+            )
+        given[name] = value if equals else follows[0] if follows else ""
+    return given
+
+
+def _known_keys(stage: Mapping[str, Any], known: Mapping[str, str], where: str) -> None:
+    for key in map(str, stage):
+        if key not in (*known, "train", "from"):
+            near = get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ";"
+            raise InputError(f"{where}: unknown key {key!r}{hint} known: {', '.join(known)}")
+
+
+def _check_figures(method: str, given: Mapping[str, Any], before: str) -> None:
+    """InputError: a value that is no number where one is expected, or one that no method takes."""
+    least = {**LEAST, "group_size": 2} if method in COMPARED else LEAST
+    for field, kind in fields_of(method).items():
+        name = field.replace("_", "-")
+        if kind not in ("int", "float") or name not in given:
+            continue
+        shown = f"{before}{name if before == '--' else field}"
+        try:
+            value = int(given[name]) if kind == "int" else float(given[name])
+        except (TypeError, ValueError):
+            expected = "a whole number" if kind == "int" else "a number, such as 2e-4"
+            raise InputError(f"{shown} is {given[name]!r}; expected {expected}") from None
+        if value < least.get(field, value):
+            raise InputError(f"{shown} is {given[name]}; it must be at least {least[field]:g}")
+
+
+def _rows(path: str | None, kind: Kind) -> Rows | None:
+    """The rows of a file, checked; None where there is none, or it is large."""
+    if not path:
+        return None
+    if os.path.isfile(path) and os.path.getsize(path) > _LARGE:
+        return None
+    rows = rows_for(kind, read_rows(path), path)
+    if kind in ("preference", "ranking"):
+        check_general(rows, "", True, path)
+    return rows
