@@ -8,29 +8,43 @@ from importlib import import_module
 
 from ..errors import StopTraining, TieoutError
 
-COMMANDS: dict[str, str] = {
-    "demo": "Watch the embedded model improve on a finance task",
-    "run": "Run a recipe: check a reward, train with any methods, evaluate, gate, ship",
-    "plan": "Say what a recipe will need before it runs: steps, memory, time, and whether it fits",
-    "train": "Train with one method, such as sft, dpo, grpo or ppo",
-    "sample": "Ask a model",
-    "eval": "Score a model on a task or a file",
-    "calibrate": "Calibrate a reward against human labels",
-    "reward": "Prove a reward on rows with gold",
-    "tasks": "List the tasks of the library, or show one with a real row",
-    "rewards": "List the rewards of the library, or show one with its signature",
-    "attack": "Search for completions that a reward pays for and should not",
-    "pairs": "Measure the quality of preference pairs: gaps, noise, copies, lengths, leakage",
-    "label": "Label on a local page: pairs, rankings, grades, spans; or the human track of a run",
-    "report": "Write the report page of a run from what is stored in its folder",
-    "gate": "Judge a run's candidate again, with human grades",
-    "watch": "Show the report page of a run while it trains",
-    "verify": "Check that a run's evidence is intact, and recompute it from what is stored",
-    "ship": "Ship a run's candidate, or say what is missing",
-    "diff": "Compare two runs: what changed, what that did, and whether re-validation is due",
-    "doctor": "Show what this machine can do, and try to break out of the sandbox",
-    "show": "Show a run's table, verdict and next command",
+GROUPS: dict[str, dict[str, str]] = {
+    "Start": {
+        "demo": "Watch the embedded model improve on a finance task",
+        "init": "Write a recipe, a reward with its test, and rows to start from; or a recipe for your own rows",
+        "doctor": "Show what this machine can do, and try to break out of the sandbox",
+    },
+    "Prepare rows and rewards": {
+        "tasks": "List the tasks of the library, or show one with a real row",
+        "rewards": "List the rewards of the library, or show one with its signature",
+        "reward": "Prove a reward on rows with gold",
+        "attack": "Search for completions that a reward pays for and should not",
+        "calibrate": "Calibrate a reward against human labels",
+        "label": "Label on a local page: pairs, rankings, grades, spans; or the human track of a run",
+        "pairs": "Measure the quality of preference pairs: gaps, noise, copies, lengths, leakage",
+    },
+    "Train": {
+        "run": "Run a recipe: check a reward, train with any methods, evaluate, gate, ship",
+        "plan": "Say what a recipe will need before it runs: steps, memory, time, and whether it fits",
+        "train": "Train with one method, such as sft, dpo, grpo or ppo",
+        "watch": "Show the report page of a run while it trains",
+    },
+    "Judge": {
+        "sample": "Ask a model",
+        "eval": "Score a model on a task or a file",
+        "show": "Show a run's table, verdict and next command",
+        "report": "Write the report page of a run from what is stored in its folder",
+        "diff": "Compare two runs: what changed, what that did, and whether re-validation is due",
+        "gate": "Judge a run's candidate again, with human grades",
+        "verify": "Check that a run's evidence is intact, and recompute it from what is stored",
+    },
+    "Ship": {
+        "merge": "Fold an adapter into its base, and check that the merged model does what the adapter did",
+        "ship": "Ship a run's candidate, or say what is missing",
+    },
 }
+"""What people do -> the commands for it, in the order in which they are needed."""
+COMMANDS: dict[str, str] = {name: text for group in GROUPS.values() for name, text in group.items()}
 """Name -> what it does. Each is a module of this package with `main(arguments)`."""
 
 _BUG = (
@@ -89,7 +103,10 @@ def _failed(command: str, error: Exception) -> int:
 
 def _help() -> str:
     width = max(map(len, COMMANDS))
-    lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    lines = "\n\n".join(
+        "\n".join([group, *(f"  {name:<{width}}  {text}" for name, text in own.items())])
+        for group, own in GROUPS.items()
+    )
     return (
         "tieout: fine-tune language models by reinforcement and preference, and prove that it worked\n\n"
         f"usage: tieout COMMAND ...\n\n{lines}\n\n"

@@ -99,13 +99,18 @@ def check_recipe(plain: Mapping[str, Any], where: str) -> None:
             _check_figures(name, {str(k).replace("_", "-"): v for k, v in stage.items()}, f"{where}: ")
     if isinstance(model := plain.get("model", NAMED[0]), str):
         model_named(model)
-    data = plain.get("data")
+    data, counts = plain.get("data"), dict[str, int]()
     kinds: dict[str, Kind] = {"train": "demonstration", "pairs": "ranking", "labels": "label", "test": "prompt",
                               "ood": "prompt", "controls": "prompt", "general": "demonstration"}  # fmt: skip
     if isinstance(data, Mapping):
         for key, kind in kinds.items():
             if isinstance(data.get(key), str):
-                _rows(data[key], kind)
+                counts[kind] = len(_rows(data[key], kind) or ()) or counts.get(kind, 0)
+    for place, stage in enumerate(stages):
+        name, size = stage.get("train"), stage.get("batch_size")
+        kind = ROWS.get(name) if isinstance(name, str) else None
+        if isinstance(size, int) and kind == "demonstration" and "data" not in stage and counts.get(kind):
+            batch_fits(size, counts[kind], f"{where}: stages[{place}] (train {name}): batch_size")
     reward, task = plain.get("reward"), plain.get("task")
     check_named(reward if isinstance(reward, str) else None, task if isinstance(task, str) else None)
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from ..errors import InputError
 from ..rows.pairs import PairSelection
-from .early import batch_fits, check_train, method_named
+from .early import check_train, method_named
 from .options import parse
 from .quiet import quiet
 from .run import wide_console
@@ -156,7 +156,11 @@ def train(name: str, parsed: Any) -> None:
         console.print(
             f"held out: {len(held)} of {len(held) + len(task.rows('train'))} rows; --no-hold-out trains on all"
         )
-    batch_fits(parsed.method.batch_size, len(task.rows("train")), "--batch-size")
+    size, count = parsed.method.batch_size, len(task.rows("train"))
+    if size > count:  # one that was given is refused before: see `early`
+        console.print(
+            f"a batch of {size} holds rows several times: there are {count}; --batch-size {count} does not"
+        )
     check_gold(parsed.guards, task.rows("train"), task.metrics)
     if needs.samples:
         check_models(task.reward, needs.reward_model, parsed.guards.reward_model_override)

@@ -127,7 +127,7 @@ def prepare(
     with appearing(folder) as aside:
         without = _why_not_merged(base, four_bits) if merged is None else "as was asked"
         whole = not without if merged is None else merged
-        _build(adapter, base, aside, policy, device, whole, bases)
+        build(adapter, base, aside, policy, device, whole, bases)
         if bases is not None:
             bases.clear()  # merged into, or in the way of the fresh ones
         found = check(aside, policy, device, four_bits)
@@ -164,7 +164,7 @@ def not_merged(why: str) -> str:
     return f"Without a merged copy ({why}): load the adapter on its base. `merged: true` of the ship stage writes one."
 
 
-def _build(
+def build(
     adapter: Path,
     base: str,
     folder: Path,

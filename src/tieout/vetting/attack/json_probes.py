@@ -224,7 +224,7 @@ def _citing(whole: Mapping[str, Any], setting: Setting) -> list[tuple[str, str, 
             if not any(" ".join(q.split()) in flat for q in quotes):
                 continue
             letters = re.findall(r"[a-z]", source) or ["a"]
-            words = re.findall(r"[A-Za-z]{3,}", source) or ["the"]
+            words = [w for w in re.findall(r"[A-Za-z]{3,}", source) if w not in quotes] or ["the"]
             lines = [line for line in source.splitlines() if line.strip()]
             letter = max(set(letters), key=letters.count)
             for name, text in (

@@ -1,0 +1,1 @@
+"""Rewards that `tieout init` copies, one file a kind of task."""
