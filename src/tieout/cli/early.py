@@ -105,12 +105,12 @@ def check_recipe(plain: Mapping[str, Any], where: str) -> None:
     if isinstance(data, Mapping):
         for key, kind in kinds.items():
             if isinstance(data.get(key), str):
-                counts[kind] = len(_rows(data[key], kind) or ()) or counts.get(kind, 0)
+                counts[key] = len(_rows(data[key], kind) or ())
     for place, stage in enumerate(stages):
         name, size = stage.get("train"), stage.get("batch_size")
-        kind = ROWS.get(name) if isinstance(name, str) else None
-        if isinstance(size, int) and kind == "demonstration" and "data" not in stage and counts.get(kind):
-            batch_fits(size, counts[kind], f"{where}: stages[{place}] (train {name}): batch_size")
+        learned = isinstance(name, str) and ROWS.get(name) == "demonstration" and "data" not in stage
+        if learned and isinstance(size, int) and (count := counts.get("train", 0)):
+            batch_fits(size, count, f"{where}: stages[{place}] (train {name}): batch_size")
     reward, task = plain.get("reward"), plain.get("task")
     check_named(reward if isinstance(reward, str) else None, task if isinstance(task, str) else None)
 
