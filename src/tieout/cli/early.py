@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import embedded
+from ..config.elsewhere import ANSWERS, ELSEWHERE
 from ..errors import InputError
 from ..rows import Kind, Rows, check_general, read_rows
 from ..rows.pairs import rows_for
@@ -19,28 +20,6 @@ from .unloaded import COMPARED, LEAST, PACKAGE, ROWS, fields_in, fields_of
 
 NAMED = (*embedded.NAMES, "smollm2-135m")
 GROUPS = ("adapter", "learner", "schedule", "guards", "selection")
-THEIRS = {
-    "num-train-epochs": "--epochs",
-    "per-device-train-batch-size": "--batch-size, for all of a step: micro-batches are chosen by memory",
-    "train-batch-size": "--batch-size",
-    "gradient-accumulation-steps": "--batch-size, for all of a step: micro-batches are chosen by memory",
-    "num-generations": "--group-size",
-    "max-completion-length": "--max-new-tokens",
-    "max-steps": "--epochs, which may be a fraction: 0.5 is half a pass",
-    "lr": "--learning-rate",
-    "lr-scheduler-type": "--schedule.kind",
-    "warmup-ratio": "--schedule.warmup",
-    "lora-r": "--adapter.rank",
-    "lora-alpha": "--adapter.alpha",
-    "output-dir": "--out",
-    "model-name-or-path": "--model",
-    "dataset-name": "--data, a file or a folder that save_to_disk wrote",
-    "eval-dataset": "--held-out",
-    "load-best-model-at-end": "--keep-best",
-    "early-stopping-patience": "--patience",
-    "report-to": "--trackers",
-}
-"""Options of TRL and transformers -> ours."""
 _LARGE = 32_000_000
 """Bytes of a file that is not read twice."""
 
@@ -187,11 +166,14 @@ def _given(arguments: Sequence[str], known: Mapping[str, str]) -> dict[str, str]
         if name.partition(".")[0] in GROUPS and "." in name:
             continue
         if name not in names and name.removeprefix("no-") not in names:
-            if name in THEIRS:
-                raise InputError(f"there is no option --{name}; here it is {THEIRS[name]}")
+            theirs = name.replace("-", "_")
+            if theirs in ANSWERS:
+                raise InputError(f"no option --{name}: {ANSWERS[theirs]}")
+            if theirs in ELSEWHERE:
+                raise InputError(f"no option --{name}: here it is --{ELSEWHERE[theirs].replace('_', '-')}")
             near = get_close_matches(name, names, n=1)
             hint = f"; did you mean --{near[0]}?" if near else ""
-            raise InputError(f"there is no option --{name}{hint} `--help` lists all of them")
+            raise InputError(f"no option --{name}{hint} `--help` lists all of them")
         follows = [one for one in arguments[place + 1 : place + 2] if not one.startswith("--")]
         kind = known.get(name.replace("-", "_"), "bool")
         if not equals and not follows and not kind.startswith(("bool", "tyro")):

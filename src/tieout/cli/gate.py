@@ -31,6 +31,9 @@ class Options:
 def main(arguments: Sequence[str]) -> None:
     """Parse, judge, print."""
     options = parse(Options, "gate", arguments)
+    from ..evidence.report import evidence_of
+
+    evidence_of(options.run)  # before torch is loaded
     from ..pipelines.show import show
 
     report = gate_run(options.run, options.human, options.price)
@@ -41,8 +44,6 @@ def main(arguments: Sequence[str]) -> None:
 def gate_run(run: Path, given: Path | None = None, price: Sequence[str] = ()) -> dict[str, Any]:
     """Judge a run folder again by these grades, a file or the folder of labels; returns the report."""
     from ..evidence.report import evidence_of
-
-    evidence_of(options.run)  # before torch is loaded
     from ..evidence.usage import parse_prices
     from ..labelling.exports import grades_of
     from ..storage.jsonl import read_json
