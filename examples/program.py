@@ -2,7 +2,7 @@
 
     python examples/program.py
 
-It trains tieout-base, which is in the package, for less than a minute on two cores, in the folder `runs/program`.
+It trains tieout-base, which is in the package, in the folder `runs/program`.
 """
 
 # %% A reward, attacked before it is trained on

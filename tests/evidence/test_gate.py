@@ -160,6 +160,16 @@ def test_controls_that_are_worse_but_perhaps_within_the_margin_hold() -> None:
     assert check.low < -0.05 < -0.04 < check.high < 0
 
 
+def test_controls_that_the_base_cannot_do_say_nothing() -> None:
+    verdict = judge(new_controls=[0.0] * 200, old_controls=[0.0] * 200)
+    assert status(verdict, CONTROLS) == "hold"
+    assert "give controls that it can do" in verdict.checks[2].reason
+    few = [1.0] * 10 + [0.0] * 190  # all of them lost would be within the margin
+    assert status(judge(new_controls=few, old_controls=few), CONTROLS) == "hold"
+    some = [1.0] * 30 + [0.0] * 170
+    assert status(judge(new_controls=some, old_controls=some), CONTROLS) == "pass"
+
+
 def test_controls_are_held_against_the_base() -> None:
     # sft lost the controls; dpo lost nothing more. Against sft that looks harmless, against base it is not.
     lost = [0.0] * 50 + [1.0] * 50

@@ -111,7 +111,7 @@ def gate(
     checks = [
         _right(candidate, baseline, improved, policy, primary),
         _better(HUMAN, None, candidate, baseline, improved.get(HUMAN, NONE), policy),
-        _not_broken(candidate, base, controls, policy),
+        _not_broken(candidate, base, controls, report["models"][base].get(CONTROLS, NONE), policy),
     ]
     programmatic = improved.get(PROGRAMMATIC, NONE)
     if primary is not None:
@@ -195,12 +195,22 @@ def _better(
     return _check(track, slice, baseline, "hold", text, figure, metric)
 
 
-def _not_broken(candidate: str, base: str, tracks: Mapping[str, Any], policy: GatePolicy) -> Check:
+def _not_broken(
+    candidate: str, base: str, tracks: Mapping[str, Any], before: Mapping[str, Any], policy: GatePolicy
+) -> Check:
+    """The controls; `before` is the base's own figure on them, which must leave something to lose."""
     figure = tracks.get(CONTROLS, NONE)
     untested = _untested(CONTROLS, None, candidate, base, figure, policy)
     if untested:
         return _check(CONTROLS, None, base, "hold", untested, figure)
     numbers, margin = _numbers(figure), policy.control_margin
+    if before["low"] is not None and before["low"] <= margin:
+        own = f"{before['mean']:.3f} [{before['low']:.3f}, {before['high']:.3f}]"
+        text = (
+            f"negative controls: {base} itself has {own} on them, so that no more than the margin of {margin:g} "
+            "could be lost: give controls that it can do"
+        )
+        return _check(CONTROLS, None, base, "hold", text, figure)
     if figure["low"] >= -margin:
         text = f"negative controls: {candidate} is within {margin:g} of {base}, {numbers}"
         return _check(CONTROLS, None, base, "pass", text, figure)
