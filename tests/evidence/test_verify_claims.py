@@ -20,6 +20,7 @@ from tieout.evidence.claims import Claim, intact, recomputed
 from tieout.evidence.evaluate import CONTROLS, evaluate, write_cases
 from tieout.evidence.report import regate, write_report
 from tieout.evidence.verify import read_report
+from tieout.review.document import code_of, write_page
 from tieout.rewards import load_reward
 from tieout.samplers.mock import MockSampler
 from tieout.storage import manifest
@@ -264,6 +265,28 @@ def test_the_command_states_each_claim_and_leaves_a_record(
     assert [claim["level"] for claim in found["claims"]].count(
         "intact"
     ) == 4  # the first record is one of them
+
+
+def test_a_page_that_other_code_wrote_is_not_compared_and_its_file_still_is(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = write_page(run)
+    text, own = page.read_text("utf-8"), code_of(page)
+    assert own == manifest.code()["sha256"]
+    page.write_text(text.replace("<h2>Cost</h2>", "<h2>Costs</h2>").replace(own, "0" * 64), "utf-8")
+    manifest.append(run, "gate")  # as an earlier version would have left it
+    main([str(run)])
+    said = capsys.readouterr().out
+    assert "not compared: other code wrote it (000000000000)" in said
+    page.write_text(text.replace("<h2>Cost</h2>", "<h2>Savings</h2>").replace(own, "0" * 64), "utf-8")
+    with pytest.raises(SystemExit, match="1"):  # what was changed later is, whatever code it names
+        main([str(run)])
+    assert "evidence/report.html" in capsys.readouterr().out
+    page.write_text(text.replace("<h2>Cost</h2>", "<h2>Savings</h2>"), "utf-8")
+    manifest.append(run, "gate")
+    with pytest.raises(SystemExit, match="1"):
+        main([str(run)])
+    assert "section 'Cost' is not what the stored files give" in capsys.readouterr().out
 
 
 def test_a_signed_record_verifies_with_the_public_key(run: Path, tmp_path: Path) -> None:

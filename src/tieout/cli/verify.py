@@ -183,14 +183,33 @@ def _of(name: str, lines: Callable[[], list[str]]) -> list[str]:
 
 def _page(run: Path, path: Path) -> list[Claim]:
     """The page next to the report, if there is one."""
-    from ..evidence.claims import Claim, claim
-    from ..review.document import PAGE, page_differs
+    from ..evidence.claims import Claim
+    from ..review.document import PAGE, code_of, page_differs
 
     page = path.with_name(PAGE)
     if not page.exists():
         return [Claim("recomputed", "page", f"there is no {PAGE}", checked=False)]
     said = f"{PAGE} to the letter, from what is stored"
-    return [claim("recomputed", "page", said, lambda: page_differs(run, page))]
+    return [_written("page", said, lambda: page_differs(run, page), lambda: code_of(page), "tieout report")]
+
+
+def _written(
+    what: str, said: str, find: Callable[[], list[str]], code_of: Callable[[], str], again: str
+) -> Claim:
+    """What was written from the stored files, and is written again: other code may write it otherwise."""
+    from ..evidence.claims import Claim, claim
+    from ..storage import manifest
+
+    found = claim("recomputed", what, said, find)
+    try:
+        code = code_of()
+    except (OSError, ValueError):
+        return found
+    if not found.problems or code == manifest.code()["sha256"]:
+        return found
+    by = f"other code wrote it ({code[:12]})" if code else "it does not say which code wrote it"
+    why = f"not compared: {by}, and this version writes it otherwise: `{again}` with that version, or with this one"
+    return Claim("recomputed", what, why, checked=False)
 
 
 def _calibrations(run: Path) -> list[Claim]:
@@ -206,13 +225,16 @@ def _calibrations(run: Path) -> list[Claim]:
 
 def _cards(run: Path, path: Path) -> list[Claim]:
     """The card of a shipped folder, if there is one."""
-    from ..evidence.claims import claim
-
     folder = run / "shipped"
     if not folder.exists():
         return []
     from ..shipping.ship import card_differs  # needs torch
+    from ..storage.jsonl import read_json
 
     lines = partial(card_differs, folder, path.parent)
     said = "the card of the shipped folder, from the report"
-    return [claim("recomputed", "card", said, partial(_of, "shipped", lines))]
+
+    def code() -> str:
+        return str(read_json(folder / "card.json").get("code", ""))
+
+    return [_written("card", said, partial(_of, "shipped", lines), code, "tieout ship")]

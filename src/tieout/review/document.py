@@ -14,6 +14,7 @@ from html import unescape
 from importlib.resources import files
 from pathlib import Path
 
+from ..storage import manifest
 from ..storage.jsonl import write_text
 from . import (
     asked,
@@ -84,6 +85,7 @@ def render(run: Stored, refresh_seconds: int = 0) -> str:
             title=verdict.title(run),
             name=run.name,
             head=run.head,
+            code=manifest.code()["sha256"],
             style=Markup(style),
             first=verdict.section(run),
             contents=joined(contents),
@@ -110,7 +112,7 @@ def page_differs(folder: Path, page: Path) -> list[str]:
     if head and run.head != head:
         return [f"{PAGE}: it was made from a record of steps that is not this run's"]
     again = render(run)
-    if there == again:
+    if _without_code(there) == _without_code(again):
         return []
     was, now = _parts(there), _parts(again)
     wrong = [title for key, title in _TITLES.items() if was.get(key) != now.get(key)]
@@ -128,6 +130,15 @@ def _parts(page: str) -> dict[str, str]:
     return dict(re.findall(r'<section id="(\w+)"(.*?)</section>', page, re.DOTALL))
 
 
+def code_of(page: Path) -> str:
+    """SHA-256 of the code that wrote a page; empty where it does not say."""
+    return _meta(page.read_text("utf-8"), "code")
+
+
+def _without_code(page: str) -> str:
+    return page.replace(f'<meta name="code" content="{_meta(page, "code")}">', "", 1)
+
+
 def _meta(page: str, name: str) -> str:
     found = re.search(f'<meta name="{name}" content="([^"]*)">', page)
     return found[1] if found else ""
@@ -143,6 +154,7 @@ _FRAME = """<!doctype html>
 <meta name="robots" content="noindex">
 <meta name="run" content="{name}">
 <meta name="manifest" content="{head}">
+<meta name="code" content="{code}">
 <title>{title}</title>
 <style>
 {style}</style>

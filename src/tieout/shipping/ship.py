@@ -18,6 +18,7 @@ from ..evidence.verify import verify as verify_report
 from ..review.answers import Review, kept, lacking
 from ..review.reviewer import review_rows, seen_of, verified_in
 from ..review.stored import read
+from ..storage import manifest
 from ..storage.atomic import MANIFEST, appearing, sha256, write_json
 from ..storage.jsonl import read_json
 from .candidate import ShippingError, altered, not_merged
@@ -72,7 +73,8 @@ def ship(
         for name in (MANIFEST, "README.md", "card.json"):
             (aside / name).unlink()  # not overwritten: the candidate has the same files
         seen = seen_of(read(evidence)) | verified_in(evidence.parent)
-        write_json(aside / "card.json", {"card": words, "facts": facts, "review": review, "seen": seen})
+        made = {"card": words, "facts": facts, "review": review, "seen": seen}
+        write_json(aside / "card.json", {**made, "code": manifest.code()["sha256"]})
         text = render(words, facts, report, reason if overridden else None, review_rows(report, review, seen))
         (aside / "README.md").write_text(text, encoding="utf-8")
     shutil.rmtree(candidate)
