@@ -14,6 +14,7 @@ from projects import open_store
 from served import served
 
 from tieout.labelling import journal as journal_module
+from tieout.labelling.assignment import Design
 from tieout.labelling.items import read_items
 from tieout.labelling.journal import read_journal
 from tieout.labelling.scheme import make_scheme
@@ -61,6 +62,24 @@ def test_pairs_by_keys_alone_one_key_a_pair(tmp_path: Path, tab: Tab) -> None:
         saved(page)
     assert len(store.by_item()) == 6
     assert all(entry["seconds"] < 60 for entry in store.judgements())
+
+
+def test_what_comes_back_to_a_person_is_counted_like_the_rest(tmp_path: Path, tab: Tab) -> None:
+    store = open_store(tmp_path, number=6, design=Design(overlap=0, repeats=1.0, gap=1))
+    with served(store) as address:
+        page = tab(address)
+        seen = []
+        while page.locator("#item").is_visible():
+            seen.append(title(page))
+            press(page, "a")
+        saved(page)
+        given = len(store.judgements())
+        assert given > 6
+        assert seen == [f"Pair {i} of {max(6, i)}" for i in range(1, given + 1)]
+        said = f"You gave {given} judgements; 6 of 6 items are judged by somebody."
+        page.wait_for_selector(f"text={said}")
+        page.reload()
+        page.wait_for_selector(f"text={said}")
 
 
 def test_saved_means_on_disk(tmp_path: Path, tab: Tab) -> None:

@@ -87,7 +87,7 @@ class Page:
         return {
             "items": [view(self.store, str(who), *slot) for slot in slots],
             "recent": recent,
-            "judged": len({e["item"] for e in mine if e["value"] != SKIP}),
+            "judged": sum(e["value"] != SKIP for e in mine),
             "skipped": sum(e["value"] == SKIP for e in mine),
             "everybody": len(self.store.by_item()),
             "total": len(self.store.asked),

@@ -103,7 +103,7 @@ function show() {
   if (!current) return finished();
   const kept = settling ? null : local(current), answer = kept ?? current.draft ?? current.answer;
   const one = { pairs: "Pair", rankings: "Ranking", grades: "Completion", spans: "Completion" }[project.kind];
-  at("title").textContent = settling ? `Dispute, ${state.todo.length} left` : `${one} ${state.judged + 1} of ${state.total}`;
+  at("title").textContent = settling ? `Dispute, ${state.todo.length} left` : `${one} ${state.judged + 1} of ${Math.max(state.total, state.judged + 1)}`;
   at("comment").value = answer?.comment ?? "";
   made = question(project, current, answer?.value ?? null, () => { keep(); pressed(); });
   for (const said of current.said ?? []) {
@@ -131,7 +131,7 @@ function finished() {
   else if (state.disputes) offered.push(element("button", { type: "button", onclick: () => mode("settle") }, state.disputes === 1 ? "Settle the dispute" : `Settle ${state.disputes} disputes`));
   if (said().length) offered.push(element("button", { type: "button", onclick: () => run("undo") }, "Undo", key(keyOf("undo"))));
   at("done").replaceChildren(element("h2", {}, at("title").textContent),
-    element("p", {}, `You judged ${state.judged}; ${state.everybody ?? 0} of ${state.total} items are judged by somebody.`), element("div", { className: "row" }, ...offered),
+    element("p", {}, `You gave ${state.judged} judgements; ${state.everybody ?? 0} of ${state.total} items are judged by somebody.`), element("div", { className: "row" }, ...offered),
     ...(project.gate ? [panels.gate()] : []));
 }
 
