@@ -30,7 +30,7 @@ EVENTS = ("fsync", "replace", "rename", "mkdir", "unlink", "rmdir", "chmod", "op
 def watch(job: dict[str, Any], counter: int) -> None:
     """Count events into a file descriptor, and die or be signalled at the one that the job names."""
     import tieout.learner.checkpoint
-    import tieout.pipelines.stages.evaluate
+    import tieout.pipelines.stages.challengers
     import tieout.pipelines.stages.execute
     from tieout.learner import Learner
     from tieout.samplers.local.sampler import LocalSampler
@@ -78,7 +78,7 @@ def watch(job: dict[str, Any], counter: int) -> None:
         (Learner, "update"),
         (LocalSampler, "sample"),
         (tieout.learner.checkpoint, "save_file"),
-        (tieout.pipelines.stages.evaluate, "evaluate_model"),
+        (tieout.pipelines.stages.challengers, "evaluate_model"),
     ):
         count(owner, name)
 
