@@ -20,14 +20,26 @@ class Server:
     process: subprocess.Popen[str]
 
     def run(self, argv: list[Any], log: Path, **fate: Any) -> dict[str, int]:
-        """`status` (negative: killed by that signal) and `events`."""
-        job = {"argv": [str(a) for a in argv], "log": str(log), **fate}
+        """`status` (negative: killed by that signal) and `events`. An option that is given again replaces the first."""
+        job = {"argv": _once(argv), "log": str(log), **fate}
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(job) + "\n")
         self.process.stdin.flush()
         answer: dict[str, int] = json.loads(self.process.stdout.readline())
         return answer
+
+
+def _once(argv: list[Any]) -> list[str]:
+    words: list[str] = []
+    options: dict[str, list[str]] = {}
+    place = words
+    for word in map(str, argv):
+        if word.startswith("--"):
+            place = options[word] = []
+        else:
+            place.append(word)
+    return [*words, *(word for name, values in options.items() for word in (name, *values))]
 
 
 @contextmanager
