@@ -101,12 +101,7 @@ def _calibrate(stage: Calibrate, before: _Before, recipe: Recipe, place: str) ->
         raise _unknown("from", start, known, place)
     if stage.num_completions < 2:
         raise ConfigError(f"{place}: num_completions is {stage.num_completions}; an order needs at least 2")
-    later = {s.name for s in recipe.stages} - set(before.trained(scores_only=True))
-    if stage.reward in later:
-        there = ", ".join(before.trained(scores_only=True)) or "none"
-        raise ConfigError(
-            f"{place}: reward is {stage.reward!r}, which is no reward model trained before it; there are: {there}"
-        )
+    _scores(stage.reward, "reward", before, recipe, place)
     return replace(stage, start=start, data=stage.data or before.labels)
 
 
@@ -248,15 +243,20 @@ def _evaluate(stage: Evaluate, before: _Before, recipe: Recipe, place: str) -> E
             raise _unknown("models", name, known, place)
     if twice := set(stage.challengers) & {*known, *(s.name for s in recipe.stages)}:
         raise ConfigError(f"{place}: {twice.pop()!r} is made of the base here; give the stage another name")
-    later = {s.name for s in recipe.stages} - set(before.trained(scores_only=True))
-    if stage.selector in later:
-        there = ", ".join(before.trained(scores_only=True)) or "none"
-        raise ConfigError(
-            f"{place}: selector is {stage.selector!r}, which is no reward model trained before it; there are: {there}"
-        )
+    _scores(stage.selector, "selector", before, recipe, place)
     prompt = replace(stage.prompt, system=_text(stage.prompt.system, place))
     before.evaluate = replace(stage, models=stage.models or tuple(known), prompt=prompt)
     return before.evaluate
+
+
+def _scores(name: str, key: str, before: _Before, recipe: Recipe, place: str) -> None:
+    """ConfigError: the name is that of a stage, and of no reward model that is trained before."""
+    known = before.trained(scores_only=True)
+    if name in {stage.name for stage in recipe.stages} - set(known):
+        there = ", ".join(known) or "none"
+        raise ConfigError(
+            f"{place}: {key} is {name!r}, which is no reward model trained before it; there are: {there}"
+        )
 
 
 def _text(given: str, place: str) -> str:
