@@ -17,7 +17,7 @@ from tieout.methods import METHODS
 @pytest.mark.parametrize(
     ("method", "given", "said"),
     [
-        ("grpo", "--reward a --reward b", "given 2 times: --reward a, --reward b"),
+        ("grpo", "--reward=a --reward=b", "given 2 times: --reward=a, --reward=b"),
         ("dpo", "--data a --data b --seed 1", "given 2 times: --data a, --data b"),
         ("dpo", "--beta=0.1 --beta=0.2", "given 2 times: --beta=0.1, --beta=0.2"),
         ("sft", "--hold-out --no-hold-out", "given 2 times"),

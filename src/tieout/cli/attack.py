@@ -16,15 +16,15 @@ from ..config.dtype import Dtype
 from ..errors import InputError
 from ..types import Row
 from ..vetting.attack.settings import AttackSettings
-from .options import parse
+from .options import RewardSpec, parse
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(AttackSettings):
     """Look for completions that a reward pays for and should not. Exit status 1 if there is one."""
 
-    reward: Annotated[str, tyro.conf.Positional]
-    """FILE.py:FUNCTION, module:function, or a name of the library."""
+    reward: Annotated[RewardSpec, tyro.conf.Positional]
+    """FILE.py:FUNCTION, module:function, or a name of the library; several with weights: `exact=1.0 length=0.2`."""
     data: Path
     """Rows: prompt, completion = gold, and the columns that the reward asks for."""
     json: Path | None = None
@@ -39,7 +39,7 @@ class Options(AttackSettings):
     """Of that policy: auto takes what its run was trained in, if it is of one, else as in `tieout train`."""
     samples: int = 8
     """With model: completions per row."""
-    verifier: str | None = None
+    verifier: RewardSpec | None = None
     """With model: a second reward that says which samples are right."""
 
 

@@ -11,7 +11,7 @@ import tyro
 
 from ..errors import InputError
 from ..vetting.calibrate import CalibrationPolicy
-from .options import parse
+from .options import RewardSpec, parse
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,8 +29,9 @@ class Options:
     Exit status: 0 pass, 3 hold (not shown to be enough), 4 fail.
     """
 
-    reward: Annotated[str, tyro.conf.Positional] = ""
-    """A registered name, FILE.py:FUNCTION, or `scores`: rows carry `score` (or chosen_score, rejected_score)."""
+    reward: Annotated[RewardSpec, tyro.conf.Positional] = ""
+    """A registered name, FILE.py:FUNCTION, several with weights, or `scores`: rows carry `score`
+    (or chosen_score, rejected_score)."""
     data: Path | None = None
     """Rows with human labels."""
     audit: Path | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,11 @@ def check_recipe(plain: Mapping[str, Any], where: str) -> None:
         except InputError as error:
             raise InputError(f"{where}: stages[{place}] (train): {error}") from error
         if name in ROWS:
-            _known_keys(stage, {**fields_of(name), **options}, f"{where}: stages[{place}] (train {name})")
+            _known_keys(
+                stage,
+                {**fields_of(name), **options, "rewards": "dict"},
+                f"{where}: stages[{place}] (train {name})",
+            )
             _check_figures(name, {str(k).replace("_", "-"): v for k, v in stage.items()}, f"{where}: ")
     if isinstance(model := plain.get("model", NAMED[0]), str):
         model_named(model)
@@ -90,17 +95,21 @@ def check_recipe(plain: Mapping[str, Any], where: str) -> None:
         learned = isinstance(name, str) and ROWS.get(name) == "demonstration" and "data" not in stage
         if learned and isinstance(size, int) and (count := counts.get("train", 0)):
             batch_fits(size, count, f"{where}: stages[{place}] (train {name}): batch_size")
-    reward, task = plain.get("reward"), plain.get("task")
+    from ..rewards.weights import one_reward
+
+    reward, task = one_reward(plain, where).get("reward"), plain.get("task")
     check_named(reward if isinstance(reward, str) else None, task if isinstance(task, str) else None)
 
 
 def check_named(reward: str | None, task: str | None) -> None:
     """InputError: a reward or task that is not there. What needs torch to be loaded is left alone."""
     from ..rewards import FACTORIES, load_reward
+    from ..rewards.weights import weights_of
     from ..tasks import TASKS
 
-    if reward and reward.partition(":")[0] not in FACTORIES:
-        load_reward(reward)
+    for one in weights_of(reward) or [reward] if reward else ():
+        if one.partition(":")[0] not in FACTORIES:
+            load_reward(one)
     if task and ":" not in task and task not in TASKS:
         near = get_close_matches(task, TASKS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else "."
@@ -174,13 +183,14 @@ def _given(arguments: Sequence[str], known: Mapping[str, str]) -> dict[str, str]
             near = get_close_matches(name, names, n=1)
             hint = f"; did you mean --{near[0]}?" if near else ""
             raise InputError(f"no option --{name}{hint} `--help` lists all of them")
-        follows = [one for one in arguments[place + 1 : place + 2] if not one.startswith("--")]
+        follows = list(takewhile(lambda one: not one.startswith("--"), arguments[place + 1 :]))
         kind = known.get(name.replace("-", "_"), "bool")
         if not equals and not follows and not kind.startswith(("bool", "tyro")):
             raise InputError(
                 f"nothing follows --{name}; expected --{name} {'FILE' if 'Path' in kind else 'VALUE'}"
             )
-        given[name] = value if equals else follows[0] if follows else ""
+        many = kind.startswith("RewardSpec")
+        given[name] = value if equals else " ".join(follows if many else follows[:1])
     return given
 
 

@@ -17,7 +17,7 @@ from ..config.dtype import Dtype
 from ..errors import InputError
 from ..types import Row
 from .early import check_named, model_named
-from .options import parse, task_options
+from .options import RewardSpec, parse, task_options
 from .quiet import quiet
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ class Options:
     """KEY=VALUE, an option of the task: `--task-option path=rows.json`. May be given several times."""
     data: Path | None = None
     """Instead of a task: rows with prompt and the columns that the reward asks for."""
-    reward: str = "exact"
-    """With data: a reward's name, or FILE.py:function."""
+    reward: RewardSpec = "exact"
+    """With data: a reward's name, FILE.py:function, or several with weights: `exact=1.0 length=0.2`."""
     split: str = "test"
     """Of the task."""
     dtype: Dtype = "auto"

@@ -150,6 +150,7 @@ def recipe(options: Options, kind: Kind, train: Path, count: int) -> str:
         model=json.dumps(options.model),
         data="\n".join(data),
         reward=json.dumps(f"{options.folder / 'reward.py'}:right"),
+        plain=f"{options.folder / 'reward.py'}:right",
         check=checked,
         stages="\n".join(stages),
         tokens=128 if options.task == "chat" or options.data else 48,
@@ -161,7 +162,7 @@ RECIPE = """# tieout run {folder}/recipe.yaml
 model: {model}
 data:
 {data}
-reward: {reward}
+reward: {reward} # several with weights: rewards: {{{plain}: 1.0, length: 0.2}}
 max_new_tokens: {tokens}
 seed: 0
 stages:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 import tyro
 from tyro.constructors import (
     ConstructorRegistry,
+    PrimitiveConstructorSpec,
     StructConstructorSpec,
     StructFieldSpec,
     StructTypeInfo,
@@ -21,6 +22,15 @@ from ..errors import InputError
 
 Parsed = TypeVar("Parsed")
 _REGISTRY = ConstructorRegistry()
+_REWARD = PrimitiveConstructorSpec[str](
+    nargs="*",
+    metavar="REWARD | REWARD=WEIGHT ...",
+    instance_from_str=lambda parts: " ".join(parts),
+    is_instance=lambda value: isinstance(value, str),
+    str_from_instance=lambda spec: [spec],
+)
+RewardSpec = Annotated[str, _REWARD]
+"""A reward, or several with their weights, `exact=1.0 length=0.2`: one text, which `load_reward` reads."""
 
 
 def parse(options: type[Parsed], command: str, arguments: Sequence[str]) -> Parsed:
@@ -81,7 +91,8 @@ def _once(arguments: list[str], known: Mapping[str, Any]) -> list[str]:
         ends = [next((i for i in range(at + 1, len(names)) if names[i]), len(names)) for at in places]
         spans = list(zip(places, ends, strict=True))
         bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
-        if get_origin(bare) is not tuple or any("=" in arguments[at] for at in places):
+        several = get_origin(bare) is tuple or _REWARD in (*get_args(kind), *map(_metadata, get_args(kind)))
+        if not several or any("=" in arguments[at] for at in places):
             given = ", ".join(" ".join(arguments[at:end]) for at, end in spans)
             raise InputError(f"given {len(places)} times: {given}; an option counts once")
         moved = {i for at, end in spans for i in range(at, end)}
@@ -89,6 +100,11 @@ def _once(arguments: list[str], known: Mapping[str, Any]) -> list[str]:
         values = [arguments[i] for i in sorted(moved - set(places))]
         return _once([*rest, arguments[places[0]], *values], known)
     return arguments
+
+
+def _metadata(kind: Any) -> Any:
+    """The first thing that an annotation says in addition to its type; None: it says nothing."""
+    return next(iter(getattr(kind, "__metadata__", ())), None)
 
 
 def _name(argument: str) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from ..errors import InputError
-from .options import parse
+from .options import RewardSpec, parse
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Options:
     """The file of pairs."""
     test: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     """Rows that will be measured on, to look for them among the pairs. May be given several times."""
-    reward: str = ""
+    reward: RewardSpec = ""
     """A reward that scores both completions, by name or as FILE.py:function. Default: the scores that rows have."""
     min_chosen: float | None = None
     """The score from which a chosen completion is good in itself."""

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import InputError
-from .options import parse
+from .options import RewardSpec, parse
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class CheckOptions:
     """Gold scores the top of the reward's range (1 unless it declares another), empty the bottom; another row's gold
     and a perturbed gold fail; a re-formatted gold passes. Exit status 1 if one of these does not hold."""
 
-    reward: Annotated[str, tyro.conf.Positional]
-    """FILE.py:FUNCTION, module:function, or a name of the library."""
+    reward: Annotated[RewardSpec, tyro.conf.Positional]
+    """FILE.py:FUNCTION, module:function, or a name of the library; several with weights: `exact=1.0 length=0.2`."""
     data: Path
     """Rows: prompt, completion = gold (or answer), and the columns that the reward asks for."""
     max_rows: int = 100

@@ -13,7 +13,7 @@ from ..config.dtype import Dtype
 from ..errors import InputError
 from ..rows import Kind, Rows, check_general, read_rows
 from ..rows.pairs import PairSelection, rows_for
-from .options import task_options
+from .options import RewardSpec, task_options
 
 if TYPE_CHECKING:
     from ..methods import Needs
@@ -49,8 +49,9 @@ class Options:
     """Instead of data: a task's name, or FILE.py:attribute."""
     task_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """KEY=VALUE, an option of the task: `--task-option path=rows.json`. May be given several times."""
-    reward: str | None = None
-    """For methods that sample, with data: a reward's name, FILE.py:function, or reward_model:FOLDER."""
+    reward: RewardSpec | None = None
+    """For methods that sample, with data: a reward's name, FILE.py:function, or reward_model:FOLDER; or several with
+    weights, `--reward exact=1.0 mine.py:brief=0.2`, whose weighted sum is learned."""
     accept_leakage: str = ""
     """A reason to train although training rows are among the held-out ones; reports repeat it."""
     dtype: Dtype = "auto"

@@ -116,7 +116,7 @@ class TrainOptions:
     selection: PairSelection = field(default_factory=PairSelection)
     """Which pairs of `data` are learned from, for methods that learn from pairs."""
     reward: str = ""
-    """For methods that sample: a reward in place of the recipe's, by name or as FILE.py:function."""
+    """For methods that sample: a reward in place of the recipe's, by name or as FILE.py:function; or `rewards`."""
     seed: int | None = None
     """In place of the recipe's."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)

@@ -11,6 +11,7 @@ from ..config.fields import ConfigError, from_plain, nearest, to_plain
 from ..config.tagged import tag_of
 from ..config.yaml_file import read_yaml
 from ..methods import load_method
+from ..rewards.weights import one_reward
 from .earlier import refuse_earlier
 from .kinds import KINDS, Stage, Train, TrainOptions
 from .links import linked
@@ -47,6 +48,7 @@ def make_recipe(plain: Mapping[str, Any], where: str) -> Recipe:
             f"{where}: stages is {items!r}; expected a list such as [{{train: sft}}, {{evaluate: {{}}}}]; "
             f"stages are: {', '.join(KINDS)}"
         )
+    plain = one_reward(plain, where)
     _check_keys(plain, where)
     recipe = from_plain(Recipe, {**plain, "stages": []}, where)
     placed = [f"{where}: stages[{i}]" for i in range(len(items))]
@@ -90,6 +92,8 @@ def _stage(item: Mapping[str, Any], place: str, recipe: Recipe) -> Stage:
             f"{where}: key {outside[0]!r} is next to {kind!r}; its settings go inside: "
             f"`{kind}: {{{outside[0]}: ...}}`{inside}"
         )
+    if isinstance(values, Mapping) and "reward" in known:
+        values = one_reward(values, where)
     if isinstance(values, Mapping) and "start" in known:
         values = _from_as_start(values, where)
     stage: Stage = from_plain(cls, values, where)
@@ -113,7 +117,7 @@ def _train(item: Mapping[str, Any], place: str, recipe: Recipe) -> Train:
             f"{where}: the method's field {both[0]!r} is a key of every train stage; rename the field"
         )
     known = [*own, *others]
-    given = {str(key): value for key, value in item.items() if key != "train"}
+    given = one_reward({str(key): value for key, value in item.items() if key != "train"}, where)
     for key in given:
         if key not in known:
             hint = "; did you mean 'from'?" if key == "start" else nearest(key, known)

@@ -32,7 +32,8 @@ class Recipe:
     data: Data = field(default_factory=Data)
     """Your own files."""
     reward: str | None = None
-    """With `data`: name of a reward, or FILE.py:function."""
+    """With `data`: name of a reward, or FILE.py:function. `rewards: {exact: 1.0, length: 0.2}` instead is their
+    weighted sum, as is the text `exact=1.0 length=0.2`."""
     max_new_tokens: int = 0
     """Longest completion; 0 takes the task's."""
     controls: str | None = None

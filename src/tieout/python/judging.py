@@ -11,8 +11,7 @@ from rich.console import Console
 
 from ..config.fields import from_plain
 from ..errors import InputError
-from ..types import Reward
-from .settings import Data, kept, reward_named, rows_of
+from .settings import Data, RewardLike, kept, reward_named, rows_of
 from .tuned import Model, Tuned, evaluated
 
 if TYPE_CHECKING:
@@ -20,11 +19,11 @@ if TYPE_CHECKING:
     from ..vetting.attack import Attack
 
 
-def attack(reward: str | Reward, data: Data, *, seed: int = 0, **settings: Any) -> Attack:
+def attack(reward: RewardLike, data: Data, *, seed: int = 0, **settings: Any) -> Attack:
     """Look for completions that a reward pays for and should not: `findings`, `verdict`.
 
     Args:
-        reward: a name, FILE.py:function or a function.
+        reward: a name, FILE.py:function, a function, or a dictionary from those to their weights.
         data: rows with prompt, completion = gold, and the columns that the reward asks for.
         seed: of the search.
         settings: of `tieout.vetting.attack.AttackSettings`: max_rows, num_search, seconds, classes, ...
@@ -34,16 +33,15 @@ def attack(reward: str | Reward, data: Data, *, seed: int = 0, **settings: Any) 
     from ..vetting.attack import attack as search
 
     how = from_plain(AttackSettings, settings, "attack()")
-    found = load_reward(reward) if isinstance(reward, str) else reward
-    if not callable(found):
-        raise InputError(f"reward is {found!r}; expected a name, FILE.py:function or a function")
+    named = reward_named(reward)
+    found = load_reward(named) if isinstance(named, str) else named
     return search(found, list(rows_of(data, "data")), how, seed=seed)
 
 
 def evaluate(
     models: Model | Sequence[Model],
     data: Data | None = None,
-    reward: str | Reward | None = None,
+    reward: RewardLike | None = None,
     *,
     controls: Data | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -54,7 +52,7 @@ def evaluate(
     Args:
         models: one, or several: the first is the baseline, the last the candidate.
         data: rows with prompt and the columns that the reward asks for; left out: `task`, one of the settings.
-        reward: with data: a name, FILE.py:function or a function.
+        reward: with data: a name, FILE.py:function, a function, or a dictionary from those to their weights.
         controls: with out: negative controls: a task such as `controls`, or rows of prompt and answer.
         out: a folder for cases and report, which `gate` takes.
         settings: options of `tieout eval`: task, split, dtype, max_rows, max_new_tokens, accept_leakage, ...

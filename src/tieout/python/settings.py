@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 
 from ..config.fields import from_plain, nearest
 from ..errors import InputError
+from ..rewards.weights import weighted
 from ..rows import Kind, Rows, data_hash, read_rows
 from ..rows.pairs import PairSelection, rows_for
 from ..storage.jsonl import write_jsonl
@@ -18,6 +19,8 @@ from ..types import Reward, Row
 
 Data = str | os.PathLike[str] | Iterable[Row]
 """Rows: a file, a list of dictionaries, or a `datasets.Dataset`."""
+RewardLike = str | Reward | Mapping[str | Reward, float]
+"""A name, a function, or several with their weights."""
 NESTED = ("adapter", "learner", "schedule", "guards", "selection")
 """Options that are a keyword each: a dictionary of their fields."""
 OWN = ("data", "model", "out", "plan", "plan_memory", "plan_length", "reward", "held_out")
@@ -60,15 +63,25 @@ def kept(data: Any, out: Path, name: str) -> Path:
     return path
 
 
-def reward_named(reward: str | Reward | None) -> Any:
+def reward_named(reward: RewardLike | None) -> Any:
     """The name by which the command line and worker processes load a reward, or the function itself if it has none (of
-    a notebook, say): it is then called in this process, under no deadline."""
+    a notebook, say): it is then called in this process, under no deadline. Weighted rewards, a mapping, are one."""
     from ..rewards.processes.importable import refer
 
     if reward is None or isinstance(reward, str):
         return reward
+    if isinstance(reward, Mapping):
+        parts = {reward_named(part): weight for part, weight in reward.items()}
+        if all(isinstance(part, str) for part in parts):
+            return weighted(parts, "reward")
+        from ..rewards.scoring.combine import combine
+
+        return combine(parts)
     if not callable(reward):
-        raise InputError(f"reward is {_short(reward)}; expected a name, FILE.py:function or a function")
+        raise InputError(
+            f"reward is {_short(reward)}; expected a name, FILE.py:function, a function, or a dictionary from those to "
+            "their weights"
+        )
     try:
         reference = refer(reward)
     except ValueError:

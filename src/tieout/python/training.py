@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..rows import Kind
-from ..types import Reward
-from .settings import Data, checked, filled, kept, reward_named
+from .settings import Data, RewardLike, checked, filled, kept, reward_named
 from .tuned import Model, Tuned, trained_on
 
 Out = str | os.PathLike[str] | None
@@ -29,7 +28,7 @@ def _train(
     held_out: Data | None,
     out: Out,
     settings: Mapping[str, Any],
-    reward: str | Reward | None = None,
+    reward: RewardLike | None = None,
 ) -> Tuned:
     own: dict[str, Any] = {"model": trained_on(model), "out": Path(out or Path("runs") / name)}
     for what, rows in (("data", data), ("held_out", held_out)):
@@ -95,7 +94,7 @@ def simpo(
 def rejection_sampling(
     model: Model,
     data: Data | None = None,
-    reward: str | Reward | None = None,
+    reward: RewardLike | None = None,
     *,
     held_out: Data | None = None,
     out: Out = None,
@@ -108,7 +107,7 @@ def rejection_sampling(
 def online_dpo(
     model: Model,
     data: Data | None = None,
-    reward: str | Reward | None = None,
+    reward: RewardLike | None = None,
     *,
     held_out: Data | None = None,
     out: Out = None,
@@ -121,7 +120,7 @@ def online_dpo(
 def grpo(
     model: Model,
     data: Data | None = None,
-    reward: str | Reward | None = None,
+    reward: RewardLike | None = None,
     *,
     held_out: Data | None = None,
     out: Out = None,
@@ -134,7 +133,7 @@ def grpo(
 def dr_grpo(
     model: Model,
     data: Data | None = None,
-    reward: str | Reward | None = None,
+    reward: RewardLike | None = None,
     *,
     held_out: Data | None = None,
     out: Out = None,
@@ -147,7 +146,7 @@ def dr_grpo(
 def dapo(
     model: Model,
     data: Data | None = None,
-    reward: str | Reward | None = None,
+    reward: RewardLike | None = None,
     *,
     held_out: Data | None = None,
     out: Out = None,
@@ -160,7 +159,7 @@ def dapo(
 def gspo(
     model: Model,
     data: Data | None = None,
-    reward: str | Reward | None = None,
+    reward: RewardLike | None = None,
     *,
     held_out: Data | None = None,
     out: Out = None,
@@ -173,7 +172,7 @@ def gspo(
 def cispo(
     model: Model,
     data: Data | None = None,
-    reward: str | Reward | None = None,
+    reward: RewardLike | None = None,
     *,
     held_out: Data | None = None,
     out: Out = None,
@@ -186,7 +185,7 @@ def cispo(
 def rloo(
     model: Model,
     data: Data | None = None,
-    reward: str | Reward | None = None,
+    reward: RewardLike | None = None,
     *,
     held_out: Data | None = None,
     out: Out = None,
@@ -199,7 +198,7 @@ def rloo(
 def ppo(
     model: Model,
     data: Data | None = None,
-    reward: str | Reward | None = None,
+    reward: RewardLike | None = None,
     *,
     held_out: Data | None = None,
     out: Out = None,

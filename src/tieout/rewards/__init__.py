@@ -7,10 +7,12 @@ def exact(completions, answer, **_):            # names are columns of the row
 from __future__ import annotations
 
 import difflib
+import re
 
 from ..config.attribute import load_attribute
 from ..errors import InputError
 from ..types import Reward
+from .weights import FORM, weights_of
 
 REWARDS: dict[str, str] = {
     "citation_accuracy": "tieout.rewards.library.rag:citation_accuracy",
@@ -36,10 +38,21 @@ FACTORIES: dict[str, str] = {
     "reward_model": "tieout.rewards.library.reward_model:reward_model",
 }
 """`NAME:ARGUMENT` calls one of these with the argument."""
+_COMBINE = "tieout.rewards.scoring.combine:combine"
 
 
 def load_reward(spec: str) -> Reward:
-    """What `spec` names: registered, `file.py:function`, `package.module:function`, or `reward_model:FOLDER`."""
+    """What `spec` names: registered, `file.py:function`, `package.module:function`, `reward_model:FOLDER`, or the
+    weighted sum of several, `exact=1.0 length=0.2`."""
+    if (weights := weights_of(spec)) is not None:
+        combined: Reward = load_attribute(_COMBINE)(weights)
+        return combined
+    named = [name for name in re.split(r"[,\s]+", spec) if name]
+    if len(named) > 1 and all(name in REWARDS or re.search(r".:\w+$", name) for name in named):
+        equal = " ".join(f"{name}=1.0" for name in named)
+        raise InputError(
+            f"{len(named)} rewards without weights: {spec}; say how much each counts, such as {equal}"
+        )
     factory, _, argument = spec.partition(":")
     if factory in FACTORIES:
         made: Reward = load_attribute(FACTORIES[factory])(argument)
@@ -49,7 +62,7 @@ def load_reward(spec: str) -> Reward:
         hint = f"; did you mean {near[0]!r}?" if near else "."
         raise InputError(
             f"no reward is called {spec!r}{hint} Registered: {', '.join(sorted(REWARDS))}. "
-            "Your own: file.py:function, package.module:function or reward_model:FOLDER"
+            f"Your own: file.py:function, package.module:function or reward_model:FOLDER. Several: {FORM}"
         )
     reward: Reward = load_attribute(REWARDS.get(spec, spec))
     if not callable(reward):

@@ -2,7 +2,7 @@
 
 | check | what must hold |
 |---|---|
-| gold | the row's own gold has the highest score: the top of the declared range, or 1 |
+| gold | the row's own gold has the highest score: the top of the declared range, or 1; of a sum, of its parts |
 | empty | an empty completion has the lowest: the bottom of the range, or 0 |
 | other gold | another row's gold fails |
 | perturbed | gold with another answer (a digit or a word changed, denied, turned), and its first half, fail |
@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from ..errors import InputError
 from ..rewards.processes.workers import Workers
 from ..rewards.scoring.call import Call
+from ..rewards.scoring.combine import Combined
 from ..rewards.scoring.outcomes import Outcome, judges_form, parameters, reward_name, reward_range
 from ..rewards.scoring.runner import check_reward, score_groups
 from ..rewards.text.sentences import sentences
@@ -99,7 +100,8 @@ def prove(reward: Reward, rows: Sequence[Row], workers: Workers | None = None, s
     check_reward(reward, [c for c in rows[0] if all(c in row for row in rows)], tokens=False)
     rows = golden_rows(rows, [parameter.name for parameter in parameters(reward)])
     form = judges_form(reward)
-    low, high = reward_range(reward) or (0.0, 1.0)
+    usual = reward.usual_range if isinstance(reward, Combined) else (0.0, 1.0)
+    low, high = reward_range(reward) or usual
     rng = random.Random(seed)
     asked = [p.name for p in parameters(reward) if p.name in rows[0]]
     tries = [one for i in range(len(rows)) for one in _tries(i, rows, form, high <= 0, asked, rng)]

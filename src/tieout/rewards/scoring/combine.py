@@ -34,14 +34,18 @@ class Combined:
     def __init__(self, parts: Mapping[str, Reward], weights: Mapping[str, float], missing: Missing) -> None:
         self.parts, self.weights, self.missing = dict(parts), dict(weights), missing
         self.__name__ = "+".join(self.parts)
-        ranges = {name: reward_range(part) for name, part in self.parts.items()}
-        if missing == "abstain" and all(ranges.values()):
-            ends = [
-                sorted(self.weights[name] * end for end in bounds or ()) for name, bounds in ranges.items()
-            ]
-            # A hair wider than the sum, which is rounded.
-            low, high = fsum(end[0] for end in ends), fsum(end[1] for end in ends)
+        if missing == "abstain" and all(map(reward_range, self.parts.values())):
+            low, high = self.usual_range  # a hair wider than the sum, which is rounded
             self.__reward_range__ = (low - 1e-9, high + 1e-9)
+
+    @property
+    def usual_range(self) -> tuple[float, float]:
+        """The range of the sum if a part that declares none gives 0 to 1."""
+        ends = [
+            sorted(self.weights[name] * end for end in reward_range(part) or (0.0, 1.0))
+            for name, part in self.parts.items()
+        ]
+        return fsum(end[0] for end in ends), fsum(end[1] for end in ends)
 
     @property
     def is_judge(self) -> bool:

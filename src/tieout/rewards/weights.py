@@ -1,0 +1,56 @@
+"""Weighted rewards as one text, `exact=1.0 length=0.2`: what a command line, a recipe and a record hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import InputError
+
+_PART = re.compile(r"(\S.*?)=([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?:\s+|$)")
+FORM = "give each its weight: NAME=1.0 FILE.py:function=0.2"
+
+
+def weights_of(spec: str) -> dict[str, float] | None:
+    """Name of a reward -> its weight; None: the text names one reward, without a weight.
+
+    InputError: some of several rewards have no weight, or one is given twice.
+
+    >>> weights_of("exact=1.0 my rewards.py:brief=-0.2"), weights_of("exact")
+    ({'exact': 1.0, 'my rewards.py:brief': -0.2}, None)
+    """
+    found: dict[str, float] = {}
+    place = 0
+    while match := _PART.match(spec, place):
+        if match[1] in found:
+            raise InputError(f"reward {match[1]!r} is given twice: one weight counts")
+        found[match[1]] = float(match[2])
+        place = match.end()
+    rest = spec[place:].strip()
+    if rest and found:
+        raise InputError(f"reward {spec!r}: {rest!r} has no weight; {FORM}")
+    return found or None
+
+
+def weighted(rewards: Any, where: str) -> str:
+    """The text of a mapping from name to weight. InputError: it is none, or a weight is no number."""
+    if not isinstance(rewards, Mapping) or not rewards:
+        raise InputError(f"{where} is {rewards!r}; expected rewards with weights, such as {{exact: 1.0}}")
+    for name, weight in rewards.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise InputError(f"{where}: the weight of {name!r} is {weight!r}; expected a number")
+    return " ".join(f"{name}={float(weight)!r}" for name, weight in rewards.items())
+
+
+def one_reward(plain: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The same settings with `rewards: {exact: 1.0, length: 0.2}` as the text of one `reward`. InputError: both are
+    given."""
+    found = {key: value for key, value in plain.items() if key != "rewards"}
+    if "rewards" in plain:
+        if found.get("reward"):
+            raise InputError(f"{where}: reward and rewards are both given; leave out one of them")
+        found["reward"] = weighted(plain["rewards"], f"{where}: rewards")
+    elif isinstance(plain.get("reward"), Mapping):
+        found["reward"] = weighted(plain["reward"], f"{where}: reward")
+    return found
