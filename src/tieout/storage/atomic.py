@@ -85,10 +85,10 @@ def seal(folder: Path) -> None:
 
 
 def verifies(folder: Path) -> bool:
-    """Whether every file is there and has the hash that the manifest names."""
+    """Whether every file is there and has the hash that the manifest names; an empty manifest names nothing."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return all(sha256(folder / name) == digest for name, digest in manifest.items())
+        return bool(manifest) and all(sha256(folder / name) == digest for name, digest in manifest.items())
     except (OSError, ValueError, AttributeError):
         return False
 

@@ -77,15 +77,42 @@ def known_model(name: str) -> str:
 
 def folder_digest(folder: Path) -> str:
     """Digest of a model or adapter, wherever it lies: of its manifest, or of its weights, settings and tokenizer."""
-    manifest = folder / MANIFEST
-    if manifest.is_file():
-        return sha256(manifest)
+    if _manifest(folder):
+        return sha256(folder / MANIFEST)
     files = [p for p in sorted(folder.iterdir()) if p.is_file() and _counts(p)]
     if not files:
         raise InputError(f"{folder} holds no model and no adapter: it has no weights and no settings")
     return hashlib.sha256(
         "".join(f"{path.name} {file_digest(path)}\n" for path in files).encode()
     ).hexdigest()
+
+
+def changed_files(folder: Path) -> list[str]:
+    """Weights and settings that are not what the manifest next to them was written for; none without a manifest.
+
+    A `manifest.json` of another program, which names no SHA-256, is none. One that is empty or no JSON is named itself.
+    """
+    try:
+        manifest = _manifest(folder)
+    except ValueError:
+        return [MANIFEST]
+    named = [name for name in manifest if _counts(folder / name)]
+    return [name for name in named if not _is(folder / name, manifest[name])]
+
+
+def _manifest(folder: Path) -> dict[str, str]:
+    """File -> SHA-256 of a sealed folder; empty for any other. ValueError: it is empty or no JSON."""
+    if not (folder / MANIFEST).is_file():
+        return {}
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    if manifest == {}:
+        raise ValueError
+    ours = isinstance(manifest, dict) and any(len(str(digest)) == 64 for digest in manifest.values())
+    return manifest if ours else {}
+
+
+def _is(path: Path, digest: str) -> bool:
+    return path.is_file() and file_digest(path) == digest
 
 
 def file_digest(path: Path) -> str:

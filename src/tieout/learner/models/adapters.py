@@ -10,17 +10,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ...errors import InputError
-from .peft import AuxiliaryTrainingWrapper, BaseTunerLayer, LoraConfig, PeftModel, set_peft_model_state_dict
+from .peft import (
+    AuxiliaryTrainingWrapper,
+    BaseTunerLayer,
+    LoraConfig,
+    PeftModel,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
 from .sixteen_bits import round_once
+from .weights import misfit, read_tensors, refuse_changed, refuse_unused
 
 POLICY = "default"
 VALUE = "value"
 """A second adapter of the policy's shape, whose hidden states the value head reads."""
+WEIGHTS = "adapter_model.safetensors"
 REWARD = "reward"
 """A frozen reward model's adapter, on the policy's base."""
 
@@ -69,6 +77,7 @@ def start_from(network: PreTrainedModel, folder: Path, adapter: AdapterConfig | 
     asks for what the folder does not hold.
     """
     config = _read(folder)
+    weights = read_tensors(folder / WEIGHTS)
     if adapter is not None:
         _refuse_differences(folder, config, adapter)
         config.lora_dropout = adapter.dropout
@@ -83,7 +92,8 @@ def start_from(network: PreTrainedModel, folder: Path, adapter: AdapterConfig | 
     except torch.OutOfMemoryError:
         raise
     except (KeyError, RuntimeError, TypeError, UserWarning, ValueError) as error:  # of other layers or shapes
-        raise InputError(f"the adapter in {folder} does not fit its base: {error}") from error
+        raise InputError(misfit(folder / WEIGHTS, error)) from error
+    refuse_unused(weights, get_peft_model_state_dict(peft, save_embedding_layers=False), folder / WEIGHTS)
     return peft.eval()
 
 
@@ -99,10 +109,15 @@ def add_frozen(peft: PeftModel, folder: Path, name: str) -> None:
     config.init_lora_weights = True  # the weights come from the folder; PiSSA's would rewrite the base first
     if name not in peft.peft_config:  # a newer one of the same shape takes the place of an older one
         peft.add_adapter(name, config)
-    weights = load_file(folder / "adapter_model.safetensors", device=str(next(peft.parameters()).device))
-    missing = set_peft_model_state_dict(peft, weights, adapter_name=name).missing_keys
+    weights = read_tensors(folder / WEIGHTS, str(next(peft.parameters()).device))
+    try:
+        missing = set_peft_model_state_dict(peft, weights, adapter_name=name).missing_keys
+    except RuntimeError as error:
+        raise InputError(misfit(folder / WEIGHTS, error)) from error
     if missing := [key for key in missing if f".{name}." in key]:
-        raise InputError(f"the adapter in {folder} does not fit its base: {missing[0]} is missing in it")
+        raise InputError(misfit(folder / WEIGHTS, f"missing adapter keys: {missing}"))
+    held = get_peft_model_state_dict(peft, adapter_name=name, save_embedding_layers=False)
+    refuse_unused(weights, held, folder / WEIGHTS)
     for key, parameter in peft.named_parameters():
         if f".{name}." in key:
             parameter.requires_grad_(False)
@@ -126,7 +141,8 @@ def refuse_unrepeatable(config: LoraConfig, what: str) -> None:
 
 
 def _read(folder: Path) -> LoraConfig:
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
+    refuse_changed(folder)
+    for name in ("adapter_config.json", WEIGHTS):
         if not (folder / name).exists():
             raise InputError(
                 f"{folder} holds no adapter: expected adapter_config.json and adapter_model.safetensors"

@@ -28,6 +28,7 @@ from .peft import (
 )
 from .reference import said_by, settle_reference
 from .scalar_head import ScalarHead, ScalarKind, pad_of
+from .weights import refuse_not_finite
 
 Given = Any
 """A name, a transformers model or a PEFT model."""
@@ -131,6 +132,7 @@ def adopt(
             if linear.weight.dtype == torch.float32:
                 classifier.score = score.linear  # what was given is what is trained
         base.set_attn_implementation(attention_for(base.config))
+        refuse_not_finite(network.state_dict(), name)
         check_network(base, name)
         if device is not None:
             network.to(device)

@@ -13,6 +13,7 @@ from ..prefix.attention import NAME
 from .four_bits import prepare_four_bits
 from .output_head import Head
 from .peft import PeftModel
+from .weights import refuse_not_finite
 
 
 def decoder_of(network: PreTrainedModel) -> nn.Module:
@@ -43,6 +44,8 @@ def check_head(network: Any, name: str, ids: torch.Tensor | None = None) -> None
         own = network(input_ids=ids).logits.float()
         hidden = decoder_of(causal)(input_ids=ids, use_cache=False).last_hidden_state
         error = (head_of(causal).logits(hidden) - own).abs().max().item()
+    if error != error:
+        refuse_not_finite(causal.state_dict(), name)
     if not error <= 0.02 * own.abs().max().item():
         raise InputError(
             f"the logits of {name!r} ({causal.config.model_type}) are not its output layer applied to its hidden "

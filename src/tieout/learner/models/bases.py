@@ -13,7 +13,8 @@ from ...errors import InputError
 from .architecture import attention_for, check_network, without_dropout
 from .four_bits import four_bits as quantization
 from .peft import PeftModel
-from .scalar_head import checkpoint_score
+from .scalar_head import checkpoint_score, weight_files
+from .weights import refuse_incomplete, refuse_not_finite, unreadable
 
 
 @dataclass(frozen=True)
@@ -46,26 +47,30 @@ def load_base(name: str, source: str, dtype: torch.dtype, device: str, four_bits
         classifier = any(a.endswith("ForSequenceClassification") for a in config.architectures or [])
         if classifier:  # it has no output layer; tied to the embedding, the unused one costs nothing
             config.get_text_config().tie_word_embeddings = config.tie_word_embeddings = True
-        network = AutoModelForCausalLM.from_pretrained(
+        network, found = AutoModelForCausalLM.from_pretrained(
             source,
             config=config,
             dtype=dtype,
             use_safetensors=True,
             attn_implementation=attention_for(config),
+            ignore_mismatched_sizes=True,  # they are in `found`, and refused in one sentence
+            output_loading_info=True,
             **options,
         )
     except torch.OutOfMemoryError:
         raise
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:  # RuntimeError: weights of other shapes
+    except SafetensorError as error:
+        raise InputError(
+            f"model {name!r} could not be loaded: {unreadable(weight_files(source))}{error}; download or save it again"
+        ) from error
+    except (OSError, ValueError, RuntimeError) as error:
         raise InputError(
             f"model {name!r} could not be loaded: expected the folder of a causal language model with "
             f"config.json, tokenizer and *.safetensors, or a hub id that is reachable or cached ({error})"
         ) from error
+    files = list(weight_files(source))
+    refuse_incomplete(found, name, files, network.state_dict())
+    refuse_not_finite(network.state_dict(), name, files)
     if not options:
         network = network.to(device)
     network.eval().requires_grad_(False)

@@ -22,6 +22,7 @@ from .precision import Precision, native_bf16, precision
 from .reference import said_by, settle_reference
 from .scalar_head import ScalarHead, ScalarKind, adapter_score, load_value, pad_of
 from .sixteen_bits import exact_magnitudes, round_once
+from .weights import adapter_tensors, refuse_changed, refuse_large_tokenizer
 
 
 def load(
@@ -60,7 +61,9 @@ def load(
     name, source, own = resolve(name)
     if own is not None and start is not None:
         raise InputError(f"{own} is an adapter, and start={start} names another: give one of the two")
-    start = start or own
+    start = Path(start) if start is not None else own
+    for folder in (Path(source), start):
+        refuse_changed(folder)
     four_bits = four_bits or (adapter is not None and adapter.method == "qlora")
     if adapter is not None and adapter.method == "full":
         bases = None
@@ -69,7 +72,9 @@ def load(
     base = (bases.borrow if bases else load_base)(name, source, dtype, device, four_bits)
     network, tensors = base.network, base.score
     tokenizer = tokenizer_in(start, base.tokenizer)
-    if resized := len(tokenizer) > network.get_input_embeddings().weight.shape[0]:  # as PEFT does
+    rows = network.get_input_embeddings().weight.shape[0]
+    refuse_large_tokenizer(tokenizer, rows, str(start or name), adapter_tensors(start))
+    if resized := len(tokenizer) > rows:  # as PEFT does
         network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         network.requires_grad_(False)
     if start is not None and (Path(start) / "adapter_config.json").exists():

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers.utils import cached_file
 
 from ...errors import InputError
+from .weights import read_tensors
 
 ScalarKind = Literal["score", "value"]
 VALUE_FILE = "value_head.safetensors"
@@ -119,7 +120,7 @@ def adapter_score(folder: Path) -> dict[str, Tensor] | None:
 def checkpoint_score(source: str) -> dict[str, Tensor]:
     """The score head of a sequence-classification checkpoint: a folder, or a cached hub id."""
     found = {}
-    for path in _weight_files(source):
+    for path in weight_files(source):
         with safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118  not a mapping
                 if name.startswith("score."):
@@ -131,7 +132,8 @@ def checkpoint_score(source: str) -> dict[str, Tensor]:
     return found
 
 
-def _weight_files(source: str) -> Iterator[str]:
+def weight_files(source: str) -> Iterator[str]:
+    """The safetensors files of a checkpoint: of a folder, or of a cached hub id."""
     index = cached_file(source, "model.safetensors.index.json", _raise_exceptions_for_missing_entries=False)
     names = (
         sorted(set(json.loads(Path(index).read_text())["weight_map"].values()))
@@ -165,7 +167,7 @@ def save_value(folder: Path, head: ScalarHead) -> None:
 def load_value(folder: Path) -> dict[str, Tensor] | None:
     """The value head stored next to an adapter, None if there is none."""
     path = folder / VALUE_FILE
-    return load_file(path) if path.exists() else None
+    return read_tensors(path) if path.exists() else None
 
 
 def save_classifier(network: Any, head: ScalarHead | None, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping, Sequence
+from math import isfinite
 from time import perf_counter
 
 import torch
@@ -73,7 +74,10 @@ class LocalSampler:
     def sample(
         self, prompts: Sequence[Sequence[int]], num_completions: int, params: SamplingParams
     ) -> list[list[Completion]]:
-        """[prompt][completion], with fp32 log-probabilities under the (temperature-scaled) policy."""
+        """[prompt][completion], with fp32 log-probabilities under the (temperature-scaled) policy.
+
+        InputError: the model gives NaN for a prompt, which has no completion then.
+        """
         for prompt in prompts:
             if not prompt:
                 raise InputError("a prompt has no tokens; give at least one")
@@ -95,6 +99,12 @@ class LocalSampler:
         with torch.no_grad(), self.model.merged() as network:
             self.choice = choose(self.model, network, self.drafts is not None)
             BACKENDS[self.choice.backend](network, job)
+        if not all(map(isfinite, (sum(r.logprobs) for group in requests for r in group))):
+            raise InputError(
+                f"the logits of {self.model.name} are NaN or infinite: its numbers overflow in "
+                f"{str(self.model.causal.dtype).removeprefix('torch.')}, or its weights blew up in training; load it "
+                "in fp32, or take an earlier checkpoint"
+            )
         return [[self._completion(r) for r in group] for group in requests]
 
     def monitor(self, step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
