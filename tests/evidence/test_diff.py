@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from scipy.stats import binomtest
 
 from tieout.cli.diff import main
 from tieout.cli.report import main as report
+from tieout.cli.verify import main as verify
 from tieout.errors import InputError
 from tieout.evidence import scoring
 from tieout.evidence.approved import FILE, keep_approved
@@ -29,7 +32,7 @@ from tieout.rows import data_hash, digests
 from tieout.samplers.mock import MockSampler
 from tieout.storage import manifest
 from tieout.storage.atomic import write_json
-from tieout.storage.jsonl import content_sha256
+from tieout.storage.jsonl import content_sha256, read_json
 from tieout.tasks import Task
 from tieout.types import Row
 
@@ -257,3 +260,36 @@ def test_the_command_keeps_it_and_the_page_is_verified(tmp_path: Path) -> None:
     assert page_differs(run, run / "evidence" / PAGE) == []
     with pytest.raises(InputError, match="give one of them"):
         report([str(run), "--approved", str(approved), "--out", str(tmp_path / "page.html")])
+
+
+def test_what_was_kept_of_the_approved_run_is_compared_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    approved, run = made(tmp_path / "approved"), made(tmp_path / "run", beta=0.3)
+    keep_approved(run, approved)
+    moved = tmp_path / "elsewhere" / "old"
+    shutil.copytree(approved, moved)
+
+    def verified(*more: str) -> Mapping[str, Any]:
+        capsys.readouterr()
+        with suppress(SystemExit):
+            verify([str(run), "--json", *more])
+        (found,) = [c for c in json.loads(capsys.readouterr().out)["claims"] if c["what"] == "approved run"]
+        return dict(found)
+
+    assert verified()["status"] == "not checked"
+    assert verified("--approved", str(moved))["status"] == "holds"
+    kept = read_json(run / "evidence" / FILE)
+    write_json(run / "evidence" / FILE, {**kept, "due": False, "changes": []})
+    altered = verified("--approved", str(moved))
+    assert altered["status"] == "differs"
+    assert any("due" in problem for problem in altered["problems"])
+    assert any("changes" in problem for problem in altered["problems"])
+    write_json(run / "evidence" / FILE, kept)
+    other = made(tmp_path / "other", right=lambda i: i < 9)
+    (problem,) = verified("--approved", str(other))["problems"]
+    assert "compared with the report" in problem
+    regate(run / "evidence", policy=GatePolicy(min_cases=7))
+    assert "judged again since" in verified("--approved", str(moved))["said"]
+    with pytest.raises(InputError, match="keeps no comparison"):
+        verify([str(approved), "--approved", str(run)])

@@ -156,6 +156,20 @@ def test_a_file_that_was_taken_away_is_said_not_written_into_nowhere(tmp_path: P
         journal.append({"what": "note", "text": "lost?"})
 
 
+def test_an_entry_is_forced_to_disk_whole_before_it_is_confirmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    forced: list[int] = []
+    monkeypatch.setattr(
+        "tieout.labelling.journal.os.fsync", lambda file: forced.append(os.fstat(file).st_size)
+    )
+    for text in "abc":
+        journal.append({"what": "note", "text": text})
+        assert forced[-1] == journal.path.stat().st_size, "what lies on the disk is all that was written"
+    assert len(forced) == 3
+
+
 def test_what_is_written_together_is_forced_to_disk_once_and_is_there_as_a_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

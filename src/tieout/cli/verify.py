@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from ..errors import InputError
 from .options import parse
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Options:
     weights: Path | None = None
     """For --fresh, the folder of the candidate's adapter or whole model, where RUN has none, as after
     `tieout eval --out`."""
+    approved: Path | None = None
+    """The folder of the run that was approved before, to compare the two again, where RUN kept such a comparison."""
     head: str = ""
     """The head of the manifest that `tieout verify` printed before: steps at its end cannot be missing then."""
     json: bool = False
@@ -74,6 +77,7 @@ def main(arguments: Sequence[str]) -> None:
     run = run_of(path)
     claims = [*intact(report, path, options.head), *_packages(run), *earlier(run)]
     claims += [*recomputed(report, path), *_page(run, path), *_calibrations(run), *_cards(run, path)]
+    claims += _approved(run, report, options.approved)
     fresh = _fresh(options, report, path) if options.fresh else []
     claims += fresh
     whole = all(claim.checked and not claim.left for claim in fresh)
@@ -179,6 +183,25 @@ def _packages(run: Path) -> list[Claim]:
 
 def _of(name: str, lines: Callable[[], list[str]]) -> list[str]:
     return [f"{name}: {line}" for line in lines()]
+
+
+def _approved(run: Path, report: Mapping[str, Any], approved: Path | None) -> list[Claim]:
+    """What changed since the approved run, where that was kept."""
+    from ..evidence.approved import FILE, approved_differs, approved_in
+    from ..evidence.claims import Claim, claim
+
+    what, said = "approved run", "what changed since, from the folders of both"
+    if not (run / "evidence" / FILE).exists():
+        if approved:
+            again = f"`tieout report {run} --approved {approved}` makes one"
+            raise InputError(f"--approved: {run} keeps no comparison with an approved run; {again}")
+        return []
+    if not approved_in(run / "evidence", report)["current"]:
+        why = "not compared: this run was judged again since; `tieout report RUN --approved APPROVED`"
+        return [Claim("recomputed", what, why, checked=False)]
+    if approved is None:
+        return [Claim("recomputed", what, "not compared: its folder is needed (--approved)", checked=False)]
+    return [claim("recomputed", what, said, lambda: approved_differs(run, approved))]
 
 
 def _page(run: Path, path: Path) -> list[Claim]:

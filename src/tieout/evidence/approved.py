@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..storage.atomic import write_json
 from ..storage.jsonl import content_sha256, read_json
 from .diff import diff
+from .reward_checks import differences
 from .verify import files_differ, read_current
 
 FILE = "approved.json"
@@ -35,25 +36,34 @@ def check_approved(approved: Path, run: Path) -> None:
 
 def keep_approved(run: Path, approved: Path) -> None:
     """Compare a judged run with the approved one, and keep what changed in its evidence. InputError: one is no run."""
+    write_json(run / "evidence" / FILE, _compare(run, approved))
+
+
+def approved_differs(run: Path, approved: Path) -> list[str]:
+    """Compare the two again: a line for each thing that was kept of it and is not so. InputError: one is no run."""
+    kept: dict[str, Any] = read_json(run / "evidence" / FILE)
+    if kept["report"] != (found := content_sha256(approved / "evidence" / "report.json")):
+        return [f"{FILE}: compared with the report {kept['report']}, and that of {approved} is {found}"]
+    return differences(FILE, kept, _compare(run, approved))
+
+
+def _compare(run: Path, approved: Path) -> dict[str, Any]:
     check_approved(approved, run)
     found, place = diff(approved, run), approved / "evidence" / "report.json"
     report, own = read_current(place), read_current(run / "evidence" / "report.json")
     names = {str(approved): "the approved run", str(run): "this run"}
-    write_json(
-        run / "evidence" / FILE,
-        {
-            "report": content_sha256(place),
-            "candidate": report["settings"]["candidate"],
-            "verdict": report["verdict"]["verdict"],
-            "compared": _known(own),
-            "due": bool(found.reasons),
-            "said": found.verdict.replace("the second run", "this run"),
-            "reasons": found.reasons,
-            "parts": Counter(change.part for change in found.changes),
-            "changes": [change.what for change in found.changes],
-            "notes": [_without(note, names) for note in found.notes],
-        },
-    )
+    return {
+        "report": content_sha256(place),
+        "candidate": report["settings"]["candidate"],
+        "verdict": report["verdict"]["verdict"],
+        "compared": _known(own),
+        "due": bool(found.reasons),
+        "said": found.verdict.replace("the second run", "this run"),
+        "reasons": found.reasons,
+        "parts": dict(Counter(change.part for change in found.changes)),
+        "changes": [change.what for change in found.changes],
+        "notes": [_without(note, names) for note in found.notes],
+    }
 
 
 def approved_in(evidence: Path, report: Mapping[str, Any]) -> dict[str, Any]:
