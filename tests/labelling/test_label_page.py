@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -258,20 +259,22 @@ def test_the_tab_is_closed_before_the_server_is_back(tmp_path: Path, tab: Tab) -
     assert values(store) == ["a", "b"]
 
 
-def test_the_disk_is_full(tmp_path: Path, tab: Tab, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("where", ["write", "fsync"])
+def test_the_disk_is_full(tmp_path: Path, tab: Tab, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     store = open_store(tmp_path)
     with served(store) as address:
         page = tab(address)
         size = store.journal.path.stat().st_size
 
-        def full(file: int) -> None:
+        def full(*_: object) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         with monkeypatch.context() as patched:
-            patched.setattr(journal_module.os, "fsync", full)
+            patched.setattr(journal_module, "os", SimpleNamespace(**{**vars(os), where: full}))
             press(page, "a")
             page.wait_for_selector("text=No space left on device")
         assert page.text_content("#saved").startswith("1 not saved yet")
+        assert page.locator("#notice").is_hidden(), "it waits, and was not refused"
         saved(page)
         assert store.journal.path.stat().st_size > size
     assert values(store) == ["a"]

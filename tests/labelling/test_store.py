@@ -140,6 +140,16 @@ def test_a_clock_that_was_set_back_does_not_make_an_earlier_answer_the_last(tmp_
     assert again.judgements()[0]["time"] < again.journal.entries[0]["time"]
 
 
+def test_under_a_clock_that_was_set_back_the_gap_before_a_repeat_counts_judgements(tmp_path: Path) -> None:
+    times = iter(f"20{40 - i}-01-01T00:00:00+00:00" for i in range(40))
+    design = Design(overlap=0.0, repeats=1.0, gap=3)
+    store = open_store(tmp_path, number=5, clock=lambda: next(times), design=design)
+    items = [item for item, _ in store.next("anna", 5)]
+    for item in items:
+        store.judge(answer(store, "anna", item, "a"))
+    assert store.next("anna", 9) == [(items[0], 1), (items[1], 1)], "the two that were judged first"
+
+
 def test_a_copy_of_the_folder_at_any_moment_has_all_that_was_confirmed_before(tmp_path: Path) -> None:
     store = open_store(tmp_path, number=30)
     confirmed: list[str] = []
