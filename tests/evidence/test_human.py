@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from made_cases import make_cases
 from tieout.evidence.evaluate import Case
-from tieout.evidence.human import RUBRIC, Grade, read_grades, write_sheet
+from tieout.evidence.human import RUBRIC, Grade, is_sheet, read_grades, take_sheet, write_sheet
 from tieout.storage.jsonl import read_json, read_jsonl, write_jsonl
 
 CASES = {model: make_cases([0.5] * 40, model=model.upper()) for model in ("new", "old", "base")}
@@ -243,3 +244,27 @@ def test_a_sheet_without_grades_is_replaced(tmp_path: Path) -> None:
 def test_a_pair_needs_two_models(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="both 'new'"):
         write_sheet(tmp_path, CASES, [("new", "new")])
+
+
+def test_a_sheet_that_was_filled_in_elsewhere_takes_the_place_of_the_runs_own(tmp_path: Path) -> None:
+    sheet = write(tmp_path / "run")
+    copy = tmp_path / "from-anna.jsonl"
+    shutil.copyfile(sheet, copy)
+    fill(copy, prefer="NEW")
+    assert is_sheet(copy)
+    take_sheet(copy, sheet)
+    assert sheet.read_text() == copy.read_text()
+    assert [path.name for path in (tmp_path / "run").glob("sheet*")] == ["sheet.jsonl"]
+    other = tmp_path / "from-ben.jsonl"
+    shutil.copyfile(copy, other)
+    fill(other, prefer="OLD")
+    take_sheet(other, sheet)
+    assert sheet.with_name("sheet-1.jsonl").read_text() == copy.read_text(), "Anna's grades are kept"
+    grades = read_grades(sheet, sheet.with_name("key.json"))
+    assert {grade.shares()["old"] for grade in grades} == {1.0}
+    rows = rows_of(other)
+    write_jsonl(other, [{**rows[0], "output_a": "better"}, *rows[1:]])
+    with pytest.raises(ValueError, match=r"from-ben.jsonl:1: the case, the prompt or an output"):
+        take_sheet(other, sheet)
+    write_jsonl(other, [{"case": "t/1", "model_a": "new", "model_b": "old", "preferred": "a"}])
+    assert not is_sheet(other)

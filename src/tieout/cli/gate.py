@@ -21,8 +21,8 @@ class Options:
     run: Annotated[Path, tyro.conf.Positional]
     """A run folder with evidence/report.json."""
     human: Path | None = None
-    """Graded pairs: the labels of `tieout label` (RUN/labels), the filled sheet of the run, or rows of case, model_a,
-    model_b, preferred."""
+    """Graded pairs: the labels of `tieout label` (RUN/labels), the filled sheet of the run or a filled copy of it, or
+    rows of case, model_a, model_b, preferred."""
     price: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """MODEL=PROMPT,ANSWER per million tokens, or MODEL=HOUR/h: `--price dpo=2.5/h`, for the cost of answers. May be
     given several times."""
@@ -43,6 +43,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def gate_run(run: Path, given: Path | None = None, price: Sequence[str] = ()) -> dict[str, Any]:
     """Judge a run folder again by these grades, a file or the folder of labels; returns the report."""
+    from ..evidence.human import is_sheet, take_sheet
     from ..evidence.report import evidence_of
     from ..evidence.usage import parse_prices
     from ..labelling.exports import grades_of
@@ -57,6 +58,9 @@ def gate_run(run: Path, given: Path | None = None, price: Sequence[str] = ()) ->
         if given is not None and given.is_dir():
             given = grades_of(given, sheet.with_name("key.json"))
         own = given is not None and sheet.exists() and given.samefile(sheet)
+        if given is not None and not own and sheet.exists() and is_sheet(given):
+            take_sheet(given, sheet)
+            own = True
         models = read_json(evidence / "report.json")["models"]
         return judge_again(run, None if own else given, parse_prices(price, [*models]))
 

@@ -149,6 +149,23 @@ def read_grades(path: Path, key: Path | None = None, models: Collection[str] | N
     return grades
 
 
+def is_sheet(path: Path) -> bool:
+    """Whether a file is a sheet, filled in or not: it shows two outputs a line, and does not say whose they are."""
+    first = next((row for _, row in read_jsonl(path)), {})
+    return "output_a" in first and "model_a" not in first
+
+
+def take_sheet(filled: Path, sheet: Path) -> None:
+    """Put a sheet that was filled in elsewhere in the place of a run's own; one with other grades in it is kept under
+    a numbered name. InputError, with its line: it is not the sheet of this run."""
+    read_grades(filled, sheet.with_name("key.json"))
+    graded = {row.get("pair"): row for _, row in read_jsonl(sheet) if row.get("preferred") is not None}
+    given = {row.get("pair"): row for _, row in read_jsonl(filled)}
+    if any(given.get(pair) != row for pair, row in graded.items()):
+        set_aside(sheet)
+    write_text(sheet, filled.read_text(encoding="utf-8"))
+
+
 def _named(row: dict[str, Any], where: str) -> Grade:
     missing = [name for name in ("model_a", "model_b") if not isinstance(row.get(name), str)]
     if missing:
