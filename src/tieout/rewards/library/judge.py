@@ -21,7 +21,8 @@ from ...samplers import Sampler, SamplingParams
 from ...samplers.api import IncompleteError
 from ...types import Message, Prompt, Reward
 from ..scoring.combine import Combined
-from ..scoring.outcomes import Outcome, errored
+from ..scoring.outcomes import Outcome, RewardUnavailable, errored
+from ..scoring.redaction import redacted
 from ..text.thinking import answer_text
 from .families import family_of_model
 
@@ -204,9 +205,15 @@ def ask(
         replies = sampler.complete(questions, params)
     except IncompleteError as error:
         replies, reasons = error.completions, error.reasons
+    except InputError:  # of the questions, such as one beyond the judge's context
+        raise
+    except Exception as error:  # a reply of another shape than the client knows: no completion is to blame
+        raise RewardUnavailable(f"the judge gave no reply ({type(error).__name__}: {error})") from error
+    if len(replies) != len(questions):
+        raise RewardUnavailable(f"the judge gave {len(replies)} replies to {len(questions)} questions")
     return [
-        Reply(reason=f"the judge did not answer: {reasons.get(i, '')}", unanswered=True)
-        if reply is None
+        Reply(reason=redacted(f"the judge did not answer: {reasons.get(i, '')}"), unanswered=True)
+        if not isinstance(reply, str)
         else parse(reply, mark, key)
         for i, (reply, mark) in enumerate(zip(replies, marks, strict=True))
     ]

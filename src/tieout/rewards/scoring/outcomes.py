@@ -20,6 +20,7 @@ from ...errors import InputError, TieoutError
 from ...types import Reward, Row
 from .adapt import as_messages, reads_messages
 from .call import Call
+from .redaction import redacted
 
 Cause = Literal["", "infrastructure", "reward", "completion"]
 """Of an error: a service was down; the reward gave no score, or fails on this row whatever the completion; this
@@ -216,7 +217,7 @@ def _failed(reward: Reward, error: BaseException, count: int) -> list[Outcome]:
 
 def _text(error: BaseException) -> str:
     try:
-        return str(error)[:500]
+        return redacted(str(error))[:500]
     except Exception:
         return "?"
 
