@@ -55,7 +55,7 @@ NO_TORCH = [
     "review",
     "samplers",
     "samplers.api",
-    "samplers.cached",
+    "samplers.prices",
     "samplers.mock",
     "samplers.vllm",
     "cli",

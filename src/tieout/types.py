@@ -28,12 +28,19 @@ class Answer(str):
     usage: Mapping[str, float]
     sampled: Completion | None
     """Its tokens and log-probabilities, where the sampler knows them."""
+    finish_reason: str
+    """`stop` or `length`, as of a Completion; empty where the sampler does not know."""
 
     def __new__(
-        cls, text: str, usage: Mapping[str, float] | None = None, sampled: Completion | None = None
+        cls,
+        text: str,
+        usage: Mapping[str, float] | None = None,
+        sampled: Completion | None = None,
+        finish_reason: str = "",
     ) -> Answer:
         answer = super().__new__(cls, text)
         answer.usage, answer.sampled = usage or {}, sampled
+        answer.finish_reason = finish_reason or (sampled.finish_reason if sampled else "")
         return answer
 
 

@@ -20,12 +20,13 @@ from tieout.episodes import Episode
 from tieout.errors import InputError
 from tieout.evidence.evaluate import Case, evaluate, read_cases, write_cases
 from tieout.evidence.report import prices_at, regate, write_report
-from tieout.evidence.usage import Price, table, usage_figures
+from tieout.evidence.usage import table, usage_figures
 from tieout.evidence.verify import verify
 from tieout.learner import load
 from tieout.review.document import page_differs, write_page
 from tieout.samplers.local.sampler import LocalSampler
 from tieout.samplers.mock import MockSampler
+from tieout.samplers.prices import Price
 from tieout.storage.jsonl import read_json
 from tieout.tasks import Task
 from tieout.types import Answer, Row

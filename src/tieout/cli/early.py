@@ -17,6 +17,7 @@ from ..config.elsewhere import ANSWERS, ELSEWHERE
 from ..errors import InputError
 from ..rows import Kind, Rows, check_general, read_rows
 from ..rows.pairs import rows_for
+from ..samplers.api.opening import is_api
 from .unloaded import COMPARED, LEAST, PACKAGE, ROWS, fields_in, fields_of
 
 NAMED = (*embedded.NAMES, "smollm2-135m")
@@ -116,11 +117,18 @@ def check_named(reward: str | None, task: str | None) -> None:
         raise InputError(f"no task {task!r}{hint} There are: {', '.join(TASKS)}; or FILE.py:attribute")
 
 
-def model_named(name: str, runs: bool = False) -> None:
+def model_named(name: str, runs: bool = False, api: bool = False) -> None:
     """InputError: the name is that of a folder or file that is not there, or so like one that it is no hub id.
 
-    `runs`: the folder of a run will do, for its model.
+    `runs`: the folder of a run will do, for its model. `api`: so will a model behind an API.
     """
+    if is_api(name):
+        if not api:
+            raise InputError(
+                f"{name} is behind an API, and this takes a model whose weights are here; `tieout sample` and "
+                "`eval` take api:NAME"
+            )
+        return
     path = Path(name).expanduser()
     if name in NAMED or path.exists():
         whole = any((path / file).exists() for file in ("config.json", "adapter_config.json"))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -15,10 +15,12 @@ from rich.table import Table
 
 from ..config.dtype import Dtype
 from ..errors import InputError
+from ..samplers.api.opening import APIOptions, is_api, open_api
 from ..types import Row
 from .early import check_named, model_named
 from .options import RewardSpec, parse, task_options
 from .quiet import quiet
+from .sampler_of import print_calls
 
 if TYPE_CHECKING:
     from ..evidence.evaluate import Case
@@ -30,7 +32,8 @@ class Options:
     """Score a model on a task or a file, with 95% intervals; several models are compared pairwise, on the same rows."""
 
     model: tuple[str, ...] = ("tieout-base",)
-    """Hub ids, folders of models, adapters or `tieout train` runs, GGUF files, tieout-base or smollm2-135m."""
+    """Hub ids, folders of models, adapters or `tieout train` runs, GGUF files, tieout-base or smollm2-135m; or
+    api:NAME, a model behind OPENAI_BASE_URL."""
     task: str | None = None
     """A task's name, or FILE.py:attribute."""
     task_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -67,13 +70,15 @@ class Options:
     out: Path | None = None
     """A folder for cases and report, which gate, show and ship take: the last model is the candidate, the first its
     baseline. Or a file, FILE.jsonl, for the cases alone."""
+    api: Annotated[APIOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=APIOptions)
+    """How models behind an API are called."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Parse, evaluate, print the table."""
     options = parse(Options, "eval", arguments)
     for name in options.model:
-        model_named(name, runs=True)
+        model_named(name, runs=True, api=True)
     check_named(options.reward, options.task)
     found = evaluate_models(options, task_of(options), Console())
     print(json.dumps({name: figure["mean"] for name, figure in found.figures.items()}))
@@ -130,7 +135,8 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
     from ..evidence.figures import model_figures, pair_figures
     from ..evidence.gains import gain
     from ..evidence.lines import lines_of
-    from ..evidence.usage import parse_prices, usage_figures
+    from ..evidence.usage import usage_figures
+    from ..learner import Model
     from ..learner.models.precision import name_of
     from ..pipelines.evaluated import (
         check_trained_on,
@@ -143,7 +149,9 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
     from ..pipelines.show import print_usage
     from ..rows.spread import spread
     from ..samplers import SamplingParams
+    from ..samplers.api import APISampler
     from ..samplers.local.sampler import LocalSampler
+    from ..samplers.prices import parse_prices
     from ..training.build import open_model, under_deadline
     from ..training.progress import bar
 
@@ -175,25 +183,37 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
     ]
     rewards = [r for r in scorers if r is not None]
     workers = under_deadline(rewards, options.reward_workers, options.reward_seconds, console)
+    ledger = options.api.ledger(prices) if any(map(is_api, options.model)) else None
+    model: Model | None = None
     for name, policy in zip(options.model, policies, strict=True):
-        model = open_model(policy.base, policy.trained, dtype=dtype, four_bits=policy.four_bits)
-        console.print(f"{escape(name)} in {name_of(model.causal.dtype)}", highlight=False)
-        sampler = LocalSampler(model, drafts=options.drafts)
         params = SamplingParams(options.max_new_tokens or task.max_new_tokens, temperature=0.0)
         with bar(console, name, len(rows)) as shown:
+            sampler: LocalSampler | APISampler
+            if is_api(name):
+                model = None
+                told = shown.advance if task.environment is None else None
+                sampler = open_api(name, options.api, ledger, told)
+                console.print(f"{escape(name)} at {sampler.url}", highlight=False, soft_wrap=True)
+            else:
+                model = open_model(policy.base, policy.trained, dtype=dtype, four_bits=policy.four_bits)
+                console.print(f"{escape(name)} in {name_of(model.causal.dtype)}", highlight=False)
+                sampler = LocalSampler(model, drafts=options.drafts)
             cases[name] = evaluate(
                 task,
                 rows,
                 sampler,
                 params,
                 slice=options.split,
-                batch_size=sampler.batch_size,
+                batch_size=sampler.batch_size if isinstance(sampler, LocalSampler) else len(rows),
                 workers=workers,
                 progress=lambda done, total: shown.at(done),
             )
         if controls:
             asked = controls.rows("test")
+            sampler.progress = None
             cases[name] += evaluate(controls, asked, sampler, track=CONTROLS, slice=_skill, workers=workers)
+        if isinstance(sampler, APISampler):
+            print_calls(sampler, console)
     models = {name: {PROGRAMMATIC: model_figures(cases, [], name, PROGRAMMATIC, 0)} for name in cases}
     numbers = [line for line in lines_of(models, task.primary, options.split) if line.track == PROGRAMMATIC]
     table = Table(title=f"{task.name}, {options.split}: mean and 95% interval", title_justify="left")

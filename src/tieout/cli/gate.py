@@ -45,8 +45,8 @@ def gate_run(run: Path, given: Path | None = None, price: Sequence[str] = ()) ->
     """Judge a run folder again by these grades, a file or the folder of labels; returns the report."""
     from ..evidence.human import is_sheet, take_sheet
     from ..evidence.report import evidence_of
-    from ..evidence.usage import parse_prices
     from ..labelling.exports import grades_of
+    from ..samplers.prices import parse_prices
     from ..storage.jsonl import read_json
     from ..storage.runfolder import RunFolder
 

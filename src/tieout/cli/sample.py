@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+from rich.console import Console
 
 from ..config.dtype import Dtype
 from ..errors import InputError
+from ..samplers.api.opening import APIOptions
 from .early import model_named
 from .options import parse
 from .quiet import quiet
+from .sampler_of import print_calls, sampler_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class Options:
     prompt: Annotated[str, tyro.conf.Positional] = ""
     """What to ask; `-` reads it from standard input."""
     model: str = "tieout-base"
-    """Hub id, folder of a model or of an adapter, GGUF file, tieout-base or smollm2-135m."""
+    """Hub id, folder of a model or of an adapter, GGUF file, tieout-base or smollm2-135m; or api:NAME, a model behind
+    OPENAI_BASE_URL."""
     data: Path | None = None
     """Instead of a prompt: a file of rows with prompt."""
     system: str = ""
@@ -44,6 +48,10 @@ class Options:
     """Of the model: auto takes what its run was trained in, if it is of one, else as in `tieout train`."""
     drafts: bool = False
     """Guess several tokens and compute them in one step: up to rounding the same tokens, sooner if they are right."""
+    price: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Of a model behind an API: api:NAME=PROMPT,ANSWER per million tokens."""
+    api: Annotated[APIOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=APIOptions)
+    """How a model behind an API is called."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -53,14 +61,13 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError("give either a PROMPT or --data FILE")
     if options.num_completions < 1:
         raise InputError(f"num_completions is {options.num_completions}; it must be at least 1")
-    model_named(options.model)
+    model_named(options.model, api=True)
     quiet()
-    from ..learner import load
-    from ..pipelines.evaluated import one_dtype, policy_of
     from ..rows import check_rows, read_rows
     from ..rows.messages import TOLD
     from ..samplers import SamplingParams
-    from ..samplers.local.sampler import LocalSampler
+    from ..samplers.api import APISampler
+    from ..samplers.best_of_n import several
     from ..types import Prompt, Row
 
     prompts: list[Prompt]
@@ -73,20 +80,20 @@ def main(arguments: Sequence[str]) -> None:
         turns = [{"role": "system", "content": options.system}] if options.system else []
         prompts = [text if options.plain else [*turns, {"role": "user", "content": text}]]
         rows = [{}]
-    dtype = one_dtype([options.model], [policy_of(options.model)], options.dtype)
-    model = load(options.model, dtype=dtype)
-    sampler = LocalSampler(model, drafts=options.drafts)
+    sampler = sampler_of(options.model, options.api, options.price, options.dtype, options.drafts)
     params = SamplingParams(options.max_new_tokens, options.temperature, seed=options.seed)
-    groups = sampler.sample([model.chat.prompt(p) for p in prompts], options.num_completions, params)
+    groups = several(sampler, prompts, options.num_completions, params)
     for given, prompt, group in zip(rows, prompts, groups, strict=True):
         for completion in group:
             if options.data:
                 row = {
                     **{name: given[name] for name in TOLD if name in given},
                     "prompt": prompt,
-                    "completion": completion.text,
+                    "completion": str(completion),
                     "finish_reason": completion.finish_reason,
                 }
                 print(json.dumps(row, ensure_ascii=False))
             else:
-                print(completion.text)
+                print(completion)
+    if isinstance(sampler, APISampler):
+        print_calls(sampler, Console(stderr=True))

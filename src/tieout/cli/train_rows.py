@@ -50,8 +50,9 @@ class Options:
     task_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """KEY=VALUE, an option of the task: `--task-option path=rows.json`. May be given several times."""
     reward: RewardSpec | None = None
-    """For methods that sample, with data: a reward's name, FILE.py:function, or reward_model:FOLDER; or several with
-    weights, `--reward exact=1.0 mine.py:brief=0.2`, whose weighted sum is learned."""
+    """For methods that sample, with data: a reward's name, FILE.py:function, reward_model:FOLDER or
+    judge:FILE.yaml; or several with weights, `--reward exact=1.0 mine.py:brief=0.2`, whose weighted sum is
+    learned."""
     accept_leakage: str = ""
     """A reason to train although training rows are among the held-out ones; reports repeat it."""
     dtype: Dtype = "auto"

@@ -21,6 +21,7 @@ from ..learner.models.names import resolve
 from ..learner.models.precision import DTYPES, name_of
 from ..review.document import write_page
 from ..rows import data_hash, read_rows
+from ..samplers.api.opening import is_api
 from ..shipping.candidate import prepare
 from ..shipping.reload_check import Behaviour, observe
 from ..storage import manifest
@@ -43,6 +44,8 @@ def policy_of(name: str) -> Policy:
     InputError: the run has trained nothing yet, or several models.
     """
     folder = Path(name)
+    if is_api(name):
+        return Policy(name, None)
     if not (folder / "run.json").exists():
         base, _, own = resolve(name)
         run = own.parent.parent / "run.json" if own else None
@@ -140,7 +143,7 @@ def write_evidence(
     rows: Sequence[Row],
     split: str,
     policies: Sequence[Policy],
-    candidate: Model,
+    candidate: Model | None,
     leaks: Mapping[str, Any],
     prices: Mapping[str, str] | None = None,
     controls: Task | None = None,
@@ -155,14 +158,15 @@ def write_evidence(
         rows: of the split, for the prompts that the candidate is checked on.
         split: of the task.
         policies: in the order of the cases.
-        candidate: in memory.
+        candidate: in memory; None: it is behind an API.
         leaks: counts of training rows among the evaluated ones.
         prices: label -> what the model costs.
         controls: that they were evaluated on, too.
         names: of task, reward and controls, to compute scores again with: see `evidence.scoring.keep`.
     """
     baseline, *_, last = cases
-    hashes, precision = {split: data_hash(rows)}, name_of(candidate.causal.dtype)
+    hashes = {split: data_hash(rows)}
+    precision = name_of(candidate.causal.dtype) if candidate else "not known (API)"
     with RunFolder(out) as folder:
         _refuse_recipe(out)
         shutil.rmtree(out / "candidate", ignore_errors=True)  # of an earlier evaluation
@@ -190,14 +194,12 @@ def write_evidence(
             },
         )
         policy = policies[-1]
-        seen = observe(
-            candidate, candidate.chat, [row["prompt"] for row in rows[:NUM_OBSERVED]], task.max_new_tokens
-        )
-        kept = {
+        prompts = [row["prompt"] for row in rows[:NUM_OBSERVED]]
+        kept = candidate and {
             "base": policy.base,
             "trained": str(policy.trained),
             "four_bits": policy.four_bits,
-            "behaviour": seen,
+            "behaviour": observe(candidate, candidate.chat, prompts, task.max_new_tokens),
         }
         folder.write_json(EVALUATED, kept if policy.trained else None)
         write_page(out)

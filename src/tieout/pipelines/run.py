@@ -26,6 +26,7 @@ from ..rewards.library.judge import judges_of
 from ..rewards.processes.workers import Workers
 from ..rewards.scoring.runner import check_reward
 from ..rows import data_hash, digests, read_rows
+from ..samplers.api.opening import is_api
 from ..storage.identity import folder_digest, known_model
 from ..storage.runfolder import RunFolder
 from ..tasks import Task, load_task
@@ -54,7 +55,9 @@ class Policy:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Plain values that change with its numbers, and not with where it lies."""
+        """Plain values that change with its numbers, and not with where it lies; of an API, what it is called there."""
+        if is_api(self.base):
+            return {"base": self.base, "trained": None, "four_bits": False}
         digest = None if self.trained is None else folder_digest(self.trained)
         return {"base": known_model(self.base), "trained": digest, "four_bits": self.four_bits}
 

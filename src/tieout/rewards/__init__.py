@@ -35,6 +35,7 @@ REWARDS: dict[str, str] = {
 """Registered name -> `module:attribute`, imported when it is asked for."""
 
 FACTORIES: dict[str, str] = {
+    "judge": "tieout.rewards.library.judge_file:judge",
     "reward_model": "tieout.rewards.library.reward_model:reward_model",
 }
 """`NAME:ARGUMENT` calls one of these with the argument."""
@@ -42,8 +43,8 @@ _COMBINE = "tieout.rewards.scoring.combine:combine"
 
 
 def load_reward(spec: str) -> Reward:
-    """What `spec` names: registered, `file.py:function`, `package.module:function`, `reward_model:FOLDER`, or the
-    weighted sum of several, `exact=1.0 length=0.2`."""
+    """What `spec` names: registered, `file.py:function`, `package.module:function`, `reward_model:FOLDER`,
+    `judge:FILE.yaml`, or the weighted sum of several, `exact=1.0 length=0.2`."""
     if (weights := weights_of(spec)) is not None:
         combined: Reward = load_attribute(_COMBINE)(weights)
         return combined
@@ -62,7 +63,8 @@ def load_reward(spec: str) -> Reward:
         hint = f"; did you mean {near[0]!r}?" if near else "."
         raise InputError(
             f"no reward is called {spec!r}{hint} Registered: {', '.join(sorted(REWARDS))}. "
-            f"Your own: file.py:function, package.module:function or reward_model:FOLDER. Several: {FORM}"
+            f"Your own: file.py:function, package.module:function, reward_model:FOLDER or judge:FILE.yaml. "
+            f"Several: {FORM}"
         )
     reward: Reward = load_attribute(REWARDS.get(spec, spec))
     if not callable(reward):

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from ..types import Answer, Completion, Prompt
-from . import PolicySampler, SamplingParams
+from ..types import Answer, Prompt
+from . import PolicySampler, Sampler, SamplingParams, answers
 
 if TYPE_CHECKING:
     from ..chat.template import Chat
 
 Scores = list[float | None]
-Select = Callable[[Sequence[Prompt], Sequence[Sequence[Completion]]], Sequence[tuple[list[str], Scores]]]
+Select = Callable[[Sequence[Prompt], Sequence[Sequence[Answer]]], Sequence[tuple[list[str], Scores]]]
 """(prompts, [prompt][N] samples) -> of each prompt its samples as they are read, and their scores."""
 
 
@@ -39,21 +39,43 @@ def best(scores: Sequence[float | None]) -> int:
     return max(range(len(scores)), key=lambda k: (-float("inf") if (s := scores[k]) is None else s, -k))
 
 
+@runtime_checkable
+class ChatPolicy(PolicySampler, Protocol):
+    """A sampler of tokens that knows its template, and computes a prompt once for all of its completions."""
+
+    @property
+    def chat(self) -> Chat: ...
+
+
+def several(
+    sampler: Sampler | ChatPolicy, prompts: Sequence[Prompt], count: int, params: SamplingParams
+) -> list[list[Answer]]:
+    """[prompt][count] answers of any sampler. Seconds of a batch that is sampled together are shared evenly."""
+    if isinstance(sampler, ChatPolicy):
+        started = perf_counter()
+        tokens = [sampler.chat.prompt(prompt) for prompt in prompts]
+        sampled = sampler.sample(tokens, count, params)
+        said: Sequence[str] = answers(
+            [(own, one) for own, group in zip(tokens, sampled, strict=True) for one in group], started
+        )
+    else:
+        said = sampler.complete([prompt for prompt in prompts for _ in range(count)], params)
+    flat = [one if isinstance(one, Answer) else Answer(one) for one in said]
+    return [flat[i * count : (i + 1) * count] for i in range(len(prompts))]
+
+
 class BestOfN:
     """A Sampler over a sampler that gives several completions of a prompt."""
 
-    def __init__(
-        self, sampler: PolicySampler, chat: Chat, count: int, temperature: float, select: Select
-    ) -> None:
+    def __init__(self, sampler: ChatPolicy, count: int, temperature: float, select: Select) -> None:
         """
         Args:
             sampler: of the samples.
-            chat: of its model.
             count: samples per prompt.
             temperature: of the sampling, in place of what `complete` is asked for.
             select: scores the samples.
         """
-        self.sampler, self.chat = sampler, chat
+        self.sampler, self.chat = sampler, sampler.chat
         self.count, self.temperature, self.select = count, temperature, select
         self.draws: list[Draw] = []
         """Of the last call, a prompt each."""
@@ -66,16 +88,15 @@ class BestOfN:
     def complete(self, prompts: Sequence[Prompt], params: SamplingParams) -> list[str]:
         """The best sample of each prompt. Its usage is that of all N; the prompt counts once, as it is read once."""
         started = perf_counter()
-        tokens = [self.chat.prompt(prompt) for prompt in prompts]
-        sampled = self.sampler.sample(tokens, self.count, replace(params, temperature=self.temperature))
+        sampled = several(self.sampler, prompts, self.count, replace(params, temperature=self.temperature))
         self.draws = [Draw(texts, scores, best(scores)) for texts, scores in self.select(prompts, sampled)]
         seconds = (perf_counter() - started) / max(1, len(prompts))
-        answers = list[str]()
-        for prompt, group, draw in zip(tokens, sampled, self.draws, strict=True):
+        chosen = list[str]()
+        for group, draw in zip(sampled, self.draws, strict=True):
             taken = {
-                "prompt_tokens": float(len(prompt)),
-                "tokens": float(sum(len(c.tokens) for c in group)),
+                "prompt_tokens": group[0].usage["prompt_tokens"],
+                "tokens": sum(one.usage["tokens"] for one in group),
                 "seconds": seconds,
             }
-            answers.append(Answer(group[draw.chosen].text, taken, group[draw.chosen]))
-        return answers
+            chosen.append(Answer(group[draw.chosen], taken, group[draw.chosen].sampled))
+        return chosen

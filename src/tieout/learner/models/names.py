@@ -21,6 +21,8 @@ NAMED = (*embedded.NAMES, *PACKAGED)
 
 def resolve(name: str) -> tuple[str, str, Path | None]:
     """Resolve a model name to (name of the base, what transformers loads, adapter folder or None)."""
+    if name.startswith("api:"):
+        raise InputError(f"{name} is behind an API: its weights are not here, so it is not loaded or trained")
     if name in PACKAGED:
         return name, str(packaged_folder(name)), None
     if is_gguf(name):

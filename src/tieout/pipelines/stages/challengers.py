@@ -9,10 +9,9 @@ from typing import Any
 
 from ...evidence.evaluate import Case
 from ...evidence.evaluate import evaluate as evaluate_model
+from ...evidence.pool import calls_of, scored
 from ...learner import Model
 from ...rewards.processes.workers import Workers
-from ...rewards.scoring.runner import Call, score_groups
-from ...rewards.text.thinking import as_read, knowing
 from ...samplers import Sampler, SamplingParams
 from ...samplers.best_of_n import BestOfN, Scores
 from ...samplers.local.sampler import LocalSampler
@@ -20,7 +19,7 @@ from ...samplers.prompted import Prompted
 from ...tasks import Task
 from ...training.build import under_deadline
 from ...training.progress import Bar
-from ...types import Completion, Prompt, Row
+from ...types import Answer, Prompt, Row
 from ..challengers import Selector, before_of, known_of, selector_of
 from ..kinds import Evaluate
 from ..links import BASE
@@ -84,7 +83,6 @@ def _asking(
         with _workers(run, selector) as workers:
             yield BestOfN(
                 sampler,
-                sampler.chat,
                 stage.best_of_n,
                 stage.temperature,
                 lambda prompts, sampled: _scored(selector, task, rows, prompts, sampled, sampler, workers),
@@ -108,21 +106,13 @@ def _scored(
     task: Task,
     rows: Sequence[Row],
     prompts: Sequence[Prompt],
-    sampled: Sequence[Sequence[Completion]],
+    sampled: Sequence[Sequence[Answer]],
     sampler: LocalSampler,
     workers: Workers | None,
 ) -> list[tuple[list[str], Scores]]:
     """Of each row its samples as the selector reads them, and what it gives them."""
-    chat = sampler.chat
-    groups = [knowing(own, chat.prompt(p), chat.text) for p, own in zip(prompts, sampled, strict=True)]
-    calls = [
-        Call(own, [prompt] * len(own), row) for row, prompt, own in zip(rows, prompts, groups, strict=True)
-    ]
-    said = score_groups(selector.of(task), calls, workers)
-    return [
-        ([as_read(one) for one in own], [outcome.worth for outcome in outcomes])
-        for own, outcomes in zip(groups, said, strict=True)
-    ]
+    found = scored(selector.of(task), calls_of(rows, prompts, sampled, sampler.chat), workers)
+    return [(texts, [outcome.worth for outcome in outcomes]) for texts, outcomes in found]
 
 
 @contextmanager
