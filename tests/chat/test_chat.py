@@ -469,7 +469,8 @@ def test_rows_that_do_not_fit_are_named(tiny: Chat) -> None:
     with pytest.raises(RowsError) as caught:
         tiny.check_lengths(rows, 25, max_new_tokens=6)
     assert str(caught.value) == (
-        "train.jsonl:9: the prompt has 20 tokens and max_new_tokens 6, together 26; the model's context is 25"
+        "train.jsonl:9: the prompt has 20 tokens and max_new_tokens 6, together 26; the model's context is 25; "
+        "shorten them, or give long_rows: drop or truncate"
     )
     with pytest.raises(RowsError) as caught:
         tiny.check_lengths(rows, 15)

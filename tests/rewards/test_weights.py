@@ -19,7 +19,7 @@ from tieout.python.settings import reward_named
 from tieout.rewards import load_reward
 from tieout.rewards.scoring.runner import Combined, score
 from tieout.rewards.weights import weights_of
-from tieout.storage.jsonl import read_json, write_jsonl
+from tieout.storage.jsonl import read_json, read_jsonl, write_jsonl
 
 ROWS = [{"prompt": f"q{i}", "completion": f"x{i}", "answer": f"x{i}"} for i in range(12)]
 OWN = """
@@ -94,6 +94,26 @@ def test_check_asks_gold_for_the_top_of_all_weights(
     run(monkeypatch, "reward", "check", f"{own}:right=2.0", "length=0.2", *given)
     assert "proven" in capsys.readouterr().out
     assert read_json(tmp_path / "proof.json")["holds"]
+
+
+def test_a_report_keeps_the_files_of_all_parts_and_verify_scores_with_the_copies(
+    own: Path, tmp_path: Path, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / "r.py"  # of the same name
+    other.write_text("def brief(completions, **_):\n    return [1.0 / (1 + len(c)) for c in completions]\n")
+    models = [tiny_model("qwen2"), tiny_model("llama")]
+    given = ["--data", tmp_path / "rows.jsonl", "--max-new-tokens", 4, "--out", tmp_path / "out"]
+    run(monkeypatch, "eval", "--model", *models, "--reward", f"{own}:right=2", f"{other}:brief=0.5", *given)
+    own.unlink()
+    other.unlink()
+    _, case = next(read_jsonl(tmp_path / "out" / "evidence" / "cases.jsonl"))
+    assert "brief" in str(case)
+    run(monkeypatch, "verify", tmp_path / "out")  # exits if a score is another
+    copy = tmp_path / "out" / "evidence" / "scoring" / "reward-2" / "r.py"
+    copy.write_text(copy.read_text().replace("1.0 /", "0.9 /"))
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "verify", tmp_path / "out")
 
 
 @pytest.mark.parametrize(

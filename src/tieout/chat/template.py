@@ -206,16 +206,25 @@ class Chat:
         )
 
     def check_lengths(
-        self, rows: Sequence[Row], context: int, max_new_tokens: int = 0, source: str = "rows"
+        self,
+        rows: Sequence[Row],
+        context: int,
+        max_new_tokens: int = 0,
+        source: str = "rows",
+        *,
+        trained: bool = True,
     ) -> None:
-        """RowsError naming the rows that do not fit into the model's context, with room for new tokens."""
-        problems = []
+        """RowsError naming the rows that do not fit into the model's context, with room for new tokens.
+
+        trained: the completions that rows have must fit, too; those of rows to evaluate on are not read.
+        """
+        problems, advice = [], ""
         for index, row in enumerate(rows):
             where = location(rows, index, source)
             try:
                 size = len(self.prompt(row["prompt"]))
                 room = {"max_new_tokens": max_new_tokens}
-                for name in _COMPLETION_COLUMNS:
+                for name in _COMPLETION_COLUMNS if trained else ():
                     said = row.get(name) or []
                     every = said if name == "completions" else [said]
                     made = [self.given(row["prompt"], [one]) for one in every if one]
@@ -225,11 +234,12 @@ class Chat:
                 continue
             name, longest = max(room.items(), key=lambda item: item[1])
             if size + longest > context:
+                advice = "shorten them, or give long_rows: drop or truncate"
                 problems.append(
                     f"{where}: the prompt has {size} tokens and {name} {longest}, together {size + longest}; the "
                     f"model's context is {context}"
                 )
-        raise_problems(problems, getattr(rows, "source", source))
+        raise_problems(problems, getattr(rows, "source", source), advice)
 
     @cached_property
     def encoder(self) -> Encoder:

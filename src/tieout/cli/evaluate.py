@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ..config.dtype import Dtype
 from ..errors import InputError
+from ..rows import LongRows
 from ..samplers.api.opening import APIOptions, is_api, open_api
 from ..types import Row
 from .early import check_named, model_named
@@ -50,6 +51,9 @@ class Options:
     """So many, spread over all of them; 0 takes all."""
     max_new_tokens: int = 0
     """0 takes the task's."""
+    long_rows: LongRows = "error"
+    """Prompts that do not fit into a model's context with what is sampled: error refuses them, drop leaves them out
+    for all models, truncate cuts their beginning. Counts are printed, and kept with a report."""
     drafts: bool = False
     """Guess several tokens and compute them in one step: up to rounding the same answers, sooner if they are right."""
     reward_workers: int = 2
@@ -131,6 +135,7 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
     `named`: whether the options name the reward, so that another process can compute the scores again.
     """
     quiet()
+    from ..chat.long_rows import Fitting
     from ..evidence.evaluate import CONTROLS, PROGRAMMATIC, evaluate, write_cases
     from ..evidence.figures import model_figures, pair_figures
     from ..evidence.gains import gain
@@ -146,7 +151,9 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
         record_rule,
         write_evidence,
     )
+    from ..pipelines.run import chat_of
     from ..pipelines.show import print_usage
+    from ..rows.checks import with_prompts
     from ..rows.spread import spread
     from ..samplers import SamplingParams
     from ..samplers.api import APISampler
@@ -167,6 +174,18 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
     policies, controls = [policy_of(name) for name in options.model], controls_of(options.controls)
     held = {options.split: rows, **({"controls": controls.rows("test")} if controls else {})}
     leaks = check_trained_on(options.model, options.trained_on, held, options.accept_leakage)
+    params = SamplingParams(options.max_new_tokens or task.max_new_tokens, temperature=0.0)
+    long_rows = dict[str, dict[str, int]]()
+    for name, policy in zip(options.model, policies, strict=True):
+        if task.environment is not None or is_api(name):
+            continue
+        fitting = Fitting(*chat_of(policy.base), params.max_new_tokens, options.long_rows, trained=False)
+        rows = list(fitting(with_prompts(rows), options.split))
+        fitting.chat.check_lengths(rows, fitting.context, params.max_new_tokens, task.name, trained=False)
+        if fitting.counts:
+            long_rows[name] = fitting.counts[options.split]
+        for said in fitting.said:
+            console.print(f"{name}: {said}", markup=False, highlight=False, soft_wrap=True)
     dtype = one_dtype(options.model, policies, options.dtype)
     if folder:
         record_rule(folder, options.model, options.split, task.primary)
@@ -186,7 +205,6 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
     ledger = options.api.ledger(prices) if any(map(is_api, options.model)) else None
     model: Model | None = None
     for name, policy in zip(options.model, policies, strict=True):
-        params = SamplingParams(options.max_new_tokens or task.max_new_tokens, temperature=0.0)
         with bar(console, name, len(rows)) as shown:
             sampler: LocalSampler | APISampler
             if is_api(name):
@@ -240,6 +258,7 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
             "reward": options.reward,
             "controls": options.controls,
             "max_new_tokens": options.max_new_tokens or task.max_new_tokens,
+            **({"long_rows": long_rows} if long_rows else {}),
         }
         if options.controls and Path(options.controls).is_file():
             known["controls"] = "file"

@@ -119,9 +119,11 @@ def options_type(method: type[Method]) -> type:
 
 def train(name: str, parsed: Any) -> None:
     """Check everything, then train into the folder."""
+    from ..chat.long_rows import Fitting
     from ..evidence.leakage import FILE, held_out
     from ..learner.models.loading import precision_of
-    from ..pipelines.run import check_model
+    from ..pipelines.run import chat_of, check_model
+    from ..pipelines.training_rows import with_rows
     from ..rows import data_hash, digests, read_rows
     from ..storage.machine import launched
     from ..storage.runfolder import RunFolder
@@ -146,6 +148,16 @@ def train(name: str, parsed: Any) -> None:
         )
     selection: PairSelection | None = getattr(parsed, "selection", None)
     task = task_for(needs, name, options, parsed.evaluation.eval_steps > 0, selection)
+    fitting = Fitting(*chat_of(options.model), needs.max_new_tokens, options.long_rows)
+    splits = ("train",) if options.task else ("train", "validation", "test")
+    if options.long_rows != "error":
+        task = with_rows(
+            task, {split: fitting(rows, split) for split in splits if (rows := task.rows(split))}
+        )
+    for line in fitting.said:
+        console.print(
+            f"{options.data or options.task}: {line}", markup=False, highlight=False, soft_wrap=True
+        )
     if left_out := getattr(task.rows("train"), "said", ""):
         console.print(f"{options.data}: {left_out}", markup=False, highlight=False, soft_wrap=True)
     if (
@@ -176,12 +188,12 @@ def train(name: str, parsed: Any) -> None:
         console.print(f"[bold]{name}[/]  {escape(options.model)}  {taken}", highlight=False)
         spec = TrainSpec(model=options.model, seed=options.seed, dtype=taken.name, **parts)
         digest = data_hash(task.rows("train"))
-        splits = ("train",) if options.task else ("train", "validation", "test")
         check_model(options.model, {split: task.rows(split) for split in splits}, needs.max_new_tokens)
         asked: dict[str, Any] = {
             "task": options.task,
             "task_options": list(options.task_option),
             "reward": options.reward,
+            "long_rows": options.long_rows,
         }
         if selection is not None:
             asked["selection"] = dataclasses.asdict(selection)
@@ -192,7 +204,7 @@ def train(name: str, parsed: Any) -> None:
             "train": digest,
             **{split: data_hash(own) for split, own in sets.items() if split != "train"},
         }
-        folder.record({**identity(spec), **asked}, hashes, spec.placement, str(taken))
+        folder.record({**identity(spec), **asked}, hashes, spec.placement, str(taken), fitting.counts)
         folder.write_json(FILE, {**leakage, "trained_on": rows_from(options, digest)})
         if folder.leads:
             digests.keep(options.out / digests.FILE, sets)

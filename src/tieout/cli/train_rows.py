@@ -11,7 +11,7 @@ import tyro
 
 from ..config.dtype import Dtype
 from ..errors import InputError
-from ..rows import Kind, Rows, check_general, read_rows
+from ..rows import Kind, LongRows, Rows, check_general, read_rows
 from ..rows.pairs import PairSelection, rows_for
 from .options import RewardSpec, task_options
 
@@ -53,6 +53,9 @@ class Options:
     """For methods that sample, with data: a reward's name, FILE.py:function, reward_model:FOLDER or
     judge:FILE.yaml; or several with weights, `--reward exact=1.0 mine.py:brief=0.2`, whose weighted sum is
     learned."""
+    long_rows: LongRows = "error"
+    """Rows that do not fit into the model's context: error refuses them; drop leaves them out; truncate cuts the
+    beginning of the prompt, never a completion, and leaves out what does not fit even so. With counts."""
     accept_leakage: str = ""
     """A reason to train although training rows are among the held-out ones; reports repeat it."""
     dtype: Dtype = "auto"

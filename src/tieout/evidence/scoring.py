@@ -22,6 +22,8 @@ from ..config.siblings import siblings
 from ..errors import InputError
 from ..rewards import load_reward
 from ..rewards.processes.workers import Workers
+from ..rewards.scoring.combine import Combined
+from ..rewards.weights import weighted, weights_of
 from ..rows.checks import with_prompts
 from ..samplers import Sampler
 from ..samplers.mock import MockSampler
@@ -61,7 +63,7 @@ def keep(
         rest = {name: value for name, value in row.items() if name != "prompt"}
         about = {"track": CONSISTENCY, "slice": one.kind, "case": one.id, "cluster": one.original}
         lines.append({**about, "row": rest})
-    functions = {"reward": task.reward, **task.metrics, **task.parts}
+    functions = _functions(task)
     if controls:
         functions["controls"] = controls.reward
     known = {}
@@ -76,14 +78,22 @@ def keep(
     write_json(evidence / NAMES, kept)
 
 
+def _functions(task: Task) -> dict[str, Any]:
+    """What scores: the reward and its parts, metrics, parts of the task."""
+    parts = task.reward.parts if isinstance(task.reward, Combined) else {}
+    return {"reward": task.reward, **parts, **task.metrics, **task.parts}
+
+
 def _keep_sources(evidence: Path, names: Mapping[str, Any]) -> dict[str, str]:
     """Copy the files that are named, and what they import from their folders: copy -> SHA-256."""
     copies = dict[Path, bytes]()
     for name in ("task", "reward", "controls", "selector"):
-        place, _, _ = str(names.get(name) or "").rpartition(":")
-        if place.endswith(".py"):
+        for i, spec in enumerate(_specs(names.get(name))):
+            place, _, _ = spec.rpartition(":")
+            if not place.endswith(".py"):
+                continue
             root = Path(place).resolve().parent
-            copy = _copy(evidence, name, place)
+            copy = _copy(evidence, name, place, i)
             copies[copy] = Path(place).read_bytes()
             copies |= {
                 copy.parent / p.relative_to(root): p.read_bytes() for p in siblings(Path(place)).values()
@@ -94,9 +104,15 @@ def _keep_sources(evidence: Path, names: Mapping[str, Any]) -> dict[str, str]:
     return {path.relative_to(evidence / SOURCES).as_posix(): sha256(path) for path in sorted(copies)}
 
 
-def _copy(evidence: Path, of: str, place: str) -> Path:
+def _specs(name: Any) -> Mapping[str, float | None]:
+    """The parts of weighted rewards and their weights; of another name, itself."""
+    given = str(name or "")
+    return weights_of(given) or {given: None}
+
+
+def _copy(evidence: Path, of: str, place: str, part: int = 0) -> Path:
     """Where the source of a task, reward, controls or selector is kept: each apart, as two may have one name."""
-    return evidence / SOURCES / of / Path(place).name
+    return evidence / SOURCES / (f"{of}-{part + 1}" if part else of) / Path(place).name
 
 
 def _source(function: Any) -> Path | None:
@@ -226,8 +242,12 @@ def rescore(evidence: Path, workers: Workers | None = None) -> Rescored:
 def kept_name(evidence: Path, of: str) -> Any:
     """What `scoring.json` names as `task`, `reward`, `controls` or `selector`: of a file, the copy of it."""
     given = read_json(evidence / NAMES).get(of)
-    place, _, attribute = str(given or "").rpartition(":")
-    return f"{_copy(evidence, of, place)}:{attribute}" if place.endswith(".py") else given
+    found = dict[str, float | None]()
+    for i, (spec, weight) in enumerate(_specs(given).items()):
+        place, _, attribute = spec.rpartition(":")
+        found[f"{_copy(evidence, of, place, i)}:{attribute}" if place.endswith(".py") else spec] = weight
+    (first, weight), *_ = found.items()
+    return (first or given) if weight is None else weighted(found, of)
 
 
 def _altered(evidence: Path, copies: Mapping[str, str]) -> list[str]:
@@ -262,7 +282,7 @@ def _tasks(evidence: Path, names: Mapping[str, Any]) -> dict[str, Task]:
 
 
 def _changed_sources(task: Task, names: Mapping[str, Any]) -> list[str]:
-    functions = {"reward": task.reward, **task.metrics, **task.parts}
+    functions = _functions(task)
     now = {name: _source(function) for name, function in functions.items() if function is not None}
     known = names.get("sources", {})
     return [

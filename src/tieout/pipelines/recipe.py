@@ -9,6 +9,7 @@ from typing import Any
 from ..config.dtype import Dtype
 from ..config.plain import to_plain
 from ..learner import AdapterConfig, LearnerConfig
+from ..rows import LongRows
 from ..storage.identity import known_model
 from ..tasks.files import Data
 from ..training.guards import Guards
@@ -42,6 +43,9 @@ class Recipe:
     """Task whose training rows must not be forgotten, for SFT, DPO, CPO and ORPO; or use data.general."""
     accept_leakage: str = ""
     """A reason to run although training rows are among the held-out ones; the report repeats it."""
+    long_rows: LongRows = "error"
+    """Rows that do not fit into the model's context: error refuses them, drop leaves them out, truncate cuts the
+    beginning of the prompt, never a completion; counts are printed and kept in run.json."""
     seed: int = 0
     """Of adapters, data order and sampling."""
     dtype: Dtype = "auto"

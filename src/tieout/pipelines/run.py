@@ -10,6 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
+from ..chat.long_rows import Fitting
+from ..chat.template import Chat
 from ..config.attribute import load_attribute, same_function
 from ..errors import InputError
 from ..evidence import leakage
@@ -41,6 +43,9 @@ from .kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Ship, Train
 from .links import BASE, FILES, start_name
 from .recipe import Recipe
 from .training_rows import check_training, held_out_file, uses_general, with_rows
+
+SPLITS = ("train", "test", "ood", "pairs", "labels", "general")
+"""Of a run's task."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,10 @@ class Run:
         self._review()
         self._record_rule()  # before any row is read
         self.task = self._task()
+        self.fitting = Fitting(*chat_of(recipe.model), self._longest(), recipe.long_rows)
+        if recipe.long_rows != "error":
+            fitting = self.fitting
+            self.task = with_rows(self.task, {s: fitting(r, s) for s in SPLITS if (r := self.task.rows(s))})
         self.controls = self._controls()
         rows = self._check()
         self.leakage = self._leakage(rows)
@@ -87,7 +96,15 @@ class Run:
         sets |= {f"stages.{name}": own for name, own in rows.items()}
         self.hashes = {name: data_hash(own) for name, own in sets.items()}
         self.hashes |= {} if self.controls else {"controls": ""}
-        folder.record(self.recipe.identity(), self.hashes, recipe.placement, str(self.precision))
+        for line in self.fitting.said:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        folder.record(
+            self.recipe.identity(),
+            self.hashes,
+            recipe.placement,
+            str(self.precision),
+            self.fitting.counts,
+        )
         folder.write_json(leakage.FILE, self.leakage)
         if folder.leads:
             digests.keep(folder.path / digests.FILE, sets)
@@ -234,12 +251,11 @@ class Run:
         if task.reward is not None:
             check_reward(task.reward, list(task.rows("train")[0]))
             check_models(task.reward, override=recipe.guards.reward_model_override, policy=recipe.model)
-        longest, given, again = (task.max_new_tokens, dict[str, Sequence[Row]](), dict[str, Sequence[Row]]())
+        longest, given, again = self._longest(), dict[str, Sequence[Row]](), dict[str, Sequence[Row]]()
         prompted = dict[str, Sequence[Row]]()
         for stage in recipe.stages:
             if isinstance(stage, Train):
-                longest = max(longest, stage.method.needs.max_new_tokens)
-                rows = check_training(task, stage)
+                rows = check_training(task, stage, self.fitting)
                 if stage.method.needs.samples:
                     check_gold(stage.options.guards, rows or task.rows("train"), task.metrics)
                 if rows is not None and stage.options.data not in FILES:
@@ -270,6 +286,11 @@ class Run:
         check_model(recipe.model, prompted, task.max_new_tokens)
         return given
 
+    def _longest(self) -> int:
+        """The most tokens that are sampled after a prompt."""
+        trained = [s for s in self.recipe.stages if isinstance(s, Train)]
+        return max(self.task.max_new_tokens, *(s.method.needs.max_new_tokens for s in trained), 0)
+
     def _leakage(self, given: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
         """Counts of training rows among held-out ones. InputError: there are some, and no reason to accept them."""
         trained = {
@@ -287,7 +308,7 @@ class Run:
             held["controls"] = leakage.rows_of(self.controls, "test")
         for stage in self.recipe.stages:
             if isinstance(stage, Train) and stage.options.held_out:
-                held[f"{stage.name}.held_out"] = held_out_file(stage)
+                held[f"{stage.name}.held_out"] = held_out_file(stage, self.fitting)
             elif isinstance(stage, Check) and (labels := stage.calibration.data):
                 held[f"{stage.name}.calibration"] = read_rows(labels)
         return held
@@ -344,15 +365,20 @@ class Run:
 
 def check_model(name: str, splits: Mapping[str, Sequence[Row]], max_new_tokens: int) -> None:
     """Refuse a tokenizer or template that cannot be trained with, and rows longer than the model's context."""
+    chat, context = chat_of(name)
+    for split, rows in splits.items():
+        chat.check(rows)
+        chat.check_lengths(rows, context, max_new_tokens, split)
+
+
+def chat_of(name: str) -> tuple[Chat, int]:
+    """Tokenizer and template of a model, and its context in tokens. InputError: there is no such model."""
     try:
-        chat, context = load_chat(name), context_of(name)
+        return load_chat(name), context_of(name)
     except OSError as error:
         raise InputError(
             f"model {name!r} is neither a folder nor a hub id that is reachable or cached: {error}"
         ) from error
-    for split, rows in splits.items():
-        chat.check(rows)
-        chat.check_lengths(rows, context, max_new_tokens, split)
 
 
 def _in_four_bits(recipe: Recipe) -> bool:

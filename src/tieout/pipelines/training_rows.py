@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..chat.long_rows import Fitting
 from ..errors import InputError
 from ..methods import SFT
 from ..methods.sft import marked_general
@@ -35,7 +36,7 @@ COLUMNS = {
 """Kind of rows -> its columns next to the prompt."""
 
 
-def training_task(task: Task, stage: Train, folder: Path) -> Task:
+def training_task(task: Task, stage: Train, folder: Path, fitting: Fitting | None = None) -> Task:
     """The task with the rows and the reward that one train stage learns from.
 
     A reward model is measured on a tenth of its rows, which it does not learn from: they are the split `test`.
@@ -44,8 +45,9 @@ def training_task(task: Task, stage: Train, folder: Path) -> Task:
         task: the run's.
         stage: linked.
         folder: of the run, in which the pairs stages have left their rows.
+        fitting: what is done with rows of the stage's own files that are too long.
     """
-    rows, kind = known_rows(task, stage), stage.method.needs.rows
+    rows, kind = known_rows(task, stage, fitting), stage.method.needs.rows
     if rows is None:
         made = in_form(list(read_rows(folder / stage.options.data / PAIRS)), stage)
         rows = with_general(made, task, stage)
@@ -58,14 +60,15 @@ def training_task(task: Task, stage: Train, folder: Path) -> Task:
                 "model is measured"
             )
     if stage.options.held_out:
-        splits["validation"] = held_out_file(stage)
+        splits["validation"] = held_out_file(stage, fitting)
     return _rewarded(with_rows(task, splits), stage)
 
 
-def held_out_file(stage: Train) -> Sequence[Row]:
+def held_out_file(stage: Train, fitting: Fitting | None = None) -> Sequence[Row]:
     """The rows of the file that a stage is evaluated on while it trains."""
     file = stage.options.held_out
-    return rows_for(stage.method.needs.rows, read_rows(file), file, stage.options.selection)
+    rows = rows_for(stage.method.needs.rows, read_rows(file), file, stage.options.selection)
+    return fitting(rows, f"{stage.name}.held_out") if fitting is not None else rows
 
 
 def _check_held_out(task: Task, stage: Train) -> None:
@@ -83,7 +86,7 @@ def _check_held_out(task: Task, stage: Train) -> None:
         raise InputError(f"stage {stage.name!r}: {error}") from error
 
 
-def known_rows(task: Task, stage: Train) -> Sequence[Row] | None:
+def known_rows(task: Task, stage: Train, fitting: Fitting | None = None) -> Sequence[Row] | None:
     """The rows of a train stage; None if a pairs stage has yet to make them. InputError: they do not fit the method."""
     data, kind = stage.options.data, stage.method.needs.rows
     if data in FILES:
@@ -93,7 +96,8 @@ def known_rows(task: Task, stage: Train) -> Sequence[Row] | None:
     read = read_rows(data)
     pairs = bool(read) and ("chosen" in read[0] or "completions" in read[0])
     form: Any = "ranking" if kind in ("demonstration", "label", "preference") and pairs else kind
-    return with_general(in_form(check_rows(read, form, data), stage), task, stage)
+    made = in_form(check_rows(read, form, data), stage)
+    return with_general(fitting(made, stage.name) if fitting is not None else made, task, stage)
 
 
 def with_general(rows: Sequence[Row], task: Task, stage: Train) -> Sequence[Row]:
@@ -183,9 +187,9 @@ def _rewarded(task: Task, stage: Train) -> Task:
     return replace(task, reward=reward, environment=None, scored_by=None)
 
 
-def check_training(task: Task, stage: Train) -> Sequence[Row] | None:
+def check_training(task: Task, stage: Train, fitting: Fitting | None = None) -> Sequence[Row] | None:
     """The rows of a stage, where they are known, after a check of everything that can be checked before training."""
-    rows = known_rows(task, stage)
+    rows = known_rows(task, stage, fitting)
     if rows is not None and not rows:
         raise InputError(f"stage {stage.name!r}: {stage.options.data} has no rows to learn from")
     _check_held_out(task, stage)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..storage.jsonl import as_json
 from ..types import Row
-from .checks import KINDS, Kind, check_general, check_rows, is_general
+from .checks import KINDS, Kind, LongRows, check_general, check_rows, is_general
 from .json_files import read_json
 from .locations import Rows, RowsError, kind_of, location, raise_problems
 from .table_files import read_csv, read_parquet, read_saved
@@ -19,6 +19,7 @@ from .table_files import read_csv, read_parquet, read_saved
 __all__ = [
     "KINDS",
     "Kind",
+    "LongRows",
     "Rows",
     "RowsError",
     "check_general",

@@ -13,6 +13,10 @@ from .messages import TOLD, paired, prompted, same, turns_of
 from .values import Problem, completion_of, given, messages_of, split_last, truth, unflagged
 
 Kind = Literal["demonstration", "preference", "ranking", "label", "prompt"]
+LongRows = Literal["error", "drop", "truncate"]
+"""Rows that do not fit into a model's context: error, they are refused by file and line; drop, they are left out;
+truncate, the prompt loses its beginning, and a row whose prompt cannot be cut far enough is left out. A completion is
+never cut: its end would teach to stop there."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # What other formats call our columns; only used to say so in an error.

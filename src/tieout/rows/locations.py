@@ -36,15 +36,16 @@ def location(rows: Sequence[Row], index: int, source: str = "rows") -> str:
     return rows.location(index) if isinstance(rows, Rows) else f"{source}, row {index + 1}"
 
 
-def raise_problems(problems: Sequence[str], source: str) -> None:
-    """RowsError with the first problems and the count of the others; nothing if there are none."""
+def raise_problems(problems: Sequence[str], source: str, advice: str = "") -> None:
+    """RowsError with the first problems, the count of the others and what to do; nothing if there are none."""
     if not problems:
         return
     if len(problems) == 1:
-        raise RowsError(problems[0])
+        raise RowsError(f"{problems[0]}; {advice}" if advice else problems[0])
     listed = list(problems[:MAX_PROBLEMS])
     if len(problems) > MAX_PROBLEMS:
         listed.append(f"... and {len(problems) - MAX_PROBLEMS} more")
+    listed += [advice] if advice else []
     raise RowsError(f"{len(problems)} problems in {source}:\n  " + "\n  ".join(listed))
 
 

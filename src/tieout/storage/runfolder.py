@@ -154,7 +154,12 @@ class RunFolder:
         return Stage(path, self.leads)
 
     def record(
-        self, identity: Any, data: Mapping[str, str] | None = None, placement: Any = None, precision: str = ""
+        self,
+        identity: Any,
+        data: Mapping[str, str] | None = None,
+        placement: Any = None,
+        precision: str = "",
+        long_rows: Mapping[str, Any] | None = None,
     ) -> None:
         """Write run.json, or compare with the one that is there.
 
@@ -162,6 +167,7 @@ class RunFolder:
             identity: plain values that decide the run's numbers; a resumed run must have the same.
             data: hashes of the data by name; a resumed run must have the same.
             precision: of the base, and why; noted as the placement is.
+            long_rows: set of rows -> how many were left out or cut because they are too long; noted if there are any.
             placement: where it runs; with time, command and environment it is noted again for every resumption.
 
         Raises:
@@ -176,6 +182,7 @@ class RunFolder:
             "command": sys.argv,
             "placement": placement,
             "precision": precision,
+            **({"long_rows": long_rows} if long_rows else {}),
             "environment": environment(),
         }
         if not path.exists():

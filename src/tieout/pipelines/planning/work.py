@@ -60,9 +60,12 @@ def work_of(run: Run, stage: Train, length: int = 0) -> Work:
     spec, notes = _without_what_is_missing(run, stage)
     count, bound = rows_of(run, stage)
     needs, task = stage.method.needs, run.task
-    known = known_rows(task, stage) is not None or (run.folder.path / stage.options.data / PAIRS).exists()
+    known = (
+        known_rows(task, stage, run.fitting) is not None
+        or (run.folder.path / stage.options.data / PAIRS).exists()
+    )
     if known:
-        task = training_task(task, stage, run.folder.path)
+        task = training_task(task, stage, run.folder.path, run.fitting)
     if not known:
         longest = max(s.method.needs.max_new_tokens for s in run.recipe.stages if isinstance(s, Train))
         made = run.recipe.stage(stage.options.data)

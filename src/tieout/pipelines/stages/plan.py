@@ -112,7 +112,7 @@ def rows_of(run: Run, stage: Stage) -> tuple[int, str]:
         return rows + (len(run.controls.rows("test")) if run.controls else 0), ""
     if not isinstance(stage, Train):
         return 0, ""
-    known = known_rows(task, stage)
+    known = known_rows(task, stage, run.fitting)
     if known is not None:
         return len(hold_out(known, REWARD_MODEL)[0]) if stage.method.needs.rows == "ranking" else len(
             known
@@ -120,7 +120,7 @@ def rows_of(run: Run, stage: Stage) -> tuple[int, str]:
     made = run.recipe.stage(stage.options.data)
     folder = run.folder.path / made.name
     if (folder / "done.json").exists():
-        return len(training_task(task, stage, run.folder.path).rows("train")), ""
+        return len(training_task(task, stage, run.folder.path, run.fitting).rows("train")), ""
     most = rows_of(run, made)[0]
     return most * (2 if stage.method.needs.rows == "label" else 1), "up to "
 
@@ -150,7 +150,7 @@ def _status(run: Run, stage: Stage) -> str:
         return "done" if any(part.exists() for part in parts) else "to do"
     inputs: Any = None
     if isinstance(stage, Train):
-        task = training_task(run.task, stage, run.folder.path)
+        task = training_task(run.task, stage, run.folder.path, run.fitting)
         spec = spec_of(run, stage)
         held_out = rows_held_out(spec, task, Console(quiet=True))
         inputs = known_as(spec, task, data_hash(task.rows("train")), held_out)

@@ -197,7 +197,7 @@ def _known(run: Run, name: str, data: str) -> list[Row]:
     if isinstance(earlier, Refresh):
         return list(read_rows(_labels(run, name) / ROWS))
     assert isinstance(earlier, Train)
-    task = training_task(run.task, earlier, run.folder.path)
+    task = training_task(run.task, earlier, run.folder.path, run.fitting)
     return [*task.rows("train"), *task.rows("test")]
 
 

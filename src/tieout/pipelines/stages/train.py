@@ -23,7 +23,7 @@ from .pairs import leakage_of
 
 def train(run: Run, stage: Train) -> None:
     """Train, or what is left of it; on every rank."""
-    task = training_task(run.task, stage, run.folder.path)
+    task = training_task(run.task, stage, run.folder.path, run.fitting)
     digest = data_hash(task.rows("train"))
     if left_out := getattr(task.rows("train"), "said", ""):
         run.console.print(f"  {stage.name}: {left_out}", markup=False, highlight=False)
