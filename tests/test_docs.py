@@ -44,7 +44,7 @@ def test_recipes_are_read(page: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_commands_and_links_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    named = set(re.findall(r"^    tieout (\w+)|`tieout (\w+)", text, re.MULTILINE))
+    named = set(re.findall(r"^    tieout (\w[\w-]*)|`tieout (\w[\w-]*)", text, re.MULTILINE))
     assert {a or b for a, b in named} <= set(COMMANDS)
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
         assert (page.parent / link).exists(), f"{page.name} links to {link}, which is not there"

@@ -57,6 +57,7 @@ EXPORTED: dict[str, type] = {
     "VLLMSampler": type,
     "__version__": str,
     "combine": FunctionType,
+    "best_of": FunctionType,
     "evaluate": FunctionType,
     "load": FunctionType,
     "load_method": FunctionType,

@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # the same names for type checkers; a test compares them with
     from .methods import SimPO as SimPO
     from .methods import load_method as load_method
     from .python.judging import attack as attack
+    from .python.judging import best_of as best_of
     from .python.judging import evaluate as evaluate
     from .python.judging import gate as gate
     from .python.saving import save as save
@@ -98,7 +99,7 @@ _NAMES = {
     "RewardModel SFT SimPO load_method",
     "python.training": "sft reward_model dpo kto orpo cpo simpo rejection_sampling online_dpo grpo dr_grpo dapo gspo "
     "cispo rloo ppo",
-    "python.judging": "attack evaluate gate",
+    "python.judging": "attack best_of evaluate gate",
     "python.saving": "save",
     "python.tuned": "Tuned",
     "training.loop": "train",

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from openai_server import OpenAIServer, model_answers
+from tieout import best_of
 from tieout import evaluate as evaluate_function
+from tieout.cli.best_of import main as best_of_command
 from tieout.cli.evaluate import main as evaluate
 from tieout.cli.gate import main as gate
 from tieout.cli.sample import main as sample
@@ -19,6 +21,8 @@ from tieout.errors import InputError
 from tieout.evidence.evaluate import Case
 from tieout.evidence.verify import verify
 from tieout.learner import load
+from tieout.rows import check_rows, read_rows
+from tieout.rows.pairs import preferences
 from tieout.samplers.api import IncompleteError
 
 WORDS = ["audit", "ledger", "asset", "equity"]
@@ -119,6 +123,19 @@ def test_the_python_function_takes_it_too(server: OpenAIServer, tmp_path: Path) 
     assert all(case.usage["prompt_tokens"] > 0 for case in cases["api:tieout-base"])
 
 
+def test_best_of_n_as_a_function_of_rows_and_functions(server: OpenAIServer, tmp_path: Path) -> None:
+    def short(completions: list[str], **_: object) -> list[float]:
+        return [1.0 / (1 + len(text)) for text in completions]
+
+    given = [{"prompt": "say audit"}, {"prompt": "say asset"}]
+    found = best_of("api:tieout-base", given, short, (1, 3), gold=short, max_new_tokens=6)
+    assert [point.num for point in found.points] == [1, 3]
+    assert all(point.gold == point.score for point in found.points)
+    assert len(server.bodies) == 6
+    with pytest.raises(InputError, match="no setting 'split'"):
+        best_of("api:tieout-base", given, short, split="test")
+
+
 def test_what_needs_weights_refuses_it_before_work(
     server: OpenAIServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,3 +164,60 @@ def test_a_judge_of_a_file_is_a_reward(server: OpenAIServer, tmp_path: Path) -> 
     (tmp_path / "judge.yaml").write_text("model: api:gpt-judge\nrubrik: x\n")
     with pytest.raises(InputError, match="rubrik"):
         evaluate(["--model", "tieout-base", *given])
+
+
+CLOSE = """
+from tieout.rewards.scoring.outcomes import ranged
+
+
+@ranged(0.0, 1.0)
+def close(completions, answer, **_):
+    return [min(1.0, len(set(c) & set(a)) / len(set(a))) for c, a in zip(completions, answer)]
+
+
+@ranged(0.0, 1.0)
+def brief(completions, **_):
+    return [1.0 / (1 + len(c)) for c in completions]
+"""
+
+
+@pytest.mark.parametrize("name", ["tieout-base", "api:tieout-base"])
+def test_best_of_n_here_and_behind_an_api(
+    server: OpenAIServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "mine.py").write_text(CLOSE)
+    data = rows(tmp_path / "rows.jsonl", completion="gold", id="x")
+    given = ["--model", name, "--data", data, "--reward", "mine.py:close", "--gold", "mine.py:brief"]
+    given += ["--num", "1,2,4", "--max-new-tokens", "8", "--reward-workers", "0", "--price", f"{name}=1,2"]
+    given += ["--temperature", "3"]
+    best_of_command([*given, "--out", "best", "--keep", "4"])
+    said = capsys.readouterr().out
+    assert json.loads(said.splitlines()[-1])["recommended"] in (1, 2, 4)
+    curve = json.loads(Path("best/curve.json").read_text())
+    scores = [point["score"]["value"] for point in curve["points"]]
+    assert scores == sorted(scores)
+    assert all(point["gold"]["n"] == 4 and point["cost_of_1000"] > 0 for point in curve["points"])
+    samples, best = (read_rows(tmp_path / "best" / f"{file}.jsonl") for file in ("samples", "best"))
+    assert [max(row["scores"]) for row in samples] == [row["score"] for row in best]
+    assert all(row["row_completion"] == "gold" and row["answer"] and row["id"] == "x" for row in best)
+    assert check_rows(best, "demonstration", "best")
+    assert preferences(read_rows(tmp_path / "best" / "pairs.jsonl"), "pairs")
+    if name.startswith("api:"):
+        assert len(server.bodies) == 16
+        best_of_command([*given, "--samples", "5"])
+        assert len(server.bodies) == 20, "the first four samples of each prompt were there"
+
+
+def test_best_of_refuses_before_sampling(server: OpenAIServer, tmp_path: Path) -> None:
+    given = ["--model", "api:m", "--data", rows(tmp_path / "rows.jsonl"), "--reward-workers", "0"]
+    for more, said in (
+        (["--num", "4,2"], "rising whole numbers"),
+        (["--num", "two"], "rising whole numbers"),
+        (["--num", "1,8", "--samples", "4"], "at least 8 samples"),
+        (["--temperature", "0"], "greedy samples are all the same"),
+        (["--price", "api:m=3/h"], "paid by tokens"),
+        (["--reward", "finance_statements"], "needs column 'statement'"),
+    ):
+        with pytest.raises(InputError, match=said):
+            best_of_command([*given, *more])
+    assert not server.bodies

@@ -32,6 +32,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "Judge": {
         "sample": "Ask a model",
         "eval": "Score a model on a task or a file",
+        "best-of": "Take the best of N samples by a reward: a curve over N, cost, and which N to take",
         "show": "Show a run's table, verdict and next command",
         "report": "Write the report page of a run from what is stored in its folder",
         "diff": "Compare two runs: what changed, what that did, and whether re-validation is due",
@@ -46,6 +47,8 @@ GROUPS: dict[str, dict[str, str]] = {
 """What people do -> the commands for it, in the order in which they are needed."""
 COMMANDS: dict[str, str] = {name: text for group in GROUPS.values() for name, text in group.items()}
 """Name -> what it does. Each is a module of this package with `main(arguments)`."""
+MODULES = {"eval": "evaluate", "best-of": "best_of"}
+"""Commands whose module has another name."""
 
 _BUG = (
     "an unexpected error. If the traceback ends in a file of your own, the error is there. Otherwise please report "
@@ -77,7 +80,7 @@ def main() -> None:
         print(f"tieout: no command {name!r}{hint}\n\n{_help()}", file=sys.stderr)
         sys.exit(2)
     try:
-        import_module(f".{name if name != 'eval' else 'evaluate'}", __name__).main(rest)
+        import_module(f".{MODULES.get(name, name)}", __name__).main(rest)
     except KeyboardInterrupt:
         print("\ninterrupted; what is done is kept: repeat the command to resume", file=sys.stderr)
         sys.exit(130)

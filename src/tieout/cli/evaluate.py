@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import tyro
 from rich.console import Console
@@ -114,7 +114,20 @@ class Evaluated:
                 )
 
 
-def task_of(options: Options) -> Task:
+class NamesTask(Protocol):
+    """Options that name a task, or rows and a reward."""
+
+    @property
+    def task(self) -> str | None: ...
+    @property
+    def task_option(self) -> tuple[str, ...]: ...
+    @property
+    def data(self) -> Path | None: ...
+    @property
+    def reward(self) -> str: ...
+
+
+def task_of(options: NamesTask) -> Task:
     """The task that the options name, or the rows and the reward that they do."""
     from ..rewards import load_reward
     from ..rows import check_rows, read_rows

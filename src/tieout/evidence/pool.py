@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 from ..chat.template import Chat
 from ..rewards.processes.workers import Workers
-from ..rewards.scoring.runner import Call, Outcome, score_groups
+from ..rewards.scoring.runner import Call, Outcome, check_reward, score_groups
 from ..rewards.text.thinking import as_read, knowing
+from ..samplers import Sampler, SamplingParams
+from ..samplers.best_of_n import ChatPolicy, several
 from ..types import Answer, Prompt, Reward, Row
+from .best_of import Pooled
 
 
 def calls_of(
@@ -43,4 +46,39 @@ def scored(
     return [
         ([as_read(one) for one in call.completions], outcomes)
         for call, outcomes in zip(calls, said, strict=True)
+    ]
+
+
+def draw(
+    sampler: Sampler,
+    rows: Sequence[Row],
+    reward: Reward,
+    count: int,
+    params: SamplingParams,
+    *,
+    gold: Reward | None = None,
+    workers: Workers | None = None,
+) -> list[Pooled]:
+    """`count` samples of each row's prompt, scored by the reward and, next to it, by another one.
+
+    InputError: before anything is sampled, if a reward asks for a column that rows lack.
+    """
+    chat = sampler.chat if isinstance(sampler, ChatPolicy) else None
+    columns = [column for column in rows[0] if all(column in row for row in rows)] if rows else []
+    rewards = [reward] if gold is None else [reward, gold]
+    for one in rewards:
+        check_reward(one, columns, tokens=chat is not None)
+    prompts: list[Prompt] = [row["prompt"] for row in rows]
+    sampled = several(sampler, prompts, count, params)
+    calls = calls_of(rows, prompts, sampled, chat)
+    found = [scored(one, calls, workers) for one in rewards]
+    return [
+        Pooled(
+            row,
+            group,
+            found[0][i][0],
+            [outcome.worth for outcome in found[0][i][1]],
+            [outcome.worth for outcome in found[1][i][1]] if gold is not None else None,
+        )
+        for i, (row, group) in enumerate(zip(rows, sampled, strict=True))
     ]

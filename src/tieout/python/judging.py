@@ -1,4 +1,4 @@
-"""Judge a reward, models and a run: what `tieout attack`, `eval` and `gate` do, as functions."""
+"""Judge a reward, models and a run: what `tieout attack`, `eval`, `best-of` and `gate` do, as functions."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .tuned import Model, Tuned, evaluated
 
 if TYPE_CHECKING:
     from ..cli.evaluate import Evaluated
+    from ..evidence.best_of import Curve
     from ..vetting.attack import Attack
 
 
@@ -98,6 +99,48 @@ def evaluate(
     found = evaluate_models(options, task, Console(), named=data is None or isinstance(scored_by, str))
     found.refuse_unscored()
     return found
+
+
+def best_of(
+    model: Model,
+    data: Data,
+    reward: RewardLike,
+    num: Sequence[int] = (1, 2, 4, 8, 16),
+    *,
+    gold: RewardLike | None = None,
+    out: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Curve:
+    """Take the best of N samples by a reward: its score against N from one pool of samples, and which N to take.
+
+    Args:
+        model: one, also `api:NAME`.
+        data: rows with prompt and the columns that the rewards ask for.
+        reward: what chooses: a name, FILE.py:function, a function, or several with weights.
+        num: the N, rising.
+        gold: another reward, which chooses nothing and is measured on what is chosen.
+        out: a folder for the curve, all samples, and rows to learn from.
+        settings: options of `tieout best-of`: samples, temperature, max_rows, min_gain, price, api, ...
+
+    Raises:
+        InputError: what was given does not fit, or under half of the prompts have enough samples with a score.
+    """
+    from ..cli.best_of import Options, best_of_rows
+    from ..rewards import load_reward
+    from ..rows import check_rows
+    from ..tasks import Task
+
+    for option in ("model", "task", "task_option", "split"):
+        if option in settings:
+            raise InputError(f"best_of() has no setting {option!r}")
+    own: dict[str, Any] = {"model": evaluated(model), "num": ",".join(map(str, num))}
+    own |= {} if out is None else {"out": str(out)}
+    named = {"reward": reward_named(reward), "gold": reward_named(gold)}
+    own |= {name: spec for name, spec in named.items() if isinstance(spec, str)}
+    options = from_plain(Options, {**settings, **own}, "best_of()")
+    scored, other = (load_reward(spec) if isinstance(spec, str) else spec for spec in named.values())
+    checked = check_rows(rows_of(data, "data"), "prompt", "data")
+    return best_of_rows(options, Task("rows", lambda split: checked, scored), other, Console())
 
 
 def gate(run: str | os.PathLike[str] | Tuned, human: str | os.PathLike[str] | None = None) -> dict[str, Any]:
