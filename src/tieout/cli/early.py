@@ -203,11 +203,13 @@ def _given(arguments: Sequence[str], known: Mapping[str, str]) -> dict[str, str]
 
 
 def _known_keys(stage: Mapping[str, Any], known: Mapping[str, str], where: str) -> None:
+    from ..config.fields import nearest
+
+    names = ["from" if key == "start" else key for key in known]
     for key in map(str, stage):
-        if key not in (*known, "train", "from"):
-            near = get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ";"
-            raise InputError(f"{where}: unknown key {key!r}{hint} known: {', '.join(known)}")
+        if key not in (*names, "train"):
+            hint = "; did you mean 'from'?" if key == "start" else nearest(key, names)
+            raise InputError(f"{where}: unknown key {key!r}{hint or ';'} known: {', '.join(names)}")
 
 
 def _check_figures(method: str, given: Mapping[str, Any], before: str) -> None:

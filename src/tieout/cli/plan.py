@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from .options import parse
 from .quiet import quiet
-from .run import RecipeOptions, wide_console
+from .run import RecipeOptions, check_first, wide_console
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Options(RecipeOptions):
 def main(arguments: Sequence[str]) -> None:
     """Parse, plan, print."""
     options = parse(Options, "plan", arguments)
+    check_first(options)
     from ..pipelines.planned import print_planned
     from ..pipelines.planning.elsewhere import memory_of
     from ..pipelines.planning.runs import plan_run

@@ -60,11 +60,12 @@ def main(arguments: Sequence[str]) -> None:
 def check_first(options: RecipeOptions) -> None:
     """Refuse what can be told without torch."""
     from ..config.yaml_file import read_yaml
+    from ..pipelines.overrides import apply
     from .early import check_recipe
 
     plain = {**read_yaml(options.recipe), **options.overrides}
-    if not options.set:  # which may replace any value
-        check_recipe(plain, str(options.recipe))
+    if isinstance(plain.get("stages"), list):
+        check_recipe(apply(plain, options.set), str(options.recipe))
 
 
 def wide_console(quiet: bool = False) -> Console:

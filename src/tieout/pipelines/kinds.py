@@ -21,6 +21,7 @@ from ..training.schedule import Schedule
 from ..training.spec import EvalPolicy
 from ..vetting.attack.settings import AttackSettings
 from ..vetting.calibrate import CalibrationPolicy
+from .overrides import STAGE_KINDS
 
 
 @dataclass(frozen=True)
@@ -332,16 +333,9 @@ class Ship:
 
 
 Stage = Check | Calibrate | Train | Pairs | Refresh | Evaluate | Gate | Ship
-KINDS: dict[str, type[Stage]] = {
-    "check": Check,
-    "calibrate": Calibrate,
-    "train": Train,
-    "pairs": Pairs,
-    "refresh": Refresh,
-    "evaluate": Evaluate,
-    "gate": Gate,
-    "ship": Ship,
-}
+KINDS: dict[str, type[Stage]] = dict(
+    zip(STAGE_KINDS, (Check, Calibrate, Train, Pairs, Refresh, Evaluate, Gate, Ship), strict=True)
+)
 
 
 def kind_of(stage: Stage) -> str:

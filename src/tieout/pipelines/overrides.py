@@ -9,7 +9,9 @@ from typing import Any
 from ..config.fields import ConfigError, nearest
 from ..config.tagged import tag_of
 from ..config.yaml_file import parse_value
-from .kinds import KINDS
+
+STAGE_KINDS = ("check", "calibrate", "train", "pairs", "refresh", "evaluate", "gate", "ship")
+"""The keys that name the kind of a stage. Here, where recipes are read before torch is loaded."""
 
 
 def names_of(items: Sequence[Any]) -> list[str]:
@@ -39,12 +41,12 @@ def _given_name(item: Any) -> str:
 
 def _settings(item: Any) -> Any:
     """Where the settings of a stage are: next to `train`, inside any other kind."""
-    kind = tag_of(item, KINDS, "stage")
+    kind = tag_of(item, STAGE_KINDS, "stage")
     return item if kind == "train" else item[kind]
 
 
 def _derived(item: Mapping[str, Any]) -> str:
-    kind = tag_of(item, KINDS, "stage")
+    kind = tag_of(item, STAGE_KINDS, "stage")
     if kind != "train":
         return kind
     method = str(item["train"])
@@ -84,7 +86,7 @@ def _stage(plain: dict[str, Any], keys: Sequence[str], where: str) -> dict[str, 
             f"{where}: no stage {asked!r}{nearest(asked, names) or ';'} there are: {', '.join(names)}"
         )
     item = items[index]
-    kind = tag_of(item, KINDS, where)
+    kind = tag_of(item, STAGE_KINDS, where)
     if kind != "train":
         item[kind] = item[kind] or {}
     settings = _settings(item)
