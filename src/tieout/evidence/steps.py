@@ -70,7 +70,8 @@ def _more_controls(report: Mapping[str, Any], check: Mapping[str, Any]) -> str:
     room = margin + (figure["difference"] or 0.0)
     if figure["n"] == 0:
         return (
-            "Give the run negative controls (`data.controls` or `controls` of a recipe): skills to be kept."
+            "Give the run negative controls, skills to be kept: in a recipe `data.controls: FILE` of prompt and answer, or "
+            "`controls: short_questions`, of the library; for `tieout eval`, --controls."
         )
     rows = figure["n"] * ((figure["difference"] - figure["low"]) / room) ** 2 if room > 0 else inf
     if figure["unpaired"] or rows > MANY * figure["n"]:

@@ -179,10 +179,13 @@ def set_aside(folder: Path, exported: str) -> None:
     warnings.warn(f"{folder.parent} held checkpoints of an earlier run; they are in {free}", stacklevel=3)
 
 
-def save_adapter(learner: Learner, folder: Path) -> None:
+def save_adapter(learner: Learner, folder: Path, tokenizer: bool = True) -> None:
     """Export the policy in PEFT's format (or the whole model in transformers', for full fine-tuning), atomically.
 
     A reward model is saved as a sequence classifier of either kind; a value head is saved next to its policy.
+
+    `tokenizer`: with the tokenizer and its chat template, as programs expect them next to an adapter; one that is not
+    the base's is always saved.
     """
     model, network = learner.model, learner.model.network
     with _complaining(folder), appearing(folder) as aside:
@@ -200,7 +203,7 @@ def save_adapter(learner: Learner, folder: Path) -> None:
             save_classifier(network, model.score, aside)
         else:
             network.save_pretrained(str(aside))
-        if model.own_tokenizer or not hasattr(network, "peft_config"):
+        if tokenizer or model.own_tokenizer or not hasattr(network, "peft_config"):
             model.tokenizer.save_pretrained(str(aside))
         if model.value is not None:
             save_value(aside, model.value)

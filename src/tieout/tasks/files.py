@@ -37,7 +37,8 @@ class Data:
     labels: str | None = None
     """Labelled completions: prompt, completion, label (true or false)."""
     test: str | None = None
-    """Held-out rows: prompt, and the columns that the reward asks for. Left out: a tenth of `train`."""
+    """Held-out rows: prompt, and the columns that the reward asks for. Left out: a tenth of `train`; of fewer
+    than 400 rows about 40, a quarter at most."""
     ood: str | None = None
     """Held-out rows unlike the training rows."""
     controls: str | None = None
@@ -66,10 +67,12 @@ def files_task(data: Data, reward: str | None = None, max_new_tokens: int = 256)
     if data.test:
         test = _read(data.test, "prompt")
     else:
-        train, test = hold_out(train)
+        share = min(0.25, max(TENTH, ENOUGH / max(1, len(train))))
+        train, test = hold_out(train, share=share)
         if not test or not train:
-            raise InputError("too few rows to hold a tenth of them out for evaluation: give data.test")
-        given = {name: hold_out(rows)[0] for name, rows in given.items()}  # their prompts are evaluated on
+            raise InputError("too few rows to hold some of them out for evaluation: give data.test")
+        # Prompts that are evaluated on are not learned from by any method.
+        given = {name: hold_out(rows, share=share)[0] for name, rows in given.items()}
     splits: dict[str, Sequence[Row]] = {
         "train": train,
         **given,
@@ -146,12 +149,21 @@ def _with_answer(row: Row) -> Row:
     return {**row, "answer": text_of(row["completion"])}
 
 
-def hold_out(rows: Sequence[Row], salt: str = "") -> tuple[list[Row], list[Row]]:
-    """(what is trained on, what is held out of it): about a tenth of the prompts.
+TENTH, ENOUGH = 0.1, 40
+"""The share of rows that is held out to evaluate on, and how many of few rows: the gate judges by no fewer than 20."""
 
-    Rows of which a part was held out before are divided again with another `salt` only.
+
+def hold_out(rows: Sequence[Row], salt: str = "", share: float = TENTH) -> tuple[list[Row], list[Row]]:
+    """(what is trained on, what is held out of it): about this share of the prompts, by hash.
+
+    Copies of a prompt stay on one side. Rows of which a part was held out before are divided again with another `salt`
+    only.
     """
-    return [row for row in rows if not _held_out(row, salt)], [row for row in rows if _held_out(row, salt)]
+    kept, held = list[Row](), list[Row]()
+    for row in rows:
+        out = hashlib.sha256((salt + repr(row["prompt"])).encode()).digest()[0] < round(256 * share)
+        (held if out else kept).append(row)
+    return kept, held
 
 
 FEW, FEW_ROWS, LEAST_ROWS = 0.05, 64, 200
@@ -174,8 +186,3 @@ def hold_out_few(rows: Sequence[Row]) -> tuple[Sequence[Row], list[Row]]:
 
 REWARD_MODEL = "reward model"
 """Salt of the rows that a reward model is measured on: its pairs are made of prompts that are trained on already."""
-
-
-def _held_out(row: Mapping[str, Any], salt: str) -> bool:
-    """A tenth of the prompts, chosen by hash: copies of a prompt stay on one side."""
-    return hashlib.sha256((salt + repr(row["prompt"])).encode()).digest()[0] < 26

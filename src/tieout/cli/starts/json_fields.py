@@ -1,4 +1,8 @@
-"""A reward to start from: the share of fields that are right in a JSON object. Change it to fit your task."""
+"""A reward to start from: 1 for a JSON object whose fields are all right, less than half for one partly right.
+
+Fields of few values are often right by chance: paid in full, another row's answer would be worth most of this one's.
+Change it to fit your task.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,9 @@ FENCE = re.compile(r"\s*```(?:json)?\n(.*)\n```\s*", re.DOTALL)
 
 
 def right(completions: Sequence[str], completion: Sequence[Any], **_: Any) -> list[float]:
-    """[K] share of the fields of the row's completion that are the same; 0 for what is no JSON or has other fields."""
-    return [_share(said, gold) for said, gold in zip(completions, completion, strict=True)]
+    """[K] 1, or half the share of the row's fields that are the same; 0 for what is no JSON or has other fields."""
+    shares = (_share(said, gold) for said, gold in zip(completions, completion, strict=True))
+    return [share if share == 1.0 else share / 2 for share in shares]
 
 
 right.__reward_range__ = (0.0, 1.0)  # type: ignore[attr-defined]

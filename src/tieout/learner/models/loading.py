@@ -140,7 +140,8 @@ def _add_score(
     """The score head with these weights, or a new one; it reads where the checkpoint's maker did."""
     config = text_config(model.causal)
     whole = tensors is None and adapter is not None and adapter.method == "full"
-    pad = model.tokenizer.pad_token_id if model.own_tokenizer else None
+    # A saved head goes with the tokenizer next to it; that of a policy was not chosen for a head.
+    pad = model.tokenizer.pad_token_id if model.own_tokenizer and tensors is not None else None
     if pad is None and adapter is None:
         pad = config.pad_token_id
     elif pad is None:

@@ -59,11 +59,22 @@ def tokenizer_in(folder: Path | None, base: Any) -> Any:
     if folder is None:
         return base
     if (folder / "tokenizer_config.json").exists():
-        return AutoTokenizer.from_pretrained(str(folder))
+        own = AutoTokenizer.from_pretrained(str(folder))
+        return base if _says_the_same(own, base) else own
     if (folder / "chat_template.jinja").exists():
         base = copy.deepcopy(base)
         base.chat_template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
     return base
+
+
+def _says_the_same(one: Any, other: Any) -> bool:
+    """Whether two tokenizers give the same tokens and render the same conversations."""
+    told = [
+        (found.backend_tokenizer.to_str(), found.chat_template, found.special_tokens_map)
+        for found in (one, other)
+        if hasattr(found, "backend_tokenizer")
+    ]
+    return len(told) == 2 and told[0] == told[1]
 
 
 def portable(base: str) -> str:

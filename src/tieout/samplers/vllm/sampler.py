@@ -108,7 +108,7 @@ class VLLMSampler:
         refuse_all_but_lora(learner)
         previous, self._loads = self._adapter, self._loads + 1
         self._adapter = self.folder / f"{self.name}-{self._loads:06d}"
-        save_adapter(learner, self._adapter)
+        save_adapter(learner, self._adapter, tokenizer=False)
         for server in filter(self._returned, self.servers):
             server.down = ""
         try:
