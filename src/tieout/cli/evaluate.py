@@ -282,7 +282,7 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
         verdict = report["verdict"]["verdict"]
         console.print(f"report: {folder}/evidence/report.html", highlight=False, soft_wrap=True)
         console.print(
-            f"verdict: {verdict}; next: tieout gate {folder}",
+            f"verdict: {verdict}; next: tieout show {folder}",
             highlight=False,
             soft_wrap=True,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str]) -> None:
     rows = check_rows(read_rows(options.data), "prompt", str(options.data))[:8] if options.data else []
     quiet()
     from ..pipelines.evaluated import one_dtype, policy_of
+    from ..shipping.how_to_load import serve_merged, to_gguf
     from ..shipping.merging import merge
 
     policy = policy_of(options.adapter)
@@ -60,4 +62,7 @@ def main(arguments: Sequence[str]) -> None:
         f"checked: loaded again, {found.prompts} prompts, {found.tokens} tokens: log-probabilities differ by at most "
         f"{worst:.1e} nats ({found.tolerance:.1e} are allowed)"
     )
-    print(f"use: tieout sample --model {options.out} PROMPT, transformers, or vllm serve {options.out}")
+    out = str(options.out)
+    for line in (f"tieout sample PROMPT --model {shlex.quote(out)}", serve_merged(out, options.out.name),
+                 to_gguf(out, options.out.name)):  # fmt: skip
+        print(f"use: {line}")

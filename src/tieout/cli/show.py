@@ -27,9 +27,12 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(Options, "show", arguments)
     if not (options.run / "run.json").exists():
         raise InputError(f"{options.run} is no run folder: it has no run.json")
+    from ..evidence.report import how_to_evaluate
     from ..pipelines.show import show, stages
 
     console = Console()
     stages(options.run, console)
     if (options.run / "evidence" / "report.json").exists():
         show(options.run, console)
+    else:
+        console.print(f"next: {how_to_evaluate(options.run)}", markup=False, highlight=False, soft_wrap=True)

@@ -121,6 +121,7 @@ def train(name: str, parsed: Any) -> None:
     """Check everything, then train into the folder."""
     from ..chat.long_rows import Fitting
     from ..evidence.leakage import FILE, held_out
+    from ..evidence.report import evaluation_of
     from ..learner.models.loading import precision_of
     from ..pipelines.run import chat_of, check_model
     from ..pipelines.training_rows import with_rows
@@ -218,6 +219,11 @@ def train(name: str, parsed: Any) -> None:
             report(folder, f"{name}-pairs", task.rows("train"), held_out(task), console, **own)
         adapter = fit(folder, name, spec, task, console, digest)
     console.print(f"adapter: {adapter}", highlight=False)
+    if needs.head != "score":
+        console.print(f"use: tieout sample PROMPT --model {adapter}", highlight=False, soft_wrap=True)
+        if parsed.adapter.method in ("lora", "dora"):
+            console.print(f"use: tieout merge {adapter} --out MERGED", highlight=False, soft_wrap=True)
+        console.print(f"next: {evaluation_of(options.out)}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _plan(name: str, spec: TrainSpec, options: Options, task: Task, console: Console) -> None:

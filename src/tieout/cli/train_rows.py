@@ -11,7 +11,7 @@ import tyro
 
 from ..config.dtype import Dtype
 from ..errors import InputError
-from ..rows import Kind, LongRows, Rows, check_general, read_rows
+from ..rows import Kind, LongRows, Rows, check_general, data_hash, read_rows
 from ..rows.pairs import PairSelection, rows_for
 from .options import RewardSpec, task_options
 
@@ -136,8 +136,12 @@ def leakage_of(options: Options, task: Task) -> dict[str, Any]:
 
 
 def rows_from(options: Options, digest: str) -> dict[str, Any]:
-    """Where the training rows are, so that a later evaluation can look for them."""
+    """Where the training rows are, so that a later evaluation can look for them.
+
+    `digest`: of the rows of a task. A file is known by all its rows as it has them, before some are held out.
+    """
     data = str(options.data.resolve()) if options.data else None
+    digest = data_hash(read_rows(options.data)) if options.data else digest
     given = task_options(options.task, options.task_option)
     return {"task": options.task, "options": given, "data": data, "sha256": digest}
 

@@ -19,6 +19,7 @@ An evidence folder holds `cases.jsonl`, `human/` (sheet, key, grades that were h
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -41,6 +42,7 @@ from .readings import check_primary, slice_of
 from .usage import usage_figures
 
 FORMAT = 3
+HEX = re.compile("[0-9a-f]{64}|")
 FILES = (
     "cases.jsonl",
     "cases.usage.jsonl",
@@ -212,24 +214,28 @@ def evidence_of(run: Path) -> Path:
     """The evidence folder of a run. InputError: the run has no report yet."""
     evidence = run / "evidence"
     if not (evidence / "report.json").exists():
-        raise InputError(f"{run} has no evidence/report.json: {_how_to_evaluate(run)}")
+        raise InputError(f"{run} has no evidence/report.json: {how_to_evaluate(run)}")
     return evidence
 
 
-def _how_to_evaluate(run: Path) -> str:
+def how_to_evaluate(run: Path) -> str:
     """What gives a folder its evidence."""
     known = run / "run.json"
     if not known.exists():
         return "it is no run folder; evaluate a model into one with `tieout eval --out`"
-    identity = read_json(known).get("identity", {})
-    if "stages" in identity:
+    if "stages" in read_json(known).get("identity", {}):
         return "finish the run first (repeat its command)"
-    task = identity.get("task")
-    rows = f"--task {task}" if task else "--data TEST.jsonl --reward NAME"
-    return (
-        "evaluate what it trained against what it started from first: "
-        f"`tieout eval --model BASE {run} {rows} --controls CONTROLS --out {run}`"
-    )
+    return f"evaluate what it trained against what it started from first: `{evaluation_of(run)}`"
+
+
+def evaluation_of(run: Path) -> str:
+    """The command that evaluates what `tieout train` trained against what it started from; in capitals what to fill in."""
+    identity = read_json(run / "run.json").get("identity", {})
+    task, reward = identity.get("task"), identity.get("reward") or "REWARD"
+    rows = f"--task {task}" if task else f"--data TEST.jsonl --reward {reward}"
+    model = identity.get("model") or ""  # a folder is known by its digest
+    start = model if identity.get("start") is None and not HEX.fullmatch(model) else "BASE"
+    return f"tieout eval --model {start} {run} {rows} --controls CONTROLS --out {run}"
 
 
 def regate(

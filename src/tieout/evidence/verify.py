@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..storage.jsonl import content_sha256, read_json, stored
-from .report import FILES, FORMAT, arguments_of, from_folder
+from .report import FILES, FORMAT, arguments_of, from_folder, how_to_evaluate
 from .reward_checks import changed, differences
 
 PARTS = ("format", "settings", "models", "comparisons", "verdict", "files")
@@ -20,6 +20,8 @@ def report_at(path: Path) -> Path:
     for found in (path / "evidence" / "report.json", path / "report.json", path):
         if found.is_file():
             return found
+    if (path / "run.json").exists():
+        raise InputError(f"{path} has no report to verify: {how_to_evaluate(path)}")
     raise InputError(
         f"{path} is no report and has none: expected a run folder with evidence/report.json, a folder with "
         "report.json, or such a file"

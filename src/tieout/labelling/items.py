@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..evidence.report import how_to_evaluate
 from ..rows import location, raise_problems, read_rows
 from ..rows.messages import said_by, text_of
 from ..storage.jsonl import read_json, read_jsonl, sha256_text
@@ -69,7 +70,7 @@ def sheet_items(folder: Path, kind: Kind | None = None) -> list[Item]:
     sheet = folder / "sheet.jsonl"
     if not sheet.exists():
         raise InputError(
-            f"{sheet} does not exist: the run has no pairs to grade yet; finish it, or evaluate it first"
+            f"{sheet} does not exist: the run has no pairs to grade yet; {how_to_evaluate(folder.parent.parent)}"
         )
     if kind not in (None, "pairs"):
         raise InputError(f"the sheet of a run has pairs; --kind {kind} is for a file")

@@ -20,7 +20,7 @@ from ..learner import Model
 from ..learner.models.names import resolve
 from ..learner.models.precision import DTYPES, name_of
 from ..review.document import write_page
-from ..rows import data_hash, read_rows
+from ..rows import data_hash, digests, read_rows
 from ..samplers.api.opening import is_api
 from ..shipping.candidate import prepare
 from ..shipping.reload_check import Behaviour, observe
@@ -99,7 +99,9 @@ def _label(name: str) -> str:
 def check_trained_on(
     names: Sequence[str], given: Path | None, held: Mapping[str, Sequence[Row]], accept: str
 ) -> dict[str, Any]:
-    """Counts of the candidate's training rows among those it is evaluated on; empty if its rows are not known.
+    """Counts of training rows among those that are evaluated; empty if the candidate's rows are not known.
+
+    The rows of the other models are looked for, too: a run that continued from another one learned from both.
 
     Args:
         names: of the models; the last one is the candidate.
@@ -110,11 +112,13 @@ def check_trained_on(
     rows = read_rows(given) if given else _trained_on(Path(names[-1]))
     if rows is None:
         return {}
-    return leakage.check_leakage({"train": rows}, held, accept, '--accept-leakage "reason"')
+    others = {name: found for name in names[:-1] if (found := _trained_on(Path(name))) is not None}
+    return leakage.check_leakage({**others, "train": rows}, held, accept, '--accept-leakage "reason"')
 
 
-def _trained_on(run: Path) -> Sequence[Row] | None:
-    """The training rows of a `tieout train` run, if they are where they were and the same."""
+def _trained_on(model: Path) -> Sequence[Row] | None:
+    """The training rows of a `tieout train` run or of its adapter, if they are where they were and the same."""
+    run = model.parent.parent if (model / "adapter_config.json").exists() else model
     file = run / leakage.FILE
     source = read_json(file).get("trained_on") if file.exists() else None
     if not source:
@@ -125,7 +129,11 @@ def _trained_on(run: Path) -> Sequence[Row] | None:
         rows = read_rows(source["data"])
     else:
         return None
-    return rows if data_hash(rows) == source["sha256"] else None
+    if data_hash(rows) != source["sha256"]:
+        return None
+    asked = {one.partition(":")[0] for one in digests.read(run / digests.FILE).get("train", ())}
+    both = zip(rows, digests.digests_of(rows), strict=True)
+    return [row for row, digest in both if digest.partition(":")[0] in asked] or rows  # converted rows have other ones
 
 
 def record_rule(out: Path, names: Sequence[str], split: str, primary: str | None) -> None:

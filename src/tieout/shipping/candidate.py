@@ -32,6 +32,7 @@ from ..learner.models.names import only_here, portable, resolve
 from ..storage.atomic import MANIFEST, appearing, sha256, write_json
 from ..storage.jsonl import read_json
 from .card import Card, card_of, render
+from .how_to_load import lora_of
 from .merged_check import MergeError, check_weights, fits
 from .reload_check import (
     TOLERANCES,
@@ -51,7 +52,7 @@ TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
     "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt",
 )  # fmt: skip
-"""Of an adapter whose tokenizer or template is not that of its base."""
+"""What a tokenizer may be saved as."""
 MERGED_FILES = ("config.json", "generation_config.json", "tokenizer_config.json")
 """Without one of these a program that loads the model guesses: its defaults, its stop tokens."""
 
@@ -142,6 +143,7 @@ def prepare(
             "megabytes": {part: _megabytes(aside / part) for part in parts},
             "check": to_plain(found),
             "four_bits": four_bits,
+            "lora": lora_of(aside / "adapter", four_bits, only_here(portable(base))) if "adapter" in parts else {},
             "not_merged": not_merged(without) if "merged" not in parts else None,
             "merged_difference": {**to_plain(found.unmatched), **more} if found.unmatched else None,
         }

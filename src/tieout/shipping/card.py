@@ -14,9 +14,15 @@ from ..evidence.lines import lines, place
 from ..evidence.reward_checks import rows_of
 from ..evidence.usage import table
 from ..review.reviewer import SAID, ReviewRow
+from ..storage.jsonl import sha256_text
+from .how_to_load import loading
 
 NOT_SHOWN = ("name", "learner", "schedule", "guards", "evaluation")
 """Settings of a stage that a reader of the card does not need; the report has them."""
+
+
+NO_ROWS = sha256_text("")
+"""What a split without rows has for a digest."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,11 @@ def card_of(report: Mapping[str, Any], base: str) -> Card:
     training = [
         f"{name}: {_settings(stage)}" for name, stage in _leading_to(candidate, recipe.get("stages", ()))
     ]
-    hashes = [f"{name} (SHA-256 {digest})" for name, digest in report["metadata"].get("data", {}).items()]
+    hashes = [
+        f"{name} (SHA-256 {digest})"
+        for name, digest in report["metadata"].get("data", {}).items()
+        if digest not in ("", NO_ROWS)
+    ]
     task = recipe.get("task")
     return Card(
         title=f"{Path(base).name}-{candidate}",
@@ -97,7 +107,7 @@ def render(
         *_reward(report),
         _limits(card, facts, report),
         *_review(review),
-        _loading(facts),
+        loading(facts, card.title),
         _license(card, facts),
     ]
     return "\n\n".join(sections) + "\n"
@@ -269,43 +279,6 @@ def _four_bits(facts: Mapping[str, Any]) -> str:
     for where, figure in found.get("scores", {}).items():
         text += f"; {where}: score {figure['difference']:+.3f} [{figure['low']:+.3f}, {figure['high']:+.3f}]"
     return f"{text}."
-
-
-def _loading(facts: Mapping[str, Any]) -> str:
-    parts = ["## How to load it"]
-    if "merged" in facts["parts"]:
-        parts += [
-            f"`merged/` is the whole model ({facts['megabytes']['merged']:.1f} MB), for any program that reads "
-            "transformers folders:",
-            "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-            'tokenizer = AutoTokenizer.from_pretrained("merged")\n'
-            'model = AutoModelForCausalLM.from_pretrained("merged")\n```',
-        ]
-    if facts.get("not_merged"):
-        parts.append(facts["not_merged"])
-    if "adapter" in facts["parts"]:
-        size = f"{facts['megabytes']['adapter']:.1f} MB"
-        parts += [
-            f"`adapter/` is the difference to the base ({size}), in PEFT's format:",
-            f"```python\n{_adapter_code(facts)}\n```",
-        ]
-    return "\n\n".join(parts)
-
-
-def _adapter_code(facts: Mapping[str, Any]) -> str:
-    if facts["embedded"]:
-        four_bits = ", four_bits=True" if facts.get("four_bits") else ""
-        return f'from tieout.learner import load\n\nmodel = load("adapter"{four_bits}).network'
-    names, options = "AutoModelForCausalLM", ""
-    if facts.get("four_bits"):
-        names = "AutoModelForCausalLM, BitsAndBytesConfig"
-        kind = 'load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True'
-        options = f", quantization_config=BitsAndBytesConfig({kind})"
-    return (
-        f"from peft import PeftModel\nfrom transformers import {names}\n\n"
-        f'base = AutoModelForCausalLM.from_pretrained("{facts["base"]}"{options})\n'
-        'model = PeftModel.from_pretrained(base, "adapter")'
-    )
 
 
 def _license(card: Card, facts: Mapping[str, Any]) -> str:
