@@ -87,5 +87,30 @@ def test_a_reject_says_what_to_look_at() -> None:
     assert said[1] == "Read the 60 regressions in evidence/report.html."
     assert "run the recipe into a new folder" in said[-1]
     verdict, said = steps(controls=[0.0] * 40 + [1.0] * 60)
-    assert (verdict, said[0]) == ("reject", "Controls that new lost: copy -0.400.")
+    assert verdict == "reject"
+    assert said[0].startswith("Controls that new lost: copy -0.400; train with less drift")
     assert steps(grades=LOST)[1][0].startswith("Read the graded pairs")
+
+
+@pytest.mark.parametrize(("dpo", "verdict"), [([0.3] * 60, "reject"), ([0.6] * 60, "hold")])
+def test_the_better_policy_before_a_candidate_that_is_no_better_is_offered(dpo: Any, verdict: str) -> None:
+    cases = {
+        "base": make_cases([0.2] * 60, SAME),
+        "sft": make_cases([0.6] * 60, SAME),
+        "dpo": make_cases(dpo, SAME),
+    }
+    trained = {name: {"trained": name if name != "base" else None} for name in cases}
+    settings: Any = {"candidate": "dpo", "baseline": "sft", "base": "base", "metadata": {"models": trained}}
+    report = build_report(cases, **settings)
+    report["files"] = {}
+    assert report["verdict"]["verdict"] == verdict
+    offered = [step for step in next_steps(report) if "tieout ship" in step]
+    (offer,) = offered
+    assert re.fullmatch(
+        r"Or take sft, which is better than base in reward \(\+0.400 \[\+0.3.., \+0.4..\]\): `tieout ship RUN --model "
+        r"sft` judges it in place of dpo\.",
+        offer,
+    )
+    no_better = {**cases, "sft": make_cases([0.2] * 60, SAME)}
+    report = {**build_report(no_better, **settings), "files": {}}
+    assert not any("tieout ship" in step for step in next_steps(report))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import tyro
@@ -21,8 +22,8 @@ class Options:
     run: Annotated[Path, tyro.conf.Positional]
     """A run folder with evidence/report.json."""
     human: Path | None = None
-    """Graded pairs: the labels of `tieout label` (RUN/labels), the filled sheet of the run or a filled copy of it, or
-    rows of case, model_a, model_b, preferred."""
+    """Graded pairs: the labels of `tieout label` (RUN/labels), the filled sheet of the run or a filled copy of it, as a
+    CSV file too, or rows of case, model_a, model_b, preferred."""
     price: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """MODEL=PROMPT,ANSWER per million tokens, or MODEL=HOUR/h: `--price dpo=2.5/h`, for the cost of answers. May be
     given several times."""
@@ -44,19 +45,24 @@ def main(arguments: Sequence[str]) -> None:
 def gate_run(run: Path, given: Path | None = None, price: Sequence[str] = ()) -> dict[str, Any]:
     """Judge a run folder again by these grades, a file or the folder of labels; returns the report."""
     from ..evidence.human import is_sheet, take_sheet
+    from ..evidence.human_table import TABLES, grades_in
     from ..evidence.report import evidence_of
-    from ..labelling.exports import grades_of
+    from ..labelling.exports import GRADES, grades_of
     from ..samplers.prices import parse_prices
-    from ..storage.jsonl import read_json
+    from ..storage.jsonl import read_json, write_jsonl
     from ..storage.runfolder import RunFolder
 
     evidence = evidence_of(run)
-    with RunFolder(run):
+    with RunFolder(run), TemporaryDirectory() as aside:
         sheet = evidence / "human" / "sheet.jsonl"
+        key = sheet.with_name("key.json")
         if given is not None and not given.exists():
             raise InputError(f"{given} does not exist; the sheet to fill in is {sheet}")
         if given is not None and given.is_dir():
-            given = grades_of(given, sheet.with_name("key.json"))
+            given = grades_of(given, key)
+        if given is not None and given.suffix.lower() in TABLES:
+            rows = grades_in(given, sheet, key)
+            write_jsonl(given := Path(aside) / GRADES, rows)
         own = given is not None and sheet.exists() and given.samefile(sheet)
         if given is not None and not own and sheet.exists() and is_sheet(given):
             take_sheet(given, sheet)

@@ -132,9 +132,11 @@ def recipe(options: Options, kind: Kind, train: Path, count: int) -> str:
     if options.data is None:
         data.append(f"  test: {json.dumps(str(options.folder / 'test.jsonl'))}")
     else:
-        data.append("  # test: held_out.jsonl    # left out: about 40 rows are held out, a tenth of more than 400")
+        data.append(
+            "  # test: held_out.jsonl    # left out: about 40 rows are held out, a tenth of more than 400"
+        )
     data.append(
-        "  # controls: controls.jsonl # prompt and answer: what the model can do and must keep; without it the gate holds"
+        "  # controls: controls.jsonl # prompt and answer: what must not get lost; without it the gate holds"
     )
     size = max(1, min(8, count // 3))
     stages = [

@@ -15,6 +15,7 @@ from ..labelling.assignment import Design
 from .options import parse
 
 RUN_LABELS = "labels"
+SHEET = "sheet"
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,10 @@ class Options:
     design: Annotated[Design, tyro.conf.OmitArgPrefixes] = field(default_factory=Design)
     """How items are shared out."""
     export: str = ""
-    """Instead of a page: write the labels as pairs, kto, rankings, calibration, human (of a run) or all."""
+    """Instead of a page: write the labels as pairs, kto, rankings, calibration, human (of a run) or all; or `sheet`:
+    the pairs of a run to grade in a spreadsheet, for `tieout gate --human`."""
     out: Path | None = None
-    """File of --export."""
+    """File of --export: JSON Lines, or a table, FILE.csv."""
     load: Path | None = None
     """First take in the judgements of an export."""
 
@@ -63,6 +65,9 @@ def main(arguments: Sequence[str]) -> None:
     from ..labelling.store import Store
     from ..storage.runfolder import RunFolder
 
+    if options.export == SHEET:
+        _write(options, _sheet(options.data))
+        return
     kind, items = read_items(options.data, options.kind)
     folder, key = _places(options)
     scheme = make_scheme(kind, options.scheme, _guidelines(options, key))
@@ -110,12 +115,24 @@ def _guidelines(options: Options, key: Path | None) -> str:
     return rubric.replace('write "tie"', "answer tie")
 
 
+def _sheet(run: Path) -> list[dict[str, Any]]:
+    """The pairs of a run that people have to look at."""
+    from ..evidence.human_table import table_of
+    from ..labelling.items import sheet_of
+
+    return [*table_of(sheet_of(run / "evidence" / "human"))]
+
+
 def _write(options: Options, rows: list[dict[str, Any]]) -> None:
+    from ..evidence.human_table import TABLES, write_table
     from ..storage.jsonl import write_jsonl
 
     if options.out is None:
         raise InputError("--export needs --out FILE")
-    write_jsonl(options.out, rows)
+    if options.out.suffix.lower() in TABLES:
+        write_table(options.out, rows)
+    else:
+        write_jsonl(options.out, rows)
     print(f"{len(rows)} rows: {options.out}")
 
 

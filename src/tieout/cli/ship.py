@@ -28,6 +28,9 @@ class Options:
 
     run: Annotated[Path, tyro.conf.Positional]
     """A run folder with a candidate."""
+    model: str | None = None
+    """Another policy that the run trained, such as sft: it becomes the candidate, and is judged against the model that
+    it started from. The report says that the candidate was chosen after models had been evaluated."""
     override: str | None = None
     """Ship against the verdict, for this reason, which is recorded in the evidence."""
     merge: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -53,6 +56,7 @@ def main(arguments: Sequence[str]) -> None:
     from ..evidence.approved import keep_approved
     from ..evidence.report import evidence_of
     from ..pipelines.evaluated import package
+    from ..pipelines.instead import judge_instead
     from ..pipelines.show import ship_run
     from ..review.document import write_page
     from ..storage import manifest
@@ -62,6 +66,11 @@ def main(arguments: Sequence[str]) -> None:
     with RunFolder(options.run):
         if options.approved:
             keep_approved(options.run, options.approved)
+        if options.model:
+            judge_instead(options.run, options.model, whole, Console())
+            write_page(options.run)
+            if (options.run / manifest.FILE).exists():
+                manifest.append(options.run, "tieout ship --model")
         _keep_review(options, evidence)
         package(options.run, whole, console := Console())
         shipped = ship_run(options.run, options.override, console, whole)

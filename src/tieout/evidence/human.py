@@ -64,6 +64,7 @@ def write_sheet(
     Each (candidate, baseline) of `pairs` has a random sample of `num_cases` cases that both models have, in random
     order, the same cases for every pair where all models have them. A sheet that already holds the same pairs is left
     alone, grades and all; one with other pairs and a grade in it is kept under a numbered name, together with its key.
+    Two outputs that are the same are a tie already.
     """
     rows: list[dict[str, Any]] = []
     assignment: dict[str, dict[str, str]] = {}
@@ -84,7 +85,8 @@ def write_sheet(
             row = {"pair": number, "case": case, "prompt": plain_prompt(one.prompt)}
             row.update(output_a=_shown(one), output_b=_shown(other))
             assignment[number] = {"case": case, "a": a, "b": b, "sha256": _fingerprint(row)}
-            rows.append({**row, "question": rubric.splitlines()[0], "preferred": None})
+            same = "tie" if row["output_a"] == row["output_b"] else None
+            rows.append({**row, "question": rubric.splitlines()[0], "preferred": same})
     plain = [list(names) for names in pairs]
     key = {"pairs": plain, "seed": seed, "rubric": rubric, "assignment": assignment}
     paths = sheet_path, key_path, rubric_path = [
@@ -94,12 +96,40 @@ def write_sheet(
         if read_json(key_path) == key and rubric_path.exists():
             return sheet_path
         # One that somebody has begun to grade is kept; one with no grade in it is worth nothing.
-        if any(row.get("preferred") is not None for _, row in read_jsonl(sheet_path)):
+        if any(row.get("preferred") is not None and not settled(row) for _, row in read_jsonl(sheet_path)):
             set_aside(*(path for path in paths if path.exists()))
     write_json(key_path, key)
     write_text(rubric_path, _instructions(rubric, len(rows), len(pairs)))
     write_jsonl(sheet_path, rows)
     return sheet_path
+
+
+def settled(row: Mapping[str, Any]) -> bool:
+    """Whether a row of a sheet needs nobody: both outputs are the same, and it is a tie."""
+    return row.get("preferred") == "tie" and row["output_a"] == row["output_b"]
+
+
+def settled_ties(sheet: Path, key: Path, grades: Sequence[Grade]) -> list[Grade]:
+    """Ties of pairs whose outputs are the same, as far as the sheet was graded.
+
+    In each comparison those before the last graded pair; all of them if no other pair is left.
+    A sheet is in random order. All of them next to a few grades would outweigh the pairs that nobody looked at.
+    """
+    if not (sheet.exists() and key.exists()):
+        return []
+    assignment, found = read_json(key)["assignment"], list[Grade]()
+    graded = {(grade.case, frozenset((grade.model_a, grade.model_b))) for grade in grades}
+    compared: dict[frozenset[str], list[dict[str, Any]]] = {}
+    for _, row in read_jsonl(sheet):
+        if known := assignment.get(row.get("pair")):
+            compared.setdefault(frozenset((known["a"], known["b"])), []).append(row)
+    for models, rows in compared.items():
+        others = [i for i, row in enumerate(rows) if not settled(row)]
+        done = [i for i in others if (rows[i]["case"], models) in graded]
+        end = len(rows) if len(done) == len(others) else max(done, default=0)
+        names = [assignment[row["pair"]] for row in rows[:end] if settled(row)]
+        found += [Grade(one["case"], one["a"], one["b"], "tie") for one in names]
+    return found
 
 
 def _shown(case: Case) -> str:
@@ -114,7 +144,9 @@ def _instructions(rubric: str, rows: int, pairs: int) -> str:
     return (
         f"# How to grade\n\n{rubric}\n\n## How to fill in the sheet\n\n"
         'In `sheet.jsonl`, replace `"preferred": null` by `"a"`, `"b"` or `"tie"`, and change nothing else. '
-        f"{first}Leave rows that you do not grade as they are. "
+        f"{first}Leave rows that you do not grade as they are; where both outputs are the same, a tie stands there. "
+        "For a spreadsheet: `tieout label RUN --export sheet --out sheet.csv`; fill in its last column, then "
+        "`tieout gate RUN --human sheet.csv`. "
         "`key.json` says which model wrote which output: do not read it before you are done.\n"
     )
 
@@ -123,8 +155,9 @@ def read_grades(path: Path, key: Path | None = None, models: Collection[str] | N
     """The grades in a filled sheet (with its key) or, without a key, in a file that names the models.
 
     A line of the latter is {"case", "model_a", "model_b", "preferred": "a" | "b" | "tie"}; several people may
-    grade one case there. Lines not filled in are left out. No file: no grades. Raises ValueError with the
-    file and line for an unknown case or model, an output that is not the one written, or another value.
+    grade one case there. Lines not filled in are left out, settled ones of a sheet too. No file: no grades.
+    Raises ValueError with the file and line for an unknown case or model, an output that is not the one written, or
+    another value.
     """
     if not path.exists():
         return []
@@ -133,14 +166,15 @@ def read_grades(path: Path, key: Path | None = None, models: Collection[str] | N
     seen: dict[str, int] = {}
     for number, row in read_jsonl(path):
         where = f"{path}:{number}"
-        preferred = row.get("preferred")
-        if preferred is None and "preferred" in row:
+        preferred = said(row.get("preferred"))
+        if (preferred is None and "preferred" in row) or (assignment is not None and settled(row)):
             continue
         if preferred not in PREFERRED:
             expected = '"a", "b", "tie" or null (not graded)'
             raise InputError(f"{where}: preferred is {preferred!r}; expected {expected}")
         if not isinstance(row.get("case"), str):
             raise InputError(f"{where}: no case; the line has: {', '.join(row)}")
+        row = {**row, "preferred": preferred}
         grade = _named(row, where) if assignment is None else unblinded(row, assignment, where, seen, number)
         for model in (grade.model_a, grade.model_b):
             if models is not None and model not in models:
@@ -164,6 +198,15 @@ def take_sheet(filled: Path, sheet: Path) -> None:
     if any(given.get(pair) != row for pair, row in graded.items()):
         set_aside(sheet)
     write_text(sheet, filled.read_text(encoding="utf-8"))
+
+
+def said(preferred: Any) -> Any:
+    """A grade as people write it: in any case; nothing, or blanks, for one that was not given.
+
+    >>> said(" A"), said("Tie"), said("")
+    ('a', 'tie', None)
+    """
+    return (preferred.strip().lower() or None) if isinstance(preferred, str) else preferred
 
 
 def _named(row: dict[str, Any], where: str) -> Grade:

@@ -37,7 +37,7 @@ from .evaluate import CONSISTENCY, PROGRAMMATIC, TRACKS, Case, read_cases, write
 from .figures import Ends, model_figures, pair_figures
 from .gains import gain, regressions
 from .gate import GatePolicy, gate
-from .human import Grade, read_grades, write_sheet
+from .human import Grade, read_grades, settled_ties, write_sheet
 from .readings import check_primary, slice_of
 from .usage import usage_figures
 
@@ -229,7 +229,7 @@ def how_to_evaluate(run: Path) -> str:
 
 
 def evaluation_of(run: Path) -> str:
-    """The command that evaluates what `tieout train` trained against what it started from; in capitals what to fill in."""
+    """The command that evaluates a `tieout train` folder against what it started from; in capitals what to fill in."""
     identity = read_json(run / "run.json").get("identity", {})
     task, reward = identity.get("task"), identity.get("reward") or "REWARD"
     rows = f"--task {task}" if task else f"--data TEST.jsonl --reward {reward}"
@@ -243,14 +243,20 @@ def regate(
     grades: Path | None = None,
     policy: GatePolicy | None = None,
     prices: Mapping[str, str] | None = None,
+    compared: tuple[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Build the report in `folder` again, from its cases and the grades that are there by now; with other prices."""
+    """Build the report in `folder` again, from its cases and the grades that are there by now.
+
+    With other prices, and `compared`, another candidate and baseline, if they are given.
+    """
     old = read_json(folder / "report.json")
     old["settings"].setdefault("primary", _primary_of(old["metadata"]))  # format 1 names none
     settings = arguments_of(old)
     if policy is not None:
         settings["policy"] = policy
     settings["prices"] |= prices or {}
+    if compared is not None:
+        settings["candidate"], settings["baseline"] = compared
     return _write(folder, grades, settings)
 
 
@@ -290,6 +296,7 @@ def from_folder(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     cases, human = read_cases(stored(folder / "cases.jsonl")), folder / "human"
     grades = read_grades(human / "sheet.jsonl", human / "key.json", models=cases)
     grades += read_grades(human / "grades.jsonl", models=cases)
+    grades += settled_ties(human / "sheet.jsonl", human / "key.json", grades)
     return {**build_report(cases, grades, **settings), "rule": rule.summary(folder)}
 
 

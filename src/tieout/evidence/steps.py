@@ -10,6 +10,9 @@ from .evaluate import CONTROLS, HUMAN, PROGRAMMATIC
 from .gains import change
 from .readings import NONE, judged, slice_of
 
+LESS_DRIFT = (
+    "train with less drift (a lower rate, fewer steps, a stronger KL) or with general rows among the data"
+)
 MANY = 100
 """Times the rows there are: more than these are not advised."""
 
@@ -22,7 +25,27 @@ def next_steps(report: Mapping[str, Any]) -> list[str]:
     if verdict["verdict"] == "ship":
         return []
     steps = {PROGRAMMATIC: _more_right, HUMAN: _more_grades, CONTROLS: _more_controls}
-    return [steps[check["track"]](report, check) for check in verdict["checks"] if check["status"] == "hold"]
+    held = [check for check in verdict["checks"] if check["status"] == "hold"]
+    said = [steps[check["track"]](report, check) for check in held]
+    return [*said, *(_instead(report) if PROGRAMMATIC in {check["track"] for check in held} else [])]
+
+
+def _instead(report: Mapping[str, Any]) -> list[str]:
+    """A policy of the run that is shown to be better than the base, where the candidate is not better than it."""
+    settings, models = report["settings"], report["metadata"].get("models", {})
+    primary, base = settings["primary"], settings["base"]
+    for comparison in report["comparisons"]:
+        name = comparison["candidate"]
+        trained = name != settings["candidate"] and models.get(name, {}).get("trained")
+        tracks = comparison["tracks"][PROGRAMMATIC]
+        figure = judged(slice_of(tracks, settings["policy"]["programmatic_slice"]), primary)
+        if trained and comparison["baseline"] == base and figure["n"] and figure["low"] > 0:
+            return [
+                f"Or take {name}, which is better than {base} in {primary or 'reward'} ({figure['difference']:+.3f} "
+                f"[{figure['low']:+.3f}, {figure['high']:+.3f}]): `tieout ship RUN --model {name}` judges it in place "
+                f"of {settings['candidate']}."
+            ]
+    return []
 
 
 def _more_right(report: Mapping[str, Any], check: Mapping[str, Any]) -> str:
@@ -70,15 +93,12 @@ def _more_controls(report: Mapping[str, Any], check: Mapping[str, Any]) -> str:
     room = margin + (figure["difference"] or 0.0)
     if figure["n"] == 0:
         return (
-            "Give the run negative controls, skills to be kept: in a recipe `data.controls: FILE` of prompt and answer, or "
-            "`controls: short_questions`, of the library; for `tieout eval`, --controls."
+            "Give the run negative controls, skills to be kept: in a recipe `data.controls: FILE` of prompt and answer "
+            "or `controls: short_questions`, of the library; for `tieout eval`, --controls."
         )
     rows = figure["n"] * ((figure["difference"] - figure["low"]) / room) ** 2 if room > 0 else inf
     if figure["unpaired"] or rows > MANY * figure["n"]:
-        return (
-            f"See in evidence/report.html which controls {settings['candidate']} lost; train with less drift "
-            "(a lower learning rate, fewer steps, a stronger KL) or with general rows among the data."
-        )
+        return f"See in evidence/report.html which controls {settings['candidate']} lost; {LESS_DRIFT}."
     return (
         f"Evaluate more control rows: about {_about(rows)} show that the loss is within {margin:g}; "
         f"there are {figure['n']}."
@@ -93,7 +113,10 @@ def _after_reject(report: Mapping[str, Any]) -> list[str]:
         if check["status"] != "fail":
             continue
         if check["track"] == PROGRAMMATIC:
-            steps.append(f"What changed from {comparison['baseline']} to {candidate}: {comparison['gain']}.")
+            steps.append(
+                f"What changed from {comparison['baseline']} to {candidate}: {comparison['gain']}. Train with a lower "
+                "learning rate or fewer steps, or with other data; a reward that rose pays for something else."
+            )
         elif check["track"] == HUMAN:
             steps.append("Read the graded pairs in evidence/human: people prefer the baseline's answers.")
         else:
@@ -102,10 +125,14 @@ def _after_reject(report: Mapping[str, Any]) -> list[str]:
                 (f["difference"], name) for name, f in slices.items() if f["n"] and f["difference"] < 0
             )
             names = ", ".join(f"{name} {value:+.3f}" for value, name in lost[:5])
-            steps.append(f"Controls that {candidate} lost: {names}.")
+            steps.append(f"Controls that {candidate} lost: {names}; {LESS_DRIFT}.")
     if count := len(comparison["regressions"]):
         steps.append(f"Read the {count} regressions in evidence/report.html.")
-    return [*steps, "Then change data, reward or settings, and run the recipe into a new folder."]
+    return [
+        *steps,
+        *_instead(report),
+        "Then change data, reward or settings, and run the recipe into a new folder.",
+    ]
 
 
 def _figure(report: Mapping[str, Any], check: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..evidence.human import settled
 from ..evidence.report import how_to_evaluate
 from ..rows import location, raise_problems, read_rows
 from ..rows.messages import said_by, text_of
@@ -65,13 +66,22 @@ def read_items(path: Path, kind: Kind | None = None) -> tuple[Kind, list[Item]]:
     return kind, list(found.values())
 
 
-def sheet_items(folder: Path, kind: Kind | None = None) -> list[Item]:
-    """The pairs of a run's sheet, those that decide the verdict first. Who wrote what stays in its key."""
+def sheet_of(folder: Path) -> Path:
+    """The sheet in a folder of evidence. InputError: there is none yet."""
     sheet = folder / "sheet.jsonl"
     if not sheet.exists():
         raise InputError(
             f"{sheet} does not exist: the run has no pairs to grade yet; {how_to_evaluate(folder.parent.parent)}"
         )
+    return sheet
+
+
+def sheet_items(folder: Path, kind: Kind | None = None) -> list[Item]:
+    """The pairs of a run's sheet, those that decide the verdict first. Who wrote what stays in its key.
+
+    Pairs whose outputs are the same are ties without being asked.
+    """
+    sheet = sheet_of(folder)
     if kind not in (None, "pairs"):
         raise InputError(f"the sheet of a run has pairs; --kind {kind} is for a file")
     assignment = read_json(folder / "key.json")["assignment"]
@@ -81,12 +91,18 @@ def sheet_items(folder: Path, kind: Kind | None = None) -> list[Item]:
         name = row.get("pair")
         if name not in assignment:
             raise InputError(f"{sheet}:{number}: pair {name!r} is not in key.json")
+        if settled(row):
+            continue
         models = {assignment[name]["a"], assignment[name]["b"]}
         if models not in compared:
             compared.append(models)
         both = [row["output_a"], row["output_b"]]
         ids = {"pair": name, "case": row["case"]}
         items.append(_made("pairs", row["prompt"], both, ids, compared.index(models), ids))
+    if not items:
+        raise InputError(
+            f"{sheet}: both outputs are the same in every pair: all are ties, and there is nothing to grade"
+        )
     return items
 
 

@@ -133,7 +133,9 @@ def _trained_on(model: Path) -> Sequence[Row] | None:
         return None
     asked = {one.partition(":")[0] for one in digests.read(run / digests.FILE).get("train", ())}
     both = zip(rows, digests.digests_of(rows), strict=True)
-    return [row for row, digest in both if digest.partition(":")[0] in asked] or rows  # converted rows have other ones
+    return [
+        row for row, digest in both if digest.partition(":")[0] in asked
+    ] or rows  # converted rows have other ones
 
 
 def record_rule(out: Path, names: Sequence[str], split: str, primary: str | None) -> None:

@@ -143,7 +143,9 @@ def prepare(
             "megabytes": {part: _megabytes(aside / part) for part in parts},
             "check": to_plain(found),
             "four_bits": four_bits,
-            "lora": lora_of(aside / "adapter", four_bits, only_here(portable(base))) if "adapter" in parts else {},
+            "lora": lora_of(aside / "adapter", four_bits, only_here(portable(base)))
+            if "adapter" in parts
+            else {},
             "not_merged": not_merged(without) if "merged" not in parts else None,
             "merged_difference": {**to_plain(found.unmatched), **more} if found.unmatched else None,
         }

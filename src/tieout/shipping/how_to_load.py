@@ -23,8 +23,8 @@ def loading(facts: Mapping[str, Any], title: str) -> str:
             "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
             'tokenizer = AutoTokenizer.from_pretrained("merged")\n'
             'model = AutoModelForCausalLM.from_pretrained("merged")\n```',
-            "Served by vLLM, or converted to GGUF for llama.cpp, whose converter knows most architectures and tokenizers "
-            "of the Hub:",
+            "Served by vLLM, or converted to GGUF for llama.cpp, whose converter knows most architectures and "
+            "tokenizers of the Hub:",
             f"```sh\n{serve_merged('merged', name)}\n{to_gguf('merged', name)}\n```",
         ]
     if facts.get("not_merged"):
@@ -67,7 +67,8 @@ def serve_adapter(folder: str, base: str, name: str, lora: Mapping[str, Any]) ->
     rank = next((rank for rank in RANKS if rank >= lora.get("rank", RANKS[-1] + 1)), None)
     if rank is None:
         return ""
-    return f"vllm serve {shlex.quote(base)} --enable-lora --max-lora-rank {rank} --lora-modules {name}={shlex.quote(folder)}"
+    how = f"--enable-lora --max-lora-rank {rank} --lora-modules {name}={shlex.quote(folder)}"
+    return f"vllm serve {shlex.quote(base)} {how}"
 
 
 def to_gguf(folder: str, name: str) -> str:

@@ -8,7 +8,7 @@ One row of `train` (demonstrations; further columns reach the reward):
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 

@@ -102,7 +102,10 @@ def judge(tried: Tried, gold: str, gold_score: float, low: float, form_only: boo
     if share >= PAID:
         return found(probe.kind, WHY[probe.basis])
     if probe.basis in ("free", "form") and not form_only and share > HALF:
-        return found("composition", f"made without knowing the answer, it gets {share:.2f} of what gold gets, and {HALF} is allowed")
+        return found(
+            "composition",
+            f"made without knowing the answer, it gets {share:.2f} of what gold gets, and {HALF} is allowed",
+        )
     return None
 
 
