@@ -284,6 +284,17 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
     assert same(weights(learner), at_two)
 
 
+@pytest.mark.parametrize("save_steps", [1, 3, 50])
+def test_a_checkpoint_from_before_the_trouble_is_always_kept(tmp_path: Path, save_steps: int) -> None:
+    checkpoints, steps = Checkpoints(tmp_path, apart=16), list[int]()
+    for step in range(save_steps, 400, save_steps):
+        steps = sorted(checkpoints._kept([*steps, step]))
+        assert steps[-2:] == [s for s in (step - save_steps, step) if s]
+        assert len(steps) <= 4
+        if step > 16 + save_steps:
+            assert step - 2 * 16 - save_steps <= min(steps) <= step - 16
+
+
 def test_only_the_newest_are_kept(tiny_model: ModelFolder, tmp_path: Path) -> None:
     learner = make_learner(tiny_model("llama"))
     for keep in (2, 1):

@@ -131,7 +131,7 @@ def train(name: str, parsed: Any) -> None:
     from ..training.fit import fit
     from ..training.guards import check_gold
     from ..training.reward_models import check_models
-    from ..training.spec import TrainSpec, identity
+    from ..training.spec import TrainSpec, code_in, identity
     from ..vetting.before_training import check_reward_first
     from ..vetting.preferences.report import PAIRED, report
 
@@ -205,7 +205,10 @@ def train(name: str, parsed: Any) -> None:
             "train": digest,
             **{split: data_hash(own) for split, own in sets.items() if split != "train"},
         }
-        folder.record({**identity(spec), **asked}, hashes, spec.placement, str(taken), fitting.counts)
+        known = {**identity(spec), **identity(asked)}
+        if code := {**code_in(spec), **code_in(asked)}:
+            known["code"] = code
+        folder.record(known, hashes, spec.placement, str(taken), fitting.counts)
         folder.write_json(FILE, {**leakage, "trained_on": rows_from(options, digest)})
         if folder.leads:
             digests.keep(options.out / digests.FILE, sets)

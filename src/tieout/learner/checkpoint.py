@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,10 @@ class Checkpoints:
 
     folder: Path
     keep: int = 2
-    """Older ones are deleted."""
+    """Of the newest; older ones are deleted, but for the last good one."""
+    apart: int = 0
+    """Steps within which a run that has blown up is noticed: a checkpoint at least so much older than the newest is
+    always kept, so that there is a good one to go back to. 0: none is kept for that."""
 
     def save(self, learner: Learner, state: Mapping[str, Any], pinned: Collection[int] = ()) -> Path:
         """Weights, optimizer, random state of every rank and `state` (plain values), atomically.
@@ -73,9 +76,18 @@ class Checkpoints:
         with _complaining(self.folder), appearing(target) as aside:
             save_file(dict(tensors), aside / "state.safetensors")
             (aside / "state.json").write_text(json.dumps(plain), encoding="utf-8")
-        for old in self._all()[: -self.keep]:
-            if _step(old) not in pinned:
+        kept = set(pinned) | self._kept([_step(folder) for folder in self._all()])
+        for old in self._all():
+            if _step(old) not in kept:
                 shutil.rmtree(old)
+
+    def _kept(self, steps: Sequence[int]) -> set[int]:
+        """Of the steps with checkpoints, oldest first, those that are not deleted for their age."""
+        kept, sure = set(steps[-self.keep :]), steps[-1] - self.apart
+        if self.apart:  # the last good one, and the one that takes its place when it is old enough
+            kept |= set([step for step in steps if step <= sure][-1:])
+            kept |= set([step for step in steps if step > sure][:1])
+        return kept
 
     def newest(self, before: int | None = None) -> Path | None:
         """The newest checkpoint (of a step before that one) that verifies; damaged ones are skipped with a warning."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ..config.dtype import Dtype
 from ..config.plain import to_plain
 from ..learner import AdapterConfig, LearnerConfig
+from ..learner.models.base_parts import base_parts
 from ..rows import LongRows
 from ..storage.identity import known_model
 from ..tasks.files import Data
@@ -74,6 +76,9 @@ class Recipe:
         """What decides the numbers of the run, in the form of the recipe: see `tieout.training.spec.identity`."""
         known = {k: v for k, v in vars(self).items() if k not in ("stages", "placement")}
         top = {**identity(known), "model": known_model(self.model)}
+        if parts := base_parts(self.model):
+            top["base"] = parts
+        top["data"] = {key: path and Path(path).name for key, path in top["data"].items()}  # rows have hashes
         stages = [stage_plain(stage) for stage in self.stages]
         for plain in stages:
             settings = plain.get("refresh", plain)

@@ -9,6 +9,7 @@ import platform
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -83,6 +84,22 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RunFolderError(f"{path}: expected a JSON object, found {type(value).__name__}")
     return value
+
+
+def _warn_of_versions(path: Path, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Warn that a run is continued by other code: its numbers may differ from those of an unbroken run."""
+    before, after = was.get("versions", {}), now["versions"]
+    lines = [
+        f"{name} {before[name]} -> {after[name]}"
+        for name in after
+        if before.get(name, after[name]) != after[name]
+    ]
+    if lines:
+        warnings.warn(
+            f"{path} was begun with other versions ({', '.join(lines)}): what is computed from here on may differ from "
+            "an unbroken run; install the old ones to repeat it exactly",
+            stacklevel=3,
+        )
 
 
 class RunFolder:
@@ -192,6 +209,7 @@ class RunFolder:
         lines = differences(old.get("identity"), given["identity"])
         lines += differences({"data": old.get("data")}, {"data": given["data"]})
         refuse_changes(lines, path, RunFolderError)
+        _warn_of_versions(path, old.get("environment", {}), now["environment"])
         self.write_json("run.json", {**old, **given, "continued": [*old.get("continued", []), now]})
 
     def write_json(self, path: str, value: Any) -> None:

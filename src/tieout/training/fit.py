@@ -26,7 +26,7 @@ from ..types import Reward, Row
 from .alarms import Adjustments
 from .build import prepare, under_deadline
 from .evaluation import Evaluation
-from .guards import gold_of
+from .guards import gold_of, noticed_within
 from .held_out import held_out_loss
 from .log import TrainLog
 from .loop import train
@@ -134,7 +134,7 @@ def fit(
                     steps=steps,
                     schedule=spec.schedule,
                     monitors=[*monitors, log.groups],
-                    checkpoints=Checkpoints(stage.path / "checkpoints"),
+                    checkpoints=Checkpoints(stage.path / "checkpoints", apart=noticed_within(spec.guards)),
                     save_steps=where.save_steps,
                     on_step=on_step,
                     on_start=lambda step: ranks.first(lambda: on_start(step)),

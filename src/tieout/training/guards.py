@@ -180,6 +180,11 @@ ADVICE = (
 )
 
 
+def noticed_within(guards: Guards) -> int:
+    """Steps that it may take to notice that a run has blown up."""
+    return 2 * max(LAG, guards.probe_steps)
+
+
 def _pairs_alarms(say: Callable[[int, str], None]) -> list[Monitor]:
     """Over the margin and the accuracy of pairs; methods without them never set these off."""
     detectors = alarms.preference_lost(), alarms.margin_collapse()

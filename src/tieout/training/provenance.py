@@ -14,6 +14,7 @@ from ..rows import data_hash
 from ..source import Source
 from ..types import Row
 from .spec import TrainSpec, identity
+from .stage import scored_by_code
 
 
 def provenance(method: Method, source: Source, learner: Learner, schedule: Any) -> dict[str, Any]:
@@ -28,6 +29,7 @@ def provenance(method: Method, source: Source, learner: Learner, schedule: Any) 
         "dtype": name_of(learner.model.causal.dtype),
         "temperature": learner.temperature,
         "task": source.task.name,
+        **scored_by_code(source.task.reward),
         "data": {"rows": rows, "sha256": _data(source.rows), **part},
     }
     return plain

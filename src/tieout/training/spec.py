@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from ..config.code_digest import file_code, function_code
 from ..config.dtype import Dtype
 from ..config.plain import to_plain
 from ..errors import InputError
 from ..learner import AdapterConfig, LearnerConfig
+from ..learner.models.base_parts import base_parts
 from ..methods import Method
 from ..storage.identity import as_stored, folder_digest, known_model
 from .guards import Guards
@@ -103,10 +106,38 @@ def identity(spec: Any) -> dict[str, Any]:
     """What decides the numbers of a run, as plain values.
 
     Left out is whatever is a `Placement`, wherever it stands. Folders of models and adapters are named by their
-    content, methods by class and fields, functions by name.
+    content, methods by class and fields, functions by name. `base` has the parts of a base in a folder, and `code` the
+    digests of Python files that are named: `FILE.py:function` is known by them, wherever it lies.
     """
     plain: dict[str, Any] = as_stored(_identity(spec))
+    if isinstance(spec, TrainSpec) and (parts := base_parts(spec.model)):
+        plain["base"] = parts
+    if code := code_in(spec):
+        plain["code"] = code
     return plain
+
+
+_FILE = re.compile(r"[^\s=]+\.py(?=:\w)")
+
+
+def _files(text: str) -> list[str]:
+    """The Python files of `FILE.py:function`, or of several with weights, that exist."""
+    whole = text.rpartition(":")[0]  # with a space in its path
+    found = [whole] if whole.endswith(".py") and Path(whole).is_file() else _FILE.findall(text)
+    return [name for name in found if Path(name).is_file()]
+
+
+def code_in(value: Any) -> dict[str, str]:
+    """File name -> digest, of every file that is named as `FILE.py:function`, and of the class of a user's method."""
+    if isinstance(value, str):
+        return {Path(name).name: file_code(Path(name)) for name in _files(value)}
+    found: dict[str, str] = function_code(type(value)) if isinstance(value, Method) else {}
+    if is_dataclass(value) and not isinstance(value, type):
+        value = [x for field in fields(value) if not isinstance(x := getattr(value, field.name), Placement)]
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    for item in inner:
+        found |= code_in(item)
+    return found
 
 
 def _identity(value: Any) -> Any:
@@ -122,6 +153,10 @@ def _identity(value: Any) -> Any:
         return {str(key): _identity(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_identity(item) for item in value]
+    if isinstance(value, str):
+        for name in _files(value):
+            value = value.replace(name, Path(name).name)
+        return value
     if isinstance(value, Path) and value.is_dir():
         return folder_digest(value)
     try:

@@ -242,7 +242,7 @@ class Trainer:
     def _checkpoints(self, resume: bool | str | None) -> Checkpoints:
         """Where resuming finds what it needs; what an earlier run left there is set aside unless it is resumed."""
         folder = (Path(resume).parent if isinstance(resume, str) else self.plan.folder) / "checkpoints"
-        kept = Checkpoints(folder, self.plan.save_total_limit or 10**6)
+        kept = Checkpoints(folder, self.plan.save_total_limit or 10**6, apart=16)
         ranks = self.learner.processes
         if not resume:
             ranks.first(lambda: set_aside(folder, exported="checkpoint-[0-9]*"))

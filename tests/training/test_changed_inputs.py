@@ -1,0 +1,147 @@
+"""What changes between two halves of a run is named: base, template, code of rewards and methods, versions."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from tieout.config.attribute import load_attribute
+from tieout.config.code_digest import file_code
+from tieout.errors import InputError
+from tieout.learner.models.base_parts import base_parts
+from tieout.methods import GRPO, SFT
+from tieout.pipelines.reading import read_recipe
+from tieout.rewards import load_reward
+from tieout.rewards.scoring.combine import combine
+from tieout.storage.identity import differences
+from tieout.storage.runfolder import RunFolder
+from tieout.training.spec import TrainSpec, identity
+from tieout.training.stage import scored_by_code
+
+REWARD = (
+    "from rules import limit\n\n\ndef close(completions, **_):\n    return [limit(c) for c in completions]\n"
+)
+
+
+@pytest.fixture
+def base(tiny_model: Callable[[str], Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_model("llama"), tmp_path / "base"))
+
+
+@pytest.fixture
+def reward(tmp_path: Path) -> Path:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "rules.py").write_text("def limit(c):\n    return float(len(c) < 9)\n")
+    (tmp_path / "mine" / "my_reward.py").write_text(REWARD)
+    return tmp_path / "mine" / "my_reward.py"
+
+
+def other_weights(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"] = tensors["model.norm.weight"] + 1
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def other_config(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "rope_theta": 12345.0}))
+
+
+def other_template(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+
+
+@pytest.mark.parametrize(
+    ("change", "part"), [(other_weights, "weights"), (other_config, "config"), (other_template, "template")]
+)
+@pytest.mark.parametrize("named", ["base", "adapter"])
+def test_a_base_replaced_in_its_folder_is_named_by_its_part(
+    base: Path, tmp_path: Path, change: Callable[[Path], None], part: str, named: str
+) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    spec = TrainSpec(SFT(), model=str({"base": base, "adapter": adapter}[named]))
+    was = identity(spec)
+    change(base)
+    lines = [line.split(":")[0] for line in differences(was, identity(spec))]
+    assert f"base.{part}" in lines
+    assert not [x for x in ("weights", "config", "template") if x != part and f"base.{x}" in lines]
+
+
+def test_a_moved_base_is_the_same_and_a_model_by_name_has_no_parts(base: Path, tmp_path: Path) -> None:
+    was = base_parts(str(base))
+    assert set(was) >= {"weights", "config", "tokenizer", "template"}
+    assert base_parts(str(base.rename(tmp_path / "moved"))) == was
+    assert base_parts("tieout-base") == base_parts("org/never-downloaded") == {}
+
+
+def test_a_rewards_code_counts_wherever_it_lies_and_its_comments_do_not(reward: Path, tmp_path: Path) -> None:
+    was = file_code(reward)
+    reward.write_text("# mine\n\n" + REWARD.replace("[limit", "[limit").replace(":\n", ":  # so\n", 1))
+    assert file_code(reward) == was
+    moved = reward.parent.rename(tmp_path / "moved") / reward.name
+    assert file_code(moved) == was
+    (moved.parent / "rules.py").write_text("def limit(c):\n    return float(len(c) < 8)\n")
+    assert file_code(moved) != was
+
+
+@pytest.mark.parametrize("form", ["{}:close", "exact=1.0 {}:close=0.2"])
+def test_a_recipe_knows_a_reward_by_its_code(reward: Path, tmp_path: Path, form: str) -> None:
+    def known(file: Path) -> Any:
+        given = {"train": "sft"}
+        data = {"train": f"{file.parent}/train.jsonl"}  # its rows are known by their own hash
+        recipe = {"model": "tieout-base", "data": data, "reward": form.format(file), "stages": [given]}
+        place = tmp_path / "recipe.yaml"
+        place.write_text(json.dumps(recipe))
+        return read_recipe(place).identity()
+
+    was = known(reward)
+    moved = reward.parent.rename(tmp_path / "moved") / reward.name
+    assert differences(was, known(moved)) == []
+    moved.write_text(REWARD.replace("limit(c)", "1 - limit(c)"))
+    assert [line.split(":")[0] for line in differences(was, known(moved))] == ["code.my_reward.py"]
+
+
+def test_a_trained_stage_knows_the_code_of_its_reward(reward: Path) -> None:
+    loaded = load_reward(f"{reward}:close")
+    both = combine({loaded: 1.0, load_reward("exact"): 1.0})
+    was = scored_by_code(loaded)
+    assert set(was["reward_code"]) == {"my_reward.py"} == set(scored_by_code(both)["reward_code"])
+    reward.write_text(REWARD.replace("limit(c)", "1 - limit(c)"))
+    assert scored_by_code(load_reward(f"{reward}:close")) != was
+    assert "reward_code" not in scored_by_code(load_reward("exact"))  # tieout's own: the version says it
+
+
+def test_a_methods_own_file_counts(tmp_path: Path) -> None:
+    file = tmp_path / "my_method.py"
+    file.write_text(
+        "from dataclasses import dataclass\nfrom tieout.methods import SFT\n\n\n"
+        "@dataclass(frozen=True)\nclass Mine(SFT):\n"
+        "    extra: float = 0.5\n"
+    )
+    assert set(identity(TrainSpec(load_attribute(f"{file}:Mine")()))["code"]) == {"my_method.py"}
+    assert "code" not in identity(TrainSpec(GRPO()))
+
+
+def test_other_versions_are_said_when_a_run_is_resumed(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    with RunFolder(tmp_path / "run") as folder:
+        folder.record({"seed": 0})
+    with RunFolder(tmp_path / "run") as folder:
+        folder.record({"seed": 0})
+    assert not recwarn.list
+    known = json.loads((tmp_path / "run" / "run.json").read_text())
+    known["environment"]["versions"]["tieout"] = "0.0.1"
+    (tmp_path / "run" / "run.json").write_text(json.dumps(known))
+    with RunFolder(tmp_path / "run") as folder, pytest.warns(UserWarning, match=r"tieout 0\.0\.1 -> 0\.1\.0"):
+        folder.record({"seed": 0})
+    with RunFolder(tmp_path / "run") as folder, pytest.raises(InputError, match="seed: 0 -> 1"):
+        folder.record({"seed": 1})
