@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from ..errors import InputError
 from ..rows import LongRows, Rows, RowsError
+from ..rows.messages import telling
 from ..rows.pairs import WEIGHT, Preferences, weighted
 from ..types import Messages, Row
 from .template import Chat
@@ -23,6 +24,8 @@ class Fitting:
     max_new_tokens: int = 0
     """Room for what is sampled after a prompt."""
     how: LongRows = "error"
+    told: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the chat template, for rows that do not say otherwise."""
     trained: bool = True
     """Whether the completions that rows have must fit, too."""
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -38,6 +41,7 @@ class Fitting:
 
         RowsError: none is left.
         """
+        rows = telling(rows, self.told)
         if self.how == "error":
             return rows
         found = [self._fitted(row) for row in rows]

@@ -19,7 +19,7 @@ from ..rows import LongRows
 from ..samplers.api.opening import APIOptions, is_api, open_api
 from ..types import Row
 from .early import check_named, model_named
-from .options import RewardSpec, parse, task_options
+from .options import RewardSpec, parse, task_options, template_options
 from .quiet import quiet
 from .sampler_of import print_calls
 
@@ -54,6 +54,9 @@ class Options:
     long_rows: LongRows = "error"
     """Prompts that do not fit into a model's context with what is sampled: error refuses them, drop leaves them out
     for all models, truncate cuts their beginning. Counts are printed, and kept with a report."""
+    chat_template_kwargs: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """KEY=VALUE, an option of the model's chat template: `--chat-template-kwargs enable_thinking=false`. May be given
+    several times; left out: what the models were trained with. Rows with a column of this name may say otherwise."""
     drafts: bool = False
     """Guess several tokens and compute them in one step: up to rounding the same answers, sooner if they are right."""
     reward_workers: int = 2
@@ -160,13 +163,16 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
         check_trained_on,
         labels_of,
         one_dtype,
+        one_template,
         policy_of,
         record_rule,
         write_evidence,
     )
     from ..pipelines.run import chat_of
     from ..pipelines.show import print_usage
+    from ..pipelines.training_rows import telling_task
     from ..rows.checks import with_prompts
+    from ..rows.messages import refuse_unread, telling
     from ..rows.spread import spread
     from ..samplers import SamplingParams
     from ..samplers.api import APISampler
@@ -188,7 +194,11 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
     held = {options.split: rows, **({"controls": controls.rows("test")} if controls else {})}
     leaks = check_trained_on(options.model, options.trained_on, held, options.accept_leakage)
     params = SamplingParams(options.max_new_tokens or task.max_new_tokens, temperature=0.0)
-    long_rows = dict[str, dict[str, int]]()
+    template = one_template(options.model, template_options(options.chat_template_kwargs))
+    task, controls = telling_task(task, template), telling_task(controls, template) if controls else None
+    if options.chat_template_kwargs:
+        refuse_unread(rows, template)
+    rows, long_rows = list(telling(rows, template)), dict[str, dict[str, int]]()
     for name, policy in zip(options.model, policies, strict=True):
         if task.environment is not None or is_api(name):
             continue
@@ -271,6 +281,7 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
             "reward": options.reward,
             "controls": options.controls,
             "max_new_tokens": options.max_new_tokens or task.max_new_tokens,
+            **({"chat_template_kwargs": template} if template else {}),
             **({"long_rows": long_rows} if long_rows else {}),
         }
         if options.controls and Path(options.controls).is_file():

@@ -56,6 +56,29 @@ def task_options(task: str | None, given: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def template_options(given: Sequence[str]) -> dict[str, Any]:
+    """Options of the chat template from `KEY=VALUE`, or from a JSON object as TRL takes it. InputError: neither.
+
+    >>> template_options(["enable_thinking=false"]), template_options(['{"enable_thinking": false}'])
+    ({'enable_thinking': False}, {'enable_thinking': False})
+    """
+    from ..config.yaml_file import parse_value
+
+    found: dict[str, Any] = {}
+    for setting in given:
+        key, equals, text = setting.partition("=")
+        whole = parse_value(setting, "--chat-template-kwargs") if setting.lstrip().startswith("{") else None
+        if isinstance(whole, Mapping):
+            found |= whole
+        elif equals and key.strip():
+            found[key.strip()] = parse_value(text, f"--chat-template-kwargs {key.strip()}")
+        else:
+            raise InputError(
+                f"--chat-template-kwargs {setting!r}: expected KEY=VALUE, such as enable_thinking=false, or JSON"
+            )
+    return found
+
+
 def _options_of(cls: Any) -> dict[str, Any]:
     """Name of an option, as it is given -> its type, also of those in dataclasses inside."""
     found: dict[str, Any] = {}

@@ -16,7 +16,7 @@ from ..config.dtype import Dtype
 from ..errors import InputError
 from ..samplers.api.opening import APIOptions
 from .early import model_named
-from .options import parse
+from .options import parse, template_options
 from .quiet import quiet
 from .sampler_of import print_calls, sampler_of
 
@@ -46,6 +46,9 @@ class Options:
     """Of the sampling."""
     dtype: Dtype = "auto"
     """Of the model: auto takes what its run was trained in, if it is of one, else as in `tieout train`."""
+    chat_template_kwargs: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """KEY=VALUE, an option of the model's chat template: `--chat-template-kwargs enable_thinking=false`. May be given
+    several times; left out: what the model was trained with. Rows with a column of this name may say otherwise."""
     drafts: bool = False
     """Guess several tokens and compute them in one step: up to rounding the same tokens, sooner if they are right."""
     price: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -63,8 +66,9 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError(f"num_completions is {options.num_completions}; it must be at least 1")
     model_named(options.model, api=True)
     quiet()
+    from ..pipelines.evaluated import one_template
     from ..rows import check_rows, read_rows
-    from ..rows.messages import TOLD
+    from ..rows.messages import TOLD, prompted, telling
     from ..samplers import SamplingParams
     from ..samplers.api import APISampler
     from ..samplers.best_of_n import several
@@ -80,6 +84,10 @@ def main(arguments: Sequence[str]) -> None:
         turns = [{"role": "system", "content": options.system}] if options.system else []
         prompts = [text if options.plain else [*turns, {"role": "user", "content": text}]]
         rows = [{}]
+    template = one_template([options.model], template_options(options.chat_template_kwargs))
+    if options.data or not options.plain:
+        rows = list(telling([{**row, "prompt": p} for row, p in zip(rows, prompts, strict=True)], template))
+        prompts = [prompted(row)["prompt"] for row in rows]
     sampler = sampler_of(options.model, options.api, options.price, options.dtype, options.drafts)
     params = SamplingParams(options.max_new_tokens, options.temperature, seed=options.seed)
     groups = several(sampler, prompts, options.num_completions, params)

@@ -14,7 +14,7 @@ from rich.markup import escape
 from ..errors import InputError
 from ..rows.pairs import PairSelection
 from .early import check_train, method_named
-from .options import parse
+from .options import parse, template_options
 from .quiet import quiet
 from .run import wide_console
 from .train_rows import COLUMNS, Options, leakage_of, rows_from, task_for
@@ -126,6 +126,7 @@ def train(name: str, parsed: Any) -> None:
     from ..pipelines.run import chat_of, check_model
     from ..pipelines.training_rows import with_rows
     from ..rows import data_hash, digests, read_rows
+    from ..rows.messages import refuse_unread, telling
     from ..storage.machine import launched
     from ..storage.runfolder import RunFolder
     from ..training.fit import fit
@@ -151,6 +152,10 @@ def train(name: str, parsed: Any) -> None:
     task = task_for(needs, name, options, parsed.evaluation.eval_steps > 0, selection)
     fitting = Fitting(*chat_of(options.model), needs.max_new_tokens, options.long_rows)
     splits = ("train",) if options.task else ("train", "validation", "test")
+    template = template_options(options.chat_template_kwargs)
+    if template:
+        refuse_unread(task.rows("train"), template)
+        task = with_rows(task, {split: telling(task.rows(split), template) for split in splits})
     if options.long_rows != "error":
         task = with_rows(
             task, {split: fitting(rows, split) for split in splits if (rows := task.rows(split))}
@@ -195,6 +200,7 @@ def train(name: str, parsed: Any) -> None:
             "task_options": list(options.task_option),
             "reward": options.reward,
             "long_rows": options.long_rows,
+            "chat_template_kwargs": template,
         }
         if selection is not None:
             asked["selection"] = dataclasses.asdict(selection)

@@ -56,6 +56,9 @@ class Options:
     long_rows: LongRows = "error"
     """Rows that do not fit into the model's context: error refuses them; drop leaves them out; truncate cuts the
     beginning of the prompt, never a completion, and leaves out what does not fit even so. With counts."""
+    chat_template_kwargs: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """KEY=VALUE, an option of the model's chat template: `--chat-template-kwargs enable_thinking=false`. May be given
+    several times. Rows with a column `chat_template_kwargs` may say otherwise."""
     accept_leakage: str = ""
     """A reason to train although training rows are among the held-out ones; reports repeat it."""
     dtype: Dtype = "auto"

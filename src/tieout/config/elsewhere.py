@@ -21,6 +21,7 @@ ELSEWHERE: dict[str, str] = {
 }  # fmt: skip
 """A setting's name elsewhere -> ours, as a recipe or `tieout train` has it."""
 ANSWERS: dict[str, str] = {
+    "enable_thinking": "it is an option of the chat template: chat_template_kwargs enable_thinking=false",
     "max_steps": "the length of a run is given as epochs, which may be a part of one: epochs 0.5",
     "gradient_accumulation_steps": "batch_size is that of the whole step; micro-batches are cut to fit the memory",
     "logging_steps": "every step is logged, in metrics.jsonl",

@@ -66,6 +66,33 @@ def _trained_in(run: Mapping[str, Any]) -> str:
     return dtype if dtype in DTYPES else "auto"
 
 
+def one_template(names: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the chat template that all models of a comparison are asked with: as given, or as their runs were
+    trained. InputError: their runs were trained with different ones.
+    """
+    runs = {name: told for name in names if (told := _told(name)) is not None}
+    if given or not runs:
+        return dict(given)
+    first, *others = runs.values()
+    if any(told != first for told in others):
+        listed = "; ".join(f"{name}: {told or 'none'}" for name, told in runs.items())
+        raise InputError(
+            f"the models were trained with different options of the chat template ({listed}), and one set of prompts "
+            "is asked: say which, --chat-template-kwargs KEY=VALUE"
+        )
+    return dict(first)
+
+
+def _told(name: str) -> dict[str, Any] | None:
+    """Options of the chat template that a model's run was trained with; None: it is of no run."""
+    folder = Path(name)
+    if not folder.exists():
+        return None
+    places = [folder / "run.json", *(p / "run.json" for p in folder.absolute().parents[:2])]
+    run = next((p for p in places if p.is_file()), None)
+    return None if run is None else dict(read_json(run).get("identity", {}).get("chat_template_kwargs") or {})
+
+
 def one_dtype(names: Sequence[str], policies: Sequence[Policy], asked: str) -> str:
     """The precision that all models of a comparison are loaded in: as asked, or as their runs were trained.
 

@@ -45,6 +45,9 @@ class Recipe:
     """Task whose training rows must not be forgotten, for SFT, DPO, CPO and ORPO; or use data.general."""
     accept_leakage: str = ""
     """A reason to run although training rows are among the held-out ones; the report repeats it."""
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the model's chat template, such as `{enable_thinking: false}`, in training, sampling and evaluation;
+    rows with a column of this name may say otherwise."""
     long_rows: LongRows = "error"
     """Rows that do not fit into the model's context: error refuses them, drop leaves them out, truncate cuts the
     beginning of the prompt, never a completion; counts are printed and kept in run.json."""

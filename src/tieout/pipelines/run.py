@@ -28,6 +28,7 @@ from ..rewards.library.judge import judges_of
 from ..rewards.processes.workers import Workers
 from ..rewards.scoring.runner import check_reward
 from ..rows import data_hash, digests, read_rows
+from ..rows.messages import refuse_unread
 from ..samplers.api.opening import is_api
 from ..storage.identity import folder_digest, known_model
 from ..storage.runfolder import RunFolder
@@ -42,7 +43,7 @@ from .challengers import check_challengers
 from .kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Ship, Train
 from .links import BASE, FILES, start_name
 from .recipe import Recipe
-from .training_rows import check_training, held_out_file, uses_general, with_rows
+from .training_rows import check_training, held_out_file, telling_task, uses_general, with_rows
 
 SPLITS = ("train", "test", "ood", "pairs", "labels", "general")
 """Of a run's task."""
@@ -84,11 +85,13 @@ class Run:
         self._review()
         self._record_rule()  # before any row is read
         self.task = self._task()
-        self.fitting = Fitting(*chat_of(recipe.model), self._longest(), recipe.long_rows)
-        if recipe.long_rows != "error":
-            fitting = self.fitting
+        told = recipe.chat_template_kwargs
+        refuse_unread(self.task.rows("train"), told)
+        self.fitting = fitting = Fitting(*chat_of(recipe.model), self._longest(), recipe.long_rows, told=told)
+        if told or recipe.long_rows != "error":
             self.task = with_rows(self.task, {s: fitting(r, s) for s in SPLITS if (r := self.task.rows(s))})
-        self.controls = self._controls()
+        self.task = telling_task(self.task, told)
+        self.controls = telling_task(controls, told) if (controls := self._controls()) else None
         rows = self._check()
         self.leakage = self._leakage(rows)
         sets = {name: self.task.rows(name) for name in ("train", "test", "ood", "pairs")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..methods.sft import marked_general
 from ..rewards import load_reward
 from ..rewards.scoring.runner import check_reward
 from ..rows import check_general, check_rows, read_rows
-from ..rows.messages import TOLD
+from ..rows.messages import TOLD, telling
 from ..rows.pairs import WEIGHT, rows_for, selected
 from ..tasks import Task
 from ..tasks.files import REWARD_MODEL, demonstration_of, hold_out
@@ -177,6 +178,11 @@ def labels_of(pair: Row) -> list[Row]:
 def with_rows(task: Task, splits: Mapping[str, Sequence[Row]]) -> Task:
     """The same task with other rows in some splits."""
     return replace(task, rows=lambda split: splits[split] if split in splits else task.rows(split))
+
+
+def telling_task(task: Task, options: Mapping[str, Any]) -> Task:
+    """The same task whose rows, of every split, tell the chat template these options."""
+    return replace(task, rows=cache(lambda split: telling(task.rows(split), options))) if options else task
 
 
 def _rewarded(task: Task, stage: Train) -> Task:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,8 @@ def evaluate(
     own: dict[str, Any] = {"model": named}
     own |= {name: str(value) for name, value in (("out", out), ("controls", controls)) if value is not None}
     own |= {"reward": scored_by} if isinstance(scored_by, str) else {}
+    if isinstance(told := settings.get("chat_template_kwargs"), Mapping):
+        settings["chat_template_kwargs"] = [json.dumps(told)]
     options = from_plain(Options, {**settings, **own}, "evaluate()")
     if data is None:
         task = task_of(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -114,6 +115,8 @@ def filled(cls: type[Any], settings: Mapping[str, Any], where: str, own: Mapping
         if name in owner:
             given[owner[name]][name] = value
     given |= {name: settings[name] for name in NESTED if name in settings}
+    if isinstance(told := given["run"].get("chat_template_kwargs"), Mapping):
+        given["run"]["chat_template_kwargs"] = [json.dumps(told)]
     given["run"] |= {name: value for name, value in own.items() if name != "reward"}
     parts = {part: from_plain(kind, given[part], where) for part, kind in hints.items()}
     parts["run"] = replace(parts["run"], reward=own["reward"])  # a function is no plain value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 from ..errors import InputError
@@ -104,6 +105,36 @@ def told_by(row: Row) -> dict[str, Any]:
             f"chat_template_kwargs holds {', '.join(sorted(clash))}, which is not the template's; leave it out"
         )
     return ({"tools": tools} if tools else {}) | {key: x for key, x in more.items() if x is not None}
+
+
+def telling(rows: Sequence[Row], options: Mapping[str, Any]) -> Sequence[Row]:
+    """The rows with options of the chat template, such as `enable_thinking: False`, where they do not say otherwise.
+
+    InputError: an option that is not the template's.
+    """
+    if not options or not rows:
+        return rows
+    made = copy(rows) if isinstance(rows, list) else list(rows)
+    made[:] = [_telling(row, options) for row in rows]
+    return made
+
+
+def refuse_unread(rows: Sequence[Row], options: Mapping[str, Any]) -> None:
+    """InputError: there are options of the chat template, and it renders no prompt of these rows."""
+    if options and rows and all(isinstance(row.get("prompt"), str) for row in rows):
+        raise InputError(
+            f"chat_template_kwargs is {dict(options)!r}, and every prompt is plain text, which no chat template "
+            "renders: give prompts as messages, or leave it out"
+        )
+
+
+def _telling(row: Row, options: Mapping[str, Any]) -> Row:
+    more, prompt = {**options, **_read(row, "chat_template_kwargs", Mapping)}, row.get("prompt")
+    found: dict[str, Any] = {**row, "chat_template_kwargs": more}
+    told = told_by(found)
+    if prompt is not None and is_talk(prompt):
+        found["prompt"] = Messages(prompt, {**told, **getattr(prompt, "told", {})})
+    return found
 
 
 def _read(row: Row, name: str, kind: type) -> Any:
