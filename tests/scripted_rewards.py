@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import stat
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -101,3 +103,20 @@ def counts_tokens(completions: Sequence[str], completion_ids: Sequence[Sequence[
     if "raise" in completions:
         raise ValueError("told to")
     return [float(len(ids)) for ids in completion_ids]
+
+
+def forks(completions: list[str], **_: Any) -> list[float]:
+    """Forks, and returns in the child too."""
+    os.fork()
+    return [float(c) for c in completions]
+
+
+def forges(completions: list[str], **_: Any) -> list[float]:
+    """Writes an answer of its own to whatever sockets it has, before the true one."""
+    if completions == ["forge"]:
+        for number in range(3, 64):
+            with contextlib.suppress(OSError):
+                if stat.S_ISSOCK(os.fstat(number).st_mode):
+                    os.write(number, b'[99, [["scored", 1.0, "", "", null, {}]]]\n')
+        return [0.5]
+    return [float(c) for c in completions]

@@ -114,6 +114,24 @@ def test_what_a_reward_prints_is_no_answer(workers: Workers) -> None:
     assert score(scripted.obedient, ["print"], ["p"], {}, workers)[0].score == 1.0
 
 
+def test_a_reward_that_forks_and_returns_in_the_child_shifts_no_answer(workers: Workers) -> None:
+    calls = [Call.of_texts([str(i)], ["p"], {"prompt": "p"}) for i in range(40)]
+    for _ in range(2):
+        found = [outcomes[0].score for outcomes in workers.run(scripted.forks, calls)]
+        assert found == [float(i) for i in range(40)]
+    assert [o.score for o in score(scripted.forks, ["7"], ["p"], {"prompt": "p"})] == [
+        7.0
+    ]  # in this process, once
+
+
+def test_a_worker_that_writes_in_anothers_place_is_replaced(workers: Workers) -> None:
+    calls = [Call.of_texts([text], ["p"], {"prompt": "p"}) for text in ("1", "forge", "3", "4", "5", "6")]
+    found = [outcomes[0] for outcomes in workers.run(scripted.forges, calls)]
+    assert [o.score for o in found if o.status == "scored"] == [1.0, 3.0, 4.0, 5.0, 6.0]
+    assert found[1].status == "errored"
+    assert [outcomes[0].score for outcomes in workers.run(scripted.forks, calls[2:])] == [3.0, 4.0, 5.0, 6.0]
+
+
 def test_what_a_killed_reward_has_started_is_killed_with_it(workers: Workers) -> None:
     score(scripted.obedient, ["fork"], ["p"], {}, workers)
     assert workers._server is not None

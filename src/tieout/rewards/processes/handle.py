@@ -8,6 +8,7 @@ import selectors
 import socket
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..scoring.outcomes import Outcome
 
@@ -20,14 +21,20 @@ class Worker:
     line: socket.socket
     data: bytearray = field(default_factory=bytearray)
     """Received, but not yet a whole answer."""
+    asked: int = 0
+    """Calls that it was handed."""
+    answered: int = 0
 
-    def send(self, message: bytes) -> None:
-        """Hand it a call: a line of JSON."""
+    def send(self, message: Any) -> None:
+        """Hand it a call, plain values; its answer carries the number of the call."""
+        self.asked += 1
+        line = json.dumps([self.asked, message]).encode() + b"\n"
         with contextlib.suppress(OSError):  # it is gone: the next read shows it
-            self.line.sendall(message)
+            self.line.sendall(line)
 
     def receive(self) -> list[list[Outcome]] | None:
-        """What it answered, call by call, as far as it is complete; None: it is gone."""
+        """What it answered, call by call, as far as it is complete; None: it is gone, or something else writes in its
+        place, such as a child that the reward forked."""
         try:
             data = self.line.recv(1 << 20)
         except OSError:
@@ -36,9 +43,20 @@ class Worker:
             return None
         *lines, rest = (bytes(self.data) + data).split(b"\n")
         self.data = bytearray(rest)
-        return [[Outcome(*one) for one in json.loads(line)] for line in lines]
+        try:
+            return [self._read(line) for line in lines]
+        except (TypeError, ValueError):
+            return None
 
-    def ask(self, message: bytes, seconds: float) -> list[Outcome]:
+    def _read(self, line: bytes) -> list[Outcome]:
+        """The outcomes of the next call. ValueError: the line is no answer to it."""
+        call, outcomes = json.loads(line)
+        if call != self.answered + 1:
+            raise ValueError
+        self.answered += 1
+        return [Outcome(*one) for one in outcomes]
+
+    def ask(self, message: Any, seconds: float) -> list[Outcome]:
         """Hand it one call and wait. TimeoutError: no answer within so many seconds; EOFError: it is gone."""
         self.send(message)
         ends = time.monotonic() + seconds

@@ -1,4 +1,7 @@
-"""The loop inside a worker process: answer calls, one line of JSON each, until the other end closes."""
+"""The loop inside a worker process: answer calls, one line of JSON each, until the other end closes.
+
+A call is `[number, message]`, its answer `[number, outcomes]`: whatever else is written to the socket is no answer.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,9 @@ def serve(number: int, answer: Answer) -> NoReturn:
         os.setsid()
         with socket.socket(fileno=number) as line, line.makefile("rb") as messages:
             for message in messages:
-                outcomes = answer(json.loads(message))
-                line.sendall(json.dumps([_plain(outcome) for outcome in outcomes]).encode() + b"\n")
+                call, asked = json.loads(message)
+                said = [_plain(outcome) for outcome in answer(asked)]
+                line.sendall(json.dumps([call, said]).encode() + b"\n")
         status = 0
     finally:
         os._exit(status)

@@ -10,12 +10,12 @@ over sockets: a reward is sent as the name to import it by, never as code.
 from __future__ import annotations
 
 import inspect
-import json
 import selectors
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ...config.plain import to_plain
 from ...errors import InputError
@@ -95,7 +95,9 @@ class Workers:
                     for said in answers or []:
                         self._answered(worker, said, busy, todo)
                     if answers is None:
-                        reason = f"reward {reward_name(reward)!r} ended its worker process"
+                        reason = (
+                            f"reward {reward_name(reward)!r} ended its worker process, or wrote in its place"
+                        )
                         self._lose(worker, errored(reason), busy, todo, selector)
                     elif not busy[worker]:
                         selector.unregister(worker.line)
@@ -247,7 +249,7 @@ def _patience(todo: deque[_Job], busy: dict[Worker, deque[_Job]], num_workers: i
     return max(0.0, min(moments) - time.monotonic())
 
 
-def _message(reward: Reward, reference: Reference, call: Call) -> bytes:
+def _message(reward: Reward, reference: Reference, call: Call) -> dict[str, Any]:
     row = {}
     for column, value in call.row.items():
         try:
@@ -258,7 +260,7 @@ def _message(reward: Reward, reference: Reference, call: Call) -> bytes:
                 f"cannot say: {error}"
             ) from None
     prompts = [p if isinstance(p, str) else [dict(m) for m in p] for p in call.prompts]
-    message: dict[str, object] = {
+    message: dict[str, Any] = {
         "reward": reference,
         "completions": call.texts,
         "prompts": prompts,
@@ -266,4 +268,4 @@ def _message(reward: Reward, reference: Reference, call: Call) -> bytes:
     }
     if asks_for_tokens(reward) and (ids := call.completion_ids) is not None:
         message["completion_ids"] = ids
-    return json.dumps(message).encode() + b"\n"
+    return message

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import functools
 import inspect
+import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -145,13 +146,22 @@ def attempt(reward: Reward, call: Call) -> list[Outcome]:
     number or outside the declared range, that one. None abstains. True and False are 1 and 0, as in TRL; NumPy
     scalars and tensors of one element are numbers.
     """
+    process = os.getpid()
     try:
         returned = reward(**_arguments(reward, call))
+        _end_child(process)
         if inspect.isawaitable(returned):
             returned = _wait_for(returned)
         return _judged(reward, returned, len(call.completions))
     except (Exception, asyncio.CancelledError) as error:
+        _end_child(process)
         return _failed(reward, error, len(call.completions))
+
+
+def _end_child(process: int) -> None:
+    """End a process that the reward forked and returned in: it would answer, or train, a second time."""
+    if os.getpid() != process:
+        os._exit(1)
 
 
 async def attempt_async(reward: Reward, call: Call, seconds: float) -> list[Outcome]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,7 +84,7 @@ def _one_worker(
             if time.monotonic() >= ends:
                 break
             try:
-                (outcome,) = worker.ask(json.dumps(ask).encode() + b"\n", deadline_seconds)
+                (outcome,) = worker.ask(ask, deadline_seconds)
             except TimeoutError:
                 return [*said, Paid(None, f"it gave nothing within {deadline_seconds:g} seconds", late=True)]
             except EOFError:
