@@ -46,6 +46,8 @@ class FakeVLLM:
         """Completion requests until it closes its door."""
         self.gate: threading.Event | None = None
         """Draws wait for it."""
+        self.hangs: threading.Event | None = None
+        """Everything waits for it."""
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -76,6 +78,8 @@ class FakeVLLM:
 
     def handle(self, http: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
         self.seen.append((http.path, body))
+        if self.hangs:
+            self.hangs.wait(10)
         what: Misbehave = 200
         if http.path == "/v1/completions" and body["logprobs"] == 0:
             if self.gate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,12 +18,14 @@ from hypothesis import strategies as st
 
 from fake_vllm import LOGITS, STOP, FakeVLLM, Misbehave, logprobs
 from random_groups import make_learner
+from tieout.errors import InputError
 from tieout.learner import AdapterConfig, Learner, load
 from tieout.samplers import SamplingParams
 from tieout.samplers.vllm.dispatch import NoServerLeft
 from tieout.samplers.vllm.sampler import VLLMSampler
-from tieout.samplers.vllm.server import Refused
+from tieout.samplers.vllm.server import Refused, Server
 from tieout.samplers.vllm.server_check import logprobs_mode
+from tieout.training.spec import Placement
 from tieout.types import Completion
 
 ModelFolder = Callable[[str], Path]
@@ -229,7 +232,49 @@ def aborted(reply: Any) -> Any:
     return reply
 
 
-FAILURES: list[Misbehave] = [aborted, 429, 500, 503, "drop", "garbage", short, uneven, no_number, no_tokens]
+def extra_token(reply: Any) -> Any:
+    for choice in reply["choices"]:
+        choice["token_ids"] = [2] * (PARAMS.max_new_tokens + 1)
+        choice["logprobs"]["token_logprobs"] = [-1.0] * (PARAMS.max_new_tokens + 1)
+    return reply
+
+
+def no_stop_token(reply: Any) -> Any:
+    reply["choices"][0] |= {"token_ids": [2, 3], "finish_reason": "stop"}
+    reply["choices"][0]["logprobs"]["token_logprobs"] = [-1.0, -1.0]
+    return reply
+
+
+def early_length(reply: Any) -> Any:
+    reply["choices"][0] |= {"token_ids": [2, 3], "finish_reason": "length"}
+    reply["choices"][0]["logprobs"]["token_logprobs"] = [-1.0, -1.0]
+    return reply
+
+
+def true_token(reply: Any) -> Any:
+    reply["choices"][0]["token_ids"][0] = True
+    return reply
+
+
+def true_logprob(reply: Any) -> Any:
+    reply["choices"][0]["logprobs"]["token_logprobs"][0] = False
+    return reply
+
+
+ODD: list[Misbehave] = [extra_token, no_stop_token, early_length, true_token, true_logprob]
+FAILURES: list[Misbehave] = [
+    *ODD,
+    aborted,
+    429,
+    500,
+    503,
+    "drop",
+    "garbage",
+    short,
+    uneven,
+    no_number,
+    no_tokens,
+]
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: getattr(failure, "__name__", str(failure)))
@@ -251,6 +296,53 @@ def test_a_failure_that_stays_ends_the_server_with_its_reason(
     with pytest.raises(NoServerLeft, match=f"(?is){server.url}.*({told})"):
         sampler(server, num_workers=1).sample([[3]], 3, PARAMS)
     assert len(server.next) == 97  # the first attempt and two more
+
+
+def test_a_token_that_the_policy_does_not_have_is_no_completion(
+    start: Callable[..., FakeVLLM], learner: Learner
+) -> None:
+    def foreign(reply: Any) -> Any:
+        reply["choices"][0]["token_ids"][0] = 10**6
+        return reply
+
+    server = start()
+    drawing = sampler(server, num_workers=1)
+    drawing.load(learner)
+    server.next = [foreign] * 9
+    with pytest.raises(NoServerLeft, match="has token 1000000, and the policy's vocabulary"):
+        drawing.sample([[3]], 3, PARAMS)
+
+
+def test_a_server_that_hangs_is_given_up_after_one_request(start: Callable[..., FakeVLLM]) -> None:
+    server = start()
+    drawing = sampler(server, num_workers=1, timeout_seconds=0.3)
+    server.hangs = threading.Event()
+    begun = time.monotonic()
+    with (
+        pytest.warns(UserWarning, match=r"gave no reply within 0\.3 seconds"),
+        pytest.raises(NoServerLeft, match="it hangs"),
+    ):
+        drawing.sample([[3]], 3, PARAMS)
+    server.hangs.set()
+    assert time.monotonic() - begun < 3
+    assert len(server.drawn()) == 1
+
+
+def test_a_slow_server_that_lives_is_asked_again(start: Callable[..., FakeVLLM]) -> None:
+    server = start()
+    expected = tokens_of(sampler(server).sample([[3]], 3, PARAMS))
+    drawing = sampler(server, num_workers=1, timeout_seconds=0.3)
+    server.gate = threading.Event()
+    threading.Timer(0.5, server.gate.set).start()
+    with pytest.warns(UserWarning, match="gave no reply within"):
+        assert tokens_of(drawing.sample([[3]], 3, PARAMS)) == expected
+
+
+@pytest.mark.parametrize("make", [Server, lambda url: Placement(vllm=f"http://127.0.0.1:1,{url}")])
+def test_a_password_in_an_address_is_refused_before_it_is_written(make: Callable[[str], Any]) -> None:
+    with pytest.raises(InputError, match="holds a name or password") as caught:
+        make("http://me:hunter2@127.0.0.1:8011")
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_request_that_is_wrong_is_not_repeated(start: Callable[..., FakeVLLM]) -> None:

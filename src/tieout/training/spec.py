@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..learner import AdapterConfig, LearnerConfig
 from ..learner.models.base_parts import base_parts
 from ..methods import Method
+from ..samplers.vllm.server import check_address
 from ..storage.identity import as_stored, folder_digest, known_model
 from .guards import Guards
 from .schedule import Schedule
@@ -45,6 +46,8 @@ class Placement:
 
     def __post_init__(self) -> None:
         check_trackers(self.trackers)
+        for address in filter(None, self.vllm.split(",")):
+            check_address(address)
         for name in ("reward_workers", "save_steps"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 0")

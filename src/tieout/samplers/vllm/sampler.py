@@ -30,7 +30,7 @@ from .. import SamplingParams, answers
 from .dispatch import NoServerLeft, dispatch, everywhere
 from .server import Refused, Server, ServerDown
 from .server_check import probe, refuse_all_but_lora, refuse_truncation
-from .wire import completions_of, request, seed_of
+from .wire import Asked, completions_of, request, seed_of
 
 if TYPE_CHECKING:
     from ...learner import Learner
@@ -92,6 +92,7 @@ class VLLMSampler:
         """Address of the server that gave the last call's completions, for each prompt."""
         self._adapter: Path | None = None
         self._loads = 0
+        self._vocabulary: int | None = None
         if folder is None:
             weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         served = set(everywhere(self.servers, lambda server: probe(server, chat)))
@@ -106,6 +107,7 @@ class VLLMSampler:
         from ...learner.checkpoint import save_adapter
 
         refuse_all_but_lora(learner)
+        self._vocabulary = learner.model.causal.get_input_embeddings().weight.shape[0]
         previous, self._loads = self._adapter, self._loads + 1
         self._adapter = self.folder / f"{self.name}-{self._loads:06d}"
         save_adapter(learner, self._adapter, tokenizer=False)
@@ -181,13 +183,15 @@ class VLLMSampler:
                 )
 
         model = self._adapter.name if self._adapter else self.base
+        stops = tuple(self.chat.stop_tokens)
+        asked = Asked(num_completions, params.max_new_tokens, stops, self._vocabulary)
 
         def ask(server: Server, i: int) -> list[Completion]:
             seed = seed_of(params.seed, params.stream(i))
             body = request(model, prompts[i], num_completions, params, seed, self.chat.stop_tokens)
 
             def read(reply: Any) -> list[Completion]:
-                return completions_of(reply, num_completions, self.chat.text)
+                return completions_of(reply, asked, self.chat.text)
 
             try:
                 return server.ask("/v1/completions", body, read)

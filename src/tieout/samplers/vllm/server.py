@@ -7,17 +7,30 @@ import random
 import time
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from ...errors import InputError, TieoutError
 
 T = TypeVar("T")
 RETRIED = {408, 409, 425, 429}
 """Statuses below 500 that pass with time."""
+ALIVE_SECONDS = 10.0
+"""For a server to say which models it has, once a request has had no reply in time."""
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def check_address(url: str) -> None:
+    """InputError: the address holds a password, which would be written into run.json."""
+    if "@" in urlsplit(url.strip()).netloc:
+        raise InputError(
+            "the address of a vLLM server holds a name or password, and it is kept in files: give http://HOST:PORT, "
+            "and the key as VLLM_API_KEY"
+        )
 
 
 class ServerDown(TieoutError, RuntimeError):
@@ -55,6 +68,7 @@ class Server:
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
             raise InputError(f"server {self.url!r} is no address; expected http://HOST:PORT")
+        check_address(self.url)
         self.url = self.url.rstrip("/").removesuffix("/v1")
 
     def ask(
@@ -64,6 +78,7 @@ class Server:
         read: Callable[[Any], T] = lambda reply: reply,
         *,
         as_json: bool = True,
+        seconds: float | None = None,
     ) -> T:
         """POST `body` (GET if None) and return what `read` makes of the reply.
 
@@ -72,6 +87,7 @@ class Server:
             body: plain values, sent as JSON.
             read: takes the reply apart; Garbled is retried.
             as_json: whether the reply is JSON, or text.
+            seconds: for one attempt, where that is less than `timeout_seconds`.
 
         Raises:
             Refused: a status of 400 to 499 that does not pass with time, with the server's own words.
@@ -84,7 +100,7 @@ class Server:
             if self.down and attempt:  # another request has found out
                 break
             try:
-                data = self._send(path, body)
+                data = self._send(path, body, min(seconds or self.timeout_seconds, self.timeout_seconds))
                 return read(json.loads(data) if as_json else data.decode("utf-8", "replace"))
             except urllib.error.HTTPError as error:
                 reason = f"status {error.code}: {_words(error)}"
@@ -95,20 +111,34 @@ class Server:
                     time.sleep(min(int(wait), 30))
             except (OSError, HTTPException) as error:  # URLError and time-outs are OSErrors
                 reason = f"{type(error).__name__}: {getattr(error, 'reason', None) or error}"
+                late = isinstance(error, TimeoutError) or isinstance(
+                    getattr(error, "reason", None), TimeoutError
+                )
+                if late and not self._lives():
+                    self.down = self.down or f"{path}: it hangs: {reason}"
+                    break
             except (Garbled, UnicodeDecodeError, json.JSONDecodeError) as error:
                 reason = f"its reply is garbled: {error}"
         self.down = self.down or f"{path}: {reason}"
         raise ServerDown(f"{self.url} gave no good reply to {self.max_retries + 1} requests; {self.down}")
 
-    def _send(self, path: str, body: Any) -> bytes:
+    def _send(self, path: str, body: Any, seconds: float) -> bytes:
         headers = {"Content-Type": "application/json"}
         if self.api_key:
             headers["Authorization"] = f"Bearer {self.api_key}"
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, headers)
-        with _DIRECT.open(request, timeout=self.timeout_seconds) as reply:
+        with _DIRECT.open(request, timeout=seconds) as reply:
             result: bytes = reply.read()
             return result
+
+    def _lives(self) -> bool:
+        """Whether a server that did not reply in time still says which models it has; it is said in any case."""
+        warnings.warn(f"{self.url} gave no reply within {self.timeout_seconds:g} seconds", stacklevel=3)
+        try:
+            return bool(self._send("/v1/models", None, min(ALIVE_SECONDS, self.timeout_seconds)))
+        except (OSError, HTTPException) as error:
+            return isinstance(error, urllib.error.HTTPError)
 
     def _pause(self, attempt: int) -> float:
         """Twice as long each time, and never the same for two requests: they would come back together."""

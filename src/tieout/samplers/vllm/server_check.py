@@ -15,6 +15,8 @@ from .wire import base_of, best_of, request
 if TYPE_CHECKING:
     from ...learner import Learner
 
+PROBE_SECONDS = 60.0
+"""For one token, or the list of models: a server that takes longer hangs."""
 PROBES = ("The", "1 + 1 =", "Total assets were")
 """Texts whose next token is asked for, until the mode is clear; after most of them several tokens are likely."""
 
@@ -62,14 +64,14 @@ def logprobs_mode(plain: Mapping[str, float], hot: Mapping[str, float]) -> str:
 
 def probe(server: Server, chat: Chat) -> tuple[str, int]:
     """(name of a vLLM server's base, its context in tokens). InputError: its samples cannot be trained on."""
-    model, context = server.ask("/v1/models", read=base_of)
+    model, context = server.ask("/v1/models", read=base_of, seconds=PROBE_SECONDS)
     verdict = "unclear"
     for text in PROBES:
         prompt, replies = chat.prompt(text), []
         for temperature in (1.0, 2.0):
             body = request(model, prompt, 1, SamplingParams(1, temperature), 0, chat.stop_tokens)
             body |= {"logprobs": 5, "return_tokens_as_token_ids": True}
-            replies.append(server.ask("/v1/completions", body, best_of))
+            replies.append(server.ask("/v1/completions", body, best_of, seconds=PROBE_SECONDS))
         if (verdict := logprobs_mode(replies[0], replies[1])) != "unclear":
             break
     if verdict != "processed_logprobs":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ...types import Completion
@@ -49,17 +50,30 @@ def seed_of(seed: int, index: int) -> int:
     return int.from_bytes(digest) >> 2  # a signed 64-bit number, with room above
 
 
-def completions_of(reply: Any, count: int, text: Callable[[list[int]], str]) -> list[Completion]:
-    """Garbled: not `count` choices with as many finite log-probabilities as tokens."""
+@dataclass(frozen=True)
+class Asked:
+    """What a reply must keep to."""
+
+    count: int
+    most: int
+    """Tokens of a completion."""
+    stop_tokens: tuple[int, ...]
+    vocabulary: int | None
+    """Rows of the policy's embedding; None: not known, where nothing is trained on the tokens."""
+
+
+def completions_of(reply: Any, asked: Asked, text: Callable[[list[int]], str]) -> list[Completion]:
+    """Garbled: not `count` choices with as many finite log-probabilities as tokens, ended as they say and as asked."""
+    count = asked.count
     choices = reply.get("choices") if isinstance(reply, Mapping) else None
     if not isinstance(choices, list) or len(choices) != count:
         raise Garbled(f"expected {count} choices, got {str(reply)[:200]}")
     if not all(isinstance(choice, Mapping) for choice in choices):
         raise Garbled(f"expected choices with token_ids, got {str(choices)[:200]}")
-    return [_completion(c, text) for c in sorted(choices, key=lambda c: c.get("index", 0))]
+    return [_completion(c, asked, text) for c in sorted(choices, key=lambda c: c.get("index", 0))]
 
 
-def _completion(choice: Mapping[str, Any], text: Callable[[list[int]], str]) -> Completion:
+def _completion(choice: Mapping[str, Any], asked: Asked, text: Callable[[list[int]], str]) -> Completion:
     tokens: Any = choice.get("token_ids")
     logprobs: Any = (choice.get("logprobs") or {}).get("token_logprobs")
     whole = isinstance(tokens, list) and isinstance(logprobs, list) and len(tokens) == len(logprobs) > 0
@@ -68,7 +82,22 @@ def _completion(choice: Mapping[str, Any], text: Callable[[list[int]], str]) -> 
     reason = choice.get("finish_reason")
     if reason not in ("stop", "length"):  # abort, error: neither the policy nor the limit ended it
         raise Garbled(f"a completion ended by {reason!r}")
-    return Completion(tokens, [True] * len(tokens), logprobs, text(tokens), reason)
+    if len(tokens) > asked.most or (reason == "length" and len(tokens) < asked.most):
+        raise Garbled(
+            f"a completion has {len(tokens)} tokens and ended by {reason!r}; asked were {asked.most}"
+        )
+    if reason == "stop" and tokens[-1] not in asked.stop_tokens:
+        raise Garbled(
+            f"a completion ended by 'stop' at token {tokens[-1]}, and the policy's stop tokens are "
+            f"{sorted(asked.stop_tokens)}; serve the same model and generation_config.json"
+        )
+    if asked.vocabulary is not None and max(tokens) >= asked.vocabulary:
+        raise Garbled(f"a completion has token {max(tokens)}, and the policy's vocabulary {asked.vocabulary}")
+    try:
+        said = text(tokens)
+    except (IndexError, OverflowError, TypeError, ValueError) as error:
+        raise Garbled(f"the tokenizer has no text for token_ids {str(tokens)[:80]}") from error
+    return Completion(tokens, [True] * len(tokens), logprobs, said, reason)
 
 
 def best_of(reply: Any) -> dict[str, float]:
@@ -90,8 +119,10 @@ def base_of(reply: Any) -> tuple[str, int]:
 
 def _is_logprob(value: Any) -> bool:
     """A finite log-probability; -9999 is how vLLM writes minus infinity."""
-    return isinstance(value, int | float) and -1000 < value <= 1e-3  # NaN fails both
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and -1000 < value <= 1e-3
+    )  # NaN fails both
 
 
 def _is_token(value: Any) -> bool:
-    return isinstance(value, int) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
