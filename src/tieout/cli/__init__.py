@@ -21,6 +21,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "attack": "Search for completions that a reward pays for and should not",
         "calibrate": "Calibrate a reward against human labels",
         "label": "Label on a local page: pairs, rankings, grades, spans; or the human track of a run",
+        "prefer": "Make preference pairs: sample a model, and let a reward or a judge choose",
         "pairs": "Measure the quality of preference pairs: gaps, noise, copies, lengths, leakage",
     },
     "Train": {

@@ -125,8 +125,8 @@ def model_named(name: str, runs: bool = False, api: bool = False) -> None:
     if is_api(name):
         if not api:
             raise InputError(
-                f"{name} is behind an API, and this takes a model whose weights are here; `tieout sample`, `eval` and "
-                "`best-of` take api:NAME"
+                f"{name} is behind an API, and this takes a model whose weights are here; `tieout sample`, `eval`, "
+                "`best-of` and `prefer` take api:NAME"
             )
         return
     path = Path(name).expanduser()

@@ -47,7 +47,7 @@ def _scored_by(
 ) -> list[tuple[Scored, list[Candidate], list[float]]]:
     """The groups with those completions that the judge scored, what the program measures, and the judge's scores."""
     calls = [Call.of_texts(g.texts, [g.prompt] * len(g.texts), g.row, opened=g.opened) for g in groups]
-    outcomes = score_groups(judge, calls, able(making.run.workers, judge))
+    outcomes = score_groups(judge, calls, able(making.workers, judge))
     found = []
     for group, candidates, said in zip(groups, making.candidates(groups), outcomes, strict=True):
         kept = [i for i, outcome in enumerate(said) if outcome.worth is not None]

@@ -8,60 +8,48 @@ from typing import Any
 
 from ...chat.template import Chat
 from ...config.attribute import load_attribute
+from ...rewards.processes.workers import Workers
 from ...rewards.scoring.runner import Call, score_groups
+from ...rows.carried import carried
+from ...rows.messages import TOLD
 from ...rows.pairs import PairSelection, Preferences, scores_of, selected
 from ...rows.spread import spread
-from ...samplers import SamplingParams
-from ...samplers.local.sampler import LocalSampler
-from ...source import Source
 from ...tasks import Task
 from ...tasks.flaws import flawed
-from ...training.progress import bar
-from ...types import Group, Row
+from ...types import Row
 from ..kinds import Pairs
-from ..run import Run
 from .choose import NEAR, TIED, Choice, Standard, choose
 from .measures import Candidate, Measures, Scored
+from .sampling import Ground, batches
 from .summary import Made, Pair
 
 FROM_FILE = "data.pairs: the file says which is better"
 NO_FLAW = "no rule flaws the gold completion"
 NOT_LOWER = "no flawed completion scores lower than gold by min_gap"
 FEW_SCORED = "fewer than two completions were scored"
-CHUNK = 64
-"""Prompts that are sampled and scored at a time."""
 
 
 class Making:
     """The pairs of one stage so far, and what all of its sources share."""
 
-    def __init__(self, run: Run, stage: Pairs) -> None:
-        self.run, self.stage, self.made = run, stage, Made()
-        self.measures = Measures.of(run.task)
-        self.standard = Standard.of(run.task, stage.min_chosen, stage.min_gap)
-        self.good = Standard.of(run.task, None, None)
+    def __init__(self, ground: Ground, stage: Pairs) -> None:
+        self.ground, self.stage, self.made = ground, stage, Made()
+        self.task = ground.task
+        self.measures = Measures.of(self.task)
+        self.standard = Standard.of(self.task, stage.min_chosen, stage.min_gap)
+        self.good = Standard.of(self.task, None, None)
         """What the task calls good, whatever bounds the stage was given."""
 
-    def batches(self, policy: str) -> Iterator[tuple[list[Scored], Chat]]:
+    @property
+    def workers(self) -> Workers | None:
+        """Where rewards run."""
+        return self.ground.workers()
+
+    def batches(self, policy: str) -> Iterator[tuple[list[Scored], Chat | None]]:
         """Groups of sampled and scored completions, some prompts at a time."""
-        run, stage = self.run, self.stage
-        sampler = LocalSampler(run.open(run.policy(policy)), drafts=run.recipe.placement.drafts)
-        given = Source(run.task, sampler.chat, sampler, seed=run.recipe.seed, workers=run.workers)
-        rows = given.take(min(stage.max_prompts or len(given.rows), len(given.rows)))
-        rows = sorted(rows, key=lambda row: len(str(row["prompt"])))  # similar lengths are decoded together
-        total, count = 0.0, 0
-        with bar(run.console, "sampling", len(rows)) as shown:
-            for start in range(0, len(rows), CHUNK):
-                part = rows[start : start + CHUNK]
-                seed = run.recipe.seed * 1_000_003 + start
-                params = SamplingParams(run.task.max_new_tokens, stage.temperature, seed=seed)
-                groups = given.rollout(part, stage.num_completions, params)
-                yield [_scored(group) for group in groups], sampler.chat
-                self.made.dropped[FEW_SCORED] += len(part) - len(groups)
-                total += sum(s for group in groups for s in group.scores or [])
-                count += sum(len(group.completions) for group in groups)
-                shown.advance(len(part), {"score": total / max(1, count)})
-        run.console.print(f"  mean score of samples {total / max(1, count):.3f}", highlight=False)
+        for batch, chat in batches(self.ground, self.stage, policy):
+            yield batch.groups, chat
+            self.made.dropped[FEW_SCORED] += batch.asked - len(batch.groups)
 
     def sampled(self, policy: str) -> None:
         """Pairs of several completions per prompt."""
@@ -83,10 +71,10 @@ class Making:
 
     def flawed(self) -> None:
         """Pairs of gold and flawed copies that score lower; further copies are tried where one does not."""
-        run, stage, rng = self.run, self.stage, random.Random(f"{self.run.recipe.seed}/flawed")
+        task, stage, rng = self.task, self.stage, random.Random(f"{self.ground.seed}/flawed")
         corrupt, gold = (
-            flaws_of(run.task, stage),
-            self._gold(spread(run.task.rows("train"), stage.max_prompts)),
+            flaws_of(task, stage),
+            self._gold(spread(task.rows("train"), stage.max_prompts)),
         )
         found: list[list[Pair]] = [[] for _ in gold]
         reasons = [NO_FLAW] * len(gold)
@@ -107,7 +95,7 @@ class Making:
     def from_file(self) -> None:
         """Pairs that people or another model made; those with scores must meet min_chosen and min_gap, where given."""
         selection = PairSelection(self.stage.min_chosen, self.stage.min_gap or 0.0)
-        rows = self.run.task.rows("pairs")
+        rows = self.task.rows("pairs")
         scored = [row for row in rows if "chosen" not in row or scores_of(row) is not None]
         found = selected(scored, "data.pairs", selection) if scored else Preferences()
         unscored = [row for row in rows if "chosen" in row and scores_of(row) is None]
@@ -122,7 +110,7 @@ class Making:
 
     def candidates(self, groups: Sequence[Scored]) -> list[list[Candidate]]:
         """[group][completion] with every measure of the task."""
-        return self.measures.candidates(self.run.task, groups, self.run.workers)
+        return self.measures.candidates(self.task, groups, self.workers)
 
     def is_good(self, candidate: Candidate) -> bool | None:
         """Whether the task calls a completion good; None: it does not say what good is."""
@@ -135,26 +123,31 @@ class Making:
         return Pair.of(row, candidates, choice, source, text, self.is_good(candidates[choice.chosen]))
 
     def as_written(
-        self, groups: Sequence[Scored], chat: Chat
+        self, groups: Sequence[Scored], chat: Chat | None
     ) -> Iterator[tuple[Scored, list[Candidate], list[Any]]]:
         """Each group with what is measured of its completions, and these as the policy writes them after the prompt."""
         for group, candidates in zip(groups, self.candidates(groups), strict=True):
-            yield group, candidates, [chat.as_sampled(group.prompt, text) for text in group.texts]
+            written = [chat.as_sampled(group.prompt, text) if chat else text for text in group.texts]
+            yield group, candidates, written
 
     def record(self, group: Scored, pairs: Sequence[Pair], reason: str) -> None:
         """Count a prompt with its pairs, or with the reason why it has none."""
         self.made.prompts += 1
         self.made.best.append(max(group.scores))
+        if self.ground.carry:
+            for pair in pairs:
+                others = {k: v for k, v in group.row.items() if k not in TOLD}
+                pair.row.update(carried(others, pair.row.keys() - {"prompt"}))
         self.made.pairs += pairs
         self.made.dropped.update([reason] if reason else [])
 
     def score(self, rows: Sequence[Row], texts: Sequence[Sequence[str]]) -> list[Scored]:
         """Completions that were not sampled now, scored; a row of which one has no score is left out and counted."""
-        reward = self.run.task.reward
+        reward = self.task.reward
         assert reward is not None
         calls = [Call.of_texts(t, [row["prompt"]] * len(t), row) for row, t in zip(rows, texts, strict=True)]
         found = []
-        for call, outcomes in zip(calls, score_groups(reward, calls, self.run.workers), strict=True):
+        for call, outcomes in zip(calls, score_groups(reward, calls, self.workers), strict=True):
             scores = [outcome.worth for outcome in outcomes]
             known = [score for score in scores if score is not None]
             if len(known) < len(scores):
@@ -165,7 +158,7 @@ class Making:
         return found
 
     def _gold(self, rows: Sequence[Row]) -> list[Scored]:
-        gold = self.run.task.gold
+        gold = self.task.gold
         assert gold is not None
         texts = [(row, text) for row in rows if (text := gold(row)) is not None]
         return self.score([row for row, _ in texts], [[text] for _, text in texts])
@@ -187,9 +180,11 @@ def flaws_of(task: Task, stage: Pairs) -> Callable[[Row, random.Random], str]:
 
 
 def as_sampled(
-    pairs: Sequence[Pair], group: Scored, chat: Chat, sides: Sequence[str] = ("chosen", "rejected")
+    pairs: Sequence[Pair], group: Scored, chat: Chat | None, sides: Sequence[str] = ("chosen", "rejected")
 ) -> Sequence[Pair]:
-    """The pairs with completions as the policy writes them after its prompt."""
+    """The pairs with completions as the policy writes them after its prompt; an API gives text."""
+    if chat is None:
+        return pairs
     for pair in pairs:
         for side in sides:
             pair.row[side] = chat.as_sampled(group.prompt, pair.row[side])
@@ -206,15 +201,3 @@ def _together(first: Scored, second: Scored) -> Scored:
     parts = [*first.parts, *second.parts]
     opened = [tag for group in (first, second) for tag in group.opened or [""] * len(group.texts)]
     return Scored(first.row, [*first.texts, *second.texts], [*first.scores, *second.scores], parts, opened)
-
-
-def _scored(group: Group) -> Scored:
-    """A sampled group; what each part of a combined reward gave is in its columns."""
-    assert group.scores is not None
-    given = {k.removeprefix("reward/"): v for k, v in group.columns.items() if k.startswith("reward/")}
-    parts = [
-        {name: values[i] for name, values in given.items() if values[i] is not None}
-        for i in range(len(group.completions))
-    ]
-    opened = [c.opened for c in group.completions]
-    return Scored(group.row, [c.text for c in group.completions], group.scores, parts, opened)

@@ -150,7 +150,7 @@ def ranked(making: Making, part: Folder, policy: str) -> None:
             )
         ask(part, rows)
     said = answers(part.path / FOLDER / FILE, making.stage.name, making.stage.settle)
-    count = len(making.run.task.rows("train"))
+    count = len(making.task.rows("train"))
     making.made.prompts += min(making.stage.max_prompts or count, count)
     making.made.dropped[ALIKE] += making.made.prompts - len(said.of)
     making.made.judged += said.judgements

@@ -93,7 +93,7 @@ class Made:
         self.pairs = [pair for pair in self.pairs if id(pair) not in surplus]
         self.dropped[FORM_ALONE] += len(surplus)
 
-    def check_enough(self, least: int, standard: Standard, stage: str) -> None:
+    def check_enough(self, least: int, standard: Standard, maker: str) -> None:
         """InputError: something was dropped, and fewer pairs than `least` are left; why, and what to do."""
         if len(self.pairs) >= least or (self.pairs and not self.dropped.total()):
             return
@@ -106,10 +106,10 @@ class Made:
         )
         why = "; ".join(f"{count} x {reason}" for reason, count in self.dropped.most_common() if count)
         raise InputError(
-            f"stage {stage!r} made {len(self.pairs)} pairs of {self.prompts} prompts, and min_pairs is {least} "
+            f"{maker} made {len(self.pairs)} pairs of {self.prompts} prompts, and min_pairs is {least} "
             f"({why}). A chosen completion must be good in itself: {standard.words}{shown}. Lower min_chosen, which is "
-            "on the scale of the reward; sample more (num_completions, max_prompts); or train longer before this "
-            "stage, by SFT, so that more samples are right"
+            "on the scale of the reward; sample more (num_completions, max_prompts); or train the model before, "
+            "by SFT, so that more samples are right"
         )
 
     def summary(self, standard: Standard) -> dict[str, Any]:

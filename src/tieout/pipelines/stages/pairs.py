@@ -6,6 +6,7 @@ from typing import Any
 
 from ...config.plain import to_plain
 from ...rows.pairs import weighted
+from ...samplers.local.sampler import LocalSampler
 from ...storage.jsonl import write_jsonl
 from ...vetting.preferences.report import report
 from ..kinds import Pairs
@@ -13,6 +14,7 @@ from ..links import BASE
 from ..pairing.judged import judged
 from ..pairing.making import Making
 from ..pairing.people import keep_labels, ranked
+from ..pairing.sampling import Ground
 from ..pairing.summary import SUMMARY, print_summary
 from ..run import Run
 from ..training_rows import PAIRS
@@ -30,7 +32,14 @@ def pairs(run: Run, stage: Pairs) -> None:
     run.console.print(f"[bold]{stage.name}[/]")
     keep_labels(part, inputs)
     part.begin(inputs)
-    making = Making(run, stage)
+    ground = Ground(
+        run.task,
+        run.recipe.seed,
+        run.console,
+        lambda name: LocalSampler(run.open(run.policy(name)), drafts=run.recipe.placement.drafts),
+        lambda: run.workers,
+    )
+    making = Making(ground, stage)
     if "ranked" in stage.sources:  # first: it may have to wait for people
         ranked(making, part, stage.start)
     if "file" in stage.sources:
@@ -45,7 +54,7 @@ def pairs(run: Run, stage: Pairs) -> None:
         making.base(BASE)
     made = making.made
     made.limit_form(stage.max_form)
-    made.check_enough(stage.min_pairs, making.standard, stage.name)
+    made.check_enough(stage.min_pairs, making.standard, f"stage {stage.name!r}")
     summary = made.summary(making.standard)
     print_summary(summary, run.console)
     rows = [pair.row for pair in made.pairs]

@@ -13,13 +13,15 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from ...errors import InputError
 from ...samplers import Sampler, SamplingParams
-from ...samplers.api import IncompleteError
+from ...samplers.api import APISampler, IncompleteError
 from ...types import Message, Prompt, Reward
+from ..scoring.call import Call
 from ..scoring.combine import Combined
 from ..scoring.outcomes import Outcome, RewardUnavailable, errored
 from ..scoring.redaction import redacted
@@ -54,7 +56,7 @@ class Judge:
     """
 
     sampler: Sampler
-    """Who judges: an APISampler (wrapped in a CachedSampler to ask once), a LocalSampler, a MockSampler."""
+    """Who judges: an APISampler, whose ledger keeps its replies, a LocalSampler, a MockSampler."""
     rubric: str
     """What makes a completion good, and what each end of the scale means."""
     low: int = 1
@@ -109,6 +111,26 @@ class Judge:
         self, completions: Sequence[str], prompts: Sequence[Prompt], **columns: Sequence[Any]
     ) -> list[tuple[Outcome, str]]:
         """[K] outcomes, and the reasons that the judge wrote before each verdict."""
+        questions, marks = self._questions(completions, prompts, columns)
+        verdicts = ask(self.sampler, questions, marks, "score", self.max_new_tokens)
+        return [(self._outcome(verdict), verdict.said) for verdict in verdicts]
+
+    def ahead(self, calls: Sequence[Call]) -> None:
+        """Ask about many groups at the same time if the sampler keeps replies: a call for each then finds its own."""
+        if len(calls) < 2 or not isinstance(self.sampler, APISampler):
+            return
+        questions = []
+        for call in calls:
+            if set(self.shows) <= call.row.keys():
+                columns = {name: [call.row[name]] * len(call.texts) for name in self.shows}
+                questions += self._questions(call.texts, call.prompts, columns)[0]
+        with suppress(IncompleteError):  # the calls say what is missing
+            self.sampler.complete(questions, SamplingParams(self.max_new_tokens, temperature=0.0))
+
+    def _questions(
+        self, completions: Sequence[str], prompts: Sequence[Prompt], columns: Mapping[str, Sequence[Any]]
+    ) -> tuple[list[list[dict[str, str]]], list[str]]:
+        """[K] conversations, and the marks in them."""
         asked = []
         for i, (completion, prompt) in enumerate(zip(completions, prompts, strict=True)):
             data = {"prompt": _text(prompt)}
@@ -117,9 +139,7 @@ class Judge:
             asked.append(data)
         marks = [_mark(self.secret, data) for data in asked]
         frame = {"rubric": self.rubric, "low": self.low, "high": self.high}
-        questions = [_question(RUBRIC, mark, data, frame) for mark, data in zip(marks, asked, strict=True)]
-        verdicts = ask(self.sampler, questions, marks, "score", self.max_new_tokens)
-        return [(self._outcome(verdict), verdict.said) for verdict in verdicts]
+        return [_question(RUBRIC, mark, data, frame) for mark, data in zip(marks, asked, strict=True)], marks
 
     def _outcome(self, verdict: Reply) -> Outcome:
         grade = verdict.value

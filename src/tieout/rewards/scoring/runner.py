@@ -81,7 +81,8 @@ def score_groups(
 
     A group is one call of the reward, repeated where a service failed, and taken apart where it raised, hung or gave
     no number, to find out why: see `attribution`. An `async def` waits in this process, all groups at once, under its
-    deadline. Anything else runs in the workers, or one after the other in this process, where nothing can stop it.
+    deadline. Anything else runs in the workers, or one after the other in this process, where nothing can stop it; a
+    reward with a method `ahead` is shown all calls first, to ask a service about them at the same time.
     """
     if isinstance(reward, Combined):
         said = {name: score_groups(part, calls, workers, limits) for name, part in reward.parts.items()}
@@ -94,6 +95,8 @@ def score_groups(
         return _all_at_once(reward, calls, limits)
     if workers is not None:
         return workers.run(reward, calls)
+    if (ahead := getattr(reward, "ahead", None)) is not None:
+        ahead(calls)
     return [_in_turn(reward, attribute(call, limits, reward_range(reward)), limits) for call in calls]
 
 
