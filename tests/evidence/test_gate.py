@@ -184,6 +184,24 @@ def test_controls_are_held_against_the_base() -> None:
     assert report["verdict"]["verdict"] == "reject"
 
 
+def test_a_p_value_answers_what_is_judged_and_holm_counts_no_other() -> None:
+    # The controls became worse for certain, within the margin: a p-value of 0 would call that pass significant.
+    verdict = judge(new_controls=[0.88] * 400, old_controls=[0.9] * 400)
+    programmatic, human, controls = verdict.checks
+    assert (controls.status, controls.p, controls.p_holm) == ("pass", None, None)
+    assert programmatic.p is not None
+    assert human.p is not None
+    small, large = sorted([programmatic, human], key=lambda check: check.p or 0.0)
+    assert (small.p_holm, large.p_holm) == (
+        min(1.0, 2 * (small.p or 0.0)),
+        max(2 * (small.p or 0.0), large.p or 0.0),
+    )
+    more = judge(policy=GatePolicy(min_improvement=0.5)).checks[0]
+    assert (more.status, more.p) == ("hold", None)
+    few = judge(graded=grades(19, 0, 0)).checks[1]
+    assert (few.status, few.p) == ("hold", None)
+
+
 # ---- the primary metric decides
 
 

@@ -140,6 +140,18 @@ def test_the_human_track_is_the_share_won() -> None:
     assert report["models"]["sft"]["human"]["mean"] == pytest.approx(7 / 11)
 
 
+@pytest.mark.parametrize("wins", range(8, 26))
+def test_shares_won_and_their_difference_never_contradict_each_other(wins: int) -> None:
+    marks = ["a"] * wins + ["tie"] * 5 + ["b"] * 9
+    grades = [Grade(str(i), "sft", "base", mark) for i, mark in enumerate(marks)]
+    report = shape(two_models(), grades=grades)
+    pair = report["comparisons"][0]["tracks"]["human"]
+    ours, theirs = (report["models"][model]["human"] for model in ("sft", "base"))
+    for end, other in (("low", "high"), ("high", "low")):
+        assert 2 * ours[end] - 1 == pytest.approx(pair[end], abs=1e-9)
+        assert ours[end] + theirs[other] == pytest.approx(1.0, abs=1e-9)
+
+
 def test_scores_beyond_one_widen_the_scale() -> None:
     report = shape({"base": make_cases([-2.0, 3.0, 0.5]), "sft": make_cases([0.5, 5.0, 0.5])})
     figure = report["models"]["base"]["programmatic"]
@@ -209,7 +221,7 @@ def test_a_report_of_format_1_is_judged_by_the_primary_metric_of_its_task(
     del report["settings"]["primary"], report["settings"]["policy"]["regression_drop"]
     (tmp_path / "report.json").write_text(json.dumps({**report, "format": 1}))
     again = regate(tmp_path)
-    assert (again["format"], again["settings"]["primary"]) == (3, primary)
+    assert (again["format"], again["settings"]["primary"]) == (4, primary)
     assert again["verdict"]["checks"][0]["status"] == ("hold" if primary else "pass")
     assert verify(tmp_path / "report.json") == []
 

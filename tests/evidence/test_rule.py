@@ -74,9 +74,6 @@ def test_the_rule_is_data(tmp_path: Path) -> None:
         "checks"
     ]
     assert {c["track"]: c["status"] for c in checks if c["track"] == "human"} == {"human": "info"}
-    judged = [c for c in checks if c["status"] != "info"]
-    assert max(c["p_holm"] for c in judged) <= 1
-    assert min(c["p_holm"] for c in judged) == 2 * min(c["p"] for c in judged)
     with pytest.raises(ValueError, match="tracks of the gate are"):
         GatePolicy(tracks=("programatic",))
     fine = regate(tmp_path, policy=GatePolicy(smallest_detectable=0.001))

@@ -83,7 +83,7 @@ def test_verdict_reasons_numbers_and_the_next_command_are_there(tmp_path: Path) 
     append_jsonl(run / "sft" / "alarms.jsonl", [{"step": 1, "reason": "the policy repeats itself"}])
     page, report = page_of(run), read(run).judged
     assert report["verdict"]["verdict"] == "hold"
-    assert "Nothing is clearly worse" in page.text
+    assert "No judged track failed, but not shown yet" in page.text
     for reason in report["verdict"]["reasons"]:
         assert reason[1:] in page.text
     assert f"tieout label {run}" in page.text

@@ -106,10 +106,10 @@ def test_each_slice_has_its_row(tmp_path: Path) -> None:
     write_report(tmp_path / "evidence", cases, candidate="sft", baseline="base")
     rows = {row[0]: (row[1], row[2], row[-1]) for row in cells(slices.section(read(tmp_path)))[1:]}
     assert rows == {
-        "test": ("0.000", "1.000", "rose"),
-        "ood": ("0.500", "0.500", "not shown"),
-        "copy": ("1.000", "0.000", "fell"),
-        "sum": ("1.000", "0.000", "fell"),
+        "test": ("0.000 0.000 to 0.114", "1.000 0.886 to 1.000", "rose"),
+        "ood": ("0.500 0.453 to 0.547", "0.500 0.453 to 0.547", "not shown"),
+        "copy": ("1.000 0.796 to 1.000", "0.000 0.000 to 0.204", "fell"),
+        "sum": ("1.000 0.796 to 1.000", "0.000 0.000 to 0.204", "fell"),
     }
 
 
@@ -181,7 +181,7 @@ def test_a_report_of_another_version_is_named_as_such(tmp_path: Path) -> None:
     path = tmp_path / "evidence" / "report.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
     with pytest.raises(
-        InputError, match="is in format 2, this version writes 3; `tieout gate` builds it again"
+        InputError, match="is in format 2, this version writes 4; `tieout gate` builds it again"
     ):
         main([str(tmp_path)])
 

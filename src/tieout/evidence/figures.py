@@ -31,9 +31,8 @@ def model_figures(
     All of it again per slice.
     """
     if track == HUMAN:
-        shares = [(grade.shares()[model], grade.case) for grade in grades if model in grade.shares()]
-        estimate = stats.mean([share for share, _ in shares], [case for _, case in shares], seed=seed)
-        return {**_mean(estimate), "errors": 0, "abstained": 0, "metrics": {}, "parts": {}, "slices": {}}
+        share = _share_won([(g.shares()[model], g.case) for g in grades if model in g.shares()], seed)
+        return {**share, "errors": 0, "abstained": 0, "metrics": {}, "parts": {}, "slices": {}}
     own = [case for case in cases[model] if case.track == track]
     scales = _scales(cases, track, own, ends)
     slices = _by_slice(own)
@@ -118,6 +117,17 @@ def _difference(pairs: Sequence[Pair], reading: Reading, bounds: stats.Bounds, s
     values, clusters = [(ours, theirs) for ours, theirs, _ in both], [cluster for *_, cluster in both]
     estimate = stats.difference([a for a, _ in values], [b for _, b in values], clusters, bounds, seed)
     return _paired(estimate, len(apply) - len(both), _won([a - b for a, b in values]))
+
+
+def _share_won(shares: Sequence[tuple[float, str]], seed: int) -> dict[str, Any]:
+    """The share won of (share, case), with the interval of its difference from the others' share: a comparison and the
+    shares that it is made of cannot contradict each other."""
+    won, cases = [share for share, _ in shares], [case for _, case in shares]
+    ahead = stats.difference(won, [1.0 - share for share in won], cases, seed=seed)
+    if ahead.value is None or ahead.low is None or ahead.high is None:
+        return _mean(ahead)
+    mean, low, high = (round((1.0 + end) / 2, 12) for end in (ahead.value, ahead.low, ahead.high))
+    return {"mean": mean, "low": low, "high": high, "n": ahead.n}
 
 
 def _preferred(grades: Sequence[Grade], candidate: str, baseline: str, seed: int) -> dict[str, Any]:

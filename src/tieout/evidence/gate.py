@@ -12,7 +12,8 @@ programmatic track by the task's primary metric, and by the reward only where th
 A track that does neither holds, however much the reward rose; so does one with no cases, too few, or too many that
 could not be scored: what was not measured was not shown. Ship: every track passes, two out of three are not enough.
 Reject: a track fails. Hold: anything else. Since all must pass, a chance of 5% per track is one of at most 5% for the
-verdict `ship`; the p-values of the judged tracks are given with Holm's adjustment in addition.
+verdict `ship`; where a difference of 0 is what is asked about, p-values are given in addition, with Holm's adjustment.
+What is judged by a margin has none: a p-value of 0 would answer another question.
 """
 
 from __future__ import annotations
@@ -77,9 +78,10 @@ class Check:
     metric: str | None = None
     """What was compared on the programmatic track: a metric, or `reward`; None on the other tracks."""
     p: float | None = None
-    """Two-sided, of the difference that was judged."""
+    """Two-sided, of a difference of 0; None where there is a margin (controls, `min_improvement`), or too little to
+    judge by."""
     p_holm: float | None = None
-    """The same, adjusted for all that is judged (Holm); None for what is only reported."""
+    """The same, adjusted for all that is judged and has one (Holm); None for what is only reported."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,8 @@ def _better(
 ) -> Check:
     metric = (primary or REWARD) if track == PROGRAMMATIC else None
     untested = _untested(track, slice, candidate, baseline, figure, policy, primary)
+    if untested or least:
+        figure = {**figure, "p": None}
     if untested:
         return _check(track, slice, baseline, "hold", untested, figure, metric)
     where, numbers = _where(track, slice), _numbers(figure)
@@ -199,7 +203,7 @@ def _not_broken(
     candidate: str, base: str, tracks: Mapping[str, Any], before: Mapping[str, Any], policy: GatePolicy
 ) -> Check:
     """The controls; `before` is the base's own figure on them, which must leave something to lose."""
-    figure = tracks.get(CONTROLS, NONE)
+    figure = {**tracks.get(CONTROLS, NONE), "p": None}
     untested = _untested(CONTROLS, None, candidate, base, figure, policy)
     if untested:
         return _check(CONTROLS, None, base, "hold", untested, figure)

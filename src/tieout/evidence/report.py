@@ -41,7 +41,7 @@ from .human import Grade, read_grades, settled_ties, write_sheet
 from .readings import check_primary, slice_of
 from .usage import usage_figures
 
-FORMAT = 3
+FORMAT = 4
 HEX = re.compile("[0-9a-f]{64}|")
 FILES = (
     "cases.jsonl",

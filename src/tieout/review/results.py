@@ -61,7 +61,8 @@ def _models(run: Stored) -> Markup:
         judged = "The task names no primary metric: the gate judges the reward."
     said = (
         f"Means with their {settings['level'] * 100:.0f}% intervals. {judged} A dash before a name: points of the "
-        "reward that this part gave. Share won: of graded pairs, a tie being half."
+        "reward that this part gave. Share won: of all graded pairs that a model is in, with "
+        "whichever other model, a tie being half."
     )
     rows = []
     for line in shown(run):

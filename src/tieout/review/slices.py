@@ -29,7 +29,7 @@ def section(run: Stored) -> Markup:
         rows += [_row(run, *one, reach) for one in group]
     columns = ["", "Before", "After", "Difference", "Interval", "", "Pairs", "Change"]
     said = "Where few pairs are in a slice its interval is wide: what is not shown to have changed may have."
-    return html("{}\n{}", lead(said), table(columns, rows, numbers=(1, 2, 3, 6), kind="slices"))
+    return html("{}\n{}", lead(said), table(columns, rows, numbers=(3, 6), kind="slices"))
 
 
 def _found(run: Stored) -> Iterator[Found]:
@@ -48,12 +48,16 @@ def _found(run: Stored) -> Iterator[Found]:
             yield line, before, figure
 
 
+def _mean(figure: Mapping[str, Any]) -> Markup:
+    """With its interval, as in Results."""
+    return html("{} {}", number(figure["mean"]), span(figure))
+
+
 def _row(run: Stored, line: Line, before: str, figure: Mapping[str, Any], reach: float) -> list[Any]:
     models = run.judged["models"]
     return [
         line.slice,
-        number(line.of(models[before])["mean"]),
-        number(line.of(models[run.settings["candidate"]])["mean"]),
+        *(_mean(line.of(models[model])) for model in (before, run.settings["candidate"])),
         html("<b>{}</b>", signed(figure["difference"])),
         span(figure, sign=True),
         bar(figure, reach),

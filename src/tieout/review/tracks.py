@@ -58,7 +58,7 @@ def _measured(check: Mapping[str, Any], shares: bool) -> str:
 
 
 def _right_or_wrong(run: Stored, check: Mapping[str, Any]) -> bool:
-    """Whether every case has 0 or 1."""
+    """Whether every case has 0 or 1. A reward without a 1 among them may be graded, and nothing earned."""
     reading = SCORE if check["metric"] in (None, REWARD) else Reading("metrics", check["metric"])
     values = {
         reading.of(case)
@@ -66,7 +66,7 @@ def _right_or_wrong(run: Stored, check: Mapping[str, Any]) -> bool:
         for case in run.cases[model]
         if case.track == check["track"] and check["slice"] in (None, case.slice)
     }
-    return values <= {0.0, 1.0, None}
+    return values <= {0.0, 1.0, None} and (reading is not SCORE or 1.0 in values)
 
 
 def _capital(said: str) -> str:
@@ -76,7 +76,9 @@ def _capital(said: str) -> str:
 def _adjusted(check: Mapping[str, Any]) -> Markup:
     if check["p_holm"] is None:
         return Markup("")
-    return html("; p {}, {} by Holm for all tracks", p_value(check["p"]), p_value(check["p_holm"]))
+    return html(
+        "; p {}, {} by Holm for all tracks that have one", p_value(check["p"]), p_value(check["p_holm"])
+    )
 
 
 def _rows(run: Stored, check: Mapping[str, Any]) -> Iterator[pictures.Row]:

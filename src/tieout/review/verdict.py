@@ -19,7 +19,7 @@ from .tracks import TRACKS, panels
 
 MEANS = {
     "ship": "Every judged track passed.",
-    "hold": "Nothing is clearly worse, but not shown yet",
+    "hold": "No judged track failed, but not shown yet",
     "reject": "Clearly worse",
 }
 
