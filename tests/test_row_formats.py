@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
+from tieout.errors import InputError
 from tieout.rows import RowsError, check_rows, read_rows
+from tieout.storage.jsonl import write_jsonl
+from tieout.tasks.files import Data, files_task
+from tieout.types import Row
+from tieout.vetting.golden_rows import golden_rows
 
 
 def written(folder: Path, name: str, text: str) -> Path:
@@ -68,3 +73,44 @@ def test_sharegpts_conversations_are_read() -> None:
     talk = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yo"}]
     (row,) = check_rows([{"conversations": talk}], "demonstration")
     assert (row["prompt"], row["completion"]) == ([{"role": "user", "content": "hi"}], "yo")
+
+
+SAID = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": SAID},
+        {"conversations": [{"from": "human", "value": "2+2?"}, {"from": "gpt", "value": "4"}]},
+        {"prompt": SAID[:1], "completion": SAID[1:]},
+        {"prompt": SAID[:1], "completion": "4"},
+    ],
+)
+def test_rows_to_sample_from_are_read_as_those_to_imitate(row: Row) -> None:
+    (asked,), (shown,) = (check_rows([{**row, "answer": "4"}], kind) for kind in ("prompt", "demonstration"))
+    assert asked == shown == {"prompt": SAID[:1], "completion": "4", "answer": "4"}
+    (golden,) = golden_rows([{**row, "answer": "4"}])  # of `reward check` and `attack`
+    assert golden == asked
+
+
+def test_messages_that_end_with_a_question_are_a_prompt() -> None:
+    (row,) = check_rows([{"messages": SAID[:1], "answer": "4"}], "prompt")
+    assert row == {"prompt": SAID[:1], "answer": "4"}
+
+
+def test_pairs_alone_have_their_chosen_completion_as_the_answer(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": [{"role": "user", "content": f"{i}?"}], "chosen": f"{i}", "rejected": "-"}
+        for i in range(60)
+    ]
+    write_jsonl(tmp_path / "pairs.jsonl", rows)
+    task = files_task(Data(pairs=str(tmp_path / "pairs.jsonl")), "numeric")
+    assert all(row["answer"] == row["chosen"] for split in ("train", "test") for row in task.rows(split))
+    (tmp_path / "r.py").write_text(
+        "def close(completions, gold, **_):\n    return [1.0] * len(completions)\n"
+    )
+    with pytest.raises(
+        InputError, match=r"train rows \(.*pairs.jsonl\): .*needs column 'gold'.*give data.test with it"
+    ):
+        files_task(Data(pairs=str(tmp_path / "pairs.jsonl")), f"{tmp_path / 'r.py'}:close")

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from ..errors import InputError
 from ..types import Row
 from .locations import Rows, RowsError, kind_of, location, raise_problems
-from .messages import TOLD, paired, prompted, same, turns_of
+from .messages import TOLD, is_talk, paired, prompted, same, turns_of
 from .values import Problem, completion_of, given, messages_of, split_last, truth, unflagged
 
 Kind = Literal["demonstration", "preference", "ranking", "label", "prompt"]
@@ -38,7 +38,7 @@ def check_rows(rows: Sequence[Row], kind: Kind, source: str = "rows") -> Rows:
     preference      prompt, chosen, rejected      (also: whole conversations that begin with the same prompt)
     ranking         prompt, completions, scores   (also: a preference)
     label           prompt, completion, label     (label: true or false)
-    prompt          prompt
+    prompt          prompt                        (also: `messages`, whose last turn of the assistant is the completion)
 
     In the result `prompt` is text or `Messages`, which carry what the row tells the chat template (`tools`,
     `chat_template_kwargs`); completion, chosen and rejected are text, also where they were given as one assistant
@@ -213,8 +213,13 @@ def _label(row: Row) -> Row:
 
 
 def _prompt_only(row: Row) -> Row:
+    talk = next((name for name in ("messages", "conversations") if name in row), None)
+    if talk is not None and "prompt" not in row:
+        if (said := messages_of(row[talk], talk)) and said[-1]["role"] == "assistant":
+            return _demonstration(row)  # its last turn is the gold
+        row = {**{name: value for name, value in row.items() if name != talk}, "prompt": said}
     _require(row, "prompt")
-    return given(row)
+    return given(row, "completion") if is_talk(row.get("completion")) else given(row)
 
 
 def _require(row: Row, *names: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import InputError
 from ..groups import extremes
 from ..rewards import load_reward
+from ..rewards.scoring.outcomes import parameters
 from ..rewards.scoring.runner import check_reward
 from ..rows import check_rows, read_rows
 from ..rows.messages import text_of
@@ -50,7 +51,8 @@ class Data:
 def files_task(data: Data, reward: str | None = None, max_new_tokens: int = 256) -> Task:
     """A task over the files of `data`, all of them read and checked now.
 
-    Without a reward, a completion is right if it is the row's `answer`, or its `completion` if there is none.
+    Without a reward, a completion is right if it is the row's `answer`. Rows without one have their `completion` (of
+    pairs, the chosen one) as `answer`, also for a reward that asks for it.
     """
     if not data.train and not data.pairs and not data.labels:
         raise InputError(
@@ -79,12 +81,23 @@ def files_task(data: Data, reward: str | None = None, max_new_tokens: int = 256)
         "test": test,
         "ood": _read(data.ood, "prompt") if data.ood else [],
     }
-    if reward is None:
-        splits = {name: [_with_answer(row) for row in rows] for name, rows in splits.items()}
     function = load_reward(reward or "exact")
+    if reward is None or "answer" in [parameter.name for parameter in parameters(function)]:
+        splits = {name: [_with_answer(row) for row in rows] for name, rows in splits.items()}
+    of = {
+        "train": data.train or data.pairs or data.labels,
+        "test": data.test or "a tenth of them",
+        "ood": data.ood,
+    }
     for name, rows in splits.items():
         if rows and name not in given:
-            check_reward(function, [column for column in rows[0] if all(column in row for row in rows)])
+            try:
+                check_reward(function, [column for column in rows[0] if all(column in row for row in rows)])
+            except InputError as error:
+                raise InputError(
+                    f"{name} rows ({of[name]}): {error}: give them that column, give data.test with it, or name "
+                    "a reward that does without"
+                ) from error
     return Task(
         name="files",
         rows=lambda split: splits.get(split, []),

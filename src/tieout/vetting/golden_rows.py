@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 from ..errors import InputError
 from ..rewards.text.figures import MEASURES, SCALES, figure, written
+from ..rows.checks import with_prompts
 from ..types import Row
 
 ANSWERS = ("answer", "solution", "ground_truth")
@@ -46,7 +47,7 @@ def _said_whole(answer: str, scale: object) -> str:
 def golden_rows(rows: Iterable[Row], asked: Collection[str] = ()) -> list[Row]:
     """The rows with their gold. InputError: one has none, and which."""
     found = []
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(with_prompts(list(rows)), 1):
         golden = with_gold(row, asked=asked)
         if golden is None:
             raise InputError(
