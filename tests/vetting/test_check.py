@@ -129,6 +129,17 @@ def test_reasoning_before_a_marked_answer_is_not_perturbed(shared_data: Path) ->
     assert proof.holds, [check for check in proof.checks if not check.holds]
 
 
+def test_nor_are_lines_before_an_answer_that_nothing_marks(shared_data: Path) -> None:
+    rows = []
+    for line in (shared_data / "gsm8k" / "train_first_2000.jsonl").read_text().splitlines()[:200]:
+        row = json.loads(line)
+        steps, _, answer = row["answer"].partition("\n#### ")
+        gold = f"{steps}\nThe answer is {answer}"
+        rows.append({"prompt": row["question"], "answer": answer, "completion": gold})
+    assert failing(prove(numeric, rows)) == []
+    assert "perturbed" in failing(prove(lambda completions, **_: [1.0] * len(completions), rows))
+
+
 def test_text_gold_is_perturbed_in_what_it_says() -> None:
     """A reward that looks for the same words does not see a denial or a direction."""
 

@@ -11,6 +11,7 @@ from ..errors import StopTraining, TieoutError
 GROUPS: dict[str, dict[str, str]] = {
     "Start": {
         "demo": "Watch the embedded model improve on a finance task",
+        "advise": "Say which method to take for your rows, by rule, with reasons and a recipe",
         "init": "Write a recipe, a reward with its test, and rows to start from; or a recipe for your own rows",
         "doctor": "Show what this machine can do, and try to break out of the sandbox",
     },

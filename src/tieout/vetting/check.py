@@ -195,7 +195,9 @@ def perturbed(gold: Gold, rng: random.Random, accepted: Sequence[str] = ()) -> l
     """
     half = gold.text[: len(gold.text) // 2]
     early = bool(gold.before) and says_gold(half, gold)
-    if gold.thinks or (gold.kind == "text" and (gold.tags or gold.marked or len(sentences(gold.text)) > 1)):
+    lines = gold.number is not None and "\n" in gold.before.strip()  # a line need not end as a sentence does
+    asides = gold.tags or gold.marked or lines or len(sentences(gold.text)) > 1
+    if gold.thinks or (gold.kind == "text" and asides):
         other = gold.replaced(_another_digit_or_word(gold.answer, rng))  # the rest is reasoning, or asides
     else:
         other = _another_digit_or_word(gold.text, rng)

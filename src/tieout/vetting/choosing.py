@@ -1,0 +1,234 @@
+"""Choose a method by rule, from what the rows have, what the reward is worth, and what samples of the model score.
+
+The bounds on counts are rules of thumb of the field (docs/choosing.md), not measurements of ours. What samples say is
+measured, and said with its interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..evidence.stats import Estimate, mean, wilson
+from ..rows import Kind
+from .preferences.advice import ENOUGH, MANY
+
+FEW = 500
+"""Rows below which a training is usually noise."""
+RICH, FLAT = 2000, 50_000
+"""Pairs from which a reward model is worth its price, and above which more of them add little."""
+LEAST_SPREAD = 0.2
+"""Share of prompts whose samples must differ in score: groups that are all alike teach GRPO nothing."""
+SOLVED = 0.95
+"""Share of right samples above which there is little left to train."""
+MOST_CUT = 0.1
+"""Share of samples that may end by their length."""
+Verdict = Literal["first", "take", "then", "instead", "not"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What completions of the model scored, and the rows' own."""
+
+    scores: Sequence[Sequence[float | None]]
+    """[prompt][K]; None: the reward abstained or failed."""
+    gold: Sequence[float | None]
+    """[prompt] of the row's own completion; None: it has none."""
+    cut_off: int
+    """How many ended by their length."""
+    tokens: float
+    """Mean length of a completion."""
+
+    @property
+    def count(self) -> int:
+        """Of all completions."""
+        return sum(map(len, self.scores))
+
+    @property
+    def known(self) -> list[float]:
+        """Scores that are numbers."""
+        return [score for group in self.scores for score in group if score is not None]
+
+    def right(self) -> Estimate | None:
+        """The share of samples that score as their row's gold does, resampled by prompt; None: no row has gold."""
+        hits, prompts = list[float](), list[int]()
+        for place, (group, top) in enumerate(zip(self.scores, self.gold, strict=True)):
+            if top is not None:
+                hits += [float(score is not None and score >= top) for score in group]
+                prompts += [place] * len(group)
+        return mean(hits, prompts) if hits else None
+
+    def reached(self) -> Estimate | None:
+        """The share of prompts of which at least one sample scores as gold does."""
+        asked = [
+            any(score is not None and score >= top for score in group)
+            for group, top in zip(self.scores, self.gold, strict=True)
+            if top is not None
+        ]
+        return wilson(sum(asked), len(asked)) if asked else None
+
+    def spread(self) -> Estimate:
+        """The share of prompts whose samples differ in score: what a group-relative advantage is not zero on."""
+        differ = [len({score for score in group if score is not None}) > 1 for group in self.scores]
+        return wilson(sum(differ), len(differ))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is known before anything is trained."""
+
+    kind: Kind
+    """What a row is."""
+    rows: int
+    prompts: int
+    """That differ."""
+    liked: int = 0
+    """Of labelled rows, those marked good."""
+    reward: str = ""
+    """Its name; empty: none."""
+    problems: Sequence[str] = ()
+    """What attack and proof found."""
+    tried: str = ""
+    """What they tried."""
+    samples: Samples | None = None
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One method, or what comes before any, and why."""
+
+    method: str
+    verdict: Verdict
+    """`first`: before any training; `take`; `then`: after what is taken; `instead`: an alternative; `not`."""
+    why: str
+
+
+def advise(found: Found) -> list[Advice]:
+    """What to do, in this order. Never empty."""
+    said = [*_before(found), *_given(found), *_sampled(found)]
+    if not any(one.verdict in ("take", "then") for one in said):
+        said.append(
+            Advice(
+                "no training",
+                "take",
+                "nothing here says which answers are right or better: write demonstrations, label answers, or write a "
+                "reward; until then a better prompt, or the best of several samples picked by a person",
+            )
+        )
+    return said
+
+
+def _before(found: Found) -> Iterator[Advice]:
+    """What to mend before a policy is trained."""
+    if found.problems:
+        more = f", and {len(found.problems) - 1} more" if len(found.problems) > 1 else ""
+        yield Advice("mend the reward", "first", f"a policy finds its holes: {found.problems[0]}{more}")
+    samples = found.samples
+    if samples is None:
+        return
+    if not samples.known:
+        yield Advice("mend the reward", "first", f"it gave no number for any of {samples.count} samples")
+    low = [top for top in samples.gold if top is not None]
+    if low and min(low) < max(low):
+        yield Advice(
+            "look at the rows",
+            "first",
+            f"the rows' own completions score between {min(low):.3g} and {max(low):.3g}: "
+            "SFT imitates them, so their mean is about its ceiling by this reward",
+        )
+    if samples.cut_off > MOST_CUT * samples.count:
+        yield Advice(
+            "more room",
+            "first",
+            f"{samples.cut_off} of {samples.count} samples were cut off; raise max_new_tokens, "
+            "or teach the model to end its turn by SFT",
+        )
+    right = samples.right()
+    if right is not None and right.low is not None and right.low >= SOLVED:
+        yield Advice("stop", "first", f"the model is right already: in {shown(right, 'samples')}")
+
+
+def _given(found: Found) -> Iterator[Advice]:
+    """What the rows can teach by themselves."""
+    few = f"; rules of thumb ask for {FEW}, and below that the test rows decide" if found.rows < FEW else ""
+    if found.kind == "demonstration":
+        yield Advice("sft", "take", f"{found.rows:,} demonstrations{few}")
+    elif found.kind in ("preference", "ranking"):
+        what = "pairs" if found.kind == "preference" else "rankings"
+        noisy = f"; below {ENOUGH:,} it is noisy" if found.rows < ENOUGH else ""
+        enough = f"; above {MANY:,} more of them gain little" if found.rows > MANY else ""
+        yield Advice("dpo", "take", f"{found.rows:,} {what}{noisy}{enough}")
+        if found.rows >= RICH:
+            flat = f"; above {FLAT:,} the reward model gains little" if found.rows > FLAT else ""
+            yield Advice(
+                "reward_model",
+                "instead",
+                f"so many {what} measure a reward model, too, and PPO learns from answers that nobody ranked{flat}; "
+                "DPO is cheaper: see first what it gains",
+            )
+        yield Advice(
+            "orpo", "instead", "where the model was never trained on such answers: SFT and preferences in one"
+        )
+    elif found.kind == "label":
+        share = wilson(found.liked, found.rows)
+        lop = "; weigh the rarer ones (desirable_weight)" if not 0.2 < found.liked / found.rows < 0.8 else ""
+        yield Advice(
+            "kto", "take", f"{found.rows:,} labelled answers, {shown(share, 'answers')} good{lop}{few}"
+        )
+
+
+def _sampled(found: Found) -> Iterator[Advice]:
+    """Whether the model can learn from its own samples."""
+    if not found.reward:
+        yield Advice("grpo", "not", "no reward: nothing says which of its own answers are right (--reward)")
+        return
+    after: Verdict = "take" if found.kind == "prompt" else "then"
+    if found.samples is None:
+        if found.kind == "prompt":
+            yield Advice(
+                "grpo", "take", "a reward and prompts; whether it is ever right was not measured (--model)"
+            )
+        else:
+            yield Advice(
+                "grpo",
+                "then",
+                "a reward; measure the policy that was trained before: --model RUN/sft/adapter",
+            )
+        return
+    spread = found.samples.spread()
+    said = f"the samples of {shown(spread, 'prompts')} differ in score"
+    reached = found.samples.reached()
+    if reached is not None:
+        said += f", and of {shown(reached, 'prompts')} at least one is right"
+    assert spread.value is not None
+    if spread.value >= LEAST_SPREAD:
+        yield Advice("grpo", after, said)
+        yield Advice(
+            "rejection_sampling",
+            "instead",
+            "cheaper: trains on the best of the samples; so is DPO on pairs of them (stage `pairs`)",
+        )
+    elif found.kind == "prompt":
+        yield Advice(
+            "grpo",
+            "not",
+            f"{said}: groups that are all alike teach nothing. Easier prompts, demonstrations first, or a larger model",
+        )
+    else:
+        yield Advice(
+            "grpo",
+            "not",
+            f"{said}: not before the model was trained; then measure again: --model RUN/sft/adapter",
+        )
+
+
+def shown(share: Estimate, what: str) -> str:
+    """A share of something, with its interval.
+
+    >>> shown(wilson(3, 4), "prompts")
+    '75% [30%, 95%] of 4 prompts'
+    """
+    if share.value is None or share.low is None or share.high is None:
+        return f"none of 0 {what}"
+    return f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}] of {share.n} {what}"

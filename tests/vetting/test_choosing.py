@@ -1,0 +1,85 @@
+"""Which method is advised: by what the rows are, and by what samples scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from tieout.rows import Kind
+from tieout.vetting.choosing import Found, Samples, advise
+
+RIGHT_AT_TIMES = [[1.0, 0.0, 0.0, 0.0]] * 4 + [[0.0] * 4] * 4
+NEVER = [[0.0] * 4] * 8
+ALWAYS = [[1.0] * 16] * 16
+
+
+def sampled(scores: Sequence[Sequence[float | None]], gold: float | None = 1.0, cut_off: int = 0) -> Samples:
+    return Samples(scores, [gold] * len(scores), cut_off, 20.0)
+
+
+def of(kind: Kind, rows: int = 1000, **more: object) -> dict[str, str]:
+    found = Found(kind, rows, rows, **{"reward": "numeric", **more})  # type: ignore[arg-type]
+    return {one.method: one.verdict for one in advise(found)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "taken"),
+    [
+        ("demonstration", "sft"),
+        ("preference", "dpo"),
+        ("ranking", "dpo"),
+        ("label", "kto"),
+        ("prompt", "grpo"),
+    ],
+)
+def test_rows_decide_what_comes_first(kind: Kind, taken: str) -> None:
+    said = of(kind, liked=500)
+    assert [method for method, verdict in said.items() if verdict == "take"] == [taken]
+
+
+def test_prompts_without_a_reward_are_no_training() -> None:
+    assert of("prompt", reward="") == {"grpo": "not", "no training": "take"}
+
+
+def test_rollouts_are_advised_where_samples_differ_and_not_where_all_are_alike() -> None:
+    assert of("prompt", samples=sampled(RIGHT_AT_TIMES))["grpo"] == "take"
+    assert of("demonstration", samples=sampled(RIGHT_AT_TIMES))["grpo"] == "then"
+    for alike in (NEVER, ALWAYS):
+        said = of("prompt", samples=sampled(alike))
+        assert said["grpo"] == "not"
+        assert said["no training"] == "take"
+
+
+def test_a_model_that_is_right_already_is_left_alone() -> None:
+    assert of("demonstration", samples=sampled(ALWAYS))["stop"] == "first"
+    assert "stop" not in of("demonstration", samples=sampled(RIGHT_AT_TIMES))
+    few = [[1.0, 1.0]] * 4  # all right, of too few to know
+    assert "stop" not in of("demonstration", samples=sampled(few))
+
+
+def test_samples_of_one_prompt_are_not_counted_as_if_they_were_of_many() -> None:
+    """Four prompts always right and four never: 32 samples say no more than eight prompts do."""
+    right = sampled([[1.0] * 4] * 4 + [[0.0] * 4] * 4).right()
+    assert right is not None
+    assert right.value == 0.5
+    assert right.low is not None
+    assert right.low < 0.3
+
+
+def test_what_must_be_mended_comes_first() -> None:
+    said = advise(
+        Found("demonstration", 1000, 1000, 0, "mine", ["empty: '' gets 1.0", "constant: 'ok' gets 1.0"])
+    )
+    assert (said[0].method, said[0].verdict) == ("mend the reward", "first")
+    assert "empty: '' gets 1.0, and 1 more" in said[0].why
+    assert of("demonstration", samples=sampled(NEVER, cut_off=9))["more room"] == "first"
+    assert "more room" not in of("demonstration", samples=sampled(NEVER, cut_off=3))
+    assert of("demonstration", samples=sampled([[None] * 4] * 8))["mend the reward"] == "first"
+    gold = Samples(NEVER, [1.0] * 4 + [0.5] * 4, 0, 20.0)
+    assert of("demonstration", samples=gold)["look at the rows"] == "first"
+
+
+def test_many_pairs_could_measure_a_reward_model() -> None:
+    assert "reward_model" not in of("preference", 1999)
+    assert of("preference", 2000)["reward_model"] == "instead"
