@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
+from typing import NoReturn
 
 from ..errors import StopTraining, TieoutError
 
@@ -81,13 +84,23 @@ def main() -> None:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         print(f"tieout: no command {name!r}{hint}\n\n{_help()}", file=sys.stderr)
         sys.exit(2)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # ignored under nohup
+            signal.signal(number, _interrupt)
     try:
         import_module(f".{MODULES.get(name, name)}", __name__).main(rest)
-    except KeyboardInterrupt:
-        print("\ninterrupted; what is done is kept: repeat the command to resume", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        by = f" by {error}" if str(error) else ""
+        with suppress(OSError):  # the terminal may be gone
+            print(f"\ninterrupted{by}; what is done is kept: repeat the command to resume", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         sys.exit(_failed(name, error))
+
+
+def _interrupt(number: int, _: object) -> NoReturn:
+    """End as Ctrl-C does, so that locks, workers and temporary folders are cleared away, and say so."""
+    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def _failed(command: str, error: Exception) -> int:

@@ -208,6 +208,8 @@ def save_adapter(learner: Learner, folder: Path, tokenizer: bool = True) -> None
                 network.save_pretrained(str(aside), **named)
             else:
                 _save_converted(model, model.taken, aside, named)
+            for config in aside.rglob("adapter_config.json"):
+                _in_order(config)
             (aside / "README.md").unlink(missing_ok=True)  # PEFT's template; shipping writes a real card
             if model.only_scores:
                 save_score(aside, model.score)
@@ -219,6 +221,15 @@ def save_adapter(learner: Learner, folder: Path, tokenizer: bool = True) -> None
             model.tokenizer.save_pretrained(str(aside))
         if model.value is not None:
             save_value(aside, model.value)
+
+
+def _in_order(config: Path) -> None:
+    """Sort what PEFT keeps as sets, whose order differs from process to process."""
+    values = json.loads(config.read_text(encoding="utf-8"))
+    for key in ("target_modules", "modules_to_save", "exclude_modules"):
+        if isinstance(values.get(key), list):
+            values[key].sort()
+    config.write_text(json.dumps(values, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def _resized(model: Model) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -52,6 +53,13 @@ def read_rows(source: str | Path | Iterable[Row]) -> Rows:
     path = Path(source)
     if path.is_dir():
         return read_saved(path)
+    if os.path.lexists(path) and not path.is_file():
+        kind = (
+            "a link that leads nowhere"
+            if path.is_symlink()
+            else "no regular file, such as a pipe or a device"
+        )
+        raise RowsError(f"{path} is {kind}; give a file")
     if not path.is_file():
         raise FileNotFoundError(f"data file not found: {path}{_similar(path)}")
     return _file(path)

@@ -60,8 +60,10 @@ def write_atomic(path: str | Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(name, _readable())  # mkstemp's 0600 would hide results from the user's group
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk has no name
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     sync(path.parent)  # the rename itself must survive a power cut
 

@@ -51,9 +51,12 @@ def content_sha256(path: Path) -> str:
 def append_jsonl(path: Path, rows: Iterable[Any]) -> None:
     """Add lines to a log. NaN and inf become null; a line torn by a crash or a full disk is dropped first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+b") as file:
-        _drop_torn_line(file)
-        file.write("".join(_line(_finite(row)) for row in rows).encode())
+    try:
+        with open(path, "a+b") as file:
+            _drop_torn_line(file)
+            file.write("".join(_line(_finite(row)) for row in rows).encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def as_json(value: Any) -> Any:
@@ -98,7 +101,17 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The objects of a log that may be growing: a last line that is not whole is left out; none if there is no log."""
-    return [json.loads(line) for line in _read(path).split("\n")[:-1]] if path.exists() else []
+    if not path.exists():
+        return []
+    found = []
+    for number, line in enumerate(_read(path).split("\n")[:-1], 1):
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"{path}:{number}: not JSON ({error.msg}); remove the line, or the file"
+            ) from error
+    return found
 
 
 def set_aside(*paths: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -132,7 +133,7 @@ class RunFolder:
             self._take_lock()
 
     def _take_lock(self) -> None:
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = self._open_lock()
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -151,6 +152,16 @@ class RunFolder:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._lock = descriptor
+
+    def _open_lock(self) -> int:
+        """The lock's file, which is written to: never one that a link points to."""
+        path = self.path / "lock"
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise RunFolderError(f"{path} is a link to {os.readlink(path)}; remove it") from error
+            raise
 
     def close(self) -> None:
         """Give the lock back. The file stays: without it two processes could lock two different files."""

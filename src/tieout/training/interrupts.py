@@ -7,10 +7,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that ask a program to end: Ctrl-C, a scheduler, a terminal that was closed."""
+
 
 @contextmanager
 def interrupts() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT or SIGTERM into a question to ask between steps, so that no step is half done."""
+    """Turn the first SIGINT, SIGTERM or SIGHUP into a question to ask between steps, so that no step is half done."""
     asked = False
 
     def handler(number: int, frame: object) -> None:
@@ -22,7 +25,8 @@ def interrupts() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: asked
         return
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [number for number in ENDING if signal.getsignal(number) != signal.SIG_IGN]  # as under nohup
+    before = {number: signal.signal(number, handler) for number in heard}
     try:
         yield lambda: asked
     finally:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 from ..storage.atomic import write_atomic
+from ..storage.jsonl import read_log
 from ..storage.runfolder import RunFolder, Stage
 from ..types import Group
 from .monitors import sampled_rows
@@ -63,5 +63,6 @@ class TrainLog:
             if path.exists():
                 # Only "\n" ends a line (splitlines would also break inside a completion); a torn last one is dropped.
                 lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-                kept = [line + "\n" for line in lines if json.loads(line)["step"] <= step]
+                steps = [row["step"] for row in read_log(path)]
+                kept = [line + "\n" for line, at in zip(lines, steps, strict=True) if at <= step]
                 write_atomic(path, "".join(kept).encode())

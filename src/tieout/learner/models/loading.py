@@ -15,6 +15,7 @@ from ...errors import InputError
 from .adapters import POLICY, VALUE, AdapterConfig, add_frozen, lora_config, start_from, without
 from .architecture import context, text_config
 from .bases import Bases, load_base
+from .hub import refuse_unreachable
 from .model import Model
 from .names import portable, resolve, tokenizer_in
 from .peft import PeftModel, get_peft_model
@@ -62,6 +63,7 @@ def load(
     if own is not None and start is not None:
         raise InputError(f"{own} is an adapter, and start={start} names another: give one of the two")
     start = Path(start) if start is not None else own
+    refuse_unreachable(name, source)
     for folder in (Path(source), start):
         refuse_changed(folder)
     four_bits = four_bits or (adapter is not None and adapter.method == "qlora")
@@ -189,15 +191,18 @@ def _add_value(model: Model, adapter: AdapterConfig | None, saved: Path, seed: i
 
 def load_chat(name: str) -> Chat:
     """The tokenizer and chat template of a model or adapter, without its weights."""
-    _, source, own = resolve(name)
+    base, source, own = resolve(name)
+    refuse_unreachable(base, source)
     chat = Chat.load(source)
     return replace(chat, tokenizer=tokenizer_in(own, chat.tokenizer))
 
 
 def context_of(name: str) -> int:
     """The longest sequence a model was built for, in tokens, without loading its weights."""
+    base, source, _ = resolve(name)
+    refuse_unreachable(base, source)
     try:
-        config = AutoConfig.from_pretrained(resolve(name)[1])
+        config = AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise InputError(
             f"model {name!r} could not be loaded: its configuration is not known ({error})"
@@ -214,7 +219,8 @@ def precision_of(name: str, asked: str, device: str | None = None, four_bits: bo
 
 def parameters_of(name: str) -> int:
     """How many parameters a base has, without loading its weights."""
-    source = resolve(name)[1]  # converts a GGUF file, which has to be on a real device
+    base, source, _ = resolve(name)  # converts a GGUF file, which has to be on a real device
+    refuse_unreachable(base, source)
     try:
         with torch.device("meta"):
             network = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source))
