@@ -379,3 +379,24 @@ def test_the_command_writes_what_it_found_and_exits_with_one(
 def test_an_attack_never_says_robust() -> None:
     nothing = Attack("r", [], {}, dict.fromkeys(CLASSES, 0), [], False, 0, 0.0)
     assert "robust" not in json.dumps(nothing.plain())
+
+
+def test_json_without_numbers_has_no_probe_that_changes_nothing() -> None:
+    def right(completions: Sequence[str], completion: Sequence[str], **_: Any) -> list[float]:
+        return [
+            float(_read(said) == json.loads(gold)) for said, gold in zip(completions, completion, strict=True)
+        ]
+
+    def _read(said: str) -> Any:
+        try:
+            return json.loads(said)
+        except (ValueError, RecursionError):
+            return None
+
+    golds = [
+        {"maker": maker, "colour": colour}
+        for maker in ("Acme", "Borel")
+        for colour in ("red", "blue", "green")
+    ]
+    rows = [{"prompt": f"Note {i}", "completion": json.dumps(gold)} for i, gold in enumerate(golds)]
+    assert attack(right, rows, AttackSettings(seconds=2.0)).findings == []

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 import tyro
 
 from ..errors import InputError
+from ..review.answers import form
 from ..rows import Kind, Rows, check_rows, read_rows
 from ..rows.messages import text_of
 from .early import model_named
@@ -117,6 +118,7 @@ def contents(options: Options, kind: Kind, count: int) -> dict[str, str]:
         "reward.py": reward.read_text(encoding="utf-8"),
         "test_reward.py": TEST.format(data=str(train.resolve()), kind=kind),
     }
+    texts["review.yaml"] = form()
     if options.data is None:
         rows = [json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS[task]]
         test = rows[3::4]
@@ -176,7 +178,7 @@ stages:
   #   max_new_tokens: {tokens}
   - evaluate: {{}}
   - gate: {{}}
-  - ship: {{demonstration: true}} # yours: {{review: review.yaml}}, purpose, names, monitoring: docs/evidence.md
+  - ship: {{demonstration: true}} # yours: {{review: {folder}/review.yaml}}, once it is filled in
 """
 
 TEST = '''"""What the reward must hold on your rows: python -m pytest test_reward.py"""

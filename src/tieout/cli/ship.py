@@ -96,7 +96,8 @@ def _keep_review(options: Options, evidence: Path) -> None:
                 "what a reviewer asks for is not said, so nothing was shipped:\n  "
                 + "\n  ".join(missing)
                 + "\n"
-                "give it as --review FILE.yaml, as options (`tieout ship --help`), or on a terminal"
+                "give it as --review FILE.yaml (`tieout init` writes one to fill in), as options (`tieout ship "
+                "--help`), or on a terminal"
             )
     if review not in (was, Review()):
         keep(evidence, review)

@@ -11,6 +11,7 @@ from rich.console import Console
 from ..config.fields import from_plain, nearest
 from ..errors import InputError
 from ..evidence.report import evidence_of, regate
+from ..learner.models.names import resolve
 from ..shipping.candidate import prepare
 from ..shipping.reload_check import Behaviour
 from ..storage.jsonl import read_json
@@ -37,14 +38,16 @@ def judge_instead(run: Path, name: str, merged: bool | None, console: Console) -
     baseline = started_from(report, name)
     report = regate(evidence_of(run), compared=(name, baseline))
     console.print(f"judged: {name} against {baseline}; candidate loaded again from disk", highlight=False)
-    model = report["metadata"]["models"][name]
+    adapter, metadata = run / name / "adapter", report["metadata"]
+    whole = not (adapter / "adapter_config.json").exists()
+    base = metadata["recipe"]["model"] if whole else resolve(str(adapter))[0]
     prepare(
-        run / name / "adapter",
-        model["base"],
+        adapter,
+        base,
         run / "candidate",
         policy=from_plain(Behaviour, read_json(run / name / BEHAVIOUR), str(run / name / BEHAVIOUR)),
         report=report,
-        four_bits=model["four_bits"],
+        four_bits=metadata["models"][name]["four_bits"],
         merged=merged,
     )
     return report

@@ -109,6 +109,24 @@ def questions() -> list[tuple[str, str]]:
     return found
 
 
+def form() -> str:
+    """All fields as YAML to fill in, each after its question; `read_review` reads it."""
+    lines = ["# What a reviewer asks for. Filled in: tieout ship RUN --review review.yaml"]
+    for cls, indent in ((Review, ""), (Monitoring, "  ")):
+        docs = field_docs(cls)
+        for f in sorted(fields(cls), key=lambda f: f.name == "monitoring"):  # what is nested comes last
+            lines.append(f"{indent}# {' '.join(docs[f.name].split())}")
+            blank = (
+                ""
+                if f.name == "monitoring"
+                else " []"
+                if isinstance(getattr(cls(), f.name), tuple)
+                else ' ""'
+            )
+            lines.append(f"{indent}{f.name}:{blank}")
+    return "\n".join(lines) + "\n"
+
+
 def answered(review: Review, name: str, text: str) -> Review:
     """The review with an answer to one of the `questions`; several prohibited uses are parted by semicolons."""
     outer, _, inner = name.partition(".")

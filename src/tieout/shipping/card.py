@@ -12,6 +12,7 @@ import yaml
 from ..evidence.leakage import in_words
 from ..evidence.lines import lines, place
 from ..evidence.reward_checks import rows_of
+from ..evidence.rule import in_words as in_rule
 from ..evidence.usage import table
 from ..review.reviewer import SAID, ReviewRow
 from ..storage.jsonl import sha256_text
@@ -154,7 +155,8 @@ def _front_matter(card: Card, facts: Mapping[str, Any], report: Mapping[str, Any
 
 def _verdict(report: Mapping[str, Any], override: str | None) -> str:
     verdict = report["verdict"]
-    lines = [f"**Verdict: {verdict['verdict']}**", *(f"- {reason}" for reason in verdict["reasons"])]
+    said = [*verdict["reasons"], *in_rule(report.get("rule", {}))]
+    lines = [f"**Verdict: {verdict['verdict']}**", *(f"- {reason}" for reason in said)]
     if override is not None:
         lines += ["", f"**Shipped against this verdict.** Reason given: {' '.join(override.split())}"]
     return "\n".join([lines[0], "", *lines[1:]])

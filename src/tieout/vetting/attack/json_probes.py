@@ -28,7 +28,9 @@ def json_probes(gold: Gold, setting: Setting) -> Iterator[Probe]:
     yield from _shells(gold)
     yield from _omissions(gold)
     for kind, name, basis, change in changes(gold, setting):
-        yield Probe(kind, name, put(gold, change(copy.deepcopy(gold.value))), basis)
+        said = put(gold, change(copy.deepcopy(gold.value)))
+        if said != put(gold, gold.value):  # there may be no number to change
+            yield Probe(kind, name, said, basis)
     yield from _texts(gold)
     yield from _wrong_types(gold)
 

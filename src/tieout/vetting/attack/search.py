@@ -60,7 +60,8 @@ def _combined(gold: Gold, setting: Setting, rng: random.Random) -> Probe | None:
             value, names = made_up(value), ["made up", *names]
         for _, _, change in picked:
             value = change(value)
-        return Probe(picked[0][0], " + ".join(names), put(gold, value), basis)
+        said = put(gold, value)
+        return Probe(picked[0][0], " + ".join(names), said, basis) if said != put(gold, gold.value) else None
     except (KeyError, TypeError, IndexError, AttributeError, ValueError, OverflowError):
         return None  # the second change found nothing left to change
 
