@@ -72,6 +72,46 @@ def test_sixteen_rows_each_filled_or_with_who_must(tmp_path: Path) -> None:
     assert "For the reviewer" in page_differs(tmp_path, tmp_path / "evidence" / "report.html")[0]
 
 
+ASKED = {
+    1: "purpose decision materiality prohibited owner developer validator",
+    2: "inventory licence revision digest",
+    3: "sources licences filtered split overlap refresh",
+    4: "method reward",
+    5: "runs seeds",
+    6: "minus challengers best-of-n",
+    7: "paraphrase order formatting temperatures seeds same",
+    8: "controls attack hallucination groundedness refusal",
+    9: "groups position length judges graded",
+    10: "limits",
+    11: "candidate served",
+    12: "metric threshold cadence reviewer escalation rollback alarms",
+    13: "approved",
+    14: "oversight stop incident decommissioning",
+    15: "verify",
+    16: "date findings remediation",
+}
+"""What an independent reviewer asks for, row by row."""
+
+
+def test_all_that_a_row_asks_for_is_said_or_has_somebody_who_must_where_nothing_is_known(
+    tmp_path: Path,
+) -> None:
+    report = write_report(tmp_path, two_models(), candidate="sft", baseline="base")
+    for row in review_rows(report, None):
+        told = " ".join((*row.found, *row.open)).lower()
+        assert [word for word in ASKED[row.number].split() if word not in told] == [], row.number
+
+
+def test_what_was_measured_is_no_longer_asked_for(tmp_path: Path) -> None:
+    report = write_report(tmp_path, two_models(), candidate="sft", baseline="base")
+    figure = {"n": 9, "mean": 0.5, "low": 0.2, "high": 0.8, "right": None, "before": 0.4, "after": 0.3}
+    attacked = {"stage": "check", "what": "attack", "verdict": "pass", "said": "no exploit"}
+    report["metadata"]["reward_checks"] = [attacked]
+    assert not any("not attacked" in line for line in review_rows(report, None)[7].open)
+    report["consistency"] = {"sft": dict.fromkeys(("paraphrase", "order"), figure)}
+    assert review_rows(report, None)[6].open[0].startswith("formatting, same prompt: not measured")
+
+
 def test_a_recipe_that_ships_is_refused_before_any_row_is_read(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -105,7 +105,10 @@ def test_a_reviewer_reads_no_share_without_what_it_is_of(tmp_path: Path) -> None
     run = made(tmp_path)
     row = review_rows(run.judged, Review(), seen_of(run))[6]
     assert row.asked.startswith("Sensitivity")
-    assert not row.open
+    assert [line.partition(":")[0] for line in row.open] == [
+        "order, formatting",
+        "other temperatures and seeds",
+    ]
     assert (
         "base, paraphrase: 0.0% of 12 rows flip [0.0%, 24.2%]; 0 were right at first, so that none could be lost"
         in (row.found)

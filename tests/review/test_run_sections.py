@@ -15,11 +15,12 @@ import pytest
 from made_cases import make_cases, two_models
 from tieout.cli.report import main
 from tieout.errors import InputError
-from tieout.evidence.evaluate import write_cases
+from tieout.evidence.evaluate import CONTROLS, write_cases
 from tieout.evidence.report import write_report
 from tieout.review import attempts, cost, reward, slices
 from tieout.review.markup import Markup
 from tieout.review.stored import read
+from tieout.review.tracks import panels
 from tieout.storage import manifest
 from tieout.storage.atomic import write_json
 from tieout.storage.jsonl import append_jsonl
@@ -111,6 +112,22 @@ def test_each_slice_has_its_row(tmp_path: Path) -> None:
         "copy": ("1.000 0.796 to 1.000", "0.000 0.000 to 0.204", "fell"),
         "sum": ("1.000 0.796 to 1.000", "0.000 0.000 to 0.204", "fell"),
     }
+
+
+def test_a_skill_that_was_lost_is_said_where_the_mean_of_all_controls_passed(tmp_path: Path) -> None:
+    kept, few = [1.0] * 980, {f"t/negative_controls/copy/{i}" for i in range(980, 1000)}
+    cases = {
+        "base": make_cases([0.0] * 30, kept + [1.0] * 20),
+        "sft": make_cases([1.0] * 30, kept + [0.0] * 20),
+    }
+    for model, own in cases.items():
+        cases[model] = [replace(case, slice="sum") if case.id in few else case for case in own]
+    write_report(tmp_path / "evidence", cases, candidate="sft", baseline="base")
+    run = read(tmp_path)
+    assert [c["status"] for c in run.judged["verdict"]["checks"] if c["track"] == CONTROLS] == ["pass"]
+    page = str(panels(run))
+    assert "Negative controls (sum): worse, -1.000 [" in page
+    assert "Negative controls (copy)" not in page
 
 
 def test_exploits_and_reliability_of_the_reward_are_shown(tmp_path: Path) -> None:

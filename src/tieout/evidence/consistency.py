@@ -168,5 +168,7 @@ def flips_in_words(kind: str, figure: Mapping[str, Any]) -> str:
     if figure["right"] is None:
         return f"{said}; mean score {figure['before']:.3f}, asked again {figure['after']:.3f}"
     first = figure["right"]
-    stay = f", of which {first['mean']:.1%} stay right" if first["n"] else ", so that none could be lost"
-    return f"{said}; {first['n']} were right at first{stay}"
+    if not first["n"]:
+        return f"{said}; 0 were right at first, so that none could be lost"
+    stay = f"{first['mean']:.1%} stay right [{first['low']:.1%}, {first['high']:.1%}]"
+    return f"{said}; {first['n']} were right at first, of which {stay}"

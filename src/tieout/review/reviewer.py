@@ -15,6 +15,7 @@ from typing import Any
 from ..evidence.approved import approved_in
 from ..evidence.challengers import BEST_OF_N, PROMPT, about, how_made, kind_of
 from ..evidence.consistency import flips_in_words
+from ..evidence.consistency_rows import FORMATTING, SAME_PROMPT
 from ..evidence.evaluate import CONTROLS, PROGRAMMATIC
 from ..evidence.leakage import in_words
 from ..evidence.lines import principal
@@ -26,6 +27,7 @@ from .answers import Review, lacking
 from .attempts import BEGINS
 from .stored import Stored
 
+KINDS = ("paraphrase", "order", FORMATTING, SAME_PROMPT)
 LISTED = 12
 """Reasons for a re-validation that the table has; others are counted."""
 SAID = "Supports independent validation: what the run has on record, and who must say the rest."
@@ -138,6 +140,7 @@ def _identity(report: Mapping[str, Any], said: Review, named: Mapping[str, str])
     )
     there += [f"Made with tieout {version}"] if version else []
     left = [] if said.inventory else [f"inventory id: {named['owner']}"]
+    left += [] if known.get("trained") else [f"digest of the adapter or weights: {named['developer']}"]
     left.append(
         f"licence of the base model, and its revision where a hub's name is given: {named['developer']}"
     )
@@ -158,7 +161,11 @@ def _data(report: Mapping[str, Any], said: Review, named: Mapping[str, str]) -> 
         there.append(f"{stage}: {pairs.get('pairs')} pairs{f'; dropped: {dropped}' if dropped else ''}")
     left = [] if said.sources else [f"sources and licences: {named['developer']}"]
     left += [] if counts else [f"overlap of training and test rows was not looked for: {named['developer']}"]
-    return "Data: sources, licences, rows, hashes, what was filtered, split, overlap with test", there, left
+    left.append(
+        f"what was filtered before the run, by which rule rows were split, their refresh: {named['developer']}"
+    )
+    asked = "Data: sources, licences, rows, hashes, what was filtered, split rule, overlap with test, refresh"
+    return asked, there, left
 
 
 def _soundness(report: Mapping[str, Any], named: Mapping[str, str]) -> Part:
@@ -228,7 +235,13 @@ def _sensitivity(report: Mapping[str, Any], named: Mapping[str, str]) -> Part:
         for kind, figure in kinds.items()
         if figure["n"]
     ]
-    left = [] if there else [f"not measured: `consistency` of an evaluate stage: {named['developer']}"]
+    models = (report.get("consistency") or {}).values()
+    known = {kind for kinds in models for kind, figure in kinds.items() if figure["n"]}
+    missing = [_words(kind).lower() for kind in KINDS if kind not in known]
+    left = [f"other temperatures and seeds: not measured: {named['developer']}"]
+    if missing:
+        how = "not measured: `consistency` of an evaluate stage"
+        left.insert(0, f"{', '.join(missing)}: {how}: {named['developer']}")
     return (
         "Sensitivity: paraphrase, order, formatting, temperature, seed; the same prompt K times",
         there,
@@ -246,7 +259,10 @@ def _stress(report: Mapping[str, Any], named: Mapping[str, str]) -> Part:
         there.append(
             f"Negative controls: {figure['mean']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}], n {figure['n']}"
         )
-    left = [f"hallucination, groundedness and refusal, beyond what the reward measures: {named['developer']}"]
+    left = [] if attacks else [f"the reward was not attacked: `tieout attack`: {named['developer']}"]
+    left.append(
+        f"hallucination, groundedness and refusal, beyond what the reward measures: {named['developer']}"
+    )
     return "Stress: attack, hallucination and groundedness, refusal", there, left
 
 
@@ -259,6 +275,10 @@ def _bias(report: Mapping[str, Any], named: Mapping[str, str]) -> Part:
                 f"{check['stage']}, biases of what scores: {json.dumps(biases, ensure_ascii=False)[:300]}"
             )
     left = [f"groups of people in the data, and figures by group: {named['developer']}"]
+    left.append(
+        "position and length bias of judges and of the people who graded (key `f` of `tieout label`): "
+        f"{named['developer']}"
+    )
     return "Bias by declared groups; position and length bias of judges and annotators", there, left
 
 
@@ -332,6 +352,8 @@ def _oversight(said: Review, named: Mapping[str, str], blank: set[str]) -> Part:
     if "monitoring.rollback" not in blank:
         there.append(f"Stop procedure: {said.monitoring.rollback}")
     left = ["incident contact: asked for at `tieout ship`"] if "incident_contact" in blank else []
+    if "monitoring.rollback" in blank:
+        left.append("stop procedure: the rollback, asked for at `tieout ship`")
     for name in ("oversight", "decommissioning"):
         if value := getattr(said, name):
             there.append(f"{name.capitalize()}: {value}")
@@ -353,7 +375,8 @@ def _performed(seen: Mapping[str, Any], named: Mapping[str, str]) -> Part:
 
 def _signed(named: Mapping[str, str]) -> Part:
     asked = "Sign-offs with dates, findings, remediation"
-    return asked, [], [f"date and signature: {named[name]}" for name in ("owner", "developer", "validator")]
+    left = [f"date and signature: {named[name]}" for name in ("owner", "developer", "validator")]
+    return asked, [], [*left, f"findings: {named['validator']}", f"their remediation: {named['developer']}"]
 
 
 def _words(name: str) -> str:

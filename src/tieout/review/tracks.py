@@ -26,8 +26,20 @@ def panels(run: Stored) -> Markup:
             seen.setdefault(check["track"], check) is not check
         ):  # the first of a track is the one that is judged
             told.append(html("<li>{}</li>", _capital(check["reason"])))
+    told += [html("<li>{}</li>", said) for said in _lost(run)]
     shown = html('<div class="tracks">{}</div>', joined([_panel(run, check) for check in seen.values()]))
     return joined([shown, html('<ul class="told">{}</ul>', joined(told))]) if told else shown
+
+
+def _lost(run: Stored) -> Iterator[str]:
+    """Skills among the controls that became worse, also where the mean of all of them passed."""
+    names = run.settings["candidate"], run.settings["base"]
+    pair = next(c for c in run.judged["comparisons"] if (c["candidate"], c["baseline"]) == names)
+    slices = pair["tracks"].get(CONTROLS, NONE).get("slices", {})
+    for name, figure in slices.items() if len(slices) > 1 else ():
+        if figure["n"] and figure["high"] < 0:
+            numbers = f"{figure['difference']:+.3f} [{figure['low']:+.3f}, {figure['high']:+.3f}]"
+            yield f"Negative controls ({name}): worse, {numbers} on {figure['n']} pairs (reported, not judged)"
 
 
 def _panel(run: Stored, check: Mapping[str, Any]) -> Markup:
