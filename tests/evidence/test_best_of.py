@@ -91,6 +91,15 @@ def test_without_exploits_nothing_is_called_overoptimised_and_doubling_is_weighe
     assert [point.kl for point in found.points] == [log(n) - (n - 1) / n for n in (1, 2, 4, 8)]
 
 
+def test_without_gold_the_gain_alone_decides_as_the_score_cannot_fall() -> None:
+    few = [Pooled(p.row, p.answers, p.texts, p.scores) for p in pools(4, honest)]
+    assert curve(few, [1, 2, 4, 8], bounds=(0, 1)).recommended == 8
+    assert curve(few, [1, 2, 4, 8], bounds=(0, 1), min_gain=0.5).recommended == 1
+    assert curve(pools(4, honest), [1, 2], gold_bounds=(0, 1)).recommended == 1, (
+        "four prompts show no gain of gold"
+    )
+
+
 def test_cost_counts_the_prompt_once_here_and_every_time_over_an_api() -> None:
     def last(**options: object) -> tuple[float | None, float | None]:
         point = curve(pools(5, honest), [1, 4], price="1,2", **options).points[-1]  # type: ignore[arg-type]

@@ -330,8 +330,13 @@ def test_every_registered_reward_exists(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FACTORIES)
-def test_every_factory_of_rewards_exists_and_takes_what_follows_its_name(name: str, tmp_path: Path) -> None:
-    assert callable(load_reward(f"{name}:{tmp_path}"))
+def test_every_factory_of_rewards_exists_and_takes_what_follows_its_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    (tmp_path / "judge.yaml").write_text("model: api:m\nrubric: '5: good. 1: bad.'\n")
+    assert callable(load_reward(f"{name}:{tmp_path / 'judge.yaml' if name == 'judge' else tmp_path}"))
 
 
 def test_a_reward_in_a_file(tmp_path: Path) -> None:

@@ -85,12 +85,13 @@ def main(arguments: Sequence[str]) -> None:
     """Parse, sample, print the curve, write the rows."""
     from ..rewards import load_reward
     from .evaluate import task_of
+    from .run import wide_console
 
     options = parse(Options, "best-of", arguments)
     model_named(options.model, runs=True, api=True)
     check_named(options.reward, options.task)
     gold = load_reward(options.gold) if options.gold else None
-    found = best_of_rows(options, task_of(options), gold, Console())
+    found = best_of_rows(options, task_of(options), gold, wide_console())
     print(json.dumps({"recommended": found.recommended, "overoptimised": found.overoptimised}))
 
 

@@ -176,7 +176,7 @@ def curve(
                 cost,
             )
         )
-    chosen, reason = _recommended(nums, gain, min_gain)
+    chosen, reason = _recommended(nums, gain, min_gain, has_gold)
     best = max(nums, key=lambda n: fmean(truth[n]))
     worse = [n for n in nums if has_gold and n > best and (gain(n, best).high or 0.0) < 0]
     left_out = len(pools) - len(used)
@@ -190,14 +190,19 @@ def _expected(pool: Pooled, values: Sequence[float | None], num: int) -> float:
     return sum(w * float(values[k] or 0.0) for w, k in zip(weights, kept, strict=True))
 
 
-def _recommended(nums: Sequence[int], gain: Callable[[int, int], Estimate], least: float) -> tuple[int, str]:
-    """The largest N up to which each step gains at least `least` per doubling, beyond chance."""
+def _recommended(
+    nums: Sequence[int], gain: Callable[[int, int], Estimate], least: float, may_fall: bool
+) -> tuple[int, str]:
+    """The largest N up to which each step gains at least `least` per doubling.
+
+    Gold may fall, so there the gain is beyond chance, too; the score of what is chosen by it never does.
+    """
     chosen = nums[0]
     for n in nums[1:]:
         step = gain(n, chosen)
         per_doubling = (step.value or 0.0) / log2(n / chosen)
         said = f"{chosen} to {n} gains {step.value:+.3f} [{step.low:+.3f}, {step.high:+.3f}]"
-        if not (step.low or 0.0) > 0:
+        if may_fall and not (step.low or 0.0) > 0:
             return chosen, f"{said}, which is within chance"
         if per_doubling < least:
             return chosen, f"{said}, {per_doubling:+.4f} per doubling: below {least:g}"
