@@ -13,12 +13,12 @@ import yaml
 
 import tieout
 from tieout.cli import main
+from tieout.config.weights import weights_of
 from tieout.errors import InputError
 from tieout.pipelines.reading import make_recipe, read_recipe
 from tieout.python.settings import reward_named
 from tieout.rewards import load_reward
 from tieout.rewards.scoring.runner import Combined, score
-from tieout.rewards.weights import weights_of
 from tieout.storage.jsonl import read_json, read_jsonl, write_jsonl
 
 ROWS = [{"prompt": f"q{i}", "completion": f"x{i}", "answer": f"x{i}"} for i in range(12)]

@@ -84,7 +84,9 @@ def check_recipe(plain: Mapping[str, Any], where: str) -> None:
             _check_figures(name, {str(k).replace("_", "-"): v for k, v in stage.items()}, f"{where}: ")
     if isinstance(model := plain.get("model", NAMED[0]), str):
         model_named(model)
-    data, counts = plain.get("data"), dict[str, int]()
+    from ..rows.sources import sources_of
+
+    data, counts = sources_of(plain.get("data"), where), dict[str, int]()
     kinds: dict[str, Kind] = {"train": "demonstration", "pairs": "ranking", "labels": "label", "test": "prompt",
                               "ood": "prompt", "controls": "prompt", "general": "demonstration"}  # fmt: skip
     if isinstance(data, Mapping):
@@ -96,7 +98,7 @@ def check_recipe(plain: Mapping[str, Any], where: str) -> None:
         learned = isinstance(name, str) and ROWS.get(name) == "demonstration" and "data" not in stage
         if learned and isinstance(size, int) and (count := counts.get("train", 0)):
             batch_fits(size, count, f"{where}: stages[{place}] (train {name}): batch_size")
-    from ..rewards.weights import one_reward
+    from ..config.weights import one_reward
 
     reward, task = one_reward(plain, where).get("reward"), plain.get("task")
     check_named(reward if isinstance(reward, str) else None, task if isinstance(task, str) else None)
@@ -104,8 +106,8 @@ def check_recipe(plain: Mapping[str, Any], where: str) -> None:
 
 def check_named(reward: str | None, task: str | None) -> None:
     """InputError: a reward or task that is not there. What needs torch to be loaded is left alone."""
+    from ..config.weights import weights_of
     from ..rewards import FACTORIES, load_reward
-    from ..rewards.weights import weights_of
     from ..tasks import TASKS
 
     for one in weights_of(reward) or [reward] if reward else ():
@@ -197,7 +199,7 @@ def _given(arguments: Sequence[str], known: Mapping[str, str]) -> dict[str, str]
             raise InputError(
                 f"nothing follows --{name}; expected --{name} {'FILE' if 'Path' in kind else 'VALUE'}"
             )
-        many = kind.startswith("RewardSpec")
+        many = kind.startswith(("RewardSpec", "DataSpec"))
         given[name] = value if equals else " ".join(follows if many else follows[:1])
     return given
 

@@ -19,7 +19,7 @@ from ..rows import LongRows
 from ..samplers.api.opening import APIOptions, is_api, open_api
 from ..types import Row
 from .early import check_named, model_named
-from .options import RewardSpec, parse, task_options, template_options
+from .options import DataSpec, RewardSpec, parse, task_options, template_options
 from .quiet import quiet
 from .sampler_of import print_calls
 
@@ -39,7 +39,7 @@ class Options:
     """A task's name, or FILE.py:attribute."""
     task_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """KEY=VALUE, an option of the task: `--task-option path=rows.json`. May be given several times."""
-    data: Path | None = None
+    data: DataSpec | None = None
     """Instead of a task: rows with prompt and the columns that the reward asks for."""
     reward: RewardSpec = "exact"
     """With data: a reward's name, FILE.py:function, or several with weights: `exact=1.0 length=0.2`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from math import isfinite
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
@@ -29,6 +30,15 @@ _REWARD = PrimitiveConstructorSpec[str](
     is_instance=lambda value: isinstance(value, str),
     str_from_instance=lambda spec: [spec],
 )
+_DATA = PrimitiveConstructorSpec[Path](
+    nargs="*",
+    metavar="FILE | FILE=WEIGHT ...",
+    instance_from_str=lambda parts: Path(" ".join(parts)),
+    is_instance=lambda value: isinstance(value, Path),
+    str_from_instance=lambda path: [str(path)],
+)
+DataSpec = Annotated[Path, _DATA]
+"""A file of rows, several with weights, `a.jsonl=2.0 b.jsonl=0.5`, or hub:OWNER/NAME: one text, for `read_rows`."""
 RewardSpec = Annotated[str, _REWARD]
 """A reward, or several with their weights, `exact=1.0 length=0.2`: one text, which `load_reward` reads."""
 
@@ -114,7 +124,8 @@ def _once(arguments: list[str], known: Mapping[str, Any]) -> list[str]:
         ends = [next((i for i in range(at + 1, len(names)) if names[i]), len(names)) for at in places]
         spans = list(zip(places, ends, strict=True))
         bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
-        several = get_origin(bare) is tuple or _REWARD in (*get_args(kind), *map(_metadata, get_args(kind)))
+        said = (*get_args(kind), *map(_metadata, get_args(kind)))
+        several = get_origin(bare) is tuple or any(one is _REWARD or one is _DATA for one in said)
         if not several or any("=" in arguments[at] for at in places):
             given = ", ".join(" ".join(arguments[at:end]) for at, end in spans)
             raise InputError(f"given {len(places)} times: {given}; an option counts once")

@@ -13,7 +13,8 @@ from ..config.dtype import Dtype
 from ..errors import InputError
 from ..rows import Kind, LongRows, Rows, check_general, data_hash, read_rows
 from ..rows.pairs import PairSelection, rows_for
-from .options import RewardSpec, task_options
+from ..rows.sources import absolute
+from .options import DataSpec, RewardSpec, task_options
 
 if TYPE_CHECKING:
     from ..methods import Needs
@@ -37,9 +38,10 @@ class Options:
     """Run folder: run.json, metrics, checkpoints, and the adapter."""
     model: str = "tieout-base"
     """Hub id, folder or GGUF file of a causal model, an adapter to continue from, tieout-base or smollm2-135m."""
-    data: Path | None = None
-    """Rows with the columns that the method needs: see above."""
-    held_out: Path | None = None
+    data: DataSpec | None = None
+    """Rows with the columns that the method needs: see above. Several files with weights, `a.jsonl=2.0 b.jsonl=0.5`:
+    each row twice, and half of the rows. A data set of the hub: hub:OWNER/NAME:SPLIT."""
+    held_out: DataSpec | None = None
     """Rows to evaluate on while training, of the same kind as data. A reward model is measured on them at the end, too;
     left out for it: a tenth of the data, which is then not trained on."""
     hold_out: bool = True
@@ -116,7 +118,8 @@ def task_for(
         elif options.hold_out and needs.rows != "prompt" and not splits.get("validation"):
             splits["train"], held = hold_out_few(splits["train"])
             splits |= {"validation": held} if held else {}
-        task = Task(options.data.name, lambda split: [], _reward(options.reward))
+        name = options.data.name if options.data.exists() else str(options.data)
+        task = Task(name, lambda split: [], _reward(options.reward))
     if scored and task.reward is not None:
         _check_columns(task.reward, splits)
     own = task.rows
@@ -143,7 +146,7 @@ def rows_from(options: Options, digest: str) -> dict[str, Any]:
 
     `digest`: of the rows of a task. A file is known by all its rows as it has them, before some are held out.
     """
-    data = str(options.data.resolve()) if options.data else None
+    data = absolute(str(options.data)) if options.data else None
     digest = data_hash(read_rows(options.data)) if options.data else digest
     given = task_options(options.task, options.task_option)
     return {"task": options.task, "options": given, "data": data, "sha256": digest}

@@ -19,11 +19,11 @@ from typing import Any
 
 from ..config.attribute import from_source
 from ..config.siblings import siblings
+from ..config.weights import weighted, weights_of
 from ..errors import InputError
 from ..rewards import load_reward
 from ..rewards.processes.workers import Workers
 from ..rewards.scoring.combine import Combined
-from ..rewards.weights import weighted, weights_of
 from ..rows.checks import with_prompts
 from ..samplers import Sampler
 from ..samplers.mock import MockSampler

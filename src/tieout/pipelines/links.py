@@ -10,6 +10,7 @@ from typing import Any
 
 from ..config.fields import ConfigError, nearest
 from ..review.answers import read_review
+from ..rows.sources import is_source
 from .kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Ship, Stage, Train, kind_of
 from .recipe import Recipe
 
@@ -164,7 +165,7 @@ def _data(stage: Train, before: _Before, recipe: Recipe, place: str) -> str:
     kind, given = stage.method.needs.rows, stage.options.data
     pair_stages = [s.name for s in before.stages.values() if isinstance(s, Pairs)]
     if given:
-        if given in FILES or given in pair_stages or Path(given).is_file():
+        if given in FILES or given in pair_stages or is_source(given):
             return given
         known = [*pair_stages, *FILES]
         raise ConfigError(

@@ -9,9 +9,10 @@ from typing import Any
 
 from ..config.fields import ConfigError, from_plain, nearest, to_plain
 from ..config.tagged import tag_of
+from ..config.weights import one_reward
 from ..config.yaml_file import read_yaml
 from ..methods import load_method
-from ..rewards.weights import one_reward
+from ..rows.sources import one_source, sources_of
 from .earlier import refuse_earlier
 from .kinds import KINDS, Stage, Train, TrainOptions
 from .links import linked
@@ -49,6 +50,8 @@ def make_recipe(plain: Mapping[str, Any], where: str) -> Recipe:
             f"stages are: {', '.join(KINDS)}"
         )
     plain = one_reward(plain, where)
+    if "data" in plain:
+        plain["data"] = sources_of(plain["data"], where)
     _check_keys(plain, where)
     recipe = from_plain(Recipe, {**plain, "stages": []}, where)
     placed = [f"{where}: stages[{i}]" for i in range(len(items))]
@@ -118,6 +121,7 @@ def _train(item: Mapping[str, Any], place: str, recipe: Recipe) -> Train:
         )
     known = [*own, *others]
     given = one_reward({str(key): value for key, value in item.items() if key != "train"}, where)
+    given |= {key: one_source(given[key], f"{where}: {key}") for key in ("data", "held_out") if key in given}
     for key in given:
         if key not in known:
             hint = "; did you mean 'from'?" if key == "start" else nearest(key, known)

@@ -17,6 +17,7 @@ from ..rewards.scoring.runner import check_reward
 from ..rows import check_general, check_rows, read_rows
 from ..rows.messages import TOLD, telling
 from ..rows.pairs import WEIGHT, rows_for, selected
+from ..rows.sources import is_source
 from ..tasks import Task
 from ..tasks.files import REWARD_MODEL, demonstration_of, hold_out
 from ..training.evaluation import held_out_rows
@@ -92,7 +93,7 @@ def known_rows(task: Task, stage: Train, fitting: Fitting | None = None) -> Sequ
     data, kind = stage.options.data, stage.method.needs.rows
     if data in FILES:
         return with_general(in_form(task.rows(FILES[data]), stage), task, stage)
-    if not Path(data).is_file():
+    if not is_source(data):
         return None
     read = read_rows(data)
     pairs = bool(read) and ("chosen" in read[0] or "completions" in read[0])

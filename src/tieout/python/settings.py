@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from ..config.fields import from_plain, nearest
+from ..config.weights import weighted
 from ..errors import InputError
-from ..rewards.weights import weighted
 from ..rows import Kind, Rows, data_hash, read_rows
 from ..rows.pairs import PairSelection, rows_for
 from ..storage.jsonl import write_jsonl

@@ -10,9 +10,9 @@ import difflib
 import re
 
 from ..config.attribute import load_attribute
+from ..config.weights import FORM, weights_of
 from ..errors import InputError
 from ..types import Reward
-from .weights import FORM, weights_of
 
 REWARDS: dict[str, str] = {
     "citation_accuracy": "tieout.rewards.library.rag:citation_accuracy",

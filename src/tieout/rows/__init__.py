@@ -10,11 +10,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from ..config.weights import weights_of
 from ..storage.jsonl import as_json
 from ..types import Row
 from .checks import KINDS, Kind, LongRows, check_general, check_rows, is_general
 from .json_files import read_json
 from .locations import Rows, RowsError, kind_of, location, raise_problems
+from .sources import HUB, mixed, read_hub
 from .table_files import read_csv, read_parquet, read_saved
 
 __all__ = [
@@ -43,7 +45,8 @@ _READERS: dict[str, Callable[[Path], Rows]] = {
 
 
 def read_rows(source: str | Path | Iterable[Row]) -> Rows:
-    """Rows of a file (.jsonl, .json, .csv, .tsv, .parquet), a saved `datasets` folder, or already in memory.
+    """Rows of a file (.jsonl, .json, .csv, .tsv, .parquet), a saved `datasets` folder, or already in memory; of several
+    files, `a.jsonl=2.0 b.jsonl=0.5`; of a data set of the hub, `hub:OWNER/NAME:SPLIT`.
 
     FileNotFoundError; RowsError: an empty or unreadable file, a line that is not a JSON object, a key twice.
     CSV cells are text; only a column `label` of true/false or 1/0 is read as true and false.
@@ -51,6 +54,11 @@ def read_rows(source: str | Path | Iterable[Row]) -> Rows:
     if not isinstance(source, str | Path):
         return _in_memory(source)
     path = Path(source)
+    if not path.exists():
+        if str(source).startswith(HUB):
+            return read_hub(str(source))
+        if parts := weights_of(str(source), "data"):
+            return mixed(parts, read_rows)
     if path.is_dir():
         return read_saved(path)
     if os.path.lexists(path) and not path.is_file():
@@ -80,10 +88,15 @@ def _file(path: Path) -> Rows:
 
 def _similar(path: Path) -> str:
     """A hint at a file with a similar name in the same folder."""
-    if not path.parent.is_dir():
+    if not path.parent.is_dir() and (len(path.parts) != 2 or path.suffix) and " " not in str(path):
         return f"; there is no folder {path.parent} either"
-    found = get_close_matches(path.name, [p.name for p in path.parent.iterdir()], n=1)
-    return f"; did you mean {path.parent / found[0]}?" if found else ""
+    near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    found = get_close_matches(path.name, near, n=1)
+    if len(several := str(path).split()) > 1 and all(Path(one).suffix in _READERS for one in several):
+        weights = " ".join(f"{one}=1.0" for one in several)
+        return f"; several files have weights, how often their rows are learned: {weights}"
+    hub = f"; a data set of the hub is hub:{path}" if len(path.parts) == 2 and not path.suffix else ""
+    return f"; did you mean {path.parent / found[0]}?" if found else hub
 
 
 def _in_memory(source: Any) -> Rows:

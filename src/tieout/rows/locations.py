@@ -19,7 +19,9 @@ class RowsError(InputError):
 class Rows(list[Row]):
     """A list of rows that knows its source and, for text files, the line of each row."""
 
-    def __init__(self, rows: Iterable[Row] = (), source: str = "rows", lines: Sequence[int] | None = None):
+    def __init__(
+        self, rows: Iterable[Row] = (), source: str = "rows", lines: Sequence[int | str] | None = None
+    ):
         super().__init__(rows)
         self.source = source
         self.lines = lines
@@ -27,7 +29,8 @@ class Rows(list[Row]):
     def location(self, index: int) -> str:
         """`train.jsonl:17`, or `train.parquet, row 17` where there are no lines."""
         if self.lines is not None:
-            return f"{self.source}:{self.lines[index]}"
+            line = self.lines[index]
+            return line if isinstance(line, str) else f"{self.source}:{line}"  # a mixture knows whole places
         return f"{self.source}, row {index + 1}"
 
 

@@ -96,7 +96,7 @@ def selected(
     """The same of rows that are checked, or that need no check."""
     selection = selection or PairSelection()
     ranked, numbers = _ranked(rows), rows.lines if isinstance(rows, Rows) else None
-    found, lines, left_out = list[Row](), list[int](), Counter[str]()
+    found, lines, left_out = list[Row](), list[int | str](), Counter[str]()
     for index, row in enumerate(rows):
         if "chosen" in row:
             reason = _refused(row, selection, location(rows, index, source))

@@ -1,4 +1,4 @@
-"""Weighted rewards as one text, `exact=1.0 length=0.2`: what a command line, a recipe and a record hold."""
+"""Weighted rewards or files as one text, `exact=1.0 length=0.2`: what a command line, a recipe and a record hold."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _PART = re.compile(r"(\S.*?)=([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?:\s+|$
 FORM = "give each its weight: NAME=1.0 FILE.py:function=0.2"
 
 
-def weights_of(spec: str) -> dict[str, float] | None:
-    """Name of a reward -> its weight; None: the text names one reward, without a weight.
+def weights_of(spec: str, what: str = "reward") -> dict[str, float] | None:
+    """Name of a reward or file -> its weight; None: the text names one, without a weight.
 
     InputError: some of several rewards have no weight, or one is given twice.
 
@@ -24,12 +24,13 @@ def weights_of(spec: str) -> dict[str, float] | None:
     place = 0
     while match := _PART.match(spec, place):
         if match[1] in found:
-            raise InputError(f"reward {match[1]!r} is given twice: one weight counts")
+            raise InputError(f"{what} {match[1]!r} is given twice: one weight counts")
         found[match[1]] = float(match[2])
         place = match.end()
     rest = spec[place:].strip()
     if rest and found:
-        raise InputError(f"reward {spec!r}: {rest!r} has no weight; {FORM}")
+        form = FORM if what == "reward" else "give each its weight: a.jsonl=1.0 b.jsonl=0.5"
+        raise InputError(f"{what} {spec!r}: {rest!r} has no weight; {form}")
     return found or None
 
 
