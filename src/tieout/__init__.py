@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # the same names for type checkers; a test compares them with
     from .methods import PPO as PPO
     from .methods import RLOO as RLOO
     from .methods import SFT as SFT
+    from .methods import Distill as Distill
     from .methods import DrGRPO as DrGRPO
     from .methods import Method as Method
     from .methods import OnlineDPO as OnlineDPO
@@ -42,6 +43,7 @@ if TYPE_CHECKING:  # the same names for type checkers; a test compares them with
     from .python.training import cispo as cispo
     from .python.training import cpo as cpo
     from .python.training import dapo as dapo
+    from .python.training import distill as distill
     from .python.training import dpo as dpo
     from .python.training import dr_grpo as dr_grpo
     from .python.training import grpo as grpo
@@ -95,10 +97,10 @@ _NAMES = {
     "rewards.scoring.runner": "score",
     "tasks": "TASKS Task load_task",
     "source": "Source",
-    "methods": "CISPO CPO DAPO DPO DrGRPO GRPO GSPO KTO METHODS Method OnlineDPO ORPO PPO RejectionSampling RLOO "
-    "RewardModel SFT SimPO load_method",
+    "methods": "CISPO CPO DAPO Distill DPO DrGRPO GRPO GSPO KTO METHODS Method OnlineDPO ORPO PPO RejectionSampling "
+    "RLOO RewardModel SFT SimPO load_method",
     "python.training": "sft reward_model dpo kto orpo cpo simpo rejection_sampling online_dpo grpo dr_grpo dapo gspo "
-    "cispo rloo ppo",
+    "cispo rloo ppo distill",
     "python.judging": "attack best_of evaluate gate",
     "python.saving": "save",
     "python.tuned": "Tuned",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -64,6 +64,22 @@ class Totals:
         )
 
 
+OfTokens = Callable[[Tensor, slice], Tensor]
+"""(logits [n, V], which of the T tokens they are before) -> [n], each from its own row."""
+
+
+class Predictions(Protocol):
+    """Distributions before each of T tokens; no [T, V] tensor is stored."""
+
+    def logits(self, part: slice) -> Tensor:
+        """[n, V] in fp32, without gradient."""
+        ...
+
+    def per_token(self, function: OfTokens) -> Tensor:
+        """[T] the function of each token's logits, with gradient to them."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Outputs:
     """Result of a forward: entry t is about completion token t, given all before it."""
@@ -76,6 +92,10 @@ class Outputs:
     """[T] the value head's output BEFORE each token, with gradient; None without one."""
     scores: Tensor | None = None
     """[N] a reward model's output AFTER the last token, with gradient; None for a policy."""
+    predictions: Predictions | None = None
+    """The policy's, with gradient; None for a reward model."""
+    teacher: Callable[[], Predictions] | None = None
+    """Computes the teacher's, for methods that have one."""
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,15 @@ class Source:
                 )
             yield batch
 
+    def continuations(
+        self, batch_size: int, group_size: int, temperature: float = 1.0, max_new_tokens: int = 256
+    ) -> Iterator[list[Group]]:
+        """Groups sampled now, with the sampler's current weights, and not scored: no reward is called."""
+        while True:
+            self.counts = Counter()
+            params = SamplingParams(max_new_tokens, temperature, seed=self.seed * 1_000_003 + self.position)
+            yield self.rollout(self.take(batch_size), group_size, params, scored=False)
+
     def over(self, held_out: Sequence[Row]) -> Source:
         """A source that gives held-out rows, in their order, and leaves this one as it is.
 
@@ -191,8 +200,10 @@ class Source:
         said = zip(made.completions, made.masks, texts, strict=True)
         return Group(made.prompt, [Completion(t, m, text=text_of(one)) for t, m, one in said], scores, row)
 
-    def rollout(self, rows: Sequence[Row], group_size: int, params: SamplingParams) -> list[Group]:
-        """Sample `group_size` completions of each row, and score them.
+    def rollout(
+        self, rows: Sequence[Row], group_size: int, params: SamplingParams, scored: bool = True
+    ) -> list[Group]:
+        """Sample `group_size` completions of each row, and score them, unless not `scored`.
 
         Completions whose reward failed leave their group; groups with fewer than two left are dropped.
         """
@@ -201,7 +212,7 @@ class Source:
         own = replace(params, streams=range(start, end))
 
         def sample() -> list[Any]:
-            groups = self._sampled_groups(rows[start:end], group_size, own)
+            groups = self._sampled_groups(rows[start:end], group_size, own, scored)
             if self.processes.alone:
                 return [groups, self.counts, self._reason]
             place = {id(row): i for i, row in enumerate(rows)}
@@ -215,12 +226,16 @@ class Source:
             return parts[0][0]
         return [_from_plain(plain, rows) for groups, _, _ in parts for plain in groups]
 
-    def _sampled_groups(self, rows: Sequence[Row], group_size: int, params: SamplingParams) -> list[Group]:
+    def _sampled_groups(
+        self, rows: Sequence[Row], group_size: int, params: SamplingParams, scored: bool
+    ) -> list[Group]:
         """The groups of these rows; what was counted is in `counts`."""
         if self.sampler is None:
             raise InputError("rollouts need a sampler")
         if not rows:
             return []
+        if not scored:
+            return self._unscored_groups(rows, group_size, params)
         if self.task.scorer is None:
             raise InputError(f"task {self.task.name!r} has neither a reward nor an environment that scores")
         if self.task.environment is not None:
@@ -230,9 +245,7 @@ class Source:
             outcomes = judge(self.task, episodes, self.workers, self.chat.encode)
         else:
             assert self.task.reward is not None
-            prompts = [self.chat.prompt(row["prompt"]) for row in rows]
-            given = self.sampler.sample(prompts, group_size, params)
-            sampled = [knowing(own, p, self.chat.text) for own, p in zip(given, prompts, strict=True)]
+            prompts, sampled = self._continued(rows, group_size, params)
             calls = [
                 Call(said, [row["prompt"]] * len(said), row, self.chat.encode)
                 for row, said in zip(rows, sampled, strict=True)
@@ -242,6 +255,25 @@ class Source:
         for row, prompt, completions, said in zip(rows, prompts, sampled, outcomes, strict=True):
             groups += self._scored(prompt, completions, said, row)
         return groups
+
+    def _continued(
+        self, rows: Sequence[Row], group_size: int, params: SamplingParams
+    ) -> tuple[list[list[int]], list[list[Completion]]]:
+        """The prompts of these rows, and their completions."""
+        assert self.sampler is not None
+        prompts = [self.chat.prompt(row["prompt"]) for row in rows]
+        given = self.sampler.sample(prompts, group_size, params)
+        return prompts, [knowing(own, p, self.chat.text) for own, p in zip(given, prompts, strict=True)]
+
+    def _unscored_groups(self, rows: Sequence[Row], group_size: int, params: SamplingParams) -> list[Group]:
+        if self.task.environment is not None:
+            raise InputError(
+                f"task {self.task.name!r} is played in turns, and a teacher is asked about single completions: take a "
+                "task with prompts, or train with its reward"
+            )
+        prompts, sampled = self._continued(rows, group_size, params)
+        self.counts["completions"] += sum(map(len, sampled))
+        return [Group(p, c, None, row) for p, c, row in zip(prompts, sampled, rows, strict=True)]
 
     def _scored(
         self, prompt: list[int], completions: Sequence[Completion], outcomes: Sequence[Outcome], row: Row

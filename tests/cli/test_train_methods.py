@@ -216,6 +216,7 @@ ROWS = {
         ("ppo", {"data": "prompt", "reward": "exact", "reward_model": "rm"}, "the reward model rm scores"),
         ("grpo", {"task": "{here}/bare.py:task"}, "grpo needs a reward, and task '.*' has neither"),
         ("grpo", {"data": "prompt", "reward": "exact"}, "needs column 'answer'"),
+        ("distill", {"data": "prompt", "reward": "exact"}, "it scores held-out rows alone"),
     ],
 )
 def test_options_that_a_method_cannot_use_are_refused(

@@ -109,6 +109,8 @@ WRONG = [
     (f"train sft --data sft.jsonl --model ./gone {OUT}", "./gone does not exist", "give a folder, a hub id"),
     (f"train sft --data sft.jsonl --model gone.gguf {OUT}", "gone.gguf does not exist", "give a folder, a hub id"),
     (f"train dpo --data pairs.jsonl --model run {OUT}", "run is the folder of a run", "its model is run/sft/adapter"),
+    (f"train distill --data prompts.jsonl {OUT}", "distill needs a teacher", "give --teacher a model or an adapter"),
+    (f"train distill --data prompts.jsonl --teacher mini-qwn {OUT}", "no model 'mini-qwn'", "did you mean 'mini-qwen'"),
     # figures
     (f"train sft --data sft.jsonl --learning-rate -1e-4 {OUT}", "--learning-rate is -1e-4", "must be at least 0"),
     (f"train sft --data sft.jsonl --learning-rate high {OUT}", "--learning-rate is 'high'", "expected a number"),

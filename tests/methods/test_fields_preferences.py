@@ -14,7 +14,19 @@ from test_fields_rl import MODEL_FIELDS, before, behaviour
 
 from random_groups import make_learner, random_groups, with_own_logprobs
 from tieout.learner import Learner
-from tieout.methods import CPO, DPO, KTO, METHODS, ORPO, SFT, OnlineDPO, RejectionSampling, RewardModel, SimPO
+from tieout.methods import (
+    CPO,
+    DPO,
+    KTO,
+    METHODS,
+    ORPO,
+    SFT,
+    Distill,
+    OnlineDPO,
+    RejectionSampling,
+    RewardModel,
+    SimPO,
+)
 from tieout.types import Group
 
 __all__ = ["before"]  # a fixture
@@ -115,7 +127,7 @@ def test_no_field_and_no_method_is_forgotten() -> None:
         refused = {OnlineDPO: "sft_anchor", RejectionSampling: "general_kl"}.get(cls, "")
         assert {field.name for field in dataclasses.fields(cls)} - {refused} - MODEL_FIELDS == changes.keys()
     others = [cls for cls in METHODS.values() if cls not in CHANGES]
-    assert all(issubclass(cls, tuple(CHANGES_RL)) for cls in others)
+    assert all(issubclass(cls, (*CHANGES_RL, Distill)) for cls in others)
 
 
 @pytest.mark.parametrize(

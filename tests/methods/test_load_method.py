@@ -91,6 +91,7 @@ NEEDS = {
     ),
     "rloo": Needs("prompt", samples=True, max_new_tokens=256, reference=True, kl_coef="beta"),
     "ppo": Needs("prompt", samples=True, max_new_tokens=256, reference=True, kl_coef="kl_coef", head="value"),
+    "distill": Needs("prompt", samples=True, unscored=True, max_new_tokens=256, taught=True),
 }
 
 
@@ -107,6 +108,19 @@ def test_needs_of_the_defaults(name: str) -> None:
         ("ppo", {"kl_coef": 0.0}, {"reference": False, "kl_coef": None}),
         ("ppo", {"value_adapter": True, "reward_model": "r"}, {"value_adapter": True, "reward_model": "r"}),
         ("grpo", {"temperature": 0.7, "max_new_tokens": 9}, {"temperature": 0.7, "max_new_tokens": 9}),
+        ("distill", {"teacher": "m"}, {"teachers": {"": "m"}}),
+        ("distill", {"on_policy": 0.5}, {"rows": "demonstration"}),
+        ("distill", {"on_policy": 0.0}, {"rows": "demonstration", "samples": False, "max_new_tokens": 0}),
+        (
+            "distill",
+            {"teacher": "a=reference,b=m", "teacher_column": "by", "teacher_prompt": "long"},
+            {
+                "teachers": {"a": "reference", "b": "m"},
+                "teacher_column": "by",
+                "teacher_prompt": "long",
+                "reference": True,
+            },
+        ),
     ],
 )
 def test_needs_follow_the_fields(name: str, fields: dict[str, object], changed: dict[str, object]) -> None:

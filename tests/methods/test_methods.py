@@ -16,7 +16,9 @@ import torch
 from random_groups import gradient, make_learner, random_groups, relative, with_own_logprobs
 from tieout.batch import Totals
 from tieout.learner import Learner
-from tieout.methods import DPO, GRPO, METHODS, SFT, Method, RewardModel
+from tieout.learner.teachers import Teachers
+from tieout.methods import DPO, GRPO, METHODS, SFT, Distill, Method, RewardModel
+from tieout.training.teachers import open_teacher
 from tieout.types import Group
 
 ModelFolder = Callable[[str], Path]
@@ -26,13 +28,18 @@ CASES: list[Method] = [
     GRPO(beta=0.1),
     DPO(beta=0.5, loss_type="ipo", rpo_alpha=0.3, ld_alpha=0.5),
     RewardModel(center_rewards_coefficient=0.1),
+    Distill(loss_type="forward_kl", top_k=5),
+    Distill(loss_type="reverse_kl"),
 ]
 SHAPES = [(5, [7, 4]), (21, [3, 12, 1, 30, 8, 2]), (34, [25, 9, 17, 3]), (2, [6, 6])]
 
 
 @pytest.fixture
 def learner(tiny_model: ModelFolder, method: Method) -> Learner:
-    return make_learner(tiny_model("qwen3"), head=method.needs.head)
+    learner = make_learner(tiny_model("qwen3"), head=method.needs.head)
+    if method.needs.taught:
+        learner.teachers = Teachers({"base": open_teacher(str(tiny_model("qwen3")), learner)})
+    return learner
 
 
 def scored(learner: Learner) -> list[Group]:
@@ -42,7 +49,9 @@ def scored(learner: Learner) -> list[Group]:
 
 def other(learner: Learner, **config: Any) -> Learner:
     """The same weights under other settings."""
-    return Learner(learner.model, config=replace(learner.config, **config))
+    made = Learner(learner.model, config=replace(learner.config, **config))
+    made.teachers = learner.teachers
+    return made
 
 
 @pytest.mark.parametrize("method", CASES, ids=repr)

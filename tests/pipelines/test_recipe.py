@@ -105,6 +105,10 @@ def test_every_recipe_that_ships_is_valid_and_says_so_again(path: Path) -> None:
             "guards.gold is 'exact', but no stage trains on samples",
         ),
         ("stages: [{train: sft, guards: {gold: exact}}]", "guards.gold is 'exact', but sft samples nothing"),
+        (
+            "stages: [{train: distill, teacher: base, guards: {gold: exact}}]",
+            "distill samples nothing that is scored",
+        ),
         ("stages: [{train: sft, reward: exact}]", "reward is 'exact', but sft samples nothing"),
         (
             "stages: [{train: sft, data: nowhere.jsonl}]",

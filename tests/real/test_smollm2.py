@@ -250,10 +250,12 @@ def test_every_method_takes_two_steps(name: str, folder: Path, tmp_path: Path) -
         ]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     more = ["--max-new-tokens", "6"] if needs.samples else []
-    if needs.samples:
+    if needs.rewarded:
         (tmp_path / "mine.py").write_text(REWARD)
         more += ["--reward", f"{tmp_path / 'mine.py'}:varied", "--unchecked", "it only has to differ"]
     more += ["--group-size", "2"] if hasattr(METHODS[name](), "group_size") else []
+    if needs.taught:
+        more += ["--teacher", "reference", "--teacher-prompt", "{prompt} It is {answer}."]
     if needs.head == "score":
         more += ["--held-out", str(tmp_path / "rows.jsonl"), "--accept-leakage", "only to see that it runs"]
     train([

@@ -48,7 +48,7 @@ def command(
         }
         for i in range(11)
     ]
-    columns = {"sft": ["completion"], "dpo": ["chosen", "rejected"], "grpo": []}
+    columns = {"sft": ["completion"], "dpo": ["chosen", "rejected"], "grpo": [], "distill": ["completion"]}
     for method, names in columns.items():
         lines = [json.dumps({n: row[n] for n in ["prompt", *names]}) + "\n" for row in rows]
         (folder / f"{method}.jsonl").write_text("".join(lines))
@@ -68,6 +68,9 @@ def command(
                 6,
             ]
             argv += ["--beta", 0.04, "--unchecked", "a toy"]
+        if method == "distill":  # some steps on samples, some on the rows' completions
+            argv += ["--teacher", "reference", "--teacher-prompt", "{prompt} {completion}"]
+            argv += ["--on-policy", 0.5, "--group-size", 2, "--max-new-tokens", 6]
         return [*argv, *more]
 
     return make
@@ -94,7 +97,7 @@ def unbroken(
     return get
 
 
-@pytest.mark.parametrize("method", ["sft", "dpo", "grpo"])
+@pytest.mark.parametrize("method", ["sft", "dpo", "grpo", "distill"])
 def test_killed_at_any_moment_a_run_ends_as_if_unbroken(
     server: Server,
     command: Callable[..., list[Any]],

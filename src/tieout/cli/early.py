@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..rows import Kind, Rows, check_general, read_rows
 from ..rows.pairs import rows_for
 from ..samplers.api.opening import is_api
-from .unloaded import COMPARED, LEAST, PACKAGE, ROWS, fields_in, fields_of
+from .unloaded import COMPARED, LEAST, PACKAGE, ROWS, UNSCORED, fields_in, fields_of
 
 NAMED = (*embedded.NAMES, "smollm2-135m")
 GROUPS = ("adapter", "learner", "schedule", "guards", "selection")
@@ -46,7 +46,10 @@ def check_train(name: str, arguments: Sequence[str]) -> None:
     rows = _rows(given.get("data"), ROWS[name])
     _rows(given.get("held-out"), ROWS[name])
     reward, task = given.get("reward"), given.get("task")
-    if rows is not None and reward is None and ROWS[name] == "prompt" and "reward-model" not in given:
+    if name == "distill":
+        teachers_named(given.get("teacher", ""))
+    scored = ROWS[name] == "prompt" and name not in UNSCORED
+    if rows is not None and reward is None and scored and "reward-model" not in given:
         raise InputError(f"{name} needs a reward: give --reward NAME or FILE.py:function")
     check_named(reward, task)
     if rows is not None:
@@ -153,6 +156,19 @@ def model_named(name: str, runs: bool = False, api: bool = False) -> None:
         raise InputError(
             f"model folder {name} does not exist; give a folder, a hub id (OWNER/NAME), or {' or '.join(NAMED)}"
         )
+
+
+def teachers_named(teacher: str) -> None:
+    """InputError: there is no teacher, or one that is a folder that is not there."""
+    if not teacher:
+        raise InputError(
+            "distill needs a teacher: give --teacher a model or an adapter; or policy or reference, which is the "
+            "student itself, with --teacher-prompt"
+        )
+    for one in teacher.split(","):
+        name = one.strip().rpartition("=")[2]
+        if name and name not in ("policy", "reference"):
+            model_named(name)
 
 
 def _cached(hub_id: str) -> bool:

@@ -32,6 +32,8 @@ CHOOSING = """Which one: the cheapest that solves the problem; measure after eac
   pairs of a better and a worse answer            dpo; orpo if there was no SFT, simpo if lengths differ
   single answers marked good or bad               kto
   preferences that no program can check           reward_model, then ppo or rloo against it
+  a model that does it already, or does it        distill
+    when it is shown more (an answer, a hint)
 docs/choosing.md has what each needs and costs, and when to stop."""
 """By what there is to learn from."""
 
@@ -111,7 +113,7 @@ def options_type(method: type[Method]) -> type:
             ("schedule", Schedule, dataclasses.field(default_factory=Schedule)),
             ("guards", Guards, dataclasses.field(default_factory=Guards)),
             *(pairs if method().needs.rows == "preference" else []),
-            *(check if method().needs.samples else []),
+            *(check if method().needs.rewarded else []),
         ],
         namespace={"__doc__": f"{about}\n\nRows: {COLUMNS[method().needs.rows]}."},
     )
@@ -133,6 +135,7 @@ def train(name: str, parsed: Any) -> None:
     from ..training.guards import check_gold
     from ..training.reward_models import check_models
     from ..training.spec import TrainSpec, code_in, identity
+    from ..training.teachers import check_teachers
     from ..vetting.before_training import check_reward_first
     from ..vetting.preferences.report import PAIRED, report
 
@@ -144,9 +147,10 @@ def train(name: str, parsed: Any) -> None:
         raise InputError(
             f"--vllm is for methods that sample, and {name} learns from given rows: leave it out"
         )
-    if parsed.guards.gold and not needs.samples:
+    if parsed.guards.gold and not needs.rewarded:
+        learns = "without scores" if needs.samples else "from given rows"
         raise InputError(
-            f"--guards.gold is compared with what a method samples, and {name} learns from given rows: leave it out"
+            f"--guards.gold is compared with what a method samples, and {name} learns {learns}: leave it out"
         )
     selection: PairSelection | None = getattr(parsed, "selection", None)
     task = task_for(needs, name, options, parsed.evaluation.eval_steps > 0, selection)
@@ -180,8 +184,9 @@ def train(name: str, parsed: Any) -> None:
             f"a batch of {size} holds rows several times: there are {count}; --batch-size {count} does not"
         )
     check_gold(parsed.guards, task.rows("train"), task.metrics)
-    if needs.samples:
+    if needs.rewarded:
         check_models(task.reward, needs.reward_model, parsed.guards.reward_model_override)
+    check_teachers(needs, options.model, task.rows("train"))
     leakage = leakage_of(options, task)
     parts = {k: v for k, v in vars(parsed).items() if k not in ("run", "selection", "check")}
     if options.plan:
@@ -218,7 +223,7 @@ def train(name: str, parsed: Any) -> None:
         folder.write_json(FILE, {**leakage, "trained_on": rows_from(options, digest)})
         if folder.leads:
             digests.keep(options.out / digests.FILE, sets)
-        if needs.samples and not needs.reward_model and folder.leads:
+        if needs.rewarded and not needs.reward_model and folder.leads:
             reward = task.reward if task.scorer == "reward" else None
             inputs = {**asked, "rows": digest}
             given = (reward, task.rows("train"), task.gold, parsed.check, folder.stage("check"), inputs)

@@ -99,7 +99,7 @@ def task_for(
     from ..tasks.files import REWARD_MODEL, hold_out, hold_out_few
 
     _refuse_unused(needs, name, options, evaluates)
-    scored = needs.samples and not needs.reward_model
+    scored = needs.rewarded and not needs.reward_model
     splits: dict[str, Sequence[Any]] = {}
     if options.held_out is not None:
         split = "test" if needs.head == "score" else "validation"
@@ -120,8 +120,8 @@ def task_for(
             splits |= {"validation": held} if held else {}
         name = options.data.name if options.data.exists() else str(options.data)
         task = Task(name, lambda split: [], _reward(options.reward))
-    if scored and task.reward is not None:
-        _check_columns(task.reward, splits)
+    if task.reward is not None and (scored or needs.unscored):
+        _check_columns(task.reward, {k: rows for k, rows in splits.items() if scored or k != "train"})
     own = task.rows
     return dataclasses.replace(task, rows=lambda split: splits[split] if split in splits else own(split))
 
@@ -169,7 +169,12 @@ def _refuse_unused(needs: Needs, name: str, options: Options, evaluates: bool) -
         else:
             reason = f"task {options.task!r} has its own"
         raise InputError(f"--reward is {options.reward!r}, but {reason}: leave it out")
-    if options.data is not None and options.reward is None and needs.samples and not needs.reward_model:
+    if options.reward is not None and needs.unscored and not evaluates:
+        raise InputError(
+            f"--reward is {options.reward!r}, but {name} learns without one: it scores held-out rows alone. Give "
+            "--held-out and --eval-steps too, or leave it out"
+        )
+    if options.data is not None and options.reward is None and needs.rewarded and not needs.reward_model:
         raise InputError(f"{name} needs a reward: give --reward NAME or FILE.py:function")
 
 

@@ -27,6 +27,7 @@ ROWS: Mapping[str, Kind] = {
     "cispo": "prompt",
     "rloo": "prompt",
     "ppo": "prompt",
+    "distill": "prompt",
 }
 """Name of a method -> the kind of its rows."""
 LEAST: Mapping[str, float] = {"batch_size": 1, "learning_rate": 0, "max_new_tokens": 1}
@@ -34,6 +35,9 @@ LEAST: Mapping[str, float] = {"batch_size": 1, "learning_rate": 0, "max_new_toke
 
 COMPARED = ("online_dpo", "grpo", "dr_grpo", "dapo", "gspo", "cispo", "rloo")
 """Methods that compare the completions of a group, which has at least two."""
+
+UNSCORED = ("distill",)
+"""Methods that sample, and need no reward."""
 
 
 @cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,7 @@ from ..batch import Outputs
 from .models.adapters import using
 from .models.architecture import decoder_of, head_of, head_size
 from .models.model import Model
+from .models.predictor import Predictor
 from .models.scalar_head import ScalarHead
 from .prefix.attention import AttentionBackend, best_backend
 from .prefix.layouts import Layout
@@ -45,10 +48,17 @@ class Forward:
             # The output layer of a reward model means nothing: NaN, should a loss read it.
             nothing = torch.full(layout.targets.shape, torch.nan, device=self.model.device)
             return Outputs(nothing, nothing, values, score(_places(hidden, layout.finals)))
-        logprobs, entropies = self.model.head.logprobs(
-            _places(hidden, layout.predictors), layout.targets, self.temperature
-        )
-        return Outputs(logprobs, entropies, values)
+        before, head = _places(hidden, layout.predictors), self.model.head
+        logprobs, entropies = head.logprobs(before, layout.targets, self.temperature)
+        return Outputs(logprobs, entropies, values, predictions=Predictor(head, before, self.temperature))
+
+    @torch.no_grad()
+    def predictor(self, layout: Layout, active: Callable[[], AbstractContextManager[Any]]) -> Predictor:
+        """The distributions before the completion tokens, without gradient, by the network that `active` gives."""
+        layout = layout.to(self.model.device)
+        with active() as network:
+            hidden = _places(_hidden(layout, network), layout.predictors)
+            return Predictor(head_of(network), hidden, self.temperature, active)
 
     def scalars(
         self, layout: Layout, head: ScalarHead, places: Tensor, hidden: Tensor | None = None

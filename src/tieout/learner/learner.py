@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from .optimizer import FlatAdamW, not_decayed
 from .parallel import sharding
 from .parallel.processes import Processes, join
 from .prefix.layouts import Layout
+from .teachers import Teachers
 
 Loss = Callable[[Outputs, Batch], "tuple[Tensor, Mapping[str, Tensor]]"]
 """(outputs, batch) -> the batch's share of the step's loss, and its shares of the metrics. Shares add up."""
@@ -74,6 +76,8 @@ class Learner:
         """The reference's log-probabilities of completions that the data holds."""
         self.reference_folder: Path | None = None
         """Folder of the cache, for epochs after a restart and for other runs with the same reference."""
+        self.teachers: Teachers | None = None
+        """Frozen models that a method learns from."""
 
     # ------------------------------------------------------------------ update and measure
 
@@ -141,14 +145,14 @@ class Learner:
         sums: dict[str, Tensor] = {}
         fed = shared = recomputed = 0
         try:
-            for part in self.micro_batches.of(groups):
+            for part in self._parts(groups):
                 layout = self.micro_batches.layout(part)
                 recompute = self.micro_batches.recomputes(layout.fed)
                 fed += layout.fed
                 shared += len(part) * layout.packed
                 recomputed += layout.fed * recompute
                 with training_mode(self.model, recompute):
-                    outputs = self.forward.outputs(layout)
+                    outputs = self._outputs(layout, part)
                     batch = Batch(part, totals, self.model.device)
                     value, metrics = loss(outputs, batch)
                     if not value.requires_grad:
@@ -175,8 +179,8 @@ class Learner:
         """The loss and its metrics on these groups, without a step, for held-out rows."""
         totals, sums = Totals.of(groups, counts), dict[str, float]()
         mine = [groups[i] for i in self.processes.share([g.unique_tokens for g in groups])]
-        for part in self.micro_batches.of(mine):
-            outputs = self.forward.outputs(self.micro_batches.layout(part))
+        for part in self._parts(mine):
+            outputs = self._outputs(self.micro_batches.layout(part), part)
             value, metrics = loss(outputs, Batch(part, totals, self.model.device))
             for name, x in {"loss": value, **metrics}.items():
                 sums[name] = sums.get(name, 0.0) + float(x)
@@ -184,9 +188,18 @@ class Learner:
             self.forward.outputs(self.micro_batches.layout(part))
         return self.processes.sum_metrics(sums)
 
+    def _parts(self, groups: Sequence[Group]) -> Iterator[list[Group]]:
+        """The groups of each micro-batch, which has one teacher at most."""
+        for own in self.teachers.divided(groups) if self.teachers else [groups]:
+            yield from self.micro_batches.of(own)
+
+    def _outputs(self, layout: Layout, part: Sequence[Group]) -> Outputs:
+        outputs = self.forward.outputs(layout)
+        return replace(outputs, teacher=partial(self.teachers.predictor, part)) if self.teachers else outputs
+
     def logprobs(self, groups: Sequence[Group]) -> list[list[list[float]]]:
         """[group][completion][token] nats under the current weights."""
-        return self._measure(groups)
+        return self.measure(groups)
 
     def reference_logprobs(self, groups: Sequence[Group]) -> list[list[list[float]]]:
         """[group][completion][token] nats under the reference: the policy at step 0."""
@@ -200,9 +213,15 @@ class Learner:
             return self.logprob_cache.get(groups, self._measure_reference)
         return self._measure_reference(groups)
 
+    def teacher_logprobs(self, groups: Sequence[Group]) -> list[list[list[float]]]:
+        """[group][completion][token] nats under the group's teacher, after the prompt that the teacher sees."""
+        if self.teachers is None:
+            raise InputError("there is no teacher: see tieout.training.teachers")
+        return self.teachers.logprobs(groups)
+
     def _measure_reference(self, groups: Sequence[Group]) -> list[list[list[float]]]:
         with self.model.as_reference() as network:
-            return self._measure(groups, network)
+            return self.measure(groups, network)
 
     @cached_property
     def _reference_digest(self) -> str:
@@ -248,9 +267,10 @@ class Learner:
         return self.micro_batches.packs
 
     @torch.no_grad()
-    def _measure(
+    def measure(
         self, groups: Sequence[Group], network: torch.nn.Module | None = None
     ) -> list[list[list[float]]]:
+        """[group][completion][token] nats under the current weights, or under another network."""
         mine = self.processes.share([g.unique_tokens for g in groups])
         measured = self._measure_alone([groups[i] for i in mine], network)
         for part in self._idle(groups):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .cpo import CPO, SimPO
+from .distill import Distill
 from .dpo import DPO
 from .grpo import GRPO
 from .grpo_family import CISPO, DAPO, GSPO, RLOO, DrGRPO
@@ -28,6 +29,7 @@ __all__ = [
     "PPO",
     "RLOO",
     "SFT",
+    "Distill",
     "DrGRPO",
     "Method",
     "Needs",

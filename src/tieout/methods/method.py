@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor
@@ -28,7 +28,9 @@ class Needs:
     rows: Kind
     """The kind of its rows, one of `tieout.rows.KINDS`; `prompt` for methods that sample."""
     samples: bool = False
-    """Its completions are sampled from the current policy and scored by a reward."""
+    """Its completions are sampled from the current policy and, unless `unscored`, scored by a reward."""
+    unscored: bool = False
+    """It needs no reward; one that is given scores held-out rows alone."""
     temperature: float = 1.0
     """Of the sampling, and of the log-probabilities that are trained."""
     max_new_tokens: int = 0
@@ -45,6 +47,19 @@ class Needs:
     """Folder of a reward model on the same base that scores in place of the task's reward; empty without one."""
     anchors: bool = False
     """General rows, whose chosen equals rejected, train its SFT term alone; other methods learn nothing from them."""
+    taught: bool = False
+    """It learns from teachers."""
+    teachers: Mapping[str, str] = field(default_factory=dict)
+    """Name of a teacher, empty for a single one -> model, adapter, or the student itself."""
+    teacher_column: str = ""
+    """Column of the rows that names each row's teacher; empty for a single one."""
+    teacher_prompt: str = ""
+    """What the teacher sees in place of the prompt: see `tieout.rows.teacher_prompts`; empty: the same prompt."""
+
+    @property
+    def rewarded(self) -> bool:
+        """Whether a reward scores what it samples."""
+        return self.samples and not self.unscored
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from inspect import isabstract, isclass
 from ..config.attribute import load_attribute
 from ..errors import InputError
 from .cpo import CPO, SimPO
+from .distill import Distill
 from .dpo import DPO
 from .grpo import GRPO
 from .grpo_family import CISPO, DAPO, GSPO, RLOO, DrGRPO
@@ -37,6 +38,7 @@ METHODS: dict[str, type[Method]] = {
     "cispo": CISPO,
     "rloo": RLOO,
     "ppo": PPO,
+    "distill": Distill,
 }
 """Name -> class: the names that `tieout train` and recipes accept."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.fields import ConfigError, nearest
+from ..methods.distill import SELF, START
 from ..review.answers import read_review
 from ..rows.sources import is_source
 from .kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Ship, Stage, Train, kind_of
@@ -57,8 +58,10 @@ def linked(recipe: Recipe, where: str) -> Recipe:
         resolved: Any = _RESOLVE[type(stage)](stage, before, recipe, place)
         before.stages[stage.name] = resolved
         stages.append(resolved)
-    if recipe.guards.gold and not any(isinstance(s, Train) and s.method.needs.samples for s in stages):
-        raise ConfigError(f"{where}: guards.gold is {recipe.guards.gold!r}, but no stage trains on samples")
+    if recipe.guards.gold and not any(isinstance(s, Train) and s.method.needs.rewarded for s in stages):
+        raise ConfigError(
+            f"{where}: guards.gold is {recipe.guards.gold!r}, but no stage trains on samples that are scored"
+        )
     return replace(recipe, stages=tuple(stages))
 
 
@@ -115,8 +118,10 @@ def _train(stage: Train, before: _Before, recipe: Recipe, place: str) -> Train:
     if stage.options.reward and not needs.samples:
         raise ConfigError(f"{place}: reward is {stage.options.reward!r}, but {stage.train} samples nothing")
     gold = stage.options.guards.gold
-    if gold and gold != recipe.guards.gold and not needs.samples:
-        raise ConfigError(f"{place}: guards.gold is {gold!r}, but {stage.train} samples nothing")
+    if gold and gold != recipe.guards.gold and not needs.rewarded:
+        raise ConfigError(
+            f"{place}: guards.gold is {gold!r}, but {stage.train} samples nothing that is scored"
+        )
     if own_reward and before.reward_model and not method.reward_model and not stage.options.reward:
         method = replace(method, reward_model=before.reward_model)
     if own_reward and method.reward_model:
@@ -127,12 +132,29 @@ def _train(stage: Train, before: _Before, recipe: Recipe, place: str) -> Train:
                 f"{place}: reward_model is {method.reward_model!r}; expected a folder, or a stage before it that "
                 f"trains a reward model{hint or ';'} there are: {there}"
             )
+    _check_teachers(stage, before, place)
     result = replace(stage, method=method, options=replace(stage.options, start=start, data=data))
     if stage.scores_only:
         before.reward_model = stage.name
     else:
         before.policy = stage.name
     return result
+
+
+def _check_teachers(stage: Train, before: _Before, place: str) -> None:
+    """ConfigError: a method that is taught has no teacher, or one that is a reward model or a misspelt stage."""
+    needs = stage.method.needs
+    if needs.taught and not needs.teachers:
+        raise ConfigError(
+            f"{place}: {stage.train} needs a teacher: a train stage before it, a model or an adapter; or policy or "
+            "reference, the student itself, with teacher_prompt"
+        )
+    for name in needs.teachers.values():
+        if name in before.trained(scores_only=True):
+            raise ConfigError(f"{place}: teacher is {name!r}, a reward model: it gives no log-probabilities")
+        known = before.trained()
+        if name not in (*known, BASE, SELF, START) and not Path(name).exists() and nearest(name, known):
+            raise _unknown("teacher", name, known, place)
 
 
 def _start(stage: Train, before: _Before, place: str) -> str:

@@ -11,6 +11,7 @@ from ..config.dtype import Dtype
 from ..config.plain import to_plain
 from ..learner import AdapterConfig, LearnerConfig
 from ..learner.models.base_parts import base_parts
+from ..methods import Distill
 from ..rows import LongRows
 from ..storage.identity import known_model
 from ..tasks.files import Data
@@ -83,7 +84,9 @@ class Recipe:
             top["base"] = parts
         top["data"] = {key: path and Path(path).name for key, path in top["data"].items()}  # rows have hashes
         stages = [stage_plain(stage) for stage in self.stages]
-        for plain in stages:
+        for stage, plain in zip(self.stages, stages, strict=True):
+            if isinstance(stage, Train) and isinstance(stage.method, Distill):
+                plain["teacher"] = stage.method.taught_by(known_model).teacher
             settings = plain.get("refresh", plain)
             for key in ("from", "reward_model"):  # folders by content; names of stages stay
                 if isinstance(settings.get(key), str):

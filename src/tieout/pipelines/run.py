@@ -22,6 +22,7 @@ from ..learner import Model
 from ..learner.models.bases import Bases
 from ..learner.models.loading import context_of, load_chat, precision_of
 from ..learner.models.names import resolve
+from ..methods import Distill
 from ..review import answers
 from ..rewards import load_reward
 from ..rewards.library.judge import judges_of
@@ -38,6 +39,7 @@ from ..tasks.splits import calibration_rows
 from ..training.build import open_model, under_deadline
 from ..training.guards import check_gold
 from ..training.reward_models import check_models
+from ..training.teachers import check_teachers
 from ..types import Row
 from .challengers import check_challengers
 from .kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Ship, Train
@@ -255,11 +257,14 @@ class Run:
             check_reward(task.reward, list(task.rows("train")[0]))
             check_models(task.reward, override=recipe.guards.reward_model_override, policy=recipe.model)
         longest, given, again = self._longest(), dict[str, Sequence[Row]](), dict[str, Sequence[Row]]()
-        prompted = dict[str, Sequence[Row]]()
+        prompted, trained = dict[str, Sequence[Row]](), {BASE, *(stage.name for stage in recipe.stages)}
         for stage in recipe.stages:
             if isinstance(stage, Train):
                 rows = check_training(task, stage, self.fitting)
-                if stage.method.needs.samples:
+                if rows is not None and isinstance(stage.method, Distill):
+                    known = stage.method.taught_by(lambda name: recipe.model if name in trained else name)
+                    check_teachers(known.needs, recipe.model, rows)
+                if stage.method.needs.rewarded:
                     check_gold(stage.options.guards, rows or task.rows("train"), task.metrics)
                 if rows is not None and stage.options.data not in FILES:
                     given[stage.name] = rows

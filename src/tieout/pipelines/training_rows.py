@@ -201,7 +201,7 @@ def check_training(task: Task, stage: Train, fitting: Fitting | None = None) -> 
         raise InputError(f"stage {stage.name!r}: {stage.options.data} has no rows to learn from")
     _check_held_out(task, stage)
     needs, reason = stage.method.needs, stage.options.guards.reward_model_override
-    if not needs.samples:
+    if not needs.rewarded:
         return rows
     if needs.reward_model:
         if Path(

@@ -91,6 +91,19 @@ def simpo(
     return _train("simpo", "preference", model, data, held_out, out, settings)
 
 
+def distill(
+    model: Model,
+    data: Data | None = None,
+    reward: RewardLike | None = None,
+    *,
+    held_out: Data | None = None,
+    out: Out = None,
+    **settings: Any,
+) -> Tuned:
+    """Learn a teacher's distributions on what the model samples: rows of prompt; a reward scores held-out rows."""
+    return _train("distill", "prompt", model, data, held_out, out, settings, reward)
+
+
 def rejection_sampling(
     model: Model,
     data: Data | None = None,

@@ -26,6 +26,7 @@ from ..source import Source
 from ..tasks import Task
 from ..types import Reward
 from .spec import TrainSpec
+from .teachers import open_teachers
 
 
 def prepare(spec: TrainSpec, task: Task, bases: Bases | None = None) -> tuple[Learner, Source]:
@@ -40,12 +41,14 @@ def prepare(spec: TrainSpec, task: Task, bases: Bases | None = None) -> tuple[Le
     options["dtype"] = spec.dtype
     model = open_model(spec.model, spec.start, spec.adapter, spec.seed, device, needs.reference, **options)
     learner = Learner(model, method.learning_rate, spec.learner, needs.temperature)
-    if learner.sharded and needs.samples:
+    if learner.sharded and (needs.samples or needs.taught):
         raise InputError(
-            f"{type(method).__name__} samples, and a model that is cut over the ranks cannot: leave FSDP out, or train "
-            "on given completions"
+            f"{type(method).__name__} samples or has a teacher, and a model that is cut over the ranks cannot: leave "
+            "FSDP out, or train on given completions"
         )
     sampler = _sampler(spec, model) if needs.samples else None
+    if needs.teachers:
+        learner.teachers = open_teachers(needs, learner, model.chat)
     if needs.reward_model:
         model.add_reward(Path(needs.reward_model))
         reward = SharedReward(learner, load_chat(needs.reward_model), folder=Path(needs.reward_model))

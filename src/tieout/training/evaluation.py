@@ -62,7 +62,7 @@ class Evaluation:
             policy: how often, by which metric, and what follows.
             source: of the training: its tokenizer, sampler and reward are used, its position stays.
             rows: held out.
-            samples: whether the method samples; then completions are sampled and scored, else its loss is computed.
+            samples: whether completions are sampled and scored; else the method's loss is computed.
         """
         self.policy, self.rows, self._source, self._samples = policy, list(rows), source, samples
         self.metric = f"eval/{policy.metric.removeprefix('eval/') or ('score' if samples else 'loss')}"
@@ -129,6 +129,8 @@ class Evaluation:
         return False
 
     def _given(self, method: Method, learner: Learner, source: Source, count: int) -> dict[str, float]:
+        if source.sampler is not None:
+            source.sampler.load(learner)
         groups = method.annotate(all_groups(method, source, count), learner)
         return learner.assess(groups, method.loss, method.counts(groups))
 

@@ -37,6 +37,7 @@ from .reward_models import check_models
 from .schedule import num_steps
 from .spec import TrainSpec
 from .stage import begin, known_as, rows_held_out
+from .teachers import check_teachers
 from .trackers import Trackers
 from .watching import monitors_of
 
@@ -85,13 +86,14 @@ def fit(
         return adapter
     console.print(f"[bold]{name}[/]")
     known_of_models = _known_of_models(spec, task)
+    check_teachers(spec.method.needs, str(spec.start or spec.model), task.rows("train"))
     ranks.first(lambda: begin(stage, known, console))
     log, adjustments = TrainLog(run, stage), Adjustments()
     trackers = Trackers(where.trackers, run.path / "trackers", run.path.resolve().name, name)
     with ExitStack() as opened:
         opened.callback(trackers.close)
         learner, source = prepare(spec, task, bases)
-        gold = _scoring(spec, source, console, opened)
+        gold = _scoring(spec, source, held_out, console, opened)
         evaluation = _evaluation(spec, learner, source, held_out)
         steps = num_steps(spec.method, source)
         if spec.method.needs.rows != "prompt" and len(source.rows) < FEW:
@@ -169,20 +171,23 @@ def fit(
 def _known_of_models(spec: TrainSpec, task: Task) -> list[str]:
     """What has to be said of the reward models that score. InputError: one of them must not be trained against."""
     needs = spec.method.needs
-    if not needs.samples:
+    if not needs.rewarded:
         return []
     return check_models(task.reward, needs.reward_model, spec.guards.reward_model_override, spec.model)
 
 
-def _scoring(spec: TrainSpec, source: Source, console: Console, opened: ExitStack) -> Reward | None:
+def _scoring(
+    spec: TrainSpec, source: Source, held_out: Sequence[Row], console: Console, opened: ExitStack
+) -> Reward | None:
     """Start the processes of the rewards, and call each reward once; returns the gold one, if any."""
     if isinstance(source.sampler, StalenessCheck):
         opened.callback(source.sampler.close)
-    if source.sampler is None:
+    where, scored = spec.placement, spec.method.needs.rewarded
+    rows = source.rows if scored else held_out
+    if source.sampler is None or not rows:
         return None
-    where = spec.placement
-    gold = gold_of(spec.guards, source.task)
-    primary = primary_of(source.task) if spec.guards.calibration_steps else None
+    gold = gold_of(spec.guards, source.task) if scored else None
+    primary = primary_of(source.task) if scored and spec.guards.calibration_steps else None
     named = gold if spec.guards.gold else None
     rewards = [r for r in (source.task.reward, named, primary) if r is not None]
     if source.task.scorer == "reward" and rewards:
@@ -190,7 +195,7 @@ def _scoring(spec: TrainSpec, source: Source, console: Console, opened: ExitStac
         if source.workers is not None:
             opened.callback(source.workers.close)
         for reward in rewards:
-            check_call(reward, source.rows, source.workers, encode=source.chat.encode)
+            check_call(reward, rows, source.workers, encode=source.chat.encode)
     return gold
 
 
@@ -205,7 +210,7 @@ def _evaluation(
     except InputError as error:
         raise InputError(f"held-out rows: {error}") from error
     source.chat.check_lengths(held_out, learner.model.context, needs.max_new_tokens, "held-out rows")
-    return Evaluation(spec.evaluation, source, held_out, needs.samples)
+    return Evaluation(spec.evaluation, source, held_out, needs.samples and source.task.scorer is not None)
 
 
 def _look_at(learner: Learner, source: Source, task: Task, stage: Stage, console: Console) -> None:

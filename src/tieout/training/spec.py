@@ -14,7 +14,7 @@ from ..config.plain import to_plain
 from ..errors import InputError
 from ..learner import AdapterConfig, LearnerConfig
 from ..learner.models.base_parts import base_parts
-from ..methods import Method
+from ..methods import Distill, Method
 from ..samplers.vllm.server import check_address
 from ..storage.identity import as_stored, folder_digest, known_model
 from .guards import Guards
@@ -150,6 +150,11 @@ def _identity(value: Any) -> Any:
         for folder in ("model", "reward_model"):
             if isinstance(named.get(folder), str):
                 named[folder] = known_model(named[folder])
+        if isinstance(value, Distill):
+            named["teacher"] = {
+                name: {"model": known_model(model), **base_parts(model)}
+                for name, model in value.teachers.items()
+            }
         method = {"name": type(value).__name__} if isinstance(value, Method) else {}
         return {**method, **{name: _identity(x) for name, x in named.items()}}
     if isinstance(value, Mapping):

@@ -59,7 +59,7 @@ def _code_of(reward: Any) -> dict[str, str]:
     return function_code(getattr(reward, "__wrapped__", reward))
 
 
-MADE_BEFORE = ("start:", "data.", "method.reward_model:")
+MADE_BEFORE = ("start:", "data.", "method.reward_model:", "method.teacher.")
 """What an earlier stage decides, and no value that was given for this one."""
 
 

@@ -58,12 +58,13 @@ def monitors_of(
         return monitors + watch_given(guards, learner, source, method, steps, say)
     if isinstance(source.sampler, StalenessCheck | LocalSampler):
         monitors.append(source.sampler.monitor)
-    monitors += [stop_on_mismatch(), *watch_models(source.task.reward)]
+    monitors += [stop_on_mismatch(), *(watch_models(source.task.reward) if method.needs.rewarded else [])]
     if learner.model.has_reference:
         monitors.append(kl_to_reference(learner))
-    gold = gold or gold_of(guards, source.task)
+    scored = method.needs.rewarded
+    gold = gold or (gold_of(guards, source.task) if scored else None)
     monitors += watch(guards, gold, source.workers, adjustments, say, valid)
-    if guards.act == "off":
+    if guards.act == "off" or not scored:
         return monitors
     if guards.calibration_steps and primary_of(source.task) is not None:
         detector = recalibration(method, learner, source, guards.calibration_steps)

@@ -100,7 +100,7 @@ def start_from(network: PreTrainedModel, folder: Path, adapter: AdapterConfig | 
 def add_frozen(peft: PeftModel, folder: Path, name: str) -> None:
     """Load the adapter in `folder` in addition to the others, without a gradient and not active."""
     config = _read(folder)
-    if config.modules_to_save or config.bias != "none" or _repeats(config):
+    if not _only_layers(config):
         raise InputError(
             f"the adapter in {folder} changes more of its base than LoRA's own layers, so it cannot share that with "
             "other adapters: merge it into its base, or use it as a model of its own"
@@ -123,6 +123,15 @@ def add_frozen(peft: PeftModel, folder: Path, name: str) -> None:
             parameter.requires_grad_(False)
     round_once(peft)
     peft.eval()
+
+
+def fits_beside(folder: Path) -> bool:
+    """Whether `add_frozen` can load the adapter in `folder`: it changes nothing but LoRA's own layers."""
+    return _only_layers(_read(folder))
+
+
+def _only_layers(config: LoraConfig) -> bool:
+    return not config.modules_to_save and config.bias == "none" and not _repeats(config)
 
 
 def _repeats(config: LoraConfig) -> bool:

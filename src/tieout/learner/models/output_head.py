@@ -32,7 +32,7 @@ class Head:
         z = z if self.scale == 1 else z * self.scale
         return z if self.softcap is None else torch.tanh(z / self.softcap) * self.softcap
 
-    def _scaled(self, hidden: Tensor, temperature: float) -> Tensor:
+    def scaled(self, hidden: Tensor, temperature: float) -> Tensor:
         """[T, d] -> [T, V] what the softmax sees; each pass over it that can be saved is worth saving."""
         z = self.logits(hidden)
         return z if temperature == 1 else z / temperature
@@ -51,20 +51,20 @@ class Head:
         Returns:
             [T] nats with gradient, [T] nats without.
         """
-        vocabulary = self._vocabulary(hidden)
+        vocabulary = self.vocabulary(hidden)
         size = max(1, chunk_logits // vocabulary)
-        if not torch.is_grad_enabled() or (not hidden.requires_grad and self._frozen):
+        if not torch.is_grad_enabled() or (not hidden.requires_grad and self.frozen):
             with torch.no_grad():
                 parts = [
-                    _softmax(self._scaled(h, temperature), t)
+                    _softmax(self.scaled(h, temperature), t)
                     for h, t in zip(hidden.split(size), targets.split(size), strict=True)
                 ]
             return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
-        if self._frozen and isinstance(self.module, nn.Linear):
+        if self.frozen and isinstance(self.module, nn.Linear):
             return _FrozenHead.apply(hidden, targets, self, temperature, size)
 
         def recomputed(h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-            return _statistics(self._scaled(h, temperature), t)
+            return _statistics(self.scaled(h, temperature), t)
 
         pairs = [
             checkpoint(recomputed, h, t, use_reentrant=False)
@@ -73,10 +73,12 @@ class Head:
         return torch.cat([p[0] for p in pairs]), torch.cat([p[1] for p in pairs]).detach()
 
     @property
-    def _frozen(self) -> bool:
+    def frozen(self) -> bool:
+        """Whether none of its own numbers are trained."""
         return not any(p.requires_grad for p in self.module.parameters())
 
-    def _vocabulary(self, hidden: Tensor) -> int:
+    def vocabulary(self, hidden: Tensor) -> int:
+        """V."""
         weight = getattr(self.module, "weight", None)
         return weight.shape[0] if weight is not None else self.module(hidden[:1]).shape[-1]
 
@@ -120,7 +122,7 @@ class _FrozenHead(torch.autograd.Function):
         for start in range(0, len(hidden), size):
             part = slice(start, start + size)
             t = targets[part]
-            shifted = head._scaled(hidden[part], temperature)
+            shifted = head.scaled(hidden[part], temperature)
             logprobs[part], entropies[part], weights, total, highest = _softmax(shifted, t)
             # d logprob / d logits = (one-hot - p) / temperature, then the architecture's own chain
             factor = head.scale / temperature

@@ -79,6 +79,8 @@ def plan_elsewhere(work: Work, dtype: str, memory: int) -> Planned:
     notes = [*work.assumed, "time is not claimed for a device that is not here"]
     if method.needs.samples:
         notes.append(work.lengths)
+    if method.needs.taught:
+        notes.append("a teacher is not counted")
     if method.needs.head is not None:
         notes.append("the scalar head is not counted")
     per_step = count / max(1, len(groups) / method.batch_size)

@@ -43,7 +43,7 @@ def _model_of(work: Work) -> str:
     """What a training's model, learner and heads are made of."""
     spec, needs = work.spec, work.spec.method.needs
     copied = needs.reference and spec.adapter.method == "full"
-    heads = needs.head, needs.value_adapter, needs.reward_model
+    heads = needs.head, needs.value_adapter, needs.reward_model, needs.teachers
     return repr(
         (spec.model, spec.start, spec.dtype, spec.placement.device, spec.adapter, spec.learner, heads, copied)
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from ...chat.template import Chat
 from ...errors import InputError
 from ...learner.models.names import resolve
+from ...methods import Distill
 from ...rows.spread import spread
 from ...source import Source
 from ...tasks import Task
@@ -115,12 +116,20 @@ def _sampling(work: Work, length: int, there: bool) -> Work:
     """The work with the length of sampled completions; `there`: the policy that starts to sample is."""
     if length < 0:
         raise InputError(f"length is {length}; it must be at least 0")
-    needs = work.spec.method.needs
+    needs, notes = work.spec.method.needs, work.assumed
+    if needs.taught:
+        notes = (*notes, "time of the teacher is not counted")
+    if needs.rewarded:
+        notes = (*notes, "time of the reward is not counted")
     if not needs.samples:
-        return work
-    notes = (*work.assumed, "time of the reward is not counted")
+        return replace(work, assumed=notes)
     to_the_end = there and not length and work.task.environment is None
     return replace(work, length=length or needs.max_new_tokens, assumed=notes, to_the_end=to_the_end)
+
+
+def _there(teacher: str) -> bool:
+    """Whether a teacher is not the adapter of a stage that is yet to be trained."""
+    return Path(teacher).name != "adapter" or Path(teacher).exists()
 
 
 def _without_what_is_missing(run: Run, stage: Train) -> tuple[TrainSpec, list[str]]:
@@ -137,6 +146,9 @@ def _without_what_is_missing(run: Run, stage: Train) -> tuple[TrainSpec, list[st
         )
         base = spec.model if Path(spec.model).exists() else resolve(run.recipe.model)[0]
         spec = replace(spec, start=None, model=base, adapter=replace(spec.adapter, rank=rank))
+    if isinstance(spec.method, Distill) and not all(map(_there, spec.method.teachers.values())):
+        spec = replace(spec, method=replace(spec.method, teacher="", teacher_column="", teacher_prompt=""))
+        notes.append("a teacher is not trained yet: its memory is not counted")
     folder = spec.method.needs.reward_model
     if folder and not Path(folder).exists():
         changed = {"reward_model": ""}

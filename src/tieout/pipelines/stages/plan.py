@@ -68,7 +68,9 @@ def _what(stage: Stage) -> str:
     if isinstance(stage, Train):
         reward = stage.method.needs.reward_model
         scored = f", scored by {reward}" if reward else ""
-        return f"train {stage.train} from {stage.options.start} on {stage.options.data}{scored}"
+        teachers = " and ".join(stage.method.needs.teachers.values())
+        taught = f", taught by {teachers}" if teachers else ""
+        return f"train {stage.train} from {stage.options.start} on {stage.options.data}{scored}{taught}"
     if isinstance(stage, Pairs):
         of = {"sampled": stage.start, "judged": stage.start, "ranked": stage.start, "base": "base"}
         names = " and ".join(name for source, name in of.items() if source in stage.sources)

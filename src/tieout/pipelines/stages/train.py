@@ -10,11 +10,13 @@ import torch
 from ...learner.memory import apart, peak_bytes, reset_peak
 from ...learner.models.loading import device_of
 from ...learner.parallel.processes import join
+from ...methods import Distill
 from ...rows import data_hash
 from ...training.fit import fit
 from ...training.spec import TrainSpec
 from ...vetting.preferences.report import PAIRED, report
 from ..kinds import Train
+from ..links import BASE
 from ..planned import note_measured
 from ..run import Run
 from ..training_rows import training_task
@@ -50,6 +52,9 @@ def spec_of(run: Run, stage: Train) -> TrainSpec:
     if folder in {earlier.name for earlier in run.recipe.stages}:
         changed: Any = {"reward_model": str(run.adapter(folder))}
         method = replace(method, **changed)
+    if isinstance(method, Distill):
+        made: Any = {earlier.name: str(run.adapter(earlier.name)) for earlier in run.recipe.stages}
+        method = method.taught_by(lambda name: {BASE: run.recipe.model, **made}.get(name, name))
     return TrainSpec(
         method,
         start.base,
