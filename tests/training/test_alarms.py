@@ -244,5 +244,29 @@ def test_repetition_is_a_share_and_more_of_the_same_is_more(text: str) -> None:
     assert wording.repeats(f"{doubled} {doubled}") >= wording.repeats(doubled) - 0.2
 
 
+@pytest.mark.parametrize(
+    ("chosen", "entropy", "said"),
+    [
+        (
+            [-0.5 * i for i in range(25)],
+            [0.7] * 25,
+            "the chosen became unlikely: reward_chosen went from -1 to",
+        ),
+        ([0.0] * 25, [0.6 + 0.05 * i for i in range(25)], "the entropy on the pairs went from 0.7 to"),
+        ([-0.1 * i for i in range(25)], [0.7 - 0.01 * i for i in range(25)], ""),  # as of a run that learns
+        ([0.0] * 25, [0.05 + 0.01 * i for i in range(25)], ""),  # six times as much, of next to nothing
+    ],
+)
+def test_pairs_that_break_the_policy_alarm_though_they_are_in_order(
+    chosen: list[float], entropy: list[float], said: str
+) -> None:
+    detect = alarms.pairs_drift()
+    both = enumerate(zip(chosen, entropy, strict=True))
+    found = [detect(i, [], {"reward_chosen": c, "margin": 3.0, "entropy": e}) for i, (c, e) in both]
+    told = [one for one in found if one]
+    assert bool(told) == bool(said)
+    assert not told or told[0].startswith(said)
+
+
 def test_doctests() -> None:
     assert doctest.testmod(wording).failed == 0

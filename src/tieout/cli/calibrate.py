@@ -68,11 +68,12 @@ def _calibrate(options: Options, data: Path) -> str:
     from rich.progress import Progress
 
     from ..rewards import load_reward
-    from ..rows import read_rows
+    from ..rows import location, read_rows
     from ..vetting.calibrate import calibrate
+    from ..vetting.disagreements import better_threshold, worst
     from ..vetting.records import keep
 
-    rows = list(read_rows(data))
+    rows = read_rows(data)
     fresh = list(read_rows(options.fresh)) if options.fresh else []
     reward = None if options.reward == "scores" else load_reward(options.reward)
     console = Console()
@@ -89,6 +90,8 @@ def _calibrate(options: Options, data: Path) -> str:
         )
     keep(options.out, result)
     _print_figures(console, result)
+    for line in (*better_threshold(result), *worst(result, [location(rows, i) for i in range(len(rows))])):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     if result.drift:
         console.print(
             f"{'drift':<28} distance {result.drift.distance:.3f}, p {result.drift.p_value:.2g}, "

@@ -167,7 +167,7 @@ def watch_given(
         return watched
     limits = said_first(guards, say)
     watched.append(alarms.alarm(alarms.loss_explosion(), _given_up(LAG, say)))
-    watched += _pairs_alarms(say)
+    watched += [*_pairs_alarms(say), alarms.alarm(alarms.pairs_drift(), limits)]
     if guards.probe_steps:
         watched.append(alarms.alarm(alarms.blown_up(), _given_up(guards.probe_steps, say)))
     return watched + [alarms.alarm(detector, limits) for detector in _probe_limits(guards)]

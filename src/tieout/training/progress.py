@@ -36,7 +36,7 @@ class Bar:
         self._progress, self._task, self._console = progress, task, console
         self._name, self._total, self._done = name, total, 0
         self._said = time.monotonic()
-        self._known: dict[str, float] = {}  # some metrics are measured at some steps only
+        self._known: dict[str, tuple[float, int]] = {}  # with the step: some are measured at some steps only
 
     def advance(self, count: int = 1, metrics: Mapping[str, float] | None = None) -> None:
         """`count` more are done; the newest of each number are shown."""
@@ -45,8 +45,9 @@ class Bar:
     def at(self, done: int, metrics: Mapping[str, float] | None = None) -> None:
         """`done` are done in all."""
         new, self._done = done != self._done, done
-        self._known.update(metrics or {})
-        text = "  ".join(f"{k} {self._known[k]:.3f}" for k in SHOWN if k in self._known)
+        self._known.update({name: (value, done) for name, value in (metrics or {}).items()})
+        known = [(name, *self._known[name]) for name in SHOWN if name in self._known]
+        text = "  ".join(f"{k} {x:.3f}" + (f" at step {at}" if at != done else "") for k, x, at in known)
         fields = {"numbers": text} if metrics is not None else {}
         self._progress.update(self._task, completed=done, **fields)  # type: ignore[arg-type]
         if not _moves(self._console) and (

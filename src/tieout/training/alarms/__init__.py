@@ -35,7 +35,7 @@ from .detectors import (
     length_drift,
     no_signal,
 )
-from .divergence import blown_up, loss_explosion, margin_collapse, preference_lost
+from .divergence import blown_up, loss_explosion, margin_collapse, pairs_drift, preference_lost
 from .memory import memory_of, remembers
 from .rises import risen
 from .substance import cut_off, format_lost, rises_alone
@@ -66,6 +66,7 @@ __all__ = [
     "margin_collapse",
     "memory_of",
     "no_signal",
+    "pairs_drift",
     "preference_lost",
     "raise_beta",
     "remembers",

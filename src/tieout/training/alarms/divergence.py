@@ -99,6 +99,45 @@ def margin_collapse(
     return detect
 
 
+def pairs_drift(chosen: float = 5.0, times: float = 2.0, nats: float = 0.5, window: int = 5) -> Detector:
+    """The pairs are still in order, and the policy is leaving what it could do: the chosen became unlikely, or its
+    entropy on the pairs a multiple.
+
+    Args:
+        chosen: how far `reward_chosen` (of DPO: beta times the log-ratio) may fall. A margin of 5 is a preference of
+            99%, so that no pair asks for more.
+        times, nats: the entropy may not be both so many times that of the start, and so much above it.
+        window: steps at the start, and at the end, whose means are compared.
+    """
+    memory: Memory = {"first": [], "last": []}
+
+    @remembers(memory)
+    def detect(step: int, groups: Sequence[Group], metrics: Mapping[str, float]) -> str | None:
+        if "reward_chosen" not in metrics or "entropy" not in metrics:
+            return None
+        seen = [metrics["reward_chosen"], metrics["entropy"]]
+        if len(memory["first"]) < window:
+            memory["first"].append(seen)
+            return None
+        memory["last"] = [*memory["last"], seen][-window:]
+        if len(memory["last"]) < window:
+            return None
+        (reward, before), (worth, now) = (
+            map(fmean, zip(*memory[key], strict=True)) for key in ("first", "last")
+        )
+        said = []
+        if worth < reward - chosen:
+            said.append(f"the chosen became unlikely: reward_chosen went from {reward:.3g} to {worth:.3g}")
+        if now > times * before and now > before + nats:
+            said.append(f"the entropy on the pairs went from {before:.3g} to {now:.3g}")
+        if not said:
+            return None
+        memory["last"] = []
+        return f"{'; '.join(said)}. Train with a lower learning_rate, a larger beta or fewer steps"
+
+    return detect
+
+
 def blown_up(nats: float = 1.0, least: float = 30.0, share: float = 0.75) -> Detector:
     """What the policy writes in a probe is rubbish: far from its reference, repetitive or empty.
 
