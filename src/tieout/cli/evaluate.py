@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -51,6 +51,11 @@ class Options:
     """So many, spread over all of them; 0 takes all."""
     max_new_tokens: int = 0
     """0 takes the task's."""
+    samples: int = 0
+    """Also so many samples per row, for pass@k: the probability that one of k is right, without bias; 0: none. Right is
+    a primary metric of 1, or a reward at the top of its range."""
+    temperature: float = 1.0
+    """Of the samples."""
     long_rows: LongRows = "error"
     """Prompts that do not fit into a model's context with what is sampled: error refuses them, drop leaves them out
     for all models, truncate cuts their beginning. Counts are printed, and kept with a report."""
@@ -178,9 +183,15 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
     from ..samplers.api import APISampler
     from ..samplers.local.sampler import LocalSampler
     from ..samplers.prices import parse_prices
+    from ..storage.atomic import write_json
     from ..training.build import open_model, under_deadline
     from ..training.progress import bar
 
+    if options.samples < 0 or (options.samples and options.temperature <= 0):
+        raise InputError(
+            f"samples is {options.samples} at temperature {options.temperature:g}; expected 0 or more, at a "
+            "temperature above 0"
+        )
     if task.scorer is None:
         raise InputError(f"task {task.name!r} has neither a reward nor an environment to score with")
     rows = spread(list(task.rows(options.split)), options.max_rows)
@@ -213,6 +224,7 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
     if folder:
         record_rule(folder, options.model, options.split, task.primary)
     cases, verdict = {}, ""
+    samples: dict[str, list[list[Case]]] = {}
     if folder and not leaks:
         console.print(
             "the candidate's training rows are not known, and were not looked for: give --trained-on FILE"
@@ -249,6 +261,15 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
                 workers=workers,
                 progress=lambda done, total: shown.at(done),
             )
+        for i in range(
+            options.samples
+        ):  # from streams of their own: `evaluate` takes those of seed and chunk
+            drawn = replace(params, temperature=options.temperature, seed=1 + i + (i + 1) * len(rows))
+            size = sampler.batch_size if isinstance(sampler, LocalSampler) else len(rows)
+            said_of = evaluate(
+                task, rows, sampler, drawn, slice=options.split, batch_size=size, workers=workers
+            )
+            samples.setdefault(name, []).append(said_of)
         if controls:
             asked = controls.rows("test")
             sampler.progress = None
@@ -264,6 +285,10 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
     for line in numbers:
         table.add_row(line.label, *(_interval(line.of(tracks)) for tracks in models.values()))
     console.print(table)
+    if samples:
+        kept = print_samples(samples, task, options.samples, options.temperature, console)
+        if options.out:
+            write_json((folder or options.out.parent) / "pass_at_k.json", kept)
     labels = dict(zip(options.model, labels_of(options.model), strict=True))
     by_label = {labels[name]: own for name, own in cases.items()}
     priced = {labels[name]: price for name, price in prices.items()}
@@ -302,6 +327,40 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
         console.print(f"cases: {options.out}", highlight=False)
     figures = {name: numbers[0].of(tracks) for name, tracks in models.items()}
     return Evaluated(cases, figures, differences, folder, verdict)
+
+
+def print_samples(
+    samples: Mapping[str, Sequence[Sequence[Case]]],
+    task: Task,
+    count: int,
+    temperature: float,
+    console: Console,
+) -> dict[str, Any]:
+    """Print pass@k of every model, and of the last minus the first; returns what is kept, by model."""
+    from ..evidence.pass_at_k import differences, figures, plain, rights, standard
+
+    by, top = standard(task)
+    found = {name: rights(own, task) for name, own in samples.items()}
+    title = f"{count} samples at temperature {temperature:g}; right: {by} >= {top:g}; mean and 95% interval"
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    shown = {name: figures(own, count) for name, own in found.items()}
+    if len(found) > 1:
+        (first, earlier), *_, (last, later) = found.items()
+        shown[f"{last} minus {first}"] = differences(later, earlier, count)
+    for name, own in shown.items():
+        table.add_column(f"{name}, n {next(iter(own.values())).n}", justify="right")
+    for k in next(iter(shown.values())):
+        sign = ["" if name in found else "+" for name in shown]
+        cells = [
+            "-"
+            if (e := own[k]).value is None
+            else escape(f"{e.value:{s}.3f} [{e.low:{s}.3f}, {e.high:{s}.3f}]")
+            for s, own in zip(sign, shown.values(), strict=True)
+        ]
+        table.add_row(f"pass@{k}", *cells)
+    console.print(table)
+    return {name: plain(own, count, temperature, task) for name, own in found.items()}
 
 
 def controls_of(name: str | None) -> Task | None:
