@@ -149,6 +149,15 @@ def test_test_rows_among_the_pairs_are_refused(server: OpenAIServer, tmp_path: P
     assert (tmp_path / "pairs.jsonl").exists()
 
 
+def test_options_of_the_chat_template_reach_the_server_and_stay_with_the_pairs(
+    server: OpenAIServer, tmp_path: Path
+) -> None:
+    prefer([*OWN, "--chat-template-kwargs", "enable_thinking=false", "--max-prompts", "4"])
+    assert {body["chat_template_kwargs"]["enable_thinking"] for body in server.bodies} == {False}
+    pairs = read_rows(tmp_path / "pairs.jsonl")
+    assert all(pair["chat_template_kwargs"] == {"enable_thinking": False} for pair in pairs)
+
+
 def test_a_model_that_is_loaded_here(server: OpenAIServer, tmp_path: Path) -> None:
     given = [
         "--model",

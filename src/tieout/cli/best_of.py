@@ -18,7 +18,7 @@ from ..samplers.api.opening import APIOptions, is_api
 from .early import check_named, model_named
 from .options import RewardSpec, parse
 from .quiet import quiet
-from .sampler_of import print_calls, sampler_of
+from .sampler_of import asked_with, print_calls, sampler_of
 
 if TYPE_CHECKING:
     from ..evidence.best_of import Curve, Pooled
@@ -65,6 +65,9 @@ class Options:
     """Of the sampling."""
     dtype: Dtype = "auto"
     """Of a model that is loaded, as in `tieout sample`."""
+    chat_template_kwargs: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """KEY=VALUE, an option of the model's chat template: `--chat-template-kwargs enable_thinking=false`. May be given
+    several times; left out: what the model was trained with. Rows with a column of this name may say otherwise."""
     reward_workers: int = 2
     """Processes that call the rewards under a deadline; 0 calls them in this one, where nothing can stop them."""
     reward_seconds: float = 10.0
@@ -126,8 +129,10 @@ def best_of_rows(options: Options, task: Task, gold: Reward | None, console: Con
             f"samples is {count} and temperature {options.temperature:g}; expected at least {nums[-1]} samples, the "
             "largest N, at a temperature above 0: greedy samples are all the same"
         )
-    if task.environment is not None or task.reward is None:
+    reward = task.reward
+    if task.environment is not None or reward is None:
         raise InputError(f"task {task.name!r} has no reward of single answers to choose by")
+    task = asked_with(task, options.split, options.model, options.chat_template_kwargs)
     rows = spread(list(with_prompts(task.rows(options.split))), options.max_rows)
     if not rows:
         raise InputError(f"task {task.name!r} has no rows in split {options.split!r}")
@@ -135,12 +140,12 @@ def best_of_rows(options: Options, task: Task, gold: Reward | None, console: Con
         options.max_new_tokens or task.max_new_tokens, options.temperature, seed=options.seed
     )
     sampler = sampler_of(options.model, options.api, options.price, options.dtype)
-    rewards = [one for one in (task.reward, gold) if one is not None]
+    rewards = [one for one in (reward, gold) if one is not None]
     workers = under_deadline(rewards, options.reward_workers, options.reward_seconds, console)
     try:
         with bar(console, "sampling", len(rows) * count) as shown:
             sampler.progress = shown.advance
-            pools = draw(sampler, rows, task.reward, count, params, gold=gold, workers=workers)
+            pools = draw(sampler, rows, reward, count, params, gold=gold, workers=workers)
     finally:
         if workers is not None:
             workers.close()
@@ -149,7 +154,7 @@ def best_of_rows(options: Options, task: Task, gold: Reward | None, console: Con
     found = curve(
         pools,
         nums,
-        bounds=reward_range(task.reward),
+        bounds=reward_range(reward),
         gold_bounds=reward_range(gold) if gold else None,
         price=options.price[0].rpartition("=")[2] if options.price else "",
         prompt_once=not is_api(options.model),

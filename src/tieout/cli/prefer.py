@@ -16,7 +16,7 @@ from ..samplers.api.opening import APIOptions
 from .early import check_named, model_named
 from .options import RewardSpec, parse
 from .quiet import quiet
-from .sampler_of import print_calls, sampler_of
+from .sampler_of import asked_with, print_calls, sampler_of
 
 if TYPE_CHECKING:
     from ..pipelines.kinds import Pairs
@@ -73,6 +73,9 @@ class Options:
     """Of the sampling."""
     dtype: Dtype = "auto"
     """Of a model that is loaded, as in `tieout sample`."""
+    chat_template_kwargs: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """KEY=VALUE, an option of the model's chat template: `--chat-template-kwargs enable_thinking=false`. May be given
+    several times; left out: what the model was trained with. Rows with a column of this name may say otherwise."""
     reward_workers: int = 2
     """Processes that call the reward under a deadline; 0 calls it in this one, where nothing can stop it."""
     reward_seconds: float = 10.0
@@ -128,6 +131,7 @@ def prefer(options: Options, task: Task, console: Console) -> None:
         min_pairs=options.min_pairs,
     )
     _check(options, task)
+    task = asked_with(task, "train", options.model, options.chat_template_kwargs)
     sampler = sampler_of(options.model, options.api, options.price, options.dtype)
     own = [task.reward, *task.metrics.values(), *task.parts.values()]
     rewards = [reward for reward in own if reward is not None]

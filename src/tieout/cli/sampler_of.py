@@ -1,4 +1,4 @@
-"""The sampler of a model by name, local or behind an API, and what its calls took."""
+"""The sampler of a model by name, local or behind an API, what it is asked with, and what its calls took."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from ..config.dtype import Dtype
 from ..samplers.api import APISampler
 from ..samplers.api.opening import APIOptions, is_api, open_api
 from ..samplers.prices import parse_prices
+from .options import template_options
 
 if TYPE_CHECKING:
     from ..samplers.local.sampler import LocalSampler
+    from ..tasks import Task
 
 
 def sampler_of(
@@ -48,6 +50,21 @@ def sampler_of(
     kind = one_dtype([name], [policy], dtype)
     model = open_model(policy.base, policy.trained, dtype=kind, four_bits=policy.four_bits)
     return LocalSampler(model, drafts=drafts, progress=progress)
+
+
+def asked_with(task: Task, split: str, model: str, given: Sequence[str]) -> Task:
+    """The task whose rows tell the chat template what a command says, or else what the model's run was trained with.
+
+    InputError: `given` (`KEY=VALUE`) is of another form, or no chat template renders the prompts of the split.
+    """
+    from ..pipelines.evaluated import one_template
+    from ..pipelines.training_rows import telling_task
+    from ..rows.messages import refuse_unread
+
+    template = one_template([model], template_options(given))
+    if given:
+        refuse_unread(task.rows(split), template)
+    return telling_task(task, template)
 
 
 def print_calls(sampler: APISampler, console: Console) -> None:
