@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import random
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Literal
 
 from ..errors import InputError
@@ -106,7 +107,7 @@ def load_task(name: str, options: Mapping[str, object] | None = None) -> Task:
     if isinstance(found, Task):
         if options:
             raise InputError(f"task {name!r} takes no options; given: {', '.join(options)}")
-        return found
+        return _opened(found)
     if not callable(found):
         raise InputError(
             f"{name!r} is a {type(found).__name__}; expected a tieout Task, or a function that makes one"
@@ -117,4 +118,37 @@ def load_task(name: str, options: Mapping[str, object] | None = None) -> Task:
         raise InputError(f"task {name!r} with options {dict(options or {})}: {error}") from error
     if not isinstance(task, Task):
         raise InputError(f"{name!r} gave a {type(task).__name__}; expected a tieout Task")
-    return task
+    return _opened(task)
+
+
+def _opened(task: Task) -> Task:
+    """The task; of an environment, its rows without a prompt with the first observation as one."""
+    if task.environment is None:
+        return task
+    return replace(task, rows=cache(lambda split: _with_observations(task, split)))
+
+
+def _with_observations(task: Task, split: str) -> Sequence[Row]:
+    rows = task.rows(split)
+    if all("prompt" in row for row in rows):
+        return rows
+    assert task.environment is not None
+    found = list[Row]()
+    for number, row in enumerate(rows, 1):
+        if "prompt" not in row:
+            game = task.environment(row)
+            try:
+                first = next(game)
+            except Exception as error:  # StopIteration, too: it returned at once
+                said = (
+                    "it ended at once"
+                    if isinstance(error, StopIteration)
+                    else f"{type(error).__name__}: {error}"
+                )
+                raise InputError(
+                    f"task {task.name!r}, row {number} of {split}: the environment gave no first observation: {said}"
+                ) from error
+            game.close()
+            row = {**row, "prompt": [{"role": "user", "content": first}]}
+        found.append(row)
+    return found
