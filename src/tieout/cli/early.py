@@ -212,9 +212,8 @@ def _given(arguments: Sequence[str], known: Mapping[str, str]) -> dict[str, str]
         follows = list(takewhile(lambda one: not one.startswith("--"), arguments[place + 1 :]))
         kind = known.get(name.replace("-", "_"), "bool")
         if not equals and not follows and not kind.startswith(("bool", "tyro")):
-            raise InputError(
-                f"nothing follows --{name}; expected --{name} {'FILE' if 'Path' in kind else 'VALUE'}"
-            )
+            file = "Path" in kind or "DataSpec" in kind
+            raise InputError(f"nothing follows --{name}; expected --{name} {'FILE' if file else 'VALUE'}")
         many = kind.startswith(("RewardSpec", "DataSpec"))
         given[name] = value if equals else " ".join(follows if many else follows[:1])
     return given
