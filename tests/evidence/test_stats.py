@@ -304,3 +304,21 @@ def test_the_smallest_detectable_difference_of_known_samples() -> None:
         baseline = [0.0] * wins + [1.0] * wins + [0.0] * (n - 2 * wins)
         smallest = stats.smallest_detectable_difference(stats.difference(candidate, baseline).standard_error)
         assert smallest == pytest.approx(expected, rel=0.06)
+
+
+# ---- clusters that all say the same
+
+
+@pytest.mark.parametrize("size", [2, 8, 50])
+def test_a_perfect_sample_of_documents_is_no_surer_than_one_of_as_many_cases(size: int) -> None:
+    clusters = [str(i // size) for i in range(24 * size)]
+    right, wrong = [1.0] * len(clusters), [0.0] * len(clusters)
+    alone = stats.mean([1.0] * 24, [str(i) for i in range(24)])
+    shared = stats.mean(right, clusters)
+    assert alone.low is not None
+    assert shared.low is not None
+    assert shared.low < alone.low + 0.06  # Wilson's of 24
+    same = stats.difference(right, right, clusters)
+    assert same.high is not None
+    assert same.high > 0.1
+    assert stats.difference(right, wrong, clusters).low < 0.9  # type: ignore[operator]

@@ -2,8 +2,8 @@
 
 Scores live on a scale with two ends (`bounds`, 0 and 1 unless said otherwise). The ends matter for small and
 for perfect samples: five right answers of five are no proof of a model that is always right, yet the plain
-bootstrap says [1, 1]. So every bootstrap here samples from the cases seen plus two imaginary ones, the best and
-the worst that the scale allows. This is the idea of Agresti and Coull (add pseudo-observations, then proceed
+bootstrap says [1, 1]. So every bootstrap here samples from the cases, or clusters, seen plus two imaginary ones, the
+best and the worst that the scale allows. This is the idea of Agresti and Coull (add pseudo-observations, then proceed
 as usual) for any bounded score. They weigh 1 / (1 + m), where m is the spread that was seen, counted in cases at an end
 of the scale: a sample that shows its own spread needs no imagined one. Percentiles are those of Student's t for the
 number of clusters (Hesterberg 2015, "expanded percentiles"), since a bootstrap of few is too narrow.
@@ -137,18 +137,20 @@ def _bootstrap(
     level: float,
     tested: bool = False,
 ) -> Estimate:
-    """Percentile bootstrap of the mean over clusters, with an imaginary case at each end of the scale."""
+    """Percentile bootstrap of the mean over clusters, with an imaginary cluster at each end of the scale."""
     n = len(values)
     if n == 0:
         return Estimate(None, None, None, 0)
     value = sum(sorted(values)) / n  # sorted: the same number whatever the order of the cases
     sums, sizes = _cluster_sums(values, clusters)
-    spread = np.sort((sums - value * sizes) / sizes.mean() * 2 / (bounds[1] - bounds[0]))
+    size = float(sizes.mean())
+    spread = np.sort((sums - value * sizes) * 2 / (bounds[1] - bounds[0]))
     weight = float(1 / (1 + (spread**2).sum()))
     count = len(sums) + round(2 * weight)
     weights = np.concatenate([np.ones(len(sums)), [weight, weight]])
-    sums = np.concatenate([sums, bounds])
-    sizes = np.concatenate([sizes, [1.0, 1.0]])
+    # Of the size of a cluster: one case among documents of fifty would add nothing.
+    sums = np.concatenate([sums, [bounds[0] * size, bounds[1] * size]])
+    sizes = np.concatenate([sizes, [size, size]])
     # Clusters that look the same are sampled together: a multinomial over the distinct ones. Graded scores have
     # few distinct values, so this is fast, and it cannot depend on the order of the cases.
     distinct, kinds = np.unique(np.stack([sums, sizes], axis=1), axis=0, return_inverse=True)
