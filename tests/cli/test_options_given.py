@@ -18,7 +18,7 @@ from tieout.methods import METHODS
     ("method", "given", "said"),
     [
         ("grpo", "--reward=a --reward=b", "given 2 times: --reward=a, --reward=b"),
-        ("dpo", "--data a --data b --seed 1", "given 2 times: --data a, --data b"),
+        ("dpo", "--data=a --data=b --seed 1", "given 2 times: --data=a, --data=b"),
         ("dpo", "--beta=0.1 --beta=0.2", "given 2 times: --beta=0.1, --beta=0.2"),
         ("sft", "--hold-out --no-hold-out", "given 2 times"),
         ("sft", "--adapter.rank 8 --adapter.rank 16", "given 2 times"),
