@@ -151,9 +151,9 @@ def model(change: str) -> str:
     [
         ("weights", "could not be loaded"),
         ("no weights", "could not be loaded"),
-        ("config", "could not be loaded"),
+        ("config", "config.json:1: not JSON"),
         ("type", "could not be loaded"),
-        ("shapes", "could not be loaded"),
+        ("shapes", "weights and config.json are of two models"),
         ("tokenizer", "could not be loaded"),
         ("template", "the chat template"),
     ],
@@ -177,7 +177,7 @@ LORA = {"peft_type": "LORA", "base_model_name_or_path": "tieout-base", "r": 4, "
         (json.dumps(LORA), b"junk", "holds no adapter"),
         (json.dumps({**LORA, "base_model_name_or_path": "/gone/base"}), None, "/gone/base does not exist"),
         (json.dumps({**LORA, "peft_type": "NOPE"}), "empty", "no configuration of an adapter"),
-        (json.dumps(LORA), "other", "does not fit its base"),
+        (json.dumps(LORA), "other", "it is of another base"),
     ],
 )
 def test_an_adapter_that_cannot_be_loaded(
