@@ -151,7 +151,7 @@ def model(change: str) -> str:
     [
         ("weights", "could not be loaded"),
         ("no weights", "could not be loaded"),
-        ("config", "config.json:1: not JSON"),
+        ("config", "config.json"),
         ("type", "could not be loaded"),
         ("shapes", "weights and config.json are of two models"),
         ("tokenizer", "could not be loaded"),

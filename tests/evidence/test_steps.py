@@ -50,7 +50,7 @@ def test_nothing_is_left_to_do_before_shipping() -> None:
             r"Grade pairs with `tieout label`, or fill in `preferred` \(a, b or tie\) on .*sheet.jsonl, by .*rubric.md",
         ),
         ({"grades": WON[:7]}, "7 graded pairs are too few, at least 20 are judged"),
-        ({"grades": WON[:20] + LOST[20:]}, r"Grade more pairs: these 40 do not show"),
+        ({"grades": WON[:20] + LOST[20:]}, r"Grade more pairs, .*: these 40 do not show"),
         ({"scores": ([0.2] * 9, [0.6] * 9)}, "Evaluate more test rows: 9 pairs are too few"),
         ({"scores": EQUAL}, "Train new further"),
         ({"scores": ([0.2] * 40, [None] * 40)}, "Give the cases a reward"),
@@ -108,7 +108,7 @@ def test_the_better_policy_before_a_candidate_that_is_no_better_is_offered(dpo: 
     (offer,) = offered
     assert re.fullmatch(
         r"Or take sft, which is better than base in reward \(\+0.400 \[\+0.3.., \+0.4..\]\): `tieout ship RUN --model "
-        r"sft` judges it in place of dpo\.",
+        r"sft` judges it in place of dpo\. It is then chosen by these test rows, which flatters it a little\.",
         offer,
     )
     no_better = {**cases, "sft": make_cases([0.2] * 60, SAME)}

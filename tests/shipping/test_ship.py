@@ -284,7 +284,10 @@ FAULTS: dict[str, tuple[Callable[[Path, Path], object], str]] = {
         lambda c, base: edit_weights(c / "merged", one_weight),
         r"merged/, prompt \d, token \d+ \(",
     ),
-    "a NaN": (lambda c, base: edit_weights(c / "merged", not_a_number), "merged/.* 1 of 512 values that are NaN"),
+    "a NaN": (
+        lambda c, base: edit_weights(c / "merged", not_a_number),
+        "merged/.* 1 of 512 values that are NaN",
+    ),
     "the base unmerged": (
         lambda c, base: shutil.copy(base / "model.safetensors", c / "merged"),
         "merged/, prompt 0",

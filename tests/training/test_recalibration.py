@@ -203,7 +203,9 @@ def url() -> Iterator[str]:
 def train(tiny_model: Callable[[str], Path], tmp_path: Path) -> Callable[..., Path]:
     """`train(task, name, url, model, **options)`: GRPO by the command line; the stage's folder."""
 
-    def run(task: str, name: str, url: str = "http://127.0.0.1:9/v1", model: str = "a-judge", **more: Any) -> Path:
+    def run(
+        task: str, name: str, url: str = "http://127.0.0.1:9/v1", model: str = "a-judge", **more: Any
+    ) -> Path:
         file, out = tmp_path / f"{name}.py", tmp_path / name
         file.write_text(TASKS.replace("URL", url).replace("MODEL", model))
         given = {

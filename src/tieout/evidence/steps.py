@@ -43,7 +43,7 @@ def _instead(report: Mapping[str, Any]) -> list[str]:
             return [
                 f"Or take {name}, which is better than {base} in {primary or 'reward'} ({figure['difference']:+.3f} "
                 f"[{figure['low']:+.3f}, {figure['high']:+.3f}]): `tieout ship RUN --model {name}` judges it in place "
-                f"of {settings['candidate']}."
+                f"of {settings['candidate']}. It is then chosen by these test rows, which flatters it a little."
             ]
     return []
 
@@ -84,7 +84,10 @@ def _more_grades(report: Mapping[str, Any], check: Mapping[str, Any]) -> str:
         return f"{fill}."
     if figure["n"] < least:
         return f"{fill}: {figure['n']} graded pairs are too few, at least {least} are judged."
-    return f"Grade more pairs: these {figure['n']} do not show which model people prefer ({figure['difference']:+.3f})."
+    return (
+        f"Grade more pairs, of more test rows if the sheet has no others: these {figure['n']} do not show which model "
+        f"people prefer ({figure['difference']:+.3f})."
+    )
 
 
 def _more_controls(report: Mapping[str, Any], check: Mapping[str, Any]) -> str:

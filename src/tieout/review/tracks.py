@@ -64,7 +64,7 @@ def _measured(check: Mapping[str, Any], shares: bool) -> str:
     if not check["n"]:
         return ""
     if check["track"] == HUMAN:
-        return f"share of {check['n']} blind pairs won"
+        return f"share of {check['n']} pairs won; outputs that are the same are ties"
     what = f"{check['metric']}, " if check["metric"] else ""
     return f"{what}{'share right' if shares else 'mean score'} in {check['n']} cases"
 
