@@ -359,11 +359,11 @@ def test_a_play_draws_from_its_own_streams_on_whichever_rank_and_whoever_still_p
 
     source = scripted(chat, says=says, task={"reward": None, "environment": guess})
     rows = [{"prompt": "", "answer": answer} for answer in (3, 4, 5)]
-    source._sampled_groups(rows, 2, SamplingParams(seed=7))
+    source._sampled_groups(rows, 2, SamplingParams(seed=7), scored=True)
     whole = [list(p.streams) for p in source.sampler.params]  # type: ignore[union-attr]
     assert whole == [[0, 1, 2, 3, 4, 5], [2, 3, 4, 5], [2, 3, 4, 5]]
     source.sampler.params.clear()  # type: ignore[union-attr]
-    source._sampled_groups(rows[1:], 2, SamplingParams(seed=7, streams=range(1, 3)))
+    source._sampled_groups(rows[1:], 2, SamplingParams(seed=7, streams=range(1, 3)), scored=True)
     assert [list(p.streams) for p in source.sampler.params] == [[2, 3, 4, 5]] * 3  # type: ignore[union-attr]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def test_a_trained_run_is_evaluated_gated_shown_and_shipped(
 ) -> None:
     evaluate(compared(run, run))
     out = capsys.readouterr().out
-    assert f"next: tieout gate {run}" in out
+    assert f"next: tieout show {run}" in out
     assert "tokens written, seconds" in out
     assert f"cost of {PER}" not in out
     report = json.loads((run / "evidence" / "report.json").read_text())
@@ -123,7 +124,8 @@ def test_an_adapter_from_elsewhere_is_shipped_without_a_merged_copy(
     review: str,
 ) -> None:
     out = tmp_path / "evaluated"
-    evaluate(compared(run / "sft" / "adapter", out))
+    alone = shutil.copytree(run / "sft" / "adapter", tmp_path / "alone" / "adapter")
+    evaluate(compared(alone, out))
     assert "training rows are not known" in capsys.readouterr().out
     assert ended(ship, str(out), "--override", "the plumbing", "--no-merge", "--review", review) == 0
     parts = {path.name for path in (out / "shipped").iterdir()}

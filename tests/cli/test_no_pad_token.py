@@ -68,7 +68,8 @@ def test_it_trains_and_is_evaluated(
     sampled = ["--reward", "exact", "--group-size", "2", "--max-new-tokens", "4"]
     adapter = trained(method, padless, data, tmp_path / "run", sampled if method == "grpo" else [])
     capsys.readouterr()
-    evaluate(["--model", str(adapter), "--data", str(data), "--max-new-tokens", "4", "--reward-workers", "0"])
+    asked = ["--model", str(adapter), "--data", str(data), "--max-new-tokens", "4", "--reward-workers", "0"]
+    evaluate([*asked, "--accept-leakage", "the rows that it was trained on"])
     assert json.loads(capsys.readouterr().out.splitlines()[-1])[str(adapter)] is not None
 
 

@@ -120,7 +120,7 @@ def test_the_learner_asks_its_reference_once(
         learner.reference_folder = tmp_path / "reference"
     assert not learners[0].reference_folder.exists()  # nothing is hashed or written before it is needed
     first = learners[0].reference_logprobs(groups)
-    monkeypatch.setattr(Learner, "_measure", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr(Learner, "_measure_reference", lambda *_: pytest.fail("asked again"))
     for learner in learners:
         assert learner.reference_logprobs(groups) == first
 

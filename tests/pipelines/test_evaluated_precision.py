@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tieout import learner
 from tieout.cli.run import run_recipe
 from tieout.cli.sample import main as sample
 from tieout.errors import InputError
-from tieout.learner import Model, load
+from tieout.learner import Model
 from tieout.pipelines.evaluated import one_dtype, policy_of
 from tieout.pipelines.run import Policy
+from tieout.training import build
+from tieout.training.build import open_model
 
 
 def test_a_run_says_for_the_others_what_they_are_loaded_in() -> None:
@@ -41,11 +43,11 @@ def test_an_adapter_is_known_by_the_run_that_it_lies_in(
     assert policy_of("tieout-base").dtype == "auto"
     loaded: list[object] = []
 
-    def spy(name: str, **given: object) -> Model:
+    def spy(*names: Any, **given: Any) -> Model:
         loaded.append(given["dtype"])
-        return load(name, **given)  # type: ignore[arg-type]
+        return open_model(*names, **given)
 
-    monkeypatch.setattr(learner, "load", spy)
+    monkeypatch.setattr(build, "open_model", spy)
     adapter = str(tmp_path / "run" / "sft" / "adapter")
     sample(["1 + 1?", "--model", adapter, "--max-new-tokens", "2"])
     sample(["1 + 1?", "--model", adapter, "--max-new-tokens", "2", "--dtype", "fp32"])

@@ -81,7 +81,7 @@ def test_a_reward_scores_alike_as_function_and_as_name(
     reward = tieout.load_reward(name) if loaded else name
     tuned = tieout.grpo(tiny_model("llama"), ROWS, reward, out=tmp_path / "python", **few)
     assert weights(tuned.adapter) == weights(tmp_path / "command" / "grpo" / "adapter")
-    assert read_json(tuned.run / "run.json")["identity"]["reward"] == name
+    assert read_json(tuned.run / "run.json")["identity"]["reward"] == "own.py:starts"
 
 
 def test_every_method_has_a_function_that_checks_the_rows_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,4 +56,4 @@ def test_the_command_line_knows_it(spec: str, tmp_path: Path, command: list[str]
     arguments = [sys.executable, "-m", "tieout", *command, spec, "--data", f"{tmp_path}/rows.jsonl"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "mine.py:same on" in "".join(done.stdout.split("\n"))
+    assert "mine.py:same on" in " ".join("".join(done.stdout.split("\n")).split())

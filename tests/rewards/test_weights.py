@@ -81,7 +81,7 @@ def test_the_command_line_trains_on_the_sum_and_logs_each_part(
     sizes = ["--batch-size", 4, "--group-size", 2, "--epochs", 0.3, "--max-new-tokens", 6]
     run(monkeypatch, "train", "grpo", *rows, *rewards, "--out", tmp_path / "run", *sizes)
     settings = read_json(tmp_path / "run" / "run.json")["identity"]
-    assert settings["reward"] == f"{own}:right=1.0 length=0.5"
+    assert settings["reward"] == f"{own.name}:right=1.0 length=0.5"
     lines = (tmp_path / "run" / "grpo" / "metrics.jsonl").read_text().splitlines()
     last = json.loads(lines[-1])
     assert last["score"] == pytest.approx(last["reward/right"] + 0.5 * last["reward/length"])

@@ -117,9 +117,9 @@ def test_without_the_base_or_the_weights_it_says_why(run: Path, capsys: pytest.C
     assert claim.said.startswith(
         "not re-performed: the base model of sft/adapter is not at hand (/nowhere/model)"
     )
-    base = json.loads(kept)["base_model_name_or_path"]
-    assert claims(run, base=base)["log-probabilities"].status == "holds"
     config.write_text(kept)
+    base = shutil.copytree(json.loads(kept)["base_model_name_or_path"], run.parent / "elsewhere")
+    assert claims(run, base=str(base))["log-probabilities"].status == "holds"
     shutil.move(run / "sft" / "adapter", run / "sft" / "gone")
     manifest.append(run, "tidied")
     with pytest.raises(SystemExit) as end:

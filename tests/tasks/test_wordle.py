@@ -107,4 +107,7 @@ def test_an_environment_that_fails_is_an_error_and_no_score() -> None:
 
 
 def test_the_task_is_found_by_name() -> None:
-    assert load_task("wordle") is task
+    found = load_task("wordle")
+    assert (found.name, found.environment) == (task.name, task.environment)
+    row = found.rows("test")[0]
+    assert {**row, "prompt": None} == {**task.rows("test")[0], "prompt": None}

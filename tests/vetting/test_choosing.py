@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -51,11 +52,11 @@ def test_rollouts_are_advised_where_samples_differ_and_not_where_all_are_alike()
         assert said["no training"] == "take"
 
 
-def test_a_model_that_is_right_already_is_left_alone() -> None:
-    assert of("demonstration", samples=sampled(ALWAYS))["stop"] == "first"
-    assert "stop" not in of("demonstration", samples=sampled(RIGHT_AT_TIMES))
-    few = [[1.0, 1.0]] * 4  # all right, of too few to know
-    assert "stop" not in of("demonstration", samples=sampled(few))
+def test_a_model_that_is_right_already_is_evaluated_before_it_is_trained() -> None:
+    said = advise(Found("demonstration", 1000, 1000, 0, "numeric", samples=sampled([[1.0] * 4] * 8)))
+    assert (said[0].method, said[0].verdict) == ("evaluate", "first")
+    assert re.search(r"100% \[6.%, 100%\]", said[0].why), "eight prompts are eight, however often each is sampled"
+    assert "evaluate" not in of("demonstration", samples=sampled(RIGHT_AT_TIMES))
 
 
 def test_samples_of_one_prompt_are_not_counted_as_if_they_were_of_many() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from typing import Any
 
 from ..errors import InputError
@@ -32,6 +33,13 @@ class Rows(list[Row]):
             line = self.lines[index]
             return line if isinstance(line, str) else f"{self.source}:{line}"  # a mixture knows whole places
         return f"{self.source}, row {index + 1}"
+
+
+def each(rows: Sequence[Row], change: Callable[[Row], Row]) -> list[Row]:
+    """The rows, each changed, with the locations that they had."""
+    made = copy(rows) if isinstance(rows, list) else list(rows)
+    made[:] = map(change, rows)
+    return made
 
 
 def location(rows: Sequence[Row], index: int, source: str = "rows") -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from copy import copy
 from typing import Any
 
 from ..errors import InputError
 from ..types import Messages, Prompt, Row
-from .locations import kind_of
+from .locations import each, kind_of
 
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "ai": "assistant"}
 """Names that other formats have for a role."""
@@ -114,9 +113,7 @@ def telling(rows: Sequence[Row], options: Mapping[str, Any]) -> Sequence[Row]:
     """
     if not options or not rows:
         return rows
-    made = copy(rows) if isinstance(rows, list) else list(rows)
-    made[:] = [_telling(row, options) for row in rows]
-    return made
+    return each(rows, lambda row: _telling(row, options))
 
 
 def refuse_unread(rows: Sequence[Row], options: Mapping[str, Any]) -> None:

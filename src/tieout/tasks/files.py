@@ -18,6 +18,7 @@ from ..rewards import load_reward
 from ..rewards.scoring.outcomes import parameters
 from ..rewards.scoring.runner import check_reward
 from ..rows import check_rows, read_rows
+from ..rows.locations import each
 from ..rows.messages import text_of
 from ..types import Row
 from . import Task, load_task
@@ -83,7 +84,7 @@ def files_task(data: Data, reward: str | None = None, max_new_tokens: int = 256)
     }
     function = load_reward(reward or "exact")
     if reward is None or "answer" in [parameter.name for parameter in parameters(function)]:
-        splits = {name: [_with_answer(row) for row in rows] for name, rows in splits.items()}
+        splits = {name: each(rows, _with_answer) for name, rows in splits.items()}
     of = {
         "train": data.train or data.pairs or data.labels,
         "test": data.test or "a tenth of them",

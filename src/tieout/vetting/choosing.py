@@ -21,7 +21,7 @@ RICH, FLAT = 2000, 50_000
 LEAST_SPREAD = 0.2
 """Share of prompts whose samples must differ in score: groups that are all alike teach GRPO nothing."""
 SOLVED = 0.95
-"""Share of right samples above which there is little left to train."""
+"""Share of right samples above which there may be little left to train; eight prompts cannot show it."""
 MOST_CUT = 0.1
 """Share of samples that may end by their length."""
 Verdict = Literal["first", "take", "then", "instead", "not"]
@@ -145,8 +145,9 @@ def _before(found: Found) -> Iterator[Advice]:
             "or teach the model to end its turn by SFT",
         )
     right = samples.right()
-    if right is not None and right.low is not None and right.low >= SOLVED:
-        yield Advice("stop", "first", f"the model is right already: in {shown(right, 'samples')}")
+    if right is not None and right.value is not None and right.value >= SOLVED:
+        said = f"the model is right in {shown(right, 'samples')}: `tieout eval` on all rows says what is left to train"
+        yield Advice("evaluate", "first", said)
 
 
 def _given(found: Found) -> Iterator[Advice]:
