@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from projects import open_store
 from served import served
 
@@ -66,12 +67,21 @@ def test_pairs_by_keys_alone_one_key_a_pair(tmp_path: Path, tab: Tab) -> None:
     assert all(entry["seconds"] < 60 for entry in store.judgements())
 
 
+def comes(page: Any) -> bool:
+    """Whether there is an item, or one comes: what is due again is known once an answer has arrived."""
+    try:
+        page.wait_for_selector("#item", state="visible", timeout=3000)
+    except PlaywrightTimeout:
+        return False
+    return True
+
+
 def test_what_comes_back_to_a_person_is_counted_like_the_rest(tmp_path: Path, tab: Tab) -> None:
     store = open_store(tmp_path, number=6, design=Design(overlap=0, repeats=1.0, gap=1))
     with served(store) as address:
         page = tab(address)
         seen = []
-        while page.locator("#item").is_visible():
+        while comes(page):
             seen.append(title(page))
             press(page, "a")
         saved(page)

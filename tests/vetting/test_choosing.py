@@ -55,7 +55,9 @@ def test_rollouts_are_advised_where_samples_differ_and_not_where_all_are_alike()
 def test_a_model_that_is_right_already_is_evaluated_before_it_is_trained() -> None:
     said = advise(Found("demonstration", 1000, 1000, 0, "numeric", samples=sampled([[1.0] * 4] * 8)))
     assert (said[0].method, said[0].verdict) == ("evaluate", "first")
-    assert re.search(r"100% \[6.%, 100%\]", said[0].why), "eight prompts are eight, however often each is sampled"
+    assert re.search(r"100% \[6.%, 100%\]", said[0].why), (
+        "eight prompts are eight, however often each is sampled"
+    )
     assert "evaluate" not in of("demonstration", samples=sampled(RIGHT_AT_TIMES))
 
 
