@@ -105,5 +105,6 @@ def test_print_is_on_white_and_shows_folded_tables(chromium: Any, page: Path) ->
         assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         assert tab.evaluate(PALE % BLACK_ON_WHITE) == []
         assert tab.locator("details.folded table").first.is_visible()
+        assert tab.locator("#failures details.case pre").first.is_visible()
     finally:
         tab.close()
