@@ -153,6 +153,12 @@ def new_tokenizer() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
+def new_model() -> Callable[[str, Path, Any], Path]:
+    """`new_model(family, folder, tokenizer)`: a tiny model with another tokenizer."""
+    return build_model
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> Callable[[str], Path]:
     """`tiny_model("llama")` -> a folder with model and tokenizer, built once a session; do not write into it.
 

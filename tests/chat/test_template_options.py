@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import pytest
 import yaml
 from rich.console import Console
 
-from conftest import build_model, make_tokenizer
 from tieout.cli import main
 from tieout.errors import InputError
 from tieout.learner.models.loading import load_chat
@@ -31,13 +31,17 @@ def talk(i: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def qwen3(
+    tmp_path_factory: pytest.TempPathFactory,
+    new_tokenizer: Callable[..., Any],
+    new_model: Callable[[str, Path, Any], Path],
+) -> Path:
     """A tiny model with the chat template of Qwen3, as TRL ships it."""
     trl = pytest.importorskip("trl")
     text = (Path(trl.__file__).parent / "chat_templates" / "qwen3.jinja").read_text(encoding="utf-8")
-    tokenizer = make_tokenizer(text, extra_special=("<|im_start|>", "<|im_end|>"))
+    tokenizer = new_tokenizer(text, extra_special=("<|im_start|>", "<|im_end|>"))
     tokenizer.eos_token = "<|im_end|>"
-    return build_model("qwen3", tmp_path_factory.mktemp("thinks"), tokenizer)
+    return new_model("qwen3", tmp_path_factory.mktemp("thinks"), tokenizer)
 
 
 @pytest.fixture
