@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -119,36 +120,34 @@ def _found(options: Options, rows: Rows, kind: Kind, reward: Reward | None) -> F
 
 
 def _samples(options: Options, rows: Rows, reward: Reward) -> Samples:
-    """Completions of the model for some rows, scored."""
-    from ..learner import load
-    from ..pipelines.evaluated import one_dtype, policy_of
+    """Completions of the model for some rows, asked as its run was trained, and scored."""
+    from ..evidence.pool import draw
+    from ..pipelines.evaluated import one_template
     from ..rewards.scoring.runner import score
-    from ..rewards.text.thinking import as_read, knowing
+    from ..rows.messages import prompted, telling
     from ..rows.spread import spread
     from ..samplers import SamplingParams
-    from ..samplers.local.sampler import LocalSampler
+    from ..samplers.api.opening import APIOptions
     from ..vetting.choosing import Samples
     from ..vetting.golden_rows import with_gold
     from .quiet import quiet
+    from .sampler_of import sampler_of
 
     quiet()
-    name = options.model or ""
-    model = load(name, dtype=one_dtype([name], [policy_of(name)], "auto"))
+    assert options.model is not None
+    sampler = sampler_of(options.model, APIOptions())
     params = SamplingParams(options.max_new_tokens, temperature=1.0, seed=options.seed)
-    asked = spread(rows, PROMPTS)
-    tokens = [model.chat.prompt(row["prompt"]) for row in asked]
-    groups = LocalSampler(model).sample(tokens, options.samples // PROMPTS, params)
-    scores, gold = list[list[float | None]](), list[float | None]()
-    for row, prompt, group in zip(asked, tokens, groups, strict=True):
-        texts = [as_read(one) for one in knowing(group, prompt, model.chat.text)]
-        scores.append([one.worth for one in score(reward, texts, [row["prompt"]] * len(texts), row)])
+    asked = [prompted(row) for row in telling(spread(rows, PROMPTS), one_template([options.model], {}))]
+    pools = draw(sampler, asked, reward, options.samples // PROMPTS, params)
+    gold = list[float | None]()
+    for row in asked:
         golden = with_gold(row)
         gold.append(
             score(reward, [golden["completion"]], [row["prompt"]], golden)[0].worth if golden else None
         )
-    sampled = [one for group in groups for one in group]
+    sampled = [one for pool in pools for one in pool.answers]
     cut = sum(one.finish_reason == "length" for one in sampled)
-    return Samples(scores, gold, cut, sum(len(one.tokens) for one in sampled) / len(sampled))
+    return Samples([pool.scores for pool in pools], gold, cut, fmean(one.usage["tokens"] for one in sampled))
 
 
 def _print(options: Options, found: Found, advised: Sequence[Advice], console: Console) -> None:

@@ -16,6 +16,7 @@ from ..config.dtype import Dtype
 from ..errors import InputError
 from ..types import Row
 from ..vetting.attack.settings import AttackSettings
+from .early import model_named
 from .options import RewardSpec, parse
 
 
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError(
             "--model and --verifier go together: a verifier says which of the policy's samples are right"
         )
+    if options.model:
+        model_named(options.model)
     from ..rewards import load_reward
     from ..rows import data_hash, read_rows
     from ..vetting.attack import attack, keep, read_corpus
@@ -107,21 +110,24 @@ def _policy(options: Options) -> Callable[[Row], Sequence[str]]:
     from .quiet import quiet
 
     quiet()
-    from ..learner import load
-    from ..pipelines.evaluated import one_dtype, policy_of
-    from ..rewards.text.thinking import as_read, knowing
+    from ..evidence.pool import calls_of
+    from ..pipelines.evaluated import one_template
+    from ..rewards.text.thinking import as_read
+    from ..rows.messages import prompted, telling
     from ..samplers import SamplingParams
-    from ..samplers.local.sampler import LocalSampler
+    from ..samplers.api.opening import APIOptions
+    from ..samplers.best_of_n import ChatPolicy, several
+    from .sampler_of import sampler_of
 
     name = options.model or ""
-    model = load(name, dtype=one_dtype([name], [policy_of(name)], options.dtype))
-    sampler = LocalSampler(model)
+    sampler, told = sampler_of(name, APIOptions(), dtype=options.dtype), one_template([name], {})
+    assert isinstance(sampler, ChatPolicy)  # `model_named` has refused an API
 
     def sample(row: Row) -> Sequence[str]:
         params = SamplingParams(256, temperature=1.0, seed=options.seed)
-        prompt = model.chat.prompt(row["prompt"])
-        (completions,) = sampler.sample([prompt], options.samples, params)
-        return [as_read(completion) for completion in knowing(completions, prompt, model.chat.text)]
+        prompt = prompted(telling([row], told)[0])["prompt"]
+        (call,) = calls_of([row], [prompt], several(sampler, [prompt], options.samples, params), sampler.chat)
+        return [as_read(completion) for completion in call.completions]
 
     return sample
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
 from ..evidence.stats import Estimate, mean, wilson
@@ -129,13 +130,13 @@ def _before(found: Found) -> Iterator[Advice]:
         return
     if not samples.known:
         yield Advice("mend the reward", "first", f"it gave no number for any of {samples.count} samples")
-    low = [top for top in samples.gold if top is not None]
-    if low and min(low) < max(low):
+    own = [top for top in samples.gold if top is not None]
+    if own and min(own) < max(own):
         yield Advice(
             "look at the rows",
             "first",
-            f"the rows' own completions score between {min(low):.3g} and {max(low):.3g}: "
-            "SFT imitates them, so their mean is about its ceiling by this reward",
+            f"{len(own)} rows' own completions score {fmean(own):.3g} in the mean, {min(own):.3g} at least: SFT "
+            "imitates them, so it can hardly score more by this reward",
         )
     if samples.cut_off > MOST_CUT * samples.count:
         yield Advice(

@@ -106,8 +106,8 @@ def pairs_drift(chosen: float = 5.0, times: float = 2.0, nats: float = 0.5, wind
     Args:
         chosen: how far `reward_chosen` (of DPO: beta times the log-ratio) may fall. A margin of 5 is a preference of
             99%, so that no pair asks for more.
-        times: the entropy may not be so many times that of the start ...
-        nats: ... and at once so much above it.
+        times: how many times that of the start the entropy may be.
+        nats: how far above that of the start it may be; the alarm needs both to be exceeded.
         window: steps at the start, and at the end, whose means are compared.
     """
     memory: Memory = {"first": [], "last": []}
