@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 Message = Mapping[str, Any]
 """One turn of a conversation: `role` (system, user, assistant, tool), `content`, and whatever else a chat template
@@ -49,6 +49,9 @@ Prompt = str | Sequence[Message]
 
 Row = Mapping[str, Any]
 """One row of a dataset, with TRL's column names: prompt, completion, chosen, rejected, label, messages."""
+
+Kind = Literal["demonstration", "preference", "ranking", "label", "prompt"]
+"""Of rows: the columns that a method learns from; `prompt` for methods that sample."""
 
 Reward = Callable[..., Any]
 """`(completions, prompts=..., **columns) -> list[float | None]`, TRL's signature, or the same as an `async def`: called

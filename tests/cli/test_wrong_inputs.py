@@ -13,7 +13,8 @@ import pytest
 
 import wrong_inputs_server
 from tieout.cli.early import NAMED
-from tieout.cli.unloaded import COMPARED, LEAST, ROWS, fields_of
+from tieout.cli.unloaded import about, fields_of
+from tieout.config.method_table import TABLE
 
 
 def lines(*rows: Any) -> str:
@@ -269,15 +270,12 @@ def test_the_table_of_rows_and_figures_is_that_of_the_methods() -> None:
     from tieout.methods import METHODS
 
     assert names.NAMED == NAMED
-    assert {name: method().needs.rows for name, method in METHODS.items()} == dict(ROWS)
     for name, method in METHODS.items():
-        assert set(fields_of(name)) == set(method.__dataclass_fields__), name
-        for field, least in LEAST.items():
-            if field in method.__dataclass_fields__:
-                with pytest.raises(InputError, match=field):
-                    method(**{field: least - 1})
-        if "group_size" in method.__dataclass_fields__ and name in COMPARED:
-            with pytest.raises(InputError, match="group_size"):
-                method(group_size=1)
-        elif "group_size" in method.__dataclass_fields__:
-            assert method(group_size=1), name
+        known, own, needs = TABLE[name], method.__dataclass_fields__, method().needs
+        assert (needs.rows, needs.rewarded or not needs.samples) == (known.rows, known.rewarded), name
+        assert set(fields_of(name)) == set(own), name
+        assert about(name) in " ".join(str(method.__doc__).split()), name
+        for field in set(known.least) & set(own):
+            with pytest.raises(InputError, match=field):
+                method(**{field: known.least[field] - 1})
+            method(**{field: known.least[field]} if field == "group_size" else {})

@@ -14,11 +14,12 @@ from typing import Any
 
 from .. import embedded
 from ..config.elsewhere import ANSWERS, ELSEWHERE
+from ..config.method_table import TABLE, check_name
 from ..errors import InputError
 from ..rows import Kind, Rows, check_general, read_rows
 from ..rows.pairs import rows_for
 from ..samplers.api.opening import is_api
-from .unloaded import COMPARED, LEAST, PACKAGE, ROWS, UNSCORED, fields_in, fields_of
+from .unloaded import PACKAGE, fields_in, fields_of
 
 NAMED = (*embedded.NAMES, "smollm2-135m")
 GROUPS = ("adapter", "learner", "schedule", "guards", "selection")
@@ -26,29 +27,20 @@ _LARGE = 32_000_000
 """Bytes of a file that is not read twice."""
 
 
-def method_named(name: str) -> None:
-    """InputError: no method of this name. One of a file of your own is left alone."""
-    if name in ROWS or all(name.rpartition(":")[::2]):
-        return
-    near = get_close_matches(name.lower(), ROWS, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    raise InputError(f"no method {name!r}{hint} There are: {', '.join(ROWS)}; or FILE.py:Class")
-
-
 def check_train(name: str, arguments: Sequence[str]) -> None:
     """InputError: an option of `tieout train NAME` that does not exist, or names what is not there or does not fit."""
-    if name not in ROWS or {"-h", "--help"} & set(arguments):
+    if name not in TABLE or {"-h", "--help"} & set(arguments):
         return
-    own = fields_of(name)
-    given = _given(arguments, {**own, **_common(ROWS[name] == "prompt")})
+    known = TABLE[name]
+    given = _given(arguments, {**fields_of(name), **_common(known.rows == "prompt")})
     _check_figures(name, given, "--")
     model_named(given.get("model", NAMED[0]))
-    rows = _rows(given.get("data"), ROWS[name])
-    _rows(given.get("held-out"), ROWS[name])
+    rows = _rows(given.get("data"), known.rows)
+    _rows(given.get("held-out"), known.rows)
     reward, task = given.get("reward"), given.get("task")
     if name == "distill":
         teachers_named(given.get("teacher", ""))
-    scored = ROWS[name] == "prompt" and name not in UNSCORED
+    scored = known.rows == "prompt" and known.rewarded
     if rows is not None and reward is None and scored and "reward-model" not in given:
         raise InputError(f"{name} needs a reward: give --reward NAME or FILE.py:function")
     check_named(reward, task)
@@ -75,10 +67,10 @@ def check_recipe(plain: Mapping[str, Any], where: str) -> None:
         if not isinstance(name, str):
             continue
         try:
-            method_named(name)
+            check_name(name)
         except InputError as error:
             raise InputError(f"{where}: stages[{place}] (train): {error}") from error
-        if name in ROWS:
+        if name in TABLE:
             _known_keys(
                 stage,
                 {**fields_of(name), **options, "rewards": "dict"},
@@ -98,7 +90,7 @@ def check_recipe(plain: Mapping[str, Any], where: str) -> None:
                 counts[key] = len(_rows(data[key], kind) or ())
     for place, stage in enumerate(stages):
         name, size = stage.get("train"), stage.get("batch_size")
-        learned = isinstance(name, str) and ROWS.get(name) == "demonstration" and "data" not in stage
+        learned = name in TABLE and TABLE[name].rows == "demonstration" and "data" not in stage
         if learned and isinstance(size, int) and (count := counts.get("train", 0)):
             batch_fits(size, count, f"{where}: stages[{place}] (train {name}): batch_size")
     from ..config.weights import one_reward
@@ -231,7 +223,7 @@ def _known_keys(stage: Mapping[str, Any], known: Mapping[str, str], where: str) 
 
 def _check_figures(method: str, given: Mapping[str, Any], before: str) -> None:
     """InputError: a value that is no number where one is expected, or one that no method takes."""
-    least = {**LEAST, "group_size": 2} if method in COMPARED else LEAST
+    least = TABLE[method].least
     for field, kind in fields_of(method).items():
         name = field.replace("_", "-")
         if kind not in ("int", "float") or name not in given:

@@ -11,14 +11,15 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
+from ..config.method_table import TABLE, check_name
 from ..errors import InputError
 from ..rows.pairs import PairSelection
-from .early import check_train, method_named
+from .early import check_train
 from .options import parse, template_options
 from .quiet import quiet
 from .run import wide_console
 from .train_rows import COLUMNS, Options, leakage_of, rows_from, task_for
-from .unloaded import ROWS
+from .unloaded import about
 
 if TYPE_CHECKING:
     from ..methods import Method
@@ -45,23 +46,21 @@ def main(arguments: Sequence[str]) -> None:
         print(_usage())
         return
     try:
-        method_named(name)
+        check_name(name)
         check_train(name, arguments[1:])
         from ..methods import load_method
 
         method = load_method(name)
     except InputError as error:
         print(f"tieout train: {error}", file=sys.stderr)
-        sys.exit(1 if name in ROWS else 2)
+        sys.exit(1 if name in TABLE else 2)
     parsed: Any = parse(options_type(method), f"train {name}", arguments[1:])
     train(name.rpartition(":")[2].lower(), parsed)
 
 
 def _usage() -> str:
     """The methods of the table, by the kind of rows that they need."""
-    from ..methods import METHODS
-
-    width = max(map(len, METHODS))
+    width = max(map(len, TABLE))
     lines = [
         "usage: tieout train METHOD ...",
         "",
@@ -70,16 +69,9 @@ def _usage() -> str:
     for kind, columns in COLUMNS.items():
         lines += ["", f"  Rows: {columns}"]
         lines += [
-            f"    {name:<{width}}  {_about(method)}"
-            for name, method in METHODS.items()
-            if method().needs.rows == kind
+            f"    {name:<{width}}  {about(name)}" for name, named in TABLE.items() if named.rows == kind
         ]
     return "\n".join([*lines, "", CHOOSING, "", "tieout train METHOD --help lists the options of a method."])
-
-
-def _about(method: type) -> str:
-    """The first sentence of a method's docstring."""
-    return (method.__doc__ or "").partition("\n")[0].partition(". ")[0].rstrip(".")
 
 
 def options_type(method: type[Method]) -> type:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from ..config.method_table import LEAST
 from ..errors import InputError
 
 
@@ -24,7 +25,7 @@ def at_least(limit: float, method: Any, *names: str) -> None:
 
 def check_rollouts(method: Any, group_size: int = 1) -> None:
     """ValueError: rollouts cannot be sampled so, or their groups are smaller than the method needs."""
-    at_least(1, method, "max_new_tokens")
+    at_least(LEAST["max_new_tokens"], method, "max_new_tokens")
     if method.group_size < group_size:
         few = "at least 2 completions to compare" if group_size > 1 else "at least 1 completion"
         raise InputError(f"group_size is {method.group_size}; a group needs {few}")

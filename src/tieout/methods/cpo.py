@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, Outputs
+from ..config.method_table import TABLE
 from ..groups import best_tokens, general
 from ..learner import Learner
 from ..losses.preference import CPO_LOSSES, check_preference
@@ -48,7 +49,7 @@ class CPO(Method):
     @property
     def needs(self) -> Needs:
         """Pairs; no reference."""
-        return Needs("preference", anchors=self.cpo_alpha > 0)
+        return Needs(TABLE["cpo"].rows, anchors=self.cpo_alpha > 0)
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """Rows with prompt, chosen and rejected."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, Outputs
+from ..config.method_table import TABLE
 from ..errors import InputError
 from ..groups import best_tokens, decided, general, tail_weights
 from ..learner import Learner
@@ -69,7 +70,7 @@ class DPO(Method):
     @property
     def needs(self) -> Needs:
         """Pairs and the reference. `beta` scales the log-ratios; it is not the weight of a KL term."""
-        return Needs("preference", reference=True, anchors=self.sft_anchor > 0)
+        return Needs(TABLE["dpo"].rows, reference=True, anchors=self.sft_anchor > 0)
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """Rows with prompt, chosen and rejected."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..advantages import ADVANTAGES, batch_zscore, overlong_penalty
 from ..batch import Batch, Outputs
+from ..config.method_table import TABLE
 from ..errors import InputError
 from ..groups import decided
 from ..learner import Learner
@@ -86,7 +87,7 @@ class GRPO(Entropy, Rollouts, Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_rollouts(self, group_size=2)
+        check_rollouts(self, TABLE["grpo"].group_size)
         at_least(1, self, "updates_per_batch")
         at_least(0, self, "epsilon_low", "epsilon_high", "beta", "reference_steps")
         if self.tis_cap is not None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, Outputs
+from ..config.method_table import TABLE
 from ..errors import InputError
 from ..groups import class_weights, mean_logratio, mismatched
 from ..learner import Learner
@@ -48,7 +49,7 @@ class KTO(Method):
     @property
     def needs(self) -> Needs:
         """Labels and the reference. `beta` scales the log-ratios; it is not the weight of a KL term."""
-        return Needs("label", reference=True)
+        return Needs(TABLE["kto"].rows, reference=True)
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """Rows with prompt, completion and label; each group with the weights of the two classes."""

@@ -10,6 +10,7 @@ from typing import Literal
 from torch import Tensor
 
 from ..batch import Batch, Outputs
+from ..config.method_table import LEAST
 from ..errors import InputError
 from ..learner import Learner
 from ..rows import Kind
@@ -79,8 +80,8 @@ class Method(ABC):
 
     def __post_init__(self) -> None:
         check_choices(self)
-        at_least(1, self, "batch_size")
-        at_least(0, self, "learning_rate")
+        at_least(LEAST["batch_size"], self, "batch_size")
+        at_least(LEAST["learning_rate"], self, "learning_rate")
         if not self.epochs > 0:
             raise InputError(f"epochs is {self.epochs}; it must be above 0")
 

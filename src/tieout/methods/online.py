@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from ..config.method_table import TABLE
 from ..errors import InputError
 from ..groups import best, best_and_worst, decided
 from ..source import Source
@@ -24,7 +25,7 @@ class OnlineDPO(Rollouts, DPO):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_rollouts(self, group_size=2)
+        check_rollouts(self, TABLE["online_dpo"].group_size)
         if self.sft_anchor != DPO.sft_anchor:
             raise InputError(
                 "sft_anchor is for given general rows, and online_dpo samples its pairs: leave it out"

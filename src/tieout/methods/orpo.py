@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, Outputs
+from ..config.method_table import TABLE
 from ..groups import best_tokens, general
 from ..learner import Learner
 from ..losses.preference import log_odds, orpo
@@ -32,7 +33,7 @@ class ORPO(Method):
     @property
     def needs(self) -> Needs:
         """Pairs; no reference."""
-        return Needs("preference", anchors=True)
+        return Needs(TABLE["orpo"].rows, anchors=True)
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """Rows with prompt, chosen and rejected."""

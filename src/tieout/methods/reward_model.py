@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..batch import Batch, Outputs
+from ..config.method_table import TABLE
 from ..errors import InputError
 from ..groups import decided
 from ..learner import Learner
@@ -34,7 +35,7 @@ class RewardModel(Method):
     @property
     def needs(self) -> Needs:
         """Pairs or rankings, and a score head."""
-        return Needs("ranking", head="score")
+        return Needs(TABLE["reward_model"].rows, head="score")
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """Rows with prompt, chosen and rejected, or with prompt, completions and scores."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, Outputs
+from ..config.method_table import TABLE
 from ..errors import InputError
 from ..learner import Learner
 from ..losses.policy import kl_from_policy
@@ -38,7 +39,7 @@ class SFT(Method):
     @property
     def needs(self) -> Needs:
         """Demonstrations; with general_kl, the reference."""
-        return Needs("demonstration", reference=self.general_kl > 0)
+        return Needs(TABLE["sft"].rows, reference=self.general_kl > 0)
 
     def collect(self, source: Source) -> Iterator[list[Group]]:
         """Rows with prompt and completion."""

@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import MISSING, fields
+from importlib import import_module
 from inspect import isabstract, isclass
 
 from ..config.attribute import load_attribute
+from ..config.method_table import TABLE, check_name
 from ..errors import InputError
-from .cpo import CPO, SimPO
-from .distill import Distill
-from .dpo import DPO
-from .grpo import GRPO
-from .grpo_family import CISPO, DAPO, GSPO, RLOO, DrGRPO
-from .kto import KTO
 from .method import Method
-from .online import OnlineDPO, RejectionSampling
-from .orpo import ORPO
-from .ppo import PPO
-from .reward_model import RewardModel
-from .sft import SFT
 
 METHODS: dict[str, type[Method]] = {
-    "sft": SFT,
-    "rejection_sampling": RejectionSampling,
-    "reward_model": RewardModel,
-    "dpo": DPO,
-    "online_dpo": OnlineDPO,
-    "kto": KTO,
-    "orpo": ORPO,
-    "cpo": CPO,
-    "simpo": SimPO,
-    "grpo": GRPO,
-    "dr_grpo": DrGRPO,
-    "dapo": DAPO,
-    "gspo": GSPO,
-    "cispo": CISPO,
-    "rloo": RLOO,
-    "ppo": PPO,
-    "distill": Distill,
+    name: getattr(import_module(f".{file}", __package__), cls)
+    for name, (file, _, cls) in ((name, named.place.partition(":")) for name, named in TABLE.items())
 }
 """Name -> class: the names that `tieout train` and recipes accept."""
 
@@ -51,10 +26,7 @@ def load_method(name: str) -> type[Method]:
     """
     if name in METHODS:
         return METHODS[name]
-    if not all(name.rpartition(":")[::2]):
-        near = difflib.get_close_matches(name, METHODS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise InputError(f"no method {name!r}{hint} There are: {', '.join(METHODS)}; or FILE.py:Class")
+    check_name(name)
     return _checked(load_attribute(name), name)
 
 

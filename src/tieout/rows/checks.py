@@ -7,12 +7,11 @@ from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 from ..errors import InputError
-from ..types import Row
+from ..types import Kind, Row
 from .locations import Rows, RowsError, kind_of, location, raise_problems
 from .messages import TOLD, is_talk, paired, prompted, same, turns_of
 from .values import Problem, completion_of, given, messages_of, split_last, truth, unflagged
 
-Kind = Literal["demonstration", "preference", "ranking", "label", "prompt"]
 LongRows = Literal["error", "drop", "truncate"]
 """Rows that do not fit into a model's context: error, they are refused by file and line; drop, they are left out;
 truncate, the prompt loses its beginning, and a row whose prompt cannot be cut far enough is left out. A completion is
