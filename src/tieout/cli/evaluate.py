@@ -157,6 +157,7 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
     """
     quiet()
     from ..chat.long_rows import Fitting
+    from ..evidence import pass_at_k
     from ..evidence.evaluate import CONTROLS, PROGRAMMATIC, evaluate, write_cases
     from ..evidence.figures import model_figures, pair_figures
     from ..evidence.gains import gain
@@ -174,7 +175,7 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
         write_evidence,
     )
     from ..pipelines.run import chat_of
-    from ..pipelines.show import print_usage
+    from ..pipelines.show import print_passed, print_usage
     from ..pipelines.training_rows import telling_task
     from ..rows.checks import with_prompts
     from ..rows.messages import refuse_unread, telling
@@ -285,10 +286,11 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
     for line in numbers:
         table.add_row(line.label, *(_interval(line.of(tracks)) for tracks in models.values()))
     console.print(table)
+    sampled = pass_at_k.settings(task, options.samples, options.temperature) if samples else {}
     if samples:
-        kept = print_samples(samples, task, options.samples, options.temperature, console)
-        if options.out:
-            write_json((folder or options.out.parent) / "pass_at_k.json", kept)
+        pair = (options.model[-1], options.model[0]) if len(samples) > 1 else None
+        passed = pass_at_k.pass_figures(samples, sampled, pair)
+        print_passed(passed, sampled, console)
     labels = dict(zip(options.model, labels_of(options.model), strict=True))
     by_label = {labels[name]: own for name, own in cases.items()}
     priced = {labels[name]: price for name, price in prices.items()}
@@ -312,9 +314,9 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
         if options.controls and Path(options.controls).is_file():
             known["controls"] = "file"
         names = known if named else None
-        report = write_evidence(
-            folder, by_label, task, rows, options.split, policies, model, leaks, priced, controls, names
-        )
+        of_label = {labels[name]: own for name, own in samples.items()}
+        about = (task, rows, options.split, policies, model, leaks, priced, controls, names)
+        report = write_evidence(folder, by_label, *about, samples=of_label, sampled=sampled)
         verdict = report["verdict"]["verdict"]
         console.print(f"report: {folder}/evidence/report.html", highlight=False, soft_wrap=True)
         console.print(
@@ -324,43 +326,12 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
         )
     elif options.out:
         write_cases(options.out, cases)
+        pass_at_k.write_samples(options.out, samples)
+        if samples:
+            write_json(options.out.parent / "pass_at_k.json", {"sampled": sampled, **passed})
         console.print(f"cases: {options.out}", highlight=False)
     figures = {name: numbers[0].of(tracks) for name, tracks in models.items()}
     return Evaluated(cases, figures, differences, folder, verdict)
-
-
-def print_samples(
-    samples: Mapping[str, Sequence[Sequence[Case]]],
-    task: Task,
-    count: int,
-    temperature: float,
-    console: Console,
-) -> dict[str, Any]:
-    """Print pass@k of every model, and of the last minus the first; returns what is kept, by model."""
-    from ..evidence.pass_at_k import differences, figures, plain, rights, standard
-
-    by, top = standard(task)
-    found = {name: rights(own, task) for name, own in samples.items()}
-    title = f"{count} samples at temperature {temperature:g}; right: {by} >= {top:g}; mean and 95% interval"
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    shown = {name: figures(own, count) for name, own in found.items()}
-    if len(found) > 1:
-        (first, earlier), *_, (last, later) = found.items()
-        shown[f"{last} minus {first}"] = differences(later, earlier, count)
-    for name, own in shown.items():
-        table.add_column(f"{name}, n {next(iter(own.values())).n}", justify="right")
-    for k in next(iter(shown.values())):
-        sign = ["" if name in found else "+" for name in shown]
-        cells = [
-            "-"
-            if (e := own[k]).value is None
-            else escape(f"{e.value:{s}.3f} [{e.low:{s}.3f}, {e.high:{s}.3f}]")
-            for s, own in zip(sign, shown.values(), strict=True)
-        ]
-        table.add_row(f"pass@{k}", *cells)
-    console.print(table)
-    return {name: plain(own, count, temperature, task) for name, own in found.items()}
 
 
 def controls_of(name: str | None) -> Task | None:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import comb
+from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from ..rewards.scoring.outcomes import reward_range
 from ..rewards.scoring.runner import Combined
+from ..storage.jsonl import stored
 from ..tasks import Task
-from .evaluate import Case
+from .evaluate import Case, write_cases
+from .scoring import sampled_cases, samples_file
 from .stats import Estimate, difference, mean
+
+_NUMBER = ", sample "
+Samples = Mapping[str, Sequence[Sequence[Case]]]
+"""Model -> its samples, each a case per row."""
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:
@@ -46,16 +54,24 @@ def standard(task: Task) -> tuple[str, float]:
     return "reward", (found[1] if found else usual)
 
 
-def rights(samples: Sequence[Sequence[Case]], task: Task) -> dict[str, tuple[int, int, str]]:
-    """Case -> (samples that were judged, those that are right, its cluster). A sample without a score is not judged."""
-    _, top = standard(task)
+def rights(
+    samples: Sequence[Sequence[Case]], metric: str | None, least: float
+) -> dict[str, tuple[int, int, str]]:
+    """Case -> (samples that were judged, those that are right, its cluster). A sample without a score is not judged.
+
+    `metric`: that a sample is judged by; None: the reward. `least`: from which value on it is right.
+    """
     found: dict[str, tuple[int, int, str]] = {}
     for drawn in samples:
         for case in drawn:
-            value = case.score if task.primary is None else case.metrics.get(task.primary)
+            value = case.score if metric is None else case.metrics.get(metric)
             n, right, _ = found.get(case.id, (0, 0, ""))
             judged = value is not None
-            found[case.id] = n + judged, right + bool(judged and value >= top - 1e-6), case.cluster or case.id  # type: ignore[operator]
+            found[case.id] = (
+                n + judged,
+                right + bool(judged and value >= least - 1e-6),
+                case.cluster or case.id,
+            )  # type: ignore[operator]
     return found
 
 
@@ -82,20 +98,57 @@ def differences(
     }
 
 
-def plain(
-    found: Mapping[str, tuple[int, int, str]], count: int, temperature: float, task: Task
-) -> dict[str, Any]:
-    """What is kept: the figures, and of every case how many samples were judged and right, to compute them again."""
-    by, top = standard(task)
-    shown = {
-        f"pass@{k}": {"mean": e.value, "low": e.low, "high": e.high, "n": e.n}
-        for k, e in figures(found, count).items()
+def settings(task: Task, count: int, temperature: float) -> dict[str, Any]:
+    """What the figures depend on in addition to the samples, as a report has it."""
+    _, least = standard(task)
+    return {"count": count, "temperature": temperature, "metric": task.primary, "least": least}
+
+
+def pass_figures(samples: Samples, given: Mapping[str, Any], pair: tuple[str, str] | None) -> dict[str, Any]:
+    """What a report has: `models`, model -> `pass@k` -> mean, low, high and n; and of the pair (candidate, baseline),
+    if there is one, the paired `difference`, candidate minus baseline. `given`: of `settings`.
+    """
+    count, by = given["count"], (given["metric"], given["least"])
+    found = {model: rights(own, *by) for model, own in samples.items()}
+    shown: dict[str, Any] = {
+        "models": {model: _plain(figures(own, count), "mean") for model, own in found.items()}
     }
-    cases = {name: {"judged": n, "right": right} for name, (n, right, _) in found.items()}
+    if pair is not None:
+        shown |= dict(zip(("candidate", "baseline"), pair, strict=True))
+        shown["difference"] = _plain(differences(*(found[name] for name in pair), count), "difference")
+    return shown
+
+
+def _plain(estimates: Mapping[int, Estimate], name: str) -> dict[str, dict[str, Any]]:
     return {
-        "samples": count,
-        "temperature": temperature,
-        "right": f"{by} >= {top:g}",
-        **shown,
-        "cases": cases,
+        f"pass@{k}": {name: e.value, "low": e.low, "high": e.high, "n": e.n} for k, e in estimates.items()
     }
+
+
+def in_words(given: Mapping[str, Any]) -> str:
+    """What was sampled, and which samples are right."""
+    by = given["metric"] or "reward"
+    return (
+        f"{given['count']} samples at temperature {given['temperature']:g}; right: {by} >= {given['least']:g}"
+    )
+
+
+def write_samples(cases: Path, samples: Samples) -> None:
+    """Keep all samples next to a file of cases, in its form, under the names `MODEL, sample 3`; no file without any."""
+    path = samples_file(cases)
+    stored(path).unlink(missing_ok=True)
+    if samples:
+        bare = {
+            f"{model}{_NUMBER}{i}": [replace(case, usage={}, sampled=()) for case in own]
+            for model, drawn in samples.items()
+            for i, own in enumerate(drawn, 1)
+        }
+        write_cases(path.with_name(f"{path.name}.gz"), bare)
+
+
+def read_samples(cases: Path) -> dict[str, list[list[Case]]]:
+    """Model -> its samples, each a case per row; empty where none were kept."""
+    found = dict[str, list[list[Case]]]()
+    for name, own in sampled_cases(cases).items():
+        found.setdefault(name.rpartition(_NUMBER)[0], []).append(own)
+    return found

@@ -10,6 +10,7 @@ An evidence folder holds `cases.jsonl`, `human/` (sheet, key, grades that were h
                  order; `gain`: what the gain consists of, in words; `regressions`: the cases that became worse
     usage        model -> prompt tokens, tokens, seconds and, where a price is given, cost per answer
     verdict      ship, hold or reject, the reasons, and the checks
+    pass_at_k    model -> pass@k, and the difference of candidate and baseline, if several samples were taken
     consistency  model -> kind -> share of rows that flip when they are asked again, if any were: `evidence.consistency`
     rule         hashes of the gate's rule as it was first written and as it is; whether that was before any model was
                  evaluated, and what changed
@@ -31,7 +32,7 @@ from ..storage.atomic import write_json
 from ..storage.identity import as_stored
 from ..storage.jsonl import content_sha256, read_json, set_aside, stored
 from ..tasks import TASKS, load_task
-from . import rule, scoring, stats
+from . import pass_at_k, rule, scoring, stats
 from .consistency import consistency
 from .evaluate import CONSISTENCY, PROGRAMMATIC, TRACKS, Case, read_cases, write_cases
 from .figures import Ends, model_figures, pair_figures
@@ -48,6 +49,7 @@ FILES = (
     "cases.usage.jsonl",
     "cases.tokens.jsonl",
     "cases.draws.jsonl",
+    "cases.samples.jsonl",
     "human/sheet.jsonl",
     "human/rubric.md",
     "human/key.json",
@@ -73,6 +75,8 @@ def build_report(
     seed: int = 0,
     prices: Mapping[str, str] | None = None,
     again: Mapping[str, Any] | None = None,
+    samples: pass_at_k.Samples | None = None,
+    sampled: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The report as plain values. `cases`: model -> its cases; `comparisons`: further (candidate, baseline).
@@ -80,7 +84,8 @@ def build_report(
     The verdict is on `candidate` against `baseline`, with the negative controls against `base` (default: the
     baseline), which is compared with the baseline too. `primary` is the metric that the programmatic track is judged
     by (a task's `primary`); None: the reward. `prices`: model -> its price, as `Price.of` reads it. `again`: how rows
-    were asked again: `rows`, `repeats`, `temperature`. The same arguments give the same report, to the last digit.
+    were asked again: `rows`, `repeats`, `temperature`. `samples`: several of each answer, for pass@k; `sampled`: their
+    settings (`pass_at_k.settings`). The same arguments give the same report, to the last digit.
     """
     base, policy = base or baseline, policy or GatePolicy()
     pairs = compared(candidate, baseline, base, comparisons)
@@ -121,6 +126,10 @@ def build_report(
     if again:
         report["settings"]["again"] = dict(again)
         report["consistency"] = consistency(cases, primary, again["rows"], seed)
+    if sampled:
+        report["settings"]["sampled"] = dict(sampled)
+        both = (candidate, baseline)
+        report["pass_at_k"] = pass_at_k.pass_figures(samples or {}, sampled, both)
     report["verdict"] = asdict(gate(report, candidate, baseline, policy, base))
     report["metadata"] = dict(metadata or {})
     return report
@@ -178,6 +187,7 @@ def write_report(
     policy: GatePolicy | None = None,
     seed: int = 0,
     compress: bool = False,
+    samples: pass_at_k.Samples | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Write the evidence folder: the cases, a sheet for people to grade, and the report made from both.
@@ -191,6 +201,7 @@ def write_report(
     there = stored(folder / "cases.jsonl")
     before = content_sha256(there) if there.exists() else ""
     write_cases(path, cases)
+    pass_at_k.write_samples(path, samples or {})
     if there != path:
         there.unlink(missing_ok=True)
     if kept.exists() and content_sha256(path) != before:
@@ -297,7 +308,8 @@ def from_folder(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     grades = read_grades(human / "sheet.jsonl", human / "key.json", models=cases)
     grades += read_grades(human / "grades.jsonl", models=cases)
     grades += settled_ties(human / "sheet.jsonl", human / "key.json", grades)
-    return {**build_report(cases, grades, **settings), "rule": rule.summary(folder)}
+    samples = pass_at_k.read_samples(folder / "cases.jsonl")
+    return {**build_report(cases, grades, samples=samples, **settings), "rule": rule.summary(folder)}
 
 
 def arguments_of(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -308,6 +320,7 @@ def arguments_of(report: Mapping[str, Any]) -> dict[str, Any]:
     settings["policy"] = GatePolicy(**report["settings"]["policy"])
     settings["prices"] = report["settings"].get("prices", {})
     settings["again"] = report["settings"].get("again")
+    settings["sampled"] = report["settings"].get("sampled")
     settings["metadata"] = report["metadata"]
     return settings
 

@@ -213,7 +213,8 @@ def rescore(evidence: Path, workers: Workers | None = None) -> Rescored:
     episode.
     """
     cases = read_cases(stored(evidence / "cases.jsonl"))
-    count = sum(map(len, cases.values()))
+    samples = sampled_cases(evidence / "cases.jsonl")
+    count = sum(map(len, (*cases.values(), *samples.values())))
     if not (evidence / NAMES).exists() or not stored(evidence / ROWS).exists():
         return Rescored(
             [], "scores not computed again: the rows were not kept (made before they were)", 0, count
@@ -223,8 +224,9 @@ def rescore(evidence: Path, workers: Workers | None = None) -> Rescored:
     try:
         with from_source():
             asked = asked_of(evidence)
-            for model, own in cases.items():
-                found, why_not = _of_model(model, own, asked, workers)
+            once = [one for one in asked if one.track == PROGRAMMATIC]
+            for model, own in [*cases.items(), *samples.items()]:
+                found, why_not = _of_model(model, own, asked if model in cases else once, workers)
                 problems, left = problems + found, left + why_not
     except (InputError, KeyError) as error:
         return Rescored(problems, f"scores not computed again: {error}", 0, count)
@@ -233,10 +235,22 @@ def rescore(evidence: Path, workers: Workers | None = None) -> Rescored:
     with_what = (
         f"; not with the recorded source of {', '.join(changed)}" if changed else ", with the recorded source"
     )
-    said = f"{count - len(left)} scores computed again{with_what}"
+    of_samples = f" ({sum(map(len, samples.values()))} of samples)" if samples else ""
+    said = f"{count - len(left)} scores computed again{of_samples}{with_what}"
     if left:
         said += f"; {len(left)} not computed again, such as {left[0]}"
     return Rescored(problems, said, count - len(left), len(left))
+
+
+def samples_file(cases: Path) -> Path:
+    """Where the samples of a file of cases are that were taken for pass@k, compressed or not."""
+    return cases.with_name(f"{cases.name.removesuffix('.gz').removesuffix('.jsonl')}.samples.jsonl")
+
+
+def sampled_cases(cases: Path) -> dict[str, list[Case]]:
+    """`MODEL, sample 3` -> its cases; empty where none were kept."""
+    path = stored(samples_file(cases))
+    return read_cases(path) if path.exists() else {}
 
 
 def kept_name(evidence: Path, of: str) -> Any:

@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..evidence import leakage, reward_checks, scoring
 from ..evidence.evaluate import Case
 from ..evidence.gate import GatePolicy
+from ..evidence.pass_at_k import Samples
 from ..evidence.report import write_report
 from ..evidence.rule import put_on_record, rule_of
 from ..learner import Model
@@ -185,6 +186,8 @@ def write_evidence(
     prices: Mapping[str, str] | None = None,
     controls: Task | None = None,
     names: Mapping[str, Any] | None = None,
+    samples: Samples | None = None,
+    sampled: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write a folder that gate, show and ship take; returns the report.
 
@@ -200,6 +203,8 @@ def write_evidence(
         prices: label -> what the model costs.
         controls: that they were evaluated on, too.
         names: of task, reward and controls, to compute scores again with: see `evidence.scoring.keep`.
+        samples: label -> samples for pass@k.
+        sampled: their settings.
     """
     baseline, *_, last = cases
     hashes = {split: data_hash(rows)}
@@ -220,6 +225,8 @@ def write_evidence(
             primary=task.primary,
             policy=GatePolicy(programmatic_slice=split),
             prices=prices,
+            samples=samples,
+            sampled=sampled,
             metadata={
                 "recipe": {"model": policies[0].base, "task": task.name, "stages": _trained_by(out, last)},
                 "data": hashes,

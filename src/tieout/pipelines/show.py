@@ -16,6 +16,7 @@ from ..evidence.challengers import about, how_made
 from ..evidence.consistency import flips_in_words
 from ..evidence.evaluate import PROGRAMMATIC
 from ..evidence.lines import principal, short_place, summary
+from ..evidence.pass_at_k import in_words
 from ..evidence.reward_checks import rows_of
 from ..review.curves import alarms_of
 from ..review.progress import states
@@ -46,6 +47,8 @@ def show(folder: Path, console: Console) -> None:
     console.print(_table("mean, 95% interval", report, models, console.width))
     pairs = [(f"{pair['candidate']} - {pair['baseline']}", pair["tracks"]) for pair in principal(report)]
     console.print(_table("paired difference, 95% interval", report, pairs, console.width))
+    if passed := report.get("pass_at_k"):
+        print_passed(passed, report["settings"]["sampled"], console)
     print_usage(report.get("usage", {}), console)
     for model in report["models"]:
         if said := how_made(about(report, model)):
@@ -86,6 +89,27 @@ def print_consistency(report: Mapping[str, Any], console: Console) -> None:
     for model, kinds in found.items():
         for kind, figure in kinds.items():
             console.print(f"  {model}, {flips_in_words(kind, figure)}", markup=False, highlight=False)
+
+
+def print_passed(figures: Mapping[str, Any], sampled: Mapping[str, Any], console: Console) -> None:
+    """Print pass@k of every model, and of the candidate minus the baseline. `sampled`: the settings of the samples."""
+    shown = Table(
+        title=f"{in_words(sampled)}; mean and 95% interval", title_justify="left", box=box.SIMPLE_HEAD
+    )
+    shown.add_column("")
+    columns = {name: (own, "mean", "") for name, own in figures["models"].items()}
+    if "difference" in figures:
+        name = f"{figures['candidate']} minus {figures['baseline']}"
+        columns[name] = (figures["difference"], "difference", "+")
+    for name, (own, _, _) in columns.items():
+        shown.add_column(f"{escape(name)}, n {next(iter(own.values()))['n']}", justify="right")
+    for k in next(iter(figures["models"].values())):
+        cells = [
+            "-" if not (e := own[k])["n"] else f"{e[what]:{s}.3f} [{e['low']:{s}.3f}, {e['high']:{s}.3f}]"
+            for own, what, s in columns.values()
+        ]
+        shown.add_row(k, *map(escape, cells))
+    console.print(shown)
 
 
 def print_usage(figures: Mapping[str, Any], console: Console) -> None:

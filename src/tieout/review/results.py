@@ -9,6 +9,7 @@ from typing import Any
 from ..evidence import charts
 from ..evidence.evaluate import TRACKS
 from ..evidence.lines import Line, lines, place
+from ..evidence.pass_at_k import in_words
 from .markup import Markup, folded, html, joined, lead, number, p_value, share, signed, span, table
 from .stored import Stored
 
@@ -19,7 +20,7 @@ def section(run: Stored) -> Markup:
     title = "{candidate} minus {baseline}"
     others = [folded(title.format(**pair), body) for pair, body in pairs[1:]]
     first = html("<h3>{}</h3>", title.format(**pairs[0][0]))
-    return joined([_models(run), first, _about_pairs(run), pairs[0][1], *others])
+    return joined([_models(run), first, _about_pairs(run), pairs[0][1], *others, *_samples(run)])
 
 
 def shown(run: Stored) -> list[Line]:
@@ -78,6 +79,33 @@ def _mean(cell: Mapping[str, Any], most: int) -> Markup:
     fewer = html(' <span class="muted">n {}</span>', cell["n"]) if cell["n"] < most else ""
     errors = html(' <span class="flag">{} errored</span>', cell["errors"]) if cell["errors"] else ""
     return html("<b>{}</b> {}{}{}", number(cell["mean"]), span(cell), fewer, errors)
+
+
+def _samples(run: Stored) -> Iterator[Markup]:
+    """pass@k, where several samples of each answer were taken."""
+    found = run.judged.get("pass_at_k")
+    if found is None:
+        return
+    names = [*found["models"], f"{found['candidate']} minus {found['baseline']}"]
+    columns = [*found["models"].values(), found["difference"]]
+    count = max(figure["n"] for own in columns for figure in own.values())
+    said = (
+        f"pass@k: the probability that one of k samples is right, estimated without bias from "
+        f"{in_words(run.settings['sampled'])}. {count} cases; one of which a sample has no score is left out. The gate "
+        "does not read it: it judges the one answer that is served."
+    )
+    rows = [[k, *(_passed(own[k]) for own in columns)] for k in columns[0]]
+    yield joined(
+        [html("<h3>Several samples of an answer</h3>"), lead(said), table(["", *names], rows, kind="models")]
+    )
+
+
+def _passed(figure: Mapping[str, Any]) -> Markup:
+    if not figure["n"]:
+        return html('<span class="none">empty</span>')
+    paired = "difference" in figure
+    value = signed(figure["difference"]) if paired else number(figure["mean"])
+    return html("<b>{}</b> {}", value, span(figure, sign=paired))
 
 
 def _about_pairs(run: Stored) -> Markup:
