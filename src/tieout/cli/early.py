@@ -90,7 +90,8 @@ def check_recipe(plain: Mapping[str, Any], where: str) -> None:
                 counts[key] = len(_rows(data[key], kind) or ())
     for place, stage in enumerate(stages):
         name, size = stage.get("train"), stage.get("batch_size")
-        learned = name in TABLE and TABLE[name].rows == "demonstration" and "data" not in stage
+        known = TABLE.get(str(name))
+        learned = known is not None and known.rows == "demonstration" and "data" not in stage
         if learned and isinstance(size, int) and (count := counts.get("train", 0)):
             batch_fits(size, count, f"{where}: stages[{place}] (train {name}): batch_size")
     from ..config.weights import one_reward

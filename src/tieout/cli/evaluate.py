@@ -288,8 +288,8 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
     console.print(table)
     sampled = pass_at_k.settings(task, options.samples, options.temperature) if samples else {}
     if samples:
-        pair = (options.model[-1], options.model[0]) if len(samples) > 1 else None
-        passed = pass_at_k.pass_figures(samples, sampled, pair)
+        both = (options.model[-1], options.model[0]) if len(samples) > 1 else None
+        passed = pass_at_k.pass_figures(samples, sampled, both)
         print_passed(passed, sampled, console)
     labels = dict(zip(options.model, labels_of(options.model), strict=True))
     by_label = {labels[name]: own for name, own in cases.items()}

@@ -66,12 +66,9 @@ def rights(
         for case in drawn:
             value = case.score if metric is None else case.metrics.get(metric)
             n, right, _ = found.get(case.id, (0, 0, ""))
-            judged = value is not None
-            found[case.id] = (
-                n + judged,
-                right + bool(judged and value >= least - 1e-6),
-                case.cluster or case.id,
-            )  # type: ignore[operator]
+            if value is not None:
+                n, right = n + 1, right + (value >= least - 1e-6)
+            found[case.id] = n, right, case.cluster or case.id
     return found
 
 
@@ -115,7 +112,7 @@ def pass_figures(samples: Samples, given: Mapping[str, Any], pair: tuple[str, st
     }
     if pair is not None:
         shown |= dict(zip(("candidate", "baseline"), pair, strict=True))
-        shown["difference"] = _plain(differences(*(found[name] for name in pair), count), "difference")
+        shown["difference"] = _plain(differences(found[pair[0]], found[pair[1]], count), "difference")
     return shown
 
 

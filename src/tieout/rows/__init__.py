@@ -12,8 +12,8 @@ from typing import Any
 
 from ..config.weights import weights_of
 from ..storage.jsonl import as_json
-from ..types import Row
-from .checks import KINDS, Kind, LongRows, check_general, check_rows, is_general
+from ..types import Kind, Row
+from .checks import KINDS, LongRows, check_general, check_rows, is_general
 from .json_files import read_json
 from .locations import Rows, RowsError, kind_of, location, raise_problems
 from .sources import HUB, mixed, read_hub

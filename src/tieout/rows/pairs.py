@@ -9,8 +9,8 @@ from typing import Any
 
 from ..errors import InputError
 from ..groups import ranked_pairs, spread
-from ..types import Row
-from .checks import Kind, check_rows, is_general
+from ..types import Kind, Row
+from .checks import check_rows, is_general
 from .locations import Rows, RowsError, location
 from .messages import same
 
