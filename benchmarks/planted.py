@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,7 +17,9 @@ from tieout import embedded
 from tieout.learner import AdapterConfig, Learner, load
 from tieout.learner.checkpoint import save_adapter
 from tieout.methods import SFT
+from tieout.rewards import load_reward
 from tieout.rewards.library.judge import Judge
+from tieout.rewards.processes import handle, workers
 from tieout.rewards.processes.workers import Workers
 from tieout.rewards.scoring.attribution import Limits
 from tieout.rewards.scoring.runner import Call, score_groups
@@ -231,7 +234,9 @@ def judged(reply: Any) -> Callable[[Path], str]:
     return plant
 
 
-REWARDS = """import os, time
+REWARDS = """import os, subprocess, sys, time
+
+KEPT = []
 
 def forks(completions, **_):
     os.fork()
@@ -246,21 +251,69 @@ def hangs(completions, **_):
     if completions == ["3"]:
         time.sleep(60)
     return [float(c) for c in completions]
+
+async def blocks(completions, **_):
+    return hangs(completions)
+
+async def quits(completions, **_):
+    if completions == ["3"]:
+        sys.exit(1)
+    return [float(c) for c in completions]
+
+def takes(completions, **_):
+    while completions == ["3"]:
+        KEPT.append(b"x" * (32 << 20))
+    return [float(c) for c in completions]
+
+def leaks(completions, **_):
+    KEPT.append(b"x" * (32 << 20))
+    return [float(len(KEPT))]
+
+def detaches(completions, **_):
+    command = "setsid sleep 300 >/dev/null 2>&1 & echo $!"
+    started = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, check=True)
+    if completions == ["3"]:
+        os._exit(1)
+    return [float(started.stdout)]
 """
 
 
-def rewarded(name: str) -> Callable[[Path], str]:
-    def plant(folder: Path) -> str:
-        from tieout.rewards import load_reward
+def called(folder: Path, name: str, count: int = 8, seconds: float = 1.0) -> list[float | None]:
+    """The scores of calls with completion 0, 1, 2 and so on, by two workers that may take 200 MB each."""
+    (folder / "r.py").write_text(REWARDS)
+    calls = [Call.of_texts([str(i)], ["p"], {"prompt": "p"}) for i in range(count)]
+    limits = Limits(deadline_seconds=seconds, retries=0)
+    with (
+        mock.patch.object(workers, "most_bytes", return_value=200 << 20),
+        mock.patch.object(handle, "KEPT_BYTES", 64 << 20),
+        mock.patch.object(workers, "LOOK_SECONDS", 0.0),
+        Workers(2, limits) as pool,
+    ):
+        reward = load_reward(f"{folder / 'r.py'}:{name}")
+        return [o.score for (o,) in score_groups(reward, calls, pool)]
 
-        (folder / "r.py").write_text(REWARDS)
-        calls = [Call.of_texts([str(i)], ["p"], {"prompt": "p"}) for i in range(8)]
-        with Workers(2, Limits(deadline_seconds=1.0, retries=0)) as workers:
-            found = [o.score for (o,) in workers.run(load_reward(f"{folder / 'r.py'}:{name}"), calls)]
+
+def rewarded(name: str, seconds: float = 1.0) -> Callable[[Path], str]:
+    """One call fails, and no other."""
+
+    def plant(folder: Path) -> str:
         right = [float(i) if name == "forks" or i != 3 else None for i in range(8)]
-        return "survived" if found == right else "silent"
+        return "survived" if called(folder, name, seconds=seconds) == right else "silent"
 
     return plant
+
+
+def leaking(folder: Path) -> str:
+    kept = called(folder, "leaks", count=12, seconds=20.0)
+    return "survived" if max(float(k or 99) for k in kept) <= 5 else "lost"
+
+
+def detached(folder: Path) -> str:
+    """The processes that a reward put into sessions of their own, some by a worker that ended, end with the workers."""
+    pids = [int(score) for score in called(folder, "detaches", seconds=20.0) if score]
+    states = [Path(f"/proc/{pid}/stat") for pid in pids]
+    alive = [one for one in states if one.exists() and one.read_text().rpartition(")")[2].split()[0] != "Z"]
+    return "survived" if len(pids) == 7 and not alive else "lost"
 
 
 def served(tokens: list[Any], reason: str, logprobs: list[Any] | None = None) -> Callable[[Path], str]:
@@ -289,6 +342,13 @@ def serving() -> list[Fault]:
     replies |= {"an unknown shape": AttributeError("'NoneType' object has no attribute 'content'")}
     found = [Fault("judge", name, judged(reply)) for name, reply in replies.items()]
     found += [Fault("reward", f"a reward {name}", rewarded(name)) for name in ("forks", "exits", "hangs")]
+    found += [
+        Fault("reward", "an async reward blocks", rewarded("blocks")),
+        Fault("reward", "an async reward calls sys.exit", rewarded("quits", 20.0)),
+        Fault("reward", "a reward takes memory without end", rewarded("takes", 20.0)),
+        Fault("reward", "a reward keeps memory of every call", leaking),
+        Fault("reward", "a reward leaves processes in sessions of their own", detached),
+    ]
     odd: dict[str, Callable[[Path], str]] = {
         "more tokens than asked": served([2] * 5, "length"),
         "`stop` without a stop token": served([2, 3], "stop"),

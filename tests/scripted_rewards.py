@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import stat
+import subprocess
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -120,3 +121,43 @@ def forges(completions: list[str], **_: Any) -> list[float]:
                     os.write(number, b'[99, [["scored", 1.0, "", "", null, {}]]]\n')
         return [0.5]
     return [float(c) for c in completions]
+
+
+async def blocks(completions: Sequence[str], **_: Any) -> list[float]:
+    """Async by name: what says so blocks every call that waits with it."""
+    if "exit" in completions:
+        raise SystemExit(1)
+    if "die" in completions:
+        os._exit(1)
+    if "block" in completions:
+        time.sleep(3600)
+    await asyncio.sleep(0.01)
+    return [1.0] * len(completions)
+
+
+_KEPT: list[bytearray] = []
+
+
+def leaks(completions: Sequence[str], **_: Any) -> list[float]:
+    """Keeps 300 MB a call; what says so takes memory without end."""
+    while "endless" in completions:
+        _KEPT.append(bytearray(b"x") * (64 << 20))
+    _KEPT.append(bytearray(b"x") * (300 << 20))
+    return [float(len(_KEPT))] * len(completions)
+
+
+def detaches(completions: Sequence[str], **_: Any) -> list[float]:
+    """Leaves a process in a session of its own, whose parent has ended; its id is the score."""
+    started = subprocess.run(
+        ["sh", "-c", "setsid sleep 300 >/dev/null 2>&1 & echo $!"], stdout=subprocess.PIPE, check=True
+    )
+    if "die" in completions:
+        os._exit(1)
+    return [float(started.stdout)] * len(completions)
+
+
+def exits(completions: Sequence[str], **_: Any) -> list[float]:
+    """Ends the program, if it says so."""
+    if "exit" in completions:
+        raise SystemExit(1)
+    return [1.0] * len(completions)

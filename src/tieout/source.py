@@ -119,6 +119,11 @@ class Source:
                 self.counts["unkept_groups"] += len(sampled) - len(kept)
                 batch += kept
             if not batch:
+                if (abstained := self.counts["abstained"]) and abstained == self.counts["completions"]:
+                    raise InputError(
+                        f"task {self.task.name!r}: the reward abstained (it gave None) on all {abstained} completions "
+                        "of a pass over all rows, so there is nothing to learn from: let it score what it can judge"
+                    )
                 scores = self.sampled_scores
                 span = (
                     f", of {len(scores)} completions that score {min(scores):g} to {max(scores):g}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
-from tieout.config.attribute import load_attribute, same_function
+from tieout.config.attribute import FILE_MODULE, load_attribute, same_function
 
 FILE = """
 from functools import wraps
@@ -49,6 +50,8 @@ def test_closures_of_one_factory_are_compared_by_what_they_close_over(tmp_path: 
     path.write_text(FILE)
 
     def load(name: str) -> object:
+        for module in [name for name in sys.modules if name.startswith(FILE_MODULE)]:
+            del sys.modules[module]  # or it is loaded once
         return load_attribute(f"{path}:{name}")
 
     for name in (
@@ -66,6 +69,16 @@ def test_closures_of_one_factory_are_compared_by_what_they_close_over(tmp_path: 
         assert not same_function(load(name), load("three"))
     assert not same_function(load("logged_three"), load("logged_four"))
     assert not same_function(load("of_three"), load("of_four"))
+
+
+def test_a_file_is_imported_again_only_where_it_has_changed(tmp_path: Path) -> None:
+    path = tmp_path / "counted.py"
+    log = tmp_path / "log.txt"
+    text = f"open({str(log)!r}, 'a').write('x')\n\ndef score(completions):\n    return [1.0]\n"
+    for body, imports in ((text, 1), (text + "\n", 2)):
+        path.write_text(body)
+        assert load_attribute(f"{path}:score") is load_attribute(f"{path}:score")
+        assert log.read_text() == "x" * imports
 
 
 def test_functions_of_equal_text_in_two_files_are_two(tmp_path: Path) -> None:

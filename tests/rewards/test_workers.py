@@ -124,6 +124,20 @@ def test_a_reward_that_forks_and_returns_in_the_child_shifts_no_answer(workers: 
     ]  # in this process, once
 
 
+@pytest.mark.parametrize("bad", ["exit", "die"])
+def test_an_async_reward_that_ends_its_process_ends_one_call(workers: Workers, bad: str) -> None:
+    assert [o.score for (o,) in score_groups(scripted.blocks, calls(["right"] * 3), workers)] == [1.0] * 3
+    outcomes = [o for (o,) in score_groups(scripted.blocks, calls(["right", bad, "right"]), workers)]
+    assert [(o.score, o.cause) for o in outcomes] == [(1.0, ""), (None, "completion"), (1.0, "")]
+
+
+def test_a_reward_that_exits_in_this_process_ends_one_call() -> None:
+    for reward in (scripted.blocks, scripted.exits):
+        outcomes = [o for (o,) in score_groups(reward, calls(["right", "exit"]))]
+        assert [(o.score, o.cause) for o in outcomes] == [(1.0, ""), (None, "completion")]
+        assert "SystemExit" in outcomes[1].reason
+
+
 def test_a_worker_that_writes_in_anothers_place_is_replaced(workers: Workers) -> None:
     calls = [Call.of_texts([text], ["p"], {"prompt": "p"}) for text in ("1", "forge", "3", "4", "5", "6")]
     found = [outcomes[0] for outcomes in workers.run(scripted.forges, calls)]
@@ -258,7 +272,10 @@ def test_a_file_that_breaks_in_the_worker_is_named(tmp_path: Path) -> None:
 
 
 def test_no_workers_are_started_where_none_would_run() -> None:
-    assert start_workers(scripted.never) is None
+    async def here(completions: list[str], **_: Any) -> list[float]:
+        return [1.0] * len(completions)
+
+    assert start_workers(here) is None  # another process cannot import it
     assert start_workers(exact, num_workers=0) is None
     with pytest.raises(ValueError, match="num_workers is 0"):
         Workers(0)

@@ -19,6 +19,8 @@ from .siblings import shadowed, siblings
 
 FILE_MODULE = "tieout_file_"
 """What the names of modules start with that were loaded from a file by its path."""
+_DIGEST = "__tieout_digest__"
+"""On such a module: the SHA-256 of the file that was imported."""
 
 
 def load_attribute(spec: str) -> Any:
@@ -78,7 +80,8 @@ def _load_module(place: str, spec: str) -> ModuleType:
 
 
 def _load_file(path: Path) -> ModuleType:
-    """Import a file under a name of its own, so that two files called reward.py do not meet.
+    """Import a file under a name of its own, so that two files called reward.py do not meet; one that has not changed
+    is imported once.
 
     Files of its folder can be imported from it, after all that is installed. InputError: by such a name another file is
     imported, of another folder.
@@ -87,6 +90,10 @@ def _load_file(path: Path) -> ModuleType:
         raise InputError(f"file {path} does not exist (looked in {Path.cwd()})")
     path = path.resolve()
     name = f"{FILE_MODULE}{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    before = sys.modules.get(name) if sys.pycache_prefix != os.devnull else None
+    if before is not None and getattr(before, _DIGEST, "") == digest:
+        return before
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise InputError(f"file {path} cannot be imported")
@@ -106,6 +113,7 @@ def _load_file(path: Path) -> ModuleType:
     if wrong := shadowed(near):
         del sys.modules[name]
         raise InputError(f"file {path}: {wrong}")
+    setattr(module, _DIGEST, digest)
     return module
 
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
 import weakref
+from contextlib import suppress
 from typing import Any
 
 from ...errors import InputError
 from ..scoring.outcomes import RewardUnavailable
+from .descendants import descendants
 from .handle import Worker
 
 START_SECONDS = 60.0
 """For the fork server to start, and for a reward's imports."""
+END_SECONDS = 5.0
+"""For the fork server to kill what it has started."""
 
 
 class ForkServer:
@@ -71,7 +77,9 @@ class ForkServer:
 def _end(line: socket.socket, process: subprocess.Popen[bytes]) -> None:
     line.close()  # at which the fork server kills its workers and ends
     try:
-        process.wait(2.0)
+        process.wait(END_SECONDS)
     except subprocess.TimeoutExpired:
-        process.kill()
+        for pid in [*descendants(process.pid), process.pid]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         process.wait()

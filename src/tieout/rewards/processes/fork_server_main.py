@@ -4,8 +4,8 @@
 
 Lines of JSON both ways. To the fork server: {"path": [...]}; {"load": reference}; {"fork": true} with a socket for the
 worker; {"kill": pid}. To a worker: {"reward", "completions", "prompts", "row"}, and "completion_ids" if the reward asks
-for tokens. It imports no torch, so that forking is safe and takes a millisecond: a worker that hangs is killed and
-replaced at once.
+for tokens; or {"reward", "calls", "seconds"}, to make such calls of an `async def` at the same time. It imports no
+torch, so that forking is safe and takes a millisecond: a worker that hangs is killed and replaced at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Any
 from ...errors import TieoutError
 from ...types import Completion
 from ..scoring.call import Call
-from ..scoring.outcomes import Outcome, attempt
+from ..scoring.outcomes import Outcome, attempt, attempt_together
+from .descendants import adopt_orphans, kill_below
 from .importable import Reference, resolve
 from .serve import kill, serve
 
@@ -33,6 +34,7 @@ def main() -> None:
     workers: set[int] = set()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other end's to handle; it closes the line
     _keep_out_of_the_way()
+    adopt_orphans()
     try:
         while True:
             data, handed, _, _ = socket.recv_fds(line, 1 << 16, 1)
@@ -62,6 +64,7 @@ def main() -> None:
     finally:
         for pid in list(workers):
             _kill(pid, workers)
+        kill_below(os.getpid())  # of workers that ended by themselves
 
 
 def _load(reference: Reference) -> dict[str, Any]:
@@ -103,7 +106,12 @@ def _keep_out_of_the_way() -> None:
 
 
 def _answer(message: dict[str, Any]) -> list[Outcome]:
-    return attempt(_reward(message["reward"]), _call(message))
+    """The outcomes of a call; of several at the same time, one call after the other."""
+    reward = _reward(message["reward"])
+    if "calls" not in message:
+        return attempt(reward, _call(message))
+    said = attempt_together(reward, [_call(one) for one in message["calls"]], message["seconds"])
+    return [outcome for outcomes in said for outcome in outcomes]
 
 
 def _call(message: dict[str, Any]) -> Call:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..scoring.outcomes import Outcome
+from .memory import KEPT_BYTES, resident_bytes
 
 
 @dataclass(eq=False)
@@ -24,6 +25,18 @@ class Worker:
     asked: int = 0
     """Calls that it was handed."""
     answered: int = 0
+    held_at_first: int = 0
+    """Bytes that it held after its first call, with what that call has imported."""
+    spent: bool = False
+    """Whether it has kept so much since then that it is to be replaced."""
+
+    def measure(self) -> int:
+        """Bytes that it holds."""
+        held = resident_bytes(self.pid)
+        if self.answered and not self.held_at_first:
+            self.held_at_first = held
+        self.spent = self.spent or bool(self.held_at_first and held > self.held_at_first + KEPT_BYTES)
+        return held
 
     def send(self, message: Any) -> None:
         """Hand it a call, plain values; its answer carries the number of the call."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ..scoring.outcomes import Outcome
+from .descendants import adopt_orphans, kill_below
 
 Answer = Callable[[Any], Sequence[Outcome]]
 """From one message to the outcomes of its completions."""
@@ -24,6 +25,7 @@ def serve(number: int, answer: Answer) -> NoReturn:
     status = 1
     try:
         os.setsid()
+        adopt_orphans()
         with socket.socket(fileno=number) as line, line.makefile("rb") as messages:
             for message in messages:
                 call, asked = json.loads(message)
@@ -42,6 +44,9 @@ def _plain(outcome: Outcome) -> list[Any]:
 
 def kill(pid: int) -> None:
     """Kill a worker, a child of this process that was not waited for, with whatever it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)  # what it started is looked for, and it must not start more
+    kill_below(pid)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError):

@@ -23,13 +23,24 @@ from ...types import Reward
 from ..scoring.attribution import Attribution, Limits, attribute
 from ..scoring.call import Call
 from ..scoring.combine import Combined
-from ..scoring.outcomes import Outcome, asks_for_tokens, errored, late, reward_name, reward_range
+from ..scoring.outcomes import (
+    Outcome,
+    WorkerLost,
+    asks_for_tokens,
+    errored,
+    late,
+    reward_name,
+    reward_range,
+)
 from .fork_server import ForkServer
 from .handle import Worker
 from .importable import Reference, refer
+from .memory import LOOK_SECONDS, most_bytes
 
 SHORT_SECONDS = 0.05
 """Calls that take less are handed out ahead."""
+BLOCKED_SECONDS = 1.0
+"""Past the deadline of calls that wait at the same time: one of them blocks the others."""
 
 
 class Workers:
@@ -41,7 +52,8 @@ class Workers:
         self.num_workers, self.limits = num_workers, limits or Limits()
         self._server: ForkServer | None = None
         self._idle: list[Worker] = []
-        self._took = SHORT_SECONDS
+        self._took, self._looked = SHORT_SECONDS, 0.0
+        self._most_bytes = most_bytes()
         self._references: dict[int, tuple[Reward, Reference]] = {}
 
     def __enter__(self) -> Workers:
@@ -89,7 +101,7 @@ class Workers:
             busy: dict[Worker, deque[_Job]] = {}
             while todo or busy:
                 self._hand_out(reward, reference, todo, busy, selector)
-                for key, _ in selector.select(_patience(todo, busy, self.num_workers)):
+                for key, _ in selector.select(min(LOOK_SECONDS, _patience(todo, busy, self.num_workers))):
                     worker: Worker = key.data
                     answers = worker.receive()
                     for said in answers or []:
@@ -102,8 +114,16 @@ class Workers:
                     elif not busy[worker]:
                         selector.unregister(worker.line)
                         del busy[worker]
-                        self._idle.append(worker)
+                        self._keep(worker)
                 now = time.monotonic()
+                if now > self._looked + LOOK_SECONDS:
+                    self._looked = now
+                    for worker in [worker for worker in busy if worker.measure() > self._most_bytes]:
+                        why = (
+                            f"reward {reward_name(reward)!r} took more than {self._most_bytes / 2**30:.1f} GiB of "
+                            "memory, a quarter of this machine's"
+                        )
+                        self._lose(worker, errored(why), busy, todo, selector)
                 for worker in [worker for worker, jobs in busy.items() if now >= jobs[0].ends]:
                     self._lose(worker, late(reward, busy[worker][0].seconds), busy, todo, selector)
         return [group.outcomes for group in groups]
@@ -121,7 +141,8 @@ class Workers:
         Where calls are short, a worker has the next one at hand while it does one: it need not wait to be given it.
         """
         for _ in range(len(todo)):
-            ahead = [w for w, jobs in busy.items() if len(jobs) < 2] if self._took < SHORT_SECONDS else []
+            short = self._took < SHORT_SECONDS
+            ahead = [w for w, jobs in busy.items() if len(jobs) < 2 and not w.spent] if short else []
             if len(busy) >= self.num_workers and not ahead:
                 return
             job = todo.popleft()
@@ -166,6 +187,44 @@ class Workers:
         todo.extendleft(waiting)
         job.done([why] * len(job.call.completions), todo)
 
+    def imports(self, reward: Reward) -> bool:
+        """Whether the workers can import the reward."""
+        try:
+            self.load(reward)
+        except InputError:
+            return False
+        return True
+
+    def together(
+        self, reward: Reward, calls: Sequence[Call], seconds: Sequence[float]
+    ) -> list[list[Outcome]]:
+        """[call][K] outcomes of calls of an `async def` that one worker makes at the same time.
+
+        WorkerLost: one of them blocked, or ended its process.
+        """
+        reference = self.load(reward)
+        worker = self._idle.pop() if self._idle else self._fork()
+        asked = [_message(reward, None, call) for call in calls]
+        message = {"reward": reference, "calls": asked, "seconds": list(seconds)}
+        try:
+            said = iter(worker.ask(message, max(seconds) + BLOCKED_SECONDS))
+        except (EOFError, TimeoutError):
+            assert self._server is not None
+            self._server.kill(worker)
+            raise WorkerLost(
+                f"a call of reward {reward_name(reward)!r} blocked, or ended its process"
+            ) from None
+        worker.measure()
+        self._keep(worker)
+        return [[next(said) for _ in call.completions] for call in calls]
+
+    def _keep(self, worker: Worker) -> None:
+        """Have a worker at hand for the next call, unless it has kept too much memory of the ones before."""
+        if not worker.spent:
+            self._idle.append(worker)
+        elif self._server is not None:
+            self._server.kill(worker)
+
     def _fork(self) -> Worker:
         assert self._server is not None
         return self._server.fork()
@@ -178,17 +237,20 @@ def start_workers(reward: Reward, num_workers: int = 2, limits: Limits | None = 
         ValueError: another process cannot import the reward, and what to do.
     """
     parts = list(reward.parts.values()) if isinstance(reward, Combined) else [reward]
-    parts = [part for part in parts if not inspect.iscoroutinefunction(part)]
-    if not num_workers or not parts:
+    if not num_workers:
         return None
-    workers = Workers(num_workers, limits)
+    workers, found = Workers(num_workers, limits), False
     try:
         for part in parts:
-            workers.load(part)
+            if inspect.iscoroutinefunction(part):  # one that cannot be imported waits in this process
+                found = workers.imports(part) or found
+            else:
+                workers.load(part)
+                found = True
     except ValueError:
         workers.close()
         raise
-    return workers
+    return workers if found else None
 
 
 @dataclass
@@ -249,7 +311,7 @@ def _patience(todo: deque[_Job], busy: dict[Worker, deque[_Job]], num_workers: i
     return max(0.0, min(moments) - time.monotonic())
 
 
-def _message(reward: Reward, reference: Reference, call: Call) -> dict[str, Any]:
+def _message(reward: Reward, reference: Reference | None, call: Call) -> dict[str, Any]:
     row = {}
     for column, value in call.row.items():
         try:

@@ -9,7 +9,7 @@ import functools
 import inspect
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -36,6 +36,10 @@ class RewardError(TieoutError, RuntimeError):
 
 class RewardUnavailable(TieoutError, RuntimeError):
     """Raise it in a reward when what it needs (a judge, a server) failed: the call is repeated, never scored."""
+
+
+class WorkerLost(TieoutError, RuntimeError):
+    """A worker that made several calls at the same time is gone: nothing is known of any of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +157,7 @@ def attempt(reward: Reward, call: Call) -> list[Outcome]:
         if inspect.isawaitable(returned):
             returned = _wait_for(returned)
         return _judged(reward, returned, len(call.completions))
-    except (Exception, asyncio.CancelledError) as error:
+    except (Exception, SystemExit, asyncio.CancelledError) as error:
         _end_child(process)
         return _failed(reward, error, len(call.completions))
 
@@ -170,13 +174,23 @@ async def attempt_async(reward: Reward, call: Call, seconds: float) -> list[Outc
         async with asyncio.timeout(seconds) as limit:
             returned = await reward(**_arguments(reward, call))
         return _judged(reward, returned, len(call.completions))
-    except (Exception, asyncio.CancelledError) as error:
+    except (Exception, SystemExit, asyncio.CancelledError) as error:
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
             raise  # the reward did not give up: this program is being ended
         if limit.expired():
             return [late(reward, seconds)] * len(call.completions)
         return _failed(reward, error, len(call.completions))
+
+
+def attempt_together(reward: Reward, calls: Sequence[Call], seconds: Sequence[float]) -> list[list[Outcome]]:
+    """[call][K] outcomes of calls of an `async def` that wait at the same time, each given up after its seconds."""
+
+    async def every() -> list[list[Outcome]]:
+        return list(await asyncio.gather(*map(attempt_async, [reward] * len(calls), calls, seconds)))
+
+    outcomes: list[list[Outcome]] = run_loop(every)
+    return outcomes
 
 
 def late(reward: Reward, seconds: float) -> Outcome:

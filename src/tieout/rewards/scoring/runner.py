@@ -5,10 +5,10 @@ Here rewards run inside this process; give `Workers` to run them in others, unde
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Protocol
 
 from ...errors import InputError
@@ -19,14 +19,14 @@ from .combine import Combined, combine
 from .outcomes import (
     Outcome,
     RewardUnavailable,
+    WorkerLost,
     attempt,
-    attempt_async,
+    attempt_together,
     call_columns,
     parameters,
     ranged,
     reward_name,
     reward_range,
-    run_loop,
 )
 
 __all__ = [
@@ -49,6 +49,8 @@ __all__ = [
 
 GIVEN = ("completions", "prompts", "completion_ids")
 """Names that every reward may ask for in addition to the columns of the row."""
+AttemptAll = Callable[[Sequence[Call], Sequence[float]], Sequence[list[Outcome]]]
+"""From calls, and the seconds of each, to their outcomes."""
 
 
 class RewardCaller(Protocol):
@@ -60,6 +62,15 @@ class RewardCaller(Protocol):
 
     def run(self, reward: Reward, calls: Sequence[Call]) -> list[list[Outcome]]:
         """[call][K] outcomes."""
+
+    def imports(self, reward: Reward) -> bool:
+        """Whether the reward can be called there."""
+
+    def together(
+        self, reward: Reward, calls: Sequence[Call], seconds: Sequence[float]
+    ) -> list[list[Outcome]]:
+        """[call][K] outcomes of calls of an `async def`, at the same time. WorkerLost: one of them blocked, or ended
+        its process."""
 
 
 def score(
@@ -80,9 +91,10 @@ def score_groups(
     """[call][K] outcomes of many groups, at the same time where that is possible.
 
     A group is one call of the reward, repeated where a service failed, and taken apart where it raised, hung or gave
-    no number, to find out why: see `attribution`. An `async def` waits in this process, all groups at once, under its
-    deadline. Anything else runs in the workers, or one after the other in this process, where nothing can stop it; a
-    reward with a method `ahead` is shown all calls first, to ask a service about them at the same time.
+    no number, to find out why: see `attribution`. With workers, rewards run there. An `async def` waits for all groups
+    at once, in one of them; one that they cannot import does so in this process, where nothing stops it if it blocks.
+    Without workers, others run one after the other in this process; a reward with a method `ahead` is shown all calls
+    first, to ask a service about them at the same time.
     """
     if isinstance(reward, Combined):
         said = {name: score_groups(part, calls, workers, limits) for name, part in reward.parts.items()}
@@ -92,7 +104,12 @@ def score_groups(
         ]
     limits = limits or (workers.limits if workers else Limits())
     if inspect.iscoroutinefunction(reward):
-        return _all_at_once(reward, calls, limits)
+        if workers is None or not workers.imports(reward):
+            return _all_at_once(reward, calls, limits, partial(attempt_together, reward))
+        try:
+            return _all_at_once(reward, calls, limits, partial(workers.together, reward))
+        except WorkerLost:  # call by call, to find out which one it was
+            return workers.run(reward, calls)
     if workers is not None:
         return workers.run(reward, calls)
     if (ahead := getattr(reward, "ahead", None)) is not None:
@@ -112,28 +129,25 @@ def _in_turn(reward: Reward, attribution: Attribution, limits: Limits) -> list[O
         return outcomes
 
 
-def _all_at_once(reward: Reward, calls: Sequence[Call], limits: Limits) -> list[list[Outcome]]:
-    async def one(call: Call) -> list[Outcome]:
-        attribution, ends = (
-            attribute(call, limits, reward_range(reward)),
-            time.monotonic() + limits.deadline_seconds,
-        )
-        try:
-            tries = next(attribution)
-            while True:
-                await asyncio.sleep(tries.wait_seconds)
-                seconds = max(0.0, ends - time.monotonic()) * tries.share
-                tried = (attempt_async(reward, call, seconds) for call in tries.calls)
-                tries = attribution.send(list(await asyncio.gather(*tried)))
-        except StopIteration as stop:
-            outcomes: list[Outcome] = stop.value
-            return outcomes
-
-    async def all_of_them() -> list[list[Outcome]]:
-        return list(await asyncio.gather(*map(one, calls)))
-
-    outcomes: list[list[Outcome]] = run_loop(all_of_them)
-    return outcomes
+def _all_at_once(
+    reward: Reward, calls: Sequence[Call], limits: Limits, attempt_all: AttemptAll
+) -> list[list[Outcome]]:
+    """Round by round: what the attributions of all groups ask for is called at the same time."""
+    attributions = [attribute(call, limits, reward_range(reward)) for call in calls]
+    ends, outcomes = time.monotonic() + limits.deadline_seconds, dict[int, list[Outcome]]()
+    asked = {i: next(attribution) for i, attribution in enumerate(attributions)}
+    while asked:
+        time.sleep(max(tries.wait_seconds for tries in asked.values()))
+        left = max(0.0, ends - time.monotonic())
+        flat = [(call, left * tries.share) for tries in asked.values() for call in tries.calls]
+        said = iter(attempt_all([call for call, _ in flat], [seconds for _, seconds in flat]))
+        for i, tries in list(asked.items()):
+            try:
+                asked[i] = attributions[i].send([next(said) for _ in tries.calls])
+            except StopIteration as stop:
+                outcomes[i] = stop.value
+                del asked[i]
+    return [outcomes[i] for i in range(len(calls))]
 
 
 # --- before the first step ----------------------------------------------------------------------------------
