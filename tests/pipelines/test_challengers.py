@@ -229,7 +229,7 @@ def test_what_cannot_be_asked_is_refused_before_any_work(recipe: Make, tmp_path:
 
 def test_a_stage_cannot_have_the_name_of_a_challenger(recipe: Make) -> None:
     stages = [{**SFT, "name": "base_prompted"}, {"evaluate": {"prompt": {"system": "x"}}}, *GATE]
-    with pytest.raises(ConfigError, match="'base_prompted' is made of the base here"):
+    with pytest.raises(ConfigError, match="'base_prompted' is a challenger here"):
         recipe(stages)
 
 

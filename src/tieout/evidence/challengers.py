@@ -1,18 +1,15 @@
-"""Challengers: the base sampled N times or prompted, evaluated like a model, and what is on record of each."""
+"""Challengers: models that were evaluated without being trained, and what is on record of each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-BEST_OF_N, PROMPT = "best_of_n", "prompt"
+from ..samplers.api.opening import API, is_api
+
+BEST_OF_N, PROMPT, REMOTE = "best_of_n", "prompt", "api"
+"""Kinds: the best of several samples; something put before every prompt; a model behind an API, asked as it is."""
 UPPER_BOUND = "upper bound: chosen with the gold answer"
-
-
-def names_of(best_of_n: int, prompted: bool) -> tuple[str, ...]:
-    """Names of the challengers in a report."""
-    found = [f"base_best_of_{best_of_n}"] if best_of_n else []
-    return (*found, *(["base_prompted"] if prompted else []))
 
 
 def about(report: Mapping[str, Any], model: str) -> Mapping[str, Any]:
@@ -21,12 +18,20 @@ def about(report: Mapping[str, Any], model: str) -> Mapping[str, Any]:
 
 
 def kind_of(report: Mapping[str, Any], model: str) -> str:
-    """`best_of_n`, `prompt`, `base`, or the method that trained it; empty where nothing is on record."""
-    if kind := about(report, model).get("kind"):
+    """`best_of_n`, `prompt`, `api`, `base`, or the method that trained it; empty where nothing is on record."""
+    known = about(report, model)
+    if kind := known.get("kind"):
         return str(kind)
+    if remote(known):
+        return REMOTE
     stages = report["metadata"].get("recipe", {}).get("stages", [])
     trained = (str(stage["train"]) for stage in stages if "train" in stage and stage.get("name") == model)
     return "base" if model == report["settings"]["base"] else next(trained, "")
+
+
+def remote(known: Mapping[str, Any]) -> bool:
+    """Whether it is behind an API, so that its weights are not here."""
+    return is_api(str(known.get("base", "")))
 
 
 def how_made(known: Mapping[str, Any]) -> str:
@@ -34,19 +39,27 @@ def how_made(known: Mapping[str, Any]) -> str:
 
     A selector that is given a column of the row may read gold: then nothing is said but that it is an upper bound.
     """
+    of = known["base"].removeprefix(API) if remote(known) else known.get("of", "the base")
     if known.get("kind") == BEST_OF_N:
-        made = f"best of {known['samples']} samples of the base at temperature {known['temperature']:g}, by "
+        shown = f" with {_shown(known['prompt'])}" if "prompt" in known else ""
+        made = (
+            f"best of {known['samples']} samples of {of}{shown} at temperature {known['temperature']:g}, by "
+        )
         return f"{made}{known['selector']}; {_choice(known['reads'])}"
     if known.get("kind") == PROMPT:
-        parts = ["a system prompt"] if known["system"] else []
-        parts += [f"{known['shots']} training rows as examples"] if known["shots"] else []
-        return f"the base with {' and '.join(parts)}"
-    return ""
+        return f"{of} with {_shown(known)}"
+    return f"{of}, behind an API" if remote(known) else ""
 
 
 def oracle(known: Mapping[str, Any]) -> bool:
     """Whether its answers were, or may have been, chosen with the gold answer, so that it cannot be served."""
     return known.get("kind") == BEST_OF_N and known["reads"] != []
+
+
+def _shown(prompt: Mapping[str, Any]) -> str:
+    parts = ["a system prompt"] if prompt["system"] else []
+    parts += [f"{prompt['shots']} training rows as examples"] if prompt["shots"] else []
+    return " and ".join(parts)
 
 
 def _choice(reads: list[str] | None) -> str:

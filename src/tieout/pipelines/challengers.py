@@ -8,32 +8,34 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..evidence.challengers import BEST_OF_N, PROMPT
+from ..evidence.challengers import BEST_OF_N, PROMPT, REMOTE
 from ..evidence.scoring import source_digest
 from ..rewards import load_reward
 from ..rewards.scoring.columns import columns_read
 from ..rewards.scoring.runner import check_reward, reward_name
 from ..rows.checks import with_prompts
 from ..rows.spread import spread
+from ..samplers.api.opening import is_api
 from ..storage.atomic import fingerprint
 from ..storage.identity import folder_digest
 from ..tasks import Task
 from ..types import Message, Messages, Prompt, Reward, Row
 from ..vetting.golden_rows import with_gold
+from .alternatives import BASE, BasePrompt
 from .kinds import Evaluate
 from .recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Before:
-    """What is put before every prompt of the base."""
+    """What is put before every prompt of a challenger."""
 
     system: str
     shots: Sequence[tuple[Prompt, str]]
     """Prompts with their gold."""
 
     def __call__(self, prompt: Prompt) -> Prompt:
-        """The prompt as the base gets it: messages after the system prompt and turns, text after text."""
+        """The prompt as the model gets it: messages after the system prompt and turns, text after text."""
         if isinstance(prompt, str):
             shown = [f"{_as_text(asked)}{_gap(asked)}{gold}" for asked, gold in self.shots]
             return "\n\n".join([*filter(None, [self.system]), *shown, prompt])
@@ -52,22 +54,22 @@ class Before:
         return {"kind": PROMPT, "system": bool(self.system), "shots": len(shots), "sha256": digest}
 
 
-def before_of(task: Task, stage: Evaluate) -> Before:
-    """What an evaluate stage puts before prompts. InputError: fewer training rows have gold than it shows."""
-    wanted = stage.prompt.shots
+def before_of(task: Task, prompt: BasePrompt, stage: str) -> Before:
+    """What is put before prompts. InputError: fewer training rows have gold than it shows. `stage`: its name."""
+    wanted = prompt.shots
     train = with_prompts(task.rows("train")) if wanted else []
     rows = [found for row in train if (found := with_gold(row, task.gold))]
     if len(rows) < wanted:
         raise InputError(
-            f"stage {stage.name!r}: prompt.shots is {wanted}, and {len(rows)} training rows have gold to show"
+            f"stage {stage!r}: prompt.shots is {wanted}, and {len(rows)} training rows have gold to show"
         )
     shown = spread(rows, wanted) if wanted else []
-    return Before(stage.prompt.system, [(row["prompt"], row["completion"]) for row in shown])
+    return Before(prompt.system, [(row["prompt"], row["completion"]) for row in shown])
 
 
 @dataclass(frozen=True)
 class Selector:
-    """What chooses among samples of the base."""
+    """What chooses among samples."""
 
     given: Reward | None
     """None: the reward of whatever is asked, of the run's task or of the controls."""
@@ -106,29 +108,38 @@ def _reward(task: Task) -> Reward:
     return task.reward
 
 
-def known_of(stage: Evaluate, selector: Selector) -> dict[str, Any]:
-    """Best of N as a report has it."""
+def known_of(stage: Evaluate, name: str, task: Task, selector: Selector | None, seed: int) -> dict[str, Any]:
+    """How a challenger is made, as a report has it. `selector`: None for one that answers once."""
+    own = stage.challenged[name]
+    of = {} if own.model == BASE or is_api(own.model) else {"of": own.model}
+    shown = before_of(task, own.prompt, stage.name).known if own.prompt.given else {}
+    if selector is None:
+        return {**of, **(shown or {"kind": REMOTE})}
     return {
+        **of,
         "kind": BEST_OF_N,
-        "samples": stage.best_of_n,
+        "samples": own.best_of_n,
         "temperature": stage.temperature,
         "selector": selector.name,
         "reads": selector.reads,
         "source": selector.source,
+        "seed": seed,
+        **({"prompt": shown} if shown else {}),
     }
 
 
 def check_challengers(
     recipe: Recipe, stage: Evaluate, task: Task, controls: Task | None, again: Sequence[Row] = ()
 ) -> dict[str, list[Row]]:
-    """Refuse before any work what cannot be asked or chosen; rows as the prompted base gets them, by their source.
+    """Refuse before any work what cannot be asked or chosen; rows as local challengers with a prompt get them, by
+    their source.
 
     `again`: rows that are asked again, for consistency.
     """
-    if stage.challengers and task.environment is not None:
+    if stage.challenged and task.environment is not None:
         raise InputError(
-            f"stage {stage.name!r}: {' and '.join(stage.challengers)} ask once and take one answer, and task "
-            f"{task.name!r} is an environment of several turns: leave out best_of_n and prompt"
+            f"stage {stage.name!r}: {' and '.join(stage.challenged)} ask once and take one answer, and task "
+            f"{task.name!r} is an environment of several turns: leave out best_of_n, prompt and challengers"
         )
     if stage.selector and stage.selector not in {one.name for one in recipe.stages}:
         reward = load_reward(stage.selector)
@@ -140,13 +151,16 @@ def check_challengers(
                 raise InputError(
                     f"stage {stage.name!r}: selector of rows of {own.name!r}: {error}"
                 ) from error
-    if not stage.prompt.given:
-        return {}
-    before = before_of(task, stage)
-    return {
-        f"{stage.name}.prompt ({own.name})": [{"prompt": before(row["prompt"])} for row in rows]
-        for own, rows in [*_asked(task, controls), (replace(task, name="consistency"), again)]
-    }
+    asked = dict[str, list[Row]]()
+    for name, one in stage.challenged.items():
+        if one.prompt.given:
+            before = before_of(task, one.prompt, stage.name)
+            called = name if name in stage.challengers else "prompt"
+            for own, rows in [*_asked(task, controls), (replace(task, name="consistency"), list(again))]:
+                if not is_api(one.model):
+                    shown: list[Row] = [{"prompt": before(row["prompt"])} for row in rows]
+                    asked[f"{stage.name}.{called} ({own.name})"] = shown
+    return asked
 
 
 def _asked(task: Task, controls: Task | None) -> list[tuple[Task, list[Row]]]:

@@ -31,7 +31,7 @@ from ..storage.machine import environment
 from ..storage.runfolder import RunFolder
 from ..tasks import Task, load_task
 from ..types import Row
-from .run import Policy
+from .policy import Policy
 
 EVALUATED = "evaluated.json"
 """In the folder: which policy was evaluated as the candidate, and what it did while it was in memory."""

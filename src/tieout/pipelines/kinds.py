@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from ..config.plain import to_plain
 from ..errors import InputError
-from ..evidence.challengers import names_of as challenger_names
 from ..evidence.consistency_rows import Consistency
 from ..evidence.gate import GatePolicy
 from ..labelling.scheme import MOST
@@ -21,7 +21,9 @@ from ..training.schedule import Schedule
 from ..training.spec import EvalPolicy
 from ..vetting.attack.settings import AttackSettings
 from ..vetting.calibrate import CalibrationPolicy
+from .alternatives import BasePrompt, Challenger
 from .overrides import STAGE_KINDS
+from .pair_rules import PairRules, SampledSettings
 
 
 @dataclass(frozen=True)
@@ -152,9 +154,27 @@ class Train:
         return self.method.needs.head == "score"
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Make preference pairs."""
+@dataclass(frozen=True, kw_only=True)
+class Demonstrations(SampledSettings):
+    """Make demonstrations: of several completions per prompt, the one that scores best, if it is good enough."""
+
+    name: str = ""
+    """Of the stage; left out: demonstrations."""
+    start: str = ""
+    """What is sampled: a train stage, `base`, or api:NAME, a model behind an API; `from` in a recipe. Left out: the
+    policy trained before."""
+    min_rows: int = 16
+    """Where prompts gave none, and fewer than this are left in all, the run stops."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(2, self, "num_completions")
+        at_least(1, self, "min_rows")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs(PairRules):
+    """Make preference pairs. `num_completions` of the source `flawed` are the copies that are tried."""
 
     name: str = ""
     """Of the stage; left out: pairs."""
@@ -171,34 +191,15 @@ class Pairs:
     """For flawed: your own function FILE.py:function of a row and a random generator. Left out: the task's, or the
     rules of `tieout.tasks.flaws`."""
     start: str = ""
-    """Policy that is sampled: a train stage or `base`; `from` in a recipe. Left out: the policy trained before."""
-    num_completions: int = 8
-    """Completions sampled per prompt; of flawed, copies tried."""
-    temperature: float = 0.7
-    """Of the sampling."""
-    max_prompts: int = 0
-    """Prompts to sample from, or whose gold is flawed, spread over all; 0 takes all training prompts."""
-    min_chosen: float | None = None
-    """The least score of a chosen completion, on the reward's scale. Left out: the task's primary metric must be 1, or
-    without one the reward at the top of its declared range."""
-    min_gap: float | None = None
-    """The least difference of the two scores. Left out: a tenth of the reward's declared range."""
-    max_form: float = 0.1
-    """The largest share of pairs that form alone decides: those with the smallest gaps above it are dropped."""
-    pairs_per_prompt: int = 1
-    """Pairs that one prompt may give. Above 1, each has a weight with which all prompts count the same."""
-    min_pairs: int = 16
-    """Where prompts gave no pair, and fewer pairs than this are left in all, the run stops."""
+    """What is sampled: a train stage, `base`, or api:NAME, a model behind an API; `from` in a recipe. Left out: the
+    policy trained before."""
 
     def __post_init__(self) -> None:
-        at_least(0, self, "max_prompts")
-        at_least(1, self, "pairs_per_prompt", "min_pairs")
+        super().__post_init__()
         if "ranked" in self.sources and not 2 <= self.num_completions <= MOST:
             raise InputError(
                 f"num_completions is {self.num_completions}; people rank 2 to {MOST} completions of a prompt"
             )
-        if not 0 <= self.max_form <= 1:
-            raise InputError(f"max_form is {self.max_form}; expected a share from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -229,24 +230,6 @@ class Refresh:
 
 
 @dataclass(frozen=True)
-class BasePrompt:
-    """What is put before every prompt of the base: your own prompt, as an alternative to training."""
-
-    system: str = ""
-    """A system prompt, or a file that holds it."""
-    shots: int = 0
-    """Training rows shown with their gold: spread over all of them, the same ones before every prompt."""
-
-    def __post_init__(self) -> None:
-        at_least(0, self, "shots")
-
-    @property
-    def given(self) -> bool:
-        """Whether there is any."""
-        return bool(self.system or self.shots)
-
-
-@dataclass(frozen=True)
 class Evaluate:
     """Evaluate models on the same held-out rows and controls."""
 
@@ -263,32 +246,44 @@ class Evaluate:
     best_of_n: int = 0
     """Also the best of so many samples of the base per row, as `base_best_of_N`; 0: not."""
     temperature: float = 0.7
-    """Of those samples."""
+    """Of the samples of every best of N."""
     selector: str = ""
     """What chooses among them: a stage that trains a reward model, a name, or FILE.py:function. Left out: the reward.
     One that is given the gold answer makes it an upper bound, which cannot be served."""
     prompt: BasePrompt = field(default_factory=BasePrompt)
     """Also the base with a prompt of yours, as `base_prompted`."""
+    challengers: Mapping[str, Challenger] = field(default_factory=dict)
+    """Further models by the names that they get here: `{gpt: {model: api:NAME, best_of_n: 8}}`."""
 
     def __post_init__(self) -> None:
         at_least(0, self, "max_test", "max_ood", "best_of_n")
-        if self.best_of_n == 1 or (self.best_of_n and self.temperature <= 0):
+        chooses = any(one.best_of_n for one in self.challenged.values())
+        if self.best_of_n == 1 or (chooses and self.temperature <= 0):
             raise InputError(
                 f"best_of_n is {self.best_of_n} at temperature {self.temperature:g}; expected 2 samples or more, at a "
                 "temperature above 0"
             )
-        if self.selector and not self.best_of_n:
+        if self.selector and not chooses:
             raise InputError(f"selector is {self.selector!r}, and nothing is chosen: give best_of_n too")
 
     @property
-    def challengers(self) -> tuple[str, ...]:
-        """Further models, made of the base without training."""
-        return challenger_names(self.best_of_n, self.prompt.given)
+    def made(self) -> dict[str, Challenger]:
+        """Name -> what `best_of_n` and `prompt` make of the base."""
+        made = (
+            {f"base_best_of_{self.best_of_n}": Challenger(best_of_n=self.best_of_n)} if self.best_of_n else {}
+        )
+        made |= {"base_prompted": Challenger(prompt=self.prompt)} if self.prompt.given else {}
+        return made
+
+    @property
+    def challenged(self) -> dict[str, Challenger]:
+        """Name -> every challenger."""
+        return {**self.made, **self.challengers}
 
     @property
     def evaluated(self) -> tuple[str, ...]:
         """All models: those of the recipe, and the challengers."""
-        return (*self.models, *self.challengers)
+        return (*self.models, *self.challenged)
 
 
 @dataclass(frozen=True)
@@ -332,9 +327,13 @@ class Ship:
     """The folder of the run that was approved before: what changed since is on the page and in the card."""
 
 
-Stage = Check | Calibrate | Train | Pairs | Refresh | Evaluate | Gate | Ship
+Stage = Check | Calibrate | Train | Demonstrations | Pairs | Refresh | Evaluate | Gate | Ship
 KINDS: dict[str, type[Stage]] = dict(
-    zip(STAGE_KINDS, (Check, Calibrate, Train, Pairs, Refresh, Evaluate, Gate, Ship), strict=True)
+    zip(
+        STAGE_KINDS,
+        (Check, Calibrate, Train, Demonstrations, Pairs, Refresh, Evaluate, Gate, Ship),
+        strict=True,
+    )
 )
 
 

@@ -12,11 +12,25 @@ from ..config.fields import ConfigError, nearest
 from ..methods.distill import SELF, START
 from ..review.answers import read_review
 from ..rows.sources import is_source
-from .kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Ship, Stage, Train, kind_of
+from ..samplers.api.opening import is_api
+from .alternatives import BASE as BASE
+from .alternatives import NAME, check_challenger, read_prompt
+from .kinds import (
+    Calibrate,
+    Check,
+    Demonstrations,
+    Evaluate,
+    Gate,
+    Pairs,
+    Refresh,
+    Ship,
+    Stage,
+    Train,
+    kind_of,
+)
 from .recipe import Recipe
+from .remote import check_prices
 
-BASE = "base"
-"""The model that the run starts from, as a name of `from`, `models`, `candidate` and `baseline`."""
 RESERVED = (BASE, "candidate", "evidence", "lock", "run.json", "shipped")
 """Names that the run folder uses itself."""
 FILES = {"data.train": "train", "data.pairs": "pairs", "data.labels": "labels"}
@@ -31,6 +45,7 @@ class _Before:
     policy: str = BASE
     reward_model: str = ""
     pairs: str = ""
+    demonstrations: str = ""
     labels: str | None = None
     evaluate: Evaluate | None = None
     gate: Gate | None = None
@@ -62,7 +77,9 @@ def linked(recipe: Recipe, where: str) -> Recipe:
         raise ConfigError(
             f"{where}: guards.gold is {recipe.guards.gold!r}, but no stage trains on samples that are scored"
         )
-    return replace(recipe, stages=tuple(stages))
+    found = replace(recipe, stages=tuple(stages))
+    check_prices(found, where)
+    return found
 
 
 def start_name(stage: Train, recipe: Recipe) -> str:
@@ -77,7 +94,7 @@ def _title(stage: Stage) -> str:
 
 
 def _check_name(name: str, before: _Before, place: str) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name in RESERVED or name.endswith("-start"):
+    if not re.fullmatch(NAME, name) or name in RESERVED or name.endswith("-start"):
         raise ConfigError(
             f"{place}: a stage cannot be called {name!r}: its name is a folder, of letters, digits, `_`, `-` and `.`, "
             f"and none of {', '.join(RESERVED)}, nor one that ends with -start"
@@ -185,14 +202,18 @@ def _start(stage: Train, before: _Before, place: str) -> str:
 def _data(stage: Train, before: _Before, recipe: Recipe, place: str) -> str:
     """Where the rows of a train stage come from: a pairs stage, a key of FILES, or a file."""
     kind, given = stage.method.needs.rows, stage.options.data
-    pair_stages = [s.name for s in before.stages.values() if isinstance(s, Pairs)]
+    made = [s.name for s in before.stages.values() if isinstance(s, Pairs)]
+    if kind == "demonstration":
+        made += [s.name for s in before.stages.values() if isinstance(s, Demonstrations)]
     if given:
-        if given in FILES or given in pair_stages or is_source(given):
+        if given in FILES or given in made or is_source(given):
             return given
-        known = [*pair_stages, *FILES]
+        known = [*made, *FILES]
         raise ConfigError(
             f"{place}: data is {given!r}; expected a file, or one of {', '.join(known)}{nearest(given, known)}"
         )
+    if kind == "demonstration" and before.demonstrations:
+        return before.demonstrations
     if kind in ("demonstration", "prompt"):
         return "data.train"
     if kind == "label" and recipe.data.labels:
@@ -206,6 +227,14 @@ def _data(stage: Train, before: _Before, recipe: Recipe, place: str) -> str:
         f"{place}: {stage.train} learns from {kind} rows, and nothing gives them: put a pairs stage before it, or name "
         f"your file as {files}, or as `data` of the stage"
     )
+
+
+def _demonstrations(stage: Demonstrations, before: _Before, recipe: Recipe, place: str) -> Demonstrations:
+    start, known = stage.start or before.policy, [BASE, *before.trained()]
+    if start not in known and not is_api(start):
+        raise _unknown("from", start, known, place)
+    before.demonstrations = stage.name
+    return replace(stage, start=start)
 
 
 def _pairs(stage: Pairs, before: _Before, recipe: Recipe, place: str) -> Pairs:
@@ -227,7 +256,7 @@ def _pairs(stage: Pairs, before: _Before, recipe: Recipe, place: str) -> Pairs:
         raise ConfigError(f"{place}: sources names 'file': give the pairs as data.pairs")
     start = stage.start or before.policy
     known = [BASE, *before.trained()]
-    if start not in known:
+    if start not in known and not is_api(start):
         raise _unknown("from", start, known, place)
     before.pairs = stage.name
     return replace(stage, start=start)
@@ -264,11 +293,21 @@ def _evaluate(stage: Evaluate, before: _Before, recipe: Recipe, place: str) -> E
     for name in stage.models:
         if name not in known:
             raise _unknown("models", name, known, place)
-    if twice := set(stage.challengers) & {*known, *(s.name for s in recipe.stages)}:
-        raise ConfigError(f"{place}: {twice.pop()!r} is made of the base here; give the stage another name")
+    if twice := set(stage.challenged) & {*known, *(s.name for s in recipe.stages)}:
+        raise ConfigError(f"{place}: {twice.pop()!r} is a challenger here; give the stage another name")
+    if made := set(stage.challengers) & set(stage.made):
+        raise ConfigError(f"{place}: {made.pop()!r} is what best_of_n or prompt makes; give it another name")
+    for name, own in stage.challengers.items():
+        check_challenger(name, own, known, f"{place}: challenger {name!r}")
     _scores(stage.selector, "selector", before, recipe, place)
-    prompt = replace(stage.prompt, system=_text(stage.prompt.system, place))
-    before.evaluate = replace(stage, models=stage.models or tuple(known), prompt=prompt)
+    before.evaluate = replace(
+        stage,
+        models=stage.models or tuple(known),
+        prompt=read_prompt(stage.prompt, place),
+        challengers={
+            n: replace(c, prompt=read_prompt(c.prompt, place)) for n, c in stage.challengers.items()
+        },
+    )
     return before.evaluate
 
 
@@ -280,21 +319,6 @@ def _scores(name: str, key: str, before: _Before, recipe: Recipe, place: str) ->
         raise ConfigError(
             f"{place}: {key} is {name!r}, which is no reward model trained before it; there are: {there}"
         )
-
-
-def _text(given: str, place: str) -> str:
-    """A system prompt, from its file if it names one: the run has the text on record, and not where it lay."""
-    if re.fullmatch(r"\S+\.(txt|md)", given) or (len(given) < 256 and Path(given).is_file()):
-        try:
-            text = Path(given).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"{place}: prompt.system is {given!r}, which cannot be read: {error}"
-            ) from error
-        if not text:
-            raise ConfigError(f"{place}: prompt.system is {given!r}, and the file is empty")
-        return text
-    return given
 
 
 def _gate(stage: Gate, before: _Before, recipe: Recipe, place: str) -> Gate:
@@ -339,6 +363,7 @@ _RESOLVE: dict[type[Any], Any] = {
     Check: _check,
     Calibrate: _calibrate,
     Train: _train,
+    Demonstrations: _demonstrations,
     Pairs: _pairs,
     Refresh: _refresh,
     Evaluate: _evaluate,

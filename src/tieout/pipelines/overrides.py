@@ -10,7 +10,17 @@ from ..config.fields import ConfigError, nearest
 from ..config.tagged import tag_of
 from ..config.yaml_file import parse_value
 
-STAGE_KINDS = ("check", "calibrate", "train", "pairs", "refresh", "evaluate", "gate", "ship")
+STAGE_KINDS = (
+    "check",
+    "calibrate",
+    "train",
+    "demonstrations",
+    "pairs",
+    "refresh",
+    "evaluate",
+    "gate",
+    "ship",
+)
 """The keys that name the kind of a stage. Here, where recipes are read before torch is loaded."""
 
 

@@ -13,6 +13,7 @@ from ..learner import AdapterConfig, LearnerConfig
 from ..learner.models.base_parts import base_parts
 from ..methods import Distill
 from ..rows import LongRows
+from ..samplers.api.opening import APIOptions
 from ..storage.identity import known_model
 from ..tasks.files import Data
 from ..training.guards import Guards
@@ -60,6 +61,10 @@ class Recipe:
     """Training rows to use; 0 takes all."""
     placement: Placement = field(default_factory=lambda: Placement(save_steps=20))
     """Where the run computes. Nothing here changes its numbers by more than rounding."""
+    api: APIOptions = field(default_factory=APIOptions)
+    """How models behind APIs are called: ledger, budget, retries. The key is read from the environment alone."""
+    prices: Mapping[str, str] = field(default_factory=dict)
+    """`api:NAME` -> PROMPT,ANSWER per million tokens; `machine` -> HOUR/h of this one, for all models that run here."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     """What is trained."""
     learner: LearnerConfig = field(default_factory=LearnerConfig)
@@ -78,7 +83,8 @@ class Recipe:
 
     def identity(self) -> dict[str, Any]:
         """What decides the numbers of the run, in the form of the recipe: see `tieout.training.spec.identity`."""
-        known = {k: v for k, v in vars(self).items() if k not in ("stages", "placement")}
+        apart = ("stages", "placement", "api", "prices")
+        known = {k: v for k, v in vars(self).items() if k not in apart}
         top = {**identity(known), "model": known_model(self.model)}
         if parts := base_parts(self.model):
             top["base"] = parts
@@ -93,7 +99,7 @@ class Recipe:
                     settings[key] = known_model(settings[key])
             for key in ("review", "demonstration", "approved"):  # of `ship`: decide no number
                 plain.get("ship", {}).pop(key, None)
-            for key in ("consistency", "best_of_n", "temperature", "selector", "prompt"):
+            for key in ("consistency", "best_of_n", "temperature", "selector", "prompt", "challengers"):
                 plain.get("evaluate", {}).pop(key, None)  # further measurements, with markers of their own
         return {**top, "stages": [identity(plain) for plain in stages]}
 

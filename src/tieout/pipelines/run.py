@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,9 @@ from ..rewards.processes.workers import Workers
 from ..rewards.scoring.runner import check_reward
 from ..rows import data_hash, digests, read_rows
 from ..rows.messages import refuse_unread
-from ..samplers.api.opening import is_api
-from ..storage.identity import folder_digest, known_model
+from ..samplers.api import APISampler, Ledger
+from ..samplers.api.opening import is_api, open_api
+from ..samplers.local.sampler import LocalSampler
 from ..storage.runfolder import RunFolder
 from ..tasks import Task, load_task
 from ..tasks.files import controls_task, files_task, general_rows, given_splits
@@ -42,32 +43,15 @@ from ..training.reward_models import check_models
 from ..training.teachers import check_teachers
 from ..types import Row
 from .challengers import check_challengers
-from .kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Ship, Train
+from .kinds import Calibrate, Check, Demonstrations, Evaluate, Gate, Pairs, Refresh, Ship, Train
 from .links import BASE, FILES, start_name
+from .policy import Policy
 from .recipe import Recipe
+from .remote import check_remote
 from .training_rows import check_training, held_out_file, telling_task, uses_general, with_rows
 
 SPLITS = ("train", "test", "ood", "pairs", "labels", "general")
 """Of a run's task."""
-
-
-@dataclass(frozen=True)
-class Policy:
-    """A model of the run: a base, and the adapter (or, after full fine-tuning, the whole model) trained on it."""
-
-    base: str
-    trained: Path | None
-    four_bits: bool = False
-    dtype: str = "auto"
-    """What it was trained in, where a run says so."""
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """Plain values that change with its numbers, and not with where it lies; of an API, what it is called there."""
-        if is_api(self.base):
-            return {"base": self.base, "trained": None, "four_bits": False}
-        digest = None if self.trained is None else folder_digest(self.trained)
-        return {"base": known_model(self.base), "trained": digest, "four_bits": self.four_bits}
 
 
 class Run:
@@ -122,7 +106,9 @@ class Run:
         return self.folder.path / name / ("reward_model/adapter" if refreshed else "adapter")
 
     def policy(self, name: str) -> Policy:
-        """The model of this name: `base`, a train stage, or `NAME-start` for the folder that one starts from."""
+        """The model of this name: `base`, a train stage, api:NAME, or `NAME-start` for the folder it starts from."""
+        if is_api(name):
+            return Policy(name, None)
         if name == BASE:
             own = resolve(self.recipe.model)
             return Policy(own[0], own[2], _in_four_bits(self.recipe))
@@ -153,6 +139,17 @@ class Run:
             four_bits=policy.four_bits,
             bases=self.bases,
         )
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """Of all calls to models behind APIs."""
+        return self.recipe.api.ledger(self.recipe.prices)
+
+    def sampler(self, name: str) -> LocalSampler | APISampler:
+        """What samples the model of this name."""
+        if is_api(name):
+            return open_api(name, self.recipe.api, self.ledger)
+        return LocalSampler(self.open(self.policy(name)), drafts=self.recipe.placement.drafts)
 
     @property
     def _trained_names(self) -> set[str]:
@@ -287,6 +284,7 @@ class Run:
                     load_attribute(stage.flaws)
                 if stage.judge:
                     self._check_judge(stage)
+        check_remote(recipe, task, self.folder.path)
         if task.rows("general") and not any(isinstance(s, Train) and uses_general(s) for s in recipe.stages):
             raise InputError("general rows are given, and no stage trains on them: sft, dpo, cpo and orpo do")
         splits = {split: task.rows(split) for split in ("train", "test", "general")}
@@ -363,12 +361,11 @@ class Run:
 
     def _needs_reward(self, stage: Any) -> None:
         sampled = isinstance(stage, Pairs) and set(stage.sources) != {"file"}
+        sampled = sampled or isinstance(stage, Demonstrations)
         calibrated = isinstance(stage, Calibrate) and not stage.reward
         if sampled or calibrated or (isinstance(stage, Check) and stage.calibration.data):
-            what = "pairs are" if sampled else "calibration is"
-            raise InputError(
-                f"task {self.task.name!r} has an environment and no reward, which {what} made with"
-            )
+            what = "completions are chosen" if sampled else "calibration is"
+            raise InputError(f"task {self.task.name!r} has an environment and no reward, which {what} with")
 
 
 def check_model(name: str, splits: Mapping[str, Sequence[Row]], max_new_tokens: int) -> None:

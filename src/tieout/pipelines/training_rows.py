@@ -26,8 +26,8 @@ from ..types import Row
 from .kinds import Train
 from .links import FILES
 
-PAIRS = "pairs.jsonl"
-"""The file in which a pairs stage keeps its rows."""
+PAIRS, DEMONSTRATIONS = "pairs.jsonl", "demonstrations.jsonl"
+"""The file in which a stage that makes rows keeps them."""
 COLUMNS = {
     "demonstration": ("completion",),
     "preference": ("chosen", "rejected"),
@@ -51,7 +51,9 @@ def training_task(task: Task, stage: Train, folder: Path, fitting: Fitting | Non
     """
     rows, kind = known_rows(task, stage, fitting), stage.method.needs.rows
     if rows is None:
-        made = in_form(list(read_rows(folder / stage.options.data / PAIRS)), stage)
+        own = folder / stage.options.data
+        file = own / DEMONSTRATIONS if (own / DEMONSTRATIONS).exists() else own / PAIRS
+        made = in_form(list(read_rows(file)), stage)
         rows = with_general(made, task, stage)
     splits = {"train": rows}
     if kind == "ranking":
@@ -89,7 +91,7 @@ def _check_held_out(task: Task, stage: Train) -> None:
 
 
 def known_rows(task: Task, stage: Train, fitting: Fitting | None = None) -> Sequence[Row] | None:
-    """The rows of a train stage; None if a pairs stage has yet to make them. InputError: they do not fit the method."""
+    """The rows of a train stage; None if a stage has yet to make them. InputError: they do not fit the method."""
     data, kind = stage.options.data, stage.method.needs.rows
     if data in FILES:
         return with_general(in_form(task.rows(FILES[data]), stage), task, stage)

@@ -67,7 +67,11 @@ def several(
 class BestOfN:
     """A Sampler over a sampler that gives several completions of a prompt."""
 
-    def __init__(self, sampler: ChatPolicy, count: int, temperature: float, select: Select) -> None:
+    chat: Chat
+    context: int
+    """Where the sampler has them: one of text alone, such as an API's, has neither."""
+
+    def __init__(self, sampler: Sampler | ChatPolicy, count: int, temperature: float, select: Select) -> None:
         """
         Args:
             sampler: of the samples.
@@ -75,28 +79,31 @@ class BestOfN:
             temperature: of the sampling, in place of what `complete` is asked for.
             select: scores the samples.
         """
-        self.sampler, self.chat = sampler, sampler.chat
-        self.count, self.temperature, self.select = count, temperature, select
+        self.sampler, self.count, self.temperature, self.select = sampler, count, temperature, select
+        if isinstance(sampler, ChatPolicy):
+            self.chat, self.context = sampler.chat, sampler.context
         self.draws: list[Draw] = []
         """Of the last call, a prompt each."""
 
-    @property
-    def context(self) -> int:
-        """The model's."""
-        return self.sampler.context
-
     def complete(self, prompts: Sequence[Prompt], params: SamplingParams) -> list[str]:
-        """The best sample of each prompt. Its usage is that of all N; the prompt counts once, as it is read once."""
-        started = perf_counter()
+        """The best sample of each prompt, with the usage of all N.
+
+        A sampler of tokens reads a prompt once, and shares the time of the call evenly; any other reads it N times,
+        and its slowest sample is what is waited for. No usage where one sample was not counted.
+        """
+        started, together = perf_counter(), isinstance(self.sampler, ChatPolicy)
         sampled = several(self.sampler, prompts, self.count, replace(params, temperature=self.temperature))
         self.draws = [Draw(texts, scores, best(scores)) for texts, scores in self.select(prompts, sampled)]
         seconds = (perf_counter() - started) / max(1, len(prompts))
         chosen = list[str]()
         for group, draw in zip(sampled, self.draws, strict=True):
-            taken = {
-                "prompt_tokens": group[0].usage["prompt_tokens"],
-                "tokens": sum(one.usage["tokens"] for one in group),
-                "seconds": seconds,
+            used = [one.usage for one in group] if all(one.usage for one in group) else []
+            taken = used and {
+                "prompt_tokens": used[0]["prompt_tokens"]
+                if together
+                else sum(own["prompt_tokens"] for own in used),
+                "tokens": sum(own["tokens"] for own in used),
+                "seconds": seconds if together else max(own["seconds"] for own in used),
             }
-            chosen.append(Answer(group[draw.chosen], taken, group[draw.chosen].sampled))
+            chosen.append(Answer(group[draw.chosen], taken or None, group[draw.chosen].sampled))
         return chosen

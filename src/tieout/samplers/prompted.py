@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ..types import Prompt
-from . import SamplingParams
+from . import Sampler, SamplingParams
 
 if TYPE_CHECKING:
     from ..chat.template import Chat
 
 
-class ChatSampler(Protocol):
-    """A text sampler that knows its template."""
-
-    @property
-    def context(self) -> int: ...
-    @property
-    def chat(self) -> Chat: ...
-    def complete(self, prompts: Sequence[Prompt], params: SamplingParams) -> list[str]: ...
-
-
 class Prompted:
     """A Sampler that asks another one after `before` has changed each prompt. Cases keep the prompt of their row."""
 
-    def __init__(self, sampler: ChatSampler, before: Callable[[Prompt], Prompt]) -> None:
+    chat: Chat
+    context: int
+    """Where the sampler has them: one of text alone, such as an API's, has neither."""
+
+    def __init__(self, sampler: Sampler, before: Callable[[Prompt], Prompt]) -> None:
         self.sampler, self.before = sampler, before
-        self.chat, self.context = sampler.chat, sampler.context
+        knows: Any = sampler
+        if hasattr(sampler, "chat") and hasattr(sampler, "context"):
+            self.chat, self.context = knows.chat, knows.context
 
     def complete(self, prompts: Sequence[Prompt], params: SamplingParams) -> list[str]:
         """One completion per prompt."""

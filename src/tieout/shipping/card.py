@@ -79,7 +79,8 @@ def _leading_to(candidate: str, stages: Sequence[Mapping[str, Any]]) -> list[tup
     """(name, settings) of the stages that made the candidate: its own, and those that it starts or learns from."""
     found, wanted = list[tuple[str, Mapping[str, Any]]](), {candidate}
     for stage in reversed(stages):
-        settings = stage if "train" in stage else stage.get("pairs") or stage.get("refresh", {})
+        made = (stage[kind] for kind in ("demonstrations", "pairs", "refresh") if kind in stage)
+        settings = stage if "train" in stage else next(made, {})
         if settings.get("name") in wanted:
             wanted |= {settings[link] for link in ("from", "data", "reward_model") if link in settings}
             found.insert(0, (settings["name"], settings))

@@ -21,7 +21,7 @@ from ...source import Source
 from ...tasks import Task
 from ...training.progress import bar
 from ...types import Group, Row
-from ..kinds import Pairs
+from ..pair_rules import SampledSettings
 from .measures import Scored
 
 CHUNK = 64
@@ -54,7 +54,7 @@ class Batch:
     """Prompts; those without two scored completions have no group."""
 
 
-def batches(ground: Ground, stage: Pairs, policy: str) -> Iterator[tuple[Batch, Chat | None]]:
+def batches(ground: Ground, stage: SampledSettings, policy: str) -> Iterator[tuple[Batch, Chat | None]]:
     """Groups of sampled and scored completions, some prompts at a time; the chat is None behind an API."""
     sampler = ground.sampler(policy)
     if isinstance(sampler, APISampler):
@@ -73,7 +73,7 @@ def batches(ground: Ground, stage: Pairs, policy: str) -> Iterator[tuple[Batch, 
     ground.console.print(f"  mean score of samples {points / max(1, count):.3f}", highlight=False)
 
 
-def _of_policy(ground: Ground, stage: Pairs, given: Source, rows: Sequence[Row]) -> Iterator[Batch]:
+def _of_policy(ground: Ground, stage: SampledSettings, given: Source, rows: Sequence[Row]) -> Iterator[Batch]:
     rows = sorted(rows, key=lambda row: len(str(row["prompt"])))  # similar lengths are decoded together
     for start in range(0, len(rows), CHUNK):
         part = rows[start : start + CHUNK]
@@ -83,7 +83,7 @@ def _of_policy(ground: Ground, stage: Pairs, given: Source, rows: Sequence[Row])
         yield Batch([_scored(group) for group in groups], len(part))
 
 
-def _of_api(ground: Ground, stage: Pairs, sampler: APISampler) -> Iterator[Batch]:
+def _of_api(ground: Ground, stage: SampledSettings, sampler: APISampler) -> Iterator[Batch]:
     """One seed for all parts: which prompts are asked together changes no sample, so that replies are found again."""
     params = SamplingParams(ground.task.max_new_tokens, stage.temperature, seed=ground.seed)
     rows, reward, seen = _rows(ground, stage), ground.task.reward, 0
@@ -113,7 +113,7 @@ def _of_api(ground: Ground, stage: Pairs, sampler: APISampler) -> Iterator[Batch
         yield Batch(groups, len(part))
 
 
-def _rows(ground: Ground, stage: Pairs) -> list[Row]:
+def _rows(ground: Ground, stage: SampledSettings) -> list[Row]:
     return spread(list(with_prompts(ground.task.rows("train"))), stage.max_prompts)
 
 

@@ -12,6 +12,7 @@ from ...learner.memory import free_bytes, peak_bytes, reset_peak
 from ...rows.checks import with_prompts
 from ...rows.spread import spread
 from ...samplers import SamplingParams
+from ...samplers.api.opening import is_api
 from ...samplers.local.sampler import LocalSampler
 from ...types import Prompt
 from ..challengers import before_of
@@ -19,6 +20,7 @@ from ..kinds import Evaluate
 from ..links import BASE
 from ..planned import Planned
 from ..run import Run
+from ..stages.challengers import policy_of
 from ..stages.evaluate import is_done
 from .rollouts import FIRST, MORE
 
@@ -44,23 +46,27 @@ def asked_of(run: Run) -> list[Asked]:
             continue
         models = {one.name for one in run.recipe.stages}
         waits = stage.selector in models and not run.adapter(stage.selector).exists()
-        for name in stage.challengers:
-            chooses = bool(stage.best_of_n) and name == stage.challengers[0]
-            if (chooses and waits) or not is_done(run, stage, name):
-                found.append(_asked(run, stage, name, chooses))
+        for name, own in stage.challenged.items():
+            if is_api(own.model):
+                continue  # its time is the server's
+            trained = policy_of(run, stage, name).trained
+            later = (own.best_of_n and waits) or (trained is not None and not trained.exists())
+            if later or not is_done(run, stage, name):
+                found.append(_asked(run, stage, name))
     return found
 
 
-def _asked(run: Run, stage: Evaluate, name: str, chooses: bool) -> Asked:
+def _asked(run: Run, stage: Evaluate, name: str) -> Asked:
+    own = stage.challenged[name]
     rows = [row for given in run.asked(stage).values() for row in with_prompts(given)]
     rows += with_prompts([one.row for one in run.again(stage)])
     rows += with_prompts(run.controls.rows("test")) if run.controls else []
     prompts = [row["prompt"] for row in rows]
     called = f"{stage.name}, {name}"
-    if chooses:
-        return Asked(called, prompts, stage.best_of_n, stage.temperature, run.task.max_new_tokens)
-    before = before_of(run.task, stage)
-    return Asked(called, [before(prompt) for prompt in prompts], 1, 0.0, run.task.max_new_tokens)
+    if own.prompt.given:
+        prompts = list(map(before_of(run.task, own.prompt, stage.name), prompts))
+    count, temperature = (own.best_of_n, stage.temperature) if own.best_of_n else (1, 0.0)
+    return Asked(called, prompts, count, temperature, run.task.max_new_tokens)
 
 
 def plan_asked(run: Run, asked: Sequence[Asked], budget: float, length: int = 0) -> list[Planned]:

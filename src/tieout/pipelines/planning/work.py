@@ -17,11 +17,11 @@ from ...source import Source
 from ...tasks import Task
 from ...training.spec import TrainSpec
 from ...types import Completion, Group, Row
-from ..kinds import Pairs, Train
+from ..kinds import Demonstrations, Pairs, Train
 from ..run import Run
 from ..stages.plan import rows_of
 from ..stages.train import spec_of
-from ..training_rows import PAIRS, known_rows, training_task
+from ..training_rows import known_rows, training_task
 
 SAMPLE = 128
 """Rows whose lengths are measured, at least a batch."""
@@ -63,14 +63,14 @@ def work_of(run: Run, stage: Train, length: int = 0) -> Work:
     needs, task = stage.method.needs, run.task
     known = (
         known_rows(task, stage, run.fitting) is not None
-        or (run.folder.path / stage.options.data / PAIRS).exists()
+        or (run.folder.path / stage.options.data / "done.json").exists()
     )
     if known:
         task = training_task(task, stage, run.folder.path, run.fitting)
     if not known:
         longest = max(s.method.needs.max_new_tokens for s in run.recipe.stages if isinstance(s, Train))
         made = run.recipe.stage(stage.options.data)
-        length = length or (task.max_new_tokens if isinstance(made, Pairs) else longest)
+        length = length or (task.max_new_tokens if isinstance(made, Pairs | Demonstrations) else longest)
         notes.append(f"rows are not made yet: at most {count}, completions of {length} tokens")
     start = spec_of(run, stage).start
     assumed = 0 if known and not needs.samples else length

@@ -1,8 +1,8 @@
-"""How an evaluate stage asks a challenger: the base with a prompt before each row, or the best of its samples."""
+"""How an evaluate stage asks: a model as it is, with a prompt before each row, or for the best of several samples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,49 +12,53 @@ from ...evidence.evaluate import evaluate as evaluate_model
 from ...evidence.pool import calls_of, scored
 from ...learner import Model
 from ...rewards.processes.workers import Workers
-from ...samplers import Sampler, SamplingParams
+from ...rows.checks import with_prompts
+from ...samplers import SamplingParams
+from ...samplers.api import APISampler
+from ...samplers.api.opening import is_api, open_api
 from ...samplers.best_of_n import BestOfN, Scores
 from ...samplers.local.sampler import LocalSampler
 from ...samplers.prompted import Prompted
 from ...tasks import Task
 from ...training.build import under_deadline
 from ...training.progress import Bar
-from ...types import Answer, Prompt, Row
+from ...types import Answer, Row
 from ..challengers import Selector, before_of, known_of, selector_of
 from ..kinds import Evaluate
-from ..links import BASE
-from ..run import Policy, Run
+from ..policy import Policy
+from ..run import Run
+
+Asked = LocalSampler | APISampler
 
 
 def policy_of(run: Run, stage: Evaluate, name: str) -> Policy:
-    """The model that answers under this name: of a challenger, the base."""
-    return run.policy(BASE if name in stage.challengers else name)
+    """The model that answers under this name."""
+    return run.policy(stage.challenged[name].model if name in stage.challenged else name)
 
 
 def identity_of(run: Run, stage: Evaluate, name: str) -> dict[str, Any]:
     """Of a model; of a challenger also how it is made."""
-    return {**policy_of(run, stage, name).identity, **_made(run, stage, name)}
+    own = policy_of(run, stage, name).identity
+    if name not in stage.challenged:
+        return own
+    selector = _selector(run, stage) if stage.challenged[name].best_of_n else None
+    return {**own, **known_of(stage, name, run.task, selector, run.recipe.seed)}
 
 
-def _made(run: Run, stage: Evaluate, name: str) -> dict[str, Any]:
-    if name not in stage.challengers:
-        return {}
-    if _chooses(stage, name):
-        return {**known_of(stage, _selector(run, stage)), "seed": run.recipe.seed}
-    return before_of(run.task, stage).known
-
-
-def sampler_of(run: Run, stage: Evaluate, name: str, model: Model, shown: Bar) -> LocalSampler:
+def sampler_of(run: Run, stage: Evaluate, name: str, opened: Callable[[], Model], shown: Bar) -> Asked:
     """Of the model that answers. Where a row takes several completions, in an episode or best of N, it shows none."""
-    told = None if run.task.environment or name in stage.challengers else shown.advance
-    return LocalSampler(model, progress=told, drafts=run.recipe.placement.drafts)
+    own = stage.challenged.get(name)
+    told = None if run.task.environment or (own and own.best_of_n) else shown.advance
+    if own and is_api(own.model):
+        return open_api(own.model, run.recipe.api, run.ledger, told)
+    return LocalSampler(opened(), progress=told, drafts=run.recipe.placement.drafts)
 
 
 def ask(
     run: Run,
     stage: Evaluate,
     name: str,
-    sampler: LocalSampler,
+    sampler: Asked,
     task: Task,
     rows: Sequence[Row],
     params: SamplingParams | None = None,
@@ -62,37 +66,36 @@ def ask(
 ) -> list[Case]:
     """The cases of these rows, asked all at once under this name: greedily, or as `params` say."""
     params = params or SamplingParams(task.max_new_tokens, temperature=0.0, seed=run.recipe.seed)
-    with _asking(run, stage, name, sampler, task, rows) as asked:
+    own = stage.challenged.get(name)
+    with _choosing(run, stage, name, sampler, task, rows) as best:
+        asked: Any = best or sampler
+        if own is not None and own.prompt.given:
+            asked = Prompted(asked, before_of(run.task, own.prompt, stage.name))
         cases = evaluate_model(
             task, rows, asked, params, workers=run.workers, batch_size=len(rows), **options
         )
-    if not isinstance(asked, BestOfN):
+    if best is None:
         return cases
-    return [replace(case, draw=draw) for case, draw in zip(cases, asked.draws, strict=True)]
+    return [replace(case, draw=draw) for case, draw in zip(cases, best.draws, strict=True)]
 
 
 @contextmanager
-def _asking(
-    run: Run, stage: Evaluate, name: str, sampler: LocalSampler, task: Task, rows: Sequence[Row]
-) -> Iterator[Sampler]:
-    """What answers these rows under this name."""
-    if name not in stage.challengers:
-        yield sampler
-    elif _chooses(stage, name):
-        selector = _selector(run, stage)
-        with _workers(run, selector) as workers:
-            yield BestOfN(
-                sampler,
-                stage.best_of_n,
-                stage.temperature,
-                lambda prompts, sampled: _scored(selector, task, rows, prompts, sampled, sampler, workers),
-            )
-    else:
-        yield Prompted(sampler, before_of(run.task, stage))
-
-
-def _chooses(stage: Evaluate, name: str) -> bool:
-    return bool(stage.best_of_n) and name == stage.challengers[0]
+def _choosing(
+    run: Run, stage: Evaluate, name: str, sampler: Asked, task: Task, rows: Sequence[Row]
+) -> Iterator[BestOfN | None]:
+    """What chooses among several samples of a row; None for a model that answers once."""
+    own = stage.challenged.get(name)
+    if own is None or not own.best_of_n:
+        yield None
+        return
+    selector = _selector(run, stage)
+    with _workers(run, selector) as workers:
+        yield BestOfN(
+            sampler,
+            own.best_of_n,
+            stage.temperature,
+            lambda prompts, sampled: _scored(selector, task, rows, sampled, sampler, workers),
+        )
 
 
 def _selector(run: Run, stage: Evaluate) -> Selector:
@@ -105,13 +108,14 @@ def _scored(
     selector: Selector,
     task: Task,
     rows: Sequence[Row],
-    prompts: Sequence[Prompt],
     sampled: Sequence[Sequence[Answer]],
-    sampler: LocalSampler,
+    sampler: Asked,
     workers: Workers | None,
 ) -> list[tuple[list[str], Scores]]:
-    """Of each row its samples as the selector reads them, and what it gives them."""
-    found = scored(selector.of(task), calls_of(rows, prompts, sampled, sampler.chat), workers)
+    """Of each row its samples as the selector reads them, and what it gives them. It is told the row's own prompt."""
+    chat = sampler.chat if isinstance(sampler, LocalSampler) else None
+    prompts = [row["prompt"] for row in with_prompts(rows)]
+    found = scored(selector.of(task), calls_of(rows, prompts, sampled, chat), workers)
     return [(texts, [outcome.worth for outcome in outcomes]) for texts, outcomes in found]
 
 

@@ -11,11 +11,10 @@ from ...evidence.evaluate import CONSISTENCY, Case
 from ...learner import Model
 from ...rows import data_hash
 from ...samplers import SamplingParams
-from ...samplers.local.sampler import LocalSampler
 from ...training.progress import Bar
 from ..kinds import Evaluate
 from ..run import Run
-from .challengers import ask, identity_of, sampler_of
+from .challengers import Asked, ask, identity_of, sampler_of
 
 FILE = "{}.consistency"
 """Of a model, next to its other cases: it is made and replaced apart from them."""
@@ -43,12 +42,12 @@ def inputs_again(run: Run, stage: Evaluate, name: str) -> dict[str, Any]:
 
 
 def cases_again(
-    run: Run, stage: Evaluate, name: str, model: Model, add: Callable[[str, int], Bar]
+    run: Run, stage: Evaluate, name: str, opened: Callable[[], Model], add: Callable[[str, int], Bar]
 ) -> list[Case]:
     """What a model answers when it is asked again, scored."""
     again, task = run.again(stage), run.task
     shown = add(f"{name}, consistency", len(again))
-    sampler = sampler_of(run, stage, name, model, shown)
+    sampler = sampler_of(run, stage, name, opened, shown)
     greedy = SamplingParams(task.max_new_tokens, temperature=0.0)
     sampled = replace(greedy, temperature=stage.consistency.temperature, seed=run.recipe.seed)
     cases = list[Case]()
@@ -62,7 +61,7 @@ def cases_again(
 
 
 def _asked(
-    run: Run, stage: Evaluate, name: str, part: Sequence[Again], sampler: LocalSampler, params: SamplingParams
+    run: Run, stage: Evaluate, name: str, part: Sequence[Again], sampler: Asked, params: SamplingParams
 ) -> list[Case]:
     if not part:
         return []

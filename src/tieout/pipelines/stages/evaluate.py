@@ -11,6 +11,7 @@ from typing import Any
 from ...evidence.evaluate import CONTROLS, PROGRAMMATIC, Case, read_cases, write_cases
 from ...learner import Model
 from ...learner.memory import peak_bytes
+from ...samplers.api.opening import is_api
 from ...storage.identity import as_stored
 from ...storage.jsonl import read_json, set_aside
 from ...training.progress import Bar, bars
@@ -28,7 +29,7 @@ def evaluate(run: Run, stage: Evaluate) -> None:
         for name in stage.evaluated:
             opened = cache(partial(run.open, policy_of(run, stage, name)))
             cases, done = _kept(run, stage, name, opened, add)
-            if name in stage.challengers and not done:
+            if name in stage.challenged and not done and not is_api(policy_of(run, stage, name).base):
                 took = sum(case.usage.get("seconds", 0.0) for case in cases)
                 note_asked(run.folder, f"{stage.name}, {name}", took, peak_bytes(opened().device))
             scores = [case.score for case in cases if case.track == PROGRAMMATIC and case.score is not None]
@@ -36,7 +37,7 @@ def evaluate(run: Run, stage: Evaluate) -> None:
             run.console.print(f"  {name} {done}{len(cases)} cases{mean}", highlight=False)
 
 
-Make = Callable[[Run, Evaluate, str, Model, Callable[[str, int], Bar]], list[Case]]
+Make = Callable[[Run, Evaluate, str, Callable[[], Model], Callable[[str, int], Bar]], list[Case]]
 
 
 def _kept(
@@ -49,7 +50,7 @@ def _kept(
         if _is_done(run, stage, part, inputs):
             found += read_cases(path, sampled=True)[name]
             continue
-        cases, there = make(run, stage, name, opened(), add), False
+        cases, there = make(run, stage, name, opened, add), False
         if path.exists() and read_cases(path) != {name: cases}:
             set_aside(path)  # of an earlier attempt, which stays on record
         write_cases(path, {name: cases})
@@ -110,14 +111,14 @@ def _inputs(run: Run, stage: Evaluate, name: str) -> dict[str, Any]:
 
 
 def cases_of(
-    run: Run, stage: Evaluate, name: str, model: Model, add: Callable[[str, int], Bar]
+    run: Run, stage: Evaluate, name: str, opened: Callable[[], Model], add: Callable[[str, int], Bar]
 ) -> list[Case]:
     """Greedy completions of a model on the rows of the stage, scored; of a challenger as it is asked."""
     rows = run.asked(stage)
     controls = list(run.controls.rows("test")) if run.controls else []
     cases: list[Case] = []
     shown = add(name, sum(map(len, rows.values())) + len(controls))
-    sampler = sampler_of(run, stage, name, model, shown)
+    sampler = sampler_of(run, stage, name, opened, shown)
     for split, given in rows.items():
         if given:
             cases += ask(run, stage, name, sampler, run.task, given, track=PROGRAMMATIC, slice=split)

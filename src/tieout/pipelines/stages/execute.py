@@ -12,11 +12,12 @@ from ...review.attempts import PAGE_ALONE
 from ...review.document import write_page
 from ...storage import manifest
 from ...storage.machine import environment
-from ..kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Ship, Stage, Train
+from ..kinds import Calibrate, Check, Demonstrations, Evaluate, Gate, Pairs, Refresh, Ship, Stage, Train
 from ..run import Run
 from ..show import show
 from .calibration import calibrate_sampled
 from .check import check
+from .demonstrations import demonstrations
 from .evaluate import evaluate
 from .gate import gate
 from .pairs import pairs
@@ -27,6 +28,7 @@ from .train import train
 ALONE: dict[type[Any], Any] = {
     Check: check,
     Calibrate: calibrate_sampled,
+    Demonstrations: demonstrations,
     Pairs: pairs,
     Evaluate: evaluate,
     Gate: gate,

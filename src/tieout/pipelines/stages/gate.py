@@ -14,8 +14,9 @@ from ...vetting.preferences.quality import FILE as QUALITY
 from ..kinds import Evaluate, Gate, Pairs
 from ..links import BASE
 from ..pairing.summary import SUMMARY
+from ..remote import prices_of
 from ..run import Run
-from .challengers import identity_of
+from .challengers import identity_of, policy_of
 from .consistency import again_of
 from .evaluate import evaluated_before, read_evaluated
 
@@ -34,13 +35,16 @@ def gate(run: Run, stage: Gate) -> str:
         primary=run.task.primary,
         comparisons=[
             *((b, a) for i, a in enumerate(evaluation.models) for b in evaluation.models[i + 1 :]),
-            *((stage.candidate, name) for name in evaluation.challengers),
+            *((stage.candidate, name) for name in evaluation.challenged),
         ],
         grades=Path(human) if human else None,
         num_graded=stage.num_graded,
         rubric=stage.rubric,
         policy=stage.policy,
-        prices=prices_at(run.folder.path / "evidence"),
+        prices={
+            **prices_of(run.recipe, {name: policy_of(run, evaluation, name).base for name in names}),
+            **prices_at(run.folder.path / "evidence"),
+        },
         seed=run.recipe.seed,
         again=again_of(run, evaluation),
         metadata={
@@ -82,7 +86,8 @@ def keep_scoring(run: Run, stage: Evaluate) -> None:
 
 def _selects(run: Run, stage: Evaluate) -> bool:
     """Whether a program chooses among samples, which can be asked again."""
-    return bool(stage.best_of_n) and stage.selector not in {one.name for one in run.recipe.stages}
+    chosen = any(one.best_of_n for one in stage.challenged.values())
+    return chosen and stage.selector not in {one.name for one in run.recipe.stages}
 
 
 def _decided_by(run: Run) -> dict[str, Any]:

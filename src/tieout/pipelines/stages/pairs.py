@@ -6,7 +6,6 @@ from typing import Any
 
 from ...config.plain import to_plain
 from ...rows.pairs import weighted
-from ...samplers.local.sampler import LocalSampler
 from ...storage.jsonl import write_jsonl
 from ...vetting.preferences.report import report
 from ..kinds import Pairs
@@ -36,7 +35,7 @@ def pairs(run: Run, stage: Pairs) -> None:
         run.task,
         run.recipe.seed,
         run.console,
-        lambda name: LocalSampler(run.open(run.policy(name)), drafts=run.recipe.placement.drafts),
+        run.sampler,
         lambda: run.workers,
     )
     making = Making(ground, stage)

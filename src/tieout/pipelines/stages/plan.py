@@ -16,12 +16,29 @@ from ...storage.runfolder import Stage as Folder
 from ...tasks.files import REWARD_MODEL, hold_out
 from ...tasks.splits import calibration_rows
 from ...training.stage import known_as, rows_held_out
-from ..kinds import Calibrate, Check, Evaluate, Gate, Pairs, Refresh, Ship, Stage, Train, kind_of
+from ..kinds import (
+    Calibrate,
+    Check,
+    Demonstrations,
+    Evaluate,
+    Gate,
+    Pairs,
+    Refresh,
+    Ship,
+    Stage,
+    Train,
+    kind_of,
+)
 from ..run import Run
 from ..training_rows import known_rows, training_task
+from .challengers import policy_of
+from .demonstrations import inputs_of as demonstrated_from
 from .evaluate import is_done as is_evaluated
 from .pairs import inputs_of
 from .train import spec_of
+
+MAKERS = (Train, Demonstrations, Pairs, Refresh)
+"""Kinds that make what later stages read."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +76,7 @@ def plan(run: Run) -> list[Line]:
             method = stage.method
             steps = f"{bound}{max(1, math.ceil(method.epochs * rows / method.batch_size))}"
         status = _status(run, stage) if ready else "to do"
-        ready = ready and (status == "done" or not isinstance(stage, Train | Pairs | Refresh))
+        ready = ready and (status == "done" or not isinstance(stage, MAKERS))
         lines.append(Line(stage.name, _what(stage), f"{bound}{rows}" if rows else "", steps, status))
     return lines
 
@@ -83,6 +100,8 @@ def _what(stage: Stage) -> str:
             else ""
         )
         return f"pairs: {', '.join(stage.sources)}{sampled}{by}"
+    if isinstance(stage, Demonstrations):
+        return f"demonstrations: the best of {stage.num_completions} completions of {stage.start}"
     if isinstance(stage, Refresh):
         by = stage.judge or "people"
         return f"refresh {stage.reward_model}: {stage.num_completions} completions of {stage.start}, labelled by {by}"
@@ -104,6 +123,9 @@ def rows_of(run: Run, stage: Stage) -> tuple[int, str]:
         return len(calibration_rows(task, stage.max_rows)), ""
     if isinstance(stage, Refresh):
         return min(stage.num_prompts, len(task.rows("train"))), ""
+    if isinstance(stage, Demonstrations):
+        count = len(task.rows("train"))
+        return min(stage.max_prompts or count, count), "up to "
     if isinstance(stage, Pairs):
         count = len(task.rows("train"))
         sampled = min(stage.max_prompts or count, count)
@@ -131,7 +153,7 @@ def _status(run: Run, stage: Stage) -> str:
     """Only asked of a stage whose policies and pairs are there."""
     folder = Folder(run.folder.path / stage.name)
     if isinstance(stage, Evaluate):
-        names = [name for name in stage.evaluated if name in stage.challengers or _exists(run, name)]
+        names = [name for name in stage.evaluated if _exists(run, stage, name)]
         done = [is_evaluated(run, stage, name) for name in names]
         return (
             "done" if len(done) == len(stage.evaluated) and all(done) else "started" if any(done) else "to do"
@@ -156,11 +178,13 @@ def _status(run: Run, stage: Stage) -> str:
         spec = spec_of(run, stage)
         held_out = rows_held_out(spec, task, Console(quiet=True))
         inputs = known_as(spec, task, data_hash(task.rows("train")), held_out)
+    elif isinstance(stage, Demonstrations):
+        inputs = demonstrated_from(run, stage)
     else:
         inputs = inputs_of(run, stage)
     return "done" if folder.is_done(inputs) else "started" if folder.begun() is not None else "to do"
 
 
-def _exists(run: Run, model: str) -> bool:
-    trained: Path | None = run.policy(model).trained
+def _exists(run: Run, stage: Evaluate, model: str) -> bool:
+    trained: Path | None = policy_of(run, stage, model).trained
     return trained is None or trained.exists()

@@ -20,7 +20,8 @@ from ...storage.jsonl import read_json, set_aside
 from ...training.fit import BEHAVIOUR
 from ...training.progress import bars
 from ..kinds import Gate, Ship
-from ..run import Policy, Run
+from ..policy import Policy
+from ..run import Run
 from ..show import ship_run
 from .evaluate import cases_of, evaluated_before, read_evaluated
 
@@ -90,7 +91,7 @@ def _scores(run: Run, gate: Gate, policy: Policy, folder: Path) -> dict[str, Any
     with bars(run.console) as add:
         cases: dict[str, list[Case]] = {
             gate.candidate: read_evaluated(run, evaluation)[gate.candidate],
-            name: cases_of(run, evaluation, name, model, add),
+            name: cases_of(run, evaluation, name, lambda: model, add),
         }
     found: dict[str, Any] = {}
     for track in (PROGRAMMATIC, CONTROLS):
