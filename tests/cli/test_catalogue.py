@@ -18,6 +18,11 @@ from tieout.methods import SFT
 from tieout.rewards import REWARDS
 from tieout.tasks import TASKS, load_task
 
+OF_FILES: dict[str, tuple[str, dict[str, Any]]] = {
+    "numeric_qa": ("tatqa/tatqa_dataset_dev.json", {}),
+    "sec_statements": ("sec/statements", {"max_lines": 5}),
+}
+"""Task over files of others -> path in the folder of real data, and further options of the row on the page."""
 PAGE = Path(__file__).parents[2] / "docs" / "tasks.md"
 
 
@@ -35,7 +40,7 @@ def test_every_task_is_listed_with_its_line(capsys: pytest.CaptureFixture[str]) 
         assert first_line(name).split()[0] in said
 
 
-@pytest.mark.parametrize("name", sorted(set(TASKS) - {"numeric_qa"}))
+@pytest.mark.parametrize("name", sorted(set(TASKS) - set(OF_FILES)))
 def test_a_task_is_shown_with_a_real_row(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     tasks([name])
     task = load_task(name)
@@ -45,8 +50,9 @@ def test_a_task_is_shown_with_a_real_row(name: str, capsys: pytest.CaptureFixtur
 def test_options_reach_the_task(capsys: pytest.CaptureFixture[str]) -> None:
     tasks(["rag", "--task-option", "seed=7"])
     assert shown(capsys.readouterr().out) == load_task("rag", {"seed": 7}).rows("train")[0]
-    tasks(["numeric_qa"])
-    assert "A row is shown with --task-option path=..." in " ".join(capsys.readouterr().out.split())
+    for name in OF_FILES:
+        tasks([name])
+        assert "A row is shown with --task-option path=..." in " ".join(capsys.readouterr().out.split())
     with pytest.raises(InputError, match="expected KEY=VALUE"):
         tasks(["rag", "--task-option", "seed"])
 
@@ -92,9 +98,10 @@ def test_the_page_has_every_task_with_its_line_and_options() -> None:
 
 @pytest.mark.parametrize("name", sorted(TASKS))
 def test_the_page_shows_the_first_row(name: str, request: pytest.FixtureRequest) -> None:
-    given = {}
-    if name == "numeric_qa":
-        given = {"path": str(request.getfixturevalue("shared_data") / "tatqa" / "tatqa_dataset_dev.json")}
+    given: dict[str, Any] = {}
+    if name in OF_FILES:
+        path, options = OF_FILES[name]
+        given = {"path": str(request.getfixturevalue("shared_data") / path), **options}
     task = load_task(name, given)
     (block,) = re.findall(r"```json\n(.*?)```", sections()[name], re.DOTALL)
     row = (task.rows("train") or task.rows("test"))[0]

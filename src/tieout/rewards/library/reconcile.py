@@ -212,6 +212,39 @@ def ladder(
     return [_steps(text, asked) for text, asked in zip(completions, rows, strict=True)]
 
 
+@ranged(0, 1)
+def exact(completions: Sequence[str], **columns: Any) -> list[float | None]:
+    """[K] 1 if everything is right: `reconciled` is 1."""
+    return [float(score == 1) for score in reconciled(completions, **columns)]
+
+
+@ranged(0, 1)
+def figures_right(
+    completions: Sequence[str], figures: Sequence[Mapping[str, Number]], **_: Any
+) -> list[float | None]:
+    """[K] share of the figures, asked or given, whichever are more, that are the source's, whatever the form."""
+    shares: list[float | None] = []
+    for text, row in zip(completions, figures, strict=True):
+        asked = {(name, _asked_figure(name, value)) for name, value in _given(row).items()}
+        given = {(name, _number(value)) for name, value in _said(text)["figures"]}
+        shares.append(len(given & asked) / max(len(given), len(asked)))
+    return shares
+
+
+@ranged(0, 1)
+def sums_hold(
+    completions: Sequence[str], relations: Sequence[Sequence[Mapping[str, Any]] | None], **_: Any
+) -> list[float | None]:
+    """[K] share of the row's relations that hold in the figures given, right or not; None: the row has none."""
+    shares: list[float | None] = []
+    for text, row in zip(completions, relations, strict=True):
+        read = ((name, _number(value)) for name, value in _said(text)["figures"])
+        given = {name: value for name, value in read if value is not None}
+        ties = [Relation(one["total"], _given(one["parts"])).holds(given) for one in row or ()]
+        shares.append(sum(ties) / len(ties) if ties else None)
+    return shares
+
+
 def _rows(count: int, *columns: Any) -> list[_Asked]:
     return [_asked(*row) for row in zip(*(column or [None] * count for column in columns), strict=True)]
 
