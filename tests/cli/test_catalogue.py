@@ -19,6 +19,7 @@ from tieout.rewards import REWARDS
 from tieout.tasks import TASKS, load_task
 
 OF_FILES: dict[str, tuple[str, dict[str, Any]]] = {
+    "derive": ("sec/statements", {"max_lines": 4}),
     "numeric_qa": ("tatqa/tatqa_dataset_dev.json", {}),
     "sec_statements": ("sec/statements", {"max_lines": 5}),
 }

@@ -82,6 +82,7 @@ class Task:
 TASKS: dict[str, str] = {
     "code": "tieout.tasks.code:make",
     "controls": "tieout.tasks.controls:task",
+    "derive": "tieout.tasks.derive:load",
     "finance_statements": "tieout.tasks.finance_statements:make",
     "numeric_qa": "tieout.tasks.numeric_qa:load",
     "rag": "tieout.tasks.rag:make",

@@ -79,6 +79,8 @@ class Table:
     lines: tuple[PrintedLine, ...]
     relations: tuple[tuple[Relation, ...], ...]
     """[columns] the calculation relations whose figures are all on a line."""
+    scale: int = 1
+    """What a printed unit of money stands for."""
 
     def text(self, lines: Sequence[PrintedLine] | None = None) -> str:
         """The table, or an excerpt of its lines."""
@@ -172,6 +174,7 @@ def _table(filing: Filing, statement: FiledStatement, columns: list[Period]) -> 
         quarters=columns[0][1],
         periods=tuple(f"{_MONTHS[int(date[4:6]) - 1]} {int(date[6:])}, {date[:4]}" for date, _ in columns),
         lines=lines,
+        scale=scales["money"][0],
         relations=tuple(
             tuple(_relations(filing, statement, lines, column, period))
             for column, period in enumerate(columns)
