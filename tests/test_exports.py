@@ -81,6 +81,7 @@ EXPORTED: dict[str, type] = {
     "rejection_sampling": FunctionType,
     "simpo": FunctionType,
     "cpo": FunctionType,
+    "optimize_prompt": FunctionType,
     "orpo": FunctionType,
     "kto": FunctionType,
     "distill": FunctionType,

@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # the same names for type checkers; a test compares them with
     from .python.judging import best_of as best_of
     from .python.judging import evaluate as evaluate
     from .python.judging import gate as gate
+    from .python.prompting import optimize_prompt as optimize_prompt
     from .python.saving import save as save
     from .python.training import cispo as cispo
     from .python.training import cpo as cpo
@@ -102,6 +103,7 @@ _NAMES = {
     "python.training": "sft reward_model dpo kto orpo cpo simpo rejection_sampling online_dpo grpo dr_grpo dapo gspo "
     "cispo rloo ppo distill",
     "python.judging": "attack best_of evaluate gate",
+    "python.prompting": "optimize_prompt",
     "python.saving": "save",
     "python.tuned": "Tuned",
     "training.loop": "train",

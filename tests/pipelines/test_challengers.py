@@ -18,7 +18,8 @@ from tieout.errors import InputError
 from tieout.evidence.challengers import how_made, kind_of, oracle
 from tieout.evidence.claims import recomputed
 from tieout.evidence.verify import read_report
-from tieout.pipelines.challengers import Before
+from tieout.pipelines.challengers import before_of, known_of
+from tieout.pipelines.kinds import Evaluate
 from tieout.pipelines.planned import keep, print_planned
 from tieout.pipelines.planning.runs import plan_run
 from tieout.pipelines.recipe import Recipe
@@ -30,6 +31,7 @@ from tieout.review.reviewer import review_rows
 from tieout.review.stored import read
 from tieout.rewards.scoring.columns import columns_read
 from tieout.samplers.best_of_n import best
+from tieout.samplers.prompted import PromptPrefix, question_digest, write_prompt
 from tieout.storage.jsonl import read_json, read_jsonl, stored, write_jsonl
 from tieout.storage.runfolder import RunFolder
 from tieout.types import Messages
@@ -241,8 +243,35 @@ def test_a_system_prompt_comes_from_a_file(recipe: Make, tmp_path: Path) -> None
     assert found.plain()["stages"][1]["evaluate"]["prompt"]["system"] == "Say one word."
 
 
+def test_a_prompt_file_is_on_record_and_refused_on_rows_that_chose_it(recipe: Make, tmp_path: Path) -> None:
+    file = tmp_path / "prompt.json"
+    evaluate = {"evaluate": {"prompt": {"file": str(file)}}}
+    with pytest.raises(ConfigError, match=r"prompt\.file: prompt file .* does not exist"):
+        recipe([SFT, evaluate, *GATE])
+    write_prompt(file, PromptPrefix("Say one word.", [("say net", "net")]))
+    found = recipe([SFT, evaluate, *GATE])
+    file.unlink()
+    (stage,) = [one for one in found.stages if isinstance(one, Evaluate)]
+    with RunFolder(tmp_path / "run") as folder:
+        run = Run(found, folder, Console(quiet=True))
+        before = before_of(run.task, stage.prompt, stage.name)
+        test = run.task.rows("test")[0]
+    assert before("say tax") == "Say one word.\n\nsay net net\n\nsay tax"
+    known = known_of(stage, "base_prompted", run.task, None, 0)
+    assert how_made(known) == "the base with a system prompt and 1 examples, from a prompt file"
+    write_prompt(file, PromptPrefix("Say one word.", searched=[question_digest(test)]))
+    with (
+        RunFolder(tmp_path / "other") as folder,
+        pytest.raises(InputError, match=r"\d+ of \d+ rows chose this prompt"),
+    ):
+        Run(recipe([SFT, evaluate, *GATE]), folder, Console(quiet=True))
+    both = {"evaluate": {"prompt": {"file": str(file), "shots": 2}}}
+    with pytest.raises(ConfigError, match="leave those out"):
+        recipe([SFT, both, *GATE])
+
+
 def test_before_keeps_the_rows_own_system_message_and_what_it_tells_the_template() -> None:
-    before = Before("Be brief.", [("2 + 2 =", "4")])
+    before = PromptPrefix("Be brief.", [("2 + 2 =", "4")])
     prompt = Messages(
         [{"role": "system", "content": "You add."}, {"role": "user", "content": "3 + 3?"}], {"tools": [1]}
     )

@@ -38,6 +38,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "sample": "Ask a model",
         "eval": "Score a model on a task or a file",
         "best-of": "Take the best of N samples by a reward: a curve over N, cost, and which N to take",
+        "optimize-prompt": "Search for a better prompt by a reward, and measure it on rows that chose nothing",
         "show": "Show a run's table, verdict and next command",
         "report": "Write the report page of a run from what is stored in its folder",
         "diff": "Compare two runs: what changed, what that did, and whether re-validation is due",
@@ -52,7 +53,7 @@ GROUPS: dict[str, dict[str, str]] = {
 """What people do -> the commands for it, in the order in which they are needed."""
 COMMANDS: dict[str, str] = {name: text for group in GROUPS.values() for name, text in group.items()}
 """Name -> what it does. Each is a module of this package with `main(arguments)`."""
-MODULES = {"eval": "evaluate", "best-of": "best_of"}
+MODULES = {"eval": "evaluate", "best-of": "best_of", "optimize-prompt": "optimize_prompt"}
 """Commands whose module has another name."""
 
 _BUG = (

@@ -124,7 +124,7 @@ def model_named(name: str, runs: bool = False, api: bool = False) -> None:
         if not api:
             raise InputError(
                 f"{name} is behind an API, and this takes a model whose weights are here; `tieout sample`, `eval`, "
-                "`best-of` and `prefer` take api:NAME"
+                "`best-of`, `prefer` and `optimize-prompt` take api:NAME"
             )
         return
     path = Path(name).expanduser()

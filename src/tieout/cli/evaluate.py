@@ -16,10 +16,13 @@ from rich.table import Table
 from ..config.dtype import Dtype
 from ..errors import InputError
 from ..rows import LongRows
+from ..rows.checks import with_prompts
 from ..samplers.api.opening import APIOptions, is_api, open_api
+from ..samplers.prompted import Prompted
 from ..types import Row
 from .early import check_named, model_named
 from .options import DataSpec, RewardSpec, parse, task_options, template_options
+from .prefix_of import prefix_of
 from .quiet import quiet
 from .sampler_of import print_calls
 
@@ -62,6 +65,9 @@ class Options:
     chat_template_kwargs: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """KEY=VALUE, an option of the model's chat template: `--chat-template-kwargs enable_thinking=false`. May be given
     several times; left out: what the models were trained with. Rows with a column of this name may say otherwise."""
+    prompt_file: Path | None = None
+    """What is put before every prompt, for all models: a file of `tieout optimize-prompt`. Rows that chose the prompt
+    are refused. For a report, give it to an evaluate stage of a recipe, as `prompt: {file: ...}`."""
     drafts: bool = False
     """Guess several tokens and compute them in one step: up to rounding the same answers, sooner if they are right."""
     reward_workers: int = 2
@@ -177,7 +183,6 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
     from ..pipelines.run import chat_of
     from ..pipelines.show import print_passed, print_usage
     from ..pipelines.training_rows import telling_task
-    from ..rows.checks import with_prompts
     from ..rows.messages import refuse_unread, telling
     from ..rows.spread import spread
     from ..samplers import SamplingParams
@@ -201,6 +206,7 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
     folder = options.out if options.out and options.out.suffix not in (".jsonl", ".gz") else None
     if folder and len(options.model) < 2:
         raise InputError("a report compares two models: --model BASELINE CANDIDATE")
+    before = prefix_of(options, task, rows, folder)
     prices = parse_prices(options.price, options.model)
     policies, controls = [policy_of(name) for name in options.model], controls_of(options.controls)
     held = {options.split: rows, **({"controls": controls.rows("test")} if controls else {})}
@@ -216,7 +222,8 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
             continue
         fitting = Fitting(*chat_of(policy.base), params.max_new_tokens, options.long_rows, trained=False)
         rows = list(fitting(with_prompts(rows), options.split))
-        fitting.chat.check_lengths(rows, fitting.context, params.max_new_tokens, task.name, trained=False)
+        whole = rows if before is None else before.on(with_prompts(rows))
+        fitting.chat.check_lengths(whole, fitting.context, params.max_new_tokens, task.name, trained=False)
         if fitting.counts:
             long_rows[name] = fitting.counts[options.split]
         for said in fitting.said:
@@ -252,10 +259,11 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
                 model = open_model(policy.base, policy.trained, dtype=dtype, four_bits=policy.four_bits)
                 console.print(f"{escape(name)} in {name_of(model.causal.dtype)}", highlight=False)
                 sampler = LocalSampler(model, drafts=options.drafts)
+            asking = sampler if before is None else Prompted(sampler, before)
             cases[name] = evaluate(
                 task,
                 rows,
-                sampler,
+                asking,
                 params,
                 slice=options.split,
                 batch_size=sampler.batch_size if isinstance(sampler, LocalSampler) else len(rows),
@@ -268,7 +276,7 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
             drawn = replace(params, temperature=options.temperature, seed=1 + i + (i + 1) * len(rows))
             size = sampler.batch_size if isinstance(sampler, LocalSampler) else len(rows)
             said_of = evaluate(
-                task, rows, sampler, drawn, slice=options.split, batch_size=size, workers=workers
+                task, rows, asking, drawn, slice=options.split, batch_size=size, workers=workers
             )
             samples.setdefault(name, []).append(said_of)
         if controls:

@@ -15,6 +15,7 @@ from rich.console import Console
 from ..config.dtype import Dtype
 from ..errors import InputError
 from ..samplers.api.opening import APIOptions
+from ..samplers.prompted import read_prompt
 from .early import model_named
 from .options import parse, template_options
 from .quiet import quiet
@@ -34,6 +35,8 @@ class Options:
     """Instead of a prompt: a file of rows with prompt."""
     system: str = ""
     """A system message before the prompt."""
+    prompt_file: Path | None = None
+    """What is put before every prompt, system prompt and examples: a file of `tieout optimize-prompt`."""
     plain: bool = False
     """Continue the prompt as plain text, without the chat template."""
     num_completions: int = 1
@@ -64,6 +67,9 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError("give either a PROMPT or --data FILE")
     if options.num_completions < 1:
         raise InputError(f"num_completions is {options.num_completions}; it must be at least 1")
+    if options.prompt_file and options.system:
+        raise InputError("give either --system or --prompt-file, which holds a system prompt")
+    before = read_prompt(options.prompt_file) if options.prompt_file else None
     model_named(options.model, api=True)
     quiet()
     from ..pipelines.evaluated import one_template
@@ -88,6 +94,8 @@ def main(arguments: Sequence[str]) -> None:
     if options.data or not options.plain:
         rows = list(telling([{**row, "prompt": p} for row, p in zip(rows, prompts, strict=True)], template))
         prompts = [prompted(row)["prompt"] for row in rows]
+    if before is not None:
+        prompts = [before(prompt) for prompt in prompts]
     sampler = sampler_of(options.model, options.api, options.price, options.dtype, options.drafts)
     params = SamplingParams(options.max_new_tokens, options.temperature, seed=options.seed)
     groups = several(sampler, prompts, options.num_completions, params)

@@ -52,6 +52,17 @@ def sampler_of(
     return LocalSampler(model, drafts=drafts, progress=progress)
 
 
+def samplers_of(
+    names: Sequence[str], api: APIOptions, price: Sequence[str], dtype: Dtype
+) -> list[APISampler | LocalSampler]:
+    """Samplers of several models; those behind an API share one ledger, and with it one budget."""
+    prices = parse_prices(price, names)
+    ledger = api.ledger(prices) if any(map(is_api, names)) else None
+    return [
+        open_api(name, api, ledger) if is_api(name) else sampler_of(name, api, (), dtype) for name in names
+    ]
+
+
 def asked_with(task: Task, split: str, model: str, given: Sequence[str]) -> Task:
     """The task whose rows tell the chat template what a command says, or else what the model's run was trained with.
 

@@ -58,8 +58,9 @@ def oracle(known: Mapping[str, Any]) -> bool:
 
 def _shown(prompt: Mapping[str, Any]) -> str:
     parts = ["a system prompt"] if prompt["system"] else []
-    parts += [f"{prompt['shots']} training rows as examples"] if prompt["shots"] else []
-    return " and ".join(parts)
+    shown = "examples" if prompt.get("file") else "training rows as examples"
+    parts += [f"{prompt['shots']} {shown}"] if prompt["shots"] else []
+    return " and ".join(parts) + (", from a prompt file" if prompt.get("file") else "")
 
 
 def _choice(reads: list[str] | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from ..config.fields import ConfigError, nearest
 from ..errors import InputError
 from ..methods.checks import at_least
+from ..samplers import prompted
 from ..samplers.api.opening import is_api
 
 BASE = "base"
@@ -27,14 +29,18 @@ class BasePrompt:
     """A system prompt, or a file that holds it."""
     shots: int = 0
     """Training rows shown with their gold: spread over all of them, the same ones before every prompt."""
+    file: str = ""
+    """Instead of both: a prompt file, as `tieout optimize-prompt` writes it."""
 
     def __post_init__(self) -> None:
         at_least(0, self, "shots")
+        if self.file and (self.system or self.shots):
+            raise InputError("prompt has a file, which holds system and shots: leave those out")
 
     @property
     def given(self) -> bool:
         """Whether there is any."""
-        return bool(self.system or self.shots)
+        return bool(self.system or self.shots or self.file)
 
 
 @dataclass(frozen=True)
@@ -73,10 +79,17 @@ def check_challenger(name: str, own: Challenger, known: Sequence[str], place: st
 
 
 def read_prompt(prompt: BasePrompt, place: str) -> BasePrompt:
-    """With the system prompt from its file if it names one: the run has the text on record, and not where it lay.
+    """With the system prompt from its file if it names one: the run has the text on record, and not where it lay; and
+    so of a prompt file.
 
     ConfigError: the file is not there, or empty.
     """
+    if prompt.file:
+        try:
+            held = prompted.read_prompt(prompt.file).plain
+        except InputError as error:
+            raise ConfigError(f"{place}: prompt.file: {error}") from error
+        return replace(prompt, file=json.dumps(held, ensure_ascii=False, sort_keys=True))
     given = prompt.system
     if not (re.fullmatch(r"\S+\.(txt|md)", given) or (len(given) < 256 and Path(given).is_file())):
         return prompt

@@ -16,46 +16,20 @@ from ..rewards.scoring.runner import check_reward, reward_name
 from ..rows.checks import with_prompts
 from ..rows.spread import spread
 from ..samplers.api.opening import is_api
-from ..storage.atomic import fingerprint
+from ..samplers.prompted import PromptPrefix, check_not_searched, read_prompt
 from ..storage.identity import folder_digest
 from ..tasks import Task
-from ..types import Message, Messages, Prompt, Reward, Row
+from ..types import Reward, Row
 from ..vetting.golden_rows import with_gold
 from .alternatives import BASE, BasePrompt
 from .kinds import Evaluate
 from .recipe import Recipe
 
 
-@dataclass(frozen=True)
-class Before:
-    """What is put before every prompt of a challenger."""
-
-    system: str
-    shots: Sequence[tuple[Prompt, str]]
-    """Prompts with their gold."""
-
-    def __call__(self, prompt: Prompt) -> Prompt:
-        """The prompt as the model gets it: messages after the system prompt and turns, text after text."""
-        if isinstance(prompt, str):
-            shown = [f"{_as_text(asked)}{_gap(asked)}{gold}" for asked, gold in self.shots]
-            return "\n\n".join([*filter(None, [self.system]), *shown, prompt])
-        own = [str(turn["content"]) for turn in prompt[:1] if turn["role"] == "system"]
-        system = "\n\n".join(filter(None, [self.system, *own]))
-        turns: list[Message] = [{"role": "system", "content": system}] if system else []
-        for asked, gold in self.shots:
-            turns += [*_without_system(asked), {"role": "assistant", "content": gold}]
-        return Messages([*turns, *_without_system(prompt)], getattr(prompt, "told", None))
-
-    @property
-    def known(self) -> dict[str, Any]:
-        """As a report has it."""
-        shots = [[_plain(asked), gold] for asked, gold in self.shots]
-        digest = fingerprint({"system": self.system, "shots": shots})
-        return {"kind": PROMPT, "system": bool(self.system), "shots": len(shots), "sha256": digest}
-
-
-def before_of(task: Task, prompt: BasePrompt, stage: str) -> Before:
+def before_of(task: Task, prompt: BasePrompt, stage: str) -> PromptPrefix:
     """What is put before prompts. InputError: fewer training rows have gold than it shows. `stage`: its name."""
+    if prompt.file:
+        return read_prompt(prompt.file)
     wanted = prompt.shots
     train = with_prompts(task.rows("train")) if wanted else []
     rows = [found for row in train if (found := with_gold(row, task.gold))]
@@ -64,7 +38,14 @@ def before_of(task: Task, prompt: BasePrompt, stage: str) -> Before:
             f"stage {stage!r}: prompt.shots is {wanted}, and {len(rows)} training rows have gold to show"
         )
     shown = spread(rows, wanted) if wanted else []
-    return Before(prompt.system, [(row["prompt"], row["completion"]) for row in shown])
+    return PromptPrefix(prompt.system, [(row["prompt"], row["completion"]) for row in shown])
+
+
+def _as_known(task: Task, prompt: BasePrompt, stage: str) -> dict[str, Any]:
+    """What is put before prompts, as a report has it."""
+    before, file = before_of(task, prompt, stage), {"file": True} if prompt.file else {}
+    shots = len(before.shots)
+    return {"kind": PROMPT, "system": bool(before.system), "shots": shots, "sha256": before.digest, **file}
 
 
 @dataclass(frozen=True)
@@ -112,7 +93,7 @@ def known_of(stage: Evaluate, name: str, task: Task, selector: Selector | None, 
     """How a challenger is made, as a report has it. `selector`: None for one that answers once."""
     own = stage.challenged[name]
     of = {} if own.model == BASE or is_api(own.model) else {"of": own.model}
-    shown = before_of(task, own.prompt, stage.name).known if own.prompt.given else {}
+    shown = _as_known(task, own.prompt, stage.name) if own.prompt.given else {}
     if selector is None:
         return {**of, **(shown or {"kind": REMOTE})}
     return {
@@ -155,6 +136,10 @@ def check_challengers(
     for name, one in stage.challenged.items():
         if one.prompt.given:
             before = before_of(task, one.prompt, stage.name)
+            if one.prompt.file:
+                measured = with_prompts([*task.rows("test"), *task.rows("ood")])
+                reason = '`accept_leakage: "reason"` in the recipe'
+                check_not_searched(before, measured, recipe.accept_leakage, reason)
             called = name if name in stage.challengers else "prompt"
             for own, rows in [*_asked(task, controls), (replace(task, name="consistency"), list(again))]:
                 if not is_api(one.model):
@@ -166,22 +151,3 @@ def check_challengers(
 def _asked(task: Task, controls: Task | None) -> list[tuple[Task, list[Row]]]:
     own = [*with_prompts(task.rows("test")), *with_prompts(task.rows("ood"))]
     return [(task, own), *([(controls, list(with_prompts(controls.rows("test"))))] if controls else [])]
-
-
-def _without_system(prompt: Prompt) -> list[Message]:
-    if isinstance(prompt, str):
-        return [{"role": "user", "content": prompt}]
-    return list(prompt[1:] if prompt and prompt[0]["role"] == "system" else prompt)
-
-
-def _as_text(prompt: Prompt) -> str:
-    return prompt if isinstance(prompt, str) else "\n\n".join(str(turn["content"]) for turn in prompt)
-
-
-def _gap(prompt: Prompt) -> str:
-    """Between a prompt and its gold in a text: nothing after a text that ends in space."""
-    return "" if _as_text(prompt)[-1:].isspace() else " " if isinstance(prompt, str) else "\n"
-
-
-def _plain(prompt: Prompt) -> Any:
-    return prompt if isinstance(prompt, str) else [dict(turn) for turn in prompt]

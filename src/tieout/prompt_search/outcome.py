@@ -1,0 +1,111 @@
+"""What came of a search: the prompt, and once it is chosen, its gain over the first one on rows that chose nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..evidence.evaluate import PROGRAMMATIC, Case, write_cases
+from ..evidence.figures import model_figures, pair_figures
+from ..samplers.prompted import PromptPrefix, write_prompt
+from ..storage.atomic import write_json
+from ..storage.jsonl import read_json, write_jsonl
+from ..types import Row
+from .scoring import Scorer
+from .tried import Tried, best_of, lines_of
+
+PROMPT, CANDIDATES, TEST, RESULT = "prompt.json", "candidates.jsonl", "test.jsonl", "result.json"
+"""Files of the folder of a search."""
+SEED, FOUND = "seed", "found"
+"""The two prompts in figures and cases."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The prompt that a search found."""
+
+    folder: Path
+    prefix: PromptPrefix
+    candidates: list[dict[str, Any]]
+    """As `candidates.jsonl` has them."""
+    completions: int
+    """Of the policy that the search used."""
+    proposals: int
+    refused: int
+    """Proposals that were no new prompt: empty, cut off, the same, or too long."""
+    figures: Mapping[str, Any]
+    """`seed` and `found` -> figures on the test rows; empty: the first prompt is the best, and none was asked."""
+    difference: Mapping[str, Any]
+    """Found minus seed on the test rows, paired: `difference`, `low`, `high`, `n`; empty as well."""
+
+    @property
+    def path(self) -> Path:
+        """The prompt file, for `tieout eval` and `sample --prompt-file` and the evaluate stage of a recipe."""
+        return self.folder / PROMPT
+
+
+def stored_outcome(folder: Path, prefix: PromptPrefix, found: Mapping[str, Any]) -> Outcome:
+    """The outcome that a folder holds. `found`: its result."""
+    candidates = [dict(one) for one in found["candidates"]]
+    counts = {name: int(found[name]) for name in ("completions", "proposals", "refused")}
+    return Outcome(
+        folder, prefix, candidates, figures=found["figures"], difference=found["difference"], **counts
+    )
+
+
+def finish(
+    folder: Path,
+    tried: Sequence[Tried],
+    scorer: Scorer,
+    test: Sequence[Row],
+    searched: Sequence[str],
+    counts: tuple[int, int],
+    seed: int,
+) -> Outcome:
+    """Choose, write the prompt, and only then ask the test rows: with the first prompt and with the one found.
+
+    Args:
+        folder: of the search.
+        tried: the first prompt, and the others.
+        scorer: asks the test rows.
+        test: rows that chose nothing.
+        searched: digests of the rows that did.
+        counts: proposals, and those refused.
+        seed: of the intervals.
+    """
+    first, chosen = tried[0].candidate, best_of(tried).candidate
+    prefix = replace(chosen.prefix, searched=sorted({*searched, *first.searched}))
+    lines = lines_of(tried)
+    write_jsonl(folder / CANDIDATES, lines)
+    write_prompt(folder / PROMPT, prefix)
+    figures: dict[str, Any] = {}
+    difference: dict[str, Any] = {}
+    if chosen.key != first.key:
+        ids = [f"test/{i}" for i in range(len(test))]
+        cases: dict[str, list[Case]] = {
+            name: scorer.cases(candidate, test, ids, "test")
+            for name, candidate in ((SEED, first), (FOUND, chosen))
+        }
+        write_cases(folder / TEST, cases)
+        figures = {name: model_figures(cases, [], name, PROGRAMMATIC, seed) for name in cases}
+        difference = pair_figures(cases, [], FOUND, SEED, PROGRAMMATIC, seed)
+    brief = [{name: line[name] for name in ("candidate", "parent", "how", "mean", "front")} for line in lines]
+    found = {
+        "chosen": chosen.key,
+        "completions": len(scorer.used),
+        "proposals": counts[0],
+        "refused": counts[1],
+        "figures": figures,
+        "difference": difference,
+        "candidates": brief,
+    }
+    write_json(folder / RESULT, found)
+    return stored_outcome(folder, prefix, found)
+
+
+def result_of(folder: Path) -> dict[str, Any] | None:
+    """What a finished search left; None: it is not finished."""
+    path = folder / RESULT
+    return dict(read_json(path)) if path.exists() else None
