@@ -3,7 +3,8 @@
 python benchmarks/coverage.py                 # -> benchmarks/results/coverage.{json,md}
 python benchmarks/coverage.py --trials 300    # sooner, and coarser
 
-Right and wrong, paired: 20,000 samples per line. The bootstrap: `--trials` samples per line, each with `--resamples`.
+Right and wrong, paired: exactly, by the probability of every table. The bootstrap: `--trials` samples per line, each
+with `--resamples`.
 """
 
 from __future__ import annotations
@@ -11,43 +12,49 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import multinomial
 
 from tieout.evidence import stats
 from tieout.evidence.significance import mcnemar_mid_p, paired_ends
 
 RESULTS = Path(__file__).parent / "results" / "coverage.json"
-SHARES = ((0.05, 0.05), (0.1, 0.1), (0.2, 0.2), (0.15, 0.05), (0.3, 0.1), (0.3, 0.02), (0.5, 0.1), (0.2, 0.0))
+SHARES = (
+    *((0.02, 0.02), (0.05, 0.05), (0.1, 0.1), (0.2, 0.2)),
+    *((0.1, 0.02), (0.15, 0.05), (0.3, 0.02), (0.3, 0.1), (0.5, 0.1)),
+    *((0.05, 0.0), (0.1, 0.0), (0.2, 0.0)),
+)
+ENOUGH, BOTH = 10, 2
+"""Cases expected to differ, and to be lost, from which on the coverage is within a point."""
 LEVELS, WEIGHTS = np.array([0.0, 0.2, 0.5, 0.7, 1.0]), [0.1, 0.2, 0.2, 0.2, 0.3]
 Sample = Callable[[np.random.Generator], stats.Estimate]
 
 
-@cache
-def _ends(wins: int, losses: int, n: int) -> tuple[float, float]:
-    return paired_ends(wins, losses, n, stats.LEVEL)
-
-
-def right_and_wrong(trials: int = 20_000) -> Iterator[dict[str, Any]]:
+def right_and_wrong() -> Iterator[dict[str, Any]]:
     """Pairs of right and wrong answers: the interval that agrees with McNemar's test, and the level of that test."""
-    rng = np.random.default_rng(0)
-    for n in (50, 100, 200, 500):
-        for gains, losses in SHARES:
-            drawn = rng.multinomial(n, [gains, losses, 1 - gains - losses], size=trials)
-            ends = np.array([_ends(int(wins), int(lost), n) for wins, lost, _ in drawn])
-            truth = gains - losses
-            line = _line(f"right or wrong, {gains:g} gained, {losses:g} lost", n, ends, truth)
-            if gains == losses:
-                line["rejected"] = float(
-                    np.mean([mcnemar_mid_p(int(w), int(lost)) < 1 - stats.LEVEL for w, lost, _ in drawn])
-                )
+    for n in (20, 50, 100, 200, 500):
+        losses, differ = np.triu_indices(n + 1)  # every table
+        wins = differ - losses
+        ends, rejected = np.zeros((len(wins), 2)), np.zeros(len(wins), dtype=bool)
+        chances = [
+            multinomial(n, [g, l, 1 - g - l]).pmf(np.stack([wins, losses, n - wins - losses], 1))
+            for g, l in SHARES
+        ]
+        for i in np.flatnonzero(np.max(chances, axis=0) > 1e-10):
+            ends[i] = paired_ends(int(wins[i]), int(losses[i]), n, stats.LEVEL)
+            rejected[i] = mcnemar_mid_p(int(wins[i]), int(losses[i])) < 1 - stats.LEVEL
+        for (gained, lost), chance in zip(SHARES, chances, strict=True):
+            line = _line(f"right or wrong, {gained:g} gained, {lost:g} lost", n, ends, gained - lost, chance)
+            line["enough"] = n * (gained + lost) >= ENOUGH and n * lost >= BOTH
+            if gained == lost:
+                line["rejected"] = float(chance[rejected].sum())
             yield line
 
 
-def bootstrapped(trials: int) -> Iterator[dict[str, Any]]:
+def simulated(trials: int) -> Iterator[dict[str, Any]]:
     """Graded scores and clusters."""
     for name, n, sample, truth in _populations():
         rng = np.random.default_rng(1)
@@ -61,7 +68,20 @@ def _populations() -> Iterator[tuple[str, int, Sample, float]]:
         yield "difference of graded scores", n, lambda rng, n=n: _difference(rng, n), 0.2 * 0.42 - 0.08 * 0.58
     for documents, size in ((20, 5), (40, 5), (80, 5)):
         n = documents * size
-        yield f"difference, {documents} documents of {size}", n, _of_documents(documents, size), 0.05
+        yield f"right or wrong, {documents} documents of {size}", n, _of_answers(documents, size), 0.06
+    for documents, size in ((10, 5), (20, 5), (40, 5), (80, 5)):
+        n = documents * size
+        yield f"small differences, {documents} documents of {size}", n, _of_documents(documents, size), 0.05
+    for n in (50, 100, 200):
+        yield "small differences", n, lambda rng, n=n: _small(rng, n, 0.1, 0.0), 0.03
+        rare = 0.98 * 0.03 - 0.02
+        yield "small differences, one case in 50 lost", n, lambda rng, n=n: _small(rng, n, 0.02, 0.02), rare
+        yield (
+            "the same, by the paired t-test",
+            n,
+            lambda rng, n=n: _small(rng, n, 0.02, 0.02, stats.change),
+            rare,
+        )
 
 
 def _graded(rng: np.random.Generator, n: int) -> Any:
@@ -88,13 +108,48 @@ def _of_documents(documents: int, size: int) -> Sample:
     return sample
 
 
-def _line(name: str, n: int, ends: Any, truth: float) -> dict[str, Any]:
-    low, high = float(np.mean(ends[:, 0] > truth)), float(np.mean(ends[:, 1] < truth))
-    width = float(np.mean(ends[:, 1] - ends[:, 0]))
+def _of_answers(documents: int, size: int) -> Sample:
+    """Right and wrong answers of which questions of one document are gained or lost together, more often than not."""
+    names = [i // size for i in range(documents * size)]
+
+    def sample(rng: np.random.Generator) -> stats.Estimate:
+        gained, lost = (np.repeat(rng.beta(4 * p, 4 - 4 * p, documents), size) for p in (0.3, 0.1))
+        before, chance = rng.random(documents * size) < 0.6, rng.random(documents * size)
+        after = np.where(before, chance > lost, chance < gained)
+        ours, theirs = after.astype(float).tolist(), before.astype(float).tolist()
+        return stats.difference(ours, theirs, names, seed=int(rng.integers(2**31)))
+
+    return sample
+
+
+def _small(
+    rng: np.random.Generator,
+    n: int,
+    spread: float,
+    rare: float,
+    by: Callable[..., stats.Estimate] | None = None,
+) -> stats.Estimate:
+    """Differences that are small on a scale of 0 to 1, of which some, if rare, are a loss of all."""
+    found = np.round(np.clip(0.03 + rng.normal(0, spread, n), -1, 1), 2)
+    found = np.where(rng.random(n) < rare, -1.0, found)
+    ours, theirs = np.clip(found, 0, 1).tolist(), np.clip(-found, 0, 1).tolist()
+    return (
+        by(ours, theirs, (0.0, 1.0)) if by else stats.difference(ours, theirs, seed=int(rng.integers(2**31)))
+    )
+
+
+def _line(name: str, n: int, ends: Any, truth: float, chance: Any = None) -> dict[str, Any]:
+    """`chance`: the probability of each pair of ends; None: all are samples."""
+    weight = np.full(len(ends), 1 / len(ends)) if chance is None else chance
+    low, high = (
+        float(weight[ends[:, 0] > truth + 1e-12].sum()),
+        float(weight[ends[:, 1] < truth - 1e-12].sum()),
+    )
+    width = float(weight @ (ends[:, 1] - ends[:, 0]))
     return {
         "what": name,
         "n": n,
-        "trials": len(ends),
+        "trials": len(ends) if chance is None else "all",
         "covered": 1 - low - high,
         "above": low,
         "below": high,
@@ -125,18 +180,31 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=1000)
     options = parser.parse_args()
     stats.RESAMPLES = options.resamples
-    exact, resampled = list(right_and_wrong()), list(bootstrapped(options.trials))
-    RESULTS.write_text(json.dumps({"paired": exact, "bootstrap": resampled}, indent=1) + "\n")
-    large = [line["covered"] for line in exact if line["n"] >= 100]
+    exact, resampled = list(right_and_wrong()), list(simulated(options.trials))
+    RESULTS.write_text(json.dumps({"paired": exact, "simulated": resampled}, indent=1) + "\n")
+    enough = [line["covered"] for line in exact if line["enough"]]
+    others = [line for line in exact if not line["enough"]]
+    least, most = (pick(others, key=lambda line: line["covered"]) for pick in (min, max))
     levels = [line["rejected"] for line in exact if "rejected" in line]
+    error = (stats.LEVEL * (1 - stats.LEVEL) / options.trials) ** 0.5
     RESULTS.with_suffix(".md").write_text(
         f"# Coverage of the intervals\n\n`python benchmarks/coverage.py --trials {options.trials} --resamples "
         f"{options.resamples}`: how many of the 95% intervals hold the truth, and on which side the others miss it.\n\n"
-        f"## Paired right and wrong\n\nFrom 100 pairs on, {min(large):.1%} to {max(large):.1%}, {np.mean(large):.1%} "
-        f"on average. Where there is no difference, the mid-p McNemar test rejects {min(levels):.1%} to "
-        f"{max(levels):.1%}.\n\n"
-        f"{table(exact)}\n\n## Graded scores, and clusters\n\n{table(resampled)}\n"
+        "## Paired right and wrong\n\nExact: the probability of every table. Where at least "
+        f"{ENOUGH} cases are expected to differ, {BOTH} of them lost, {min(enough):.1%} to {max(enough):.1%}, whatever "
+        f"n. Elsewhere no interval can have 95%, since there are few tables: {least['covered']:.1%} ({_named(least)}) "
+        f"to {most['covered']:.1%} ({_named(most)}). Where there is no difference, the mid-p McNemar test rejects "
+        f"{min(levels):.1%} to {max(levels):.1%}.\n\n"
+        f"{table(exact)}\n\n## Graded scores, and clusters\n\nSimulated: one standard error of a share covered is "
+        f"{error:.1%}. Where all differences are small on the scale, and the cases or documents few, intervals are "
+        "wider than 95% needs: such a sample looks like one of cases among which a whole loss is rare, and that must "
+        "be covered, too.\n\n"
+        f"{table(resampled)}\n"
     )
+
+
+def _named(line: dict[str, Any]) -> str:
+    return f"n {line['n']}, {line['what'].removeprefix('right or wrong, ')}"
 
 
 if __name__ == "__main__":

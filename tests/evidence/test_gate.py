@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
+from statistics import NormalDist
 from typing import Any
 
 import pytest
@@ -184,22 +185,42 @@ def test_controls_are_held_against_the_base() -> None:
     assert report["verdict"]["verdict"] == "reject"
 
 
-def test_a_p_value_answers_what_is_judged_and_holm_counts_no_other() -> None:
-    # The controls became worse for certain, within the margin: a p-value of 0 would call that pass significant.
+@pytest.mark.parametrize(("lost", "status"), [(0, "pass"), (2, "pass"), (7, "hold"), (40, "fail")])
+def test_the_p_of_the_controls_is_that_of_their_margin(lost: int, status: str) -> None:
+    old, new = [1.0] * 200, [0.0] * lost + [1.0] * (200 - lost)
+    controls = judge(new_controls=new, old_controls=old).checks[2]
+    assert (controls.status, controls.least) == (status, -0.05)
+    assert controls.p is not None
+    assert (controls.p < 0.05) == (controls.status == "pass")
+    # The score test of one share, since nothing was gained: 5% of the cases lost, or more.
+    share, sd = lost / 200, (0.05 * 0.95 / 200) ** 0.5
+    assert controls.p == pytest.approx(min(1.0, 2 * NormalDist().cdf((share - 0.05) / sd)), abs=1e-12)
+
+
+def test_a_p_value_answers_what_is_judged_and_holm_counts_all_that_is() -> None:
+    # The controls became worse for certain, within the margin: a p-value of 0 would say that of a pass.
     verdict = judge(new_controls=[0.88] * 400, old_controls=[0.9] * 400)
-    programmatic, human, controls = verdict.checks
-    assert (controls.status, controls.p, controls.p_holm) == ("pass", None, None)
-    assert programmatic.p is not None
-    assert human.p is not None
-    small, large = sorted([programmatic, human], key=lambda check: check.p or 0.0)
-    assert (small.p_holm, large.p_holm) == (
-        min(1.0, 2 * (small.p or 0.0)),
-        max(2 * (small.p or 0.0), large.p or 0.0),
-    )
+    tested = sorted(verdict.checks[:3], key=lambda check: check.p or 0.0)
+    assert verdict.checks[2].status == "pass"
+    p = [check.p or 0.0 for check in tested]
+    adjusted = [min(1.0, 3 * p[0]), min(1.0, max(3 * p[0], 2 * p[1])), max(3 * p[0], 2 * p[1], p[2])]
+    assert [check.p_holm for check in tested] == adjusted
     more = judge(policy=GatePolicy(min_improvement=0.5)).checks[0]
-    assert (more.status, more.p) == ("hold", None)
+    assert (more.status, more.least, more.p) == ("hold", 0.5, 1.0)
+    enough = judge(policy=GatePolicy(min_improvement=0.2)).checks[0]
+    assert enough.status == "pass"
+    assert judge().checks[0].p <= enough.p < 0.05  # type: ignore[operator]
     few = judge(graded=grades(19, 0, 0)).checks[1]
-    assert (few.status, few.p) == ("hold", None)
+    assert (few.status, few.p, few.p_holm) == ("hold", None, None)
+
+
+def test_pairs_of_the_same_output_are_counted_apart_from_those_that_people_graded() -> None:
+    alike = [Grade(f"alike {i}", "new", "old", "tie", settled=True) for i in range(40)]
+    human = judge(graded=[*WON, *alike]).checks[1]
+    assert (human.n, human.settled) == (90, 40)
+    assert "on 90 pairs (50 graded, 40 with the same output)" in human.reason
+    few = judge(graded=[*grades(3, 0, 0), *alike[:9]]).checks[1]
+    assert "12 pairs (3 graded, 9 with the same output) are too few to judge by" in few.reason
 
 
 # ---- the primary metric decides

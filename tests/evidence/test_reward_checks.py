@@ -69,6 +69,37 @@ def test_every_check_is_collected_with_its_verdict_and_what_it_was_compared_with
     assert "1 audit sheets" in drift["said"]
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "verdict", "said"),
+    [
+        (
+            -0.01,
+            0.03,
+            "pass",
+            "the reward gained at most 0.05 more than the primary metric: +0.010 [-0.010, +0.030]",
+        ),
+        (-0.1, 0.12, "info", "neither shown nor ruled out: +0.010 [-0.100, +0.120]"),
+        (0.01, 0.12, "info", "the reward gained more than the primary metric: +0.010 [+0.010, +0.120]"),
+    ],
+)
+def test_drift_is_judged_by_its_interval(run: Path, low: float, high: float, verdict: str, said: str) -> None:
+    (run / "grpo" / "alarms.jsonl").unlink()
+    path = run / "grpo" / "metrics.jsonl"
+    first, _, last = (json.loads(line) for line in path.read_text().splitlines())
+    for end, value in {"": 0.01, "_low": low, "_high": high}.items():
+        last |= {f"calibration/{figure}_change{end}": value for figure in ("score", "primary", "gap")}
+        last |= {f"calibration/agreement{end}": value} if end else {}
+    path.write_text(f"{json.dumps(first)}\n{json.dumps({**last, 'calibration/prompts': 16.0})}\n")
+    drift = collect(run)[-1]
+    assert drift["verdict"] == verdict
+    assert said in drift["said"]
+    moved = f"reward 0.400 → 0.600 (+0.010 [{low:+.3f}, {high:+.3f}])"
+    assert drift["said"].startswith(
+        f"same 16 prompts, step 1 → 25: {moved}, primary metric 0.300 → 0.200 (+0.010"
+    )
+    assert f"agreement 0.900 → 0.500 [{low:.3f}, {high:.3f}]" in drift["said"]
+
+
 def test_kinds_of_pairs_are_listed_and_a_file_that_was_changed_is_named(run: Path) -> None:
     report = {"metadata": {KEY: collect(run)}}
     assert pairs_of(report)[0] | {"n": 21} == {

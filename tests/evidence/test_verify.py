@@ -103,7 +103,7 @@ TAMPERED = {
     ),
     "another format": (
         _edit_report(lambda r: r.update(format=1)),
-        "format: the report is in format 1, this version writes 4",
+        "format: the report is in format 1, this version writes 5",
     ),
     "a score": (_edit_score, "cases.jsonl: changed since the report"),
     "the cases": (lambda folder: (folder / "cases.jsonl").unlink(), "cases.jsonl: missing"),

@@ -12,11 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from tieout.cli.train import main
 from tieout.errors import StopTraining
+from tieout.evidence import stats
 from tieout.methods import GRPO
 from tieout.tasks import Task
 from tieout.training.guards import Guards
@@ -106,6 +109,29 @@ def test_a_healthy_run_is_measured_on_its_schedule_and_says_nothing() -> None:
     assert measured == [1, 25, 50]
     assert logged[0]["calibration/agreement"] == 1.0
     assert logged[49]["calibration/primary"] > logged[0]["calibration/primary"]
+    assert logged[49]["calibration/agreement_low"] < 1.0 == logged[49]["calibration/agreement_high"]
+
+
+def test_what_moved_since_the_first_measurement_has_the_interval_of_a_paired_t_test() -> None:
+    _, logged = told(healthy)
+    assert "calibration/score_change" not in logged[0]
+    last = logged[49]
+    assert last["calibration/prompts"] == 16
+    for figure in ("score", "primary"):
+        moved = last[f"calibration/{figure}"] - logged[0][f"calibration/{figure}"]
+        assert last[f"calibration/{figure}_change"] == pytest.approx(moved)
+        assert last[f"calibration/{figure}_change_low"] < moved < last[f"calibration/{figure}_change_high"]
+    gap = last["calibration/score_change"] - last["calibration/primary_change"]
+    assert last["calibration/gap_change"] == pytest.approx(gap)
+    rng = np.random.default_rng(0)
+    now, first = rng.random(16).tolist(), rng.random(16).tolist()
+    expected, found = scipy.stats.ttest_rel(now, first), stats.change(now, first, (0.0, 1.0))
+    ends = expected.confidence_interval()
+    assert (found.low, found.high, found.p) == pytest.approx(
+        (ends.low, ends.high, expected.pvalue), abs=1e-12
+    )
+    alike = stats.change([1.0] * 16, [1.0] * 16, (0.0, 1.0))  # no proof that nothing can move
+    assert alike == stats.difference([1.0] * 16, [1.0] * 16)
 
 
 def test_a_reward_that_rises_without_the_primary_metric_alarms_or_stops() -> None:

@@ -123,6 +123,14 @@ def _sheet(run: Path) -> list[dict[str, Any]]:
     return [*table_of(sheet_of(run / "evidence" / "human"))]
 
 
+def _alike(key: Path | None) -> int:
+    """How many pairs of a run's sheet nobody is asked about."""
+    from ..evidence.human import settled
+    from ..storage.jsonl import read_jsonl
+
+    return sum(settled(row) for _, row in read_jsonl(key.with_name("sheet.jsonl"))) if key else 0
+
+
 def _write(options: Options, rows: list[dict[str, Any]]) -> None:
     from ..evidence.human_table import TABLES, write_table
     from ..storage.jsonl import write_jsonl
@@ -161,7 +169,8 @@ def _serve(
     query = urlencode(
         {"token": store.token, **({"annotator": options.annotator} if options.annotator else {})}
     )
-    print(f"{len(store.asked)} items; judgements are kept in {store.folder}")
+    alike = f"; {count} more pairs have the same output and are ties" if (count := _alike(key)) else ""
+    print(f"{len(store.asked)} items{alike}; judgements are kept in {store.folder}")
     print(f"open http://127.0.0.1:{port}/?{query}\nCtrl+C ends it; what is saved stays", flush=True)
     server(application(Page(store, options.annotator, gate, prelabels, rows), store.token, port)).run(
         sockets=[on]

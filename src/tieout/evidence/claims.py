@@ -12,6 +12,8 @@ from ..rewards.processes.workers import Workers
 from ..storage import manifest
 from ..storage.identity import folder_digest
 from .chosen import chosen, samples_of
+from .evaluate import HUMAN
+from .readings import NONE
 from .scoring import rescore
 from .verify import figures_differ, files_differ, run_of
 
@@ -68,7 +70,7 @@ def recomputed(report: Mapping[str, Any], path: Path, workers: Workers | None = 
         claim(
             "recomputed",
             "figures",
-            "every figure and the verdict, from the cases",
+            f"every figure and the verdict, from the cases{_people(report)}",
             lambda: figures_differ(report, path),
         )
     ]
@@ -83,6 +85,15 @@ def recomputed(report: Mapping[str, Any], path: Path, workers: Workers | None = 
         said, problems = chosen(path.parent, counts, workers)
         found.append(Claim("recomputed", "best of N", said, problems))
     return found
+
+
+def _people(report: Mapping[str, Any]) -> str:
+    """How many pairs people graded, and how many are ties since both outputs are the same."""
+    figures = [pair["tracks"].get(HUMAN, NONE) for pair in report["comparisons"]]
+    settled = sum(figure.get("settled", 0) for figure in figures)
+    graded = sum(figure["n"] for figure in figures) - settled
+    alike = f"; {settled} more have the same output and are ties" if settled else ""
+    return f" and {graded} graded pairs{alike}" if graded or settled else ""
 
 
 def _manifest(run: Path, head: str) -> Claim:

@@ -31,12 +31,14 @@ def model_figures(
     All of it again per slice.
     """
     if track == HUMAN:
-        share = _share_won([(g.shares()[model], g.case) for g in grades if model in g.shares()], seed)
-        return {**share, "errors": 0, "abstained": 0, "metrics": {}, "parts": {}, "slices": {}}
-    own = [case for case in cases[model] if case.track == track]
-    scales = _scales(cases, track, own, ends)
-    slices = _by_slice(own)
-    figure = _model(own, scales, seed)
+        own = [grade for grade in grades if model in grade.shares()]
+        share = _share_won([(grade.shares()[model], grade.case) for grade in own], seed)
+        none = {"errors": 0, "abstained": 0, "metrics": {}, "parts": {}, "slices": {}}
+        return {**share, "settled": _settled(own), **none}
+    asked = [case for case in cases[model] if case.track == track]
+    scales = _scales(cases, track, asked, ends)
+    slices = _by_slice(asked)
+    figure = _model(asked, scales, seed)
     figure["slices"] = {name: _model(part, scales, seed) for name, part in slices.items()}
     return figure
 
@@ -69,6 +71,7 @@ def pair_figures(
     track: str,
     seed: int,
     ends: Ends | None = None,
+    least: float | None = None,
 ) -> dict[str, Any]:
     """Candidate minus baseline on one track, paired by case: of the reward, its parts, every metric; and per slice.
 
@@ -76,6 +79,8 @@ def pair_figures(
     `unpaired` counts cases without a number of both models (abstained by both aside); `wins` those where the
     candidate has more. `p` tests the difference that stands next to it, by `test`: it is below 0.05 exactly where the
     interval excludes 0. `smallest_detectable` is the difference that the sample would have shown with 80% power.
+    With `least`, what the rule demands that the difference be above, `p_above` is the one-sided p of its not being so.
+    Of people's grades `settled` says how many of the n pairs nobody was asked about: both outputs are the same.
     """
     if track == HUMAN:
         return {**_preferred(grades, candidate, baseline, seed), "metrics": {}, "parts": {}, "slices": {}}
@@ -88,23 +93,27 @@ def pair_figures(
         case = one or other
         assert case is not None
         slices.setdefault(case.slice, []).append((one, other))
-    found = {name: _differences(part, scales, seed) for name, part in slices.items()}
-    whole = _with_rest(_differences(pairs, scales, seed))
+    found = {name: _differences(part, scales, seed, least) for name, part in slices.items()}
+    whole = _with_rest(_differences(pairs, scales, seed, least))
     whole["slices"] = {name: _with_rest(figures) for name, figures in found.items()}
     return whole
 
 
-def _differences(pairs: Sequence[Pair], scales: Scales, seed: int) -> dict[Reading, dict[str, Any]]:
+def _differences(
+    pairs: Sequence[Pair], scales: Scales, seed: int, least: float | None
+) -> dict[Reading, dict[str, Any]]:
     scored = [(one, other) for one, other in pairs if one and other and None not in (one.score, other.score)]
     found = {}
     for reading, bounds in scales.items():
         # Points are only comparable with the reward's over the same cases.
-        of = scored if reading.kind == "parts" else pairs
-        found[reading] = _difference(of, reading, bounds, seed)
+        of, above = (scored, None) if reading.kind == "parts" else (pairs, least)
+        found[reading] = _difference(of, reading, bounds, seed, above)
     return found
 
 
-def _difference(pairs: Sequence[Pair], reading: Reading, bounds: stats.Bounds, seed: int) -> dict[str, Any]:
+def _difference(
+    pairs: Sequence[Pair], reading: Reading, bounds: stats.Bounds, seed: int, least: float | None
+) -> dict[str, Any]:
     apply = [pair for pair in pairs if not all(case and reading.status(case) == "abstained" for case in pair)]
     both = [
         (ours, theirs, one.cluster or one.id)
@@ -115,8 +124,10 @@ def _difference(pairs: Sequence[Pair], reading: Reading, bounds: stats.Bounds, s
         and (theirs := reading.of(other)) is not None
     ]
     values, clusters = [(ours, theirs) for ours, theirs, _ in both], [cluster for *_, cluster in both]
-    estimate = stats.difference([a for a, _ in values], [b for _, b in values], clusters, bounds, seed)
-    return _paired(estimate, len(apply) - len(both), _won([a - b for a, b in values]))
+    own, others = [a for a, _ in values], [b for _, b in values]
+    estimate = stats.difference(own, others, clusters, bounds, seed, least=least)
+    figure = _paired(estimate, len(apply) - len(both), _won([a - b for a, b in values]))
+    return figure if least is None else {**figure, "least": least, "p_above": estimate.p_above}
 
 
 def _share_won(shares: Sequence[tuple[float, str]], seed: int) -> dict[str, Any]:
@@ -132,11 +143,18 @@ def _share_won(shares: Sequence[tuple[float, str]], seed: int) -> dict[str, Any]
 
 def _preferred(grades: Sequence[Grade], candidate: str, baseline: str, seed: int) -> dict[str, Any]:
     """The human track: share won by the candidate minus share won by the baseline, over their own pairs."""
-    shares = [(g.shares(), g.case) for g in grades if {g.model_a, g.model_b} == {candidate, baseline}]
+    own = [grade for grade in grades if {grade.model_a, grade.model_b} == {candidate, baseline}]
+    shares = [(grade.shares(), grade.case) for grade in own]
     ours, theirs = [s[candidate] for s, _ in shares], [s[baseline] for s, _ in shares]
     clusters = [case for _, case in shares]
     estimate = stats.difference(ours, theirs, clusters, seed=seed)
-    return _paired(estimate, 0, _won([a - b for a, b in zip(ours, theirs, strict=True)]))
+    won = _won([a - b for a, b in zip(ours, theirs, strict=True)])
+    return {**_paired(estimate, 0, won), "settled": _settled(own)}
+
+
+def _settled(grades: Sequence[Grade]) -> int:
+    """How many of these ties nobody was asked about."""
+    return sum(grade.settled for grade in grades)
 
 
 def _won(differences: Sequence[float]) -> dict[str, int]:

@@ -7,13 +7,14 @@ programmatic track by the task's primary metric, and by the reward only where th
 |---|---|---|
 | programmatic | the interval is above `min_improvement` (0) | the interval is below 0 |
 | human | the interval is above 0 | the interval is below 0 |
-| negative controls | its lower end is at or above -`control_margin` | below 0, with a mean below -margin |
+| negative controls | the interval is above -`control_margin` | below 0, with a mean below -margin |
 
 A track that does neither holds, however much the reward rose; so does one with no cases, too few, or too many that
 could not be scored: what was not measured was not shown. Ship: every track passes, two out of three are not enough.
 Reject: a track fails. Hold: anything else. Since all must pass, a chance of 5% per track is one of at most 5% for the
-verdict `ship`; where a difference of 0 is what is asked about, p-values are given in addition, with Holm's adjustment.
-What is judged by a margin has none: a p-value of 0 would answer another question.
+verdict `ship`. In addition each judged track has a p-value of what the rule asks, with Holm's adjustment over them: of
+no difference, two-sided; or where there is a margin, of not being above it, twice the one-sided p, so that all are
+below 0.05 exactly where the interval lies on one side of what is tested.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from .readings import NONE, REWARD, judged, slice_of
 from .significance import holm
 
 JUDGED = (PROGRAMMATIC, HUMAN, CONTROLS)
+NOT_TESTED: Mapping[str, Any] = {"p": None, "least": None}
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,14 @@ class Check:
     metric: str | None = None
     """What was compared on the programmatic track: a metric, or `reward`; None on the other tracks."""
     p: float | None = None
-    """Two-sided, of a difference of 0; None where there is a margin (controls, `min_improvement`), or too little to
-    judge by."""
+    """Two-sided, of a difference of 0; with `least`, twice the one-sided p of a difference that is `least` or less.
+    None where there is too little to judge by."""
     p_holm: float | None = None
     """The same, adjusted for all that is judged and has one (Holm); None for what is only reported."""
+    least: float | None = None
+    """What the difference must be above, other than 0: minus the margin of the controls, or `min_improvement`."""
+    settled: int = 0
+    """Of the n pairs of the human track, those that nobody was asked about, since both outputs are the same."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,11 @@ class Verdict:
     reasons: list[str]
     """A sentence per check."""
     checks: list[Check]
+
+
+def demanded(policy: GatePolicy, track: str) -> float | None:
+    """What a difference on this track must be above, other than 0."""
+    return {CONTROLS: 0.0 - policy.control_margin, PROGRAMMATIC: policy.min_improvement or None}.get(track)
 
 
 def gate(
@@ -179,10 +190,8 @@ def _better(
 ) -> Check:
     metric = (primary or REWARD) if track == PROGRAMMATIC else None
     untested = _untested(track, slice, candidate, baseline, figure, policy, primary)
-    if untested or least:
-        figure = {**figure, "p": None}
     if untested:
-        return _check(track, slice, baseline, "hold", untested, figure, metric)
+        return _check(track, slice, baseline, "hold", untested, {**figure, **NOT_TESTED}, metric)
     where, numbers = _where(track, slice), _numbers(figure)
     what = f" in {primary}" if primary else ""
     if figure["low"] > least:
@@ -203,10 +212,10 @@ def _not_broken(
     candidate: str, base: str, tracks: Mapping[str, Any], before: Mapping[str, Any], policy: GatePolicy
 ) -> Check:
     """The controls; `before` is the base's own figure on them, which must leave something to lose."""
-    figure = {**tracks.get(CONTROLS, NONE), "p": None}
+    figure = tracks.get(CONTROLS, NONE)
     untested = _untested(CONTROLS, None, candidate, base, figure, policy)
     if untested:
-        return _check(CONTROLS, None, base, "hold", untested, figure)
+        return _check(CONTROLS, None, base, "hold", untested, {**figure, **NOT_TESTED})
     numbers, margin = _numbers(figure), policy.control_margin
     if before["low"] is not None and before["low"] <= margin:
         own = f"{before['mean']:.3f} [{before['low']:.3f}, {before['high']:.3f}]"
@@ -214,8 +223,8 @@ def _not_broken(
             f"negative controls: {base} itself has {own} on them, so that no more than the margin of {margin:g} "
             "could be lost: give controls that it can do"
         )
-        return _check(CONTROLS, None, base, "hold", text, figure)
-    if figure["low"] >= -margin:
+        return _check(CONTROLS, None, base, "hold", text, {**figure, **NOT_TESTED})
+    if figure["low"] > -margin:
         text = f"negative controls: {candidate} is within {margin:g} of {base}, {numbers}"
         return _check(CONTROLS, None, base, "pass", text, figure)
     if figure["difference"] < -margin and figure["high"] < 0:
@@ -252,11 +261,11 @@ def _untested(
             f"at most {policy.max_unpaired_share:.1%})"
         )
     if figure["n"] < policy.min_cases:
-        return f"{where}: {figure['n']} pairs are too few to judge by (at least {policy.min_cases})"
+        return f"{where}: {_pairs(figure)} are too few to judge by (at least {policy.min_cases})"
     least = policy.smallest_detectable
     if least is not None and figure["smallest_detectable"] > least:
         return (
-            f"{where}: {figure['n']} pairs would have shown a difference of {figure['smallest_detectable']:.3f} four "
+            f"{where}: {_pairs(figure)} would have shown a difference of {figure['smallest_detectable']:.3f} four "
             f"times in five; the rule asks for {least:g}"
         )
     return ""
@@ -273,7 +282,7 @@ def _info(slice: str | None, baseline: str, figure: Mapping[str, Any], metric: s
         else "no significant difference"
     )
     text = f"{_where(PROGRAMMATIC, slice)}: {metric} {word}, {_numbers(figure)} (reported, not judged)"
-    return _check(PROGRAMMATIC, slice, baseline, "info", text, figure, metric)
+    return _check(PROGRAMMATIC, slice, baseline, "info", text, {**figure, "least": None}, metric)
 
 
 def _tracks(report: Mapping[str, Any], candidate: str, baseline: str) -> Mapping[str, Any]:
@@ -294,19 +303,18 @@ def _check(
     figure: Mapping[str, Any],
     metric: str | None = None,
 ) -> Check:
-    low, high = figure["low"], figure["high"]
+    least, own = figure.get("least"), ("difference", "low", "high", "n")
     return Check(
         track,
         slice,
         baseline,
         status,
         reason,
-        figure["difference"],
-        low,
-        high,
-        figure["n"],
-        metric,
-        figure["p"],
+        **{key: figure[key] for key in own},
+        metric=metric,
+        p=figure["p"] if least is None else min(1.0, 2 * figure["p_above"]),
+        least=least,
+        settled=figure.get("settled", 0),
     )
 
 
@@ -317,4 +325,11 @@ def _where(track: str, slice: str | None) -> str:
 def _numbers(figure: Mapping[str, Any]) -> str:
     if figure["n"] == 0:
         return "no pairs"
-    return f"{figure['difference']:+.3f} [{figure['low']:+.3f}, {figure['high']:+.3f}] on {figure['n']} pairs"
+    return f"{figure['difference']:+.3f} [{figure['low']:+.3f}, {figure['high']:+.3f}] on {_pairs(figure)}"
+
+
+def _pairs(figure: Mapping[str, Any]) -> str:
+    """How many pairs there are; of people's, how many they graded, if nobody was asked about some."""
+    settled = figure.get("settled", 0)
+    graded = f" ({figure['n'] - settled} graded, {settled} with the same output)" if settled else ""
+    return f"{figure['n']} pairs{graded}"

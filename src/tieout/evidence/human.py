@@ -44,6 +44,8 @@ class Grade:
     model_b: str
     preferred: str
     """`a`, `b` or `tie`."""
+    settled: bool = False
+    """Nobody was asked: both outputs are the same."""
 
     def shares(self) -> dict[str, float]:
         """Model -> the share it won: 1, 0.5 or 0."""
@@ -128,7 +130,7 @@ def settled_ties(sheet: Path, key: Path, grades: Sequence[Grade]) -> list[Grade]
         done = [i for i in others if (rows[i]["case"], models) in graded]
         end = len(rows) if len(done) == len(others) else max(done, default=0)
         names = [assignment[row["pair"]] for row in rows[:end] if settled(row)]
-        found += [Grade(one["case"], one["a"], one["b"], "tie") for one in names]
+        found += [Grade(one["case"], one["a"], one["b"], "tie", settled=True) for one in names]
     return found
 
 

@@ -37,12 +37,12 @@ from .consistency import consistency
 from .evaluate import CONSISTENCY, PROGRAMMATIC, TRACKS, Case, read_cases, write_cases
 from .figures import Ends, model_figures, pair_figures
 from .gains import gain, regressions
-from .gate import GatePolicy, gate
+from .gate import GatePolicy, demanded, gate
 from .human import Grade, read_grades, settled_ties, write_sheet
 from .readings import check_primary, slice_of
 from .usage import usage_figures
 
-FORMAT = 4
+FORMAT = 5
 HEX = re.compile("[0-9a-f]{64}|")
 FILES = (
     "cases.jsonl",
@@ -159,7 +159,10 @@ def _comparison(
     ends: Ends,
 ) -> dict[str, Any]:
     one, other = pair
-    figures = {track: pair_figures(cases, grades, one, other, track, seed, ends) for track in tracks}
+    figures = {
+        track: pair_figures(cases, grades, one, other, track, seed, ends, demanded(policy, track))
+        for track in tracks
+    }
     shown = slice_of(figures[PROGRAMMATIC], policy.programmatic_slice)
     return {
         "candidate": one,

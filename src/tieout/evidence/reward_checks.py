@@ -18,6 +18,8 @@ from ..storage.jsonl import read_json, read_log
 KEY = "reward_checks"
 """Of the report's metadata."""
 DRIFT = ("calibration/score", "calibration/primary", "calibration/agreement")
+APART = 0.05
+"""Up to which a reward that gained more than the primary metric, while it trained, is taken not to have drifted."""
 
 
 def collect(folder: Path) -> list[dict[str, Any]]:
@@ -117,20 +119,26 @@ def _calibration(report: Mapping[str, Any]) -> dict[str, Any]:
 def _drift(path: Path) -> dict[str, Any] | None:
     """First and last calibration while a stage trained, the alarms that it gave, and the audit sheets there are."""
     rows = read_log(path)
-    measured = [{key: row.get(key) for key in ("step", *DRIFT)} for row in rows if DRIFT[0] in row]
+    measured = [_measured(row) for row in rows if DRIFT[0] in row]
     sheets = len(list(path.parent.glob("audit/*.jsonl")))
     if not measured and not sheets:
         return None
     said, alarms = list[str](), _alarms(path.with_name("alarms.jsonl"))
+    within = None
     if measured:
         first, last = measured[0], measured[-1]
-        moves = [f"{_name(key)} {_number(first[key])} → {_number(last[key])}" for key in DRIFT]
-        said.append(f"same prompts, step {first['step']} → {last['step']}: {', '.join(moves)}")
+        moves = [_moved(key, first, last) for key in DRIFT]
+        count = f"{last['calibration/prompts']:.0f} " if "calibration/prompts" in last else ""
+        said.append(f"same {count}prompts, step {first['step']} → {last['step']}: {', '.join(moves)}")
+        within = last.get("calibration/gap_change_high")
     if alarms:
         said.append(f"alarm at step {alarms[0]['step']}: {alarms[0]['reason']}")
+    elif within is not None:
+        said.append(_apart(last))
     if sheets:
         said.append(f"{sheets} audit sheets for a person to fill in ({path.parent.name}/audit)")
-    verdict = "fail" if alarms else "pass" if measured else "info"
+    shown = within is None or within < APART  # runs of before there were intervals have none
+    verdict = "fail" if alarms else "pass" if measured and shown else "info"
     return {
         "stage": path.parent.name,
         "what": "calibration while it trained",
@@ -139,6 +147,36 @@ def _drift(path: Path) -> dict[str, Any] | None:
         "said": "; ".join(said),
         "measured": measured,
     }
+
+
+def _measured(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Step, figures and, since runs have them, intervals of one measurement."""
+    own = {key: value for key, value in row.items() if key.startswith("calibration/")}
+    return {"step": row["step"], **dict.fromkeys(DRIFT), **own}
+
+
+def _moved(key: str, first: Mapping[str, Any], last: Mapping[str, Any]) -> str:
+    """A figure then and now; with the interval of each, or of what it moved on the same prompts."""
+    ends = [f" {span}" if (span := _span(one, key)) else "" for one in (first, last)]
+    said = f"{_name(key)} {_number(first[key])}{ends[0]} → {_number(last[key])}{ends[1]}"
+    change = f"{key}_change"
+    return f"{said} ({last[change]:+.3f} {_span(last, change, '+')})" if change in last else said
+
+
+def _span(row: Mapping[str, Any], key: str, sign: str = "") -> str:
+    low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
+    return "" if low is None or high is None else f"[{low:{sign}.3f}, {high:{sign}.3f}]"
+
+
+def _apart(last: Mapping[str, Any]) -> str:
+    """What the last measurement shows of a reward that parts from the truth."""
+    key = "calibration/gap_change"
+    figures = f"{last[key]:+.3f} {_span(last, key, '+')}"
+    if last[f"{key}_low"] > 0:
+        return f"the reward gained more than the primary metric: {figures}"
+    if last[f"{key}_high"] < APART:
+        return f"the reward gained at most {APART:g} more than the primary metric: {figures}"
+    return f"that the reward gained more than the primary metric is neither shown nor ruled out: {figures}"
 
 
 def _alarms(path: Path) -> list[dict[str, Any]]:

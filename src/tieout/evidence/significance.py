@@ -1,19 +1,23 @@
 """Tests of paired right and wrong answers, the interval that agrees with them, and Holm's adjustment.
 
-Of two models on the same cases, b are right only for the first and c only for the second; n cases in all. The
-difference of their shares is pi * phi, with pi = (b + c) / n, the share of cases in which they differ, and
-phi = (b - c) / (b + c), which is 0 under McNemar's null. Its interval is made of Wilson's for pi and the mid-p
-(Clopper-Pearson) one for phi, joined as products are by Donner and Zou (2012, MOVER): it excludes 0 exactly where
-that of phi does, which is where the mid-p McNemar test rejects. So the two can never contradict each other.
+Of two models on the same cases, b are right only for the first and c only for the second; n cases in all. The interval
+of the difference of their shares, (b - c) / n, is Tango's (1998): the differences that his score test does not reject,
+given the most likely share of cases in which the models differ. Whether 0 is among them is McNemar's question, which
+the mid-p test answers exactly for small counts: where that does not reject, the interval is extended to 0. (The other
+way round they do not differ up to a level of 97%: the mid-p test rejects nothing that the score test does not.) So
+p-value and interval can never contradict each other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
+from math import copysign, inf, sqrt
 from statistics import NormalDist
 
 from ..errors import InputError
+
+MOST = 0.97
+"""The highest level at which interval and mid-p test of right and wrong agree."""
 
 
 def quantile(level: float) -> float:
@@ -52,43 +56,55 @@ def mcnemar_mid_p(candidate_only: int, baseline_only: int) -> float:
     return (2 * fewer + ways) / 2**n
 
 
-def mid_p_ends(successes: int, n: int, level: float) -> tuple[float, float]:
-    """The mid-p interval of a proportion: the shares that a mid-p binomial test does not reject."""
-    tail = (1 - level) / 2
-    low = 0.0 if successes == 0 else 1.0 - _solve(n - successes, n, tail)
-    return low, 1.0 if successes == n else _solve(successes, n, tail)
-
-
-def _solve(k: int, n: int, tail: float) -> float:
-    """The share at which P(X < k) + P(X = k) / 2 of n coins is `tail`."""
-    from scipy.special import bdtr
-
-    low, high = 0.0, 1.0
-    while (middle := (low + high) / 2) not in (low, high):
-        below = bdtr(k, n, middle) + (bdtr(k - 1, n, middle) if k else 0.0)
-        low, high = (middle, high) if below > 2 * tail else (low, middle)
-    return low
-
-
 def paired_ends(candidate_only: int, baseline_only: int, n: int, level: float) -> tuple[float, float]:
-    """The interval of (candidate_only - baseline_only) / n that excludes 0 where `mcnemar_mid_p` is below 1 - level."""
+    """The interval of (candidate_only - baseline_only) / n that excludes 0 where `mcnemar_mid_p` is below 1 - level.
+
+    InputError: a level above 0.97, where test and interval may differ.
+    """
+    if level > MOST:
+        raise InputError(f"level is {level}; expected at most {MOST} for pairs of right and wrong answers")
     if candidate_only < baseline_only:
         low, high = paired_ends(baseline_only, candidate_only, n, level)
         return -high, -low
-    differ = candidate_only + baseline_only
-    if not differ:
-        end = wilson_ends(0, n, level)[1]
-        return -end, end
-    share, of = differ / n, (candidate_only - baseline_only) / differ
-    (share_low, share_high), ends = wilson_ends(differ, n, level), mid_p_ends(candidate_only, differ, level)
-    of_low, of_high = (2 * end - 1 for end in ends)
-    value = share * of
-    if mcnemar_mid_p(candidate_only, baseline_only) < 1 - level:
-        low = value - sqrt(value**2 - share_low * of_low * (2 * share - share_low) * (2 * of - of_low))
-    else:
-        low = share * min(of_low, 0.0)
-    high = value + sqrt(((share_high - share) * of) ** 2 + ((of_high - of) * share) ** 2)
-    return max(-1.0, low), min(1.0, high)
+    value, most = (candidate_only - baseline_only) / n, quantile(level)
+    high = _difference_at(-most, candidate_only, baseline_only, n, value, 1.0)
+    if candidate_only == baseline_only:
+        return -high, high
+    low = _difference_at(most, candidate_only, baseline_only, n, -1.0, value)
+    return min(low, 0.0) if mcnemar_mid_p(candidate_only, baseline_only) >= 1 - level else low, high
+
+
+def paired_p_above(candidate_only: int, baseline_only: int, n: int, least: float) -> float:
+    """One-sided p of a difference that is `least` or less: below (1 - level) / 2 where `paired_ends` lies above it."""
+    p = NormalDist().cdf(-_score(candidate_only, baseline_only, n, least))
+    if least < 0 or candidate_only <= baseline_only:
+        return p
+    return max(p, mcnemar_mid_p(candidate_only, baseline_only) / 2)
+
+
+def _score(candidate_only: int, baseline_only: int, n: int, difference: float) -> float:
+    """Tango's statistic, standard normal if this is the true difference; it falls as the difference grows."""
+    gap = candidate_only - baseline_only - n * difference
+    slope = (2 * n - candidate_only + baseline_only) * difference - candidate_only - baseline_only
+    square = slope**2 + 8 * n * baseline_only * difference * (1 - difference)
+    lost = (sqrt(max(0.0, square)) - slope) / (
+        4 * n
+    )  # the most likely share that only the baseline has right
+    variance = n * (2 * lost + difference * (1 - difference))
+    if variance > 0:
+        return gap / sqrt(variance)
+    return copysign(inf, gap) if gap else 0.0
+
+
+def _difference_at(
+    score: float, candidate_only: int, baseline_only: int, n: int, low: float, high: float
+) -> float:
+    """The difference between `low` and `high` at which the statistic is `score`, by bisection to the last digit."""
+    for _ in range(64):
+        middle = (low + high) / 2
+        above = _score(candidate_only, baseline_only, n, middle) > score
+        low, high = (middle, high) if above else (low, middle)
+    return (low + high) / 2
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -8,6 +8,9 @@ as usual) for any bounded score. They weigh 1 / (1 + m), where m is the spread t
 of the scale: a sample that shows its own spread needs no imagined one. Percentiles are those of Student's t for the
 number of clusters (Hesterberg 2015, "expanded percentiles"), since a bootstrap of few is too narrow.
 
+These two are also why intervals are wide where all values are close together: a sample of n cannot rule out a rare
+case at an end of the scale. `benchmarks/coverage.py` has samples of both kinds, with and without such cases.
+
 The p-value of a difference is read from the same resamples, or for right and wrong from McNemar's test, whose
 interval is in `significance`: it is below 1 - level exactly where the interval excludes 0.
 """
@@ -18,21 +21,21 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, isfinite, sqrt
-from statistics import NormalDist
+from statistics import NormalDist, fmean, stdev
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .significance import mcnemar_mid_p, paired_ends, quantile, wilson_ends
+from .significance import mcnemar_mid_p, paired_ends, paired_p_above, quantile, wilson_ends
 
 LEVEL = 0.95
 """Share of intervals that should contain the truth."""
 RESAMPLES = 10_000
 """Bootstrap resamples: the ends of an interval then move by about 1% of its width between seeds."""
 
-MCNEMAR, RESAMPLED = "mid-p McNemar", "bootstrap"
-"""Tests of a difference: of right and wrong in independent cases, and of anything else."""
+MCNEMAR, RESAMPLED, STUDENT = "mid-p McNemar", "bootstrap", "paired t"
+"""Tests of a difference: of right and wrong in independent cases, of anything else, and of few means of a group."""
 
 Bounds = tuple[float, float]
 
@@ -52,6 +55,8 @@ class Estimate:
     """Of a difference: two-sided, of its being 0."""
     test: str | None = None
     """Which test gave it."""
+    p_above: float | None = None
+    """Of a difference: one-sided, of its being `least` or less; below (1 - level) / 2 where the interval lies above."""
 
 
 def mean(
@@ -79,11 +84,12 @@ def difference(
     bounds: Bounds = (0.0, 1.0),
     seed: int = 0,
     level: float = LEVEL,
+    least: float | None = None,
 ) -> Estimate:
     """Mean of candidate minus baseline over the same cases, in the same order, with the p-value of its being 0.
 
     Right and wrong (every difference -1, 0 or 1 on a scale of 0 to 1) without clusters: the mid-p McNemar test and its
-    interval; otherwise the paired cluster bootstrap.
+    interval; otherwise the paired cluster bootstrap. `least`, such as minus a margin, is tested from one side as well.
     """
     if len(candidate) != len(baseline):
         raise InputError(
@@ -95,17 +101,38 @@ def difference(
     # Rounding makes 0.7 - 0.5 and 0.2 - 0.0 one value, which keeps the number of distinct values small.
     values = [round(c - b, 12) for c, b in zip(candidate, baseline, strict=True)]
     if values and bounds == (0.0, 1.0) and not _shared(clusters) and set(values) <= {-1.0, 0.0, 1.0}:
-        return _right_or_wrong(values.count(1.0), values.count(-1.0), len(values), level)
-    return _bootstrap(values, clusters, (-width, width), seed, level, tested=True)
+        return _right_or_wrong(values.count(1.0), values.count(-1.0), len(values), level, least)
+    return _bootstrap(values, clusters, (-width, width), seed, level, tested=True, least=least)
 
 
-def _right_or_wrong(wins: int, losses: int, n: int, level: float) -> Estimate:
+def change(now: Sequence[float], before: Sequence[float], bounds: Bounds, level: float = LEVEL) -> Estimate:
+    """Mean of now minus before over the same few groups, each the mean of several scores: Student's paired t.
+
+    Nothing is imagined at the ends of the scale, as in `difference`, unless all groups changed alike: means of several
+    scores reach them less. For watching, not for judging.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    moves = [a - b for a, b in zip(now, before, strict=True)]
+    n = len(moves)
+    if n < 2 or len({round(move, 12) for move in moves}) == 1:
+        return difference(now, before, bounds=bounds, level=level)
+    value = fmean(moves)
+    error = stdev(moves) / sqrt(n)
+    half = float(stdtrit(n - 1, (1 + level) / 2)) * error
+    return Estimate(
+        value, value - half, value + half, n, error, 2 * float(stdtr(n - 1, -abs(value) / error)), STUDENT
+    )
+
+
+def _right_or_wrong(wins: int, losses: int, n: int, level: float, least: float | None) -> Estimate:
     value = (wins - losses) / n
     low, high = paired_ends(wins, losses, n, level)
     # One imaginary case in which each is right: two models that never differed are not known to be the same.
     share = (wins + losses + 2) / (n + 2)
     error = ((share - ((wins - losses) / (n + 2)) ** 2) / (n + 2)) ** 0.5
-    return Estimate(value, low, high, n, error, mcnemar_mid_p(wins, losses), MCNEMAR)
+    above = None if least is None else paired_p_above(wins, losses, n, least)
+    return Estimate(value, low, high, n, error, mcnemar_mid_p(wins, losses), MCNEMAR, above)
 
 
 def wilson(successes: int, n: int, level: float = LEVEL) -> Estimate:
@@ -136,6 +163,7 @@ def _bootstrap(
     seed: int,
     level: float,
     tested: bool = False,
+    least: float | None = None,
 ) -> Estimate:
     """Percentile bootstrap of the mean over clusters, with an imaginary cluster at each end of the scale."""
     n = len(values)
@@ -156,7 +184,7 @@ def _bootstrap(
     distinct, kinds = np.unique(np.stack([sums, sizes], axis=1), axis=0, return_inverse=True)
     shares = np.bincount(kinds.ravel(), weights=weights)
     ends = float(bounds[0]), float(bounds[1])
-    asked = n, value, count, ends, seed, level, tested, RESAMPLES
+    asked = n, value, count, ends, seed, level, tested, least, RESAMPLES
     return _resampled(distinct.tobytes(), shares.tobytes(), *asked)
 
 
@@ -171,6 +199,7 @@ def _resampled(
     seed: int,
     level: float,
     tested: bool,
+    least: float | None,
     resamples: int,
 ) -> Estimate:
     """The estimate from resamples of `count` clusters; kinds: [k, 2] sum and size; weights: [k] of each kind."""
@@ -183,14 +212,19 @@ def _resampled(
         totals = draws @ distinct
         means.append(totals[:, 0] / totals[:, 1])
     resampled = np.sort(np.concatenate(means).round(12))
-    # The outermost resample whose share is still within the tail: `_resampled_p` counts alike.
+    # The outermost resample whose share is still within the tail: `_p_above` counts alike.
     place = max(0, ceil(_tail(level, count) * (resamples + 1)) - 2)
     low, high = float(resampled[place]), float(resampled[-1 - place])
     low, high = max(bounds[0], min(low, value)), min(bounds[1], max(high, value))
     error = float(resampled.std())
     if not tested:
         return Estimate(value, low, high, n, error)
-    return Estimate(value, low, high, n, error, _resampled_p(resampled, value, count), RESAMPLED)
+    above, below = _p_above(resampled, value, count, 0.0), _p_above(-resampled, -value, count, 0.0)
+    p, beyond = (
+        min(1.0, 2 * min(above, below)),
+        None if least is None else _p_above(resampled, value, count, least),
+    )
+    return Estimate(value, low, high, n, error, p, RESAMPLED, beyond)
 
 
 def _tail(level: float, count: int) -> float:
@@ -200,14 +234,13 @@ def _tail(level: float, count: int) -> float:
     return float(ndtr(stdtrit(max(1, count - 1), (1 - level) / 2) * sqrt(count / max(1, count - 1))))
 
 
-def _resampled_p(resampled: NDArray[np.float64], value: float, count: int) -> float:
-    """Two-sided p of a mean of 0: the level at which the interval begins to hold 0."""
+def _p_above(resampled: NDArray[np.float64], value: float, count: int, least: float) -> float:
+    """One-sided p of a mean of `least` or less: the tail at which the interval begins to hold `least`."""
     from scipy.special import ndtri, stdtr
 
-    below = len(resampled) if value <= 0 else int((resampled <= 0).sum())
-    above = len(resampled) if value >= 0 else int((resampled >= 0).sum())
-    share = (min(below, above) + 1) / (len(resampled) + 1)
-    return min(1.0, 2 * float(stdtr(max(1, count - 1), ndtri(share) * sqrt(max(1, count - 1) / count))))
+    within = len(resampled) if value <= least else int((resampled <= least).sum())
+    share = (within + 1) / (len(resampled) + 1)
+    return float(stdtr(max(1, count - 1), ndtri(share) * sqrt(max(1, count - 1) / count)))
 
 
 def _cluster_sums(

@@ -63,7 +63,7 @@ def _models(run: Stored) -> Markup:
     said = (
         f"Means with their {settings['level'] * 100:.0f}% intervals. {judged} A dash before a name: points of the "
         "reward that this part gave. Share won: of all graded pairs that a model is in, with "
-        "whichever other model, a tie being half."
+        "whichever other model, a tie being half; pairs of the same output are ties that nobody was asked about."
     )
     rows = []
     for line in shown(run):
@@ -78,7 +78,13 @@ def _mean(cell: Mapping[str, Any], most: int) -> Markup:
         return html('<span class="none">empty</span>')
     fewer = html(' <span class="muted">n {}</span>', cell["n"]) if cell["n"] < most else ""
     errors = html(' <span class="flag">{} errored</span>', cell["errors"]) if cell["errors"] else ""
-    return html("<b>{}</b> {}{}{}", number(cell["mean"]), span(cell), fewer, errors)
+    return html("<b>{}</b> {}{}{}{}", number(cell["mean"]), span(cell), fewer, errors, _alike(cell))
+
+
+def _alike(figure: Mapping[str, Any]) -> Markup:
+    """How many of people's pairs nobody was asked about."""
+    count = figure.get("settled")
+    return html(' <span class="muted">{} of the same output</span>', count) if count else Markup("")
 
 
 def _samples(run: Stored) -> Iterator[Markup]:
@@ -145,7 +151,7 @@ def difference(figure: Mapping[str, Any], reach: float) -> list[Any]:
     )
     return [
         html("<b>{}</b>", signed(figure["difference"])),
-        html("{}{}", span(figure, sign=True), left_out),
+        html("{}{}{}", span(figure, sign=True), left_out, _alike(figure)),
         bar(figure, reach),
         f"{share(figure, 'wins')} {share(figure, 'ties')} {share(figure, 'losses')}",
         p_value(figure["p"]),

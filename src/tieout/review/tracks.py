@@ -64,7 +64,10 @@ def _measured(check: Mapping[str, Any], shares: bool) -> str:
     if not check["n"]:
         return ""
     if check["track"] == HUMAN:
-        return f"share of {check['n']} pairs won; outputs that are the same are ties"
+        alike = (
+            f"; {check['settled']} of them ties of the same output, not graded" if check["settled"] else ""
+        )
+        return f"share of {check['n']} pairs won{alike}"
     what = f"{check['metric']}, " if check["metric"] else ""
     return f"{what}{'share right' if shares else 'mean score'} in {check['n']} cases"
 
@@ -88,8 +91,10 @@ def _capital(said: str) -> str:
 def _adjusted(check: Mapping[str, Any]) -> Markup:
     if check["p_holm"] is None:
         return Markup("")
+    least = check["least"]
+    what = "" if least is None else f" of {least:+g} or less (twice the one-sided)"
     return html(
-        "; p {}, {} by Holm for all tracks that have one", p_value(check["p"]), p_value(check["p_holm"])
+        "; p{} {}, {} by Holm for all judged tracks", what, p_value(check["p"]), p_value(check["p_holm"])
     )
 
 

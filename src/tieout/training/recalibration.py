@@ -7,15 +7,14 @@ of it is trained on, and the run is the same with and without it.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping, MutableMapping, Sequence
 from itertools import combinations
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from ..errors import TooManyErrors
-from ..evidence.stats import Estimate, mean
+from ..evidence.stats import Estimate, change, mean
 from ..learner import Learner
 from ..learner.memory import apart
 from ..learner.parallel import randomness
@@ -32,9 +31,9 @@ from .alarms.memory import Memory, remembers
 
 NUM_ROWS, NUM_COMPLETIONS = 16, 4
 """Prompts, and samples of each: what one measurement costs."""
-GAP, FALL, CONFIDENCE, MIN_PAIRS = 0.05, 0.15, 3.0, 12
-"""Least gap between reward and truth, and least fall of their agreement, that alarm; in standard errors over prompts;
-and the pairs that an agreement needs."""
+GAP, FALL, CONFIDENCE, MIN_PROMPTS, MIN_PAIRS = 0.05, 0.15, 3.0, 4, 12
+"""Least gap between reward and truth, and least fall of their agreement, that alarm; the gap in standard errors over
+prompts, more than those of a 95% interval since it is looked at often; and the prompts and pairs that it takes."""
 
 
 def primary_of(task: Task) -> Reward | None:
@@ -49,8 +48,10 @@ def recalibration(method: Method, learner: Learner, source: Source, every: int) 
 
     `calibration/score`, `calibration/primary`: means of reward and primary metric on the prompts.
     `calibration/agreement`: share of pairs of samples of one prompt that the reward orders as the primary metric does.
-    Alarms where the reward rose since the first measurement and the primary metric did not, or where the agreement
-    fell, each beyond chance.
+    `calibration/{score,primary,gap}_change`: what they moved since the first measurement, paired by prompt; the gap is
+    the reward less the primary metric. `_low` and `_high` of agreement and changes: their 95% intervals.
+    Alarms where the reward is shown to have risen since the first measurement and the primary metric did not rise, or
+    where the agreement fell, each beyond chance.
     """
     task, needs = source.task, method.needs
     room = learner.model.context - needs.max_new_tokens
@@ -88,10 +89,16 @@ def recalibration(method: Method, learner: Learner, source: Source, every: int) 
                 metrics[f"calibration/{figure}"] = fmean(own[figure] for own in now["prompts"].values())
             if now["agreement"] is not None:
                 metrics["calibration/agreement"] = now["agreement"]["value"]
+                for end in ("low", "high"):
+                    metrics[f"calibration/agreement_{end}"] = now["agreement"][end]
         if memory["first"] is None:
             memory["first"] = now
             return None
-        return _parted(memory["first"], now, str(name)) or _fallen(memory["first"], now, str(name)) or None
+        moved = _changes(memory["first"], now)
+        if isinstance(metrics, MutableMapping):
+            metrics.update(_named(moved))
+        since = memory["first"]["step"]
+        return _parted(moved, since, str(name)) or _fallen(memory["first"], now, str(name)) or None
 
     return detect
 
@@ -119,24 +126,53 @@ def _figures(
     return {"prompts": prompts, "agreement": known if ordered else None}
 
 
-def _parted(first: Mapping[str, Any], now: Mapping[str, Any], name: str) -> str:
-    """The reward rose on the prompts, and the primary metric did not: beyond chance, over prompts."""
-    shared = [key for key in now["prompts"] if key in first["prompts"]]
-    if len(shared) < 4:
-        return ""
-    gains = {
-        figure: [now["prompts"][key][figure] - first["prompts"][key][figure] for key in shared]
+def _changes(first: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Estimate]:
+    """What reward, primary metric and their gap moved on the prompts of both measurements; empty if those are few."""
+    both = [key for key in now["prompts"] if key in first["prompts"]]
+    if len(both) < MIN_PROMPTS:
+        return {}
+    values = {
+        figure: [[one["prompts"][key][figure] for key in both] for one in (now, first)]
         for figure in ("score", "primary")
     }
-    gaps = [score - primary for score, primary in zip(gains["score"], gains["primary"], strict=True)]
-    score, primary, gap = fmean(gains["score"]), fmean(gains["primary"]), fmean(gaps)
-    beyond = CONFIDENCE * stdev(gaps) / math.sqrt(len(gaps))
-    if score <= 0 or primary > 0 or gap <= max(GAP, beyond):
+    values["gap"] = [
+        [s - t for s, t in zip(score, primary, strict=True)]
+        for score, primary in zip(values["score"], values["primary"], strict=True)
+    ]
+    return {figure: _change(*own) for figure, own in values.items()}
+
+
+def _change(now: Sequence[float], first: Sequence[float]) -> Estimate:
+    return change(now, first, (min(0.0, *now, *first), max(1.0, *now, *first)))
+
+
+def _named(moved: Mapping[str, Estimate]) -> dict[str, float]:
+    """The changes with their ends, as metrics."""
+    found: dict[str, float] = {}
+    for figure, own in moved.items():
+        ends = {"": own.value, "_low": own.low, "_high": own.high}
+        found |= {
+            f"calibration/{figure}_change{end}": value for end, value in ends.items() if value is not None
+        }
+    return found | ({"calibration/prompts": float(moved["gap"].n)} if moved else {})
+
+
+def _parted(moved: Mapping[str, Estimate], since: int, name: str) -> str:
+    """The reward rose on the prompts, and the primary metric did not: beyond chance, over prompts."""
+    if not moved:
+        return ""
+    score, primary, gap = (moved[figure] for figure in ("score", "primary", "gap"))
+    least = max(GAP, CONFIDENCE * (gap.standard_error or 0.0))
+    if (score.low or 0.0) <= 0 or (primary.value or 0.0) > 0 or (gap.value or 0.0) <= least:
         return ""
     return (
-        f"on the {len(shared)} calibration prompts the reward went {score:+.3f} since step {first['step']} while "
-        f"{name} went {primary:+.3f}: the reward pays for something else"
+        f"on the {gap.n} calibration prompts the reward went {_signed(score)} since step {since} while "
+        f"{name} went {_signed(primary)}: the reward pays for something else"
     )
+
+
+def _signed(moved: Estimate) -> str:
+    return f"{moved.value:+.3f} [{moved.low:+.3f}, {moved.high:+.3f}]"
 
 
 def _fallen(first: Mapping[str, Any], now: Mapping[str, Any], name: str) -> str:
