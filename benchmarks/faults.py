@@ -20,6 +20,7 @@ from pathlib import Path
 
 from planted import Fault, loading, resuming, serving
 from planted_files import files
+from planted_malice import malice
 
 from tieout.errors import TieoutError
 from tieout.samplers.vllm.server import Garbled
@@ -47,7 +48,7 @@ def find(fault: Fault) -> Found:
 
 
 def all_faults() -> list[Fault]:
-    return [*loading(), *resuming(), *serving(), *files()]
+    return [*loading(), *resuming(), *serving(), *files(), *malice()]
 
 
 def table(found: Sequence[Found]) -> str:

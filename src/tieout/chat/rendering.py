@@ -11,9 +11,12 @@ from typing import Any
 import jinja2
 
 from ..rows.messages import REASONING
+from ..sandbox.bounds import bounded
 from ..types import Message, Messages
 from .encoder import ChatError, Encoder, Marks, any_of, mark
 
+LONGEST = 100_000_000
+"""Characters of a conversation that is rendered: rows of so many are refused, too."""
 _PROBE = [
     {"role": "user", "content": "probe"},
     {"role": "assistant", "content": "[reply]"},
@@ -67,10 +70,18 @@ class Renderer:
         continued = opened and bool(messages) and messages[-1].get("role") == "assistant"
         ends = {"add_generation_prompt": opened and not continued, "continue_final_message": continued}
         try:
-            return tokenizer.apply_chat_template(marked, tokenize=False, **ends, **mark(dict(told), marks))
-        except (jinja2.TemplateError, KeyError, TypeError, ValueError) as error:
+            with bounded("it"):
+                said = tokenizer.apply_chat_template(
+                    marked, tokenize=False, **ends, **mark(dict(told), marks)
+                )
+        except (jinja2.TemplateError, KeyError, RecursionError, TypeError, ValueError) as error:
             roles = listed(message["role"] for message in messages)
             raise ChatError(f"the chat template refuses the turns {roles}: {error}") from error
+        if len(said) > LONGEST:
+            raise ChatError(
+                f"the chat template writes {len(said)} characters of text; at most {LONGEST} are read"
+            )
+        return said
 
     def assistant_spans(
         self, messages: Sequence[Message], marks: Marks, told: Mapping[str, Any]
@@ -82,7 +93,8 @@ class Renderer:
         template = tokenizer.get_chat_template(options.pop("chat_template", None), options.get("tools"))
         told = {**tokenizer.special_tokens_map, **options}
         given = {"chat_template": template, "return_assistant_tokens_mask": True, **told}
-        (text,), (spans,) = render_jinja_template(conversations=[self.marked(messages, marks)], **given)
+        with bounded("the chat template"):
+            (text,), (spans,) = render_jinja_template(conversations=[self.marked(messages, marks)], **given)
         return text, list(spans)
 
     def marked(self, messages: Sequence[Message], marks: Marks) -> list[dict[str, Any]]:
@@ -100,8 +112,9 @@ class Renderer:
 
         def seen(messages: Any) -> bool:
             try:
-                return "[reply]" in self.encoder.tokenizer.apply_chat_template(messages, tokenize=False)
-            except (jinja2.TemplateError, TypeError, ValueError):
+                with bounded("the chat template"):
+                    return "[reply]" in self.encoder.tokenizer.apply_chat_template(messages, tokenize=False)
+            except (jinja2.TemplateError, RecursionError, TypeError, ValueError):
                 return False
 
         parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in _PROBE[:2]]

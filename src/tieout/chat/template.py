@@ -49,9 +49,11 @@ class Chat:
             stops = None
         extra = tuple(stops) if isinstance(stops, list) else () if stops is None else (stops,)
         try:
-            return cls(AutoTokenizer.from_pretrained(model), extra)
-        except (OSError, ValueError) as error:
-            raise ChatError(f"the tokenizer of model {model!r} could not be loaded ({error})") from error
+            return cls(AutoTokenizer.from_pretrained(model, trust_remote_code=False), extra)
+        except Exception as error:  # of files that others wrote transformers raises whatever they lead to
+            raise ChatError(
+                f"the tokenizer of model {model!r} could not be loaded ({why_not(error)})"
+            ) from error
 
     @cached_property
     def stop_tokens(self) -> tuple[int, ...]:
@@ -254,6 +256,13 @@ class Chat:
 
     def _marks(self, messages: Sequence[Message]) -> Marks:
         return self.encoder.marks(texts_in([[dict(m) for m in messages], dict(told_of(messages))]))
+
+
+def why_not(error: Exception) -> str:
+    """Why transformers does not load files of a model."""
+    if "trust_remote_code" in str(error):
+        return "it needs code of its own, which is never run here: take a model that transformers knows"
+    return str(error)
 
 
 def _messages(prompt: Any) -> Messages:

@@ -235,7 +235,9 @@ def _in_order(config: Path) -> None:
 def _resized(model: Model) -> bool:
     """Whether the embeddings have other rows than those of the base on disk: they are then part of the adapter."""
     try:
-        saved = AutoConfig.from_pretrained(resolve(model.name)[1], local_files_only=True).get_text_config()
+        saved = AutoConfig.from_pretrained(
+            resolve(model.name)[1], local_files_only=True, trust_remote_code=False
+        ).get_text_config()
     except (OSError, ValueError):  # a base that was never saved
         return False
     return bool(saved.vocab_size != model.causal.get_input_embeddings().weight.shape[0])

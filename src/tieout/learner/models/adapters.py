@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ...errors import InputError
+from ...sandbox.bounds import bounded
 from .peft import (
     AuxiliaryTrainingWrapper,
     BaseTunerLayer,
@@ -77,6 +79,7 @@ def start_from(network: PreTrainedModel, folder: Path, adapter: AdapterConfig | 
     asks for what the folder does not hold.
     """
     config = _read(folder)
+    _refuse_endless(config, network, folder)
     weights = read_tensors(folder / WEIGHTS)
     if adapter is not None:
         _refuse_differences(folder, config, adapter)
@@ -100,6 +103,7 @@ def start_from(network: PreTrainedModel, folder: Path, adapter: AdapterConfig | 
 def add_frozen(peft: PeftModel, folder: Path, name: str) -> None:
     """Load the adapter in `folder` in addition to the others, without a gradient and not active."""
     config = _read(folder)
+    _refuse_endless(config, peft, folder)
     if not _only_layers(config):
         raise InputError(
             f"the adapter in {folder} changes more of its base than LoRA's own layers, so it cannot share that with "
@@ -168,6 +172,20 @@ def _read(folder: Path) -> LoraConfig:
     saved = [name for name in config.modules_to_save or [] if name not in ("score", "classifier")]
     config.modules_to_save, config.task_type = saved or None, "CAUSAL_LM"  # a score head is read apart
     return config
+
+
+def _refuse_endless(config: LoraConfig, network: nn.Module, folder: Path) -> None:
+    """InputError: a pattern for names of layers is none, or takes for ever on those of the base."""
+    for key in ("target_modules", "exclude_modules", "layers_pattern", "rank_pattern", "alpha_pattern"):
+        given = getattr(config, key)
+        for pattern in [given] if isinstance(given, str) else given if isinstance(given, Mapping) else ():
+            where = f"{key} of {folder}/adapter_config.json, {str(pattern)[:80]!r},"
+            try:
+                with bounded(where):
+                    for name, _ in network.named_modules():
+                        re.fullmatch(rf"(?:.*\.)?(?:{pattern})", name)
+            except re.error as error:
+                raise InputError(f"{where} is no regular expression ({error})") from error
 
 
 def _refuse_differences(folder: Path, config: LoraConfig, adapter: AdapterConfig) -> None:

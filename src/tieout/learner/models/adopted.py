@@ -66,7 +66,9 @@ def prepare_tokenizer(tokenizer: Any, template: str | None = None, **tokens: str
     if template is not None and Path(template).suffix in (".jinja", ".j2"):
         tokenizer.chat_template = Path(template).read_text(encoding="utf-8")
     elif template is not None:
-        tokenizer.chat_template = AutoTokenizer.from_pretrained(resolve(template)[1]).chat_template
+        tokenizer.chat_template = AutoTokenizer.from_pretrained(
+            resolve(template)[1], trust_remote_code=False
+        ).chat_template
     for name, token in tokens.items():
         if token is not None:
             if token not in tokenizer.get_vocab():
@@ -125,7 +127,11 @@ def adopt(
         given = given if linear is None else _without_classifier(given)
         base = given.get_base_model() if isinstance(given, PeftModel) else given
         name = str(getattr(base.config, "_name_or_path", "") or "model")
-        tokenizer = tokenizer if tokenizer is not None else AutoTokenizer.from_pretrained(name)
+        tokenizer = (
+            tokenizer
+            if tokenizer is not None
+            else AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        )
         network, score = given, None
         if linear is not None:
             score = ScalarHead.of(linear.state_dict(), linear.weight.device)

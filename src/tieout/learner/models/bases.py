@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from ...chat.template import why_not
 from ...errors import InputError
 from .architecture import attention_for, check_network, without_dropout
 from .four_bits import four_bits as quantization
@@ -42,8 +43,8 @@ def load_base(name: str, source: str, dtype: torch.dtype, device: str, four_bits
     if four_bits:
         options = {"quantization_config": quantization(dtype, device), "device_map": {"": device}}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        config = without_dropout(AutoConfig.from_pretrained(source))
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        config = without_dropout(AutoConfig.from_pretrained(source, trust_remote_code=False))
         classifier = any(a.endswith("ForSequenceClassification") for a in config.architectures or [])
         if classifier:  # it has no output layer; tied to the embedding, the unused one costs nothing
             config.get_text_config().tie_word_embeddings = config.tie_word_embeddings = True
@@ -52,6 +53,7 @@ def load_base(name: str, source: str, dtype: torch.dtype, device: str, four_bits
             config=config,
             dtype=dtype,
             use_safetensors=True,
+            trust_remote_code=False,
             attn_implementation=attention_for(config),
             ignore_mismatched_sizes=True,  # they are in `found`, and refused in one sentence
             output_loading_info=True,
@@ -63,10 +65,10 @@ def load_base(name: str, source: str, dtype: torch.dtype, device: str, four_bits
         raise InputError(
             f"model {name!r} could not be loaded: {unreadable(weight_files(source))}{error}; download or save it again"
         ) from error
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # of files that others wrote transformers raises whatever they lead to
         raise InputError(
             f"model {name!r} could not be loaded: expected the folder of a causal language model with "
-            f"config.json, tokenizer and *.safetensors, or a hub id that is reachable or cached ({error})"
+            f"config.json, tokenizer and *.safetensors, or a hub id that is reachable or cached ({why_not(error)})"
         ) from error
     files = list(weight_files(source))
     refuse_incomplete(found, name, files, network.state_dict())

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from ...chat.template import Chat
+from ...chat.template import Chat, why_not
 from ...errors import InputError
 from .adapters import POLICY, VALUE, AdapterConfig, add_frozen, lora_config, start_from, without
 from .architecture import context, text_config
@@ -202,10 +202,10 @@ def context_of(name: str) -> int:
     base, source, _ = resolve(name)
     refuse_unreachable(base, source)
     try:
-        config = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:
         raise InputError(
-            f"model {name!r} could not be loaded: its configuration is not known ({error})"
+            f"model {name!r} could not be loaded: its configuration is not known ({why_not(error)})"
         ) from error
     return context(config.get_text_config())
 
@@ -223,9 +223,13 @@ def parameters_of(name: str) -> int:
     refuse_unreachable(base, source)
     try:
         with torch.device("meta"):
-            network = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source))
-    except (OSError, ValueError) as error:
-        raise InputError(f"model {name!r} could not be loaded: its size is not known ({error})") from error
+            network = AutoModelForCausalLM.from_config(
+                AutoConfig.from_pretrained(source, trust_remote_code=False)
+            )
+    except Exception as error:
+        raise InputError(
+            f"model {name!r} could not be loaded: its size is not known ({why_not(error)})"
+        ) from error
     return sum(parameter.numel() for parameter in network.parameters())
 
 

@@ -30,8 +30,14 @@ def resolve(name: str) -> tuple[str, str, Path | None]:
     folder = embedded.path(name) if name in embedded.NAMES else Path(name)
     if (folder / "adapter_config.json").exists():
         base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
-        if not base:
+        if not base or not isinstance(base, str):
             raise InputError(f"{folder}/adapter_config.json names no base_model_name_or_path; add it")
+        if (Path(base) / "adapter_config.json").exists():
+            which = "itself" if Path(base).resolve() == folder.resolve() else f"another adapter, {base},"
+            raise InputError(
+                f"{folder}/adapter_config.json names {which} as its base; name the base model, or merge that adapter "
+                "into its base first"
+            )
         return (*resolve(base)[:2], folder)
     if folder.exists() and not (folder / "config.json").exists():
         files = sorted(file.name for file in folder.glob("*.gguf"))
@@ -59,7 +65,7 @@ def tokenizer_in(folder: Path | None, base: Any) -> Any:
     if folder is None:
         return base
     if (folder / "tokenizer_config.json").exists():
-        own = AutoTokenizer.from_pretrained(str(folder))
+        own = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
         return base if _says_the_same(own, base) else own
     if (folder / "chat_template.jinja").exists():
         base = copy.deepcopy(base)

@@ -70,7 +70,7 @@ def shapes_of(name: str, adapter: AdapterConfig, dtype: torch.dtype, *, referenc
         dtype: of the base.
         reference: full fine-tuning keeps a frozen copy of the network.
     """
-    config = without_dropout(AutoConfig.from_pretrained(resolve(name)[1]))
+    config = without_dropout(AutoConfig.from_pretrained(resolve(name)[1], trust_remote_code=False))
     AttentionInterface.register(_NAME, _attention)
     AttentionMaskInterface.register(_NAME, lambda *_, **__: None)
     kind = attention_for(config)

@@ -127,8 +127,10 @@ class ClassifierReward(ModelReward):
 
         if isinstance(model, str):
             try:
-                refuse_architecture(AutoConfig.from_pretrained(model).architectures, model)
-                safely = {"num_labels": 1, "use_safetensors": True}
+                refuse_architecture(
+                    AutoConfig.from_pretrained(model, trust_remote_code=False).architectures, model
+                )
+                safely = {"num_labels": 1, "use_safetensors": True, "trust_remote_code": False}
                 model = AutoModelForSequenceClassification.from_pretrained(model, **safely)
             except OSError as error:
                 raise OSError(
@@ -141,7 +143,9 @@ class ClassifierReward(ModelReward):
             raise InputError(f"a reward model gives {model.config.num_labels} numbers; expected num_labels=1")
         model.eval().requires_grad_(False)
         folder = Path(name) if name and Path(name).is_dir() else None
-        return cls(model, tokenizer or AutoTokenizer.from_pretrained(name), folder=folder)
+        return cls(
+            model, tokenizer or AutoTokenizer.from_pretrained(name, trust_remote_code=False), folder=folder
+        )
 
     def check(self) -> None:
         """The model was looked at when this was made."""
