@@ -105,6 +105,13 @@ def test_a_recipe_learns_from_it_and_is_compared_with_it(
     for file in tmp_path.rglob("*"):
         assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
 
+    made = report["metadata"]["made"]
+    assert made["dpo"]["needs"] == ["weights", f"{MODEL} to make them", "a reward", "demonstrations", "pairs"]
+    assert made["told"]["needs"][:3] == ["an API", "a prompt", "1 rows with gold"]
+    assert made["dpo"]["seconds"] > made["sft"]["seconds"] > made["base"]["seconds"] == 0
+    assert report["choice"]["taken"] is None  # 4 cases show nothing
+    assert "at least 20" in report["choice"]["rows"][0]["out"]
+
     asked = len(server.bodies)
     _, said = run(given, tmp_path / "run")
     assert len(server.bodies) == asked

@@ -39,6 +39,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "eval": "Score a model on a task or a file",
         "best-of": "Take the best of N samples by a reward: a curve over N, cost, and which N to take",
         "optimize-prompt": "Search for a better prompt by a reward, and measure it on rows that chose nothing",
+        "compare": "Compare all models of a recipe in one table: score, cost, time, needs; and say which one to take",
         "show": "Show a run's table, verdict and next command",
         "report": "Write the report page of a run from what is stored in its folder",
         "diff": "Compare two runs: what changed, what that did, and whether re-validation is due",

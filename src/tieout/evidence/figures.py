@@ -107,13 +107,14 @@ def _differences(
     for reading, bounds in scales.items():
         # Points are only comparable with the reward's over the same cases.
         of, above = (scored, None) if reading.kind == "parts" else (pairs, least)
-        found[reading] = _difference(of, reading, bounds, seed, above)
+        found[reading] = paired(of, reading, bounds, seed, above)
     return found
 
 
-def _difference(
-    pairs: Sequence[Pair], reading: Reading, bounds: stats.Bounds, seed: int, least: float | None
+def paired(
+    pairs: Sequence[Pair], reading: Reading, bounds: stats.Bounds, seed: int, least: float | None = None
 ) -> dict[str, Any]:
+    """The figure of one reading over pairs of candidate and baseline; see `pair_figures`."""
     apply = [pair for pair in pairs if not all(case and reading.status(case) == "abstained" for case in pair)]
     both = [
         (ours, theirs, one.cluster or one.id)

@@ -11,6 +11,7 @@ An evidence folder holds `cases.jsonl`, `human/` (sheet, key, grades that were h
     usage        model -> prompt tokens, tokens, seconds and, where a price is given, cost per answer
     verdict      ship, hold or reject, the reasons, and the checks
     pass_at_k    model -> pass@k, and the difference of candidate and baseline, if several samples were taken
+    choice       which model to take, by rule, and the table that it follows from: `evidence.choice`
     consistency  model -> kind -> share of rows that flip when they are asked again, if any were: `evidence.consistency`
     rule         hashes of the gate's rule as it was first written and as it is; whether that was before any model was
                  evaluated, and what changed
@@ -33,6 +34,7 @@ from ..storage.identity import as_stored
 from ..storage.jsonl import content_sha256, read_json, set_aside, stored
 from ..tasks import TASKS, load_task
 from . import pass_at_k, rule, scoring, stats
+from .choice import ChoicePolicy, choose
 from .consistency import consistency
 from .evaluate import CONSISTENCY, PROGRAMMATIC, TRACKS, Case, read_cases, write_cases
 from .figures import Ends, model_figures, pair_figures
@@ -77,6 +79,7 @@ def build_report(
     again: Mapping[str, Any] | None = None,
     samples: pass_at_k.Samples | None = None,
     sampled: Mapping[str, Any] | None = None,
+    choice: ChoicePolicy | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The report as plain values. `cases`: model -> its cases; `comparisons`: further (candidate, baseline).
@@ -85,7 +88,8 @@ def build_report(
     baseline), which is compared with the baseline too. `primary` is the metric that the programmatic track is judged
     by (a task's `primary`); None: the reward. `prices`: model -> its price, as `Price.of` reads it. `again`: how rows
     were asked again: `rows`, `repeats`, `temperature`. `samples`: several of each answer, for pass@k; `sampled`: their
-    settings (`pass_at_k.settings`). The same arguments give the same report, to the last digit.
+    settings (`pass_at_k.settings`). `choice`: the rule of which model to take. The same arguments give the same report,
+    to the last digit.
     """
     base, policy = base or baseline, policy or GatePolicy()
     pairs = compared(candidate, baseline, base, comparisons)
@@ -132,6 +136,9 @@ def build_report(
         report["pass_at_k"] = pass_at_k.pass_figures(samples or {}, sampled, both)
     report["verdict"] = asdict(gate(report, candidate, baseline, policy, base))
     report["metadata"] = dict(metadata or {})
+    if choice is not None:
+        report["settings"]["choice"] = asdict(choice)
+        report["choice"] = choose(report, cases, choice, ends)
     return report
 
 
@@ -297,7 +304,8 @@ def _write(folder: Path, grades: Path | None, settings: Mapping[str, Any]) -> di
         if not kept.exists() or not kept.samefile(grades):
             shutil.copyfile(grades, kept)
     own = settings["policy"], settings["candidate"], settings["baseline"], settings.get("base")
-    rule.put_on_record(folder, rule.rule_of(*own, settings.get("primary")), opened=True)
+    given = rule.rule_of(*own, settings.get("primary"), settings.get("choice"))
+    rule.put_on_record(folder, given, opened=True)
     report = from_folder(folder, settings)
     files = {name: stored(folder / name) for name in FILES}
     report["files"] = {name: content_sha256(path) for name, path in files.items() if path.exists()}
@@ -325,6 +333,8 @@ def arguments_of(report: Mapping[str, Any]) -> dict[str, Any]:
     settings["again"] = report["settings"].get("again")
     settings["sampled"] = report["settings"].get("sampled")
     settings["metadata"] = report["metadata"]
+    kept = report["settings"].get("choice")
+    settings["choice"] = ChoicePolicy(**kept) if kept else None
     return settings
 
 

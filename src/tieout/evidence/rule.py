@@ -18,6 +18,7 @@ from ..config.plain import changes
 from ..errors import InputError
 from ..storage.identity import as_stored
 from ..storage.jsonl import append_jsonl, read_jsonl, sha256_text
+from .choice import ChoicePolicy
 from .gate import GatePolicy
 
 FILE = "rule.jsonl"
@@ -25,11 +26,17 @@ FILE = "rule.jsonl"
 
 
 def rule_of(
-    policy: GatePolicy, candidate: str, baseline: str, base: str | None, primary: str | None
+    policy: GatePolicy,
+    candidate: str,
+    baseline: str,
+    base: str | None,
+    primary: str | None,
+    choice: ChoicePolicy | None = None,
 ) -> dict[str, Any]:
-    """The rule as plain values."""
+    """The rule as plain values; with that of the choice, if there is one."""
     names = {"candidate": candidate, "baseline": baseline, "base": base or baseline, "primary": primary}
-    plain: dict[str, Any] = as_stored({**names, "policy": asdict(policy)})
+    more = {} if choice is None else {"choice": asdict(choice)}
+    plain: dict[str, Any] = as_stored({**names, "policy": asdict(policy), **more})
     return plain
 
 

@@ -117,6 +117,6 @@ def figures_differ(report: Mapping[str, Any], path: Path) -> list[str]:
     for part in PARTS[:-1]:
         problems += differences(part, report[part], again[part])
     problems += differences("rule", report.get("rule", {}), again["rule"])
-    for part in ("usage", "consistency", "pass_at_k"):
+    for part in ("usage", "consistency", "pass_at_k", "choice"):
         problems += differences(part, report.get(part, {}), again.get(part, {}))
     return problems

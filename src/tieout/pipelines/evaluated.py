@@ -12,6 +12,7 @@ from rich.console import Console
 from ..config.fields import from_plain
 from ..errors import InputError
 from ..evidence import leakage, reward_checks, scoring
+from ..evidence.choice import ChoicePolicy
 from ..evidence.evaluate import Case
 from ..evidence.gate import GatePolicy
 from ..evidence.pass_at_k import Samples
@@ -170,7 +171,7 @@ def record_rule(out: Path, names: Sequence[str], split: str, primary: str | None
     """Put on record how the last model will be judged against the first, before one of them is evaluated."""
     _refuse_recipe(out)
     labels, evidence = labels_of(names), out / "evidence"
-    rule = rule_of(GatePolicy(programmatic_slice=split), labels[-1], labels[0], None, primary)
+    rule = rule_of(GatePolicy(programmatic_slice=split), labels[-1], labels[0], None, primary, ChoicePolicy())
     put_on_record(evidence, rule, opened=stored(evidence / "cases.jsonl").exists())
 
 
@@ -224,6 +225,7 @@ def write_evidence(
             baseline=baseline,
             primary=task.primary,
             policy=GatePolicy(programmatic_slice=split),
+            choice=ChoicePolicy(),
             prices=prices,
             samples=samples,
             sampled=sampled,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ..config.plain import to_plain
 from ..errors import InputError
+from ..evidence.choice import ChoicePolicy
 from ..evidence.consistency_rows import Consistency
 from ..evidence.gate import GatePolicy
 from ..labelling.scheme import MOST
@@ -301,6 +302,8 @@ class Gate(GatePolicy):
     base, baseline and base."""
     rubric: str = ""
     """What people are asked to grade by; left out: a text that puts right figures first."""
+    choice: ChoicePolicy = field(default_factory=ChoicePolicy)
+    """The rule of which evaluated model to take; it decides nothing of the verdict."""
 
     @property
     def policy(self) -> GatePolicy:

@@ -101,6 +101,7 @@ class Recipe:
                 plain.get("ship", {}).pop(key, None)
             for key in ("consistency", "best_of_n", "temperature", "selector", "prompt", "challengers"):
                 plain.get("evaluate", {}).pop(key, None)  # further measurements, with markers of their own
+            plain.get("gate", {}).pop("choice", None)  # on record with the rule
         return {**top, "stages": [identity(plain) for plain in stages]}
 
     def stage(self, name: str) -> Stage:

@@ -213,7 +213,7 @@ class Run:
         evaluated = [s for s in recipe.stages[:place] if isinstance(s, Evaluate)]
         base = BASE if evaluated and BASE in evaluated[-1].models else last.baseline
         primary = load_task(recipe.task, recipe.task_options).primary if recipe.task else None
-        rule = rule_of(last.policy, last.candidate, last.baseline, base, primary)
+        rule = rule_of(last.policy, last.candidate, last.baseline, base, primary, last.choice)
         opened = any(any((folder.path / s.name).glob("*.jsonl*")) for s in evaluated)
         put_on_record(folder.path / "evidence", rule, opened=opened)
 

@@ -70,6 +70,8 @@ def show(folder: Path, console: Console) -> None:
     for row in checked:
         said = f"  {row['verdict']:<5} {row['stage']}: {row['what']}: {row['said']}"
         console.print(said, markup=False, highlight=False)
+    if chosen := report.get("choice"):
+        console.print(f"\n{chosen['why'][0]}", markup=False, highlight=False, soft_wrap=True)
     for note in planned_of(folder):
         console.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
     for note in alarms_of(alarms_in(folder)):

@@ -20,6 +20,7 @@ from . import (
     asked,
     attempts,
     challengers,
+    choice,
     consistency,
     cost,
     curves,
@@ -53,6 +54,7 @@ class Section:
 SECTIONS = (
     Section("results", "Results", results.section, judged=True),
     Section("alternatives", "Against the alternatives", challengers.section, judged=True),
+    Section("choice", "Which one to take", choice.section, judged=True),
     Section("slices", "Slices", slices.section, judged=True),
     Section("consistency", "Consistency", consistency.section, judged=True),
     Section("failures", "Where it fails", failures.section, judged=True),

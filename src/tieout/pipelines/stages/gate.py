@@ -13,6 +13,7 @@ from ...storage.machine import environment
 from ...vetting.preferences.quality import FILE as QUALITY
 from ..kinds import Evaluate, Gate, Pairs
 from ..links import BASE
+from ..made import made_of
 from ..pairing.summary import SUMMARY
 from ..remote import prices_of
 from ..run import Run
@@ -41,6 +42,7 @@ def gate(run: Run, stage: Gate) -> str:
         num_graded=stage.num_graded,
         rubric=stage.rubric,
         policy=stage.policy,
+        choice=stage.choice,
         prices={
             **prices_of(run.recipe, {name: policy_of(run, evaluation, name).base for name in names}),
             **prices_at(run.folder.path / "evidence"),
@@ -51,6 +53,7 @@ def gate(run: Run, stage: Gate) -> str:
             "recipe": run.recipe.plain(),
             "data": run.hashes,
             "models": {name: identity_of(run, evaluation, name) for name in names},
+            "made": {name: made_of(run, evaluation, name) for name in names},
             "pairs": _decided_by(run),
             "pair_quality": {
                 path.parent.name: read_json(path) for path in sorted(run.folder.path.glob(f"*/{QUALITY}"))
