@@ -19,10 +19,10 @@ from tieout.methods import GRPO, SFT
 from tieout.pipelines.reading import read_recipe
 from tieout.rewards import load_reward
 from tieout.rewards.scoring.combine import combine
+from tieout.rewards.scoring.reward_identity import scored_by_code
 from tieout.storage.identity import differences
 from tieout.storage.runfolder import RunFolder
 from tieout.training.spec import TrainSpec, identity
-from tieout.training.stage import scored_by_code
 
 REWARD = (
     "from rules import limit\n\n\ndef close(completions, **_):\n    return [limit(c) for c in completions]\n"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..prompt_search.splits import Splits
     from ..prompt_search.tried import Tried
     from ..tasks import Task
-    from ..types import Reward, Row
+    from ..types import Row
 
 MINIBATCH = {"plain": 8, "gepa": 3}
 
@@ -142,7 +142,8 @@ def optimize(options: Options, task: Task, console: Console) -> Outcome:
     from ..prompt_search.candidates import seed_candidate
     from ..prompt_search.outcome import result_of, stored_outcome
     from ..prompt_search.splits import split_rows
-    from ..rewards.scoring.runner import check_reward, reward_name
+    from ..rewards.scoring.reward_identity import reward_identity
+    from ..rewards.scoring.runner import check_reward
     from ..rows import data_hash
     from ..rows.checks import with_prompts
     from ..rows.messages import refuse_unread
@@ -150,6 +151,7 @@ def optimize(options: Options, task: Task, console: Console) -> Outcome:
     from ..samplers.prices import parse_prices
     from ..samplers.prompted import read_prompt
     from ..storage.runfolder import RunFolder
+    from ..training.reward_models import check_models
 
     reward = task.reward
     if task.environment is not None or reward is None:
@@ -173,9 +175,10 @@ def optimize(options: Options, task: Task, console: Console) -> Outcome:
     budget = Budget(options.budget, minibatch, len(splits.validation))
     whole = [*splits.train, *splits.validation, *splits.test]
     columns = [name for name in whole[0] if all(name in row for row in whole)]
-    scorers: list[Reward] = [reward, *task.metrics.values(), *task.parts.values()]
-    for one in scorers:
+    measures = {**task.metrics, **{f"part {name}": part for name, part in task.parts.items()}}
+    for one in (reward, *measures.values()):
         check_reward(one, columns, tokens=not is_api(options.model))
+        check_models(one, policy=options.model)
     models = [name for name in (options.model, options.reflection) if name]
     prices = parse_prices(options.price, models)
     tokens = options.max_new_tokens or task.max_new_tokens
@@ -194,8 +197,8 @@ def optimize(options: Options, task: Task, console: Console) -> Outcome:
                 "reflection_tokens": options.reflection_tokens,
                 "dtype": options.dtype,
                 "chat_template_kwargs": template,
-                "reward": reward_name(reward) if options.data is None else options.reward,
-                "sources": _sources(scorers),
+                "reward": reward_identity(reward),
+                "measures": {name: reward_identity(one) for name, one in measures.items()},
             },
             {
                 "train": data_hash(splits.train),
@@ -242,12 +245,6 @@ def _test_rows(options: Options, task: Task, template: Mapping[str, Any]) -> lis
     return None if options.data is not None else list(with_prompts(task.rows("test")))
 
 
-def _sources(scorers: Sequence[Any]) -> list[str]:
-    from ..evidence.scoring import source_digest
-
-    return sorted({digest for one in scorers if (digest := source_digest(one))})
-
-
 def _search(
     options: Options, task: Task, seed: Candidate, splits: Splits, budget: Any, tokens: int, console: Console
 ) -> Outcome:
@@ -281,7 +278,7 @@ def _search(
                 raise InputError(f"the prompt to begin with does not fit: {why}")
             tried = _tried(options, seed, scorer, reflector, train, validation, budget)
         counts = (reflector.asked, reflector.refused) if reflector else (0, 0)
-        return finish(options.out, tried, scorer, splits.test, splits.searched, counts, options.seed)
+        return finish(options.out, tried, scorer, splits, counts, options.seed)
     finally:
         if workers is not None:
             workers.close()

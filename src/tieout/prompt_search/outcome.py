@@ -12,8 +12,8 @@ from ..evidence.figures import model_figures, pair_figures
 from ..samplers.prompted import PromptPrefix, write_prompt
 from ..storage.atomic import write_json
 from ..storage.jsonl import read_json, write_jsonl
-from ..types import Row
 from .scoring import Scorer
+from .splits import Splits
 from .tried import Tried, best_of, lines_of
 
 PROMPT, CANDIDATES, TEST, RESULT = "prompt.json", "candidates.jsonl", "test.jsonl", "result.json"
@@ -59,8 +59,7 @@ def finish(
     folder: Path,
     tried: Sequence[Tried],
     scorer: Scorer,
-    test: Sequence[Row],
-    searched: Sequence[str],
+    splits: Splits,
     counts: tuple[int, int],
     seed: int,
 ) -> Outcome:
@@ -70,22 +69,21 @@ def finish(
         folder: of the search.
         tried: the first prompt, and the others.
         scorer: asks the test rows.
-        test: rows that chose nothing.
-        searched: digests of the rows that did.
+        splits: rows that chose nothing, and those that did.
         counts: proposals, and those refused.
         seed: of the intervals.
     """
     first, chosen = tried[0].candidate, best_of(tried).candidate
-    prefix = replace(chosen.prefix, searched=sorted({*searched, *first.searched}))
+    prefix = replace(chosen.prefix, searched=sorted({*splits.searched, *first.searched}))
     lines = lines_of(tried)
     write_jsonl(folder / CANDIDATES, lines)
     write_prompt(folder / PROMPT, prefix)
     figures: dict[str, Any] = {}
     difference: dict[str, Any] = {}
     if chosen.key != first.key:
-        ids = [f"test/{i}" for i in range(len(test))]
+        ids = [f"test/{i}" for i in range(len(splits.test))]
         cases: dict[str, list[Case]] = {
-            name: scorer.cases(candidate, test, ids, "test")
+            name: scorer.cases(candidate, splits.test, ids, "test")
             for name, candidate in ((SEED, first), (FOUND, chosen))
         }
         write_cases(folder / TEST, cases)
@@ -100,6 +98,7 @@ def finish(
         "figures": figures,
         "difference": difference,
         "candidates": brief,
+        "leakage": splits.leakage,
     }
     write_json(folder / RESULT, found)
     return stored_outcome(folder, prefix, found)

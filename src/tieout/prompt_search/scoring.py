@@ -73,7 +73,8 @@ class Scorer:
         InputError: a completion has no score. Candidates are compared on the same rows, so that leaving it out would
         favour what makes the reward fail, and a number in its place would be made up.
         """
-        missing = [one for one in rows if self.journal.scored(candidate.key, one.name) is None]
+        unknown = {one.name: one for one in rows if self.journal.scored(candidate.key, one.name) is None}
+        missing = list(unknown.values())  # GEPA fills up a minibatch with rows that it has already
         for start in range(0, len(missing), self.batch_size):
             part = missing[start : start + self.batch_size]
             cases = self.cases(candidate, [one.row for one in part], [one.name for one in part])

@@ -27,7 +27,7 @@ class Splits:
     validation: list[Row]
     test: list[Row]
     leakage: Mapping[str, Any]
-    """Counts of test and validation rows that others give away, and the reason to accept that."""
+    """Of validation and test rows, counts of those that others give away, and the reason to accept that."""
 
     @property
     def searched(self) -> list[str]:
@@ -78,7 +78,7 @@ def split_rows(
     option = '--accept-leakage "reason"'
     check_not_searched(before, held, accept, option)
     found = {
-        **check_leakage({"train": train}, {"validation": validation}, accept, option),
+        "validation": check_leakage({"train": train}, {"validation": validation}, accept, option),
         "test": check_leakage({"train": train, "validation": validation}, {"test": held}, accept, option),
     }
     return Splits(train, validation, held, found)

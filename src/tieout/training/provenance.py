@@ -10,11 +10,11 @@ from ..learner.digest import digest
 from ..learner.models.adapters import POLICY
 from ..learner.models.precision import name_of
 from ..methods import Method
+from ..rewards.scoring.reward_identity import scored_by_code
 from ..rows import data_hash
 from ..source import Source
 from ..types import Row
 from .spec import TrainSpec, identity
-from .stage import scored_by_code
 
 
 def provenance(method: Method, source: Source, learner: Learner, schedule: Any) -> dict[str, Any]:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 
-from ..config.code_digest import function_code
-from ..rewards.scoring.combine import Combined
-from ..rewards.scoring.outcomes import reward_name
+from ..rewards.scoring.reward_identity import scored_by_code
 from ..rows import data_hash
 from ..storage.identity import differences, refuse_changes
 from ..storage.runfolder import Stage
 from ..tasks import Task
-from ..types import Reward, Row
+from ..types import Row
 from .evaluation import held_out_rows
 from .spec import TrainSpec, identity
 
@@ -41,22 +38,6 @@ def known_as(spec: TrainSpec, task: Task, data: str, held_out: Sequence[Row]) ->
     if held_out:
         seen["held_out"] = data_hash(held_out)
     return {**identity(spec), "task": task.name, **scored_by, "data": seen}
-
-
-def scored_by_code(reward: Reward | None) -> dict[str, Any]:
-    """The reward's name, and the digests of its own code, which change with its scores."""
-    if reward is None:
-        return {}
-    code = _code_of(reward)
-    return {"reward": reward_name(reward), **({"reward_code": code} if code else {})}
-
-
-def _code_of(reward: Any) -> dict[str, str]:
-    if isinstance(reward, Combined):
-        return {name: digest for part in reward.parts.values() for name, digest in _code_of(part).items()}
-    if isinstance(reward, functools.partial):
-        return _code_of(reward.func)
-    return function_code(getattr(reward, "__wrapped__", reward))
 
 
 MADE_BEFORE = ("start:", "data.", "method.reward_model:", "method.teacher.")

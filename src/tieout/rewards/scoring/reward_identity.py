@@ -1,0 +1,58 @@
+"""What a reward is known by: values that change with its scores."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import fields
+from typing import Any
+
+from ...config.code_digest import function_code
+from ...config.plain import fingerprint
+from ...storage.identity import folder_digest
+from ...types import Reward
+from ..library.judge import judges_of
+from ..library.reward_model import models_in
+from .combine import Combined
+from .outcomes import reward_name
+
+
+def scored_by_code(reward: Reward | None) -> dict[str, Any]:
+    """The reward's name, and the digests of its own code, which change with its scores."""
+    if reward is None:
+        return {}
+    code = _code_of(reward)
+    return {"reward": reward_name(reward), **({"reward_code": code} if code else {})}
+
+
+def reward_identity(reward: Reward) -> dict[str, Any]:
+    """Its code, and what an object holds that is no code: weights of parts, options, judges, weights of models."""
+    known = scored_by_code(reward)
+    if isinstance(reward, Combined):
+        known["weights"], known["missing"] = dict(reward.weights), reward.missing
+        parts = {name: options for name, part in reward.parts.items() if (options := _options(part))}
+    else:
+        parts = {reward_name(reward): options} if (options := _options(reward)) else {}
+    judges = {
+        name: fingerprint({f.name: value for f in fields(judge) if _plain(value := getattr(judge, f.name))})
+        for name, judge in judges_of(reward).items()
+    }
+    models = [folder_digest(one.folder) for one in models_in(reward) if one.folder is not None]
+    more = {"options": parts, "judges": judges, "models": models}
+    return {**known, **{name: value for name, value in more.items() if value}}
+
+
+def _options(reward: Reward) -> dict[str, str]:
+    """What `functools.partial` fixes."""
+    return {name: repr(value) for name, value in getattr(reward, "keywords", {}).items() if _plain(value)}
+
+
+def _plain(value: object) -> bool:
+    return isinstance(value, str | int | float | bool | tuple | list | None)
+
+
+def _code_of(reward: Any) -> dict[str, str]:
+    if isinstance(reward, Combined):
+        return {name: digest for part in reward.parts.values() for name, digest in _code_of(part).items()}
+    if isinstance(reward, functools.partial):
+        return _code_of(reward.func)
+    return function_code(getattr(reward, "__wrapped__", reward))
