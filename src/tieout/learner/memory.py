@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,14 +81,33 @@ def out_of_memory(error: BaseException) -> bool:
     return any(words in said for words in ("can't allocate memory", "not enough memory", "bad_alloc"))
 
 
-def release(device: torch.device) -> None:
+WORTH = 1 << 30
+"""Bytes that are worth giving back before every rollout: an update takes a third of a second to get them again."""
+
+
+def release(device: torch.device, least: int = 0) -> None:
     """Give back to the system what a CPU's allocator keeps of tensors that are gone, where that is glibc's.
 
-    It keeps about as much as an update takes, in pieces that other sizes do not fit into.
+    It keeps about as much as an update takes, in pieces that other sizes do not fit into. `least`: if it keeps so many
+    bytes.
     """
     if device.type == "cpu" and sys.platform == "linux":
         with suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL(None).malloc_trim(0)
+            library = ctypes.CDLL(None)
+            if not least or _unused(library) >= least:
+                library.malloc_trim(0)
+
+
+class _Heap(ctypes.Structure):
+    """glibc's `struct mallinfo2`: the ninth number is what is free."""
+
+    _fields_ = [(f"number_{i}", ctypes.c_size_t) for i in range(10)]
+
+
+def _unused(library: Any) -> int:
+    """Bytes that the allocator keeps; those that `malloc_trim` gave back before and nobody took since count too."""
+    library.mallinfo2.restype = _Heap
+    return int(library.mallinfo2().number_8)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from .memory import USABLE, free_bytes, kept_bytes, training_mode
 from .models.model import why_not_packed
 from .prefix.cost import Cost, cheaper_repeated
 from .prefix.layouts import Layout, opening_of, pack, plan, repeat
+from .prefix.row_lengths import with_padding
 from .prefix.selfcheck import disagreement, probe
 
 KEPT = 3 << 29
@@ -102,12 +103,16 @@ class MicroBatches:
     def layout(self, groups: Sequence[Group]) -> Layout:
         """The cheaper layout of one micro-batch."""
         budget, chosen = self.config.micro_batch_tokens, self.config.layout == "packed"
+        chosen = chosen or self._length(1) > 1  # a plain row that is padded needs a mask
         unread = self.model.score.pad if self.model.score else None
         if self.packs:
             opening = self._opening(groups)
             if chosen or not cheaper_repeated(self._cost, groups, budget, opening):
-                return pack(groups, self.forward.attention_backend, unread, opening)
-        return repeat(groups, self.model.tokenizer.pad_token_id or 0, unread)
+                return pack(groups, self.forward.attention_backend, unread, opening, self._length)
+        return repeat(groups, self.model.tokenizer.pad_token_id or 0, unread, self._length)
+
+    def _length(self, tokens: int) -> int:
+        return with_padding(tokens, self.model.causal.dtype, self.model.device)
 
     def recomputes(self, fed: int) -> bool:
         """Whether a micro-batch of so many tokens is computed again in backward, because it would not fit."""

@@ -13,13 +13,14 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from ...errors import InputError
 from .flash import DTYPES, MAX_HEAD, flash_attend
+from .row_lengths import with_padding
 from .span import Span
 
 NAME = "tieout"
@@ -206,8 +207,14 @@ def _gradients(
     """Of q, k and v, by the faster kernel."""
     if q.dtype != torch.float32 and q.shape[2] * k.shape[2] <= FEW:
         grad, q, k, v, out = (x.float() for x in (grad, q, k, v, out))
-    gradients: tuple[Tensor, Tensor, Tensor] = _backward(grad, q, k, v, out, lse, 0.0, causal, scale=scale)
-    return gradients
+    queries, keys = q.shape[2], k.shape[2]
+    if spare := with_padding(queries, q.dtype, q.device) - queries:  # zeros, whose gradients are zeros
+        grad, q, out = (pad(x, (0, 0, 0, spare)) for x in (grad, q, out))
+        lse = pad(lse, (0, spare))
+        if causal:  # only the further queries see them
+            k, v = (pad(x, (0, 0, 0, spare)) for x in (k, v))
+    gq, gk, gv = _backward(grad, q, k, v, out, lse, 0.0, causal, scale=scale)
+    return gq[:, :, :queries], gk[:, :, :keys], gv[:, :, :keys]
 
 
 def _own(spans: Sequence[Span]) -> Iterator[tuple[int, int]]:

@@ -5,7 +5,7 @@ Both give the same `Layout`: what to feed, and which hidden state predicts which
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -58,10 +58,18 @@ def _skip_mask(device: torch.device) -> Tensor:
     return SKIP_MASK.to(device)
 
 
+def _as_is(tokens: int) -> int:
+    return tokens
+
+
 def pack(
-    groups: Sequence[Group], backend: AttentionBackend, unread: int | None = None, opening: int = 0
+    groups: Sequence[Group],
+    backend: AttentionBackend,
+    unread: int | None = None,
+    opening: int = 0,
+    length: Callable[[int], int] = _as_is,
 ) -> Layout:
-    """One row, no padding: [P1 | c11 .. c1K | P2 | c21 ..]; positions of a completion continue its prompt's.
+    """One row: [P1 | c11 .. c1K | P2 | c21 ..]; positions of a completion continue its prompt's.
 
     Tokens that begin all completions of a group lie once, too, with the prompt.
 
@@ -71,6 +79,7 @@ def pack(
         unread: at the end of a sequence, `finals` pass over this token.
         opening: so many tokens begin every prompt, and none is the whole of one: all groups but the first leave them
             out.
+        length: tokens -> the length of the row, if it is to be longer; padding at its end is seen by nothing else.
     """
     _refuse_empty_prompts(groups)
     ids: list[int] = []
@@ -82,25 +91,29 @@ def pack(
     for group in groups:
         lead, before = _lead(group), opening if spans else 0
         shared = group.prompt + group.completions[0].tokens[:lead] if lead else group.prompt
-        length, start = len(shared), len(ids)
+        first_own, start = len(shared), len(ids)
         zero = start - before  # the place that the first token would have
         asked = zero + len(group.prompt) - 1
-        spans.append(Span(start, length - before, tuple(len(c.tokens) - lead for c in group.completions)))
+        spans.append(Span(start, first_own - before, tuple(len(c.tokens) - lead for c in group.completions)))
         ids += shared[before:]
-        positions += range(before, length)
+        positions += range(before, first_own)
         for completion in group.completions:
             first, rest = len(ids), completion.tokens[lead:]
             ids += rest
-            positions += range(length, length + len(rest))
+            positions += range(first_own, first_own + len(rest))
             predictors += range(asked, asked + lead)
             if rest:
-                predictors += [zero + length - 1, *range(first, len(ids) - 1)]
+                predictors += [zero + first_own - 1, *range(first, len(ids) - 1)]
             targets += completion.tokens
             last = _last([*group.prompt, *completion.tokens], unread)
-            if last >= length:
-                finals.append(first + last - length)
+            if last >= first_own:
+                finals.append(first + last - first_own)
             else:
                 finals.append(last if last < before else zero + last)
+    if spare := length(len(ids)) - len(ids):
+        spans.append(Span(len(ids), spare, ()))
+        ids += [0] * spare
+        positions += range(spare)
     inputs = {
         "input_ids": torch.tensor([ids]),
         "position_ids": torch.tensor([positions]),
@@ -135,11 +148,13 @@ def opening_of(groups: Sequence[Group]) -> int:
     return min(_shared(prompts), min(map(len, prompts)) - 1)
 
 
-def repeat(groups: Sequence[Group], pad: int, unread: int | None = None) -> Layout:
-    """One row per completion, prompt repeated, padded on the right. `unread`: as of `pack`."""
+def repeat(
+    groups: Sequence[Group], pad: int, unread: int | None = None, length: Callable[[int], int] = _as_is
+) -> Layout:
+    """One row per completion, prompt repeated, padded on the right. `unread` and `length`: as of `pack`."""
     _refuse_empty_prompts(groups)
     sequences = [group.prompt + c.tokens for group in groups for c in group.completions]
-    width = max(map(len, sequences))
+    width = length(max(map(len, sequences)))
     ids = torch.full((len(sequences), width), pad)
     mask = torch.zeros(len(sequences), width, dtype=torch.long)
     predictors: list[int] = []
@@ -148,9 +163,9 @@ def repeat(groups: Sequence[Group], pad: int, unread: int | None = None) -> Layo
     row = 0
     for group in groups:
         for completion in group.completions:
-            length = len(sequences[row])
-            ids[row, :length] = torch.tensor(sequences[row])
-            mask[row, :length] = 1
+            size = len(sequences[row])
+            ids[row, :size] = torch.tensor(sequences[row])
+            mask[row, :size] = 1
             first = row * width + len(group.prompt) - 1
             predictors += range(first, first + len(completion.tokens))
             targets += completion.tokens

@@ -11,6 +11,7 @@ import torch
 from ...chat.template import Chat
 from ...errors import InputError
 from ...learner import Learner
+from ...learner.memory import WORTH, release
 from ...learner.models.model import Model
 from ...types import Completion, Group, Prompt
 from .. import SamplingParams, answers
@@ -96,6 +97,7 @@ class LocalSampler:
         job = DecodeJob(
             [list(p) for p in prompts], requests, params, self.chat.stop_tokens, *limits, self.drafts
         )
+        release(self.model.device, WORTH)
         with torch.no_grad(), self.model.merged() as network:
             self.choice = choose(self.model, network, self.drafts is not None)
             BACKENDS[self.choice.backend](network, job)

@@ -16,6 +16,7 @@ from torch import Tensor
 from ....learner.models.architecture import cached_numbers, decoder_of, head_of
 from ....learner.models.output_head import Head
 from ....learner.prefix.attention import SKIP_MASK, AttentionBackend, SharedPrefix
+from ....learner.prefix.row_lengths import with_padding
 from ....learner.prefix.span import Span
 from ... import SamplingParams
 from .decode_job import Ended
@@ -203,20 +204,25 @@ class Decoder:
             self._sample(begun, [[] for _ in begun], last.repeat_interleave(self.group, 0))
 
     def _prefill(self, prompts: Sequence[list[int]]) -> tuple[tuple[Tensor, ...], Tensor]:
-        """One row without padding -> keys and values of each [L, 2, Hk, P, D], and its last hidden state [B, d]."""
+        """One row -> keys and values of each [L, 2, Hk, P, D], and its last hidden state [B, d]."""
         lengths = [len(p) for p in prompts]
         recorder, starts = Recorder(), np.cumsum([0, *lengths])
         backend: AttentionBackend = "merge" if self.device.type == "cpu" else "dense"
-        spans = tuple(Span(int(s), n, ()) for s, n in zip(starts, lengths, strict=False))
+        size = int(starts[-1])
+        spare = with_padding(size, self.network.dtype, self.device) - size
+        own = [*lengths, spare] if spare else lengths
+        spans = tuple(Span(int(s), n, ()) for s, n in zip(starts, own, strict=False))
         hidden = self.decoder(
-            input_ids=torch.tensor([[t for p in prompts for t in p]], device=self.device),
-            position_ids=torch.cat([torch.arange(n) for n in lengths])[None].to(self.device),
+            input_ids=torch.tensor([[t for p in prompts for t in p] + [0] * spare], device=self.device),
+            position_ids=torch.cat([torch.arange(n) for n in own])[None].to(self.device),
             attention_mask=SKIP_MASK.to(self.device),
             past_key_values=recorder,
             plan=SharedPrefix(spans, backend),
             use_cache=False,
         ).last_hidden_state[0]
-        return recorder.split(lengths), hidden[torch.as_tensor(starts[1:] - 1, device=self.device)]
+        return recorder.split(own)[: len(lengths)], hidden[
+            torch.as_tensor(starts[1:] - 1, device=self.device)
+        ]
 
 
 def _chunks(
