@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,9 +13,12 @@ from typing import Any
 import pytest
 
 from tieout.config.fields import from_plain
+from tieout.errors import InputError
 from tieout.learner import AdapterConfig, LearnerConfig
 from tieout.methods import DPO, GRPO, PPO, SFT
+from tieout.pipelines.reading import make_recipe
 from tieout.storage.identity import differences, refuse_changes
+from tieout.storage.runfolder import RunFolder, Stage
 from tieout.training.guards import Guards
 from tieout.training.schedule import Schedule
 from tieout.training.spec import EvalPolicy, Placement, TrainSpec, identity
@@ -131,3 +135,66 @@ def test_a_place_that_cannot_be_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=said):
             from_plain(Placement, options, "recipe.yaml")
+
+
+def without(values: Any, name: str) -> Any:
+    """Plain values as a version that did not know this option would have written them."""
+    if isinstance(values, dict):
+        return {key: without(value, name) for key, value in values.items() if key != name}
+    return [without(value, name) for value in values] if isinstance(values, list) else values
+
+
+NEW_OPTIONS = [
+    ({"evaluation": EvalPolicy(eval_steps=5)}, "eval_steps"),
+    ({"learner": LearnerConfig(weight_decay=0.1)}, "weight_decay"),
+    ({"seed": 3}, "seed"),
+    ({"guards": Guards(kl=3.0)}, "guards"),
+]
+
+
+@pytest.mark.parametrize(("changes", "option"), NEW_OPTIONS)
+def test_an_option_that_a_run_does_not_know_may_have_its_default_and_nothing_else(
+    changes: dict[str, Any], option: str
+) -> None:
+    was = without(made_of(), option)
+    assert option not in str(was)
+    assert differences(was, made_of()) == []
+    assert [line.split(":")[0].split(".")[-1] for line in differences(was, made_of(**changes))] == [option]
+
+
+def test_an_option_that_is_gone_is_a_difference() -> None:
+    assert differences({**made_of(), "older": 1}, made_of()) == ["older: 1 -> (absent)"]
+
+
+def test_a_stage_that_an_earlier_version_has_done_is_done(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.begin(without(made_of(), "weight_decay"))
+    (tmp_path / "kept").write_text("what it has trained")
+    stage.finish(without(made_of(), "weight_decay"))
+    assert stage.is_done(made_of())
+    assert not stage.is_done(made_of(learner=LearnerConfig(weight_decay=0.1)))
+    stage.begin(made_of())
+    assert (tmp_path / "kept").exists()
+
+
+def test_a_run_of_an_earlier_version_is_resumed_with_options_it_does_not_know(tmp_path: Path) -> None:
+    """In run.json, of the recipe and of its stages; not with another value of them."""
+    plain = {"task": "numeric_qa", "stages": [{"train": "sft"}, {"evaluate": {}}]}
+    recipe = make_recipe(plain, "here")
+    with RunFolder(tmp_path) as folder:
+        folder.record(recipe.identity(), {}, recipe.placement)
+    run, new = (
+        tmp_path / "run.json",
+        ("long_rows", "chat_template_kwargs", "general_kl", "max_test", "guards"),
+    )
+    old = json.loads(run.read_text())
+    for name in new:
+        old["identity"] = without(old["identity"], name)
+    run.write_text(json.dumps(old))
+    for changes in ({"long_rows": "drop"}, {"guards": {"kl": 1.0}}):
+        other = make_recipe({**plain, **changes}, "here")
+        with RunFolder(tmp_path) as folder, pytest.raises(InputError, match=next(iter(changes))):
+            folder.record(other.identity(), {}, other.placement)
+    with RunFolder(tmp_path) as folder:
+        folder.record(recipe.identity(), {}, recipe.placement)
+    assert set(new) <= set(str(json.loads(run.read_text())["identity"]).replace("'", " ").split())

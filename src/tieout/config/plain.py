@@ -6,7 +6,8 @@ import enum
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from contextlib import suppress
+from dataclasses import MISSING, fields, is_dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,26 @@ def to_plain(value: Any) -> Any:
     raise TypeError(
         f"{value!r} ({type(value).__name__}) is not a plain value and cannot be written to a file"
     )
+
+
+def usual(value: Any) -> dict[str, Any]:
+    """Plain values of a dataclass, and of those inside it, where every option that has a default has that.
+
+    >>> from dataclasses import make_dataclass
+    >>> usual(make_dataclass("Options", [("rows", int), ("size", int, 8)])(2, 3))
+    {'size': 8}
+    """
+    found: dict[str, Any] = {}
+    for field in fields(value) if is_dataclass(value) else ():
+        own = getattr(value, field.name)
+        if is_dataclass(own):
+            found[field.name] = usual(own)
+            continue
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if default is not MISSING:
+            with suppress(TypeError):  # a function: it has no plain form
+                found[field.name] = to_plain(default)
+    return found
 
 
 def fingerprint(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -345,11 +345,11 @@ def kind_of(stage: Stage) -> str:
     return type(stage).__name__.lower()
 
 
-def stage_plain(stage: Stage) -> dict[str, Any]:
-    """The stage as a recipe writes it, with every value."""
+def stage_plain(stage: Stage, values: Callable[[Any], Any] = to_plain) -> dict[str, Any]:
+    """The stage as a recipe writes it, with every value; `values` gives those of a dataclass."""
     if not isinstance(stage, Train):
-        return {kind_of(stage): _with_from(to_plain(stage))}
-    return {"train": stage.train, **_with_from(to_plain(stage.options)), **to_plain(stage.method)}
+        return {kind_of(stage): _with_from(values(stage))}
+    return {"train": stage.train, **_with_from(values(stage.options)), **values(stage.method)}
 
 
 def _with_from(plain: dict[str, Any]) -> dict[str, Any]:

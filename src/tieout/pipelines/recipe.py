@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ..config.dtype import Dtype
-from ..config.plain import to_plain
+from ..config.plain import to_plain, usual
 from ..learner import AdapterConfig, LearnerConfig
 from ..learner.models.base_parts import base_parts
 from ..methods import Distill
 from ..rows import LongRows
 from ..samplers.api.opening import APIOptions
-from ..storage.identity import known_model
+from ..storage.identity import Known, as_stored, known_model
 from ..tasks.files import Data
 from ..training.guards import Guards
 from ..training.schedule import Schedule
@@ -81,7 +81,7 @@ class Recipe:
         result: dict[str, Any] = to_plain({k: v for k, v in vars(self).items() if k != "stages"})
         return {**result, "stages": [stage_plain(stage) for stage in self.stages]}
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Known:
         """What decides the numbers of the run, in the form of the recipe: see `tieout.training.spec.identity`."""
         apart = ("stages", "placement", "api", "prices")
         known = {k: v for k, v in vars(self).items() if k not in apart}
@@ -102,7 +102,10 @@ class Recipe:
             for key in ("consistency", "best_of_n", "temperature", "selector", "prompt", "challengers"):
                 plain.get("evaluate", {}).pop(key, None)  # further measurements, with markers of their own
             plain.get("gate", {}).pop("choice", None)  # on record with the rule
-        return {**top, "stages": [identity(plain) for plain in stages]}
+        return Known(
+            {**top, "stages": [identity(plain) for plain in stages]},
+            as_stored({**usual(self), "stages": [stage_plain(stage, usual) for stage in self.stages]}),
+        )
 
     def stage(self, name: str) -> Stage:
         """The stage of this name."""

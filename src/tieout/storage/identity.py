@@ -27,14 +27,51 @@ SETTINGS = (".json", ".jinja", ".model", ".txt")
 NO_SETTINGS = ("trainer_state.json", "requirements.txt", "LICENSE.txt", "license.txt")
 
 
+class Known(dict[str, Any]):
+    """An identity, with what its options are if nobody sets them.
+
+    A run of an earlier version has no value of an option that came later. Where the option has its default now, the
+    run is the same.
+    """
+
+    def __init__(self, values: Mapping[str, Any], usual: Any) -> None:
+        """
+        Args:
+            values: the identity.
+            usual: defaults of its options, in the same form; what is no option is left out.
+        """
+        super().__init__(values)
+        self.usual = usual
+
+
 def as_stored(value: Any) -> Any:
     """Plain values as they come back from a JSON file: tuples become lists, keys become text."""
-    return json.loads(json.dumps(to_plain(value)))
+    stored = json.loads(json.dumps(to_plain(value)))
+    return Known(stored, as_stored(value.usual)) if isinstance(value, Known) else stored
 
 
 def differences(was: Any, now: Any) -> list[str]:
-    """`key: was -> is` for every value that keeps `now` from resuming `was`; more epochs and `REASONS` are none."""
-    return changes(was, _without_growth(was, now))
+    """`key: was -> is` for every value that keeps `now` from resuming `was`.
+
+    More epochs and `REASONS` are none, nor are options that `was` does not know and that have their default.
+    """
+    return changes(completed(was, now), _without_growth(was, now))
+
+
+def completed(was: Any, now: Any) -> Any:
+    """`was` with the options that it does not know, where they have their default in `now`."""
+    return _completed(was, now, now.usual) if isinstance(now, Known) and was is not None else was
+
+
+def _completed(was: Any, now: Any, usual: Any) -> Any:
+    if isinstance(was, Mapping) and isinstance(now, Mapping) and isinstance(usual, Mapping):
+        own = {key: _completed(value, now.get(key), usual.get(key)) for key, value in was.items()}
+        new = {key: usual[key] for key in now if key not in was and key in usual and usual[key] == now[key]}
+        return own | new
+    lists = isinstance(was, list) and isinstance(now, list) and isinstance(usual, list)
+    if lists and len(was) == len(now) == len(usual):
+        return [_completed(*each) for each in zip(was, now, usual, strict=True)]
+    return was
 
 
 def refuse_changes(lines: Sequence[str], place: str | Path, error: type[InputError] = InputError) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from ..config.plain import to_plain
 from ..errors import InputError
 from .atomic import write_json
-from .identity import as_stored, differences, refuse_changes
+from .identity import as_stored, completed, differences, refuse_changes
 from .jsonl import append_jsonl
 from .machine import environment, launched
 
@@ -43,7 +43,8 @@ class Stage:
 
     def is_done(self, inputs: Any) -> bool:
         """Whether this stage finished with exactly these inputs: an identity with its data, or another plain value."""
-        return bool(self.info().get("inputs") == as_stored(inputs))
+        now = as_stored(inputs)
+        return bool(completed(self.info().get("inputs"), now) == now)
 
     def begun(self) -> Any:
         """The inputs that this stage was last begun with; None if it was not."""
@@ -204,7 +205,7 @@ class RunFolder:
         if self.writes and not self.leads:
             return
         path = self.path / "run.json"
-        given = as_stored({"identity": identity, "data": dict(data or {})})
+        given = {"identity": as_stored(identity), "data": as_stored(dict(data or {}))}
         now = {
             "time": _now(),
             "command": sys.argv,

@@ -10,13 +10,13 @@ from typing import Any
 
 from ..config.code_digest import file_code, function_code
 from ..config.dtype import Dtype
-from ..config.plain import to_plain
+from ..config.plain import to_plain, usual
 from ..errors import InputError
 from ..learner import AdapterConfig, LearnerConfig
 from ..learner.models.base_parts import base_parts
 from ..methods import Distill, Method
 from ..samplers.vllm.server import check_address
-from ..storage.identity import as_stored, folder_digest, known_model
+from ..storage.identity import Known, as_stored, folder_digest, known_model
 from .guards import Guards
 from .schedule import Schedule
 from .trackers import check_trackers
@@ -105,14 +105,14 @@ class TrainSpec:
     placement: Placement = field(default_factory=Placement)
 
 
-def identity(spec: Any) -> dict[str, Any]:
+def identity(spec: Any) -> Known:
     """What decides the numbers of a run, as plain values.
 
     Left out is whatever is a `Placement`, wherever it stands. Folders of models and adapters are named by their
     content, methods by class and fields, functions by name. `base` has the parts of a base in a folder, and `code` the
     digests of Python files that are named: `FILE.py:function` is known by them, wherever it lies.
     """
-    plain: dict[str, Any] = as_stored(_identity(spec))
+    plain = Known(as_stored(_identity(spec)), as_stored(usual(spec)))
     if isinstance(spec, TrainSpec) and (parts := base_parts(spec.model)):
         plain["base"] = parts
     if code := code_in(spec):

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ..rewards.scoring.reward_identity import scored_by_code
 from ..rows import data_hash
-from ..storage.identity import differences, refuse_changes
+from ..storage.identity import Known, differences, refuse_changes
 from ..storage.runfolder import Stage
 from ..tasks import Task
 from ..types import Row
@@ -30,14 +30,15 @@ def rows_held_out(spec: TrainSpec, task: Task, console: Console) -> list[Row]:
     return rows
 
 
-def known_as(spec: TrainSpec, task: Task, data: str, held_out: Sequence[Row]) -> dict[str, Any]:
+def known_as(spec: TrainSpec, task: Task, data: str, held_out: Sequence[Row]) -> Known:
     """The identity of the stage: of the specification, with what it is trained and evaluated on."""
     scored_by = scored_by_code(task.reward)
     rows = task.rows("train")
     seen: dict[str, Any] = {"rows": len(rows), "sha256": data or data_hash(rows)}
     if held_out:
         seen["held_out"] = data_hash(held_out)
-    return {**identity(spec), "task": task.name, **scored_by, "data": seen}
+    known = identity(spec)
+    return Known({**known, "task": task.name, **scored_by, "data": seen}, known.usual)
 
 
 MADE_BEFORE = ("start:", "data.", "method.reward_model:", "method.teacher.")
