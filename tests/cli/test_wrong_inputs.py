@@ -264,6 +264,13 @@ def test_a_wrong_input_is_answered_at_once(
     assert not (folder / "out").exists(), "nothing is begun before it is refused"
 
 
+def test_the_list_of_methods_is_shown_as_quickly(tieout: Callable[[str], dict[str, Any]]) -> None:
+    answer = tieout("train --help")
+    assert (answer["status"], answer["torch"]) == (0, False), answer["said"]
+    assert all(f"  {name} " in answer["said"] for name in TABLE)
+    assert "  tieout train sft --model" in answer["said"]
+
+
 def test_the_table_of_rows_and_figures_is_that_of_the_methods() -> None:
     from tieout.errors import InputError
     from tieout.learner.models import names

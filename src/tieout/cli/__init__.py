@@ -21,7 +21,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "Prepare rows and rewards": {
         "tasks": "List the tasks of the library, or show one with a real row",
         "rewards": "List the rewards of the library, or show one with its signature",
-        "reward": "Prove a reward on rows with gold",
+        "reward": "Check a reward on rows whose right answer is known: `tieout reward check`",
         "attack": "Search for completions that a reward pays for and should not",
         "calibrate": "Calibrate a reward against human labels",
         "label": "Label on a local page: pairs, rankings, grades, spans; or the human track of a run",
@@ -35,8 +35,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "watch": "Show the report page of a run while it trains",
     },
     "Judge": {
-        "sample": "Ask a model",
-        "eval": "Score a model on a task or a file",
+        "sample": "Ask a model: a prompt, or the prompts of a file",
+        "eval": "Score models on the same held-out rows, with 95% intervals of scores and differences",
         "best-of": "Take the best of N samples by a reward: a curve over N, cost, and which N to take",
         "optimize-prompt": "Search for a better prompt by a reward, and measure it on rows that chose nothing",
         "compare": "Compare all models of a recipe in one table: score, cost, time, needs; and say which one to take",

@@ -39,15 +39,15 @@ class Options:
     model: str | None = None
     """What would be trained, to sample it: hub id, folder, adapter, GGUF file, tieout-base or smollm2-135m."""
     samples: int = 32
-    """With model and reward: completions to sample, of 8 rows."""
+    """With --model and --reward: completions to sample, of 8 rows together."""
     max_new_tokens: int = 256
-    """Of a sample."""
+    """Most tokens of a sample."""
     seed: int = 0
-    """Of the sampling and of the attack."""
+    """Random seed of the samples and of the attack."""
     out: Path | None = None
     """Write a recipe for what is advised here, a file that is not there yet. Needs a reward, which evaluates it."""
     plan: bool = True
-    """With out and model: measure what the recipe will take, as `tieout plan` does."""
+    """With --out and --model: measure what the recipe will take, as `tieout plan` does."""
     json: bool = False
     """Print what was found and advised as JSON."""
 

@@ -33,15 +33,15 @@ class Options(AttackSettings):
     corpus: Path | None = None
     """Exploits found before are tried again, new ones are added. Left out: attack-corpus.jsonl next to --json."""
     seed: int = 0
-    """Of the search."""
+    """Random seed of the search."""
     model: str | None = None
     """Also sample this policy (hub id, folder, GGUF file, tieout-base or smollm2-135m)."""
     dtype: Dtype = "auto"
-    """Of that policy: auto takes what its run was trained in, if it is of one, else as in `tieout train`."""
+    """Precision of that policy: auto takes what its run was trained in, if it is of one, else as in `tieout train`."""
     samples: int = 8
-    """With model: completions per row."""
+    """With --model: completions per row."""
     verifier: RewardSpec | None = None
-    """With model: a second reward that says which samples are right."""
+    """With --model: a second reward that says which samples are right."""
 
 
 def main(arguments: Sequence[str]) -> None:

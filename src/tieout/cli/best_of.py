@@ -39,32 +39,32 @@ class Options:
     data: Path | None = None
     """Rows with prompt and the columns that the rewards ask for."""
     reward: RewardSpec = "exact"
-    """With data: what chooses, a reward's name, FILE.py:function, judge:FILE.yaml, or several with weights."""
+    """With --data: what chooses, a reward's name, FILE.py:function, judge:FILE.yaml, or several with weights."""
     task: str | None = None
     """Instead of data and reward: a task's name, or FILE.py:attribute."""
     task_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """KEY=VALUE, an option of the task. May be given several times."""
     split: str = "test"
-    """Of the task."""
+    """The split of the task."""
     gold: str = ""
     """Another reward, which chooses nothing and is measured on what is chosen: where it falls while the score rises,
     the reward is being exploited."""
     num: str = "1,2,4,8,16"
-    """The N, rising."""
+    """The values of N, rising."""
     samples: int = 0
     """Samples per prompt; more than the largest N make the curve steadier. 0 takes the largest N."""
     temperature: float = 1.0
-    """Of the sampling."""
+    """Of the sampling; above 0."""
     max_new_tokens: int = 0
-    """0 takes the task's."""
+    """Most tokens of a sample; 0 takes the task's, 256 with --data."""
     max_rows: int = 0
-    """So many, spread over all of them; 0 takes all."""
+    """Rows to sample, spread over all of them; 0 takes all."""
     min_gain: float = 0.01
     """What doubling N must gain, on the scale of the gold (or else the reward), for the larger N to be recommended."""
     seed: int = 0
-    """Of the sampling."""
+    """Random seed of the sampling."""
     dtype: Dtype = "auto"
-    """Of a model that is loaded, as in `tieout sample`."""
+    """Precision of a model that is loaded, as in `tieout sample`."""
     chat_template_kwargs: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """KEY=VALUE, an option of the model's chat template: `--chat-template-kwargs enable_thinking=false`. May be given
     several times; left out: what the model was trained with. Rows with a column of this name may say otherwise."""

@@ -45,20 +45,20 @@ class Options:
     data: DataSpec | None = None
     """Instead of a task: rows with prompt and the columns that the reward asks for."""
     reward: RewardSpec = "exact"
-    """With data: a reward's name, FILE.py:function, or several with weights: `exact=1.0 length=0.2`."""
+    """With --data: a reward's name, FILE.py:function, or several with weights: `exact=1.0 length=0.2`."""
     split: str = "test"
-    """Of the task."""
+    """The split of the task."""
     dtype: Dtype = "auto"
-    """Of all models: auto takes what the run of one of them was trained in, else as in `tieout train`."""
+    """Precision of all models: auto takes what the run of one of them was trained in, else as in `tieout train`."""
     max_rows: int = 0
-    """So many, spread over all of them; 0 takes all."""
+    """Rows to ask, spread over all of them; 0 takes all."""
     max_new_tokens: int = 0
-    """0 takes the task's."""
+    """Most tokens of an answer; 0 takes the task's, 256 with --data."""
     samples: int = 0
     """Also so many samples per row, for pass@k: the probability that one of k is right, without bias; 0: none. Right is
     a primary metric of 1, or a reward at the top of its range."""
     temperature: float = 1.0
-    """Of the samples."""
+    """Of the samples; the one answer that is scored is greedy."""
     long_rows: LongRows = "error"
     """Prompts that do not fit into a model's context with what is sampled: error refuses them, drop leaves them out
     for all models, truncate cuts their beginning. Counts are printed, and kept with a report."""
@@ -75,7 +75,7 @@ class Options:
     reward_seconds: float = 10.0
     """A reward that takes longer for one completion has failed."""
     controls: str | None = None
-    """With a folder as out: negative controls, a task such as `controls` (for tieout-base) or a file of prompt and
+    """With a folder as --out: negative controls, a task such as `controls` (for tieout-base) or a file of prompt and
     answer. Left out, the gate holds: what must not break was not measured."""
     trained_on: Path | None = None
     """The rows that the last model was trained on: none of them may be among those it is evaluated on. Left out: what

@@ -32,7 +32,7 @@ class Options:
     annotator: str = ""
     """Who judges; without it the page asks."""
     port: int | None = None
-    """Of 127.0.0.1. Default: 8765, or a free one if that is taken."""
+    """Port on 127.0.0.1. Default: 8765, or a free one if that is taken."""
     kind: Literal["pairs", "rankings", "grades", "spans"] | None = None
     """What is asked of each row. Default: by its columns."""
     scheme: Path | None = None

@@ -32,7 +32,7 @@ class Options:
     data: Path | None = None
     """Rows whose prompts (the first 8) both are asked. Left out: three short questions."""
     dtype: Dtype = "auto"
-    """Of the merged model: auto takes what the adapter's run was trained in, if it is of one."""
+    """Precision of the merged model: auto takes what the adapter's run was trained in, if it is of one."""
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from tyro.constructors import (
 from ..config.docs import field_docs
 from ..config.elsewhere import ANSWERS, ELSEWHERE
 from ..errors import InputError
+from .examples import examples
 
 Parsed = TypeVar("Parsed")
 _REGISTRY = ConstructorRegistry()
@@ -46,7 +47,11 @@ RewardSpec = Annotated[str, _REWARD]
 def parse(options: type[Parsed], command: str, arguments: Sequence[str]) -> Parsed:
     """Parse the arguments; print the help, or the mistake in them, and exit where there are no options to return."""
     arguments = _once(list(arguments), _options_of(options))
-    parsed = tyro.cli(options, prog=f"tieout {command}", args=arguments, registry=_REGISTRY)
+    try:
+        parsed = tyro.cli(options, prog=f"tieout {command}", args=arguments, registry=_REGISTRY)
+    finally:
+        if {"-h", "--help"} & set(arguments):
+            print("\n".join(["", *examples(command)]))
     _refuse_infinite(parsed)
     return parsed
 
@@ -167,7 +172,7 @@ def _dataclass(info: StructTypeInfo) -> StructConstructorSpec | None:
         fields=tuple(
             StructFieldSpec(
                 field.name,
-                hints[field.name],
+                _shown(field, hints[field.name]),
                 _default(field) if given is None else getattr(given, field.name),
                 " ".join(docs.get(field.name, "").split()) or None,
             )
@@ -175,6 +180,32 @@ def _dataclass(info: StructTypeInfo) -> StructConstructorSpec | None:
             if field.init
         ),
     )
+
+
+def _shown(field: Field[Any], hint: Any) -> Any:
+    """The annotation of a field, with its name in place of a positional's type, no `None` among the values that may be
+    given, and no default that says nothing.
+    """
+    bare, *said = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    options: dict[str, Any] = {}
+    if bare in (str, Path) and said == [tyro.conf.Positional]:
+        required = _default(field) is tyro.MISSING
+        options["metavar"] = field.name.upper() if required else f"[{field.name.upper()}]"
+    if type(None) in get_args(bare):
+        (inside,) = (one for one in get_args(bare) if one is not type(None))
+        options["metavar"] = _metavar(inside)
+    if _default(field) in (None, "", ()) and tyro.conf.UseAppendAction not in said:
+        options["help_behavior_hint"] = ""
+    return Annotated[hint, tyro.conf.arg(**options)] if options else hint
+
+
+def _metavar(kind: Any) -> str:
+    """What stands in the help for a value of this type."""
+    spec = _metadata(kind)
+    if isinstance(spec, PrimitiveConstructorSpec):
+        return str(spec.metavar)
+    choices = ("True", "False") if kind is bool else map(str, get_args(kind))
+    return f"{{{','.join(choices)}}}" if kind is bool or get_args(kind) else kind.__name__.upper()
 
 
 def _default(field: Field[Any]) -> Any:

@@ -38,7 +38,7 @@ class Options:
     out: Path | None = None
     """Also write everything as JSON."""
     seed: int = 0
-    """Of the intervals."""
+    """Random seed of the intervals."""
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -37,7 +37,7 @@ class Options:
     data: Path | None = None
     """Rows with prompt and the columns that the rewards ask for."""
     reward: RewardSpec = "exact"
-    """With data: what orders the completions, a reward's name, FILE.py:function, judge:FILE.yaml, or several with
+    """With --data: what orders the completions, a reward's name, FILE.py:function, judge:FILE.yaml, or several with
     weights."""
     task: str | None = None
     """Instead of data and reward: a task's name, or FILE.py:attribute; its training rows."""
@@ -49,9 +49,9 @@ class Options:
     num_completions: int = 8
     """Completions sampled per prompt."""
     temperature: float = 0.7
-    """Of the sampling."""
+    """Of the sampling; above 0."""
     max_new_tokens: int = 0
-    """0 takes the task's."""
+    """Most tokens of a sample; 0 takes the task's, 256 with --data."""
     max_prompts: int = 0
     """Prompts to sample from, spread over all; 0 takes all."""
     min_chosen: float | None = None
@@ -70,9 +70,9 @@ class Options:
     accept_leakage: str = ""
     """A reason to keep pairs that give test rows away."""
     seed: int = 0
-    """Of the sampling."""
+    """Random seed of the sampling."""
     dtype: Dtype = "auto"
-    """Of a model that is loaded, as in `tieout sample`."""
+    """Precision of a model that is loaded, as in `tieout sample`."""
     chat_template_kwargs: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """KEY=VALUE, an option of the model's chat template: `--chat-template-kwargs enable_thinking=false`. May be given
     several times; left out: what the model was trained with. Rows with a column of this name may say otherwise."""

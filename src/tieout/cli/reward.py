@@ -20,7 +20,7 @@ from .options import RewardSpec, parse
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """Gold scores the top of the reward's range (1 unless it declares another), empty the bottom; another row's gold
+    """Check a reward on rows whose right answer ("gold") is known. Gold scores the top of the reward's range (1 unless it declares another), empty the bottom; another row's gold
     and a perturbed gold fail; a re-formatted gold passes. Exit status 1 if one of these does not hold."""
 
     reward: Annotated[RewardSpec, tyro.conf.Positional]
@@ -28,7 +28,7 @@ class CheckOptions:
     data: Path
     """Rows: prompt, completion = gold (or answer), and the columns that the reward asks for."""
     max_rows: int = 100
-    """So many, spread over all; 0 takes all."""
+    """Rows to try, spread over all; 0 takes all."""
     json: Path | None = None
     """Write every check with its counts and failures here."""
     workers: int = 2

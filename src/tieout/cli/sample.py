@@ -46,9 +46,9 @@ class Options:
     max_new_tokens: int = 256
     """Completions are cut off after this many tokens."""
     seed: int = 0
-    """Of the sampling."""
+    """Random seed of the sampling."""
     dtype: Dtype = "auto"
-    """Of the model: auto takes what its run was trained in, if it is of one, else as in `tieout train`."""
+    """Precision of the model: auto takes what its run was trained in, if it is of one, else as in `tieout train`."""
     chat_template_kwargs: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """KEY=VALUE, an option of the model's chat template: `--chat-template-kwargs enable_thinking=false`. May be given
     several times; left out: what the model was trained with. Rows with a column of this name may say otherwise."""

@@ -15,6 +15,7 @@ from ..config.method_table import TABLE, check_name
 from ..errors import InputError
 from ..rows.pairs import PairSelection
 from .early import check_train
+from .examples import examples
 from .options import parse, template_options
 from .quiet import quiet
 from .run import wide_console
@@ -71,7 +72,17 @@ def _usage() -> str:
         lines += [
             f"    {name:<{width}}  {about(name)}" for name, named in TABLE.items() if named.rows == kind
         ]
-    return "\n".join([*lines, "", CHOOSING, "", "tieout train METHOD --help lists the options of a method."])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            CHOOSING,
+            "",
+            "tieout train METHOD --help lists the options of a method.",
+            "",
+            *examples("train sft"),
+        ]
+    )
 
 
 def options_type(method: type[Method]) -> type:
@@ -91,6 +102,8 @@ def options_type(method: type[Method]) -> type:
             f"{method.__name__} has fields that are options of every method: {', '.join(twice)}; rename them"
         )
     about = " ".join((method.__doc__ or "").split())
+    needs = method().needs
+    columns = "prompt" if needs.samples and needs.unscored else COLUMNS[needs.rows]
     pairs = [("selection", PairSelection, dataclasses.field(default_factory=PairSelection))]
     check = [("check", flat[RewardCheck], dataclasses.field(default_factory=RewardCheck))]
     return dataclasses.make_dataclass(
@@ -104,10 +117,10 @@ def options_type(method: type[Method]) -> type:
             ("learner", LearnerConfig, dataclasses.field(default_factory=LearnerConfig)),
             ("schedule", Schedule, dataclasses.field(default_factory=Schedule)),
             ("guards", Guards, dataclasses.field(default_factory=Guards)),
-            *(pairs if method().needs.rows == "preference" else []),
-            *(check if method().needs.rewarded else []),
+            *(pairs if needs.rows == "preference" else []),
+            *(check if needs.rewarded else []),
         ],
-        namespace={"__doc__": f"{about}\n\nRows: {COLUMNS[method().needs.rows]}."},
+        namespace={"__doc__": f"{about}\n\nRows: {columns}."},
     )
 
 

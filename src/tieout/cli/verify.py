@@ -39,7 +39,7 @@ class Options:
     """Perform the evaluation again for so many of the candidate's cases, a share such as 5% or a number, with the
     shipped adapter on its base model, here: outputs, log-probabilities, scores."""
     fresh_seed: int | None = None
-    """Of the choice of those cases; left out, it is random, and printed."""
+    """Random seed of the choice of those cases; left out, it is random, and printed."""
     base: str = ""
     """The base model, where the adapter's name for it is not valid here."""
     weights: Path | None = None

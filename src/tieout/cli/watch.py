@@ -22,9 +22,9 @@ class Options:
     run: Annotated[Path, tyro.conf.Positional]
     """A run folder; it may come to be later."""
     port: int = 8422
-    """On 127.0.0.1; 0 takes a free one."""
+    """Port on 127.0.0.1; 0 takes a free one."""
     seconds: int = 5
-    """Between two loads; 1 or more."""
+    """Seconds between two loads; 1 or more."""
 
 
 def main(arguments: Sequence[str]) -> None:

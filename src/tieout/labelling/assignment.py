@@ -24,11 +24,11 @@ class Design:
     overlap: float = 0.1
     """Share of the items that `raters` people judge."""
     raters: int = 2
-    """How many that is."""
+    """People who judge each of those items."""
     repeats: float = 0.05
     """Share of the items that the same person judges again."""
     gap: int = 20
-    """Judgements between the two."""
+    """Judgements between an item and its repetition, at least."""
 
 
 def number(key: str, *parts: object) -> float:

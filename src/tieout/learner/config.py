@@ -19,5 +19,5 @@ class LearnerConfig:
     layout: Literal["auto", "packed", "repeated"] = "auto"
     """auto: each prompt once where the model allows it; packed: that, or an error; repeated: plain."""
     activation_checkpointing: bool | None = None
-    """Recompute activations in backward: less memory, about half as much work again. None: only in micro-batches whose
-    activations would not fit into the memory that is free."""
+    """Recompute activations in backward: less memory, about half as much work again. Left out: only in micro-batches
+    whose activations would not fit into the memory that is free."""

@@ -21,7 +21,7 @@ class Entropy:
     entropy_coef: float = 0.0
     """Weight of the entropy bonus: the mean entropy of the trained tokens is taken off the loss."""
     entropy_floor: float | None = None
-    """Nats per token: the bonus acts only on batches whose tokens had less entropy when sampled. None: always."""
+    """Nats per token: the bonus acts only on batches whose tokens had less entropy when sampled. Left out: always."""
 
     def check_entropy(self) -> None:
         """InputError: there is a floor, and no bonus that it could switch."""

@@ -125,7 +125,8 @@ class Rollouts:
     max_new_tokens: int = 256
     """Completions are cut off after this many tokens."""
     reward_model: str = ""
-    """Folder of a reward model's adapter on the same base, which then scores completions; empty: the task's reward."""
+    """Folder of a reward model's adapter on the same base, which then scores completions; left out: --reward, or
+    the task's."""
 
     @property
     def needs(self) -> Needs:
