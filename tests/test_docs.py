@@ -34,6 +34,13 @@ def test_python_blocks_run_in_the_order_of_the_page(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_block_that_names_an_example_is_the_example(page: Path) -> None:
+    for block in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if named := re.match(r"# (examples/\w+\.py)\n", block):
+            assert block[named.end() :] == (ROOT / named[1]).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_recipes_are_read(page: Path, tmp_path: Path) -> None:
     recipes = [y for y in YAML.findall(page.read_text(encoding="utf-8")) if "stages:" in y]
     for number, text in enumerate(recipes):

@@ -19,7 +19,7 @@ from .rewards.text.thinking import begun, opened_in
 from .rows.messages import told_by
 from .samplers import PolicySampler, Sampler, SamplingParams
 from .tasks import Environment, Task
-from .types import Completion, Messages, Row
+from .types import Completion, Message, Messages, Row
 
 MAX_TURNS = 100
 """An environment that has not ended by then is an error."""
@@ -44,6 +44,16 @@ class Episode:
     def text(self) -> str:
         """Everything the policy said, its turns separated by blank lines."""
         return "\n\n".join(self.said)
+
+    @property
+    def turns(self) -> list[Message]:
+        """What the policy said, and what the environment replied to it, in turn."""
+        return self.messages[1:]
+
+    @property
+    def replies(self) -> list[str]:
+        """What the environment replied to each turn but the one that ended it."""
+        return [str(message["content"]) for message in self.turns[1::2]]
 
     @property
     def opened(self) -> bool:
@@ -136,7 +146,8 @@ class TokenEpisode(Episode):
         """The whole episode as one completion; its text is the policy's last turn."""
         said = self.said[-1] if self.said else ""
         reason = "length" if self.outgrown else self.finish_reason
-        return Completion(self.tokens[len(self.prompt) :], self.mask, self.logprobs, said, reason)
+        tokens = self.tokens[len(self.prompt) :]
+        return Completion(tokens, self.mask, self.logprobs, said, reason, turns=self.turns)
 
     def _append(self, tokens: Sequence[int], logprobs: Sequence[float], *, trained: bool) -> None:
         self.tokens += tokens

@@ -76,6 +76,8 @@ class Completion:
     """[C] nats, of the distribution that each token was drawn from, where the sampler tells."""
     opened: str = ""
     """The tag of thinking that the rendered prompt left open: a text that never closes it is read as if after it."""
+    turns: Sequence[Message] = ()
+    """Of an episode: what the policy said and what the environment replied; `text` is the last that the policy said."""
 
 
 @dataclass(frozen=True, slots=True)

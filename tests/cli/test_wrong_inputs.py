@@ -1,4 +1,4 @@
-"""Sixty things that people get wrong: each answered before torch is loaded, with cause and remedy, and a status."""
+"""Things that people get wrong: each answered before torch is loaded, with cause and remedy, and a status."""
 
 from __future__ import annotations
 
@@ -200,6 +200,30 @@ WRONG = [
     ("gate run", "run has no evidence/report.json", "run folder"),
     ("report gone", "gone", "no run"),
     ("diff run gone", "run", "folder"),
+    ("diff run run", "run is given twice", "expected two runs"),
+    ("label pairs.jsonl --port 99999", "--port is 99999", "expected 1 to 65535"),
+    ("label pairs.jsonl --overlap 3", "--overlap is 3.0", "expected a share, 0 to 1"),
+    ("label pairs.jsonl --kind spans", "no completion for spans", "the row has: prompt, chosen, rejected"),
+    ("watch run --port 99999", "--port is 99999", "expected 1 to 65535"),
+    ("watch run --seconds 0", "--seconds is 0", "expected 1 or more"),
+    ("show run --cases -1", "--cases is -1", "expected 0 or more"),
+    ("init good.yaml", "good.yaml is a file", "name a folder to write into"),
+    ("init out --data pairs.jsonl --model mini-qwn", "no model 'mini-qwn' here", "did you mean 'mini-qwen'"),
+    ("merge gone --out out", "there is no folder gone here", "give the folder of an adapter"),
+    ("merge run --out run", "run is there already", "name another folder"),
+    ("plan good.yaml --length -1", "--length is -1", "expected a number of tokens"),
+    ("eval --data prompts.jsonl --out mine.csv", "--out is mine.csv", "expected a folder, or FILE.jsonl"),
+    ("best-of --data prompts.jsonl --num 4,2", "num is '4,2'", "expected rising whole numbers"),
+    ("best-of --data prompts.jsonl --gold exakt", "no reward is called 'exakt'", "did you mean 'exact'"),
+    ("prefer --data prompts.jsonl --out out.csv", "--out is out.csv", "expected a file of rows"),
+    ("advise sft.jsonl --samples 0", "samples is 0", "at least twice each"),
+    ("advise sft.jsonl --out made.yaml", "--out needs --reward", "`tieout init DIR --data FILE` writes one"),
+    ("attack exact --data prompts.jsonl --corpus empty-folder", "empty-folder is a folder", "expected a file"),
+    ("attack exact --data prompts.jsonl --classes shel", "no class is called 'shel'", "there are: shell"),
+    ("verify gone", "gone is no report", "expected a run folder with evidence/report.json"),
+    ("ship run --review gone.yaml", "run has no evidence/report.json", "tieout eval"),
+    ("calibrate exact", "calibrate needs a reward and its labelled rows", "tieout calibrate REWARD --data FILE"),
+    ("doctor now", "Unrecognized options: now", "tieout doctor --help"),
 ]  # fmt: skip
 
 

@@ -94,6 +94,10 @@ def test_an_episode_is_scored_again_by_its_turns(
         [1.0, 0.75, 0.5, 0.25, 0, 0] if name == "guess" else [1.0] * 4 + [0.0] * 2
     )
     assert [len(case.turns) for case in cases] == [1, 2, 3, 4, 4, 4]
+    assert [len(case.replies) for case in cases] == [0, 1, 2, 3, 3, 3]
+    said = [("model", "It is\n\n1"), ("environment", "Guess 1"), ("model", "It is\n\n2")]
+    assert cases[1].dialogue == said
+    assert cases[0].dialogue == []
     assert read_cases(tmp_path / "cases.jsonl") == {"m": cases}
     again = scoring.rescore(tmp_path)
     assert (again.problems, again.scored, again.left) == ([], 6, 0)
@@ -113,6 +117,10 @@ def _turns(case: Case, turns: list[str], **changes: Any) -> Case:
         (
             lambda c: replace(c, completion="3"),
             "guess/test/2: the turns of m in cases.jsonl are not its completion",
+        ),
+        (
+            lambda c: replace(c, replies=["Guess 1", "You won"]),
+            "guess/test/2: what the environment replied to m in cases.jsonl is not what it replies",
         ),
     ],
 )  # fmt: skip

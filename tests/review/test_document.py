@@ -21,7 +21,7 @@ from tieout.review.markup import number, p_value, signed, visible
 from tieout.review.stored import read
 from tieout.storage import manifest
 from tieout.storage.atomic import write_json
-from tieout.storage.jsonl import append_jsonl
+from tieout.storage.jsonl import append_jsonl, read_jsonl
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -260,6 +260,18 @@ def test_the_worst_come_first_and_no_more_than_twenty(tmp_path: Path) -> None:
     ]
     assert places == sorted(places)
     assert page.text.count("reward 0.500 → ") == 20
+
+
+def test_an_episode_is_shown_turn_by_turn_to_readers_and_graders(tmp_path: Path) -> None:
+    game = {"turns": ["LOOK <b>7</b>", "31"], "replies": ["Label: 30 dollars."]}
+    cases = {"base": make_cases([0.5] * 3), "sft": [replace(case, **game) for case in make_cases([0.0] * 3)]}
+    run = made_run(tmp_path / "run", cases)
+    page = page_of(run)
+    turns = "modelLOOK <b>7</b>\nenvironmentLabel: 30 dollars.\nmodel31score at the end: 0.000"
+    assert page.text.count(turns) == 3 + 2  # the worst, and two examples of those that became worse
+    (row, *_) = (row for _, row in read_jsonl(run / "evidence" / "human" / "sheet.jsonl"))
+    shown = "[model]\nLOOK <b>7</b>\n\n[environment]\nLabel: 30 dollars.\n\n[model]\n31"
+    assert sorted([row["output_a"], row["output_b"]]) == sorted([shown, "m says 0.5"])
 
 
 def test_alternatives_that_were_not_evaluated_are_asked_for(tmp_path: Path) -> None:

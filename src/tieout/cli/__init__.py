@@ -114,11 +114,23 @@ def _failed(command: str, error: Exception) -> int:
 
         print_exception(error)
     if explained:
-        said = f"out of memory: {error}" if out_of_memory else str(error)
+        said = f"out of memory: {error}" if out_of_memory else _place(error) or str(error)
         print(f"tieout {command}: {said or type(error).__name__}", file=sys.stderr)
         return 3 if isinstance(error, StopTraining) else 1
     print(f"\ntieout {command}: {_BUG}", file=sys.stderr)
     return 70
+
+
+def _place(error: Exception) -> str:
+    """What is wrong with a path that was given, and what is expected; empty for other errors."""
+    kinds = {
+        IsADirectoryError: "is a folder; expected a file",
+        NotADirectoryError: "cannot be: a part of this path is a file; expected folders",
+        FileExistsError: "is there already; give another name",
+        PermissionError: "may not be read or written by this user; give a place of your own",
+    }
+    said = kinds.get(type(error)) if isinstance(error, OSError) and error.filename else None
+    return f"{error.filename} {said}" if said and isinstance(error, OSError) else ""
 
 
 def _help() -> str:

@@ -91,6 +91,7 @@ def main(arguments: Sequence[str]) -> None:
     from .run import wide_console
 
     options = parse(Options, "best-of", arguments)
+    nums_of(options.num)
     model_named(options.model, runs=True, api=True)
     check_named(options.reward, options.task)
     gold = load_reward(options.gold) if options.gold else None

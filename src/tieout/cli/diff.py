@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..errors import TieoutError
+from ..errors import InputError, TieoutError
 from .options import parse
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def main(arguments: Sequence[str]) -> None:
     from ..evidence.diff import diff
 
     try:
+        if options.first.exists() and options.second.exists() and options.first.samefile(options.second):
+            raise InputError(f"{options.first} is given twice; expected two runs, the older one first")
         found = diff(options.first, options.second)
     except (TieoutError, OSError) as error:  # 1 says that they differ
         print(f"tieout diff: {error}", file=sys.stderr)

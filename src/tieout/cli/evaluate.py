@@ -95,6 +95,16 @@ class Options:
 def main(arguments: Sequence[str]) -> None:
     """Parse, evaluate, print the table."""
     options = parse(Options, "eval", arguments)
+    if options.out and options.out.suffix in (
+        ".csv",
+        ".tsv",
+        ".json",
+        ".txt",
+        ".html",
+        ".parquet",
+        ".ndjson",
+    ):
+        raise InputError(f"--out is {options.out}; expected a folder, or FILE.jsonl for the cases alone")
     for name in options.model:
         model_named(name, runs=True, api=True)
     check_named(options.reward, options.task)

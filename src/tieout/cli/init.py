@@ -49,6 +49,8 @@ def main(arguments: Sequence[str]) -> None:
         options = replace(options, task=options.task or task_of(rows, kind))
     options = _asked(options)
     model_named(options.model or "tieout-base")
+    if options.folder.exists() and not options.folder.is_dir():
+        raise InputError(f"{options.folder} is a file: name a folder to write into")
     texts = contents(options, kind, len(rows) if rows is not None else 0)
     if there := [name for name in texts if (options.folder / name).exists()]:
         raise InputError(f"{options.folder} has {', '.join(there)} already: name another folder")

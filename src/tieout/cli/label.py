@@ -12,7 +12,7 @@ import tyro
 
 from ..errors import InputError
 from ..labelling.assignment import Design
-from .options import parse
+from .options import check_port, parse
 
 RUN_LABELS = "labels"
 SHEET = "sheet"
@@ -57,6 +57,7 @@ class Options:
 def main(arguments: Sequence[str]) -> None:
     """Parse, open the project; serve it, or export it."""
     options = parse(Options, "label", arguments)
+    check_port(options.port)
     if not options.export:
         _require_extra()
     from ..labelling.exports import export, imported

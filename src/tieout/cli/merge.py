@@ -12,7 +12,7 @@ import tyro
 
 from ..config.dtype import Dtype
 from ..errors import InputError
-from .early import model_named
+from .early import NAMED, model_named
 from .options import parse
 from .quiet import quiet
 
@@ -38,6 +38,8 @@ class Options:
 def main(arguments: Sequence[str]) -> None:
     """Parse, merge, compare, say how to use it."""
     options = parse(Options, "merge", arguments)
+    if not Path(options.adapter).is_dir() and options.adapter not in NAMED:
+        raise InputError(f"there is no folder {options.adapter} here: give the folder of an adapter")
     model_named(options.adapter, runs=True)
     if options.out.exists():
         raise InputError(f"{options.out} is there already: name another folder")

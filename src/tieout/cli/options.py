@@ -56,6 +56,12 @@ def parse(options: type[Parsed], command: str, arguments: Sequence[str]) -> Pars
     return parsed
 
 
+def check_port(port: int | None) -> None:
+    """InputError: there is no such port."""
+    if port is not None and not 0 <= port <= 65535:
+        raise InputError(f"--port is {port}; expected 1 to 65535, or 0 for a free one")
+
+
 def task_options(task: str | None, given: Sequence[str]) -> dict[str, Any]:
     """Options of a task from `KEY=VALUE`, with values read as YAML. InputError: there is no task, or no `=`."""
     from ..config.yaml_file import parse_value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ..errors import InputError
 from .options import parse
 from .quiet import quiet
 from .run import RecipeOptions, check_first, wide_console
@@ -30,6 +31,8 @@ class Options(RecipeOptions):
 def main(arguments: Sequence[str]) -> None:
     """Parse, plan, print."""
     options = parse(Options, "plan", arguments)
+    if options.length < 0:
+        raise InputError(f"--length is {options.length}; expected a number of tokens, or 0 to measure it")
     check_first(options)
     from ..pipelines.planned import print_planned
     from ..pipelines.planning.elsewhere import memory_of

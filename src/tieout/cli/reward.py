@@ -20,8 +20,11 @@ from .options import RewardSpec, parse
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """Check a reward on rows whose right answer ("gold") is known. Gold scores the top of the reward's range (1 unless it declares another), empty the bottom; another row's gold
-    and a perturbed gold fail; a re-formatted gold passes. Exit status 1 if one of these does not hold."""
+    """Check a reward on rows whose right answer ("gold") is known.
+
+    Gold scores the top of the reward's range (1 unless it declares another), empty the bottom; another row's gold and a
+    perturbed gold fail; a re-formatted gold passes. Exit status 1 if one of these does not hold.
+    """
 
     reward: Annotated[RewardSpec, tyro.conf.Positional]
     """FILE.py:FUNCTION, module:function, or a name of the library; several with weights: `exact=1.0 length=0.2`."""

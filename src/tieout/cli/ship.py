@@ -52,9 +52,11 @@ def main(arguments: Sequence[str]) -> None:
     if options.merge and options.no_merge:
         raise InputError("give --merge or --no-merge, not both")
     whole = True if options.merge else False if options.no_merge else None
+    from ..evidence.report import evidence_of
+
+    evidence = evidence_of(options.run)  # before torch is loaded
     quiet()
     from ..evidence.approved import keep_approved
-    from ..evidence.report import evidence_of
     from ..pipelines.evaluated import package
     from ..pipelines.instead import judge_instead
     from ..pipelines.show import ship_run
@@ -62,7 +64,6 @@ def main(arguments: Sequence[str]) -> None:
     from ..storage import manifest
     from ..storage.runfolder import RunFolder
 
-    evidence = evidence_of(options.run)
     with RunFolder(options.run):
         if options.approved:
             keep_approved(options.run, options.approved)

@@ -64,8 +64,8 @@ class Options:
     accept_leakage: str = ""
     """A reason to train although training rows are among the held-out ones; reports repeat it."""
     dtype: Dtype = "auto"
-    """Precision of the base model. auto: bf16 on CUDA, and on a processor with native bf16 from 30 million parameters on;
-    else fp32."""
+    """Precision of the base model. auto: bf16 on CUDA, and on a processor with native bf16 from 30 million parameters
+    on; else fp32."""
     seed: int = 0
     """Random seed of the adapter, the order of the data and the sampling."""
     plan: bool = False

@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 
 from ..errors import InputError
-from .options import parse
+from .options import check_port, parse
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(Options, "watch", arguments)
     if options.seconds < 1:
         raise InputError(f"--seconds is {options.seconds}; expected 1 or more")
+    check_port(options.port)
     with server(options.run, options.port, options.seconds) as found:
         print(f"watch {options.run}: http://127.0.0.1:{found.server_port}/  (Ctrl-C ends it)", flush=True)
         try:

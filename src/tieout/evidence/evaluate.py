@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,10 @@ CONSISTENCY = "consistency"
 TRACKS = (PROGRAMMATIC, HUMAN, CONTROLS)
 """The tracks that the gate judges. Cases may name others, which are reported only."""
 
-OWN = ("completion", "score", "metrics", "parts", "errors", "turns")
-"""What `cases.jsonl` has of each model; `parts` only where the reward has some, `turns` with an environment."""
-SOME = ("parts", "turns")
+OWN = ("completion", "score", "metrics", "parts", "errors", "turns", "replies")
+"""What `cases.jsonl` has of each model; `parts` only where the reward has some, `turns` and `replies` with an
+environment."""
+SOME = ("parts", "turns", "replies")
 
 Episodes = Callable[[Environment, Sequence[Row], Sampler, SamplingParams], Sequence[Episode]]
 """What gives an episode per row, each to its end."""
@@ -65,6 +67,8 @@ class Case:
     """`prompt_tokens`, `tokens` and `seconds` that the answer took; empty where the sampler does not count."""
     turns: list[str] = field(default_factory=list)
     """With an environment: what the model said turn by turn; together the completion."""
+    replies: list[str] = field(default_factory=list)
+    """What the environment replied to each turn but the one that ended the episode."""
     sampled: tuple[Turn, ...] = field(default=(), compare=False)
     """Tokens and log-probabilities, a turn after the other; empty where the sampler does not know them."""
     draw: Draw | None = field(default=None, compare=False)
@@ -74,6 +78,16 @@ class Case:
     def status(self) -> str:
         """`scored`, `abstained` or `errored`: one that crashed the reward is scored, as a wrong answer is."""
         return "scored" if self.score is not None else "errored" if "score" in self.errors else "abstained"
+
+    @property
+    def dialogue(self) -> list[tuple[str, str]]:
+        """(who, text) of an episode after its prompt, turn by turn; empty for a single answer."""
+        said, replied = (
+            [("model", text) for text in self.turns],
+            [("environment", text) for text in self.replies],
+        )
+        both = [turn for pair in zip_longest(said, replied) for turn in pair if turn is not None]
+        return both if self.replies else []
 
 
 def part_key(name: str) -> str:
@@ -129,10 +143,12 @@ def evaluate(
         own = replace(params, seed=params.seed + start)
         said: dict[str, list[list[Outcome]]] = {}
         turns: Sequence[list[str]] = [[] for _ in chunk]
+        replies: Sequence[list[str]] = turns
         if task.environment is not None:
             ended = episodes(task.environment, chunk, sampler, own)
             written = [episode.written for episode in ended]
             completions, turns = [episode.text for episode in ended], [episode.said for episode in ended]
+            replies = [episode.replies for episode in ended]
             said["score"] = judge(task, [[episode] for episode in ended], workers, encode)
         else:
             texts = sampler.complete([row["prompt"] for row in chunk], own)
@@ -154,7 +170,8 @@ def evaluate(
             _check_parts(task, ids[index], outcomes)
             case = _case(task, ids[index], track, slices[index], shared, row["prompt"], completion, outcomes)
             took, sampled = _taken(written[offset]), turns_of(written[offset])
-            cases.append(replace(case, usage=took, turns=turns[offset], sampled=sampled))
+            case = replace(case, turns=turns[offset], replies=replies[offset])
+            cases.append(replace(case, usage=took, sampled=sampled))
         if progress:
             progress(len(cases), len(rows))
     return cases

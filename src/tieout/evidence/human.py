@@ -135,7 +135,9 @@ def settled_ties(sheet: Path, key: Path, grades: Sequence[Grade]) -> list[Grade]
 
 
 def _shown(case: Case) -> str:
-    """What people compare: the answer, without the thinking before it."""
+    """What people compare: the answer, without the thinking before it; of an episode all that was said."""
+    if case.dialogue:
+        return "\n\n".join(f"[{who}]\n{text}" for who, text in case.dialogue)
     said = after_thinking(case.completion)
     return "(no answer: its thinking never ended)" if said is None else said
 

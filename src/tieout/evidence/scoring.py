@@ -354,6 +354,8 @@ def _differs(name: str, model: str, said: Case, found: Case) -> list[str]:
     lines = []
     if said.completion != found.completion:
         lines.append(f"{name}: the turns of {model} in cases.jsonl are not its completion")
+    if said.replies and said.replies != found.replies:
+        lines.append(f"{name}: what the environment replied to {model} in cases.jsonl is not what it replies")
     for what in ("track", "slice", "cluster"):
         if (was := getattr(said, what)) != (now := getattr(found, what)):
             lines.append(f"{name}: {what} of {model} is {was!r} in cases.jsonl; its row was kept as {now!r}")

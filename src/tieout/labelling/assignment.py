@@ -10,7 +10,9 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 
+from ..errors import InputError
 from .items import Item
 
 Slot = tuple[str, int]
@@ -29,6 +31,12 @@ class Design:
     """Share of the items that the same person judges again."""
     gap: int = 20
     """Judgements between an item and its repetition, at least."""
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("overlap", 0, 1), ("repeats", 0, 1), ("raters", 1, inf), ("gap", 0, inf)):
+            if not least <= (value := getattr(self, name)) <= most:
+                expected = f"a share, {least} to {most}" if most == 1 else f"{least} or more"
+                raise InputError(f"--{name} is {value}; expected {expected}")
 
 
 def number(key: str, *parts: object) -> float:

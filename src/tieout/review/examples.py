@@ -10,6 +10,7 @@ from difflib import SequenceMatcher
 
 from ..evidence.evaluate import PROGRAMMATIC, Case
 from ..rows.messages import said_by
+from ..types import Prompt
 from .markup import MAX_CHARACTERS, Markup, html, joined, lead, nothing, number, tag, text
 from .stored import Stored
 
@@ -41,7 +42,8 @@ def section(run: Stored) -> Markup:
         f"each kind, with seed {settings['seed']}. Marked: figures of an answer that {candidate}'s does not "
         f"have, and of {candidate}'s those that {baseline}'s does not have."
     )
-    return joined([lead(said), *(_example(example, candidate, baseline) for example in examples)])
+    shown = (_example(example, candidate, baseline, run.golds.get(example.case.id)) for example in examples)
+    return joined([lead(said), *shown])
 
 
 def pick_examples(
@@ -66,10 +68,15 @@ def pick_examples(
 
 
 def prompt_text(case: Case) -> str:
-    """The prompt as text; of messages, each turn under its role."""
-    if isinstance(case.prompt, str):
-        return case.prompt
-    return "\n\n".join(f"[{message['role']}]\n{said_by(message)}" for message in case.prompt)
+    """The prompt of a case as text."""
+    return text_of_prompt(case.prompt)
+
+
+def text_of_prompt(prompt: Prompt) -> str:
+    """A prompt as text; of messages, each turn under its role."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n\n".join(f"[{message['role']}]\n{said_by(message)}" for message in prompt)
 
 
 def marked(said: str, other: str) -> Markup:
@@ -95,8 +102,29 @@ def _plain(figure: str) -> str:
     return f"{sign}{whole.lstrip('0') or '0'}{point if part.rstrip('0') else ''}{part.rstrip('0')}"
 
 
-def _example(example: Example, candidate: str, baseline: str) -> Markup:
-    said = {model: answer.completion for model, answer in example.answers}
+def written(case: Case, other: Case | None = None) -> Markup:
+    """What a model wrote, with its figures compared with another answer's; of an episode the dialogue, turn by turn,
+    and what it scored at its end.
+    """
+    if case.dialogue:
+        turns = [
+            html('<div class="{}"><span>{}</span><pre>{}</pre></div>', who, who, said or "(nothing)")
+            for who, said in case.dialogue
+        ]
+        score = number(case.score) if case.score is not None else case.status
+        return html('<div class="turns">{}<p>score at the end: <b>{}</b></p></div>', joined(turns), score)
+    if not case.completion:
+        return nothing("(nothing)")
+    return html("<pre>{}</pre>", marked(case.completion, other.completion) if other else case.completion)
+
+
+def right_answer(gold: str | None) -> list[Markup]:
+    """The right answer of a case, for the place before the answers; nothing where its row has none."""
+    return [] if gold is None else [html("<h5>Right answer</h5><pre>{}</pre>", gold)]
+
+
+def _example(example: Example, candidate: str, baseline: str, gold: str | None) -> Markup:
+    said = dict(example.answers)
     answers = [
         _answer(model, answer, said[baseline] if model == candidate else said[candidate])
         for model, answer in example.answers
@@ -105,28 +133,34 @@ def _example(example: Example, candidate: str, baseline: str) -> Markup:
     opened = Markup(" open") if len(prompt) < 1200 else ""
     return html(
         '<article class="example"><div>{}<span class="id">{}</span></div>\n'
-        "<details{}><summary>Prompt</summary><pre>{}</pre></details>\n"
+        "<details{}><summary>Prompt</summary><pre>{}</pre>{}</details>\n"
         '<div class="answers">{}</div></article>',
         tag(example.kind),
         example.case.id,
         opened,
         prompt,
+        joined(right_answer(gold)),
         joined(answers),
     )
 
 
-def _answer(model: str, answer: Case, other: str) -> Markup:
+def _answer(model: str, answer: Case, other: Case) -> Markup:
     score = (
         number(answer.score)
         if answer.score is not None
         else html('<span class="flag">{}</span>', answer.status)
     )
-    wrote = (
-        html("<pre>{}</pre>", marked(answer.completion, other)) if answer.completion else nothing("(nothing)")
-    )
     errors = [
         html('<span class="flag">{}: {}</span>', what, reason) for what, reason in answer.errors.items()
     ]
+    numbers = {**answer.metrics, **{f"points for {name}": value for name, value in answer.parts.items()}}
+    if numbers:
+        said = ", ".join(f"{name} {number(value)}" for name, value in numbers.items())
+        errors.append(html('<span class="muted">{}</span>', said))
     return html(
-        '<div><div class="who"><b>{}</b><span>{}</span></div>{}{}</div>', model, score, wrote, joined(errors)
+        '<div><div class="who"><b>{}</b><span>{}</span></div>{}{}</div>',
+        model,
+        score,
+        written(answer, other),
+        joined(errors),
     )

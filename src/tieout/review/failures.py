@@ -9,7 +9,7 @@ from typing import Any
 from ..evidence.evaluate import PROGRAMMATIC, Case
 from ..evidence.readings import SCORE, Reading
 from ..rows.messages import said_by
-from .examples import prompt_text
+from .examples import prompt_text, right_answer, written
 from .markup import Markup, folded, html, joined, lead, nothing, number, table
 from .stored import Stored
 
@@ -88,11 +88,18 @@ def _case(run: Stored, case: Case, before: Case | None) -> Markup:
         )
     wrong = [html('<p class="flag">{}: {}</p>', what, reason) for what, reason in case.errors.items()]
     answers = [
-        html("<h5>{}</h5><pre>{}</pre>", name, own.completion or "(nothing)")
+        html("<h5>{}</h5>{}", name, written(own))
         for name, own in ((run.settings["candidate"], case), (run.settings["baseline"], before))
         if own is not None
     ]
-    body = joined([*wrong, html("<h5>Prompt</h5><pre>{}</pre>", prompt_text(case)), *answers])
+    body = joined(
+        [
+            *wrong,
+            html("<h5>Prompt</h5><pre>{}</pre>", prompt_text(case)),
+            *right_answer(run.golds.get(case.id)),
+            *answers,
+        ]
+    )
     return html(
         '<details class="case"><summary><span>{} <span class="muted">{}</span></span><span>{}</span></summary>{}'
         "</details>",

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..evidence import reward_checks
-from ..evidence.evaluate import Case, read_cases
+from ..evidence import reward_checks, scoring
+from ..evidence.evaluate import PROGRAMMATIC, Case, case_id, read_cases
 from ..evidence.training import read_stage
 from ..evidence.verify import read_run
 from ..storage import manifest
-from ..storage.jsonl import read_json, read_log, stored
+from ..storage.jsonl import as_json, read_json, read_jsonl, read_log, stored
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,22 @@ class Stored:
     def settings(self) -> Mapping[str, Any]:
         """What the numbers of the report depend on: models compared, primary metric, policy."""
         found: Mapping[str, Any] = self.judged["settings"]
+        return found
+
+    @cached_property
+    def golds(self) -> Mapping[str, str]:
+        """Case of the programmatic track -> the right answer, where its row has one as `completion` or `answer`."""
+        rows, names = stored(self.evidence / scoring.ROWS), self.evidence / scoring.NAMES
+        if not rows.exists() or not names.exists():
+            return {}
+        task, found, places = read_json(names)["name"], dict[str, str](), Counter[str]()
+        for _, line in read_jsonl(rows):
+            if line["track"] == PROGRAMMATIC:
+                row, part = line["row"], line["slice"]
+                name = case_id(task, part, row, places[part])
+                places[part] += 1
+                if (gold := row.get("completion", row.get("answer"))) is not None:
+                    found[name] = gold if isinstance(gold, str) else as_json(gold)
         return found
 
     @cached_property

@@ -74,13 +74,17 @@ def sequence_kl(groups: Sequence[Group], reference: Sequence[Sequence[Sequence[f
 
 
 def sampled_rows(step: int, groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """What a log keeps of rollouts, a row a group; none of given completions, which are in the data."""
+    """What a log keeps of rollouts, a row a group; none of given completions, which are in the data.
+
+    `turns`, of episodes alone: per completion, what the policy said and what the environment replied.
+    """
     return [
         {
             "step": step,
             "prompt": group.row.get("prompt"),
             "completions": [c.text for c in group.completions],
             "scores": group.scores,
+            **({"turns": [list(c.turns) for c in group.completions]} if group.completions[0].turns else {}),
         }
         for group in groups
         if group.completions[0].logprobs is not None

@@ -48,7 +48,8 @@ class Bar:
         self._known.update({name: (value, done) for name, value in (metrics or {}).items()})
         known = [(name, *self._known[name]) for name in SHOWN if name in self._known]
         text = "  ".join(f"{k} {x:.3f}" + (f" at step {at}" if at != done else "") for k, x, at in known)
-        fields = {"numbers": text} if metrics is not None else {}
+        room = self._console.width - 60 - 2 * len(str(self._total))  # else name and bar would be cut, too
+        fields = {"numbers": text[: max(0, room)]} if metrics is not None else {}
         self._progress.update(self._task, completed=done, **fields)  # type: ignore[arg-type]
         if not _moves(self._console) and (
             time.monotonic() - self._said > 15 or (new and done == self._total)
