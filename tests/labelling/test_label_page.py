@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from projects import open_store
 from served import served
 
@@ -68,18 +68,20 @@ def test_pairs_by_keys_alone_one_key_a_pair(tmp_path: Path, tab: Tab) -> None:
 
 
 def comes(page: Any) -> bool:
-    """Whether there is an item, or one comes: what is due again is known once an answer has arrived."""
-    try:
-        page.wait_for_selector("#item", state="visible", timeout=3000)
-    except PlaywrightTimeout:
-        return False
-    return True
+    """Whether there is an item, or one comes: the page says that nothing is left only once the server did."""
+    page.locator("#title", has_text=re.compile("^Pair|^Nothing left")).wait_for()
+    return title(page).startswith("Pair")
 
 
 def test_what_comes_back_to_a_person_is_counted_like_the_rest(tmp_path: Path, tab: Tab) -> None:
     store = open_store(tmp_path, number=6, design=Design(overlap=0, repeats=1.0, gap=1))
     with served(store) as address:
         page = tab(address)
+        page.evaluate(
+            "() => { window.titles = []; new MutationObserver(() => titles.push(document.getElementById('title')"
+            ".textContent)).observe(document.getElementById('title'), { childList: true }); }"
+        )
+        page.route("**/api/next", lambda route: (time.sleep(0.1), route.continue_()))
         seen = []
         while comes(page):
             seen.append(title(page))
@@ -88,6 +90,9 @@ def test_what_comes_back_to_a_person_is_counted_like_the_rest(tmp_path: Path, ta
         given = len(store.judgements())
         assert given > 6
         assert seen == [f"Pair {i} of {max(6, i)}" for i in range(1, given + 1)]
+        titles = page.evaluate("titles")
+        assert "One moment" in titles
+        assert titles.count("Nothing left for you") == 1
         said = f"You gave {given} judgements; 6 of 6 items are judged by somebody."
         page.wait_for_selector(f"text={said}")
         page.reload()

@@ -59,8 +59,12 @@ async function start(given) {
 
 // ------------------------------------------------------------ items
 
-async function refill(skipped = false) {
-  state.filling = true;
+// One request at a time: two would be given the same items.
+function refill(skipped = false) {
+  return (state.filling ??= fill(skipped).finally(() => { state.filling = null; }));
+}
+
+async function fill(skipped) {
   const { sent, todo } = state, waits = queue.names.length;
   const have = [...todo, ...queue.waiting().filter((one) => one.what === "judge")].map((one) => [one.item, one.round]);
   try {
@@ -69,12 +73,12 @@ async function refill(skipped = false) {
     if (!state.begun) state.done = found.recent;
     // What was answered meanwhile is counted here, and may or may not be counted there.
     if (!state.begun || (!waits && sent === state.sent)) Object.assign(state, { judged: found.judged + waits, skipped: found.skipped });
+    state.none = !waits && !todo.length ? sent : null;  // after so many answers the server has nothing more
     Object.assign(state, { begun: true, away: false, total: found.total, disputes: found.disputes, everybody: found.everybody });
   } catch (error) {
     if (error.status) notice(error.message);
     state.away = true;
   }
-  state.filling = false;
   status();
 }
 
@@ -84,14 +88,15 @@ function waitForMore() {
   clearTimeout(state.retry);
   state.retry = setTimeout(async () => {
     if (current || state.mode !== "judge") return;
-    if (!state.filling) await refill();
+    await refill();
     if (state.todo.length || !isAway()) show();
     else waitForMore();
   }, RETRY);
 }
 
 async function more() {
-  if (!state.filling) await refill();
+  if (!state.todo.length) await queue.flush();  // what is due again, the server knows once it has every answer
+  await refill();
   if (!current || !state.todo.includes(current)) show();
 }
 
@@ -123,6 +128,11 @@ function finished() {
     at("title").textContent = "Waiting for the server";
     return at("done").replaceChildren(element("h2", {}, at("title").textContent),
       element("p", {}, "All that was loaded here is judged. What is not saved yet waits in this browser; this page continues by itself."));
+  }
+  if (!settling && state.none !== state.sent) {
+    at("title").textContent = "One moment";
+    at("done").replaceChildren(element("p", {}, "Asking whether anything is left for you."));
+    return more();
   }
   at("title").textContent = settling ? "No disputes" : "Nothing left for you";
   const offered = [];
