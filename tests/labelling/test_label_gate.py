@@ -17,15 +17,18 @@ import pytest
 from projects import answer
 from test_label_page import press, saved
 
-from tieout.cli.gate import main
+from tieout.cli.gate import gate_run, main
 from tieout.cli.label import main as label
+from tieout.errors import InputError
 from tieout.evidence.evaluate import read_cases
+from tieout.evidence.human_table import write_table
 from tieout.labelling.assignment import Design
+from tieout.labelling.exports import human_rows
 from tieout.labelling.items import read_items
 from tieout.labelling.scheme import make_scheme
 from tieout.labelling.store import Store
 from tieout.storage import manifest
-from tieout.storage.jsonl import read_json, read_jsonl, stored
+from tieout.storage.jsonl import read_json, read_jsonl, stored, write_jsonl
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "pipelines"))
 from test_show import made_run
@@ -99,6 +102,44 @@ def test_labels_of_a_run_are_on_record_when_the_command_ends(tmp_path: Path) -> 
     label([str(run), "--export", "all", "--out", str(tmp_path / "all.jsonl")])
     assert manifest.replay(run)[0].written_by["labels/journal.jsonl"] == "tieout label"
     assert manifest.check(run) == []
+
+
+def test_each_form_of_grades_gives_the_same_figures(tmp_path: Path) -> None:
+    def labels(run: Path, sheet: Path) -> Path:
+        store = labels_of(run)
+        for item, _ in store.next("anna", 500):
+            store.judge(answer(store, "anna", item, "ab"[store.items[item].texts[1] == "dpo"]))
+        return store.folder
+
+    def filled(run: Path, sheet: Path) -> Path:
+        rows = [row for _, row in read_jsonl(sheet)]
+        graded = [{**row, "preferred": "a" if row["output_a"] == "dpo" else "b"} for row in rows]
+        write_jsonl(copy := tmp_path / "copy.jsonl", graded)
+        return copy
+
+    def in_place(run: Path, sheet: Path) -> Path:
+        sheet.write_bytes(filled(run, sheet).read_bytes())
+        return sheet
+
+    def named(run: Path, sheet: Path) -> Path:
+        write_jsonl(path := tmp_path / "named.jsonl", human_rows(labels_of(run), sheet.with_name("key.json")))
+        return path
+
+    def table(run: Path, sheet: Path) -> Path:
+        write_table(path := tmp_path / "table.csv", [row for _, row in read_jsonl(filled(run, sheet))])
+        return path
+
+    found = []
+    for form in (labels, filled, in_place, named, table):
+        run = made_run(tmp_path / form.__name__, 0.0, 0.95)
+        sheet = run / "evidence" / "human" / "sheet.jsonl"
+        if form is named:
+            labels(run, sheet)
+        found.append(gate_run(run, form(run, sheet))["comparisons"][0]["tracks"]["human"])
+    assert found[0]["n"] >= 20
+    assert found == [found[0]] * 5
+    with pytest.raises(InputError, match="does not exist; the sheet to fill in is"):
+        gate_run(tmp_path / "labels", tmp_path / "nowhere.jsonl")
 
 
 @pytest.mark.parametrize(("preferred", "status"), [("dpo", 0), ("sft", 4)])

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from ..errors import InputError
 from .options import parse
 
 
@@ -44,31 +43,18 @@ def main(arguments: Sequence[str]) -> None:
 
 def gate_run(run: Path, given: Path | None = None, price: Sequence[str] = ()) -> dict[str, Any]:
     """Judge a run folder again by these grades, a file or the folder of labels; returns the report."""
-    from ..evidence.human import is_sheet, take_sheet
-    from ..evidence.human_table import TABLES, grades_in
     from ..evidence.report import evidence_of
-    from ..labelling.exports import GRADES, grades_of
+    from ..labelling.given import graded
     from ..samplers.prices import parse_prices
-    from ..storage.jsonl import read_json, write_jsonl
+    from ..storage.jsonl import read_json
     from ..storage.runfolder import RunFolder
 
     evidence = evidence_of(run)
     with RunFolder(run), TemporaryDirectory() as aside:
         sheet = evidence / "human" / "sheet.jsonl"
-        key = sheet.with_name("key.json")
-        if given is not None and not given.exists():
-            raise InputError(f"{given} does not exist; the sheet to fill in is {sheet}")
-        if given is not None and given.is_dir():
-            given = grades_of(given, key)
-        if given is not None and given.suffix.lower() in TABLES:
-            rows = grades_in(given, sheet, key)
-            write_jsonl(given := Path(aside) / GRADES, rows)
-        own = given is not None and sheet.exists() and given.samefile(sheet)
-        if given is not None and not own and sheet.exists() and is_sheet(given):
-            take_sheet(given, sheet)
-            own = True
+        grades = graded(given, sheet, Path(aside)) if given else None
         models = read_json(evidence / "report.json")["models"]
-        return judge_again(run, None if own else given, parse_prices(price, [*models]))
+        return judge_again(run, grades, parse_prices(price, [*models]))
 
 
 def judge_again(run: Path, grades: Path | None, prices: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -164,7 +164,7 @@ def _serve(
 
     reward = load_reward(options.judge) if options.judge else None
     prelabels = Prelabels(reward, store.folder / "judge.jsonl")
-    gate = (lambda: gate_run(options.data, rows("human"))) if key else None
+    gate = (lambda: _gated(options.data, store.folder)) if key else None
     on = bind(options.port)
     port = on.getsockname()[1]
     query = urlencode(
@@ -178,15 +178,9 @@ def _serve(
     )
 
 
-def gate_run(run: Path, grades: list[dict[str, Any]]) -> Mapping[str, Any]:
-    """Judge the run by these grades; returns the verdict with its reasons."""
-    from ..labelling.exports import GRADES
-    from ..storage.jsonl import write_jsonl
-    from ..storage.runfolder import RunFolder
-    from .gate import judge_again
+def _gated(run: Path, labels: Path) -> Mapping[str, Any]:
+    """Judge the run by these labels; returns the verdict with its reasons."""
+    from .gate import gate_run
 
-    with RunFolder(run):
-        path = run / RUN_LABELS / GRADES
-        write_jsonl(path, grades)
-        verdict: Mapping[str, Any] = judge_again(run, path)["verdict"]
+    verdict: Mapping[str, Any] = gate_run(run, labels)["verdict"]
     return {"verdict": verdict["verdict"], "reasons": verdict["reasons"]}

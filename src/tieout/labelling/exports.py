@@ -23,17 +23,14 @@ from typing import Any
 from ..errors import InputError
 from ..evidence.human import unblinded
 from ..rows import location, read_rows
-from ..storage.jsonl import read_json, write_jsonl
+from ..storage.jsonl import read_json
 from .items import Item
-from .journal import Entry, read_journal
+from .journal import Entry
 from .scheme import Scheme
 from .state import State
-from .store import JOURNAL
 from .values import SKIP, decisions
 
 Row = dict[str, Any]
-GRADES = "grades.jsonl"
-"""The human track, in a folder of judgements."""
 KEPT = (
     "id",
     "what",
@@ -210,12 +207,3 @@ def imported(path: Path) -> list[Entry]:
         for one in own:
             entries.setdefault(one["id"], {name: one[name] for name in KEPT})
     return list(entries.values())
-
-
-def grades_of(labels: Path, key: Path) -> Path:
-    """The human track as a file, from a folder of judgements; also while their page is open."""
-    if not (labels / JOURNAL).exists():
-        raise InputError(f"{labels} holds no {JOURNAL}: it is no folder of `tieout label`")
-    path = labels / GRADES
-    write_jsonl(path, human_rows(State(read_journal(labels / JOURNAL)), key))
-    return path
