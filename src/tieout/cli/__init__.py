@@ -16,7 +16,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "demo": "Watch the embedded model improve on a finance task",
         "advise": "Say which method to take for your rows, by rule, with reasons and a recipe",
         "init": "Write a recipe, a reward with its test, and rows to start from; or a recipe for your own rows",
-        "doctor": "Show what this machine can do, and try to break out of the sandbox",
+        "doctor": "Check a recipe before it runs; or show what this machine can do, and attack its sandbox",
     },
     "Prepare rows and rewards": {
         "tasks": "List the tasks of the library, or show one with a real row",

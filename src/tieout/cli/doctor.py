@@ -1,15 +1,18 @@
-"""tieout doctor: report this machine's capabilities and test the sandbox."""
+"""tieout doctor [RECIPE.yaml]: examine a recipe; or report this machine's capabilities and test the sandbox."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
+import tyro
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -36,20 +39,68 @@ WITHOUT_TORCH = (
 
 @dataclass(frozen=True)
 class Options:
-    """List versions, processors and devices, and try to break out of the sandbox in every way we know. Exit status 1 if
-    a probe escapes, or if there is no sandbox for code rewards."""
+    """With a recipe: check it before it runs, each check pass, warn or fail, with cause and remedy; nothing is trained
+    or written. Exit status 1 if one fails. Without: list versions, processors and devices, and try to break out of the
+    sandbox in every way we know. Exit status 1 if a probe escapes, or if there is no sandbox for code rewards."""
 
+    recipe: Annotated[Path | None, tyro.conf.Positional] = None
+    """A YAML file."""
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """KEY=VALUE, in place of a value of the recipe, as for `tieout run`. May be given several times."""
+    plan: bool = True
+    """Of a recipe: load the model, and measure for about 20 seconds whether its train stages fit into memory."""
+    json: bool = False
+    """Of a recipe: print what was found as JSON."""
     quick: bool = False
-    """Leave the escape probes out."""
+    """Without a recipe: leave the escape probes out."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Parse, look, print."""
     options = parse(Options, "doctor", arguments)
+    if options.recipe is not None:
+        raise SystemExit(_recipe(options, options.recipe))
     console = Console()
     console.print(_machine())
     healthy = _sandboxes(console, options.quick)
     raise SystemExit(0 if healthy else 1)
+
+
+def _recipe(options: Options, path: Path) -> int:
+    """Check a recipe and print what was found; the exit status."""
+    from ..errors import InputError
+    from .quiet import quiet
+    from .run import RecipeOptions, check_first, wide_console
+
+    quiet()
+    from ..pipelines.doctor.finding import Finding
+    from ..pipelines.doctor.recipe import examine_recipe
+    from ..pipelines.reading import read_recipe
+
+    try:
+        check_first(RecipeOptions(path, set=options.set))
+        recipe = read_recipe(path, None, options.set)
+    except InputError as error:
+        findings = [Finding("recipe", "fail", str(error), "as it says; then `tieout doctor` again")]
+    else:
+        findings = [Finding("recipe", "pass", f"{path}: {', '.join(one.name for one in recipe.stages)}")]
+        findings += examine_recipe(recipe, options.plan)
+    failed = sum(one.verdict == "fail" for one in findings)
+    if options.json:
+        print(json.dumps([asdict(one) for one in findings], indent=2))
+        return int(failed > 0)
+    console = wide_console()
+    table = Table(title=f"{path}", title_justify="left", show_lines=False)
+    for heading in ("", "check", "found", "what to do"):
+        table.add_column(heading, overflow="fold")
+    colours = {"pass": "green", "warn": "yellow", "fail": "red"}
+    for one in findings:
+        verdict = f"[{colours[one.verdict]}]{one.verdict}[/]"
+        table.add_row(verdict, one.check, escape(one.said), escape(one.remedy))
+    console.print(table)
+    warned = sum(one.verdict == "warn" for one in findings)
+    console.print(f"{len(findings)} checks: {failed} fail, {warned} warn", highlight=False)
+    return int(failed > 0)
 
 
 def _machine() -> Table:
