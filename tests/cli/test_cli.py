@@ -152,3 +152,13 @@ def test_missing_things_are_said(tieout: Callable[..., Result], tmp_path: Path, 
     assert recipe.returncode == 1
     assert "none.yaml" in recipe.stderr
     assert "no run folder" in tieout("show", tmp_path).stderr
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_error() -> None:
+    command = [sys.executable, "-m", "tieout", "train", "grpo", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141

@@ -65,7 +65,7 @@ _BUG = (
 
 def main() -> None:
     """Entry point. Exit status: 0 done, 1 an explained error, 2 wrong usage, 3 an alarm stopped the training, 70 a bug,
-    130 interrupted."""
+    130 interrupted, 141 nobody reads the output any more."""
     # Read when torch starts. Idle threads that spin instead of sleeping make training ten times slower as soon as
     # another program needs a core, and gain nothing that was measured.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -97,7 +97,19 @@ def main() -> None:
             print(f"\ninterrupted{by}; what is done is kept: repeat the command to resume", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        sys.exit(_failed(name, error))
+        sys.exit(141 if isinstance(error, BrokenPipeError) and _reader_left() else _failed(name, error))
+
+
+def _reader_left() -> bool:
+    """Whether what read the output has ended, as in `tieout train grpo --help | head`: then there is nobody to tell."""
+    import select
+
+    watch = select.poll()
+    watch.register(sys.stdout, 0)  # asks for nothing: errors and hang-ups are always told
+    if not watch.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+    return True
 
 
 def _interrupt(number: int, _: object) -> NoReturn:
