@@ -137,11 +137,17 @@ def test_each_action_has_a_key_on_its_button_and_the_key_can_be_another(tmp_path
             "B is better": "b",
             "Tie": "t",
             "Both bad": "x",
+            "Skip": "s",
             "Undo": "u",
+            "Guidelines": "g",
+            "Agreement": "f",
+            "Disputes": "d",
+            "Keys": "?",
         }.items():
             button = page.get_by_role("button", name=name)
             assert button.locator("kbd").text_content() == key
             assert button.get_attribute("aria-keyshortcuts") == key
+        assert page.text_content("#comment-key") == "c"
         press(page, "?")
         dialog = page.get_by_role("dialog", name="Keys")
         dialog.get_by_role("button", name="A is better: a. Change").click()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,4 +128,13 @@ def test_agreement_is_shown_live(tmp_path: Path, tab: Tab) -> None:
         dialog = page.get_by_role("dialog", name="Agreement")
         dialog.get_by_text("Gwet's AC1").wait_for()
         assert "Krippendorff's alpha1.001.00 to 1.0020 items" in dialog.text_content()
-        assert dialog.get_by_role("row", name="ben").get_by_role("cell").first.text_content() == "20"
+        ben = dialog.get_by_role("row", name="ben").get_by_role("cell")
+        assert ben.first.text_content() == "20"
+        heads = dialog.get_by_role("columnheader").all_text_contents()
+        assert heads[-3:] == ["First shown wins", "Longer wins", "Agrees with itself"]
+        assert re.fullmatch(r"\d+% \d+% to \d+%", ben.nth(heads.index("First shown wins") - 1).text_content())
+        press(page, "Escape", "u", "x")  # the last answer of 20 becomes another, and ben's stays
+        saved(page)
+        press(page, "f")
+        dialog.get_by_text("Gwet's AC1").wait_for()
+        assert "Krippendorff's alpha1.00" not in dialog.text_content()

@@ -87,6 +87,17 @@ def test_sides_are_a_coin_per_person_and_item_and_values_come_back_in_the_order_
     assert {tuple(entry["shown"]) for entry in store.judgements()} == {(0, 1), (1, 0)}
 
 
+def test_sides_follow_from_the_key_of_the_project_and_nothing_else(tmp_path: Path) -> None:
+    store, other = (open_store(tmp_path, number=100, name=name) for name in ("one", "other"))
+    sides = [store.order("anna", item) for item in store.items]
+    assert list(store.items) == list(other.items)
+    assert sides != [other.order("anna", item) for item in other.items], "rows alone do not foretell them"
+    judge_all(store, "ben", "a")
+    store.close()
+    again = open_store(tmp_path, number=100, name="one")
+    assert [again.order("anna", item) for item in again.items] == sides
+
+
 def test_a_stale_tab_cannot_overwrite(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     ((item, _),) = store.next("anna", 1)
