@@ -146,6 +146,12 @@ def test_the_score_is_that_of_the_most_likely_table(
     )
 
 
+@pytest.mark.parametrize(("wins", "losses"), [(1, 5), (12, 30), (0, 9), (101, 140)])
+def test_without_a_difference_the_score_test_is_mcnemars_chi_square(wins: int, losses: int) -> None:
+    expected = mcnemar([[0, wins], [losses, 0]], exact=False, correction=False).pvalue
+    assert paired_p_above(wins, losses, 300, 0.0) == pytest.approx(1 - expected / 2, abs=1e-12)
+
+
 def test_the_interval_is_that_of_a_published_example() -> None:
     """Airway reactivity of 21 children before and after a transplantation (Fagerland et al. 2014)."""
     assert paired_ends(1, 7, 21, 0.95) == pytest.approx((-0.517, -0.026), abs=5e-4)

@@ -89,6 +89,27 @@ def test_what_was_tampered_with_is_named(run: Path, what: str) -> None:
     assert any(line.startswith(message) for line in check(run)), check(run)
 
 
+@pytest.mark.parametrize(
+    ("attempt", "message"),
+    [
+        (slice(0, 3), "manifest.jsonl: line 1 (start) does not follow the line before it"),
+        (slice(3, 5), "manifest.jsonl: line 4 (start) does not follow the line before it"),
+        (slice(5, 7), "run.json: changed since start wrote it"),
+    ],
+)
+def test_an_attempt_that_was_removed_as_a_whole_is_named(run: Path, attempt: slice, message: str) -> None:
+    for again in ("2", "3"):
+        (run / "run.json").write_text(again)
+        append(run, "start")
+        (run / "evidence.json").write_text(again)
+        append(run, "gate")
+    assert check(run) == []
+    lines = (run / FILE).read_text().splitlines(keepends=True)
+    del lines[attempt]
+    (run / FILE).write_text("".join(lines))
+    assert any(line.startswith(message) for line in check(run)), check(run)
+
+
 def test_a_digest_that_is_changed_with_its_file_breaks_the_chain(run: Path) -> None:
     old = replay(run)[0].files["sft/adapter.safetensors"]
     _flip("sft/adapter.safetensors")(run)

@@ -19,7 +19,7 @@ def section(run: Stored) -> Markup:
     settings, report = run.settings, run.report
     check = (
         "Every number above is computed from these files, and again by `tieout verify`. Intervals: of shares "
-        "Wilson, of paired right and wrong the one that agrees with McNemar's mid-p test, else "
+        "Wilson, of paired right and wrong Tango's, with 0 where McNemar's mid-p test allows it, else "
         f"{settings['resamples']} bootstrap resamples by case, seed {settings['seed']}."
     )
     files = [[name, html("<code>{}</code>", digest)] for name, digest in report.get("files", {}).items()]
