@@ -21,6 +21,7 @@ from pathlib import Path
 from planted import Fault, loading, resuming, serving
 from planted_files import files
 from planted_malice import malice
+from planted_servers import servers
 
 from tieout.errors import TieoutError
 from tieout.samplers.vllm.server import Garbled
@@ -42,13 +43,14 @@ def find(fault: Fault) -> Found:
         try:
             return Found(fault, fault.plant(Path(folder)))
         except (TieoutError, Garbled, OSError) as error:
-            return Found(fault, "refused", str(error).replace(folder, "."))
+            said = re.sub(r"(127\.0\.0\.1):\d+", r"\1:PORT", str(error))
+            return Found(fault, "refused", said.replace(folder, "."))
         except Exception as error:
             return Found(fault, "crashed", f"{type(error).__name__}: {error}"[:300])
 
 
 def all_faults() -> list[Fault]:
-    return [*loading(), *resuming(), *serving(), *files(), *malice()]
+    return [*loading(), *resuming(), *serving(), *servers(), *files(), *malice()]
 
 
 def table(found: Sequence[Found]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +21,7 @@ from tieout.storage import atomic
 from tieout.storage.atomic import MANIFEST, sha256, write_json
 from tieout.storage.jsonl import append_jsonl, read_log
 from tieout.storage.runfolder import RunFolder
+from tieout.training.rescue import rescued
 
 
 def checkpoints(change: Callable[[Checkpoints, Learner], None], step: int) -> Callable[[Path], str]:
@@ -55,6 +58,50 @@ def full_disk(kept: Checkpoints, learner: Learner) -> None:
     raise AssertionError("the disk was full, and nothing was said")
 
 
+def emptied(folder: Path) -> str:
+    """A checkpoint that was being deleted when its process was killed."""
+    learner = Learner(load("tieout-base", AdapterConfig(rank=2), dtype="fp32"), 1e-3)
+    kept = Checkpoints(folder, apart=16)
+    (folder / "step-000001").mkdir()
+    (folder / "step-000001" / "state.json").write_text("{}")
+    learner.step = 2
+    kept.save(learner, {"position": 0})
+    return "survived" if [one.name for one in folder.iterdir()] == ["step-000002"] else "lost"
+
+
+def room(folder: Path) -> str:
+    """A disk that has room for one checkpoint more once an older one, which would be deleted anyway, is gone."""
+    learner = Learner(load("tieout-base", AdapterConfig(rank=2), dtype="fp32"), 1e-3)
+    kept = Checkpoints(folder)
+    for learner.step in (1, 2):
+        kept.save(learner, {"position": 0})
+    sync, full = os.fsync, OSError(errno.ENOSPC, "No space left on device")
+
+    def fsync(descriptor: int) -> None:
+        if (folder / "step-000001").exists():
+            raise full
+        sync(descriptor)
+
+    learner.step = 3
+    with mock.patch.object(atomic.os, "fsync", fsync):
+        kept.save(learner, {"position": 0})
+    state = kept.peek(learner)
+    return "survived" if state and state["step"] == 3 else "lost"
+
+
+def full_at_the_end(folder: Path) -> str:
+    """The last save fails: what there is, is named, and an adapter of the last step lies elsewhere."""
+    learner = Learner(load("tieout-base", AdapterConfig(rank=2), dtype="fp32"), 1e-3)
+    kept = Checkpoints(folder)
+    learner.step = 1
+    kept.save(learner, {"position": 0})
+    learner.step = 2
+    with mock.patch.object(tempfile, "gettempdir", return_value=str(folder)):
+        said = str(rescued(OSError(errno.ENOSPC, "No space left on device", "there"), learner, kept))
+    load(str(folder / "tieout-step-2"), dtype="fp32")
+    return "survived" if "step 1 is kept in" in said and "step 2 are in" in said else "lost"
+
+
 def last_good(folder: Path) -> str:
     learner = Learner(load("tieout-base", AdapterConfig(rank=2), dtype="fp32"), 1e-3)
     kept = Checkpoints(folder, apart=16)
@@ -76,6 +123,26 @@ def linked_lock(folder: Path) -> str:
 def two_at_once(folder: Path) -> str:
     with RunFolder(folder / "run"):
         RunFolder(folder / "run").close()
+    return "silent"
+
+
+def removed_lock(folder: Path) -> str:
+    """Taken again, and noticed where another run has taken it meanwhile."""
+    with RunFolder(folder / "run") as run:
+        (folder / "run" / "lock").unlink()
+        run.write_json("a.json", {})
+        with suppress(TieoutError):
+            RunFolder(folder / "run").close()
+            return "silent"
+        (folder / "run" / "lock").unlink()
+        with RunFolder(folder / "run"):
+            run.write_json("a.json", {})
+    return "silent"
+
+
+def large_row(folder: Path) -> str:
+    (folder / "rows.jsonl").write_text(json.dumps({"prompt": "a" * 100_000_000}) + "\n")
+    read_rows(folder / "rows.jsonl")
     return "silent"
 
 
@@ -125,6 +192,11 @@ def files() -> list[Fault]:
         Fault("files", "metrics.jsonl: a damaged line", damaged_log),
         Fault("files", "lock: a link to another file", linked_lock),
         Fault("files", "lock: two processes at once", two_at_once),
+        Fault("files", "lock: removed by hand while a run holds it", removed_lock),
+        Fault("files", "checkpoint: a folder that a kill has emptied", emptied),
+        Fault("files", "checkpoint: a full disk, and an older one to delete", room),
+        Fault("files", "adapter: a full disk at the end", full_at_the_end),
         Fault("files", "rows: a pipe in their place", pipe),
+        Fault("files", "rows: one of 100 MB", large_row),
     ]
     return found

@@ -25,6 +25,18 @@ def steps_to_alarm(detector: alarms.Detector, run: Run, steps: int = 60) -> int 
     return next((step for step in range(1, steps + 1) if detector(step, [], dict(run(step)))), None)
 
 
+def test_a_skipped_update_is_said_and_eight_steps_of_them_end_the_run() -> None:
+    once, always = alarms.skipped()
+    said, stopped, count = [], [], 0.0
+    for step in range(1, 14):
+        count += step == 2 or step >= 5
+        metrics = {"skipped_updates": count}
+        said += [step] if once(step, [], metrics) else []
+        stopped += [step] if always(step, [], metrics) else []
+    assert said == [2, *range(5, 14)]
+    assert stopped == [12]
+
+
 def noisy(name: str, value: Callable[[int], float], spread: float = 0.1, seed: int = 0) -> Run:
     rng = random.Random(seed)
     return lambda step: {name: value(step) * (1 + spread * rng.uniform(-1, 1))}

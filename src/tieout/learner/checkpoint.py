@@ -28,6 +28,8 @@ from .models.reference import reference_weights, set_reference
 from .models.scalar_head import save_classifier, save_score, save_value
 from .parallel import randomness
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Of errors: the disk, or what this user may have of it, is full."""
 MASTER = "master"
 """In a checkpoint: the fp32 values of weights in 16 bits."""
 
@@ -71,15 +73,38 @@ class Checkpoints:
         plain: Mapping[str, Any],
         pinned: Collection[int],
     ) -> None:
-        for dead in self.folder.glob(".step-*"):  # of a process that was killed inside a save
+        unfinished = [folder for folder in self.folder.glob("step-*") if not (folder / MANIFEST).exists()]
+        for dead in [*self.folder.glob(".step-*"), *unfinished]:  # of a process that was killed inside a save
             shutil.rmtree(dead, ignore_errors=True)
-        with _complaining(self.folder), appearing(target) as aside:
-            save_file(dict(tensors), aside / "state.safetensors")
-            (aside / "state.json").write_text(json.dumps(plain), encoding="utf-8")
+        try:
+            self._store(target, tensors, plain)
+        except OSError as error:
+            if error.errno not in FULL or not self._make_room(_step(target), pinned):
+                raise
+            self._store(target, tensors, plain)
         kept = set(pinned) | self._kept([_step(folder) for folder in self._all()])
         for old in self._all():
             if _step(old) not in kept:
-                shutil.rmtree(old)
+                _remove(old)
+
+    def _store(self, target: Path, tensors: Mapping[str, torch.Tensor], plain: Mapping[str, Any]) -> None:
+        with _complaining(self.folder), appearing(target) as aside:
+            save_file(dict(tensors), aside / "state.safetensors")
+            (aside / "state.json").write_text(json.dumps(plain), encoding="utf-8")
+
+    def _make_room(self, step: int, pinned: Collection[int]) -> bool:
+        """Delete the checkpoints that this one replaces, but never the newest that verifies; whether there were any."""
+        there = [_step(folder) for folder in self._all()]
+        newest = self.newest()
+        kept = set(pinned) | self._kept([*there, step]) | ({_step(newest)} if newest else set())
+        replaced = [self._folder(one) for one in there if one not in kept]
+        for folder in replaced:
+            _remove(folder)
+        if replaced:
+            warnings.warn(
+                f"the disk is full: older checkpoints of {self.folder} were deleted first", stacklevel=2
+            )
+        return bool(replaced)
 
     def _kept(self, steps: Sequence[int]) -> set[int]:
         """Of the steps with checkpoints, oldest first, those that are not deleted for their age."""
@@ -167,10 +192,16 @@ class Checkpoints:
         """Delete the checkpoints of later steps."""
         for folder in self._all():
             if _step(folder) > after:
-                shutil.rmtree(folder)
+                _remove(folder)
 
     def _all(self) -> list[Path]:
         return sorted(p for p in self.folder.glob("step-*") if (p / MANIFEST).exists())
+
+
+def _remove(folder: Path) -> None:
+    """Delete a checkpoint: killed meanwhile, it is gone, and not damaged."""
+    dead = folder.rename(folder.with_name(f".{folder.name}.dead"))
+    shutil.rmtree(dead, ignore_errors=True)
 
 
 def _step(folder: Path) -> int:
@@ -268,7 +299,9 @@ class _complaining:
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         if isinstance(error, SafetensorError):
-            raise OSError(errno.EIO, f"could not be written ({error})", str(self.folder)) from error
+            full = "No space left" in str(error)
+            number = errno.ENOSPC if full else errno.EIO
+            raise OSError(number, f"could not be written ({error})", str(self.folder)) from error
 
 
 # Optimizer state is kept by the place of its parameter, not by a name: parameters may be views of one flat buffer.

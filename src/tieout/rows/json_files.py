@@ -10,6 +10,9 @@ from typing import Any
 from .decoding import decode
 from .locations import Rows, RowsError, kind_of
 
+LARGEST = 16_000_000
+"""Bytes of a row: four million tokens."""
+
 
 class _Refused(ValueError):
     """Valid for Python's parser, but not to be accepted as data."""
@@ -48,6 +51,7 @@ def _lines(path: Path, data: bytes) -> Iterator[tuple[int, Any]]:
     """JSON Lines: (line, value). Blank lines are skipped, but counted."""
     parts = data.split(b"\n")
     for number, part in enumerate(parts, start=1):
+        _refuse_large(path, number, len(part))
         text = decode(part, path, number).strip()
         if not text:
             continue
@@ -63,6 +67,14 @@ def _lines(path: Path, data: bytes) -> Iterator[tuple[int, Any]]:
         except (_Refused, RecursionError, ValueError) as error:
             raise RowsError(f"{path}:{number}: {_reason(error)}") from error
         yield number, value
+
+
+def _refuse_large(path: Path, line: int, size: int) -> None:
+    if size > LARGEST:
+        raise RowsError(
+            f"{path}:{line}: a row of {size / 1e6:.0f} MB; at most {LARGEST / 1e6:.0f} are read, as no model's context "
+            "holds more: leave it out, or cut it"
+        )
 
 
 def _document_hint(text: str, error: json.JSONDecodeError) -> str:
@@ -103,6 +115,7 @@ def _array(path: Path, data: bytes) -> Iterator[tuple[int, Any]]:
                 raise RowsError(f"{path}:{line}: not a JSON list: {what}")
             position = _skip_space(text, position + 1)
             line, seen = line + text.count("\n", seen, position), position
+        begin = position
         try:
             value, position = _decode_at(text, position)
         except json.JSONDecodeError as error:
@@ -113,6 +126,7 @@ def _array(path: Path, data: bytes) -> Iterator[tuple[int, Any]]:
             ) from error
         except (_Refused, RecursionError, ValueError) as error:
             raise RowsError(f"{path}:{line}: {_reason(error)}") from error
+        _refuse_large(path, line, position - begin)
         yield line, value
         first = False
     if text[position + 1 :].strip():

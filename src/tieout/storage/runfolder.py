@@ -12,6 +12,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -164,6 +165,21 @@ class RunFolder:
                 raise RunFolderError(f"{path} is a link to {os.readlink(path)}; remove it") from error
             raise
 
+    def _keep_lock(self) -> None:
+        """Take the lock again if its file was removed by hand, as another process could take a new one.
+
+        RunFolderError: another one has.
+        """
+        held, path = self._lock, self.path / "lock"
+        if held is None:
+            return
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(held), path.lstat()):
+                return
+        self._take_lock()
+        os.close(held)
+        warnings.warn(f"{path} was removed while this run held it, and is taken again", stacklevel=3)
+
     def close(self) -> None:
         """Give the lock back. The file stays: without it two processes could lock two different files."""
         if self._lock is not None:
@@ -227,9 +243,11 @@ class RunFolder:
     def write_json(self, path: str, value: Any) -> None:
         """Write a file of plain values, atomically; `path` is inside the run folder."""
         if self.leads:
+            self._keep_lock()
             write_json(self.path / path, value)
 
     def append_jsonl(self, path: str, row: Mapping[str, Any]) -> None:
         """Add one line to a log, see `jsonl.append_jsonl`; `path` is inside the run folder."""
         if self.leads:
+            self._keep_lock()
             append_jsonl(self.path / path, [to_plain(row)])

@@ -23,7 +23,7 @@ from ..storage.atomic import write_json
 from ..storage.runfolder import RunFolder, Stage
 from ..tasks import Task
 from ..types import Reward, Row
-from .alarms import Adjustments
+from .alarms import Adjustments, alarm, skipped, stop
 from .build import prepare, under_deadline
 from .evaluation import Evaluation
 from .guards import gold_of, noticed_within
@@ -32,6 +32,7 @@ from .log import TrainLog
 from .loop import train
 from .progress import bar
 from .recalibration import primary_of
+from .rescue import rescued
 from .reward_check import check_reward_model
 from .reward_models import check_models
 from .schedule import num_steps
@@ -112,6 +113,9 @@ def fit(
         if spec.guards.held_out_steps and not (measured or learner.model.only_scores):
             console.print("  no held-out loss: nothing is held out that has a right completion")
         monitors += measured
+        once, always = skipped()
+        skips = [alarm(once, say), alarm(always, stop())]
+        checkpoints = Checkpoints(stage.path / "checkpoints", apart=noticed_within(spec.guards))
         with bar(console, name, steps) as shown:
 
             def on_start(step: int) -> None:
@@ -135,8 +139,8 @@ def fit(
                     learner,
                     steps=steps,
                     schedule=spec.schedule,
-                    monitors=[*monitors, log.groups],
-                    checkpoints=Checkpoints(stage.path / "checkpoints", apart=noticed_within(spec.guards)),
+                    monitors=[*monitors, log.groups, *skips],
+                    checkpoints=checkpoints,
                     save_steps=where.save_steps,
                     on_step=on_step,
                     on_start=lambda step: ranks.first(lambda: on_start(step)),
@@ -151,6 +155,8 @@ def fit(
                         f"  the weights of step {stopped.good}: {stage.path / GOOD}", highlight=False
                     )
                 raise
+            except OSError as error:
+                raise rescued(error, learner, checkpoints) from error
     if evaluation is not None:
         console.print(f"  {_outcome(evaluation, learner.step, steps)}", markup=False, highlight=False)
 
@@ -164,7 +170,10 @@ def fit(
             info["lost_log_lines"] = lost
         stage.finish(known, **info)
 
-    ranks.first(finish)
+    try:
+        ranks.first(finish)
+    except OSError as error:
+        raise rescued(error, learner, checkpoints) from error
     return adapter
 
 

@@ -16,6 +16,7 @@ from ..learner.parallel.processes import Processes
 from ..methods import Method
 from ..source import Source
 from ..storage.identity import differences, refuse_changes
+from ..storage.runfolder import RunFolderError
 from ..types import Group
 from .alarms.actions import Adjustments
 from .alarms.memory import Monitor, memory_of, recall
@@ -272,6 +273,8 @@ def _tell(
 ) -> None:
     try:
         ranks.first(lambda: on_step(step, metrics))
+    except RunFolderError:  # another run writes into this folder
+        raise
     except Exception as error:
         warnings.warn(
             f"on_step failed at step {step} ({type(error).__name__}: {error}); training continues",

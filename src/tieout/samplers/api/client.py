@@ -9,7 +9,7 @@ import asyncio
 import json
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 LONGEST_PAUSE = 300.0
 """Seconds; a server that asks to wait longer ends the request."""
+LARGEST_BYTES = 16 << 20
+"""Of a reply, which is text."""
 _WAIT = 0.02
 """Seconds between looks for room in the budget."""
 _NEW_NAME = "max_completion_tokens"
@@ -105,8 +107,8 @@ class Caller:
         started = perf_counter()
         try:
             async with asyncio.timeout(self.seconds):  # of the whole reply, however slowly it drips in
-                raw = await endpoint.with_raw_response.create(**options)
-            data = bytes(raw.content)
+                async with endpoint.with_streaming_response.create(**options) as reply:
+                    data = await _whole(reply.iter_bytes(1 << 20))
             if len(self._key) >= 8 and self._key.encode() in data:
                 raise ReplyError("the reply repeats the API key; it is not kept", again=False)
             return read_reply(data, request.chat, perf_counter() - started)
@@ -155,6 +157,19 @@ class _Failed(Exception):
     charged: bool = False
     all_others: bool = False
     renamed: bool = False
+
+
+async def _whole(parts: AsyncIterator[bytes]) -> bytes:
+    """The bytes of a reply. ReplyError: there are too many, or the connection ended before the last."""
+    data = bytearray()
+    while len(data) <= LARGEST_BYTES:
+        try:
+            data += await anext(parts)
+        except StopAsyncIteration:
+            return bytes(data)
+        except Exception as error:  # of whichever HTTP client openai has
+            raise ReplyError(f"{type(error).__name__}: {error}") from error
+    raise ReplyError(f"a reply of more than {LARGEST_BYTES >> 20} MiB")
 
 
 def pause_of(headers: Mapping[str, str]) -> float:

@@ -129,8 +129,14 @@ class Server:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, headers)
         with _DIRECT.open(request, timeout=seconds) as reply:
-            result: bytes = reply.read()
-            return result
+            received, ends = bytearray(), time.monotonic() + seconds
+            while part := reply.read1(1 << 20):
+                received += part
+                if len(received) > most_bytes(body):
+                    raise Garbled(f"more than {len(received)} bytes")
+                if time.monotonic() > ends:  # the time-out of a socket is of each read
+                    raise TimeoutError(f"no whole reply within {seconds:g} seconds")
+            return bytes(received)
 
     def _lives(self) -> bool:
         """Whether a server that did not reply in time still says which models it has; it is said in any case."""
@@ -144,6 +150,12 @@ class Server:
         """Twice as long each time, and never the same for two requests: they would come back together."""
         longest = min(8.0, self.pause_seconds * 2.0 ** (attempt - 1))
         return longest * random.uniform(0.5, 1.0)
+
+
+def most_bytes(body: Any) -> int:
+    """The longest reply to a request: a KiB for each token asked for, and 16 MiB."""
+    asked = body if isinstance(body, dict) else {}
+    return (16 << 20) + 1024 * int(asked.get("n", 1)) * int(asked.get("max_tokens", 1))
 
 
 def _words(error: urllib.error.HTTPError) -> str:

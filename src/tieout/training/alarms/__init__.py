@@ -34,6 +34,7 @@ from .detectors import (
     kl_per_sequence,
     length_drift,
     no_signal,
+    skipped,
 )
 from .divergence import blown_up, loss_explosion, margin_collapse, pairs_drift, preference_lost
 from .memory import memory_of, remembers
@@ -73,6 +74,7 @@ __all__ = [
     "risen",
     "rises_alone",
     "roll_back",
+    "skipped",
     "stop",
     "texts",
     "validity",

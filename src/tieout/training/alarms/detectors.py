@@ -43,6 +43,30 @@ def _lasts(memory: Memory, bad: bool, patience: int) -> bool:
     return True
 
 
+def skipped(patience: int = 8) -> tuple[Detector, Detector]:
+    """An update was skipped, as its gradient was not finite; and so many steps in a row had none that was applied."""
+    memory: Memory = {"before": 0.0, "row": 0}
+    new: list[float] = []
+
+    @remembers(memory)
+    def once(step: int, groups: Sequence[Group], metrics: Mapping[str, float]) -> str | None:
+        count = metrics.get("skipped_updates", 0.0)
+        new[:] = [count - memory["before"]]
+        memory["before"] = count
+        return f"an update was skipped, its gradient is not finite ({count:g} so far)" if new[0] > 0 else None
+
+    @remembers(memory)
+    def always(step: int, groups: Sequence[Group], metrics: Mapping[str, float]) -> str | None:
+        if not _lasts(memory, new[0] > 0, patience):
+            return None
+        return (
+            f"updates were skipped in {patience} steps in a row, as the gradient is not finite: take a lower "
+            "learning_rate or dtype fp32, and look for rows with extreme values"
+        )
+
+    return once, always
+
+
 def changed(
     name: str, *, rises: float | None = None, falls: float | None = None, start: int = 5, window: int = 5
 ) -> Detector:
