@@ -182,6 +182,7 @@ def test_the_python_function_searches_by_edits_in_this_process(server: OpenAISer
     assert "exactly" in found.prefix.system
     assert found.difference["low"] > 0
     assert found.completions <= 200
+    assert found.flat is None
     with pytest.raises(InputError, match="budget: 200 -> 201"):
         optimize_prompt(
             "api:policy",
@@ -228,3 +229,15 @@ def test_a_completion_without_a_score_ends_the_search(server: OpenAIServer) -> N
         InputError, match=r"row validation/0: a completion has no score \(the reward abstained\)"
     ):
         optimize(arguments)
+
+
+def test_a_reward_that_pays_for_nothing_is_said_to_tell_nothing(
+    server: OpenAIServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = given("--validation-rows", "8", budget=80)
+    arguments[arguments.index("loud.py:loud")] = "exact"
+    optimize(arguments)
+    said = capsys.readouterr().out
+    assert "every completion scored 0: the reward tells a search nothing here" in said
+    assert "it is kept, and the test rows were not asked" in said
+    assert not any(asked(body) == f"say {row['word']}" for body in server.bodies for row in rows(12, 30))

@@ -326,6 +326,11 @@ def print_outcome(found: Outcome, primary: str | None, console: Console) -> None
         lines.append(
             "  no candidate is better than the first prompt: it is kept, and the test rows were not asked"
         )
+    if found.flat is not None:
+        lines.append(
+            f"  every completion scored {found.flat:g}: the reward tells a search nothing here; give one that pays for "
+            "steps on the way, such as a form, a right part"
+        )
     lines.append(f"  prompt: {found.path}; next: tieout eval --prompt-file {found.path}")
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -61,6 +61,10 @@ class Journal:
         """What a candidate made of a row, if that is known."""
         return self._scored.get((candidate, row))
 
+    def score(self, candidate: str, row: str) -> float:
+        """The score of a candidate on a row that it was tried on."""
+        return self._scored[candidate, row].score
+
     def proposed(self, key: str) -> str | None:
         """What the reflection model said when it was asked this, if that is known."""
         return self._proposed.get(key)

@@ -35,6 +35,8 @@ class Outcome:
     proposals: int
     refused: int
     """Proposals that were no new prompt: empty, cut off, the same, or too long."""
+    flat: float | None
+    """The score that every completion of the search has, which tells a search nothing; None: they differ."""
     figures: Mapping[str, Any]
     """`seed` and `found` -> figures on the test rows; empty: the first prompt is the best, and none was asked."""
     difference: Mapping[str, Any]
@@ -51,7 +53,13 @@ def stored_outcome(folder: Path, prefix: PromptPrefix, found: Mapping[str, Any])
     candidates = [dict(one) for one in found["candidates"]]
     counts = {name: int(found[name]) for name in ("completions", "proposals", "refused")}
     return Outcome(
-        folder, prefix, candidates, figures=found["figures"], difference=found["difference"], **counts
+        folder,
+        prefix,
+        candidates,
+        flat=found["flat"],
+        figures=found["figures"],
+        difference=found["difference"],
+        **counts,
     )
 
 
@@ -89,12 +97,14 @@ def finish(
         write_cases(folder / TEST, cases)
         figures = {name: model_figures(cases, [], name, PROGRAMMATIC, seed) for name in cases}
         difference = pair_figures(cases, [], FOUND, SEED, PROGRAMMATIC, seed)
+    scores = {scorer.journal.score(*one) for one in scorer.used}
     brief = [{name: line[name] for name in ("candidate", "parent", "how", "mean", "front")} for line in lines]
     found = {
         "chosen": chosen.key,
         "completions": len(scorer.used),
         "proposals": counts[0],
         "refused": counts[1],
+        "flat": scores.pop() if len(scores) == 1 else None,
         "figures": figures,
         "difference": difference,
         "candidates": brief,
