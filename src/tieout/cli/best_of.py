@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ..config.dtype import Dtype
 from ..errors import InputError
-from ..samplers.api.opening import APIOptions, is_api
+from ..samplers.api.opening import is_api
 from .early import check_named, model_named
-from .options import RewardSpec, parse
+from .options import parse
 from .quiet import quiet
+from .sampled_options import ScoredOptions
 from .sampler_of import asked_with, print_calls, sampler_of
 
 if TYPE_CHECKING:
@@ -28,22 +27,11 @@ if TYPE_CHECKING:
     from ..types import Reward
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(ScoredOptions):
     """Take the best of N samples by a reward: its score against N from one pool of samples, what that costs, and which
     N to take."""
 
-    model: str = "tieout-base"
-    """Hub id, folder of a model or of an adapter, GGUF file, tieout-base or smollm2-135m; or api:NAME, a model behind
-    OPENAI_BASE_URL."""
-    data: Path | None = None
-    """Rows with prompt and the columns that the rewards ask for."""
-    reward: RewardSpec = "exact"
-    """With --data: what chooses, a reward's name, FILE.py:function, judge:FILE.yaml, or several with weights."""
-    task: str | None = None
-    """Instead of data and reward: a task's name, or FILE.py:attribute."""
-    task_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """KEY=VALUE, an option of the task. May be given several times."""
     split: str = "test"
     """The split of the task."""
     gold: str = ""
@@ -55,33 +43,16 @@ class Options:
     """Samples per prompt; more than the largest N make the curve steadier. 0 takes the largest N."""
     temperature: float = 1.0
     """Of the sampling; above 0."""
-    max_new_tokens: int = 0
-    """Most tokens of a sample; 0 takes the task's, 256 with --data."""
     max_rows: int = 0
     """Rows to sample, spread over all of them; 0 takes all."""
     min_gain: float = 0.01
     """What doubling N must gain, on the scale of the gold (or else the reward), for the larger N to be recommended."""
-    seed: int = 0
-    """Random seed of the sampling."""
-    dtype: Dtype = "auto"
-    """Precision of a model that is loaded, as in `tieout sample`."""
-    chat_template_kwargs: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """KEY=VALUE, an option of the model's chat template: `--chat-template-kwargs enable_thinking=false`. May be given
-    several times; left out: what the model was trained with. Rows with a column of this name may say otherwise."""
-    reward_workers: int = 2
-    """Processes that call the rewards under a deadline; 0 calls them in this one, where nothing can stop them."""
-    reward_seconds: float = 10.0
-    """A reward that takes longer for one completion has failed."""
-    price: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """MODEL=PROMPT,ANSWER per million tokens, or MODEL=HOUR/h, for the cost."""
     out: Path | None = None
     """A folder for curve.json, samples.jsonl (rankings), best.jsonl (SFT rows) and pairs.jsonl (best against worst)."""
     keep: int = 0
     """The best of how many samples best.jsonl and pairs.jsonl have; 0 takes the recommended N."""
     min_chosen: float | None = None
     """The least score of what best.jsonl and pairs.jsonl have; left out: any."""
-    api: Annotated[APIOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=APIOptions)
-    """How a model behind an API is called."""
 
 
 def main(arguments: Sequence[str]) -> None:

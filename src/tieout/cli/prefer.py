@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 from rich.console import Console
 
-from ..config.dtype import Dtype
 from ..errors import InputError
-from ..samplers.api.opening import APIOptions
+from ..pipelines.pair_rules import PairRules
 from .early import check_named, model_named
 from .options import RewardSpec, parse
 from .quiet import quiet
+from .sampled_options import ScoredOptions
 from .sampler_of import asked_with, print_calls, sampler_of
 
 if TYPE_CHECKING:
@@ -24,66 +24,22 @@ if TYPE_CHECKING:
     from ..tasks import Task
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(ScoredOptions, PairRules):
     """Make preference pairs: sample a model several times per prompt, and let a reward or a judge say which completion
     is better. Pairs keep the other columns of their row; what decides them, and their quality, are reported."""
 
     out: Path
     """The file of pairs, FILE.jsonl. Next to it, FILE.quality.json."""
-    model: str = "tieout-base"
-    """Hub id, folder of a model or of an adapter, GGUF file, tieout-base or smollm2-135m; or api:NAME, a model behind
-    OPENAI_BASE_URL."""
-    data: Path | None = None
-    """Rows with prompt and the columns that the rewards ask for."""
-    reward: RewardSpec = "exact"
-    """With --data: what orders the completions, a reward's name, FILE.py:function, judge:FILE.yaml, or several with
-    weights."""
-    task: str | None = None
-    """Instead of data and reward: a task's name, or FILE.py:attribute; its training rows."""
-    task_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """KEY=VALUE, an option of the task. May be given several times."""
     judge: RewardSpec = ""
     """What orders the completions instead, such as judge:FILE.yaml. The reward, a program, then only says what may be
     chosen: the judge's preference for what it calls wrong makes no pair."""
-    num_completions: int = 8
-    """Completions sampled per prompt."""
-    temperature: float = 0.7
-    """Of the sampling; above 0."""
-    max_new_tokens: int = 0
-    """Most tokens of a sample; 0 takes the task's, 256 with --data."""
-    max_prompts: int = 0
-    """Prompts to sample from, spread over all; 0 takes all."""
-    min_chosen: float | None = None
-    """The least score of a chosen completion, on the reward's scale. Left out: the task's primary metric must be 1, or
-    without one the reward at the top of its declared range."""
-    min_gap: float | None = None
-    """The least difference of the two scores. Left out: a tenth of the declared range."""
-    max_form: float = 0.1
-    """The largest share of pairs that form alone decides, where the task tells form from substance."""
-    pairs_per_prompt: int = 1
-    """Pairs that one prompt may give. Above 1, each has a weight with which all prompts count the same."""
     min_pairs: int = 1
     """If fewer are made, the command ends with the reasons and writes nothing."""
     test: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     """Rows that will be measured on, to look for them among the pairs. May be given several times."""
     accept_leakage: str = ""
     """A reason to keep pairs that give test rows away."""
-    seed: int = 0
-    """Random seed of the sampling."""
-    dtype: Dtype = "auto"
-    """Precision of a model that is loaded, as in `tieout sample`."""
-    chat_template_kwargs: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """KEY=VALUE, an option of the model's chat template: `--chat-template-kwargs enable_thinking=false`. May be given
-    several times; left out: what the model was trained with. Rows with a column of this name may say otherwise."""
-    reward_workers: int = 2
-    """Processes that call the reward under a deadline; 0 calls it in this one, where nothing can stop it."""
-    reward_seconds: float = 10.0
-    """A reward that takes longer for one completion has failed."""
-    price: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """Of a model behind an API: api:NAME=PROMPT,ANSWER per million tokens."""
-    api: Annotated[APIOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=APIOptions)
-    """How a model behind an API is called."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -121,14 +77,7 @@ def prefer(options: Options, task: Task, console: Console) -> None:
     stage = Pairs(
         sources=("judged",) if options.judge else ("sampled",),
         judge=options.judge,
-        num_completions=options.num_completions,
-        temperature=options.temperature,
-        max_prompts=options.max_prompts,
-        min_chosen=options.min_chosen,
-        min_gap=options.min_gap,
-        max_form=options.max_form,
-        pairs_per_prompt=options.pairs_per_prompt,
-        min_pairs=options.min_pairs,
+        **{rule.name: getattr(options, rule.name) for rule in fields(PairRules)},
     )
     _check(options, task)
     task = asked_with(task, "train", options.model, options.chat_template_kwargs)

@@ -5,32 +5,28 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
 
-from ..config.dtype import Dtype
 from ..errors import InputError
-from ..samplers.api.opening import APIOptions
 from ..samplers.prompted import read_prompt
 from .early import model_named
 from .options import parse, template_options
 from .quiet import quiet
+from .sampled_options import SampledOptions
 from .sampler_of import print_calls, sampler_of
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(SampledOptions):
     """Ask a model; prints one completion per line of JSON with --data, plain text otherwise."""
 
     prompt: Annotated[str, tyro.conf.Positional] = ""
     """What to ask; `-` reads it from standard input."""
-    model: str = "tieout-base"
-    """Hub id, folder of a model or of an adapter, GGUF file, tieout-base or smollm2-135m; or api:NAME, a model behind
-    OPENAI_BASE_URL."""
     data: Path | None = None
     """Instead of a prompt: a file of rows with prompt."""
     system: str = ""
@@ -45,19 +41,8 @@ class Options:
     """0 is greedy."""
     max_new_tokens: int = 256
     """Completions are cut off after this many tokens."""
-    seed: int = 0
-    """Random seed of the sampling."""
-    dtype: Dtype = "auto"
-    """Precision of the model: auto takes what its run was trained in, if it is of one, else as in `tieout train`."""
-    chat_template_kwargs: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """KEY=VALUE, an option of the model's chat template: `--chat-template-kwargs enable_thinking=false`. May be given
-    several times; left out: what the model was trained with. Rows with a column of this name may say otherwise."""
     drafts: bool = False
     """Guess several tokens and compute them in one step: up to rounding the same tokens, sooner if they are right."""
-    price: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """Of a model behind an API: api:NAME=PROMPT,ANSWER per million tokens."""
-    api: Annotated[APIOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=APIOptions)
-    """How a model behind an API is called."""
 
 
 def main(arguments: Sequence[str]) -> None:
