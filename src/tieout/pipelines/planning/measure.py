@@ -17,9 +17,15 @@ from ...methods import GRPO, Method
 from ...training.build import prepare
 from ...types import Group
 from ..planned import Planned
+from .contention import Waited
 from .meter import Meter, Part
 from .rollouts import Rollouts, probe_peak, rollouts_of
 from .work import Work, groups_of
+
+LEAST = 5.0
+"""Seconds that the largest micro-batch may take, at least."""
+SHARED = 1.25
+"""Times that what is measured may take longer than the processor is had."""
 
 
 def measure(works: Sequence[Work], budget: float, bases: Bases | None = None) -> list[Planned]:
@@ -82,7 +88,13 @@ def _measure(works: Sequence[Work], budget: float, bases: Bases | None) -> list[
     steps = [_step(learner, work, budget / len(works) / 2) for work in works]
     every = sorted((part for step in steps for part in step.parts), key=lambda part: part[1])
     meter = Meter(learner, every[0][0][:1])
-    meter.update(every[-1])
+    waited = Waited()
+    part = meter.update_within(every[-1], max(LEAST, deadline - perf_counter()))
+    notes = list[str]()
+    if part:
+        notes.append(
+            f"memory of {every[-1][1]:,} tokens in proportion to {meter.largest:,}: the time was short"
+        )
     given = [group for step in steps if not step.work.spec.method.needs.samples for group in step.groups]
     probe = probe_peak(learner, given) if given else None
     planned = list[Planned]()
@@ -90,7 +102,9 @@ def _measure(works: Sequence[Work], budget: float, bases: Bases | None) -> list[
         left = (deadline - perf_counter()) / (len(steps) - i)
         checks = max(one.planning for one in steps)
         planned.append(_plan(step, meter, free, probe, checks, perf_counter() + left))
-    return planned
+    if (times := waited.times) > SHARED:
+        notes.append(f"the machine stays as shared as it is: alone, time would be 1/{times:.1f}")
+    return [replace(one, assumed=(*one.assumed, *notes)) for one in planned]
 
 
 def _step(learner: Learner, work: Work, budget: float) -> _Step:

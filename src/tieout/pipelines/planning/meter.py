@@ -11,10 +11,14 @@ from torch import Tensor
 from ...batch import Batch, Outputs
 from ...learner import Learner
 from ...learner.memory import peak_bytes, reset_peak
-from ...types import Group
+from ...types import Completion, Group
 
 Part = tuple[list[Group], int]
 """A micro-batch, and how many tokens it feeds to the model."""
+
+
+FEW = 64
+"""Tokens of a micro-batch that is measured for what it says of a larger one."""
 
 
 class Meter:
@@ -28,11 +32,17 @@ class Meter:
         """
         self.learner, self.device = learner, learner.model.device
         learner.learning_rate = 0.0
+        smallest = cut(smallest, FEW)
         learner.update(smallest, _loss)
         started = perf_counter()
         learner.optimizer.apply(0.0, 1.0)
         self.optimizer = perf_counter() - started
         """Seconds of one optimizer step."""
+        started = perf_counter()
+        learner.update(smallest, _loss)
+        fed = learner.micro_batches.layout(smallest).fed
+        self.first = max(1e-6, perf_counter() - started - self.optimizer) / fed
+        """Seconds of a token in a micro-batch of few, which is more than in a large one."""
         reset_peak(self.device)
         self.resident = peak_bytes(self.device) or 0
         """Bytes between two updates."""
@@ -51,6 +61,16 @@ class Meter:
             self.largest, self.token, self.peak = fed, seconds / fed, peak_bytes(self.device)
         return seconds
 
+    def update_within(self, part: Part, seconds: float) -> bool:
+        """The same of as much of a micro-batch as there is time for; returns whether that was less than all."""
+        groups, fed = part
+        tokens = int(2 * seconds / self.first)  # of many, each takes about half as long
+        if fed > tokens:
+            groups = cut(groups, tokens)
+        own = self.learner.micro_batches.layout(groups).fed
+        self.update((groups, own))
+        return own < fed
+
     def rate(self, parts: Sequence[Part], deadline: float) -> float:
         """Seconds of a token, forward and backward, over as many of these micro-batches as there is time for."""
         taken, tokens = 0.0, 0
@@ -63,11 +83,11 @@ class Meter:
     def forward(self, parts: Sequence[Part], reference: bool, deadline: float) -> float:
         """Seconds of a token, forward only, of the reference or of what is trained.
 
-        Measured on the first of these micro-batches, or on one group of it where there is no time for all.
+        Measured on the first of these micro-batches, or on a part of one group where there is no time for all.
         """
         learner, (groups, fed) = self.learner, parts[0]
-        if perf_counter() + fed * self.token / 3 > deadline:
-            groups = groups[:1]
+        if (left := deadline - perf_counter()) < fed * self.token / 3:
+            groups = cut(groups[:1], int(max(0.0, left) * 3 / self.token))
             fed = learner.micro_batches.layout(groups).fed
         ask = learner.reference_logprobs if reference else learner.logprobs
         started = perf_counter()
@@ -79,6 +99,25 @@ class Meter:
         if self.peak is None:
             return None
         return self.resident + int((self.peak - self.resident) * fed / self.largest)
+
+
+def cut(groups: Sequence[Group], tokens: int) -> list[Group]:
+    """As many of these groups and of their completions as have so many tokens in all: one completion at least, which is
+    cut too."""
+    found, left = list[Group](), tokens
+    for group in groups:
+        kept, left = list[Completion](), left - len(group.prompt)
+        for completion in group.completions:
+            if (found or kept) and len(completion.tokens) > left:
+                break
+            size = min(len(completion.tokens), max(FEW, left))
+            kept.append(Completion(completion.tokens[:size], completion.mask[:size]))
+            left -= size
+        if kept:
+            found.append(Group(group.prompt, kept, None, group.row))
+        if left <= 0:
+            break
+    return found
 
 
 def _loss(outputs: Outputs, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,0 +1,58 @@
+"""A plan's measurement keeps to its time: it takes part of what is too large, and says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from random_groups import make_learner
+from tieout.pipelines.planning import contention
+from tieout.pipelines.planning.contention import Waited
+from tieout.pipelines.planning.meter import FEW, Meter, cut
+from tieout.types import Completion, Group
+
+
+def group(prompt: int, *lengths: int) -> Group:
+    return Group([1] * prompt, [Completion([2] * n, [True] * n) for n in lengths], [0.0] * len(lengths))
+
+
+def lengths(groups: list[Group]) -> list[list[int]]:
+    return [[len(c.tokens) for c in g.completions] for g in groups]
+
+
+def test_a_part_has_as_many_completions_as_there_are_tokens_for() -> None:
+    groups = [group(10, 80, 80, 80), group(10, 80), group(10, 500)]
+    assert lengths(cut(groups, 10_000)) == lengths(groups)
+    assert lengths(cut(groups, 180)) == [[80, 80]]
+    assert lengths(cut(groups, 340)) == [[80, 80, 80], [80]]
+    assert lengths(cut(groups, 1)) == [[FEW]]
+    assert lengths(cut([group(10, 500, 500)], 300)) == [[290]]
+
+
+def test_a_micro_batch_is_measured_whole_if_there_is_time(tiny_model: Callable[[str], Path]) -> None:
+    learner, part = make_learner(tiny_model("llama")), [group(8, *[100] * 4)]
+    fed = learner.micro_batches.layout(part).fed
+    meter = Meter(learner, part)
+    meter.first = 1.0
+    assert meter.update_within((part, fed), 75.0)
+    assert FEW < meter.largest <= 150 < fed
+    taken = meter.memory(meter.largest)
+    assert taken is None or (meter.memory(fed) or 0) >= taken
+    assert not meter.update_within((part, fed), fed / 2)
+    assert meter.largest == fed
+
+
+def test_waiting_for_a_processor_is_what_the_system_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduled = tmp_path / "schedstat"
+    scheduled.write_text("100 50 3\n")
+    monkeypatch.setattr(contention, "SCHEDULED", scheduled)
+    waited = Waited()
+    assert waited.times == 1.0
+    scheduled.write_text("300 350 9\n")
+    assert waited.times == 2.5
+    scheduled.unlink()
+    assert waited.times == 1.0
