@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest -n 2
 PLAIN := ATEN_CPU_CAPABILITY=default DNNL_MAX_CPU_ISA=SSE41
 AVX2  := ATEN_CPU_CAPABILITY=avx2 DNNL_MAX_CPU_ISA=AVX2
 
-.PHONY: demo reason real test quick test-cpu test-kernels test-wheel test-real docs wheel bench vllm vllm-environment test-vllm lint format clean
+.PHONY: demo reason real test quick test-cpu test-slow test-kernels test-wheel test-real docs wheel bench vllm vllm-environment test-vllm lint format clean
 
 demo: $(STAMP)
 	$(BIN)/tieout demo align --out runs/demo
@@ -25,7 +25,10 @@ real: $(REAL_STAMP)  # SmolLM2-135M-Instruct: SFT, preferences, DPO
 	$(BIN)/tieout run recipes/real_align.yaml --out runs/real
 
 test: $(STAMP)
-	$(PYTEST) -m "not wheel and not real"
+	$(PYTEST) -m "not wheel and not real and not slow"
+
+test-slow: $(STAMP)  # kills in every stage, published reports, a thousand labels: what takes half a minute and more
+	$(PYTEST) -m slow --timeout=1200
 
 quick: $(STAMP)  # under a minute
 	$(PYTEST) -m quick

@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         place = item.path.relative_to(Path(__file__).parent).parts[0]
         for mark, places in FOLDERS.items():
-            if place in places:
+            if place in places and not item.get_closest_marker("slow"):
                 item.add_marker(mark)
 
 

@@ -1,4 +1,4 @@
-"""Reports that are published with their cases tie out."""
+"""Reports that are published with their cases tie out: all of them by `make test-slow`, one by `make test`."""
 
 from __future__ import annotations
 
@@ -17,15 +17,21 @@ def test_there_are_some() -> None:
     assert PUBLISHED
 
 
-@pytest.mark.parametrize("report", PUBLISHED, ids=lambda path: path.parent.name)
+def marked(reports: list[Path]) -> list[object]:
+    """All but the first are slow."""
+    return [
+        pytest.param(report, id=report.parent.name, marks=[pytest.mark.slow] if number else [])
+        for number, report in enumerate(reports)
+    ]
+
+
+@pytest.mark.parametrize("report", marked(PUBLISHED))
 def test_a_published_report_ties_out(report: Path) -> None:
     assert verify(report) == []
 
 
 @pytest.mark.parametrize(
-    "report",
-    [r for r in PUBLISHED if stored(r.with_name("rows.jsonl")).exists()],
-    ids=lambda r: r.parent.name,
+    "report", marked([r for r in PUBLISHED if stored(r.with_name("rows.jsonl")).exists()])
 )
 def test_published_scores_follow_from_the_outputs(report: Path) -> None:
     again = rescore(report.parent)

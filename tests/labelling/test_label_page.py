@@ -362,6 +362,7 @@ def test_undo_without_a_connection(tmp_path: Path, tab: Tab) -> None:
     assert values(store) == ["b"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_thousand_items_offline(tmp_path: Path, tab: Tab) -> None:
     store = open_store(tmp_path, number=1000)

@@ -14,7 +14,7 @@ from small_runs import ALIGN, FEEDBACK, GRPO, KTO, PAIRS, REASON, RLHF, SFT
 
 from kill_runs import Server, ending, serving
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 CHECK = {
     "check": {
