@@ -53,6 +53,7 @@ def test_an_error_names_the_file_and_line_of_a_mixed_row(files: Path) -> None:
     ("given", "said"),
     [
         ("a.jsonl=1 b.jsonl", "'b.jsonl' has no weight"),
+        ("a.jsonl=twice", "the weight of 'a.jsonl' is 'twice'"),
         ("a.jsonl=0 b.jsonl=1", "a.jsonl: weight 0; expected more than 0"),
         ("a.jsonl=0.01 b.jsonl=1", "weight 0.01 of 6 rows is not one row"),
         ("a.jsonl=1 d.jsonl=1", "data file not found: d.jsonl"),

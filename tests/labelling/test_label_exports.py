@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from projects import answer, judge_all, open_store, rows_of
 
+from tieout.cli.label import main
 from tieout.errors import InputError
 from tieout.evidence.human import read_grades, write_sheet
 from tieout.labelling.assignment import Design
@@ -187,3 +188,10 @@ def test_importing_elsewhere_or_against_another_answer_changes_nothing(tmp_path:
     write_jsonl(tmp_path / "rows.jsonl", rows_of("pairs", 1))
     with pytest.raises(InputError, match="no judgements"):
         imported(tmp_path / "rows.jsonl")
+
+
+def test_a_format_that_is_none_is_refused_with_all_of_them(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", [{"prompt": "p", "chosen": "a", "rejected": "b"}])
+    with pytest.raises(InputError, match=r"'nothing'; there are pairs.*human.*sheet"):
+        main([str(tmp_path / "rows.jsonl"), "--export", "nothing", "--out", str(tmp_path / "out.jsonl")])
+    assert not (tmp_path / "rows.jsonl.labels").exists()

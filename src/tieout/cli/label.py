@@ -60,12 +60,14 @@ def main(arguments: Sequence[str]) -> None:
     check_port(options.port)
     if not options.export:
         _require_extra()
-    from ..labelling.exports import export, imported
+    from ..labelling.exports import FORMATS, export, imported
     from ..labelling.items import read_items
     from ..labelling.scheme import make_scheme
     from ..labelling.store import Store
     from ..storage.runfolder import RunFolder
 
+    if options.export and options.export not in (known := (*FORMATS, SHEET)):
+        raise InputError(f"--export is {options.export!r}; there are {', '.join(known)}")
     if options.export == SHEET:
         _write(options, _sheet(options.data))
         return

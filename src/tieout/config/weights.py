@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 
 _PART = re.compile(r"(\S.*?)=([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?:\s+|$)")
+_NO_NUMBER = re.compile(r"(\S+)=([^\s=/:\\]*)(?:\s|$)")
 FORM = "give each its weight: NAME=1.0 FILE.py:function=0.2"
 
 
 def weights_of(spec: str, what: str = "reward") -> dict[str, float] | None:
     """Name of a reward or file -> its weight; None: the text names one, without a weight.
 
-    InputError: some of several rewards have no weight, or one is given twice.
+    InputError: some of several rewards have no weight, or one that is no number; or one is given twice.
 
     >>> weights_of("exact=1.0 my rewards.py:brief=-0.2"), weights_of("exact")
     ({'exact': 1.0, 'my rewards.py:brief': -0.2}, None)
@@ -28,10 +30,22 @@ def weights_of(spec: str, what: str = "reward") -> dict[str, float] | None:
         found[match[1]] = float(match[2])
         place = match.end()
     rest = spec[place:].strip()
+    for text in (*found, rest):
+        no_number = _NO_NUMBER.search(text)
+        if no_number and not re.search(r"\.[A-Za-z]", no_number[2]) and not _is_path(text):
+            raise InputError(
+                f"{what} {spec!r}: the weight of {no_number[1]!r} is {no_number[2]!r}; expected a number, such as "
+                f"{no_number[1]}=1.0"
+            )
     if rest and found:
         form = FORM if what == "reward" else "give each its weight: a.jsonl=1.0 b.jsonl=0.5"
         raise InputError(f"{what} {spec!r}: {rest!r} has no weight; {form}")
     return found or None
+
+
+def _is_path(text: str) -> bool:
+    """Whether a `=` belongs to the name of a file or folder, also behind the kind of a reward, `reward_model:`."""
+    return any(one and Path(one).exists() for one in (text, text.partition(":")[2]))
 
 
 def weighted(rewards: Any, where: str) -> str:
