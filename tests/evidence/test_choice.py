@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tieout.errors import InputError
 from tieout.evidence.choice import ChoicePolicy
 from tieout.evidence.evaluate import CONTROLS, PROGRAMMATIC, Case
 from tieout.evidence.report import build_report, regate, write_report
@@ -153,3 +154,16 @@ def test_a_report_without_a_rule_chooses_nothing(tmp_path: Path) -> None:
     write_report(tmp_path, {k: MODELS[k] for k in ("base", "sft")}, candidate="sft", baseline="base")
     assert "choice" not in json.loads((tmp_path / "report.json").read_text())
     assert verify(tmp_path / "report.json") == []
+
+
+def test_a_gain_below_zero_is_no_rule() -> None:
+    with pytest.raises(InputError, match="min_gain of the choice is -0.2; expected 0 or more"):
+        ChoicePolicy(min_gain=-0.2)
+
+
+def test_training_that_a_price_says_nothing_of_is_named() -> None:
+    by_token = {"base": "1,2", "sft": "1,2"}
+    models = {name: MODELS[name] for name in by_token}
+    said = "the training of sft counts as nothing, as the price is of tokens: give HOUR/h to count it"
+    assert report(models, prices=by_token)["choice"]["why"][-1] == said
+    assert said not in report(models)["choice"]["why"]

@@ -29,7 +29,7 @@ class ChoicePolicy:
 
     min_gain: float = 0.0
     """A dearer model is taken only if the paired interval of its difference lies above this, in the primary metric (the
-    reward, if the task names none)."""
+    reward, if the task names none). 0 or more."""
     alpha: float = 0.05
     """Chance that any step to a dearer model is wrong, where none is better: each is tested at this, divided by their
     number."""
@@ -43,6 +43,11 @@ class ChoicePolicy:
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
             raise InputError(f"alpha of the choice is {self.alpha}; expected a chance between 0 and 1")
+        if not self.min_gain >= 0:
+            raise InputError(
+                f"min_gain of the choice is {self.min_gain}; expected 0 or more: below 0 a dearer model that is shown "
+                "to be worse would be taken"
+            )
         if self.answers < 1:
             raise InputError(f"answers of the choice is {self.answers}; it must be at least 1")
 
@@ -94,7 +99,17 @@ def choose(
     why = reasons(taken, steps, rows, order == TOTAL, policy.answers)
     if "made" not in report["metadata"]:
         why.append("the time of training is not on record, and counts as none")
+    if free := [row["model"] for row in rows if order == TOTAL and _trained_for_nothing(report, row)]:
+        why.append(
+            f"the training of {', '.join(free)} counts as nothing, as the price is of tokens: give HOUR/h to count it"
+        )
     return {**found, "steps": steps, "taken": taken, "why": why}
+
+
+def _trained_for_nothing(report: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """Whether a model was trained here, and has a price that says nothing of an hour."""
+    price = report["settings"].get("prices", {}).get(row["model"])
+    return bool(row["trained_seconds"] and price and not Price.of(price).hour)
 
 
 def _row(
