@@ -157,7 +157,7 @@ def test_a_report_without_a_rule_chooses_nothing(tmp_path: Path) -> None:
 
 
 def test_a_gain_below_zero_is_no_rule() -> None:
-    with pytest.raises(InputError, match="min_gain of the choice is -0.2; expected 0 or more"):
+    with pytest.raises(InputError, match=r"min_gain of the choice is -0\.2; expected 0 or more"):
         ChoicePolicy(min_gain=-0.2)
 
 

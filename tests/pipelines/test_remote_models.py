@@ -127,6 +127,25 @@ def test_the_ledger_resumes_and_holds_the_budget(server: OpenAIServer, recipe: M
     assert len(server.bodies) == 7  # 4 test rows and 3 controls, each asked once
 
 
+def test_a_run_is_not_resumed_against_another_server(
+    server: OpenAIServer, recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate = {"evaluate": {"max_test": 4, "challengers": {"plain": {"model": MODEL}}}}
+    stages = [NO_CHECK, SFT, evaluate, *GATE]
+    with pytest.raises(IncompleteError, match="all 3 calls of the budget are used"):
+        run(recipe(stages, api={"max_calls": 3}), tmp_path / "run")
+    with OpenAIServer(answer) as other:
+        monkeypatch.setenv("OPENAI_BASE_URL", other.url)
+        with pytest.raises(InputError, match=f"at {server.url}, and OPENAI_BASE_URL is {other.url} now"):
+            run(recipe(stages), tmp_path / "run")
+        assert not other.bodies
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    run(recipe(stages), tmp_path / "run")
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    run(recipe(stages), tmp_path / "run")  # nothing is left to ask
+
+
 def test_what_cannot_be_asked_is_refused_before_any_work(
     server: OpenAIServer, recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

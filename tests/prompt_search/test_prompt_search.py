@@ -148,6 +148,18 @@ def test_killed_anywhere_it_goes_on_without_repeating_a_call(
     assert len(server.bodies) == len(whole), "a finished search asks nothing"
 
 
+def test_a_search_is_not_resumed_against_another_server(
+    server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(IncompleteError, match="calls of the budget"):
+        optimize(given("--validation-rows", "8", "--max-calls", "9"))
+    with OpenAIServer(policy) as other:
+        monkeypatch.setenv("OPENAI_BASE_URL", other.url)
+        with pytest.raises(InputError, match=f"out asked its models behind an API at {server.url}"):
+            optimize(given("--validation-rows", "8"))
+        assert not other.bodies
+
+
 def test_what_it_found_is_used_at_once_and_not_on_rows_that_chose_it(
     server: OpenAIServer, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..prompt_search.scoring import Scorer
     from ..prompt_search.splits import Splits
     from ..prompt_search.tried import Tried
+    from ..storage.runfolder import RunFolder
     from ..tasks import Task
     from ..types import Row
 
@@ -227,7 +228,7 @@ def optimize(options: Options, task: Task, console: Console) -> Outcome:
             ):
                 console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
             found = _search(
-                replace(options, minibatch=minibatch), task, seed, splits, budget, tokens, console
+                replace(options, minibatch=minibatch), folder, task, seed, splits, budget, tokens, console
             )
     print_outcome(found, task.primary, console)
     return found
@@ -246,9 +247,17 @@ def _test_rows(options: Options, task: Task, template: Mapping[str, Any]) -> lis
 
 
 def _search(
-    options: Options, task: Task, seed: Candidate, splits: Splits, budget: Any, tokens: int, console: Console
+    options: Options,
+    folder: RunFolder,
+    task: Task,
+    seed: Candidate,
+    splits: Splits,
+    budget: Any,
+    tokens: int,
+    console: Console,
 ) -> Outcome:
     """Open the models, search, and ask the test rows."""
+    from ..pipelines.remote import keep_server
     from ..prompt_search.journal import Journal
     from ..prompt_search.outcome import finish
     from ..prompt_search.reflective import Reflector
@@ -260,6 +269,9 @@ def _search(
 
     names = [name for name in (options.model, options.reflection) if name]
     policy, *others = samplers_of(names, options.api, options.price, options.dtype)
+    for sampler in (policy, *others):
+        if isinstance(sampler, APISampler):
+            keep_server(folder, sampler.url)
     rewards = [one for one in (task.reward, *task.metrics.values(), *task.parts.values()) if one is not None]
     workers = under_deadline(rewards, options.reward_workers, options.reward_seconds, console)
     journal = Journal(options.out)

@@ -11,10 +11,14 @@ from ..rewards import load_reward
 from ..rewards.scoring.runner import check_reward
 from ..samplers.api.opening import is_api, open_api
 from ..samplers.prices import Price
+from ..storage.jsonl import read_json
+from ..storage.runfolder import RunFolder
 from ..tasks import Task
 from .kinds import Demonstrations, Evaluate, Pairs
 from .recipe import Recipe
 
+SERVER = "server.json"
+"""In the folder of a run or a search: the address that its models behind an API were first asked at."""
 MACHINE = "machine"
 """Key of `prices`: of this machine, by the hour, for every model that runs on it."""
 
@@ -58,7 +62,7 @@ def check_remote(recipe: Recipe, task: Task, folder: Path) -> None:
         if (folder / done).exists():
             continue
         try:
-            open_api(model, recipe.api, recipe.api.ledger(recipe.prices))
+            check_server(folder, open_api(model, recipe.api, recipe.api.ledger(recipe.prices)).url)
             if task.environment is not None or task.reward is None:
                 raise InputError(
                     f"task {task.name!r} is an environment of several turns, and {model} is asked once"
@@ -75,3 +79,21 @@ def check_remote(recipe: Recipe, task: Task, folder: Path) -> None:
                     check_reward(reward, columns, tokens=False)
         except InputError as error:
             raise InputError(f"stage {stage!r}: {error}") from error
+
+
+def check_server(folder: Path, url: str) -> None:
+    """InputError: models behind an API were asked at another address before."""
+    known = read_json(folder / SERVER)["url"] if (folder / SERVER).exists() else url
+    if known != url:
+        raise InputError(
+            f"{folder} asked its models behind an API at {known}, and OPENAI_BASE_URL is {url} now: a model of the "
+            f"same name may be another one there. Set it to {known}, or use another --out; if it is the same server at "
+            f"another address, delete {folder / SERVER}"
+        )
+
+
+def keep_server(folder: RunFolder, url: str) -> None:
+    """Put the address on record before the first call. InputError: another one is."""
+    check_server(folder.path, url)
+    if not (folder.path / SERVER).exists():
+        folder.write_json(SERVER, {"url": url})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -47,7 +47,7 @@ from .kinds import Calibrate, Check, Demonstrations, Evaluate, Gate, Pairs, Refr
 from .links import BASE, FILES, start_name
 from .policy import Policy
 from .recipe import Recipe
-from .remote import check_remote
+from .remote import check_remote, keep_server
 from .training_rows import check_training, held_out_file, telling_task, uses_general, with_rows
 
 SPLITS = ("train", "test", "ood", "pairs", "labels", "general")
@@ -148,8 +148,14 @@ class Run:
     def sampler(self, name: str) -> LocalSampler | APISampler:
         """What samples the model of this name."""
         if is_api(name):
-            return open_api(name, self.recipe.api, self.ledger)
+            return self.remote(name)
         return LocalSampler(self.open(self.policy(name)), drafts=self.recipe.placement.drafts)
+
+    def remote(self, name: str, progress: Callable[[int], None] | None = None) -> APISampler:
+        """What asks a model behind an API. InputError: the run asked such models at another address before."""
+        found = open_api(name, self.recipe.api, self.ledger, progress)
+        keep_server(self.folder, found.url)
+        return found
 
     @property
     def _trained_names(self) -> set[str]:

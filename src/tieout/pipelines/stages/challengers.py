@@ -15,7 +15,7 @@ from ...rewards.processes.workers import Workers
 from ...rows.checks import with_prompts
 from ...samplers import SamplingParams
 from ...samplers.api import APISampler
-from ...samplers.api.opening import is_api, open_api
+from ...samplers.api.opening import is_api
 from ...samplers.best_of_n import BestOfN, Scores
 from ...samplers.local.sampler import LocalSampler
 from ...samplers.prompted import Prompted
@@ -50,7 +50,7 @@ def sampler_of(run: Run, stage: Evaluate, name: str, opened: Callable[[], Model]
     own = stage.challenged.get(name)
     told = None if run.task.environment or (own and own.best_of_n) else shown.advance
     if own and is_api(own.model):
-        return open_api(own.model, run.recipe.api, run.ledger, told)
+        return run.remote(own.model, told)
     return LocalSampler(opened(), progress=told, drafts=run.recipe.placement.drafts)
 
 
