@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 
@@ -46,4 +48,48 @@ def test_what_asks_for_too_much_memory_is_refused_at_once() -> None:
     with pytest.raises(InputError, match="it asks for more than 2 GiB"), bounds.bounded("it"):
         _ = "a" * 10**11
     assert time.monotonic() - begun < 5
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+def test_a_machine_that_makes_it_wait_is_not_held_against_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asleep, as while a machine swaps, it computes nothing; and after that the time is bounded as before."""
+    monkeypatch.setattr(bounds, "SECONDS", 0.05)
+    with bounds.bounded("it"):
+        time.sleep(0.2)
+    with pytest.raises(InputError, match="it did not end"), bounds.bounded("it"):
+        time.sleep(0.2)
+        endless()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of data is Linux's")
+def test_what_the_process_has_taken_since_counts_for_what_it_holds() -> None:
+    """A model that was loaded a moment ago, between two blocks."""
+    with bounds.bounded("it"):
+        pass
+    with mmap.mmap(-1, bounds.MOST_BYTES + (1 << 30), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS):
+        with bounds.bounded("it"):
+            assert len(bytearray(16 << 20)) == 16 << 20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of data is Linux's")
+def test_blocks_of_threads_that_overlap_leave_no_limit_behind() -> None:
+    before, inside, done = resource.getrlimit(resource.RLIMIT_DATA), threading.Barrier(2), threading.Event()
+
+    def first() -> None:
+        with bounds.bounded("it"):
+            inside.wait(5)
+            inside.wait(5)
+
+    def second() -> None:
+        inside.wait(5)
+        with bounds.bounded("it"):
+            inside.wait(5)
+            done.wait(5)
+
+    threads = [threading.Thread(target=work) for work in (first, second)]
+    for thread in threads:
+        thread.start()
+    threads[0].join()
+    done.set()
+    threads[1].join()
     assert resource.getrlimit(resource.RLIMIT_DATA) == before

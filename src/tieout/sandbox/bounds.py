@@ -9,14 +9,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
-from typing import NoReturn
 
 from ..errors import InputError
 
 SECONDS = 10.0
-"""A template of a chat takes about 0.1 ms."""
+"""Of the processor; a template of a chat takes about 0.1 ms."""
 MOST_BYTES = 2 << 30
 """In addition to what the process holds."""
 
@@ -27,23 +25,21 @@ class _LateError(BaseException):
 
 @contextmanager
 def bounded(what: str) -> Iterator[None]:
-    """InputError: the block took longer than `SECONDS`, or asked for more than `MOST_BYTES`.
+    """InputError: the block computed longer than `SECONDS`, or asked for more than `MOST_BYTES`.
 
-    Time is bounded in the main thread, of Python code and of regular expressions; memory on Linux.
+    Time is that of the processor: a machine that swaps, or a process that is stopped, does not count. Both are bounded
+    in the main thread alone, which signals reach, and as the limit of memory is one of the whole process; time bounds
+    Python code and regular expressions, memory is bounded on Linux.
 
     Args:
         what: of the error's sentence, such as "the chat template".
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    most = _most(hard, int(time.monotonic()))
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     try:
-        with _deadline():
-            try:
-                if most is not None:
-                    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
-                yield
-            finally:
-                resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+        with _limit(), _deadline():
+            yield
     except _LateError:
         raise InputError(f"{what} did not end within {SECONDS:g} seconds") from None
     except (MemoryError, OverflowError):
@@ -51,13 +47,34 @@ def bounded(what: str) -> Iterator[None]:
 
 
 @contextmanager
+def _limit() -> Iterator[None]:
+    """Bound the data of this process by what it holds now, and `MOST_BYTES`."""
+    soft, hard = before = resource.getrlimit(resource.RLIMIT_DATA)
+    held = _held()
+    limits = [held + MOST_BYTES, *(one for one in before if one != resource.RLIM_INFINITY)]
+    try:
+        if held:
+            resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+@contextmanager
 def _deadline() -> Iterator[None]:
     """Raise `_LateError` in the block once the time is up; a timer that runs already is set again afterwards."""
     others, interval = signal.getitimer(signal.ITIMER_REAL)
-    if threading.current_thread() is not threading.main_thread() or 0 < others < SECONDS:
+    if 0 < others < SECONDS or signal.getsignal(signal.SIGALRM) is None:  # of C code: it could not be put back
         yield
         return
-    begun, before = time.monotonic(), signal.signal(signal.SIGALRM, _late)
+    begun, ends = time.monotonic(), time.thread_time() + SECONDS
+
+    def late(number: int, frame: object) -> None:
+        if (left := ends - time.thread_time()) <= 0:
+            raise _LateError
+        signal.setitimer(signal.ITIMER_REAL, max(left, 0.001))
+
+    before = signal.signal(signal.SIGALRM, late)
     try:
         signal.setitimer(signal.ITIMER_REAL, SECONDS)
         yield
@@ -69,14 +86,8 @@ def _deadline() -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, max(left, 0.001), interval)
 
 
-def _late(number: int, frame: object) -> NoReturn:
-    raise _LateError
-
-
-@lru_cache(maxsize=1)
-def _most(hard: int, second: int) -> int | None:
-    """The limit of this process's data while a block runs, looked at once a second; None: it is not known."""
+def _held() -> int:
+    """Bytes of this process's data; 0: the system does not report it."""
     with suppress(OSError, IndexError):
-        held = int(Path("/proc/self/statm").read_bytes().split()[5]) * os.sysconf("SC_PAGE_SIZE")
-        return held + MOST_BYTES if hard == resource.RLIM_INFINITY else min(held + MOST_BYTES, hard)
-    return None
+        return int(Path("/proc/self/statm").read_bytes().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
