@@ -115,6 +115,21 @@ def test_the_second_line_with_a_label_has_a_number(tmp_path: Path) -> None:
     assert row["evidence"]["Net sales (2)"] == "Net sales | 800"
 
 
+def test_the_second_line_with_a_label_is_the_second_that_is_printed(tmp_path: Path) -> None:
+    """Also in a column where the first has no figure."""
+    folder = write(tmp_path)
+    pre = folder / "pre.txt"
+    pre.write_text(pre.read_text().replace("\tBasic\t", "\tA\t").replace("\tShares\t0", "\tA\t0"))
+    column = find(load(folder).rows("train"), "income statement", "Dec. 31, 2023")
+    assert (column["figures"]["A"], column["figures"]["A (2)"]) == (-0.5, 100)
+    num = folder / "num.txt"
+    kept = [line for line in num.read_text().splitlines(True) if "EarningsPerShareBasic" not in line]
+    assert len(kept) < len(num.read_text().splitlines())
+    num.write_text("".join(kept))
+    column = find(load(folder).rows("train"), "income statement", "Dec. 31, 2023")
+    assert column["figures"]["A (2)"] == 100 and "A" not in column["figures"]
+
+
 def test_a_sum_that_does_not_hold_is_no_relation(tmp_path: Path) -> None:
     folder = write(tmp_path)
     num = folder / "num.txt"

@@ -230,12 +230,17 @@ def _row(table: Table, start: int, end: int, column: int, facts: Mapping[str, st
 
 
 def _names(lines: Sequence[PrintedLine], column: int) -> dict[int, str]:
-    """Index of each line with a figure -> its label; of the second with the same label `Label (2)`, and so on."""
+    """Index of each line with a figure -> its label; of the second line with the same label `Label (2)`, and so on.
+
+    Lines count that have no figure in this column, too: they are printed.
+    """
     seen = Counter[str]()
     names = dict[int, str]()
     for i, line in enumerate(lines):
-        if not line.heading and line.values[column] is not None:
-            seen[line.label] += 1
+        if line.heading:
+            continue
+        seen[line.label] += 1
+        if line.values[column] is not None:
             names[i] = line.label if seen[line.label] == 1 else f"{line.label} ({seen[line.label]})"
     return names
 
