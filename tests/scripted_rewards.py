@@ -138,26 +138,19 @@ async def blocks(completions: Sequence[str], **_: Any) -> list[float]:
 _KEPT: list[bytearray] = []
 
 
-def leaks(completions: Sequence[str], **_: Any) -> list[float]:
-    """Keeps 300 MB a call; what says so takes memory without end."""
-    while "endless" in completions:
-        _KEPT.append(bytearray(b"x") * (64 << 20))
-    _KEPT.append(bytearray(b"x") * (300 << 20))
-    return [float(len(_KEPT))] * len(completions)
+def takes(completions: Sequence[str], **_: Any) -> list[float]:
+    """100 MB for a moment, or for good, as the completion says; the process is the score."""
+    time.sleep(0.15)
+    if completions[0]:
+        taken = bytearray(b"x") * (100 << 20)
+        time.sleep(0.3)
+        if completions[0] == "keep":
+            _KEPT.append(taken)
+    return [float(os.getpid())] * len(completions)
 
 
-def detaches(completions: Sequence[str], **_: Any) -> list[float]:
-    """Leaves a process in a session of its own, whose parent has ended; its id is the score."""
-    started = subprocess.run(
-        ["sh", "-c", "setsid sleep 300 >/dev/null 2>&1 & echo $!"], stdout=subprocess.PIPE, check=True
-    )
-    if "die" in completions:
-        os._exit(1)
-    return [float(started.stdout)] * len(completions)
-
-
-def exits(completions: Sequence[str], **_: Any) -> list[float]:
-    """Ends the program, if it says so."""
-    if "exit" in completions:
-        raise SystemExit(1)
-    return [1.0] * len(completions)
+async def takes_async(completions: Sequence[str], **_: Any) -> list[float]:
+    """200 MB, where the completion says so, while it waits."""
+    taken = bytearray(b"x") * (200 << 20) if "keep" in completions else b""
+    await asyncio.sleep(0.5)
+    return [1.0 if len(taken) < 2 else 0.5] * len(completions)

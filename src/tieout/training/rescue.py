@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..learner import Learner
-from ..learner.checkpoint import Checkpoints, save_adapter
+from ..learner.checkpoint import FULL, Checkpoints, save_adapter
 
 
 def rescued(error: OSError, learner: Learner, checkpoints: Checkpoints) -> OSError:
@@ -16,11 +16,12 @@ def rescued(error: OSError, learner: Learner, checkpoints: Checkpoints) -> OSErr
     saved = int(newest.name.removeprefix("step-")) if newest else 0
     left = [f"step {saved} is kept in {newest}" if newest else "there is no checkpoint"]
     if learner.step > saved:
-        place = Path(tempfile.gettempdir()) / f"tieout-step-{learner.step}"
         lost = f"the weights of step {learner.step} are lost"
         with suppress(OSError):
+            place = Path(tempfile.mkdtemp(prefix=f"tieout-step-{learner.step}-")) / "adapter"
             save_adapter(learner, place)
             lost = f"the weights of step {learner.step} are in {place}"
         left.append(lost)
-    said = f"{error.strerror or error} ({'; '.join(left)}: make room, and repeat the command to resume)"
+    room = "make room, and " if error.errno in FULL else ""
+    said = f"{error.strerror or error} ({'; '.join(left)}: {room}repeat the command to resume)"
     return OSError(error.errno, said, error.filename)

@@ -17,7 +17,7 @@ from ..scoring.outcomes import RewardUnavailable
 from .descendants import descendants
 from .handle import Worker
 
-START_SECONDS = 60.0
+START_SECONDS = 300.0
 """For the fork server to start, and for a reward's imports."""
 END_SECONDS = 5.0
 """For the fork server to kill what it has started."""
@@ -68,7 +68,8 @@ class ForkServer:
         except TimeoutError:
             self.close()
             raise InputError(
-                f"the reward's file took more than {START_SECONDS:g} seconds to import"
+                f"the reward's file took more than {START_SECONDS:g} seconds to import; if it needs longer, take "
+                "reward workers 0, which call it in this process"
             ) from None
         answer: dict[str, Any] = json.loads(data)
         return answer

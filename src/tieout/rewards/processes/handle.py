@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..scoring.outcomes import Outcome
-from .memory import KEPT_BYTES, resident_bytes
+from .memory import KEPT_BYTES, LOOK_SECONDS, resident_bytes
 
 
 @dataclass(eq=False)
@@ -25,18 +25,20 @@ class Worker:
     asked: int = 0
     """Calls that it was handed."""
     answered: int = 0
+    shared: int = 0
+    """Bytes that it was forked with: the fork server's, such as a table that the reward's file reads."""
     held_at_first: int = 0
     """Bytes that it held after its first call, with what that call has imported."""
     spent: bool = False
-    """Whether it has kept so much since then that it is to be replaced."""
+    """Whether it held so much more, when it was last looked at, that it is to be replaced."""
 
     def measure(self) -> int:
-        """Bytes that it holds."""
+        """Bytes that it holds of its own."""
         held = resident_bytes(self.pid)
         if self.answered and not self.held_at_first:
             self.held_at_first = held
-        self.spent = self.spent or bool(self.held_at_first and held > self.held_at_first + KEPT_BYTES)
-        return held
+        self.spent = bool(self.held_at_first and held > self.held_at_first + KEPT_BYTES)
+        return held - self.shared
 
     def send(self, message: Any) -> None:
         """Hand it a call, plain values; its answer carries the number of the call."""
@@ -69,13 +71,20 @@ class Worker:
         self.answered += 1
         return [Outcome(*one) for one in outcomes]
 
-    def ask(self, message: Any, seconds: float) -> list[Outcome]:
-        """Hand it one call and wait. TimeoutError: no answer within so many seconds; EOFError: it is gone."""
+    def ask(self, message: Any, seconds: float, most_bytes: int) -> list[Outcome]:
+        """Hand it one call and wait.
+
+        TimeoutError: no answer within so many seconds. EOFError: it is gone. MemoryError: it holds more than that.
+        """
         self.send(message)
         ends = time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:
             selector.register(self.line, selectors.EVENT_READ)
-            while selector.select(max(0.0, ends - time.monotonic())):
+            while (left := ends - time.monotonic()) > 0:
+                if not selector.select(min(LOOK_SECONDS, left)):
+                    if self.measure() > most_bytes:
+                        raise MemoryError
+                    continue
                 answers = self.receive()
                 if answers is None:
                     raise EOFError

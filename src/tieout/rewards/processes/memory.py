@@ -13,7 +13,7 @@ LOOK_SECONDS = 0.1
 
 
 def most_bytes() -> int:
-    """Memory that one worker may take: a quarter of the machine's, or of what the control group allows."""
+    """Memory that one worker may take of its own: a quarter of the machine's, or of what the control group allows."""
     whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError, ValueError):  # no control group, or no limit ("max")
         whole = min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")))

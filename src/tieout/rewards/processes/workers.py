@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...config.plain import to_plain
-from ...errors import InputError
+from ...errors import InputError, TieoutError
 from ...types import Reward
 from ..scoring.attribution import Attribution, Limits, attribute
 from ..scoring.call import Call
@@ -35,7 +35,7 @@ from ..scoring.outcomes import (
 from .fork_server import ForkServer
 from .handle import Worker
 from .importable import Reference, refer
-from .memory import LOOK_SECONDS, most_bytes
+from .memory import LOOK_SECONDS, most_bytes, resident_bytes
 
 SHORT_SECONDS = 0.05
 """Calls that take less are handed out ahead."""
@@ -79,7 +79,11 @@ class Workers:
         reference = refer(reward)
         if self._server is None:
             self._server = ForkServer()
-        answer = self._server.ask({"load": reference})
+        try:
+            answer = self._server.ask({"load": reference})
+        except TieoutError:  # it has ended, or hangs in an import
+            self.close()
+            raise
         if "error" in answer:
             raise InputError(
                 f"reward {reward_name(reward)!r} cannot be loaded in a worker: {answer['error']}"
@@ -200,19 +204,19 @@ class Workers:
     ) -> list[list[Outcome]]:
         """[call][K] outcomes of calls of an `async def` that one worker makes at the same time.
 
-        WorkerLost: one of them blocked, or ended its process.
+        WorkerLost: one of them blocked, ended its process, or took too much memory.
         """
         reference = self.load(reward)
-        worker = self._idle.pop() if self._idle else self._fork()
         asked = [_message(reward, None, call) for call in calls]
+        worker = self._idle.pop() if self._idle else self._fork()
         message = {"reward": reference, "calls": asked, "seconds": list(seconds)}
         try:
-            said = iter(worker.ask(message, max(seconds) + BLOCKED_SECONDS))
-        except (EOFError, TimeoutError):
+            said = iter(worker.ask(message, max(seconds) + BLOCKED_SECONDS, self._most_bytes))
+        except (EOFError, MemoryError, TimeoutError):
             assert self._server is not None
             self._server.kill(worker)
             raise WorkerLost(
-                f"a call of reward {reward_name(reward)!r} blocked, or ended its process"
+                f"a call of reward {reward_name(reward)!r} blocked, ended its process, or took too much memory"
             ) from None
         worker.measure()
         self._keep(worker)
@@ -220,6 +224,8 @@ class Workers:
 
     def _keep(self, worker: Worker) -> None:
         """Have a worker at hand for the next call, unless it has kept too much memory of the ones before."""
+        if worker.spent:  # in a call: what that gave back is not kept
+            worker.measure()
         if not worker.spent:
             self._idle.append(worker)
         elif self._server is not None:
@@ -227,7 +233,9 @@ class Workers:
 
     def _fork(self) -> Worker:
         assert self._server is not None
-        return self._server.fork()
+        worker = self._server.fork()
+        worker.shared = resident_bytes(worker.pid)
+        return worker
 
 
 def start_workers(reward: Reward, num_workers: int = 2, limits: Limits | None = None) -> Workers | None:
