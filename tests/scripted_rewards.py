@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import stat
-import subprocess
 import time
 from collections.abc import Sequence
 from typing import Any

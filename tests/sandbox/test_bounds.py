@@ -22,6 +22,11 @@ def endless() -> None:
         pass
 
 
+def asleep_then_endless() -> None:
+    time.sleep(0.2)
+    endless()
+
+
 def catastrophic() -> None:
     re.fullmatch(r"(a+)+$", "a" * 60 + "b")
 
@@ -57,8 +62,7 @@ def test_a_machine_that_makes_it_wait_is_not_held_against_it(monkeypatch: pytest
     with bounds.bounded("it"):
         time.sleep(0.2)
     with pytest.raises(InputError, match="it did not end"), bounds.bounded("it"):
-        time.sleep(0.2)
-        endless()
+        asleep_then_endless()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit of data is Linux's")
@@ -66,9 +70,11 @@ def test_what_the_process_has_taken_since_counts_for_what_it_holds() -> None:
     """A model that was loaded a moment ago, between two blocks."""
     with bounds.bounded("it"):
         pass
-    with mmap.mmap(-1, bounds.MOST_BYTES + (1 << 30), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS):
-        with bounds.bounded("it"):
-            assert len(bytearray(16 << 20)) == 16 << 20
+    with (
+        mmap.mmap(-1, bounds.MOST_BYTES + (1 << 30), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS),
+        bounds.bounded("it"),
+    ):
+        assert len(bytearray(16 << 20)) == 16 << 20
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit of data is Linux's")

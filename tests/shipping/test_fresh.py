@@ -18,8 +18,8 @@ from tieout.errors import InputError
 from tieout.evidence.claims import Claim, recomputed
 from tieout.evidence.evaluate import read_cases, write_cases
 from tieout.evidence.report import regate
-from tieout.evidence.verify import read_report
-from tieout.shipping.fresh import reperform, sample_size
+from tieout.evidence.verify import read_report, sample_size
+from tieout.shipping.fresh import reperform
 from tieout.storage import manifest
 from tieout.storage.identity import folder_digest
 from tieout.storage.jsonl import read_json

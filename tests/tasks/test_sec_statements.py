@@ -127,7 +127,8 @@ def test_the_second_line_with_a_label_is_the_second_that_is_printed(tmp_path: Pa
     assert len(kept) < len(num.read_text().splitlines())
     num.write_text("".join(kept))
     column = find(load(folder).rows("train"), "income statement", "Dec. 31, 2023")
-    assert column["figures"]["A (2)"] == 100 and "A" not in column["figures"]
+    assert column["figures"]["A (2)"] == 100
+    assert "A" not in column["figures"]
 
 
 def test_a_sum_that_does_not_hold_is_no_relation(tmp_path: Path) -> None:

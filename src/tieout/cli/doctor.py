@@ -69,16 +69,16 @@ def main(arguments: Sequence[str]) -> None:
 def _recipe(options: Options, path: Path) -> int:
     """Check a recipe and print what was found; the exit status."""
     from ..errors import InputError
+    from ..pipelines.doctor.finding import Finding
     from .quiet import quiet
     from .run import RecipeOptions, check_first, wide_console
 
-    quiet()
-    from ..pipelines.doctor.finding import Finding
-    from ..pipelines.doctor.recipe import examine_recipe
-    from ..pipelines.reading import read_recipe
-
     try:
         check_first(RecipeOptions(path, set=options.set))
+        quiet()
+        from ..pipelines.doctor.recipe import examine_recipe
+        from ..pipelines.reading import read_recipe
+
         recipe = read_recipe(path, None, options.set)
     except InputError as error:
         findings = [Finding("recipe", "fail", str(error), "as it says; then `tieout doctor` again")]

@@ -224,7 +224,7 @@ def _known_keys(stage: Mapping[str, Any], known: Mapping[str, str], where: str) 
 
 def _check_figures(method: str, given: Mapping[str, Any], before: str) -> None:
     """InputError: a value that is no number where one is expected, or one that no method takes."""
-    least = TABLE[method].least
+    ranges = TABLE[method].ranges
     for field, kind in fields_of(method).items():
         name = field.replace("_", "-")
         if kind not in ("int", "float") or name not in given:
@@ -235,8 +235,8 @@ def _check_figures(method: str, given: Mapping[str, Any], before: str) -> None:
         except (TypeError, ValueError):
             expected = "a whole number" if kind == "int" else "a number, such as 2e-4"
             raise InputError(f"{shown} is {given[name]!r}; expected {expected}") from None
-        if value < least.get(field, value):
-            raise InputError(f"{shown} is {given[name]}; it must be at least {least[field]:g}")
+        if field in ranges:
+            ranges[field].check(shown, value, given[name])
 
 
 def _rows(path: str | None, kind: Kind) -> Rows | None:

@@ -52,6 +52,11 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(Options, "prefer", arguments)
     if options.out.suffix != ".jsonl":
         raise InputError(f"--out is {options.out}; expected a file of rows, FILE.jsonl")
+    if options.num_completions < 2 or not options.temperature > 0:
+        raise InputError(
+            f"num_completions is {options.num_completions} and temperature {options.temperature:g}; expected at least "
+            "2 completions at a temperature above 0: a pair takes two different ones"
+        )
     model_named(options.model, runs=True, api=True)
     check_named(options.reward, options.task)
     check_named(options.judge or None, None)
@@ -108,11 +113,6 @@ def _check(options: Options, task: Task) -> None:
 
     if task.reward is None or task.environment is not None:
         raise InputError(f"task {task.name!r} has no reward of single answers that could order them")
-    if options.num_completions < 2 or not options.temperature > 0:
-        raise InputError(
-            f"num_completions is {options.num_completions} and temperature {options.temperature:g}; expected at least "
-            "2 completions at a temperature above 0: a pair takes two different ones"
-        )
     rows = task.rows("train")
     columns = [name for name in rows[0] if all(name in row for row in rows)] if rows else []
     check_reward(task.reward, columns, tokens=not is_api(options.model))

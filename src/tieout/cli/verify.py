@@ -62,12 +62,10 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(Options, "verify", arguments)
     from ..evidence.claims import as_lines, intact, recomputed
     from ..evidence.records import earlier, load_key, write_record
-    from ..evidence.verify import read_report, report_at, run_of
+    from ..evidence.verify import read_report, report_at, run_of, sample_size
     from ..storage.manifest import FILE
 
     if options.fresh:
-        from ..shipping.fresh import sample_size  # needs torch
-
         sample_size(options.fresh, 1)  # refuses, before any work
     if _alone(options.run):
         _shipped(options)

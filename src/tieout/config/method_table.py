@@ -1,20 +1,56 @@
-"""The table of methods that are known by name: class, kind of rows, least values. No torch.
+"""The table of methods that are known by name: class, kind of rows, ranges of values. No torch.
 
-`tieout.methods` loads its classes by it and holds them to its values; the command line checks names, rows and values by
+`tieout.methods` loads its classes by it and holds them to its ranges; the command line checks names, rows and values by
 it before torch is loaded, which takes seconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
+from math import inf
 
 from ..errors import InputError
 from ..types import Kind
 
-LEAST: Mapping[str, float] = {"batch_size": 1, "learning_rate": 0, "max_new_tokens": 1}
-"""Field -> the smallest value that every method takes."""
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a number may have."""
+
+    least: float
+    most: float = inf
+    above: bool = False
+    """`least` itself is none of them."""
+
+    def check(self, name: str, value: float, given: object = None) -> None:
+        """InputError: the value is outside, or NaN. `given`: what was written, where that is no number yet."""
+        if self.least <= value <= self.most and not (self.above and value == self.least):
+            return
+        expected = f"it must be {'above' if self.above else 'at least'} {self.least:g}"
+        if self.most < inf:
+            expected = f"expected {self.least:g} to {self.most:g}"
+        raise InputError(f"{name} is {value if given is None else given}; {expected}")
+
+
+COUNT, NOT_NEGATIVE, POSITIVE, SHARE = Range(1), Range(0), Range(0, above=True), Range(0, 1)
+EVERY: Mapping[str, Range] = {
+    "batch_size": COUNT, "learning_rate": NOT_NEGATIVE, "epochs": POSITIVE, "max_new_tokens": COUNT,
+    "temperature": POSITIVE,
+}  # fmt: skip
+"""Field -> the values that every method takes which has it."""
+_ANCHORED = {"beta": POSITIVE, "rpo_alpha": NOT_NEGATIVE, "sft_anchor": NOT_NEGATIVE}
+_BETA = {"beta": POSITIVE}
+_GRPO = {
+    "updates_per_batch": COUNT, "epsilon_low": NOT_NEGATIVE, "epsilon_high": NOT_NEGATIVE, "beta": NOT_NEGATIVE,
+    "reference_steps": NOT_NEGATIVE, "overlong_share": SHARE,
+}  # fmt: skip
+_PPO = {
+    **dict.fromkeys(("num_ppo_epochs", "num_mini_batches", "kl_horizon"), COUNT),
+    **dict.fromkeys(("epsilon_low", "epsilon_high", "value_clip", "kl_coef", "kl_target"), NOT_NEGATIVE),
+    **dict.fromkeys(("target_kl", "mini_batch_size"), NOT_NEGATIVE),
+}
 
 
 @dataclass(frozen=True)
@@ -29,31 +65,35 @@ class Named:
     """The least completions per prompt, of a method that samples: two where it compares them."""
     rewarded: bool = True
     """Whether what it samples is scored by a reward."""
+    own: Mapping[str, Range] = field(default_factory=dict)
+    """Field -> the values that this method takes, in addition to `EVERY`."""
 
     @property
-    def least(self) -> Mapping[str, float]:
-        """Field -> the smallest value that it takes."""
-        return {**LEAST, "group_size": self.group_size}
+    def ranges(self) -> Mapping[str, Range]:
+        """Field -> the values that it takes."""
+        return {**EVERY, **self.own, "group_size": Range(self.group_size)}
 
 
 TABLE: Mapping[str, Named] = {
-    "sft": Named("sft:SFT", "demonstration"),
+    "sft": Named("sft:SFT", "demonstration", own={"general_kl": NOT_NEGATIVE}),
     "rejection_sampling": Named("online:RejectionSampling", "prompt"),
     "reward_model": Named("reward_model:RewardModel", "ranking"),
-    "dpo": Named("dpo:DPO", "preference"),
-    "online_dpo": Named("online:OnlineDPO", "prompt", group_size=2),
-    "kto": Named("kto:KTO", "label"),
-    "orpo": Named("orpo:ORPO", "preference"),
-    "cpo": Named("cpo:CPO", "preference"),
-    "simpo": Named("cpo:SimPO", "preference"),
-    "grpo": Named("grpo:GRPO", "prompt", group_size=2),
-    "dr_grpo": Named("grpo_family:DrGRPO", "prompt", group_size=2),
-    "dapo": Named("grpo_family:DAPO", "prompt", group_size=2),
-    "gspo": Named("grpo_family:GSPO", "prompt", group_size=2),
-    "cispo": Named("grpo_family:CISPO", "prompt", group_size=2),
-    "rloo": Named("grpo_family:RLOO", "prompt", group_size=2),
-    "ppo": Named("ppo:PPO", "prompt"),
-    "distill": Named("distill:Distill", "prompt", rewarded=False),
+    "dpo": Named("dpo:DPO", "preference", own=_ANCHORED),
+    "online_dpo": Named("online:OnlineDPO", "prompt", group_size=2, own=_ANCHORED),
+    "kto": Named("kto:KTO", "label", own=_BETA),
+    "orpo": Named("orpo:ORPO", "preference", own={"beta": NOT_NEGATIVE}),
+    "cpo": Named("cpo:CPO", "preference", own=_BETA),
+    "simpo": Named("cpo:SimPO", "preference", own=_BETA),
+    "grpo": Named("grpo:GRPO", "prompt", group_size=2, own=_GRPO),
+    "dr_grpo": Named("grpo_family:DrGRPO", "prompt", group_size=2, own=_GRPO),
+    "dapo": Named("grpo_family:DAPO", "prompt", group_size=2, own=_GRPO),
+    "gspo": Named("grpo_family:GSPO", "prompt", group_size=2, own=_GRPO),
+    "cispo": Named("grpo_family:CISPO", "prompt", group_size=2, own=_GRPO),
+    "rloo": Named("grpo_family:RLOO", "prompt", group_size=2, own=_GRPO),
+    "ppo": Named("ppo:PPO", "prompt", own=_PPO),
+    "distill": Named(
+        "distill:Distill", "prompt", rewarded=False, own={"top_k": COUNT, "beta": SHARE, "on_policy": SHARE}
+    ),
 }
 """Name, as `tieout train` and recipes accept it -> the method."""
 

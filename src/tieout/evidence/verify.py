@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +121,21 @@ def figures_differ(report: Mapping[str, Any], path: Path) -> list[str]:
     for part in ("usage", "consistency", "pass_at_k", "choice"):
         problems += differences(part, report.get(part, {}), again.get(part, {}))
     return problems
+
+
+def sample_size(asked: str, count: int) -> int:
+    """Cases to sample of `count`: a number of them, or a share such as `5%`, rounded up.
+
+    >>> sample_size("5%", 90), sample_size("20", 90), sample_size("20", 7)
+    (5, 20, 7)
+    """
+    share = asked.strip().endswith("%")
+    try:
+        number = float(asked.strip().removesuffix("%")) if share else int(asked)
+    except ValueError:
+        number = 0
+    if not 0 < number <= (100 if share else number):
+        raise InputError(
+            f"--fresh is {asked!r}; expected a share of the cases, such as 5%, or a number of them, such as 20"
+        )
+    return min(count, ceil(count * number / 100 - 1e-9) if share else int(number))

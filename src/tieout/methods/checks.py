@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from ..config.method_table import LEAST
+from ..config.method_table import EVERY, TABLE
 from ..errors import InputError
 
 
@@ -23,11 +23,16 @@ def at_least(limit: float, method: Any, *names: str) -> None:
             raise InputError(f"{name} is {getattr(method, name)}; it must be at least {limit}")
 
 
+def check_ranges(method: Any, name: str) -> None:
+    """InputError: a field is outside the range that the table of methods has for the method of this name."""
+    for field, values in TABLE[name].own.items():
+        values.check(field, getattr(method, field))
+
+
 def check_rollouts(method: Any, group_size: int = 1) -> None:
     """ValueError: rollouts cannot be sampled so, or their groups are smaller than the method needs."""
-    at_least(LEAST["max_new_tokens"], method, "max_new_tokens")
+    for name in ("max_new_tokens", "temperature"):
+        EVERY[name].check(name, getattr(method, name))
     if method.group_size < group_size:
         few = "at least 2 completions to compare" if group_size > 1 else "at least 1 completion"
         raise InputError(f"group_size is {method.group_size}; a group needs {few}")
-    if method.temperature <= 0:
-        raise InputError(f"temperature is {method.temperature}; rollouts need a temperature above 0")

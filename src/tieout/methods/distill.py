@@ -16,7 +16,7 @@ from ..losses.distillation import generalized_jsd, top_forward_kl
 from ..rows.teacher_prompts import columns_in
 from ..source import Source
 from ..types import Group
-from .checks import at_least, check_rollouts
+from .checks import check_ranges, check_rollouts
 from .method import Method, Needs
 
 SELF, START = "policy", "reference"
@@ -57,10 +57,7 @@ class Distill(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_rollouts(self)
-        at_least(1, self, "top_k")
-        for name in ("beta", "on_policy"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} is {getattr(self, name)}; expected 0 to 1")
+        check_ranges(self, "distill")
         for name, owner in (("beta", "jsd"), ("top_k", "forward_kl")):
             if getattr(self, name) != getattr(Distill, name) and self.loss_type != owner:
                 raise InputError(f"{name} is of loss_type {owner!r}, and loss_type is {self.loss_type!r}")

@@ -18,7 +18,7 @@ from ..losses.preference import DIVERGENCES, PAIR_LOSSES, check_preference
 from ..losses.supervised import cross_entropy
 from ..source import Source
 from ..types import Group
-from .checks import at_least
+from .checks import check_ranges
 from .method import Method, Needs
 
 
@@ -64,7 +64,7 @@ class DPO(Method):
             )
         if self.loss_type == "exo_pair" and self.label_smoothing == 0:
             raise InputError("loss_type 'exo_pair' needs a label_smoothing above 0, such as 0.001")
-        at_least(0, self, "rpo_alpha", "sft_anchor")
+        check_ranges(self, "dpo")
         check_preference(self.beta, self.label_smoothing)
 
     @property

@@ -24,7 +24,7 @@ from ..learner.models.reference import refresh_reference
 from ..losses.policy import KL, cispo, clipped_policy, sapo
 from ..source import Source
 from ..types import Completion, Group
-from .checks import at_least, check_rollouts
+from .checks import at_least, check_ranges, check_rollouts
 from .entropy import Entropy
 from .method import Method, Needs, Rollouts
 
@@ -88,12 +88,9 @@ class GRPO(Entropy, Rollouts, Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_rollouts(self, TABLE["grpo"].group_size)
-        at_least(1, self, "updates_per_batch")
-        at_least(0, self, "epsilon_low", "epsilon_high", "beta", "reference_steps")
+        check_ranges(self, "grpo")
         if self.tis_cap is not None:
             at_least(0, self, "tis_cap")
-        if not 0 <= self.overlong_share <= 1:
-            raise InputError(f"overlong_share is {self.overlong_share}; it is a share, from 0 to 1")
         if self.beta and self.kl_in == "loss" and self.kl_estimator == "k1" and not self.kl_correction:
             raise InputError(
                 "kl_estimator='k1' as a loss pulls nowhere: its expected gradient is 0. Take k2 or k3, "

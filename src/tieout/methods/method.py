@@ -10,13 +10,12 @@ from typing import Literal
 from torch import Tensor
 
 from ..batch import Batch, Outputs
-from ..config.method_table import LEAST
-from ..errors import InputError
+from ..config.method_table import EVERY
 from ..learner import Learner
 from ..rows import Kind
 from ..source import Source
 from ..types import Group
-from .checks import at_least, check_choices
+from .checks import check_choices
 
 Updates = Generator[list[Group], Mapping[str, float], None]
 """Yields the groups of each optimizer update of a step, and is sent the metrics of the update before."""
@@ -80,10 +79,8 @@ class Method(ABC):
 
     def __post_init__(self) -> None:
         check_choices(self)
-        at_least(LEAST["batch_size"], self, "batch_size")
-        at_least(LEAST["learning_rate"], self, "learning_rate")
-        if not self.epochs > 0:
-            raise InputError(f"epochs is {self.epochs}; it must be above 0")
+        for name in ("batch_size", "learning_rate", "epochs"):
+            EVERY[name].check(name, getattr(self, name))
 
     @property
     @abstractmethod

@@ -16,6 +16,7 @@ from ..losses.preference import log_odds, orpo
 from ..losses.supervised import cross_entropy
 from ..source import Source
 from ..types import Group
+from .checks import check_ranges
 from .method import Method, Needs
 
 
@@ -29,6 +30,10 @@ class ORPO(Method):
     """Pairs per optimizer step."""
     beta: float = 0.1
     """Weight of the odds ratio relative to the cross entropy of the chosen completions (the paper's lambda)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, "orpo")
 
     @property
     def needs(self) -> Needs:

@@ -23,7 +23,7 @@ from ..learner import Learner
 from ..losses.policy import KL, clipped_policy, clipped_value, kl_from_policy
 from ..source import Source
 from ..types import Completion, Group
-from .checks import at_least, check_rollouts
+from .checks import check_ranges, check_rollouts
 from .entropy import Entropy
 from .method import Method, Needs, Rollouts
 
@@ -81,9 +81,7 @@ class PPO(Entropy, Rollouts, Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(1, self, "num_ppo_epochs", "num_mini_batches", "kl_horizon")
-        at_least(0, self, "epsilon_low", "epsilon_high", "value_clip", "kl_coef", "kl_target", "target_kl")
-        at_least(0, self, "mini_batch_size")
+        check_ranges(self, "ppo")
         check_rollouts(self)
         self.check_entropy()
         self._check_batch()

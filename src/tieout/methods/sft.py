@@ -17,7 +17,7 @@ from ..losses.supervised import cross_entropy
 from ..rows.values import truth
 from ..source import Source
 from ..types import Group, Row
-from .checks import at_least
+from .checks import check_ranges
 from .method import Method, Needs
 
 
@@ -34,7 +34,7 @@ class SFT(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(0, self, "general_kl")
+        check_ranges(self, "sft")
 
     @property
     def needs(self) -> Needs:

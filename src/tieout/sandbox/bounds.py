@@ -64,7 +64,9 @@ def _limit() -> Iterator[None]:
 def _deadline() -> Iterator[None]:
     """Raise `_LateError` in the block once the time is up; a timer that runs already is set again afterwards."""
     others, interval = signal.getitimer(signal.ITIMER_REAL)
-    if 0 < others < SECONDS or signal.getsignal(signal.SIGALRM) is None:  # of C code: it could not be put back
+    if (
+        0 < others < SECONDS or signal.getsignal(signal.SIGALRM) is None
+    ):  # of C code: it could not be put back
         yield
         return
     begun, ends = time.monotonic(), time.thread_time() + SECONDS

@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -30,7 +29,7 @@ from ..evidence.readings import judged
 from ..evidence.replay import replayable
 from ..evidence.sampled import Turn
 from ..evidence.scoring import NAMES, Asked, asked_of
-from ..evidence.verify import run_of
+from ..evidence.verify import run_of, sample_size
 from ..learner import Model, load
 from ..learner.models.precision import name_of
 from ..rewards.text.thinking import begun, opened_in
@@ -53,24 +52,6 @@ LISTED = 10
 
 Begin = Callable[[int], Callable[[int], None]]
 """Called with a number of steps; gives what is called with the number that have just been done."""
-
-
-def sample_size(asked: str, count: int) -> int:
-    """Cases to sample of `count`: a number of them, or a share such as `5%`, rounded up.
-
-    >>> sample_size("5%", 90), sample_size("20", 90), sample_size("20", 7)
-    (5, 20, 7)
-    """
-    share = asked.strip().endswith("%")
-    try:
-        number = float(asked.strip().removesuffix("%")) if share else int(asked)
-    except ValueError:
-        number = 0
-    if not 0 < number <= (100 if share else number):
-        raise InputError(
-            f"--fresh is {asked!r}; expected a share of the cases, such as 5%, or a number of them, such as 20"
-        )
-    return min(count, ceil(count * number / 100 - 1e-9) if share else int(number))
 
 
 def reperform(

@@ -8,6 +8,7 @@ import selectors
 import socket
 import time
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from ..scoring.outcomes import Outcome
@@ -71,7 +72,7 @@ class Worker:
         self.answered += 1
         return [Outcome(*one) for one in outcomes]
 
-    def ask(self, message: Any, seconds: float, most_bytes: int) -> list[Outcome]:
+    def ask(self, message: Any, seconds: float, most_bytes: float = inf) -> list[Outcome]:
         """Hand it one call and wait.
 
         TimeoutError: no answer within so many seconds. EOFError: it is gone. MemoryError: it holds more than that.
