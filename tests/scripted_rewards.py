@@ -153,3 +153,10 @@ async def takes_async(completions: Sequence[str], **_: Any) -> list[float]:
     taken = bytearray(b"x") * (200 << 20) if "keep" in completions else b""
     await asyncio.sleep(0.5)
     return [1.0 if len(taken) < 2 else 0.5] * len(completions)
+
+
+def exits(completions: Sequence[str], **_: Any) -> list[float]:
+    """Ends the program, if it says so."""
+    if "exit" in completions:
+        raise SystemExit(1)
+    return [1.0] * len(completions)
