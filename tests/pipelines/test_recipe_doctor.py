@@ -14,6 +14,7 @@ from tieout.cli.doctor import main
 from tieout.pipelines.doctor.finding import Finding
 from tieout.pipelines.doctor.recipe import examine_recipe
 from tieout.pipelines.recipe import Recipe
+from tieout.samplers.prompted import PromptPrefix, question_digest, write_prompt
 
 Make = Callable[..., Recipe]
 GATE = {"gate": {"min_cases": 5}}
@@ -32,6 +33,19 @@ def findings(recipe: Recipe, plan: bool = False) -> dict[str, Finding]:
     """By check; of several of one check, the worst."""
     found = sorted(examine_recipe(recipe, plan), key=lambda one: ("pass", "warn", "fail").index(one.verdict))
     return {one.check: one for one in found}
+
+
+def test_a_prompt_that_test_rows_chose_fails_as_the_run_would_refuse_it(
+    recipe: Make, files: dict[str, str], good: str, tmp_path: Path
+) -> None:
+    rows = [json.loads(line) for line in Path(files["test"]).read_text().splitlines()]
+    prefix = PromptPrefix("Write.", searched=[question_digest(row) for row in rows[:3]])
+    write_prompt(tmp_path / "prompt.json", prefix)
+    stages = [NO_CHECK, SFT, {"evaluate": {"prompt": {"file": str(tmp_path / "prompt.json")}}}, GATE]
+    found = findings(recipe(stages, reward=good))["leakage"]
+    assert (found.verdict, "3 of 10 rows chose this prompt" in found.said) == ("fail", True), found
+    accepted = findings(recipe(stages, reward=good, accept_leakage="known"))["leakage"]
+    assert accepted.verdict == "pass", accepted
 
 
 @pytest.fixture
@@ -67,6 +81,7 @@ def test_a_sound_recipe_passes_what_can_be_wrong(recipe: Make, good: str, tmp_pa
         ("learning rate", "warn", "usual for sft of lora", {"sft": {"learning_rate": 0.5}}),
         ("updates", "warn", "2 updates", {"sft": {"epochs": 1}}),
         ("room to answer", "fail", "longer than max_new_tokens (2)", {"max_new_tokens": 2}),
+        ("gate", "fail", "4 test rows, and min_cases is 5", {"max_test": 4}),
         ("controls", "warn", "no controls", {"controls": None}),
         ("gate", "fail", "min_cases is 50", {"gate": {"gate": {"min_cases": 50}}}),
         ("leakage", "fail", "test: 10 exact", {"leak": True}),
@@ -90,7 +105,7 @@ def test_a_fault_is_found_with_its_remedy(
     stages = [
         *([] if changes.get("unchecked") else [NO_CHECK]),
         sft,
-        {"evaluate": {}},
+        {"evaluate": {"max_test": changes.get("max_test", 0)}},
         changes.get("gate", GATE),
     ]
     stages += [{"ship": {}}] if changes.get("ship") else []

@@ -136,16 +136,21 @@ def check_challengers(
     for name, one in stage.challenged.items():
         if one.prompt.given:
             before = before_of(task, one.prompt, stage.name)
-            if one.prompt.file:
-                measured = with_prompts([*task.rows("test"), *task.rows("ood")])
-                reason = '`accept_leakage: "reason"` in the recipe'
-                check_not_searched(before, measured, recipe.accept_leakage, reason)
+            check_searched(one.prompt, stage.name, task, recipe.accept_leakage)
             called = name if name in stage.challengers else "prompt"
             for own, rows in [*_asked(task, controls), (replace(task, name="consistency"), list(again))]:
                 if not is_api(one.model):
                     shown: list[Row] = [{"prompt": before(row["prompt"])} for row in rows]
                     asked[f"{stage.name}.{called} ({own.name})"] = shown
     return asked
+
+
+def check_searched(prompt: BasePrompt, stage: str, task: Task, accept: str) -> None:
+    """InputError: rows that are measured on chose the prompt of a file, or are shown in it."""
+    if prompt.file:
+        measured = with_prompts([*task.rows("test"), *task.rows("ood")])
+        reason = '`accept_leakage: "reason"` in the recipe'
+        check_not_searched(before_of(task, prompt, stage), measured, accept, reason)
 
 
 def _asked(task: Task, controls: Task | None) -> list[tuple[Task, list[Row]]]:

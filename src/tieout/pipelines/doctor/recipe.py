@@ -10,11 +10,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ...errors import TieoutError
+from ...errors import InputError, TieoutError
 from ...evidence.leakage import in_words
 from ...storage.runfolder import RunFolder
 from ...vetting.before_training import examine
-from ..kinds import Check
+from ..challengers import check_searched
+from ..kinds import Check, Evaluate
 from ..planned import SMALLER, Planned
 from ..planning.runs import plan_run
 from ..recipe import Recipe
@@ -50,6 +51,7 @@ def examine_recipe(recipe: Recipe, plan: bool = True) -> Iterator[Finding]:
         ):
             yield Finding("prompts", "warn", one, "as it says")
         yield _leaks(run, recipe)
+        yield from _searched(run, recipe)
         yield from text_findings(run)
         yield from settings_findings(run)
         yield _reward(run)
@@ -64,6 +66,18 @@ def _leaks(run: Run, recipe: Recipe) -> Finding:
         return Finding("leakage", "warn", said, f"accepted in the recipe: {recipe.accept_leakage}")
     remedy = "take them out of one side; `tieout run --dry-run` names them"
     return found("leakage", said, leaked != "none", remedy)
+
+
+def _searched(run: Run, recipe: Recipe) -> Iterator[Finding]:
+    """Prompts of files that were chosen by rows which the run measures on."""
+    for stage in recipe.stages:
+        if isinstance(stage, Evaluate):
+            for name, one in stage.challenged.items():
+                try:
+                    check_searched(one.prompt, stage.name, run.task, recipe.accept_leakage)
+                except InputError as error:
+                    said = f"{stage.name}, {name}: {error}"
+                    yield Finding("leakage", "fail", said, "measure on other rows than those of the search")
 
 
 def _reward(run: Run) -> Finding:

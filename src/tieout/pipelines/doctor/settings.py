@@ -11,6 +11,7 @@ from ...review import answers
 from ..kinds import Check, Evaluate, Gate, Ship, Train
 from ..remote import remote_models
 from ..run import Run
+from ..stages.evaluate import evaluated_before
 from ..stages.plan import rows_of
 from .finding import Finding, found
 
@@ -64,8 +65,9 @@ def _judged(run: Run) -> Iterator[Finding]:
             said = f"{stage.name}: {count} test rows; where half of the answers differ, they show {_shown(count):.2f}"
             yield found("test rows", said, count < FEW_ROWS, "more test rows: intervals will be wide", "warn")
         if isinstance(stage, Gate):
-            if stage.min_cases > len(run.task.rows("test")):
-                said = f"{stage.name}: {len(run.task.rows('test'))} test rows, and min_cases is {stage.min_cases}"
+            asked = len(run.asked(evaluated_before(run, stage))["test"])
+            if stage.min_cases > asked:
+                said = f"{stage.name}: {asked} test rows, and min_cases is {stage.min_cases}"
                 yield Finding("gate", "fail", said, "more test rows, or the gate holds whatever is measured")
             controls = "negative_controls" in stage.tracks and run.controls is None
             said = f"{stage.name}: {'no controls' if controls else 'controls, or none are asked for'}"
