@@ -16,17 +16,22 @@ from tieout.config.code_digest import file_code
 from tieout.errors import InputError
 from tieout.learner.models.base_parts import base_parts
 from tieout.methods import GRPO, SFT
+from tieout.pipelines.identity import run_identity
 from tieout.pipelines.reading import read_recipe
 from tieout.rewards import load_reward
 from tieout.rewards.scoring.combine import combine
 from tieout.rewards.scoring.reward_identity import scored_by_code
-from tieout.storage.identity import differences
+from tieout.storage.identity import as_stored, differences
 from tieout.storage.runfolder import RunFolder
+from tieout.tasks import Task
 from tieout.training.spec import TrainSpec, identity
+from tieout.training.stage import known_as
 
 REWARD = (
     "from rules import limit\n\n\ndef close(completions, **_):\n    return [limit(c) for c in completions]\n"
 )
+
+JUDGE = "model: api:{model}\nrubric: 5 is right, 1 is wrong.\n"
 
 
 @pytest.fixture
@@ -117,6 +122,63 @@ def test_a_trained_stage_knows_the_code_of_its_reward(reward: Path) -> None:
     reward.write_text(REWARD.replace("limit(c)", "1 - limit(c)"))
     assert scored_by_code(load_reward(f"{reward}:close")) != was
     assert "reward_code" not in scored_by_code(load_reward("exact"))  # tieout's own: the version says it
+
+
+def test_two_files_of_one_name_both_count(reward: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / reward.name
+    other.parent.mkdir()
+    other.write_text(REWARD)
+    spec = {"reward": f"{reward}:close=1.0 {other}:close=0.5"}
+    was = identity(spec)["code"]
+    for file in (reward, other):
+        before = file.read_text()
+        file.write_text(REWARD.replace("limit(c)", "1 - limit(c)"))
+        assert identity(spec)["code"] != was, file
+        file.write_text(before)
+    assert identity(spec)["code"] == was
+
+
+@pytest.fixture
+def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    return tmp_path / "judge.yaml"
+
+
+def test_a_stage_knows_the_weights_and_the_judge_of_its_reward(judge: Path) -> None:
+
+    def known(weight: float, model: str = "one") -> Any:
+        judge.write_text(JUDGE.format(model=model))
+        scored = load_reward(f"exact=1.0 judge:{judge}={weight}")
+        task = Task("rows", lambda split: [{"prompt": "q", "answer": "a"}], scored)
+        return known_as(TrainSpec(GRPO()), task, "", [])
+
+    was = known(0.2)
+    assert differences(was, known(0.2)) == []
+    (line,) = differences(was, known(0.9))
+    assert line.startswith("reward_holds.weights.")
+    assert line.endswith("0.2 -> 0.9")
+    (line,) = differences(was, known(0.2, "two"))
+    assert line.startswith("reward_holds.judges.")
+    earlier = {name: value for name, value in was.items() if name != "reward_holds"}
+    assert differences(earlier, was) == []
+
+
+def test_a_run_knows_what_the_judges_of_its_stages_say(judge: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": "q", "completion": "a", "answer": "a"}]
+    task = Task("rows", lambda split: rows, load_reward("exact"))
+    stages = [{"pairs": {"sources": ["judged"], "judge": f"judge:{judge}"}}, {"train": "dpo"}]
+    (tmp_path / "recipe.yaml").write_text(json.dumps({"model": "tieout-base", "stages": stages}))
+
+    def known(model: str) -> Any:
+        judge.write_text(JUDGE.format(model=model))
+        return as_stored(run_identity(read_recipe(tmp_path / "recipe.yaml"), task, None))
+
+    was = known("one")
+    assert differences(was, known("one")) == []
+    (line,) = differences(was, known("two"))
+    assert line.startswith("scored_by.pairs: judge.judges.")
+    earlier = {name: value for name, value in was.items() if name != "scored_by"}
+    assert differences(earlier, known("two")) == []
 
 
 def test_a_methods_own_file_counts(tmp_path: Path) -> None:

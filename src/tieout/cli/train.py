@@ -127,6 +127,7 @@ def options_type(method: type[Method]) -> type:
 def train(name: str, parsed: Any) -> None:
     """Check everything, then train into the folder."""
     from ..chat.long_rows import Fitting
+    from ..config.code_digest import together
     from ..evidence.leakage import FILE, held_out
     from ..evidence.report import evaluation_of
     from ..learner.models.loading import precision_of
@@ -222,7 +223,7 @@ def train(name: str, parsed: Any) -> None:
             **{split: data_hash(own) for split, own in sets.items() if split != "train"},
         }
         known = {**identity(spec), **identity(asked)}
-        if code := {**code_in(spec), **code_in(asked)}:
+        if code := together([code_in(spec), code_in(asked)]):
             known["code"] = code
         folder.record(known, hashes, spec.placement, str(taken), fitting.counts)
         folder.write_json(FILE, {**leakage, "trained_on": rows_from(options, digest)})

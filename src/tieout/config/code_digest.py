@@ -7,7 +7,7 @@ import inspect
 import io
 import sys
 import tokenize
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,15 @@ def function_code(function: Callable[..., Any]) -> dict[str, str]:
         return {function.__qualname__: _sha256(_without_comments(inspect.getsource(function)))}
     except (AttributeError, OSError, TypeError):  # an object, or defined where there is no file
         return {}
+
+
+def together(codes: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Digests of several functions as one; of files that have the same name in different folders, all of them."""
+    found: dict[str, set[str]] = {}
+    for code in codes:
+        for name, digests in code.items():
+            found.setdefault(name, set()).update(digests.split())
+    return {name: " ".join(sorted(digests)) for name, digests in found.items()}
 
 
 def _without_comments(source: str) -> str:

@@ -43,6 +43,7 @@ from ..training.reward_models import check_models
 from ..training.teachers import check_teachers
 from ..types import Row
 from .challengers import check_challengers
+from .identity import run_identity
 from .kinds import Calibrate, Check, Demonstrations, Evaluate, Gate, Pairs, Refresh, Ship, Train
 from .links import BASE, FILES, start_name
 from .policy import Policy
@@ -88,7 +89,7 @@ class Run:
         for line in self.fitting.said:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         folder.record(
-            self.recipe.identity(),
+            run_identity(self.recipe, self.task, self.controls),
             self.hashes,
             recipe.placement,
             str(self.precision),

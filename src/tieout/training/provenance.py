@@ -10,7 +10,7 @@ from ..learner.digest import digest
 from ..learner.models.adapters import POLICY
 from ..learner.models.precision import name_of
 from ..methods import Method
-from ..rewards.scoring.reward_identity import scored_by_code
+from ..rewards.scoring.reward_identity import held_by, scored_by_code
 from ..rows import data_hash
 from ..source import Source
 from ..types import Row
@@ -22,7 +22,8 @@ def provenance(method: Method, source: Source, learner: Learner, schedule: Any) 
     network, rows = learner.model.network, len(source.rows)
     part = {"pass_size": source.pass_size} if source.pass_size not in (0, rows) else {}
     spec = TrainSpec(method, learner.model.name, learner=learner.config, schedule=schedule, seed=source.seed)
-    plain = identity(spec)
+    plain, held = identity(spec), held_by(source.task.reward)
+    plain.usual = {**plain.usual, **held}  # earlier versions do not know it
     plain |= {
         "adapter": _adapter(getattr(network, "peft_config", {}).get(POLICY)),
         "start": digest(learner.model.start or {}),
@@ -30,6 +31,7 @@ def provenance(method: Method, source: Source, learner: Learner, schedule: Any) 
         "temperature": learner.temperature,
         "task": source.task.name,
         **scored_by_code(source.task.reward),
+        **held,
         "data": {"rows": rows, "sha256": _data(source.rows), **part},
     }
     return plain

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config.code_digest import file_code, function_code
+from ..config.code_digest import file_code, function_code, together
 from ..config.dtype import Dtype
 from ..config.plain import to_plain, usual
 from ..errors import InputError
@@ -133,14 +133,12 @@ def _files(text: str) -> list[str]:
 def code_in(value: Any) -> dict[str, str]:
     """File name -> digest, of every file that is named as `FILE.py:function`, and of the class of a user's method."""
     if isinstance(value, str):
-        return {Path(name).name: file_code(Path(name)) for name in _files(value)}
+        return together({Path(name).name: file_code(Path(name))} for name in _files(value))
     found: dict[str, str] = function_code(type(value)) if isinstance(value, Method) else {}
     if is_dataclass(value) and not isinstance(value, type):
         value = [x for field in fields(value) if not isinstance(x := getattr(value, field.name), Placement)]
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    for item in inner:
-        found |= code_in(item)
-    return found
+    return together([found, *map(code_in, inner)])
 
 
 def _identity(value: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ..rewards.scoring.reward_identity import scored_by_code
+from ..rewards.scoring.reward_identity import held_by, scored_by_code
 from ..rows import data_hash
 from ..storage.identity import Known, differences, refuse_changes
 from ..storage.runfolder import Stage
@@ -32,13 +32,16 @@ def rows_held_out(spec: TrainSpec, task: Task, console: Console) -> list[Row]:
 
 def known_as(spec: TrainSpec, task: Task, data: str, held_out: Sequence[Row]) -> Known:
     """The identity of the stage: of the specification, with what it is trained and evaluated on."""
-    scored_by = scored_by_code(task.reward)
+    scored_by, held = (
+        scored_by_code(task.reward),
+        held_by(task.reward),
+    )  # earlier versions do not know the latter
     rows = task.rows("train")
     seen: dict[str, Any] = {"rows": len(rows), "sha256": data or data_hash(rows)}
     if held_out:
         seen["held_out"] = data_hash(held_out)
     known = identity(spec)
-    return Known({**known, "task": task.name, **scored_by, "data": seen}, known.usual)
+    return Known({**known, "task": task.name, **scored_by, **held, "data": seen}, {**known.usual, **held})
 
 
 MADE_BEFORE = ("start:", "data.", "method.reward_model:", "method.teacher.")

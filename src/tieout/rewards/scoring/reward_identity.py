@@ -6,7 +6,7 @@ import functools
 from dataclasses import fields
 from typing import Any
 
-from ...config.code_digest import function_code
+from ...config.code_digest import function_code, together
 from ...config.plain import fingerprint
 from ...storage.identity import folder_digest
 from ...types import Reward
@@ -14,6 +14,9 @@ from ..library.judge import judges_of
 from ..library.reward_model import models_in
 from .combine import Combined
 from .outcomes import reward_name
+
+HELD = "reward_holds"
+"""Key of an identity."""
 
 
 def scored_by_code(reward: Reward | None) -> dict[str, Any]:
@@ -25,8 +28,16 @@ def scored_by_code(reward: Reward | None) -> dict[str, Any]:
 
 
 def reward_identity(reward: Reward) -> dict[str, Any]:
-    """Its code, and what an object holds that is no code: weights of parts, options, judges, weights of models."""
-    known = scored_by_code(reward)
+    """Its code, and what an object holds that is no code."""
+    held = held_by(reward).get(HELD, {})
+    return {**scored_by_code(reward), **held}
+
+
+def held_by(reward: Reward | None) -> dict[str, Any]:
+    """`HELD`: what a reward holds that is no code, weights of parts, options, judges, weights of models; if any."""
+    if reward is None:
+        return {}
+    known = dict[str, Any]()
     if isinstance(reward, Combined):
         known["weights"], known["missing"] = dict(reward.weights), reward.missing
         parts = {name: options for name, part in reward.parts.items() if (options := _options(part))}
@@ -38,7 +49,8 @@ def reward_identity(reward: Reward) -> dict[str, Any]:
     }
     models = [folder_digest(one.folder) for one in models_in(reward) if one.folder is not None]
     more = {"options": parts, "judges": judges, "models": models}
-    return {**known, **{name: value for name, value in more.items() if value}}
+    held = {**known, **{name: value for name, value in more.items() if value}}
+    return {HELD: held} if held else {}
 
 
 def _options(reward: Reward) -> dict[str, str]:
@@ -52,7 +64,7 @@ def _plain(value: object) -> bool:
 
 def _code_of(reward: Any) -> dict[str, str]:
     if isinstance(reward, Combined):
-        return {name: digest for part in reward.parts.values() for name, digest in _code_of(part).items()}
+        return together(map(_code_of, reward.parts.values()))
     if isinstance(reward, functools.partial):
         return _code_of(reward.func)
     return function_code(getattr(reward, "__wrapped__", reward))

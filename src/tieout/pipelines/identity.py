@@ -1,0 +1,26 @@
+"""Identity of a run: its recipe, and what scores its completions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..rewards import load_reward
+from ..rewards.scoring.reward_identity import reward_identity
+from ..storage.identity import Known
+from ..tasks import Task
+from ..types import Reward
+from .kinds import Pairs, Refresh
+from .recipe import Recipe
+
+
+def run_identity(recipe: Recipe, task: Task, controls: Task | None) -> Known:
+    """The recipe's identity with that of every reward, metric and judge: also what their names do not say, such as the
+    text of a judge's file. A run of an earlier version, which did not record it, is taken as it is."""
+    known, rewards = recipe.identity(), dict[str, Reward | None]()
+    for own in filter(None, (task, controls)):
+        named = {"reward": own.reward, **{f"part {k}": v for k, v in own.parts.items()}, **own.metrics}
+        rewards |= {f"{own.name}: {name}": reward for name, reward in named.items()}
+    judges = {one.name: one.judge for one in recipe.stages if isinstance(one, Pairs | Refresh) and one.judge}
+    rewards |= {f"{stage}: judge": load_reward(judge) for stage, judge in judges.items()}
+    scored: dict[str, Any] = {name: reward_identity(one) for name, one in rewards.items() if one is not None}
+    return Known({**known, "scored_by": scored}, {**known.usual, "scored_by": scored})
