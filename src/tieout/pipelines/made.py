@@ -22,11 +22,12 @@ LEARNED = {
 
 
 def made_of(run: Run, evaluation: Evaluate, name: str) -> dict[str, Any]:
-    """`needs`: words in the order of the stages; `seconds`: rollouts and updates of its train stages. The time of
-    stages that make pairs and demonstrations is not in it."""
+    """`needs`: words in the order of the stages; `seconds`: rollouts and updates of its train stages, and of those of
+    the reward models that it learned from or is chosen by. The time of making pairs and demonstrations is not in it."""
     own = evaluation.challenged.get(name)
     model = own.model if own else name
-    stages = leading_to(run, model.removesuffix("-start"))
+    selector = evaluation.selector if own and own.best_of_n else ""
+    stages = leading_to(run, model.removesuffix("-start"), selector)
     needs = ["an API"] if is_api(model) else ["weights"]
     for stage in stages:
         needs += _needs_of(stage)
@@ -35,13 +36,16 @@ def made_of(run: Run, evaluation: Evaluate, name: str) -> dict[str, Any]:
         needs += [f"{own.prompt.shots} rows with gold"] if own.prompt.shots else []
     if own and own.best_of_n:
         needs.append(f"{own.best_of_n} samples and {evaluation.selector or 'the reward'} for every answer")
-    trained = [read_stage(run.folder.path / stage.name) for stage in stages if isinstance(stage, Train)]
-    return {"needs": list(dict.fromkeys(needs)), "seconds": sum(map(seconds_of, trained))}
+    trained = [run.adapter(stage.name).parent for stage in stages if isinstance(stage, Train | Refresh)]
+    return {
+        "needs": list(dict.fromkeys(needs)),
+        "seconds": sum(seconds_of(read_stage(folder)) for folder in trained),
+    }
 
 
-def leading_to(run: Run, model: str) -> list[Stage]:
-    """The stages that a model starts from, learns from or is taught by, in their order; none of the base or an API."""
-    wanted, found = {model}, list[Stage]()
+def leading_to(run: Run, *models: str) -> list[Stage]:
+    """The stages that models start from, learn from or are taught by, in their order; none of the base or an API."""
+    wanted, found = set(models), list[Stage]()
     for stage in reversed(run.recipe.stages):
         if stage.name in wanted and isinstance(stage, Train | Pairs | Demonstrations | Refresh):
             found.insert(0, stage)
