@@ -160,3 +160,18 @@ def exits(completions: Sequence[str], **_: Any) -> list[float]:
     if "exit" in completions:
         raise SystemExit(1)
     return [1.0] * len(completions)
+
+
+_ASKED: set[str] = set()
+
+
+async def recovers(completions: Sequence[str], **_: Any) -> list[float]:
+    """A service: it fails once, and answers after 0.6 seconds; another completion hangs."""
+    if "hang" in completions:
+        await asyncio.sleep(3600)
+    if "answer" in completions:
+        if "answer" not in _ASKED:
+            _ASKED.add("answer")
+            raise ConnectionError("try again")
+        await asyncio.sleep(0.6)
+    return [1.0] * len(completions)

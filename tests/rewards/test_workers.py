@@ -138,6 +138,16 @@ def test_a_reward_that_exits_in_this_process_ends_one_call() -> None:
         assert "SystemExit" in outcomes[1].reason
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_an_async_group_that_hangs_takes_no_time_from_another(inside: bool) -> None:
+    """The other is asked again, and answers in time: it is right, and not at fault."""
+    scripted._ASKED.clear()
+    limits = Limits(deadline_seconds=2, backoff_seconds=0.01)
+    with Workers(2, limits) as pool:
+        found = score_groups(scripted.recovers, calls(["hang", "answer"]), pool if inside else None, limits)
+    assert [outcomes[0].score for outcomes in found] == [None, 1.0]
+
+
 def test_a_worker_that_writes_in_anothers_place_is_replaced(workers: Workers) -> None:
     calls = [Call.of_texts([text], ["p"], {"prompt": "p"}) for text in ("1", "forge", "3", "4", "5", "6")]
     found = [outcomes[0] for outcomes in workers.run(scripted.forges, calls)]

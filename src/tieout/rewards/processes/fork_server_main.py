@@ -4,7 +4,7 @@
 
 Lines of JSON both ways. To the fork server: {"path": [...]}; {"load": reference}; {"fork": true} with a socket for the
 worker; {"kill": pid}. To a worker: {"reward", "completions", "prompts", "row"}, and "completion_ids" if the reward asks
-for tokens; or {"reward", "calls", "seconds"}, to make such calls of an `async def` at the same time. It imports no
+for tokens; or {"reward", "calls", "limits"}, to make such calls of an `async def` at the same time. It imports no
 torch, so that forking is safe and takes a millisecond: a worker that hangs is killed and replaced at once.
 """
 
@@ -19,8 +19,10 @@ from typing import Any
 
 from ...errors import TieoutError
 from ...types import Completion
+from ..scoring.attribution import Limits
 from ..scoring.call import Call
-from ..scoring.outcomes import Outcome, attempt, attempt_together
+from ..scoring.outcomes import Outcome, attempt
+from ..scoring.together import score_together
 from .descendants import adopt_orphans, kill_below
 from .importable import Reference, resolve
 from .serve import kill, serve
@@ -110,7 +112,7 @@ def _answer(message: dict[str, Any]) -> list[Outcome]:
     reward = _reward(message["reward"])
     if "calls" not in message:
         return attempt(reward, _call(message))
-    said = attempt_together(reward, [_call(one) for one in message["calls"]], message["seconds"])
+    said = score_together(reward, [_call(one) for one in message["calls"]], Limits(**message["limits"]))
     return [outcome for outcomes in said for outcome in outcomes]
 
 

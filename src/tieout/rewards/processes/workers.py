@@ -199,9 +199,7 @@ class Workers:
             return False
         return True
 
-    def together(
-        self, reward: Reward, calls: Sequence[Call], seconds: Sequence[float]
-    ) -> list[list[Outcome]]:
+    def together(self, reward: Reward, calls: Sequence[Call], limits: Limits) -> list[list[Outcome]]:
         """[call][K] outcomes of calls of an `async def` that one worker makes at the same time.
 
         WorkerLost: one of them blocked, ended its process, or took too much memory.
@@ -209,9 +207,9 @@ class Workers:
         reference = self.load(reward)
         asked = [_message(reward, None, call) for call in calls]
         worker = self._idle.pop() if self._idle else self._fork()
-        message = {"reward": reference, "calls": asked, "seconds": list(seconds)}
+        message = {"reward": reference, "calls": asked, "limits": to_plain(limits)}
         try:
-            said = iter(worker.ask(message, max(seconds) + BLOCKED_SECONDS, self._most_bytes))
+            said = iter(worker.ask(message, limits.deadline_seconds + BLOCKED_SECONDS, self._most_bytes))
         except (EOFError, MemoryError, TimeoutError):
             assert self._server is not None
             self._server.kill(worker)

@@ -9,7 +9,7 @@ import functools
 import inspect
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -181,16 +181,6 @@ async def attempt_async(reward: Reward, call: Call, seconds: float) -> list[Outc
         if limit.expired():
             return [late(reward, seconds)] * len(call.completions)
         return _failed(reward, error, len(call.completions))
-
-
-def attempt_together(reward: Reward, calls: Sequence[Call], seconds: Sequence[float]) -> list[list[Outcome]]:
-    """[call][K] outcomes of calls of an `async def` that wait at the same time, each given up after its seconds."""
-
-    async def every() -> list[list[Outcome]]:
-        return list(await asyncio.gather(*map(attempt_async, [reward] * len(calls), calls, seconds)))
-
-    outcomes: list[list[Outcome]] = run_loop(every)
-    return outcomes
 
 
 def late(reward: Reward, seconds: float) -> Outcome:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from ...errors import InputError
@@ -21,13 +20,13 @@ from .outcomes import (
     RewardUnavailable,
     WorkerLost,
     attempt,
-    attempt_together,
     call_columns,
     parameters,
     ranged,
     reward_name,
     reward_range,
 )
+from .together import score_together
 
 __all__ = [
     "Call",
@@ -49,8 +48,6 @@ __all__ = [
 
 GIVEN = ("completions", "prompts", "completion_ids")
 """Names that every reward may ask for in addition to the columns of the row."""
-AttemptAll = Callable[[Sequence[Call], Sequence[float]], Sequence[list[Outcome]]]
-"""From calls, and the seconds of each, to their outcomes."""
 
 
 class RewardCaller(Protocol):
@@ -66,9 +63,7 @@ class RewardCaller(Protocol):
     def imports(self, reward: Reward) -> bool:
         """Whether the reward can be called there."""
 
-    def together(
-        self, reward: Reward, calls: Sequence[Call], seconds: Sequence[float]
-    ) -> list[list[Outcome]]:
+    def together(self, reward: Reward, calls: Sequence[Call], limits: Limits) -> list[list[Outcome]]:
         """[call][K] outcomes of calls of an `async def`, at the same time. WorkerLost: one of them blocked, or ended
         its process."""
 
@@ -105,9 +100,9 @@ def score_groups(
     limits = limits or (workers.limits if workers else Limits())
     if inspect.iscoroutinefunction(reward):
         if workers is None or not workers.imports(reward):
-            return _all_at_once(reward, calls, limits, partial(attempt_together, reward))
+            return score_together(reward, calls, limits)
         try:
-            return _all_at_once(reward, calls, limits, partial(workers.together, reward))
+            return workers.together(reward, calls, limits)
         except WorkerLost:  # call by call, to find out which one it was
             return workers.run(reward, calls)
     if workers is not None:
@@ -127,27 +122,6 @@ def _in_turn(reward: Reward, attribution: Attribution, limits: Limits) -> list[O
     except StopIteration as stop:
         outcomes: list[Outcome] = stop.value
         return outcomes
-
-
-def _all_at_once(
-    reward: Reward, calls: Sequence[Call], limits: Limits, attempt_all: AttemptAll
-) -> list[list[Outcome]]:
-    """Round by round: what the attributions of all groups ask for is called at the same time."""
-    attributions = [attribute(call, limits, reward_range(reward)) for call in calls]
-    ends, outcomes = time.monotonic() + limits.deadline_seconds, dict[int, list[Outcome]]()
-    asked = {i: next(attribution) for i, attribution in enumerate(attributions)}
-    while asked:
-        time.sleep(max(tries.wait_seconds for tries in asked.values()))
-        left = max(0.0, ends - time.monotonic())
-        flat = [(call, left * tries.share) for tries in asked.values() for call in tries.calls]
-        said = iter(attempt_all([call for call, _ in flat], [seconds for _, seconds in flat]))
-        for i, tries in list(asked.items()):
-            try:
-                asked[i] = attributions[i].send([next(said) for _ in tries.calls])
-            except StopIteration as stop:
-                outcomes[i] = stop.value
-                del asked[i]
-    return [outcomes[i] for i in range(len(calls))]
 
 
 # --- before the first step ----------------------------------------------------------------------------------
