@@ -8,7 +8,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "demo": ("tieout demo", "tieout demo reason --out runs/reason"),
     "advise": ("tieout advise train.jsonl --reward my_reward.py:right --model Qwen/Qwen3-0.6B",),
     "init": ("tieout init mine --data train.jsonl --model Qwen/Qwen3-0.6B",),
-    "doctor": ("tieout doctor --quick",),
+    "doctor": ("tieout doctor mine/recipe.yaml", "tieout doctor --quick"),
     "tasks": ("tieout tasks finance_statements",),
     "rewards": ("tieout rewards numeric",),
     "reward check": ("tieout reward check my_reward.py:right --data train.jsonl",),
@@ -36,6 +36,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "best-of": (
         "tieout best-of --model runs/sft/sft/adapter --data test.jsonl --reward my_reward.py:right --num 1,4,16",
     ),
+    "optimize-prompt": (
+        "tieout optimize-prompt --model api:gpt-4o-mini --data train.jsonl --reward my_reward.py:right --out prompt",
+    ),
+    "compare": ("tieout compare mine/recipe.yaml", "tieout compare runs/mine --price dpo=2.5/h --json"),
     "show": ("tieout show runs/mine",),
     "report": ("tieout report runs/mine --out mine.html",),
     "diff": ("tieout diff runs/approved runs/mine",),

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ..config.dtype import Dtype
 from ..errors import InputError
-from ..samplers.api.opening import APIOptions
 from .early import check_named, model_named
-from .options import DataSpec, RewardSpec, parse, template_options
+from .options import DataSpec, parse, template_options
 from .quiet import quiet
+from .sampled_options import ScoredOptions
 from .sampler_of import print_calls, samplers_of
 
 if TYPE_CHECKING:
@@ -33,17 +31,14 @@ if TYPE_CHECKING:
 MINIBATCH = {"plain": 8, "gepa": 3}
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(ScoredOptions):
     """Search for a better system prompt, local model or API: candidates are scored by a reward on validation rows, and
     the one found is compared with the first on test rows that chose nothing. Killed, it resumes: nothing is asked for
     twice."""
 
     out: Path
     """A folder for the prompt (prompt.json), the candidates, the journal and the result."""
-    model: str = "tieout-base"
-    """Whose prompt it is: hub id, folder of a model or of an adapter, GGUF file, tieout-base or smollm2-135m; or
-    api:NAME, a model behind OPENAI_BASE_URL."""
     reflection: str = ""
     """The model that reads completions with feedback and proposes prompts, as --model names one. Needed by gepa."""
     search: Literal["auto", "gepa", "plain"] = "auto"
@@ -51,14 +46,10 @@ class Options:
     gepa if there is a reflection model."""
     data: DataSpec | None = None
     """Rows to search on, with prompt and the columns that the reward asks for."""
-    reward: RewardSpec = "exact"
-    """With data: a reward's name, FILE.py:function, judge:FILE.yaml, or several with weights."""
     test: Path | None = None
     """With data: rows to measure on. Left out: a third of the data."""
     task: str | None = None
     """Instead of data and reward: a task's name, or FILE.py:attribute; its splits train and test."""
-    task_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """KEY=VALUE, an option of the task. May be given several times."""
     system: str = ""
     """The prompt to begin with: a text, a file of it, or a prompt file (.json), whose parts gepa rewrites in turn. Left
     out: the system message that all rows share, which the prompt then replaces, or none."""
@@ -72,28 +63,12 @@ class Options:
     """Rows to choose by, spread over the other half; 0 takes all of it."""
     test_rows: int = 0
     """Rows to measure on; 0 takes all."""
-    max_new_tokens: int = 0
-    """0 takes the task's."""
     reflection_tokens: int = 2048
     """Of a proposal, at most; one that is cut off is not tried."""
     seed: int = 0
     """Of the search."""
-    dtype: Dtype = "auto"
-    """Of a model that is loaded, as in `tieout sample`."""
-    chat_template_kwargs: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """KEY=VALUE, an option of the model's chat template: `--chat-template-kwargs enable_thinking=false`. May be given
-    several times; left out: what the model was trained with. Rows with a column of this name may say otherwise."""
-    reward_workers: int = 2
-    """Processes that call the reward under a deadline; 0 calls it in this one, where nothing can stop it."""
-    reward_seconds: float = 10.0
-    """A reward that takes longer for one completion has failed."""
     accept_leakage: str = ""
     """A reason to search although rows are on two sides; the result repeats it."""
-    price: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """MODEL=PROMPT,ANSWER per million tokens, for the cost that is said before the search and for --max-cost. May be
-    given several times."""
-    api: Annotated[APIOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=APIOptions)
-    """How models behind an API are called."""
 
     @property
     def by(self) -> Literal["gepa", "plain"]:

@@ -1,4 +1,4 @@
-"""Options that the commands which sample one model share: `sample`, `best-of` and `prefer`."""
+"""Options that the commands which sample one model share: `sample`, `best-of`, `prefer` and `optimize-prompt`."""
 
 from __future__ import annotations
 
