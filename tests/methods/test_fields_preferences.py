@@ -139,7 +139,7 @@ def test_no_field_and_no_method_is_forgotten() -> None:
         (lambda: DPO(divergence_alpha=0.9), "divergence_alpha is for divergence 'alpha_divergence'"),
         (lambda: DPO(loss_type="exo_pair"), "needs a label_smoothing above 0"),
         (lambda: DPO(loss_type="robust", label_smoothing=0.5), "expected 0 or more, below 0.5"),
-        (lambda: DPO(beta=0.0), "beta is 0.0; expected a number above 0"),
+        (lambda: DPO(beta=0.0), "beta is 0.0; it must be above 0"),
         (lambda: CPO(loss_type="ipo", label_smoothing=0.1), "'ipo' takes no label_smoothing"),
         (lambda: CPO(simpo_gamma=1.0), "'sigmoid' takes no simpo_gamma"),
         (lambda: OnlineDPO(sft_anchor=0.5), "online_dpo samples its pairs"),

@@ -222,6 +222,6 @@ DIVERGENCES: dict[str, Callable[[Tensor, float], Tensor]] = {
 def check_preference(beta: float, label_smoothing: float = 0.0) -> None:
     """ValueError for values that no loss here is defined for."""
     if not beta > 0:
-        raise InputError(f"beta is {beta}; expected a number above 0")
+        raise InputError(f"beta is {beta}; it must be above 0")
     if not 0 <= label_smoothing < 0.5:
         raise InputError(f"label_smoothing is {label_smoothing}; expected 0 or more, below 0.5")
