@@ -289,7 +289,9 @@ def test_a_task_of_an_environment_alone_trains_on_episodes(
     assert verdict in ("hold", "reject")
     assert "the environment scores, and there is no reward" in said
     assert all(len(row["scores"]) == 4 for row in lines(tmp_path / "run/grpo/groups.jsonl"))
-    with pytest.raises(ValueError, match="has an environment and no reward, which pairs are made with"):
+    with pytest.raises(
+        ValueError, match="has an environment and no reward, which completions are chosen with"
+    ):
         run(recipe([NO_CHECK, SFT, PAIRS, DPO], **changes), tmp_path / "other")
 
 

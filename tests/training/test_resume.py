@@ -97,7 +97,9 @@ def unbroken(
     return get
 
 
-@pytest.mark.parametrize("method", ["sft", "dpo", "grpo", "distill"])
+@pytest.mark.parametrize(
+    "method", ["grpo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sft", "dpo", "distill"))]
+)
 def test_killed_at_any_moment_a_run_ends_as_if_unbroken(
     server: Server,
     command: Callable[..., list[Any]],
