@@ -797,3 +797,16 @@ def test_without_hard_links_it_copies(run: Callable[[str], Path], monkeypatch: p
     monkeypatch.setattr(os, "link", refuse)
     folder = run("ship")
     assert verifies(ship(folder / "candidate", folder / "shipped", folder / "evidence"))
+
+
+@pytest.mark.parametrize("teacher", ["dpo", "short=gone,long=dpo"])
+def test_the_stage_that_trained_a_teacher_is_on_the_card(teacher: str) -> None:
+    stages = [
+        {"train": "sft", "name": "sft", "from": "base"},
+        {"train": "dpo", "name": "dpo", "from": "base"},
+        {"train": "kto", "name": "kto", "from": "base"},
+        {"train": "distill", "name": "distill", "from": "sft", "teacher": teacher},
+    ]
+    report = {"metadata": {"recipe": {"stages": stages}}, "settings": {"candidate": "distill"}}
+    lines = [line.partition(":")[0] for line in card_of(report, "base").training]
+    assert lines == ["sft", "dpo", "distill"]

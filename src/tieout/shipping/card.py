@@ -76,13 +76,15 @@ def _told(options: Mapping[str, Any]) -> str:
 
 
 def _leading_to(candidate: str, stages: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
-    """(name, settings) of the stages that made the candidate: its own, and those that it starts or learns from."""
+    """(name, settings) of the stages that made the candidate: its own, what it starts or learns from, its teachers."""
     found, wanted = list[tuple[str, Mapping[str, Any]]](), {candidate}
     for stage in reversed(stages):
         made = (stage[kind] for kind in ("demonstrations", "pairs", "refresh") if kind in stage)
         settings = stage if "train" in stage else next(made, {})
         if settings.get("name") in wanted:
             wanted |= {settings[link] for link in ("from", "data", "reward_model") if link in settings}
+            teachers = str(settings.get("teacher", "")).split(",")  # MODEL, or NAME=MODEL,NAME=MODEL
+            wanted |= {teacher.rpartition("=")[2].strip() for teacher in teachers}
             found.insert(0, (settings["name"], settings))
     return found
 
