@@ -34,6 +34,7 @@ from ..types import Row
 from . import Task, numeric_qa
 from .sec_print import TITLES, Table, tables
 from .sec_statements import SPLITS, read_filings, split_of
+from .splits import from_lists
 from .variants import asked_in, asking, instructed
 
 SYSTEM = (
@@ -140,14 +141,9 @@ def load(path: str | Path, *, max_lines: int | None = None) -> Task:
     for rows in found.values():
         rows.sort(key=lambda row: hashlib.sha256(row["id"].encode()).digest())
 
-    def rows_of(split: str) -> list[Row]:
-        if split not in found:
-            raise InputError(f"task derive has no split {split!r}; it has: {', '.join(found)}")
-        return found[split]
-
     return Task(
         name="derive",
-        rows=rows_of,
+        rows=from_lists("derive", found),
         reward=numeric,
         metrics={"readable": readable},
         gold=lambda row: str(row["completion"]),

@@ -45,6 +45,7 @@ from ..errors import InputError
 from ..rewards.library.numeric import figure, numeric, readable
 from ..types import Row
 from . import Task
+from .splits import from_lists
 from .variants import asked_in, asking, instructed
 
 SYSTEM = (
@@ -81,14 +82,9 @@ def load(path: str | Path, *, max_prompt_chars: int | None = None) -> Task:
     if not any(rows.values()):
         raise InputError(f"{path}: no question that one figure answers, max_prompt_chars={max_prompt_chars}")
 
-    def rows_of(split: str) -> list[Row]:
-        if split not in rows:
-            raise InputError(f"task numeric_qa has no split {split!r}; it has: {', '.join(rows)}")
-        return rows[split]
-
     return Task(
         name="numeric_qa",
-        rows=rows_of,
+        rows=from_lists("numeric_qa", rows),
         reward=numeric,
         metrics={"readable": readable},
         gold=lambda row: str(row["completion"]),

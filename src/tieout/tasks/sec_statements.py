@@ -40,6 +40,7 @@ from .sec_excerpts import excerpts, made_tables
 from .sec_facts import read_company_facts
 from .sec_print import PrintedLine, Table, tables
 from .sec_tables import Filing, read_data_sets
+from .splits import from_lists
 from .variants import asked_in, asking
 
 SYSTEM = (
@@ -118,14 +119,9 @@ def load(
     if any(left_out.values()):
         _log.info("task sec_statements: left out %s", _said(left_out))
 
-    def rows_of(split: str) -> list[Row]:
-        if split not in found:
-            raise InputError(f"task sec_statements has no split {split!r}; it has: {', '.join(found)}")
-        return found[split]
-
     return Task(
         name="sec_statements",
-        rows=rows_of,
+        rows=from_lists("sec_statements", found),
         reward=reconcile.reconciled if credit == "figures" else reconcile.ladder,
         metrics={
             "exact": reconcile.exact,

@@ -45,6 +45,17 @@ def from_file(path: str | Path, reward: Reward) -> Splits:
     return lambda split: given if split == "test" else []
 
 
+def from_lists(name: str, rows: Mapping[str, Sequence[Row]]) -> Splits:
+    """Rows that are there, by split. InputError, when asked: a split that `rows` does not have."""
+
+    def rows_of(split: str) -> Sequence[Row]:
+        if split not in rows:
+            raise InputError(f"task {name} has no split {split!r}; it has: {', '.join(rows)}")
+        return rows[split]
+
+    return rows_of
+
+
 def calibration_rows(task: Task, limit: int) -> list[Row]:
     """Rows spread over the split `calibration`; over `train`, for a task that sets none aside."""
     for split in ("calibration", "train"):
