@@ -8,7 +8,7 @@ import os
 import signal
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -175,3 +175,9 @@ async def recovers(completions: Sequence[str], **_: Any) -> list[float]:
             raise ConnectionError("try again")
         await asyncio.sleep(0.6)
     return [1.0] * len(completions)
+
+
+def roles(completions: Sequence[str], completion_turns: Sequence[Sequence[Mapping[str, str]]]) -> list[float]:
+    """The turns as digits of a number: 2 the policy, 1 the environment."""
+    digits = {"assistant": "2", "user": "1"}
+    return [float("".join(digits[turn["role"]] for turn in turns)) for turns in completion_turns]

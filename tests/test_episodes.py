@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+import scripted_rewards
 from tieout.chat.template import Chat
 from tieout.episodes import MAX_TURNS, judge, text_episodes, token_episodes
 from tieout.evidence.evaluate import evaluate
+from tieout.rewards.processes.workers import Workers
+from tieout.rewards.scoring.runner import combine, score
 from tieout.rewards.text.thinking import answer_text
 from tieout.samplers import SamplingParams
 from tieout.source import Source
@@ -154,6 +157,22 @@ def test_a_reward_may_count_the_tokens_of_an_episode(chat: Chat) -> None:
     assert group.scores == [2.0 * len(sampler._completion("Say twice").tokens)]
     (case,) = evaluate(task, rows, sampler, PARAMS)
     assert case.score == len(chat.encode("twice\n\ntwice"))
+
+
+def test_a_reward_may_read_an_episode_turn_by_turn(chat: Chat) -> None:
+    """In training and in evaluation, whatever blank lines a turn holds; a worker is sent the turns, too."""
+    rows = [{"word": "twice", "prompt": "twice"}]
+    task = by_environment(rows=lambda split: rows, reward=scripted_rewards.roles, scored_by="reward")
+    with Workers() as workers:
+        for own in (None, workers):
+            (group,) = Source(task, chat, Repeating(chat), workers=own).rollout(rows, 1, PARAMS)
+            (case,) = evaluate(task, rows, Repeating(chat), PARAMS, workers=own)
+            assert (group.scores, case.score) == ([212.0], 212.0)
+    (alone,) = score(scripted_rewards.roles, ["an answer"], ["?"], {})
+    assert alone.score == 2.0
+    combined = combine({scripted_rewards.roles: 1.0})
+    turns = [[{"role": "user", "content": ""}]]
+    assert combined(["x"], completion_turns=turns) == [1.0]
 
 
 def test_a_reward_that_scores_sees_everything_the_policy_said(chat: Chat) -> None:

@@ -12,14 +12,15 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from .chat.template import Chat
+from .chat.tokens import Tokens
 from .errors import InputError
 from .rewards.processes.workers import Workers
 from .rewards.scoring.runner import Call, Encode, Outcome, score, score_groups
 from .rewards.text.thinking import begun, opened_in
-from .rows.messages import told_by
+from .rows.messages import reply_of, told_by, turns_of
 from .samplers import PolicySampler, Sampler, SamplingParams
 from .tasks import Environment, Task
-from .types import Completion, Message, Messages, Row
+from .types import Completion, Message, Messages, Prompt, Row
 
 MAX_TURNS = 100
 """An environment that has not ended by then is an error."""
@@ -155,6 +156,27 @@ class TokenEpisode(Episode):
         self.logprobs += logprobs
 
 
+def demonstrated(chat: Chat, prompt: Prompt, said: Sequence[Message]) -> Tokens:
+    """The tokens of an episode that the data holds: those of the policy's turns are trained, the replies' are not.
+
+    Args:
+        chat: renders every turn as where the policy samples.
+        prompt: the first observation.
+        said: the messages after it, the policy's and the environment's in turn; the last is the policy's.
+    """
+    before = opening = Messages(turns_of(prompt), getattr(prompt, "told", {}))
+    tokens, mask = list[int](), list[bool]()
+    for message in said:
+        if message["role"] == "assistant":
+            (own,) = chat.given(before, [reply_of([message])]).completions
+        else:
+            own = chat.suffix(before, message, ended=True)
+        tokens += own
+        mask += [message["role"] == "assistant"] * len(own)
+        before = Messages([*before, message], before.told)
+    return Tokens(chat.prompt(opening), [tokens], [mask])
+
+
 @runtime_checkable
 class KnowsContext(Protocol):
     """A text sampler that can tell when a conversation has become too long for it."""
@@ -267,7 +289,7 @@ def judge(
     if task.scorer == "reward" and task.reward is not None:
         places = [[k for k, episode in enumerate(group) if not episode.failed] for group in groups]
         calls = [
-            Call([_said(g[k]) for k in at], [g[0].row.get("prompt", "")] * len(at), g[0].row, encode)
+            Call([as_read(g[k]) for k in at], [g[0].row.get("prompt", "")] * len(at), g[0].row, encode)
             for g, at in zip(groups, places, strict=True)
             if at
         ]
@@ -278,11 +300,14 @@ def judge(
     return [_no_way_out(group, own) for group, own in zip(groups, outcomes, strict=True)]
 
 
-def _said(episode: Episode) -> Completion:
-    """Everything the policy said, with its tokens where they are known."""
-    if isinstance(episode, TokenEpisode):
-        return replace(episode.completion(), text=episode.text)
-    return Completion([], [], text=episode.text)
+def as_read(episode: Episode) -> Completion:
+    """Everything the policy said as one text and in turns, with its tokens where they are known."""
+    known = episode.completion() if isinstance(episode, TokenEpisode) else Completion([], [])
+    read = iter(episode.said)
+    turns = [
+        {**turn, "content": next(read)} if turn["role"] == "assistant" else turn for turn in episode.turns
+    ]
+    return replace(known, text=episode.text, turns=turns)
 
 
 def _no_way_out(group: Sequence[Episode], outcomes: list[Outcome]) -> list[Outcome]:

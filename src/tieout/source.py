@@ -16,14 +16,14 @@ from typing import Any
 from .chat.reader import GENERAL, TOKENS
 from .chat.template import Chat
 from .chat.tokens import Tokens
-from .episodes import judge, token_episodes
+from .episodes import demonstrated, judge, token_episodes
 from .errors import InputError, TooManyErrors
 from .learner.parallel.processes import Processes, join
 from .rewards.processes.workers import Workers
 from .rewards.scoring.runner import Call, Outcome, score_groups
 from .rewards.text.thinking import knowing
 from .rows.checks import with_prompts
-from .rows.messages import text_of
+from .rows.messages import only_reply, text_of
 from .samplers import PolicySampler, SamplingParams
 from .tasks import Task
 from .types import Completion, Group, Row
@@ -179,10 +179,15 @@ class Source:
         return self._cached[1]
 
     def given(self, row: Row, said: Sequence[Any], scores: list[float] | None) -> Group:
-        """A group of completions that the data holds: text, messages, or the tokens of `chat.reader`."""
+        """A group of completions that the data holds: text, messages, or the tokens of `chat.reader`.
+
+        With an environment, a completion of several messages is an episode, whose replies are not trained.
+        """
         if TOKENS in row:
             tokens = Tokens(**row[TOKENS])
             texts = [""] * len(tokens.completions)
+        elif self.task.environment is not None and len(said) == 1 and only_reply(said[0]) is None:
+            tokens, texts = demonstrated(self.chat, row["prompt"], said[0]), [text_of(said[0])]
         else:
             tokens, texts = self.chat.given(row["prompt"], said), list(map(text_of, said))
         parts = zip(tokens.completions, tokens.masks, texts, strict=True)

@@ -167,7 +167,7 @@ def test_the_command_ends_with_how_many_scores_it_left(
 ) -> None:
     """Wordle, with a player that gives up: a blank where a guess should be."""
     task = load_task("wordle")
-    rows = list(task.rows("test"))
+    rows = list(task.rows("test"))[:20]
     scoring.keep(tmp_path, task, {"test": rows}, None, {"task": "wordle"})
     cases = {name: evaluate(task, rows, MockSampler(lambda p, w=word: w)) for name, word in (("a", "audit"), ("b", ""))}  # type: ignore[misc]  # fmt: skip
     cases["b"] = [replace(case, turns=[]) if i < 3 else case for i, case in enumerate(cases["b"])]
@@ -177,5 +177,5 @@ def test_the_command_ends_with_how_many_scores_it_left(
     count = sum(bool(case.completion) and not case.turns for case in cases["b"])
     assert count == 3
     assert said.splitlines()[-1].endswith(
-        "hold; 3 scores were not computed again; nothing was performed again (--fresh 5%)"
+        "; 3 scores were not computed again; nothing was performed again (--fresh 5%)"
     )

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from made_cases import make_cases, two_models
-from tieout.evidence.evaluate import Case
+from tieout.evidence import scoring
+from tieout.evidence.evaluate import PROGRAMMATIC, Case
 from tieout.evidence.report import note, write_report
 from tieout.review.document import SECTIONS, page_differs, render, write_page
 from tieout.review.examples import marked, pick_examples
@@ -326,3 +327,19 @@ def test_a_page_is_rendered_again_wherever_the_folder_lies(tmp_path: Path) -> No
     assert page_differs(moved, page) == [
         "report.html: it was made from a record of steps that is not this run's"
     ]
+
+
+def test_a_right_answer_may_be_messages_or_no_text(tmp_path: Path) -> None:
+    golds = [
+        [{"role": "assistant", "content": "LOOK"}, {"role": "assistant", "content": "31"}],
+        42,
+        ["a", "b"],
+    ]
+    run = made_run(tmp_path / "run", {"base": make_cases([0.5] * 3), "sft": make_cases([0.0] * 3)})
+    append_jsonl(
+        run / "evidence" / scoring.ROWS,
+        [{"track": PROGRAMMATIC, "slice": "test", "row": {"completion": gold}} for gold in golds],
+    )
+    write_json(run / "evidence" / scoring.NAMES, {"name": "t"})
+    assert list(read(run).golds.values()) == ["31", "42", '["a", "b"]']
+    write_page(run)

@@ -8,36 +8,54 @@ from itertools import chain
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tieout.evidence.evaluate import evaluate
+from tieout.learner.models.loading import load_chat
+from tieout.rewards.scoring.call import Call
+from tieout.rewards.scoring.runner import score_groups
 from tieout.samplers.mock import MockSampler
-from tieout.tasks import Task, load_task, wordle
-from tieout.tasks.wordle import NUM_GUESSES, mark, play, task
-from tieout.types import Row
+from tieout.source import Source
+from tieout.tasks import Task, load_task, wordle_words
+from tieout.tasks.wordle import NUM_GUESSES, play, task
+from tieout.tasks.wordle_rewards import Game, game_of, reward
+from tieout.tasks.wordle_words import guessable, left_by, mark, solutions, words_of
+from tieout.types import Completion, Row
 
 LETTERS = st.text("abc", min_size=5, max_size=5)
 
 
-def played(word: str, guesses: list[str]) -> tuple[float, list[str]]:
-    game, seen = play({"word": word}), list[str]()
+def played(word: str, said: list[str]) -> tuple[Game, list[str]]:
+    """The game of these turns, and what the environment said."""
+    game, seen, messages = play({"word": word}), list[str](), list[dict[str, str]]()
     seen.append(next(game))
-    for guess in guesses:
+    for turn in said:
+        messages.append({"role": "assistant", "content": turn})
         try:
-            seen.append(game.send(guess))
-        except StopIteration as stop:
-            return stop.value, seen
+            seen.append(game.send(turn))
+        except StopIteration:
+            return game_of(messages, word), seen
     raise AssertionError("the game did not end")
 
 
+def scores(word: str, said: list[str]) -> dict[str, float]:
+    """The points of each part, with the whole reward as `score`."""
+    turns = [{"role": "assistant", "content": turn} for turn in said]
+    call = Call([Completion([], [], text="", turns=turns)], [""], {"word": word})
+    (outcome,) = score_groups(reward, [call])[0]
+    assert outcome.score is not None
+    return {**reward.points(outcome.parts), "score": outcome.score}
+
+
 def test_the_examples_run() -> None:
-    assert doctest.testmod(wordle).failed == 0
+    assert doctest.testmod(wordle_words).failed == 0
 
 
 def test_words_are_five_letters_and_no_split_shares_one() -> None:
     words = [row["word"] for row in chain(*(task.rows(s) for s in ("train", "calibration", "test")))]
-    assert len(words) == len(set(words)) > 100
+    assert len(words) == len(set(words)) > 2000
+    assert set(words) <= guessable()
     assert all(len(word) == 5 and word.isalpha() and word.islower() for word in words)
     assert task.rows("ood") == []
 
@@ -53,19 +71,62 @@ def test_feedback_marks_no_letter_more_often_than_the_word_has_it(guess: str, wo
         assert shown == min(guess.count(letter), word.count(letter))
 
 
+@settings(max_examples=15)
+@given(st.sampled_from(sorted(guessable())), st.sampled_from(solutions()))
+def test_marks_of_all_words_at_once_are_those_of_each(guess: str, word: str) -> None:
+    left = left_by((guess,), word)
+    same = [mark(guess, other) == mark(guess, word) for other in solutions()]
+    assert left.tolist() == same
+
+
 @pytest.mark.parametrize("turn", range(1, NUM_GUESSES + 1))
-def test_the_score_falls_with_each_guess(turn: int) -> None:
-    score, seen = played("asset", ["yield"] * (turn - 1) + [" Asset.\n"])
-    assert score == pytest.approx(1.1 - 0.1 * turn)
-    assert len(seen) == turn
+def test_a_turn_that_comes_later_is_worth_less(turn: int) -> None:
+    game, seen = played("asset", ["yield"] * (turn - 1) + [" Asset.\n"])
+    assert (game.solved, game.turns, len(seen)) == (True, turn, turn)
     assert all(s.startswith("yield: ..e..\n") for s in seen[1:])
+    points = scores("asset", ["yield"] * (turn - 1) + ["asset"])
+    assert (points["solved"], points["early"]) == (0.5, pytest.approx(0.04 * (6 - turn)))
+    assert points["score"] == pytest.approx(1.0) or turn > 1
 
 
-def test_who_never_finds_the_word_gets_nothing() -> None:
-    assert played("asset", ["yield"] * NUM_GUESSES)[0] == 0.0
-    score, seen = played("asset", ["asset yield", "", "assets", "ａsset", "a" * 10_000, "asset asset"])
-    assert score == 0.0
+def test_a_word_that_is_not_found_is_worth_little() -> None:
+    game, _ = played("asset", ["yield"] * NUM_GUESSES)
+    assert (game.solved, game.turns, game.consistent) == (False, 7, 0.0)
+    assert 0.1 < scores("asset", ["yield"] * NUM_GUESSES)["score"] < 0.2
+    tricks = ["asset yield", "", "assets", "ａsset", "a" * 10_000, "yield\n\nasset"]
+    game, seen = played("asset", tricks)
+    assert not game.solved
     assert all("Not one word" in s for s in seen[1:])
+    assert scores("asset", tricks)["score"] == 0.0
+    _, seen = played("asset", ["aaaaa"] * NUM_GUESSES)
+    assert all(s.startswith("aaaaa: not in the list of words\n") for s in seen[1:])
+
+
+def test_guesses_that_disagree_with_the_marks_cost_points() -> None:
+    agrees, disagrees = scores("crane", ["brand", "crane"]), scores("crane", ["brand", "print", "crane"])
+    assert (agrees["consistent"], disagrees["consistent"]) == (0.1, 0.05)
+    assert disagrees["narrowed"] == 0.1  # one word is left
+
+
+def test_demonstrations_are_won_games_of_training_words_whose_replies_are_not_trained() -> None:
+    known = set(words_of("train"))
+    for row in task.rows("train")[:100]:
+        said = [turn["content"] for turn in row["completion"] if turn["role"] == "assistant"]
+        game, seen = played(row["word"], said)
+        assert set(said) <= known
+        assert game.consistent in (1.0, None)
+        assert seen[1:] == [turn["content"] for turn in row["completion"] if turn["role"] == "user"]
+        assert scores(row["word"], said)["score"] >= 0.8
+    held = [turn["content"] for row in task.rows("test")[:50] for turn in row["completion"][:-1:2]]
+    assert set(held) <= known
+    chat = load_chat("tieout-base")
+    group = Source(task, chat).given(task.rows("train")[0], [task.rows("train")[0]["completion"]], None)
+    (own,) = group.completions
+    trained = [token for token, kept in zip(own.tokens, own.mask, strict=True) if kept]
+    turns = task.rows("train")[0]["completion"]
+    assert chat.text(trained) == "".join(turn["content"] for turn in turns[::2])
+    whole = [*task.rows("train")[0]["prompt"], *turns]
+    assert group.prompt + own.tokens == chat.whole(whole[:1], turns)
 
 
 def test_evaluation_plays_to_the_end() -> None:
@@ -80,7 +141,9 @@ def test_evaluation_plays_to_the_end() -> None:
 
     sampler = MockSampler(second_try)
     cases = evaluate(task, rows, sampler)
-    assert [case.score for case in cases] == [0.9] * 6
+    assert [case.metrics["guesses"] for case in cases] == [2.0] * 6
+    assert [case.score for case in cases] == [pytest.approx(0.96)] * 6
+    assert all(sum(case.parts.values()) == pytest.approx(case.score) for case in cases)
     assert cases[0].completion == f"yield\n\n{rows[0]['word']}"
     assert len(sampler.calls) == 2  # all games go in lockstep
 

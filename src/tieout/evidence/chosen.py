@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import InputError
 from ..rewards import load_reward
 from ..rewards.processes.workers import Workers
-from ..rewards.scoring.outcomes import asks_for_tokens
+from ..rewards.scoring.outcomes import asks_for
 from ..rewards.scoring.runner import Call, score_groups
 from ..samplers.best_of_n import Draw, best
 from ..storage.jsonl import read_json, stored
@@ -77,7 +77,7 @@ def _again(
         selector = load_reward(name) if name else None
         for asked in asked_of(evidence):
             function = selector or asked.task.reward
-            if function is None or asks_for_tokens(function):
+            if function is None or asks_for(function, "completion_ids"):
                 return [], "not computed again: the selector asks for tokens, which only the answers have"
             for model in counts:
                 own = {case.id: case for case in cases.get(model, ())}

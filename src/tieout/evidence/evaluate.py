@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..chat.template import Chat
-from ..episodes import Episode, KnowsContext, judge, text_episodes
+from ..episodes import Episode, KnowsContext, as_read, judge, text_episodes
 from ..errors import InputError
 from ..rewards.processes.workers import Workers
 from ..rewards.scoring.runner import Call, Combined, Outcome, check_reward, score_groups
@@ -19,7 +19,7 @@ from ..samplers import Sampler, SamplingParams
 from ..samplers.best_of_n import Draw
 from ..storage.jsonl import read_jsonl, stored, write_jsonl
 from ..tasks import Environment, Task
-from ..types import Answer, Prompt, Reward, Row
+from ..types import Answer, Completion, Prompt, Reward, Row
 from .draws import read_draws, write_draws
 from .sampled import Turn, read_turns, turns_of, write_turns
 
@@ -147,19 +147,18 @@ def evaluate(
         if task.environment is not None:
             ended = episodes(task.environment, chunk, sampler, own)
             written = [episode.written for episode in ended]
-            completions, turns = [episode.text for episode in ended], [episode.said for episode in ended]
+            read, turns = [as_read(episode) for episode in ended], [episode.said for episode in ended]
+            completions = [completion.text for completion in read]
             replies = [episode.replies for episode in ended]
             said["score"] = judge(task, [[episode] for episode in ended], workers, encode)
         else:
             texts = sampler.complete([row["prompt"] for row in chunk], own)
             written = [[text] for text in texts]
             completions = _begun(sampler, [row["prompt"] for row in chunk], texts)
+            read = [Completion([], [], text=text) for text in completions]
         if len(completions) != len(chunk):
             raise InputError(f"the sampler gave {len(completions)} completions for {len(chunk)} prompts")
-        calls = [
-            Call.of_texts([c], [row["prompt"]], row, encode)
-            for row, c in zip(chunk, completions, strict=True)
-        ]
+        calls = [Call([c], [row["prompt"]], row, encode) for row, c in zip(chunk, read, strict=True)]
         for name, function in rewards.items():
             if name not in said:
                 said[name] = score_groups(function, calls, workers)

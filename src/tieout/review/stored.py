@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from ..evidence import reward_checks, scoring
 from ..evidence.evaluate import PROGRAMMATIC, Case, case_id, read_cases
 from ..evidence.training import read_stage
 from ..evidence.verify import read_run
+from ..rows.messages import is_talk, text_of
 from ..storage import manifest
 from ..storage.jsonl import as_json, read_json, read_jsonl, read_log, stored
 
@@ -74,7 +76,11 @@ class Stored:
                 name = case_id(task, part, row, places[part])
                 places[part] += 1
                 if (gold := row.get("completion", row.get("answer"))) is not None:
-                    found[name] = gold if isinstance(gold, str) else as_json(gold)
+                    found[name] = (
+                        text_of(gold)
+                        if isinstance(gold, str) or is_talk(gold)
+                        else json.dumps(gold, default=as_json)
+                    )
         return found
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Guess a five-letter finance word in six turns: a multi-turn environment, scored when the game ends.
+"""Guess a word of five letters in six turns: a multi-turn environment with a reward in parts.
 
 One play of the row `{"word": "asset"}` (`task.rows("train")[0]` has another), with the SYSTEM text as its opening:
 
@@ -6,61 +6,33 @@ One play of the row `{"word": "asset"}` (`task.rows("train")[0]` has another), w
     policy      yield
     user        yield: ..e.. Guess 2 of 6:
     policy      asset
-                score 0.9
+                reward 0.96: solved 0.5, early 0.16, consistent 0.1, narrowed 0.1, form 0.1
 
-The score is 1.0 for the first guess and 0.1 less for each further one, down to 0.5 for the sixth; 0.0 if the word is
-not found. A turn that is not exactly one word of five letters a-z is a wasted guess. The feedback follows the usual
-rules: a letter is marked only as often as the word has it.
+A turn that is not exactly one word of the list is a wasted guess. The marks follow the usual rules: a letter is marked
+only as often as the word has it. A row has a solver's game as its completion; its guesses are words of `train`, so that
+no word of another split is in a training row. The words are in `wordle_words.txt`, the parts in `wordle_rewards.py`.
 
-It does not catch luck (about 1 in 90 at the first guess), and whoever knows the list of words plays better.
+It does not catch luck (1 in 2,042 at the first guess). With four letters known, words such as `hatch`, `match` and
+`watch` have to be tried one by one: no player wins every game.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Generator, Sequence
-from functools import lru_cache
-from random import Random
+from functools import cache
 
-from ..rewards.text.thinking import answer_text
 from ..types import Row
 from . import Task
-
-NUM_GUESSES = 6
-FIRST = 1.0
-STEP = 0.1
-
-WORDS = (
-    "asset audit bonds books broke brand basis banks bills batch bears bulls buyer carry cents chart "
-    "claim clerk costs court cover crash cycle debit debts dealt donor draft drain drops earns entry "
-    "equal euros event exact extra facts filed final fixed flats fleet float floor flows forms franc "
-    "funds gains gauge goods grant gross group hedge index input issue items joint judge labor lease "
-    "legal lever lines liras loans local maker match merge metal money month notes offer order other "
-    "owner panel paper parts payer peaks pence petty phase pound price prime proof quota quote rally "
-    "range rates ratio rents repay risks round rules rupee sales scale scope sells share short sells "
-    "slump spend split stake stock store sugar swaps taxes terms title token total trade trend trust "
-    "units usage value wages"
-)
-"""Of five letters each."""
+from .wordle_rewards import NUM_GUESSES, form, guess_of, guesses, reward, solved, uses_marks
+from .wordle_solver import demonstration
+from .wordle_words import guessable, mark, words_of
 
 SYSTEM = (
     "Guess a word of five letters. After each guess you see it marked: a capital letter is in the right place, a small "
     "letter is in the word at another place, a dot is not in the word. Reply with the word alone."
 )
-_GUESS = re.compile(r"[a-z]{5}")
-
-
-@lru_cache(maxsize=1)
-def _splits() -> dict[str, list[Row]]:
-    words = sorted(set(WORDS.split()))
-    Random("wordle").shuffle(words)
-    held = {"test": words[:20], "calibration": words[20:30], "train": words[30:]}
-    return {name: [_row(word) for word in part] for name, part in held.items()}
-
-
-def _row(word: str) -> Row:
-    return {"word": word, "prompt": [{"role": "user", "content": opening()}], "completion": word}
+NO_GUESS = "Not one word of five letters a-z."
+NO_WORD = "not in the list of words"
 
 
 def opening() -> str:
@@ -68,52 +40,38 @@ def opening() -> str:
     return f"{SYSTEM}\nGuess 1 of {NUM_GUESSES}:"
 
 
-def mark(guess: str, word: str) -> str:
-    """Feedback: capital for the right place, small for another place, dot for not in the word.
-
-    >>> mark("eerie", "beige"), mark("asset", "asset")
-    ('.E.iE', 'ASSET')
-    """
-    exact = [g == w for g, w in zip(guess, word, strict=True)]
-    left = Counter(w for w, right in zip(word, exact, strict=True) if not right)
-    marks = []
-    for letter, right in zip(guess, exact, strict=True):
-        if right:
-            marks.append(letter.upper())
-        elif left[letter]:
-            left[letter] -= 1
-            marks.append(letter)
-        else:
-            marks.append(".")
-    return "".join(marks)
-
-
-def play(row: Row) -> Generator[str, str, float]:
-    """One game, as an environment."""
+def play(row: Row) -> Generator[str, str, None]:
+    """One game, as an environment; the reward scores it."""
     word, observation = row["word"], opening()
     for turn in range(1, NUM_GUESSES + 1):
-        said = answer_text((yield observation))
-        guess = said.strip().lower().rstrip(".")
+        guess = guess_of((yield observation))
         if guess == word:
-            return round(FIRST - STEP * (turn - 1), 10)
-        seen = (
-            f"{guess}: {mark(guess, word)}"
-            if _GUESS.fullmatch(guess)
-            else "Not one word of five letters a-z."
-        )
+            return
+        seen = f"{guess}: {mark(guess, word) if guess in guessable() else NO_WORD}" if guess else NO_GUESS
         observation = f"{seen}\nGuess {turn + 1} of {NUM_GUESSES}:"
-    return 0.0
 
 
+@cache
 def rows(split: str) -> Sequence[Row]:
     """The words of a split; no word is in two."""
-    return _splits().get(split, [])
+    return [
+        {
+            "word": word,
+            "prompt": [{"role": "user", "content": opening()}],
+            "completion": demonstration({"word": word}, play({"word": word})),
+        }
+        for word in words_of(split)
+    ]
 
 
 task = Task(
     name="wordle",
     rows=rows,
+    reward=reward,
     environment=play,
+    scored_by="reward",
+    metrics={"solved": solved, "guesses": guesses, "consistent": uses_marks, "words": form},
+    primary="solved",
     gold=lambda row: str(row["word"]),
     max_new_tokens=8,
 )

@@ -3,9 +3,10 @@
     python -m tieout.rewards.processes.fork_server_main FD    # FD: a socket to the process that wants rewards called
 
 Lines of JSON both ways. To the fork server: {"path": [...]}; {"load": reference}; {"fork": true} with a socket for the
-worker; {"kill": pid}. To a worker: {"reward", "completions", "prompts", "row"}, and "completion_ids" if the reward asks
-for tokens; or {"reward", "calls", "limits"}, to make such calls of an `async def` at the same time. It imports no
-torch, so that forking is safe and takes a millisecond: a worker that hangs is killed and replaced at once.
+worker; {"kill": pid}. To a worker: {"reward", "completions", "prompts", "row"}, and "completion_ids" or
+"completion_turns" if the reward asks for them; or {"reward", "calls", "limits"}, to make such calls of an `async def`
+at the same time. It imports no torch, so that forking is safe and takes a millisecond: a worker that hangs is killed
+and replaced at once.
 """
 
 from __future__ import annotations
@@ -119,7 +120,11 @@ def _answer(message: dict[str, Any]) -> list[Outcome]:
 def _call(message: dict[str, Any]) -> Call:
     texts = message["completions"]
     ids = message.get("completion_ids", [[]] * len(texts))
-    completions = [Completion(i, [True] * len(i), text=text) for i, text in zip(ids, texts, strict=True)]
+    turns = message.get("completion_turns", [[]] * len(texts))
+    completions = [
+        Completion(i, [True] * len(i), text=text, turns=own)
+        for i, text, own in zip(ids, texts, turns, strict=True)
+    ]
     return Call(completions, message["prompts"], message["row"])
 
 

@@ -26,11 +26,11 @@ from ..scoring.combine import Combined
 from ..scoring.outcomes import (
     Outcome,
     WorkerLost,
-    asks_for_tokens,
     errored,
     late,
     reward_name,
     reward_range,
+    tokens_and_turns,
 )
 from .fork_server import ForkServer
 from .handle import Worker
@@ -334,6 +334,4 @@ def _message(reward: Reward, reference: Reference | None, call: Call) -> dict[st
         "prompts": prompts,
         "row": row,
     }
-    if asks_for_tokens(reward) and (ids := call.completion_ids) is not None:
-        message["completion_ids"] = ids
-    return message
+    return message | tokens_and_turns(reward, call)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ...errors import InputError
-from ...types import Completion, Group, Prompt, Row
+from ...types import Completion, Group, Message, Prompt, Row
 from ..text.thinking import as_read
 
 Encode = Callable[[str], list[int]]
@@ -66,6 +66,14 @@ class Call:
             else:
                 return None
         return ids
+
+    @property
+    def completion_turns(self) -> list[list[Message]]:
+        """[K] the messages of each episode after its prompt; of a single answer, the one that holds it."""
+        return [
+            list(completion.turns) or [{"role": "assistant", "content": text}]
+            for completion, text in zip(self.completions, self.texts, strict=True)
+        ]
 
     def alone(self, index: int) -> Call:
         """The same row with one of its completions."""

@@ -10,7 +10,7 @@ from ..library.reward_model import ModelReward
 from .combine import Combined
 from .outcomes import parameters
 
-TEXTS = ("completions", "prompts", "completion_ids")
+TEXTS = ("completions", "prompts", "completion_ids", "completion_turns")
 
 
 def columns_read(reward: Reward, columns: Iterable[str]) -> list[str] | None:

@@ -69,8 +69,12 @@ class Combined:
     def __call__(self, completions: Sequence[str], **columns: Any) -> list[float | None]:
         """[K] sums, without a runner. RewardError: a part failed."""
         ids = columns.pop("completion_ids", None) or [[]] * len(completions)
+        turns = columns.pop("completion_turns", None) or [[]] * len(completions)
         prompts = columns.pop("prompts", None) or [""] * len(completions)
-        given = [Completion(i, [True] * len(i), text=t) for i, t in zip(ids, completions, strict=True)]
+        given = [
+            Completion(i, [True] * len(i), text=text, turns=own)
+            for i, text, own in zip(ids, completions, turns, strict=True)
+        ]
         call = Call(given, prompts, {name: values[0] for name, values in columns.items() if values})
         said = {name: attempt(part, call) for name, part in self.parts.items()}
         merged = [self.merge({n: said[n][i] for n in said}) for i in range(len(completions))]

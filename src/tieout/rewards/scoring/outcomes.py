@@ -133,9 +133,9 @@ def parameters(reward: Reward) -> list[inspect.Parameter]:
         ) from error
 
 
-def asks_for_tokens(reward: Reward) -> bool:
-    """Whether the function names `completion_ids`."""
-    return any(p.name == "completion_ids" for p in parameters(reward))
+def asks_for(reward: Reward, name: str) -> bool:
+    """Whether the function names a parameter, such as `completion_ids` or `completion_turns`."""
+    return any(p.name == name for p in parameters(reward))
 
 
 def call_columns(row: Row, num_completions: int) -> dict[str, list[Any]]:
@@ -240,17 +240,26 @@ def _text(error: BaseException) -> str:
 
 
 def _arguments(reward: Reward, call: Call) -> dict[str, Any]:
-    """What the function takes: every column if it has **kwargs, else those that it names; tokens if it names them."""
+    """What the function takes: every column if it has **kwargs, else those that it names."""
     columns = call_columns(call.row, len(call.completions))
     columns.update(completions=call.texts, prompts=list(call.prompts))
     if reads_messages(_bare(reward)):
         columns = as_messages(columns)
     taken = parameters(reward)
-    if asks_for_tokens(reward) and (ids := call.completion_ids) is not None:
-        columns["completion_ids"] = ids
+    columns.update(tokens_and_turns(reward, call))
     if any(p.kind is p.VAR_KEYWORD for p in taken):
         return columns
     return {p.name: columns[p.name] for p in taken if p.name in columns}
+
+
+def tokens_and_turns(reward: Reward, call: Call) -> dict[str, Any]:
+    """`completion_ids` and `completion_turns`, where the function names them."""
+    found: dict[str, Any] = {}
+    if asks_for(reward, "completion_ids") and (ids := call.completion_ids) is not None:
+        found["completion_ids"] = ids
+    if asks_for(reward, "completion_turns"):
+        found["completion_turns"] = call.completion_turns
+    return found
 
 
 def _judged(reward: Reward, returned: Any, count: int) -> list[Outcome]:

@@ -46,7 +46,7 @@ __all__ = [
     "score_groups",
 ]
 
-GIVEN = ("completions", "prompts", "completion_ids")
+GIVEN = ("completions", "prompts", "completion_ids", "completion_turns")
 """Names that every reward may ask for in addition to the columns of the row."""
 
 
