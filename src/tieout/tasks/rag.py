@@ -2,18 +2,24 @@
 
 One row (`task.rows("test")[2]`): what the user says, after the system message SYSTEM, and the completion.
 
-    [1] Birch Shipping reported capital expenditure of $611 million in 2021. Its chief executive was Vera
-    Okafor.
-    [2] Granite Rail reported operating income of $482 million in 2021. Its headcount was 6,642.
-    [3] Granite Rail reported research expense of $929 million in 2020. Its headcount was 2,707.
+    [1] The free cash flow of Birch Shipping was $100 million in 2020. In 2020, revenue of Birch Shipping came to
+    $9.3 billion.
+    [2] In 2020, research expense of Granite Rail came to $6.4 billion. Granite Rail reported net debt of $6.2 billion
+    in 2020.
+    [3] The free cash flow of Granite Rail was $5.3 billion in 2022. Rosa Quint was the chief executive of Granite Rail
+    in 2022.
+    [4] The free cash flow of Granite Rail was $8.0 billion in 2020. The operating income of Granite Rail was $2.5
+    billion in 2020.
 
-    What was the research expense of Granite Rail in 2020?
+    How large was the free cash flow of Granite Rail in 2020?
 
-    Granite Rail reported research expense of $929 million in 2020 [3].
+    The free cash flow of Granite Rail was $8.0 billion in 2020 [4].
 
-A quarter of the questions cannot be answered from the passages: the completion is "I do not know." Rows are drawn by
-seed; splits share no company. Files of your own: `load("rows.jsonl")`, with prompt, question, context (a list of
-passages), answer (empty: not in them) and, for gold, completion. The reward is `rewards.rag`.
+In half of the rows the passage that answers is withheld: the completion is "I do not know." Documents and questions of
+your own, or those of TAT-QA, are given as `path`: see `tasks.passages` and `tasks.rag_retrieved`. Without it, rows are
+about made-up companies, drawn by seed; splits share no company. Rows that are made already: `load("rows.jsonl")`, with
+prompt, question, context (a list of passages), answer (empty: not in them) and, for gold, completion. The reward is
+`rewards.rag`; `right` is the primary metric, `answered` and `refused` are its two halves.
 """
 
 from __future__ import annotations
@@ -24,9 +30,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..rewards.library.rag import citation_accuracy, faithfulness, groundedness, rag, relevance
+from ..errors import InputError
+from ..rewards.library.rag import (
+    answered,
+    citation_accuracy,
+    faithfulness,
+    groundedness,
+    rag,
+    refused,
+    relevance,
+    right,
+)
+from ..rewards.text.claims import cited
+from ..rewards.text.sentences import sentences
 from ..types import Row
 from . import Task
+from .rag_companies import passages
+from .rag_retrieved import MIN_PASSAGES, Retrieval, retrieved
 from .splits import Splits, from_file, generated
 from .variants import asked_in, asking, instructed
 
@@ -38,82 +58,35 @@ UNKNOWN = "I do not know."
 SIZES: Mapping[str, int] = {"train": 2000, "calibration": 100, "test": 200, "ood": 100}
 """Split -> number of rows."""
 
-FIRST_NAMES = {
-    "train": [
-        "Alder",
-        "Cobalt",
-        "Dunmore",
-        "Elgin",
-        "Harrow",
-        "Ivory",
-        "Kestrel",
-        "Linden",
-        "Marlow",
-        "Orchard",
-    ],
-    "calibration": ["Quarry", "Raven", "Sable"],
-    "test": ["Birch", "Fenwick", "Granite", "Juniper", "Norwood"],
-    "ood": ["Thistle", "Umber", "Vesper", "Willow"],
-}
-SECOND_NAMES = ["Foods", "Rail", "Paper", "Energy", "Mining", "Textiles", "Software", "Shipping"]
-_MEASURES = ["revenue", "operating income", "capital expenditure", "research expense", "net debt"]
-PEOPLE = ["Ada Holm", "Otto Brandt", "Nina Castell", "Hugo Lind", "Vera Okafor", "Emil Sato", "Rosa Quint"]
-
 
 def _row(split: str, index: int, seed: int) -> Row:
-    rng = random.Random(f"rag/{seed}/{split}/{index}")
-    companies = [
-        f"{a} {b}"
-        for a, b in zip(rng.sample(FIRST_NAMES[split], 2), rng.sample(SECOND_NAMES, 2), strict=True)
-    ]
-    passages, facts = [], []
-    for company, year in [(companies[0], 2021), (companies[0], 2020), (companies[1], 2021)]:
-        measure = rng.choice(_MEASURES)
-        value, heads, boss = (
-            f"${rng.randrange(20, 990)} million",
-            f"{rng.randrange(1001, 9999):,}",
-            rng.choice(PEOPLE),
-        )
-        stated = f"{company} reported {measure} of {value} in {year}."
-        aside = rng.choice([f"Its headcount was {heads}.", f"Its chief executive was {boss}."])
-        facts.append((company, measure, year, value, stated))
-        passages.append(f"{stated} {aside}")
-    order = rng.sample(range(3), 3)
-    at = rng.randrange(3)
-    company, measure, year, value, stated = facts[at]
-    known = rng.random() < 0.75
-    if not known:
-        measure = rng.choice([m for m in _MEASURES if all(m != fact[1] for fact in facts)])
-    question = f"What was the {measure} of {company} in {year}?"
-    context = [passages[i] for i in order]
-    return {
-        "prompt": [
-            {"role": "system", "content": SYSTEM},
-            {"role": "user", "content": _said(context, question)},
-        ],
-        "question": question,
-        "context": context,
-        "answer": value if known else "",
-        "completion": f"{stated[:-1]} [{order.index(at) + 1}]." if known else UNKNOWN,
-    }
+    context, question, answer, said, place = passages(split, random.Random(f"rag/{seed}/{split}/{index}"))
+    row = answered_from(context, question, answer, place)
+    return row if place is None else {**row, "completion": f"{said[:-1]} [{place + 1}]."}
 
 
 def corrupt(row: Row, rng: random.Random) -> str:
-    """Gold with one flaw: another figure, another citation, none, or an answer where there is none."""
-    gold: str = row["completion"]
+    """Gold with one flaw: another figure, another sentence, another citation or none, "I do not know" where
+    there is an answer; where there is none, a sentence of a passage."""
+    context: list[str] = row["context"]
     if not row["answer"]:
-        return f"It was ${rng.randrange(20, 990)} million [{rng.randrange(1, 4)}]."
-    number = next(n for n in (1, 2, 3) if f"[{n}]" in gold)
-    wrong = rng.choice([n for n in (1, 2, 3) if n != number])
-    off = f"${int(row['answer'][1:].split()[0]) + rng.randrange(1, 9)} million"
-    return rng.choice(
-        [
-            gold.replace(row["answer"], off),
-            gold.replace(f"[{number}]", f"[{wrong}]"),
-            gold.replace(f" [{number}]", ""),
-            UNKNOWN,
-        ]
-    )
+        place = rng.randrange(len(context))
+        return f"{rng.choice(sentences(context[place])).rstrip('.')} [{place + 1}]."
+    gold: str = row["completion"]
+    (number, *_) = cited(gold)
+    answer = row["answer"].casefold()
+    others = [n for n, text in enumerate(context, 1) if n != number and answer not in text.casefold()]
+    flawed = [gold.replace(f" [{number}]", ""), UNKNOWN]
+    digits = [place for place, character in enumerate(row["answer"]) if character.isdigit()]
+    if digits:
+        place = rng.choice(digits)
+        other = rng.choice([digit for digit in "123456789" if digit != row["answer"][place]])
+        flawed.append(gold.replace(row["answer"], row["answer"][:place] + other + row["answer"][place + 1 :]))
+    if others:
+        wrong = rng.choice(others)
+        flawed.append(gold.replace(f"[{number}]", f"[{wrong}]"))
+        flawed.append(f"{rng.choice(sentences(context[wrong - 1])).rstrip('.')} [{wrong}].")
+    return rng.choice(flawed)
 
 
 WORDINGS = (
@@ -159,9 +132,59 @@ def _said(context: Sequence[str], question: str, between: str = "\n") -> str:
     return f"{listed}\n\n{question}"
 
 
-def make(seed: int = 0, sizes: Mapping[str, int] = SIZES) -> Task:
-    """The task; `sizes` says how many rows each split has."""
-    return _task(generated("rag", SIZES, sizes, lambda split, i: _row(split, i, seed)))
+def make(
+    seed: int = 0,
+    sizes: Mapping[str, int] | None = None,
+    *,
+    path: str | Path | None = None,
+    top_k: int | None = None,
+    passage_chars: int | None = None,
+    max_prompt_chars: int | None = None,
+) -> Task:
+    """The task, over generated passages or over documents of one's own.
+
+    Args:
+        seed: Of the generated rows; of documents, of the order of passages in a prompt.
+        sizes: How many generated rows each split has; None: SIZES.
+        path: A folder of documents and questions.jsonl, or a JSON file in TAT-QA's format: see `tasks.passages`.
+            None: generated passages.
+        top_k: Of documents, how many passages BM25 finds for a question, at most; None: 3.
+        passage_chars: Of documents, the longest passage that is made of several sentences; None: 400.
+        max_prompt_chars: Of documents, leave out rows whose messages together are longer; None: keep all.
+
+    Raises:
+        InputError: an option is out of range or does not go with `path`, or the documents cannot be read.
+    """
+    given = {"top_k": top_k, "passage_chars": passage_chars, "max_prompt_chars": max_prompt_chars}
+    for name, value in given.items():
+        least = MIN_PASSAGES if name == "top_k" else 1
+        if value is not None and path is None:
+            raise InputError(f"{name} needs path: it says how passages of documents are found")
+        if value is not None and value < least:
+            raise InputError(f"{name} is {value}; expected {least} or more")
+    if path is None:
+        counts = SIZES if sizes is None else sizes
+        return _task(generated("rag", SIZES, counts, lambda split, i: _row(split, i, seed)))
+    if sizes is not None:
+        raise InputError(
+            "sizes says how many rows are generated; with path, the rows are those of the documents"
+        )
+    how = Retrieval(top_k or 3, passage_chars or 400, max_prompt_chars, seed)
+    return _task(retrieved(path, how, answered_from))
+
+
+def answered_from(context: Sequence[str], question: str, answer: str, place: int | None) -> Row:
+    """A row with the shortest gold: the answer and its citation, or UNKNOWN where `place` is None."""
+    return {
+        "prompt": [
+            {"role": "system", "content": SYSTEM},
+            {"role": "user", "content": _said(context, question)},
+        ],
+        "question": question,
+        "context": list(context),
+        "answer": answer,
+        "completion": UNKNOWN if place is None else f"{answer} [{place + 1}].",
+    }
 
 
 def load(path: str | Path) -> Task:
@@ -174,7 +197,11 @@ def _task(rows: Splits) -> Task:
         name="rag",
         rows=rows,
         reward=rag,
-        metrics={f.__name__: f for f in (relevance, faithfulness, citation_accuracy, groundedness)},
+        metrics={
+            f.__name__: f
+            for f in (right, answered, refused, relevance, faithfulness, citation_accuracy, groundedness)
+        },
+        primary="right",
         gold=lambda row: str(row["completion"]),
         corrupt=corrupt,
         variants={"order": order, "formatting": formatting, "paraphrase": paraphrase},

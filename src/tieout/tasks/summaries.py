@@ -23,7 +23,7 @@ from pathlib import Path
 from ..rewards.library.summary import quiz_score, summary
 from ..types import Row
 from . import Task
-from .rag import FIRST_NAMES, PEOPLE, SECOND_NAMES
+from .rag_companies import FIRST_NAMES, PEOPLE, SECOND_NAMES
 from .splits import Splits, from_file, generated
 from .variants import instructed, surrounded
 

@@ -126,6 +126,50 @@ def rag(
     return scores
 
 
+@ranged(0, 1)
+def answered(
+    completions: Sequence[str],
+    question: Sequence[str],
+    context: Sequence[Passages],
+    answer: Sequence[str | float | None],
+    supports: Supports = supports,
+    **_: Any,
+) -> list[float | None]:
+    """[K] 1.0 if the gold answer is given, no other, briefly, and every claim and citation holds; None without gold."""
+    cites = citation_accuracy(completions, context, supports)
+    return [
+        None if right is None else float(right == 1.0 and cited == 1.0)
+        for right, cited in zip(relevance(completions, question, answer), cites, strict=True)
+    ]
+
+
+@ranged(0, 1)
+def refused(
+    completions: Sequence[str],
+    answer: Sequence[str | float | None],
+    question: Sequence[str] | None = None,
+    **_: Any,
+) -> list[float | None]:
+    """[K] 1.0 if it says that it does not know, and nothing else; None where the passages have the answer."""
+    said = groundedness(completions, answer, question)
+    return [None if gold else score for gold, score in zip(_golds(answer), said, strict=True)]
+
+
+@ranged(0, 1)
+def right(
+    completions: Sequence[str],
+    question: Sequence[str],
+    context: Sequence[Passages],
+    answer: Sequence[str | float | None],
+    supports: Supports = supports,
+    **_: Any,
+) -> list[float | None]:
+    """[K] `answered` where the passages have the answer, `refused` where they lack it."""
+    has = answered(completions, question, context, answer, supports)
+    lacks = refused(completions, answer, question)
+    return [one if one is not None else other for one, other in zip(has, lacks, strict=True)]
+
+
 def _golds(answer: Sequence[str | float | None]) -> list[str]:
     """The answers as texts, empty where there is none: the number 0 is one."""
     return ["" if gold is None else written(gold) for gold in answer]
