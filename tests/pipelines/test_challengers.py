@@ -315,8 +315,11 @@ def test_a_plan_counts_every_sample_and_is_compared_with_what_they_took(recipe: 
     with RunFolder(tmp_path / "none", writes=False) as folder:
         made = plan_run(Run(given, folder, Console(quiet=True)))
     assert not (tmp_path / "none").exists()
-    assert [one.name for one in made] == ["sft", "evaluate, base_best_of_3", "evaluate, base_prompted"]
-    best_of, prompted = made[1:]
+    every = {one.name: one for one in made}
+    models = ("base", "sft", "base_best_of_3", "base_prompted")
+    assert list(every) == ["sft", *(f"evaluate, {name}" for name in models)]
+    base, sft, best_of, prompted = (every[f"evaluate, {name}"] for name in models)
+    assert (base.rows, sft.rows, base.steps) == (7, 7, 0)
     assert (best_of.rows, prompted.rows) == (7, 7)  # 4 of the test, 3 controls
     assert best_of.assumed[0].startswith("21 answers")
     assert 21 <= best_of.tokens <= 21 * 8

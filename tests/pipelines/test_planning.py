@@ -197,7 +197,12 @@ def test_a_planned_run_is_that_without_a_plan_to_the_last_bit(
         assert len(loaded) == 1  # three stages, one model
         execute(made)
     assert len(loaded) == alone
-    assert len(json.loads((tmp_path / "planned" / "plan.json").read_text())["stages"]) == 3
+    planned = json.loads((tmp_path / "planned" / "plan.json").read_text())["stages"]
+    evaluated = [f"evaluate, {name}" for name in ("base", "sft", "dpo", "grpo")]
+    assert [one["name"] for one in planned] == ["sft", "pairs", "dpo", "grpo", *evaluated]
+    assert "tokens on average, as right ones have" in planned[1]["assumed"][0]
+    assert planned[1]["rows"] < planned[1]["tokens"] < planned[1]["rows"] * 4 * 8
+    assert all(one["measured"]["seconds"] > 0 and one["measured"]["memory"] > 0 for one in planned)
     for name in ("sft", "dpo", "grpo"):
         one, other = (tmp_path / kind / name for kind in ("alone", "planned"))
         weights = "adapter/adapter_model.safetensors"
@@ -241,7 +246,7 @@ def test_without_time_every_figure_comes_of_the_largest_micro_batch_of_all(
     with RunFolder(tmp_path / "none", writes=False) as folder:
         planned = runs.plan_run(Run(resolved, folder, Console(quiet=True)))
     assert len(updated) == 1
-    sft, _, grpo = planned
+    sft, _, _, grpo = planned  # pairs and DPO between them
     assert updated[0] >= grpo.tokens / grpo.steps > sft.tokens / sft.steps
     for one in planned:
         assert one.seconds is not None

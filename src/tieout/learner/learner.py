@@ -203,7 +203,7 @@ class Learner:
 
     def reference_logprobs(self, groups: Sequence[Group]) -> list[list[list[float]]]:
         """[group][completion][token] nats under the reference: the policy at step 0."""
-        self.packs  # noqa: B018  decided with the policy's adapter on: the self-check needs its gradients
+        self.micro_batches.decide()
         given = all(
             c.logprobs is None for g in groups for c in g.completions
         )  # not sampled: they will come again

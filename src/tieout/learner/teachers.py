@@ -55,7 +55,7 @@ class Teachers:
         found: dict[int, list[list[float]]] = {}
         for part in self.divided(groups):
             teacher = self.named[self._name(part[0])]
-            teacher.micro_batches.packs  # noqa: B018  decided with the policy in place, whose gradients it checks
+            teacher.micro_batches.decide()
             with teacher.active() as network:
                 measured = teacher.measure(self._seen(part), network)
             found |= dict(zip(map(id, part), measured, strict=True))

@@ -5,31 +5,34 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from ..evidence.training import read_stage
-from ..review.cost import duration, gibibytes, seconds_of
+from ..review.cost import again_of, duration, gibibytes, seconds_of
 from ..storage.jsonl import read_json
 from ..storage.runfolder import RunFolder
 
 FILE = "plan.json"
+AGAIN = 5
+"""Steps after which the time of a stage is planned again, from what they took."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """What one training, or one challenger of an evaluation, will need."""
+    """What one training, or what a stage samples, will need."""
 
     name: str
     rows: int
     at_most: bool
     """Whether rows, tokens, steps and time are bounds: the rows are not made yet."""
     tokens: int
-    """Fed to the model by all updates, shared prompts once; of a challenger, those that are sampled."""
+    """Fed to the model by all updates, shared prompts once; of a stage that only samples, those that it writes."""
     steps: int
-    """0: of a challenger, which is not trained."""
+    """0: nothing is trained, only sampled."""
     micro_batches: float
     """Of a step, on average."""
     recompute: bool
@@ -115,6 +118,28 @@ def keep(folder: RunFolder, planned: list[Planned]) -> None:
     folder.write_json(FILE, {"stages": [asdict(one) for one in planned]})
 
 
+def plan_again(
+    folder: RunFolder, stage: str, step: int, steps: int, memory: int | None, console: Console
+) -> None:
+    """Plan the time of a stage again once its first steps are done: from what they took, at the lengths that they had.
+
+    The very first step is left out of the mean, for what only it takes. Short stages keep their plan. `memory` is the
+    peak so far, in bytes.
+    """
+    if step != AGAIN or steps < 2 * AGAIN or not (folder.path / FILE).exists():
+        return
+    plan, done = read_json(folder.path / FILE), read_stage(folder.path / stage)
+    found = next((one for one in plan["stages"] if one["name"] == stage), None)
+    if found is None or "again" in found or len(done) != AGAIN:
+        return
+    seconds = seconds_of(done) + (steps - step) * fmean(seconds_of([one]) for one in done[1:])
+    found["again"] = {"step": step, "seconds": seconds}
+    folder.write_json(FILE, plan)
+    time = f"time {duration(found['seconds'])} planned, {again_of(found)}"
+    so_far = f"memory {gibibytes(found['memory'])} planned, {gibibytes(memory)} so far"
+    console.print(f"  {stage}: {time}; {so_far}", markup=False, highlight=False)
+
+
 def note_measured(folder: RunFolder, stage: str, memory: int | None) -> None:
     """Add to plan.json what a stage took, by its metrics and this peak of memory, if it was planned."""
     path = folder.path / FILE
@@ -129,8 +154,8 @@ def note_measured(folder: RunFolder, stage: str, memory: int | None) -> None:
     folder.write_json(FILE, plan)
 
 
-def note_asked(folder: RunFolder, name: str, seconds: float, memory: int | None) -> None:
-    """Add to plan.json what asking a challenger took, if that was planned."""
+def note_sampled(folder: RunFolder, name: str, seconds: float, memory: int | None) -> None:
+    """Add to plan.json what sampling took, if that was planned."""
     if not (folder.path / FILE).exists():
         return
     plan = read_json(folder.path / FILE)
@@ -150,6 +175,7 @@ def planned_of(folder: Path) -> list[str]:
 
 def against(planned: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     """Planned against measured figures of one stage, as kept in plan.json, in words."""
-    seconds = f"time {duration(planned['seconds'])} planned, {duration(measured['seconds'])} measured"
+    again = f", {again_of(planned)}" if "again" in planned else ""
+    seconds = f"time {duration(planned['seconds'])} planned{again}, {duration(measured['seconds'])} measured"
     memory = f"memory {gibibytes(planned['memory'])} planned, {gibibytes(measured['memory'])} measured"
     return f"Plan of {planned['name']}: {seconds}; {memory}"

@@ -37,15 +37,21 @@ def _compared(name: str, plan: Mapping[str, Any] | None, run: Stored) -> list[An
     """Cells of a stage: steps, time and memory, as planned and as measured."""
     own = run.stages.get(name, [])
     took = [f"{len(own):,}", duration(seconds_of(own))] if own else ["not yet", "not yet"]
-    if plan is not None and not plan["steps"]:  # a challenger: it is sampled, not trained
+    if plan is not None and not plan["steps"]:  # it is sampled, not trained
         took = ["–", duration(plan["measured"]["seconds"]) if "measured" in plan else "not yet"]
     if plan is None:
         return [name, "–", took[0], "–", took[1], "–", "–"]
     bound = "up to " if plan["at_most"] else ""
     measured = gibibytes(plan["measured"]["memory"]) if "measured" in plan else "not yet"
     time = duration(plan["seconds"]) if plan["seconds"] is None else f"{bound}{duration(plan['seconds'])}"
+    time += f"; {again_of(plan)}" if "again" in plan else ""
     steps = f"{bound}{plan['steps']:,}" if plan["steps"] else "–"
     return [name, steps, took[0], time, took[1], gibibytes(plan["memory"]), measured]
+
+
+def again_of(plan: Mapping[str, Any]) -> str:
+    """The time of a stage as it was planned again after its first steps, in words."""
+    return f"{duration(plan['again']['seconds'])} after {plan['again']['step']} steps"
 
 
 def seconds_of(steps: Sequence[Mapping[str, Any]]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ def fit(
     console: Console,
     data: str = "",
     bases: Bases | None = None,
+    told: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Train `spec` on `task` in stage `name` of the run, unless that is done; return the adapter's folder.
 
@@ -73,6 +74,7 @@ def fit(
         console: where progress is shown.
         data: fingerprint of the rows, if it is known.
         bases: holds the base that is loaded already, if this stage may use it.
+        told: called after each step that is logged, with its number and how many there will be.
 
     Raises:
         InputError: the stage was begun with other values; the message lists what was and what is.
@@ -131,6 +133,8 @@ def fit(
                 log.metrics(step, metrics)
                 shown.at(step, metrics)
                 trackers.log(step, metrics)
+                if told is not None:
+                    told(step, steps)
 
             try:
                 train(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from importlib.util import find_spec
 
 from rich.console import Console
@@ -35,7 +35,7 @@ class Bar:
     def __init__(self, progress: Progress, task: int, console: Console, name: str, total: int) -> None:
         self._progress, self._task, self._console = progress, task, console
         self._name, self._total, self._done = name, total, 0
-        self._said = time.monotonic()
+        self._said = console.get_time()
         self._known: dict[str, tuple[float, int]] = {}  # with the step: some are measured at some steps only
 
     def advance(self, count: int = 1, metrics: Mapping[str, float] | None = None) -> None:
@@ -52,9 +52,11 @@ class Bar:
         fields = {"numbers": text[: max(0, room)]} if metrics is not None else {}
         self._progress.update(self._task, completed=done, **fields)  # type: ignore[arg-type]
         if not _moves(self._console) and (
-            time.monotonic() - self._said > 15 or (new and done == self._total)
+            self._console.get_time() - self._said > 15 or (new and done == self._total)
         ):
-            self._said = time.monotonic()
+            self._said = self._console.get_time()
+            left = next(task.time_remaining for task in self._progress.tasks if task.id == self._task)
+            text = f"{timedelta(seconds=round(left))} left  {text}" if left else text
             self._console.print(f"  {self._name}: {done}/{self._total}  {text}".rstrip(), highlight=False)
 
 
@@ -69,7 +71,10 @@ def bars(console: Console) -> Iterator[Callable[[str, int], Bar]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[numbers]}", style="dim"),
     )
-    with Progress(*columns, console=console, disable=not _moves(console)) as progress:
+    # A step may take minutes: the time that is left is estimated from as many as an hour has.
+    with Progress(
+        *columns, console=console, disable=not _moves(console), speed_estimate_period=3600
+    ) as progress:
         yield lambda name, total: Bar(
             progress, progress.add_task(name, total=total, numbers=""), console, name, total
         )

@@ -11,9 +11,9 @@ from ...storage.machine import launched
 from ..kinds import Train
 from ..planned import FILE, Planned, keep, print_planned
 from ..run import Run
-from .challengers import asked_of, plan_asked
 from .elsewhere import plan_elsewhere
 from .measure import measure
+from .sampled import asked_of, plan_asked
 from .work import Work, work_of
 
 BUDGET = 20.0
@@ -23,8 +23,8 @@ LONG = 600.0
 
 
 def plan_run(run: Run, length: int = 0, memory: int | None = None, dtype: str = "auto") -> list[Planned]:
-    """Plan the train stages of a run that are not done, and its challengers; with `memory`, for a CUDA device that is
-    not here, the train stages alone."""
+    """Plan what a run has yet to train and to sample, in the order of its stages; with `memory`, for a CUDA device that
+    is not here, the train stages alone."""
     stages = [s for s in run.recipe.stages if isinstance(s, Train)]
     stages = [s for s in stages if not (run.folder.path / s.name / "done.json").exists()]
     works = [work_of(run, stage, length) for stage in stages]
@@ -32,7 +32,12 @@ def plan_run(run: Run, length: int = 0, memory: int | None = None, dtype: str = 
         return [plan_elsewhere(work, dtype, memory) for work in works]
     asked = asked_of(run)
     each = BUDGET / max(1, len(works) + len(asked))
-    return [*measure(works, each * len(works), run.bases), *plan_asked(run, asked, each * len(asked), length)]
+    found = [
+        *measure(works, each * len(works), run.bases),
+        *plan_asked(run, asked, each * len(asked), length),
+    ]
+    order = [stage.name for stage in run.recipe.stages]
+    return sorted(found, key=lambda one: order.index(one.name.partition(",")[0]))
 
 
 def measure_alone(work: Work) -> Planned:

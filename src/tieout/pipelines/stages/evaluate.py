@@ -8,15 +8,18 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
+
 from ...evidence.evaluate import CONTROLS, PROGRAMMATIC, Case, read_cases, write_cases
 from ...learner import Model
-from ...learner.memory import peak_bytes
+from ...learner.memory import peak_bytes, reset_peak
+from ...learner.models.loading import device_of
 from ...samplers.api.opening import is_api
 from ...storage.identity import as_stored
 from ...storage.jsonl import read_json, set_aside
 from ...training.progress import Bar, bars
 from ..kinds import Evaluate, Stage
-from ..planned import note_asked
+from ..planned import note_sampled
 from ..run import Run
 from .challengers import ask, identity_of, policy_of, sampler_of
 from .consistency import FILE, cases_again, inputs_again
@@ -25,13 +28,15 @@ from .consistency import FILE, cases_again, inputs_again
 def evaluate(run: Run, stage: Evaluate) -> None:
     """Evaluate every model of the stage that is not done: one file each, so that an interrupted stage resumes."""
     run.console.print(f"[bold]{stage.name}[/]")
+    device = torch.device(device_of(run.recipe.placement.device))
     with bars(run.console) as add:
         for name in stage.evaluated:
             opened = cache(partial(run.open, policy_of(run, stage, name)))
+            reset_peak(device)
             cases, done = _kept(run, stage, name, opened, add)
-            if name in stage.challenged and not done and not is_api(policy_of(run, stage, name).base):
+            if not done and not is_api(policy_of(run, stage, name).base):
                 took = sum(case.usage.get("seconds", 0.0) for case in cases)
-                note_asked(run.folder, f"{stage.name}, {name}", took, peak_bytes(opened().device))
+                note_sampled(run.folder, f"{stage.name}, {name}", took, peak_bytes(device))
             scores = [case.score for case in cases if case.track == PROGRAMMATIC and case.score is not None]
             mean = f", mean score {fmean(scores):.3f}" if scores else ""
             run.console.print(f"  {name} {done}{len(cases)} cases{mean}", highlight=False)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from time import perf_counter
 from typing import Any
 
+import torch
+
 from ...evidence.scoring import source_digest
+from ...learner.memory import apart, peak_bytes, reset_peak
+from ...learner.models.loading import device_of
 from ...learner.parallel.processes import join
 from ...review.attempts import PAGE_ALONE
 from ...review.document import write_page
 from ...storage import manifest
 from ...storage.machine import environment
 from ..kinds import Calibrate, Check, Demonstrations, Evaluate, Gate, Pairs, Refresh, Ship, Stage, Train
+from ..planned import note_sampled
 from ..run import Run
 from ..show import show
 from .calibration import calibrate_sampled
@@ -35,6 +41,8 @@ ALONE: dict[type[Any], Any] = {
     Ship: ship,
 }
 """Kinds that the first of several processes works on, while the others wait."""
+SAMPLE = (Calibrate, Demonstrations, Pairs)
+"""Those of them that sample, all at once."""
 
 
 def execute(run: Run) -> str:
@@ -89,5 +97,16 @@ def work(run: Run, stage: Stage) -> str:
     if isinstance(stage, Train | Refresh):  # every process trains
         train(run, stage) if isinstance(stage, Train) else refresh(run, stage)
         return ""
-    function = ALONE[type(stage)]
+    function = _noted if isinstance(stage, SAMPLE) else ALONE[type(stage)]
     return join().first(lambda: function(run, stage)) or ""
+
+
+def _noted(run: Run, stage: Stage) -> None:
+    """Run a stage that samples, and add to the plan what it took, rewards included, unless it was done before."""
+    device = torch.device(device_of(run.recipe.placement.device))
+    done, started = (run.folder.path / stage.name / "done.json").exists(), perf_counter()
+    with apart(device):
+        reset_peak(device)
+        ALONE[type(stage)](run, stage)
+        if not done:
+            note_sampled(run.folder, stage.name, perf_counter() - started, peak_bytes(device))

@@ -17,7 +17,7 @@ from ...training.spec import TrainSpec
 from ...vetting.preferences.report import PAIRED, report
 from ..kinds import Train
 from ..links import BASE
-from ..planned import note_measured
+from ..planned import note_measured, plan_again
 from ..run import Run
 from ..training_rows import training_task
 from .pairs import leakage_of
@@ -40,7 +40,11 @@ def train(run: Run, stage: Train) -> None:
     device = torch.device(device_of(spec.placement.device))
     with apart(device):
         reset_peak(device)
-        fit(run.folder, stage.name, spec, task, run.console, digest, bases=run.bases)
+
+        def told(step: int, steps: int) -> None:
+            plan_again(run.folder, stage.name, step, steps, peak_bytes(device), run.console)
+
+        fit(run.folder, stage.name, spec, task, run.console, digest, run.bases, told)
     if run.folder.leads:
         note_measured(run.folder, stage.name, peak_bytes(device))
 
