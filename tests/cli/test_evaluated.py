@@ -74,10 +74,13 @@ def ended(command: Callable[[list[str]], None], *arguments: str) -> object:
     return end.value.code
 
 
-def test_a_run_without_evidence_says_which_evaluation_it_needs(run: Path) -> None:
+def test_a_run_without_evidence_says_which_evaluation_it_needs(
+    run: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    base = tiny_model("llama")
     for command in (ship, gate):
         with pytest.raises(
-            InputError, match=rf"tieout eval --model BASE {run} --data TEST.jsonl .*--out {run}`"
+            InputError, match=rf"tieout eval --model {base} {run} --data TEST.jsonl .*--out {run}`"
         ):
             command([str(run)])
     with pytest.raises(InputError, match="it is no run folder; evaluate a model into one"):

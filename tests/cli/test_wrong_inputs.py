@@ -99,6 +99,9 @@ OUT = "--out out"
 WRONG = [
     # names
     ("tran sft", "no command 'tran'", "did you mean 'train'"),
+    ("dpo --model mini", "no command 'dpo'", "tieout train dpo"),
+    ("serve runs/sft", "no command 'serve'", "vllm serve MERGED"),
+    ("hub push", "no command 'hub'", "hf upload"),
     (f"train dop --data pairs.jsonl {OUT}", "no method 'dop'", "did you mean 'dpo'"),
     (f"train DPO --data pairs.jsonl {OUT}", "no method 'DPO'", "did you mean 'dpo'"),
     (f"train sft --data sft.jsonl --learning-rat 1e-4 {OUT}", "no option --learning-rat", "mean --learning-rate?"),
@@ -157,7 +160,7 @@ WRONG = [
     (f"train reward_model --data scores.jsonl {OUT}", "2 completions, but 1 scores", "expected one each"),
     (f"train dpo --data same.jsonl {OUT}", "'chosen' and 'rejected' are the same in every row", "train sft"),
     # rewards
-    (f"train grpo --data prompts.jsonl {OUT}", "grpo needs a reward", "give --reward NAME or FILE.py:function"),
+    (f"train grpo --data prompts.jsonl {OUT}", "grpo needs a reward", "or --reward-model FOLDER"),
     (f"train grpo --data prompts.jsonl --reward rewards.py:rigth {OUT}", "has no 'rigth'", "it has: right, short"),
     (f"train grpo --data prompts.jsonl --reward reward.py:right {OUT}", "file reward.py does not exist", "looked in"),
     (f"train grpo --data prompts.jsonl --reward syntax.py:right {OUT}", "syntax.py cannot be imported", "(line 1)"),

@@ -63,6 +63,19 @@ _BUG = (
 )
 
 
+def _instead(name: str) -> str:
+    """What does here what a command of another tool does, or the command that was meant; in words, or nothing."""
+    from difflib import get_close_matches
+
+    from ..config.elsewhere import COMMANDS as OTHERS
+    from ..config.method_table import TABLE
+
+    if name in TABLE:
+        return f": tieout train {name}"
+    near = get_close_matches(name, COMMANDS, n=1)
+    return f": {OTHERS[name]}" if name in OTHERS else f"; did you mean {near[0]!r}?" if near else ""
+
+
 def main() -> None:
     """Entry point. Exit status: 0 done, 1 an explained error, 2 wrong usage, 3 an alarm stopped the training, 70 a bug,
     130 interrupted, 141 nobody reads the output any more."""
@@ -80,11 +93,7 @@ def main() -> None:
         return
     name, *rest = arguments
     if name not in COMMANDS:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, COMMANDS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        print(f"tieout: no command {name!r}{hint}\n\n{_help()}", file=sys.stderr)
+        print(f"tieout: no command {name!r}{_instead(name)}\n\n{_help()}", file=sys.stderr)
         sys.exit(2)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:  # ignored under nohup

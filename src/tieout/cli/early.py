@@ -23,6 +23,7 @@ from .unloaded import PACKAGE, fields_in, fields_of
 
 NAMED = (*embedded.NAMES, "smollm2-135m")
 GROUPS = ("adapter", "learner", "schedule", "guards", "selection")
+SCORED_BY = "give --reward NAME or FILE.py:function, or --reward-model FOLDER"
 _LARGE = 32_000_000
 """Bytes of a file that is not read twice."""
 
@@ -42,7 +43,7 @@ def check_train(name: str, arguments: Sequence[str]) -> None:
         teachers_named(given.get("teacher", ""))
     scored = known.rows == "prompt" and known.rewarded
     if rows is not None and reward is None and scored and "reward-model" not in given:
-        raise InputError(f"{name} needs a reward: give --reward NAME or FILE.py:function")
+        raise InputError(f"{name} needs a reward: {SCORED_BY}")
     check_named(reward, task)
     if rows is not None:
         size = int(given.get("batch-size", 0))

@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..rows import Kind, LongRows, Rows, check_general, data_hash, read_rows
 from ..rows.pairs import PairSelection, rows_for
 from ..rows.sources import absolute
+from .early import SCORED_BY
 from .options import DataSpec, RewardSpec, task_options
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def _refuse_unused(needs: Needs, name: str, options: Options, evaluates: bool) -
             "--held-out and --eval-steps too, or leave it out"
         )
     if options.data is not None and options.reward is None and needs.rewarded and not needs.reward_model:
-        raise InputError(f"{name} needs a reward: give --reward NAME or FILE.py:function")
+        raise InputError(f"{name} needs a reward: {SCORED_BY}")
 
 
 def _reward(name: str | None) -> Any:

@@ -1,4 +1,4 @@
-"""What TRL, transformers and Axolotl call a setting, for hints; no value is taken under these names."""
+"""What TRL, transformers, Axolotl and others call a setting or a command, for hints; none works under that name."""
 
 from __future__ import annotations
 
@@ -32,6 +32,16 @@ ANSWERS: dict[str, str] = {
     "push_to_hub": "nothing is uploaded: save or ship the model, then use the client of the hub",
 }
 """A setting that has no counterpart -> what is done instead."""
+_SERVED = "a merged model is served by others: tieout merge ADAPTER --out MERGED, then vllm serve MERGED"
+_HUB = "nothing is uploaded: tieout merge or ship, then hf upload OWNER/NAME FOLDER"
+COMMANDS: dict[str, str] = {
+    "serve": _SERVED, "deploy": _SERVED, "vllm-serve": _SERVED, "push": _HUB, "upload": _HUB, "hub": _HUB,
+    "chat": "tieout sample PROMPT --model ADAPTER asks it; a conversation needs a server: vllm serve MERGED",
+    "generate": "tieout sample PROMPT --model ADAPTER", "inference": "tieout sample PROMPT --model ADAPTER",
+    "export": "tieout merge ADAPTER --out MERGED", "preprocess": "rows are read as they are: tieout advise DATA",
+    "resume": "repeat the command that was interrupted", "evaluate": "tieout eval", "finetune": "tieout train",
+}  # fmt: skip
+"""A command of another tool -> what does that here."""
 
 
 def hint(name: str, known: Container[str]) -> str:

@@ -254,9 +254,20 @@ def evaluation_of(run: Path) -> str:
     identity = read_json(run / "run.json").get("identity", {})
     task, reward = identity.get("task"), identity.get("reward") or "REWARD"
     rows = f"--task {task}" if task else f"--data TEST.jsonl --reward {reward}"
-    model = identity.get("model") or ""  # a folder is known by its digest
-    start = model if identity.get("start") is None and not HEX.fullmatch(model) else "BASE"
+    start = "BASE"
+    if identity.get("start") is None:
+        model = identity.get("model") or start
+        start = _folder_of(run) if HEX.fullmatch(model) else model  # a folder is known by its digest
     return f"tieout eval --model {start} {run} {rows} --controls CONTROLS --out {run}"
+
+
+def _folder_of(run: Path) -> str:
+    """The base's folder, as the adapter of a `tieout train` folder names it; BASE where it does not, or it is gone."""
+    config = next(run.glob("*/adapter/adapter_config.json"), None)
+    base = Path(read_json(config).get("base_model_name_or_path") or "") if config else Path()
+    if not (base / "config.json").exists():
+        return "BASE"
+    return str(base.relative_to(Path.cwd()) if base.is_relative_to(Path.cwd()) else base)
 
 
 def regate(
