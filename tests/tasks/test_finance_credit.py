@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tieout.rewards.library.finance_ladder import ladder
 from tieout.rewards.library.finance_statements import score, score_parts
 from tieout.rewards.text.loose_json import read_loose
-from tieout.tasks.finance_statements import SIZES, dump, gold, task
+from tieout.tasks.finance_statements import SIZES, gold, task
+from tieout.tasks.flaws import compact
 from tieout.types import Row
 
 ROWS = [task.rows(split)[i] for split in SIZES for i in range(40)]
@@ -48,37 +49,37 @@ def evidence(row: Row) -> list[str]:
 
 
 BREAKS: Mapping[str, Callable[[dict[str, Any]], str]] = {
-    "fence": lambda a: f"```json\n{dump(a)}\n```",
+    "fence": lambda a: f"```json\n{compact(a)}\n```",
     "indented": lambda a: json.dumps(a, indent=2),
-    "prose around": lambda a: f"Here you are: {dump(a)}. Is that right?",
-    "prose and a fence": lambda a: f"Here you are:\n```json\n{dump(a)}\n```\nThe sum holds.",
-    "a quote before": lambda a: f'A 5" pipe: {dump(a)}',
-    "thinking": lambda a: f"<think>I look for the rows {{of the sum}}.</think>{dump(a)}",
-    "twice": lambda a: dump(a) + dump(a),
-    "in a list": lambda a: f"[{dump(a)}]",
-    "end cut off": lambda a: dump({**a, "citations": []})[:-5],
+    "prose around": lambda a: f"Here you are: {compact(a)}. Is that right?",
+    "prose and a fence": lambda a: f"Here you are:\n```json\n{compact(a)}\n```\nThe sum holds.",
+    "a quote before": lambda a: f'A 5" pipe: {compact(a)}',
+    "thinking": lambda a: f"<think>I look for the rows {{of the sum}}.</think>{compact(a)}",
+    "twice": lambda a: compact(a) + compact(a),
+    "in a list": lambda a: f"[{compact(a)}]",
+    "end cut off": lambda a: compact({**a, "citations": []})[:-5],
     "single quotes": lambda a: str(a),
-    "a key too many": lambda a: dump({**a, "note": "as asked"}),
-    "keys in capitals": lambda a: dump({key.upper(): value for key, value in a.items()}),
-    "no citations": lambda a: dump({"components": a["components"], "total": a["total"]}),
-    "wrong citations": lambda a: dump({**a, "citations": ["Nothing like it | 1"] * 20}),
-    "too many citations": lambda a: dump({**a, "citations": ["A line | 1"] * 30}),
-    "figures as text": lambda a: dump(
+    "a key too many": lambda a: compact({**a, "note": "as asked"}),
+    "keys in capitals": lambda a: compact({key.upper(): value for key, value in a.items()}),
+    "no citations": lambda a: compact({"components": a["components"], "total": a["total"]}),
+    "wrong citations": lambda a: compact({**a, "citations": ["Nothing like it | 1"] * 20}),
+    "too many citations": lambda a: compact({**a, "citations": ["A line | 1"] * 30}),
+    "figures as text": lambda a: compact(
         {
             **a,
             "components": [{**c, "value": f"{c['value']:,}"} for c in a["components"]],
             "total": f"({-a['total']:,})" if a["total"] < 0 else f"{a['total']:,}",
         }
     ),
-    "other keys": lambda a: dump(
+    "other keys": lambda a: compact(
         {
             "rows": [{"label": c["name"], "amount": c["value"]} for c in a["components"]],
             "sum": {"value": a["total"]},
         }
     ),
-    "a list of components and a total": lambda a: f'{dump(a["components"])} {{"total": {a["total"]}}}',
-    "a comma too many": lambda a: dump(a)[:-1] + ",}",
-    "a bracket missing": lambda a: dump(a).replace("]", "", 1),
+    "a list of components and a total": lambda a: f'{compact(a["components"])} {{"total": {a["total"]}}}',
+    "a comma too many": lambda a: compact(a)[:-1] + ",}",
+    "a bracket missing": lambda a: compact(a).replace("]", "", 1),
 }
 
 
@@ -107,7 +108,7 @@ def test_at_equal_form_more_right_figures_score_higher(
 @given(compared(), st.sampled_from([*BREAKS]))
 def test_no_form_outweighs_one_right_figure(case: tuple[Row, list[bool], list[bool]], form: str) -> None:
     row, fewer, more = case
-    best = paid(dump(answer(row, fewer, evidence(row))), row)
+    best = paid(compact(answer(row, fewer, evidence(row))), row)
     worst = paid(BREAKS[form](answer(row, more, [], names=False)), row)
     assert best < worst
 
@@ -127,7 +128,7 @@ def test_the_ladder_pays_form_over_figures() -> None:
     row = ROWS[0]
     columns = {name: [row[name]] for name in ("statement", "total", "components")}
     count = len(row["components"]) + 1
-    (best,) = ladder([dump(answer(row, [False] * count, names=False))], **columns)
+    (best,) = ladder([compact(answer(row, [False] * count, names=False))], **columns)
     (worst,) = ladder([BREAKS["prose around"](answer(row, [True] * count))], **columns)
     assert best == 0.5
     assert worst == 0.0
@@ -141,10 +142,10 @@ def test_another_wrong_figure_never_raises_the_score(row: Row, data: st.DataObje
     count = len(row["components"]) + 1
     right = [data.draw(st.booleans()) for _ in range(count)]
     reply = answer(row, right, evidence(row))
-    before = paid(dump(reply), row)
+    before = paid(compact(reply), row)
     for extra in range(1, 4):
         padded = [*reply["components"], *({"name": f"Row {i}", "value": i} for i in range(extra))]
-        after = paid(dump({**reply, "components": padded}), row)
+        after = paid(compact({**reply, "components": padded}), row)
         assert after < before
         before = after
 
@@ -157,7 +158,7 @@ def test_guessing_every_value_of_every_row_does_not_pay() -> None:
             for figure in figures
             for value in ("value", "other_value")
         ]
-        many = dump({"components": both, "total": row["total"]["value"], "citations": evidence(row)})
+        many = compact({"components": both, "total": row["total"]["value"], "citations": evidence(row)})
         assert paid(many, row) < 0.6
 
 
@@ -173,18 +174,18 @@ def test_guessing_every_value_of_every_row_does_not_pay() -> None:
 def test_two_answers_are_not_paid_as_the_right_one(hedge: Callable[[str, str], str]) -> None:
     for row in ROWS[::3]:
         count = len(row["components"]) + 1
-        wrong = dump(answer(row, [False] * count))
+        wrong = compact(answer(row, [False] * count))
         half = [True, *[False] * (count - 1)]
         assert paid(hedge(gold(row), wrong), row) < 0.6
         assert paid(hedge(gold(row), wrong), row) < paid(gold(row), row) - 0.3
-        assert paid(hedge(dump(answer(row, half)), wrong), row) < paid(dump(answer(row, half)), row)
+        assert paid(hedge(compact(answer(row, half)), wrong), row) < paid(compact(answer(row, half)), row)
 
 
 def test_several_totals_count_as_figures() -> None:
     row = ROWS[0]
     reply = json.loads(gold(row))
     guesses = [row["total"]["value"] + i for i in range(10)]
-    assert paid(dump({**reply, "total": guesses}), row) < 0.4
+    assert paid(compact({**reply, "total": guesses}), row) < 0.4
 
 
 # --- citations ---
@@ -194,11 +195,11 @@ def test_a_wrong_citation_is_worse_than_none_and_a_right_one_better() -> None:
     for row in ROWS:
         reply, cited = json.loads(gold(row)), evidence(row)
         none, wrong, another, one, every = (
-            paid(dump({**reply, "citations": citations}), row)
+            paid(compact({**reply, "citations": citations}), row)
             for citations in ([], ["Made up | 1,234"], [row["statement"].split("\n")[0]], cited[:1], cited)
         )
         assert max(wrong, another) < none < one < every == 1
-        mixed = paid(dump({**reply, "citations": [cited[0], "Made up | 1,234"]}), row)
+        mixed = paid(compact({**reply, "citations": [cited[0], "Made up | 1,234"]}), row)
         assert wrong < mixed < one
 
 
@@ -229,7 +230,7 @@ def test_the_parts_say_what_is_paid() -> None:
     assert broken["form"] == broken["schema"] == 0
     assert broken["figures"] > 0.5
     assert broken["whole"] == 0
-    empty = points(dump(answer(row, [False] * count, names=False)))
+    empty = points(compact(answer(row, [False] * count, names=False)))
     assert empty["form"] > 0 < empty["schema"]
     assert empty["figures"] == empty["names"] == empty["citations"] == 0
 

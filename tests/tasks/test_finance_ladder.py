@@ -11,7 +11,8 @@ import pytest
 
 from tieout.errors import InputError
 from tieout.tasks import load_task
-from tieout.tasks.finance_statements import FLAWS, SIZES, corrupt, dump, gold
+from tieout.tasks.finance_statements import FLAWS, SIZES, corrupt, gold
+from tieout.tasks.flaws import compact
 from tieout.types import Row
 
 task = load_task("finance_statements", {"credit": "ladder"})
@@ -32,7 +33,7 @@ def reward_of(completion: str, row: Row) -> float:
 def edited(row: Row, edit: Callable[[dict[str, Any]], object]) -> str:
     reply = json.loads(gold(row))
     edit(reply)
-    return dump(reply)
+    return compact(reply)
 
 
 def test_an_unknown_credit_is_refused() -> None:
@@ -220,7 +221,7 @@ def test_more_right_figures_score_more() -> None:
             steps.append({"components": done + wrong[i + 1 :], "total": 1, "citations": []})
         for i in range(len(reply["citations"]) + 1):
             steps.append({**reply, "citations": reply["citations"][:i]})
-        values = [reward_of(dump(step), row) for step in steps]
+        values = [reward_of(compact(step), row) for step in steps]
         assert values[0] == 0.5
         assert values == sorted(values)
         assert len(set(values)) == len(values)

@@ -24,11 +24,11 @@ from tieout.tasks.finance_statements import (
     StatementRows,
     check_disjoint,
     corrupt,
-    dump,
     gold,
     make,
     task,
 )
+from tieout.tasks.flaws import compact
 from tieout.tasks.statement_forms import MAX_PARTS
 from tieout.tasks.statements import HELD_OUT_LAYOUTS, SEEN_LAYOUTS
 from tieout.types import Row
@@ -49,7 +49,7 @@ def reward_of(completion: str, row: Row) -> float:
 def edited(row: Row, edit: Callable[[dict[str, Any]], object]) -> str:
     reply = json.loads(gold(row))
     edit(reply)
-    return dump(reply)
+    return compact(reply)
 
 
 # --- what every reward and task must show ---

@@ -21,7 +21,6 @@ option `credit: ladder` it is `rewards.library.finance_ladder`: form first, in s
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
@@ -32,6 +31,7 @@ from ..errors import InputError
 from ..rewards.library import finance_ladder, finance_statements
 from ..types import Row
 from . import Task, statement_variants
+from .flaws import JSONFlaw, compact, with_flaw
 from .splits import split_sizes
 from .statement_forms import COMPANIES
 from .statements import (
@@ -128,18 +128,13 @@ def _row(statement: Statement, total: Line, period: int) -> Row:
 def gold(row: Row) -> str:
     """The completion that scores 1: compact JSON."""
     figures = [*row["components"], row["total"]]
-    return dump(
+    return compact(
         {
             "components": [{"name": part["name"], "value": part["value"]} for part in row["components"]],
             "total": row["total"]["value"],
             "citations": [figure["evidence"] for figure in figures],
         }
     )
-
-
-def dump(reply: Mapping[str, Any]) -> str:
-    """Compact JSON, as completions are written."""
-    return json.dumps(reply, separators=(",", ":"), ensure_ascii=False)
 
 
 def make(
@@ -196,8 +191,6 @@ def _varied(row: Row, rng: random.Random, vary: Vary) -> Row | None:
 
 # --- flawed completions -------------------------------------------------------------------------------------
 
-Flaw = Callable[[dict[str, Any], Row, random.Random], None]
-
 
 def _wrong_column(reply: dict[str, Any], row: Row, rng: random.Random) -> None:
     figures = [*row["components"], row["total"]]
@@ -241,7 +234,7 @@ def _citation_missing(reply: dict[str, Any], row: Row, rng: random.Random) -> No
     del reply["citations"][rng.randrange(len(reply["citations"]))]
 
 
-FLAWS: Mapping[str, Flaw] = {
+FLAWS: Mapping[str, JSONFlaw] = {
     "wrong_column": _wrong_column,
     "sign_flipped": _sign_flipped,
     "dropped_component": _dropped_component,
@@ -255,15 +248,7 @@ FLAWS: Mapping[str, Flaw] = {
 
 def corrupt(row: Row, rng: random.Random, flaw: str | None = None) -> str:
     """A completion with one flaw (a key of FLAWS, or `truncated`), drawn if not given; scores below gold."""
-    flaw = flaw or rng.choice([*FLAWS, "truncated"])
-    text = gold(row)
-    if flaw == "truncated":
-        return text[: rng.randrange(len(text) // 4, len(text))]
-    if flaw not in FLAWS:
-        raise InputError(f"no flaw {flaw!r}; there are: {', '.join([*FLAWS, 'truncated'])}")
-    reply: dict[str, Any] = json.loads(text)
-    FLAWS[flaw](reply, row, rng)
-    return dump(reply)
+    return with_flaw(gold(row), row, rng, FLAWS, flaw)
 
 
 # --- the task with its defaults --------------------------------------------------------------------------------

@@ -16,9 +16,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import InputError
 from ..rewards.text.structured import parse_json
 from ..rewards.text.thinking import around_answer
+from ..types import Row
 from .wrong_statements import FIGURE, SCALE, SCALES, denied, names, renamed, turned
+
+JSONFlaw = Callable[[dict[str, Any], Row, random.Random], None]
+"""Flaws a reply in place, given its row."""
+TRUNCATED = "truncated"
 
 
 class Flawed(str):
@@ -188,3 +194,22 @@ def flawed(text: str, rng: random.Random) -> Flawed:
             made.rule, made.form = name, RULES[name].form
             return made
     return Flawed(text)
+
+
+def with_flaw(
+    gold: str, row: Row, rng: random.Random, flaws: Mapping[str, JSONFlaw], flaw: str | None = None
+) -> str:
+    """A gold completion in JSON with one flaw of `flaws`, or `truncated`; drawn if not given."""
+    flaw = flaw or rng.choice([*flaws, TRUNCATED])
+    if flaw == TRUNCATED:
+        return gold[: rng.randrange(len(gold) // 4, len(gold))]
+    if flaw not in flaws:
+        raise InputError(f"no flaw {flaw!r}; there are: {', '.join([*flaws, TRUNCATED])}")
+    reply: dict[str, Any] = json.loads(gold)
+    flaws[flaw](reply, row, rng)
+    return compact(reply)
+
+
+def compact(reply: Mapping[str, Any]) -> str:
+    """JSON as completions are written."""
+    return json.dumps(reply, separators=(",", ":"), ensure_ascii=False)

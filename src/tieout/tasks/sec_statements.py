@@ -21,11 +21,10 @@ adding companies moves none.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from itertools import accumulate
@@ -36,6 +35,7 @@ from ..errors import InputError
 from ..rewards.library import reconcile
 from ..types import Row
 from . import Task
+from .flaws import JSONFlaw, compact, with_flaw
 from .sec_excerpts import excerpts, made_tables
 from .sec_facts import read_company_facts
 from .sec_print import PrintedLine, Table, tables
@@ -222,7 +222,7 @@ def _row(table: Table, start: int, end: int, column: int, facts: Mapping[str, st
         "relations": relations,
         "other": _other(lines, names, column, len(table.periods)),
     }
-    return {**row, "completion": dump({"figures": row["figures"], "citations": row["evidence"]})}
+    return {**row, "completion": compact({"figures": row["figures"], "citations": row["evidence"]})}
 
 
 def _names(lines: Sequence[PrintedLine], column: int) -> dict[int, str]:
@@ -263,11 +263,6 @@ def _chars(row: Row) -> int:
     return sum(len(message["content"]) for message in row["prompt"]) + len(row["completion"])
 
 
-def dump(reply: Mapping[str, Any]) -> str:
-    """Compact JSON, as completions are written."""
-    return json.dumps(reply, separators=(",", ":"), ensure_ascii=False)
-
-
 # --- variants -----------------------------------------------------------------------------------------------
 
 
@@ -275,7 +270,7 @@ def _tabbed(row: Row, rng: random.Random) -> Row:
     """Cells between tabs."""
     source = row["source"].replace(" | ", "\t")
     evidence = {name: piece.replace(" | ", "\t") for name, piece in row["evidence"].items()}
-    completion = dump({"figures": row["figures"], "citations": evidence})
+    completion = compact({"figures": row["figures"], "citations": evidence})
     said = f"Give the figures for {row['period']}.\n{source}"
     return asking(row, said, source=source, evidence=evidence, completion=completion)
 
@@ -287,8 +282,6 @@ def _reworded(row: Row, rng: random.Random) -> Row:
 
 
 # --- flawed completions -------------------------------------------------------------------------------------
-
-Flaw = Callable[[dict[str, Any], Row, random.Random], None]
 
 
 def _wrong_column(reply: dict[str, Any], row: Row, rng: random.Random) -> None:
@@ -332,7 +325,7 @@ def _citation_missing(reply: dict[str, Any], row: Row, rng: random.Random) -> No
     del reply["citations"][rng.choice(list(reply["citations"]))]
 
 
-FLAWS: Mapping[str, Flaw] = {
+FLAWS: Mapping[str, JSONFlaw] = {
     "wrong_column": _wrong_column,
     "sign_flipped": _sign_flipped,
     "wrong_digit": _wrong_digit,
@@ -345,12 +338,4 @@ FLAWS: Mapping[str, Flaw] = {
 
 def corrupt(row: Row, rng: random.Random, flaw: str | None = None) -> str:
     """A completion with one flaw (a key of FLAWS, or `truncated`), drawn if not given; scores below gold."""
-    flaw = flaw or rng.choice([*FLAWS, "truncated"])
-    text = str(row["completion"])
-    if flaw == "truncated":
-        return text[: rng.randrange(len(text) // 4, len(text))]
-    if flaw not in FLAWS:
-        raise InputError(f"no flaw {flaw!r}; there are: {', '.join([*FLAWS, 'truncated'])}")
-    reply: dict[str, Any] = json.loads(text)
-    FLAWS[flaw](reply, row, rng)
-    return dump(reply)
+    return with_flaw(str(row["completion"]), row, rng, FLAWS, flaw)
