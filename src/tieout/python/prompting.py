@@ -45,7 +45,8 @@ def optimize_prompt(
     Raises:
         InputError: what was given cannot be searched with, or a completion has no score.
     """
-    from ..cli.optimize_prompt import Options, check_names, optimize
+    from ..cli.optimize_prompt import check_names, optimize
+    from ..cli.prompt_searching import Options
     from ..rewards import load_reward
     from ..rows import check_rows
     from ..tasks import Task
