@@ -17,9 +17,11 @@ from tieout.evidence.verify import verify
 ROWS = 40
 
 
-def cases(right: int, seconds: float = 1.0, controls: int = 10, prefix: str = "") -> list[Case]:
+def cases(
+    right: int, seconds: float = 1.0, controls: int = 10, prefix: str = "", tokens: float = 20.0
+) -> list[Case]:
     """The first `right` of 40 answers are right, and the first `controls` of 10 controls."""
-    used = {"prompt_tokens": 10.0, "tokens": 20.0, "seconds": seconds}
+    used = {"prompt_tokens": 10.0, "tokens": tokens, "seconds": seconds}
     own = [
         Case(
             f"t/test/{i}",
@@ -104,12 +106,33 @@ def test_what_broke_the_controls_or_has_few_cases_is_not_taken() -> None:
 
 def test_without_prices_time_decides_between_models_of_one_machine_and_nothing_with_an_api() -> None:
     local = {name: own for name, own in MODELS.items() if name != "gpt"}
-    found = report({**local, "dpo": cases(38, seconds=0.5)}, prices={})["choice"]
+    found = report({**local, "dpo": cases(38, tokens=10.0)}, prices={})["choice"]
     assert (found["order"], found["taken"]) == ("seconds", "dpo")
     assert [row["model"] for row in found["rows"]] == ["dpo", "base", "sft"]
     away = report(MODELS, prices={"gpt": "100,200"})["choice"]
     assert away["taken"] is None
     assert "what base, sft, dpo costs is not known" in away["why"][0]
+
+
+def test_adapters_of_one_base_are_ordered_by_tokens_whatever_else_the_machine_did() -> None:
+    local = {"base": cases(4), "sft": cases(24, seconds=9.0), "dpo": cases(25, seconds=0.2, tokens=22.0)}
+    for prices in ({}, PRICES):
+        found = report(local, prices={k: v for k, v in prices.items() if k in local})["choice"]
+        assert [row["model"] for row in found["rows"]] == ["base", "sft", "dpo"]
+        assert any(said.startswith("base, sft, dpo share a base") for said in found["why"])
+    rate = (1.0 + 9.0 + 0.2) / (20 + 20 + 22)
+    assert found["rows"][2]["cost"] == pytest.approx(22 * rate)
+    assert found["rows"][2]["seconds"] == pytest.approx(0.2), "shown as measured"
+    known = {**KNOWN, "dpo": {"base": "another", "trained": "2"}}
+    apart = report(local, prices={}, metadata={"models": known, "made": {}})["choice"]
+    assert next(row["model"] for row in apart["rows"]) == "dpo"
+
+
+def test_making_that_is_not_on_record_is_said() -> None:
+    made = {"sft": {"needs": [], "seconds": 1.0, "not_counted": ["demonstrations"]}}
+    found = report(MODELS, metadata={"models": KNOWN, "made": made})["choice"]
+    assert "sft: making demonstrations is not counted" in found["why"]
+    assert not any("dpo: making" in said for said in found["why"])
 
 
 def test_the_steps_share_one_chance_of_error() -> None:

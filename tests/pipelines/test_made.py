@@ -13,6 +13,7 @@ from tieout.pipelines.kinds import Evaluate
 from tieout.pipelines.made import made_of
 from tieout.pipelines.recipe import Recipe
 from tieout.pipelines.run import Run
+from tieout.storage.atomic import write_json
 from tieout.storage.jsonl import write_jsonl
 
 Make = Callable[..., Recipe]
@@ -32,6 +33,12 @@ def test_training_of_reward_models_counts(recipe: Make, tmp_path: Path) -> None:
     run.adapter = lambda name: Run.adapter(run, name)
     evaluation = next(one for one in given.stages if isinstance(one, Evaluate))
     took = {name: made_of(run, evaluation, name)["seconds"] for name in evaluation.evaluated}
+    left_out = {name: made_of(run, evaluation, name)["not_counted"] for name in evaluation.evaluated}
+    assert left_out["ppo"] == ["pairs"], "no time is on record"
+    assert left_out["sft"] == []
+    write_json(tmp_path / "pairs" / "done.json", {"seconds": 10000.0})
+    assert made_of(run, evaluation, "ppo")["seconds"] == 11111
+    assert made_of(run, evaluation, "ppo")["not_counted"] == []
     assert took["base"] == 0
     assert took["sft"] == 1
     assert took["base_best_of_2"] == 11, "the reward model starts from sft"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -170,8 +171,12 @@ def _print(options: Options, found: Found, advised: Sequence[Advice], console: C
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if options.out:
         console.print(f"written: {options.out}", markup=False, highlight=False)
-        console.print(f"next: tieout run {options.out} --dry-run", markup=False, highlight=False)
+        console.print(
+            f"next: tieout run {shlex.quote(str(options.out))} --dry-run", markup=False, highlight=False
+        )
     elif not found.reward:
-        console.print(f"next: tieout init DIR --data {options.data}", markup=False, highlight=False)
+        console.print(
+            f"next: tieout init DIR --data {shlex.quote(str(options.data))}", markup=False, highlight=False
+        )
     else:
         console.print("next: the same with --out recipe.yaml writes a recipe", markup=False, highlight=False)

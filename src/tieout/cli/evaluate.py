@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -181,6 +182,7 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
     from ..evidence.usage import usage_figures
     from ..learner import Model
     from ..learner.models.precision import name_of
+    from ..pipelines.checks import chat_of
     from ..pipelines.evaluated import (
         check_trained_on,
         labels_of,
@@ -190,7 +192,6 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
         record_rule,
         write_evidence,
     )
-    from ..pipelines.run import chat_of
     from ..pipelines.show import print_passed, print_usage
     from ..pipelines.training_rows import telling_task
     from ..rows.messages import refuse_unread, telling
@@ -338,7 +339,7 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
         verdict = report["verdict"]["verdict"]
         console.print(f"report: {folder}/evidence/report.html", highlight=False, soft_wrap=True)
         console.print(
-            f"verdict: {verdict}; next: tieout show {folder}",
+            f"verdict: {verdict}; next: tieout show {shlex.quote(str(folder))}",
             highlight=False,
             soft_wrap=True,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -58,8 +59,8 @@ def main(arguments: Sequence[str]) -> None:
     for name, text in texts.items():
         (options.folder / name).write_text(text, encoding="utf-8")
         print(f"written: {options.folder / name}")
-    print(f"next: python -m pytest {options.folder / 'test_reward.py'}")
-    print(f"then: tieout run {options.folder / 'recipe.yaml'}")
+    print(f"next: {shlex.join(['python', '-m', 'pytest', str(options.folder / 'test_reward.py')])}")
+    print(f"then: {shlex.join(['tieout', 'run', str(options.folder / 'recipe.yaml')])}")
 
 
 def _asked(options: Options) -> Options:
@@ -155,6 +156,7 @@ def recipe(options: Options, kind: Kind, train: Path, count: int) -> str:
     if options.task == "chat":
         checked = "  # - check: {} # for a reward that knows what is right: proves and attacks it first\n"
     return RECIPE.format(
+        command=shlex.join(["tieout", "run", str(options.folder / "recipe.yaml")]),
         folder=options.folder,
         model=json.dumps(options.model),
         data="\n".join(data),
@@ -166,7 +168,7 @@ def recipe(options: Options, kind: Kind, train: Path, count: int) -> str:
     )
 
 
-RECIPE = """# tieout run {folder}/recipe.yaml
+RECIPE = """# {command}
 # Paths are relative to the folder in which the command is run.
 model: {model}
 data:

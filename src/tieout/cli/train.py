@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -131,7 +132,7 @@ def train(name: str, parsed: Any) -> None:
     from ..evidence.leakage import FILE, held_out
     from ..evidence.report import evaluation_of
     from ..learner.models.loading import precision_of
-    from ..pipelines.run import chat_of, check_model
+    from ..pipelines.checks import chat_of, check_model
     from ..pipelines.training_rows import with_rows
     from ..rows import data_hash, digests, read_rows
     from ..rows.messages import refuse_unread, telling
@@ -240,20 +241,21 @@ def train(name: str, parsed: Any) -> None:
         adapter = fit(folder, name, spec, task, console, digest)
     console.print(f"adapter: {adapter}", highlight=False)
     if needs.head != "score":
-        console.print(f"use: tieout sample PROMPT --model {adapter}", highlight=False, soft_wrap=True)
+        saved = shlex.quote(str(adapter))
+        console.print(f"use: tieout sample PROMPT --model {saved}", highlight=False, soft_wrap=True)
         if parsed.adapter.method in ("lora", "dora"):
-            console.print(f"use: tieout merge {adapter} --out MERGED", highlight=False, soft_wrap=True)
+            console.print(f"use: tieout merge {saved} --out MERGED", highlight=False, soft_wrap=True)
         console.print(f"next: {evaluation_of(options.out)}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _plan(name: str, spec: TrainSpec, options: Options, task: Task, console: Console) -> None:
     """Print what the training will need."""
     from ..learner.models.loading import precision_of
+    from ..pipelines.checks import check_model
     from ..pipelines.planned import print_planned
     from ..pipelines.planning.elsewhere import memory_of, plan_elsewhere
     from ..pipelines.planning.runs import measure_alone
     from ..pipelines.planning.work import work_alone
-    from ..pipelines.run import check_model
 
     memory = memory_of(options.plan_memory, spec.placement.device)
     check_model(options.model, {"train": task.rows("train")}, spec.method.needs.max_new_tokens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -191,7 +192,7 @@ def _approved(run: Path, report: Mapping[str, Any], approved: Path | None) -> li
     what, said = "approved run", "what changed since, from the folders of both"
     if not (run / "evidence" / FILE).exists():
         if approved:
-            again = f"`tieout report {run} --approved {approved}` makes one"
+            again = f"`{shlex.join(['tieout', 'report', str(run), '--approved', str(approved)])}` makes one"
             raise InputError(f"--approved: {run} keeps no comparison with an approved run; {again}")
         return []
     if not approved_in(run / "evidence", report)["current"]:

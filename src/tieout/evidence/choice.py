@@ -1,8 +1,10 @@
 """Which of the evaluated models to take: a rule as data, on the same cases, paired.
 
-Models are put in the order of what they cost: their training, and a number of answers. From the cheapest one on, a
-dearer one is taken in its place only where it is shown to be better than the one taken so far. What cannot be served,
-was measured on too few cases, or broke the controls is never taken; where costs are not known, nothing is.
+Models are put in the order of what they cost: their training, and a number of answers. Between adapters of one base
+the time of an answer is that of its tokens, as a measured one varies with what else the machine does. From the
+cheapest one on, a dearer one is taken in its place only where it is shown to be better than the one taken so far. What
+cannot be served, was measured on too few cases, or broke the controls is never taken; where costs are not known,
+nothing is.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from .choice_words import numbers, reasons, step_in_words
 from .evaluate import CONTROLS, PROGRAMMATIC, Case
 from .figures import Ends, paired
 from .readings import NONE, SCORE, Reading, judged, slice_of
+from .usage import PER
 
 TOTAL, SECONDS = "cost", "seconds"
 """What the order is by: money where prices say it, else the time of the one machine that all models ran on."""
@@ -66,7 +69,8 @@ def choose(
         policy: the rule.
         ends: of scales, as the report found them.
     """
-    rows = [_row(report, cases, model, policy, ends) for model in report["models"]]
+    alike = by_tokens(report)
+    rows = [_row(report, cases, model, policy, ends, alike.get(model)) for model in report["models"]]
     fit = [row for row in rows if not row["out"]]
     order = TOTAL if all(row["total"] is not None for row in fit) else SECONDS
     key = "total" if order == TOTAL else "total_seconds"
@@ -97,13 +101,40 @@ def choose(
         steps[-1]["said"] = doubt or step_in_words(steps[-1], policy.min_gain)
         taken = model if steps[-1]["better"] else taken
     why = reasons(taken, steps, rows, order == TOTAL, policy.answers)
+    if ordered_so := [row["model"] for row in rows if row["model"] in alike and row["tokens_per_second"]]:
+        why.append(
+            f"{', '.join(ordered_so)} share a base: an answer takes the time of its tokens, at their common rate"
+        )
     if "made" not in report["metadata"]:
         why.append("the time of training is not on record, and counts as none")
+    left_out = {row["model"]: row["not_counted"] for row in rows if row["not_counted"]}
+    why += [f"{model}: making {', '.join(names)} is not counted" for model, names in left_out.items()]
     if free := [row["model"] for row in rows if order == TOTAL and _trained_for_nothing(report, row)]:
         why.append(
             f"the training of {', '.join(free)} counts as nothing, as the price is of tokens: give HOUR/h to count it"
         )
     return {**found, "steps": steps, "taken": taken, "why": why}
+
+
+def by_tokens(report: Mapping[str, Any]) -> dict[str, float]:
+    """Model -> seconds per answer by its tokens, of models that share a base here and are asked the same prompts.
+
+    Their rate is that of all their tokens in all their seconds.
+    """
+    shared: dict[str, list[str]] = {}
+    for model, used in report.get("usage", {}).items():
+        known = about(report, model)
+        base = str(known.get("base", ""))
+        if base and not remote(known) and not known.get("kind") and used["n"] == used["cases"]:
+            shared.setdefault(base, []).append(model)
+    found = dict[str, float]()
+    for models in shared.values():
+        own = {model: report["usage"][model] for model in models}
+        tokens = sum(used["n"] * used["tokens"]["mean"] for used in own.values())
+        seconds = sum(used["n"] * used["seconds"] for used in own.values())
+        if len(models) > 1 and tokens:
+            found |= {model: used["tokens"]["mean"] * seconds / tokens for model, used in own.items()}
+    return found
 
 
 def _trained_for_nothing(report: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
@@ -118,6 +149,7 @@ def _row(
     model: str,
     policy: ChoicePolicy,
     ends: Ends,
+    by_tokens: float | None,
 ) -> dict[str, Any]:
     """A model: score, what 1000 answers cost, its time, what it needs, and why it cannot be taken, if so."""
     settings, known = report["settings"], about(report, model)
@@ -127,7 +159,9 @@ def _row(
     seconds, trained = usage.get("seconds"), made.get("seconds", 0.0)
     price = settings.get("prices", {}).get(model)
     counted = bool(usage) and usage["n"] == usage["cases"]
-    cost = usage.get("cost") if counted else None
+    cost, counts = usage.get("cost") if counted else None, seconds if by_tokens is None else by_tokens
+    if cost is not None and by_tokens is not None and Price.of(price).hour:
+        cost = PER * Price.of(price).cost({"prompt_tokens": 0, "tokens": 0, "seconds": by_tokens})
     training = trained * Price.of(price).hour / 3600 if price else 0.0
     row = {
         "model": model,
@@ -139,8 +173,9 @@ def _row(
         "seconds": seconds,
         "tokens_per_second": None if not seconds or remote(known) else usage["tokens"]["mean"] / seconds,
         "trained_seconds": trained,
+        "not_counted": list(made.get("not_counted", [])),
         "total": None if cost is None else training + cost * policy.answers / 1000,
-        "total_seconds": None if not counted or remote(known) else trained + seconds * policy.answers,
+        "total_seconds": None if not counted or remote(known) else trained + counts * policy.answers,
     }
     return {**row, "out": _out(report, cases, row, known, policy, ends)}
 

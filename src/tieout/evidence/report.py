@@ -22,6 +22,7 @@ An evidence folder holds `cases.jsonl`, `human/` (sheet, key, grades that were h
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -253,12 +254,14 @@ def evaluation_of(run: Path) -> str:
     """The command that evaluates a `tieout train` folder against what it started from; in capitals what to fill in."""
     identity = read_json(run / "run.json").get("identity", {})
     task, reward = identity.get("task"), identity.get("reward") or "REWARD"
-    rows = f"--task {task}" if task else f"--data TEST.jsonl --reward {reward}"
+    rows = ["--task", task] if task else ["--data", "TEST.jsonl", "--reward", reward]
     start = "BASE"
     if identity.get("start") is None:
         model = identity.get("model") or start
         start = _folder_of(run) if HEX.fullmatch(model) else model  # a folder is known by its digest
-    return f"tieout eval --model {start} {run} {rows} --controls CONTROLS --out {run}"
+    return shlex.join(
+        ["tieout", "eval", "--model", start, str(run), *rows, "--controls", "CONTROLS", "--out", str(run)]
+    )
 
 
 def _folder_of(run: Path) -> str:

@@ -1,14 +1,17 @@
-"""What an evaluated model took to make: what it needs, and the time of the stages that trained it."""
+"""What an evaluated model took to make: what it needs, and the time of the stages that made and trained it."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from ..evidence.leading_to import leading_to
 from ..evidence.training import read_stage
 from ..review.cost import seconds_of
+from ..rewards import load_reward
+from ..rewards.library.judge import judges_of
 from ..samplers.api.opening import is_api
+from ..storage.jsonl import read_json
 from .kinds import Demonstrations, Evaluate, Pairs, Refresh, Stage, Train
-from .links import BASE
 from .run import Run
 
 LEARNED = {
@@ -23,11 +26,13 @@ LEARNED = {
 
 def made_of(run: Run, evaluation: Evaluate, name: str) -> dict[str, Any]:
     """`needs`: words in the order of the stages; `seconds`: rollouts and updates of its train stages, and of those of
-    the reward models that it learned from or is chosen by. The time of making pairs and demonstrations is not in it."""
+    the reward models that it learned from or is chosen by, and the making of its pairs and demonstrations;
+    `not_counted`: those of these whose time is not on record, or that an API, people or another program worked for."""
     own = evaluation.challenged.get(name)
     model = own.model if own else name
     selector = evaluation.selector if own and own.best_of_n else ""
-    stages = leading_to(run, model.removesuffix("-start"), selector)
+    named = dict(leading_to([model.removesuffix("-start"), selector], run.recipe.plain()["stages"]))
+    stages = [stage for stage in run.recipe.stages if stage.name in named]
     needs = ["an API"] if is_api(model) else ["weights"]
     for stage in stages:
         needs += _needs_of(stage)
@@ -37,27 +42,25 @@ def made_of(run: Run, evaluation: Evaluate, name: str) -> dict[str, Any]:
     if own and own.best_of_n:
         needs.append(f"{own.best_of_n} samples and {evaluation.selector or 'the reward'} for every answer")
     trained = [run.adapter(stage.name).parent for stage in stages if isinstance(stage, Train | Refresh)]
+    makers = [stage for stage in stages if isinstance(stage, Pairs | Demonstrations)]
+    took = {stage.name: _making(run, stage) for stage in makers}
     return {
         "needs": list(dict.fromkeys(needs)),
-        "seconds": sum(seconds_of(read_stage(folder)) for folder in trained),
+        "seconds": sum(seconds_of(read_stage(folder)) for folder in trained)
+        + sum(filter(None, took.values())),
+        "not_counted": [name for name, seconds in took.items() if seconds is None],
     }
 
 
-def leading_to(run: Run, *models: str) -> list[Stage]:
-    """The stages that models start from, learn from or are taught by, in their order; none of the base or an API."""
-    wanted, found = set(models), list[Stage]()
-    for stage in reversed(run.recipe.stages):
-        if stage.name in wanted and isinstance(stage, Train | Pairs | Demonstrations | Refresh):
-            found.insert(0, stage)
-            wanted |= _links(stage)
-    return found
-
-
-def _links(stage: Train | Pairs | Demonstrations | Refresh) -> set[str]:
-    if not isinstance(stage, Train):
-        return {stage.start, getattr(stage, "reward_model", "")} - {BASE}
-    needs = stage.method.needs
-    return {stage.options.start, stage.options.data, needs.reward_model, *needs.teachers.values()} - {BASE}
+def _making(run: Run, stage: Pairs | Demonstrations) -> float | None:
+    """Seconds that a stage took to make its rows; None: not on record, or others took part."""
+    judge, sources = getattr(stage, "judge", ""), getattr(stage, "sources", ())
+    asked = is_api(stage.start) or bool(judge and judges_of(load_reward(judge)))
+    done = run.folder.path / stage.name / "done.json"
+    if asked or {"file", "ranked"} & set(sources) or not done.exists():
+        return None
+    seconds: float | None = read_json(done).get("seconds")
+    return seconds
 
 
 def _needs_of(stage: Stage) -> list[str]:

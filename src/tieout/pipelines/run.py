@@ -11,8 +11,6 @@ from typing import Any
 from rich.console import Console
 
 from ..chat.long_rows import Fitting
-from ..chat.template import Chat
-from ..config.attribute import load_attribute, same_function
 from ..errors import InputError
 from ..evidence import leakage
 from ..evidence.approved import check_approved
@@ -20,14 +18,10 @@ from ..evidence.consistency_rows import Again, asked_again
 from ..evidence.rule import put_on_record, rule_of
 from ..learner import Model
 from ..learner.models.bases import Bases
-from ..learner.models.loading import context_of, load_chat, precision_of
+from ..learner.models.loading import load_chat, precision_of
 from ..learner.models.names import resolve
-from ..methods import Distill
 from ..review import answers
-from ..rewards import load_reward
-from ..rewards.library.judge import judges_of
 from ..rewards.processes.workers import Workers
-from ..rewards.scoring.runner import check_reward
 from ..rows import data_hash, digests, read_rows
 from ..rows.messages import refuse_unread
 from ..samplers.api import APISampler, Ledger
@@ -36,20 +30,16 @@ from ..samplers.local.sampler import LocalSampler
 from ..storage.runfolder import RunFolder
 from ..tasks import Task, load_task
 from ..tasks.files import controls_task, files_task, general_rows, given_splits
-from ..tasks.splits import calibration_rows
 from ..training.build import open_model, under_deadline
-from ..training.guards import check_gold
-from ..training.reward_models import check_models
-from ..training.teachers import check_teachers
 from ..types import Row
-from .challengers import check_challengers
+from .checks import chat_of, check_stages, longest_sample
 from .identity import run_identity
-from .kinds import Calibrate, Check, Demonstrations, Evaluate, Gate, Pairs, Refresh, Ship, Train
-from .links import BASE, FILES, start_name
+from .kinds import Check, Evaluate, Gate, Refresh, Ship, Train
+from .links import BASE, start_name
 from .policy import Policy
 from .recipe import Recipe
-from .remote import check_remote, keep_server
-from .training_rows import check_training, held_out_file, telling_task, uses_general, with_rows
+from .remote import keep_server
+from .training_rows import held_out_file, telling_task, with_rows
 
 SPLITS = ("train", "test", "ood", "pairs", "labels", "general")
 """Of a run's task."""
@@ -74,12 +64,14 @@ class Run:
         self.task = self._task()
         told = recipe.chat_template_kwargs
         refuse_unread(self.task.rows("train"), told)
-        self.fitting = fitting = Fitting(*chat_of(recipe.model), self._longest(), recipe.long_rows, told=told)
+        self.fitting = fitting = Fitting(
+            *chat_of(recipe.model), longest_sample(recipe, self.task), recipe.long_rows, told=told
+        )
         if told or recipe.long_rows != "error":
             self.task = with_rows(self.task, {s: fitting(r, s) for s in SPLITS if (r := self.task.rows(s))})
         self.task = telling_task(self.task, told)
         self.controls = telling_task(controls, told) if (controls := self._controls()) else None
-        rows = self._check()
+        rows = check_stages(self.recipe, self.task, self.controls, fitting, self._reworded, folder.path)
         self.leakage = self._leakage(rows)
         sets = {name: self.task.rows(name) for name in ("train", "test", "ood", "pairs")}
         sets["controls"] = self.controls.rows("test") if self.controls else []
@@ -187,6 +179,9 @@ class Run:
             self._again[stage.name] = asked_again(self.task, rows, stage.consistency, self.recipe.seed, tell)
         return self._again.get(stage.name, [])
 
+    def _reworded(self, stage: Evaluate) -> list[Row]:
+        return [one.row for one in self.again(stage)]
+
     # ---------------------------------------------------------------- data, and its checks
 
     def _review(self) -> None:
@@ -248,62 +243,6 @@ class Run:
             return controls_task(self.recipe.data.controls)
         return load_task(self.recipe.controls) if self.recipe.controls else None
 
-    def _check(self) -> dict[str, Sequence[Row]]:
-        """Refuse what would otherwise fail after an hour. Returns the rows of stages that name a file of their own."""
-        recipe, task = self.recipe, self.task
-        if not task.rows("train"):
-            raise InputError(f"task {task.name!r} has no training rows")
-        if not task.rows("test"):
-            raise InputError(f"task {task.name!r} has no test rows: nothing could be shown at the end")
-        if task.scorer is None:
-            raise InputError(f"task {task.name!r} has neither a reward nor an environment to evaluate with")
-        if task.reward is not None:
-            check_reward(task.reward, list(task.rows("train")[0]))
-            check_models(task.reward, override=recipe.guards.reward_model_override, policy=recipe.model)
-        longest, given, again = self._longest(), dict[str, Sequence[Row]](), dict[str, Sequence[Row]]()
-        prompted, trained = dict[str, Sequence[Row]](), {BASE, *(stage.name for stage in recipe.stages)}
-        for stage in recipe.stages:
-            if isinstance(stage, Train):
-                rows = check_training(task, stage, self.fitting)
-                if rows is not None and isinstance(stage.method, Distill):
-                    known = stage.method.taught_by(lambda name: recipe.model if name in trained else name)
-                    check_teachers(known.needs, recipe.model, rows)
-                if stage.method.needs.rewarded:
-                    check_gold(stage.options.guards, rows or task.rows("train"), task.metrics)
-                if rows is not None and stage.options.data not in FILES:
-                    given[stage.name] = rows
-            elif task.reward is None:
-                self._needs_reward(stage)
-            if isinstance(stage, Evaluate):
-                more = again[f"{stage.name}.consistency"] = [one.row for one in self.again(stage)]
-                prompted |= check_challengers(recipe, stage, task, self.controls, more)
-            if isinstance(stage, Calibrate):
-                self._check_calibrated(stage)
-            if isinstance(stage, Refresh):
-                self._check_refresh(stage)
-            if isinstance(stage, Pairs):
-                if task.gold is None and {"base", "flawed"} & set(stage.sources):
-                    raise InputError(
-                        f"stage {stage.name!r}: task {task.name!r} has no gold completions to choose; use 'sampled' "
-                        "or 'file'"
-                    )
-                if stage.flaws:
-                    load_attribute(stage.flaws)
-                if stage.judge:
-                    self._check_judge(stage)
-        check_remote(recipe, task, self.folder.path)
-        if task.rows("general") and not any(isinstance(s, Train) and uses_general(s) for s in recipe.stages):
-            raise InputError("general rows are given, and no stage trains on them: sft, dpo, cpo and orpo do")
-        splits = {split: task.rows(split) for split in ("train", "test", "general")}
-        check_model(recipe.model, {**splits, **given, **again}, longest)
-        check_model(recipe.model, prompted, task.max_new_tokens)
-        return given
-
-    def _longest(self) -> int:
-        """The most tokens that are sampled after a prompt."""
-        trained = [s for s in self.recipe.stages if isinstance(s, Train)]
-        return max(self.task.max_new_tokens, *(s.method.needs.max_new_tokens for s in trained), 0)
-
     def _leakage(self, given: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
         """Counts of training rows among held-out ones. InputError: there are some, and no reason to accept them."""
         trained = {
@@ -325,72 +264,6 @@ class Run:
             elif isinstance(stage, Check) and (labels := stage.calibration.data):
                 held[f"{stage.name}.calibration"] = read_rows(labels)
         return held
-
-    def _check_judge(self, stage: Pairs) -> None:
-        """InputError: the judge asks for a column that rows lack, is of the policy's family, or is its own backstop."""
-        judge, task = load_reward(stage.judge), self.task
-        check_reward(judge, list(task.rows("train")[0]))
-        check_models(judge, override=self.recipe.guards.reward_model_override, policy=self.recipe.model)
-        checked = task.metrics[task.primary] if task.primary else task.reward
-        if (
-            same_function(judge, checked)
-            or stage.judge == self.recipe.reward
-            or (checked and judges_of(checked))
-        ):
-            raise InputError(
-                f"stage {stage.name!r}: judge {stage.judge!r} has no program as its backstop: the task's "
-                f"{'primary metric' if task.primary else 'reward'} is a judge, too, or the same. Name a reward that "
-                "is a program, or use 'sampled'"
-            )
-
-    def _check_calibrated(self, stage: Calibrate) -> None:
-        """InputError: there is nothing to calibrate, or it asks for a column that rows lack."""
-        models = {s.name for s in self.recipe.stages if isinstance(s, Train) and s.scores_only}
-        rows = calibration_rows(self.task, 1)
-        if stage.reward and stage.reward not in models:
-            check_reward(load_reward(stage.reward), list(rows[0]))
-        if stage.data and not Path(stage.data).is_file():
-            raise InputError(f"stage {stage.name!r}: data is {stage.data!r}, and there is no such file")
-
-    def _check_refresh(self, stage: Refresh) -> None:
-        """InputError: the judge asks for a column that rows lack, or nothing can be sampled for it."""
-        if self.task.scorer == "environment":
-            raise InputError(
-                f"stage {stage.name!r} samples prompts, and task {self.task.name!r} is an environment"
-            )
-        if stage.num_prompts < 1 or stage.num_completions < 2:
-            raise InputError(
-                f"stage {stage.name!r}: {stage.num_prompts} prompts and {stage.num_completions} completions of each; a "
-                "comparison needs at least 1 and 2"
-            )
-        if stage.judge:
-            check_reward(load_reward(stage.judge), list(self.task.rows("train")[0]))
-
-    def _needs_reward(self, stage: Any) -> None:
-        sampled = isinstance(stage, Pairs) and set(stage.sources) != {"file"}
-        sampled = sampled or isinstance(stage, Demonstrations)
-        calibrated = isinstance(stage, Calibrate) and not stage.reward
-        if sampled or calibrated or (isinstance(stage, Check) and stage.calibration.data):
-            what = "completions are chosen" if sampled else "calibration is"
-            raise InputError(f"task {self.task.name!r} has an environment and no reward, which {what} with")
-
-
-def check_model(name: str, splits: Mapping[str, Sequence[Row]], max_new_tokens: int) -> None:
-    """Refuse a tokenizer or template that cannot be trained with, and rows longer than the model's context."""
-    chat, context = chat_of(name)
-    for split, rows in splits.items():
-        chat.check(rows)
-        chat.check_lengths(rows, context, max_new_tokens, split)
-
-
-def chat_of(name: str) -> tuple[Chat, int]:
-    """Tokenizer and template of a model, and its context in tokens. InputError: there is no such model."""
-    try:
-        return load_chat(name), context_of(name)
-    except OSError as error:
-        raise InputError(
-            f"model {name!r} is neither a folder nor a hub id that is reachable or cached: {error}"
-        ) from error
 
 
 def _in_four_bits(recipe: Recipe) -> bool:

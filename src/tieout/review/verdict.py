@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def steps_after(folder: Path, report: Mapping[str, Any]) -> list[str]:
 
 def next_command(folder: Path, report: Mapping[str, Any], name: str = "") -> str:
     """What to type now; empty where there is something to do first (`next_steps`). Never the override."""
-    called = name or str(folder)
+    called = shlex.quote(name or str(folder))
     if (folder / "shipped").exists():
         return f"tieout show {called}"
     if report["verdict"]["verdict"] == "ship":

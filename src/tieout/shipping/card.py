@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from ..evidence.leading_to import leading_to
 from ..evidence.leakage import in_words
 from ..evidence.lines import lines, place
 from ..evidence.reward_checks import rows_of
@@ -49,7 +50,7 @@ def card_of(report: Mapping[str, Any], base: str) -> Card:
     recipe = report["metadata"].get("recipe", {})
     candidate = report["settings"]["candidate"]
     training = [
-        f"{name}: {_settings(stage)}" for name, stage in _leading_to(candidate, recipe.get("stages", ()))
+        f"{name}: {_settings(stage)}" for name, stage in leading_to([candidate], recipe.get("stages", ()))
     ]
     hashes = [
         f"{name} (SHA-256 {digest})"
@@ -73,20 +74,6 @@ def _told(options: Mapping[str, Any]) -> str:
         f"Trained and measured with `tokenizer.apply_chat_template(..., {given})` (of a server: "
         "`chat_template_kwargs`); otherwise it is asked another way."
     )
-
-
-def _leading_to(candidate: str, stages: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
-    """(name, settings) of the stages that made the candidate: its own, what it starts or learns from, its teachers."""
-    found, wanted = list[tuple[str, Mapping[str, Any]]](), {candidate}
-    for stage in reversed(stages):
-        made = (stage[kind] for kind in ("demonstrations", "pairs", "refresh") if kind in stage)
-        settings = stage if "train" in stage else next(made, {})
-        if settings.get("name") in wanted:
-            wanted |= {settings[link] for link in ("from", "data", "reward_model") if link in settings}
-            teachers = str(settings.get("teacher", "")).split(",")  # MODEL, or NAME=MODEL,NAME=MODEL
-            wanted |= {teacher.rpartition("=")[2].strip() for teacher in teachers}
-            found.insert(0, (settings["name"], settings))
-    return found
 
 
 def _settings(values: Mapping[str, Any]) -> str:

@@ -8,7 +8,8 @@ from ...chat.template import Chat
 from ...errors import InputError
 from ...rows.spread import spread
 from ...types import Row
-from ..run import Run, chat_of
+from ..checks import chat_of
+from ..run import Run
 from .finding import Finding, found
 
 LOOKED_AT = 256

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,7 @@ def answers(
     state.items = {name: item for name, item in state.items.items() if name in asked}
     said = [entry for entry in state.judgements(skips=True) if entry["item"] in asked]
     seen = {entry["item"] for entry in said} | {item for item in state.verdicts if item in asked}
-    command = f"`tieout label {file}`"
+    command = f"`tieout label {shlex.quote(str(file))}`"
     if waiting := len(set(asked) - seen - set(known)):
         raise StopTraining(
             f"stage {name!r}: {waiting} of {len(asked)} prompts wait for people: {command} opens the page"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import Any
 
@@ -28,6 +29,7 @@ def demonstrations(run: Run, stage: Demonstrations) -> None:
         return
     run.console.print(f"[bold]{stage.name}[/]")
     part.begin(inputs)
+    begun = time.monotonic()
     task, dropped, rows = run.task, Counter[str](), list[dict[str, Any]]()
     measures, standard = Measures.of(task), Standard.of(task, stage.min_chosen, None)
     ground = Ground(task, run.recipe.seed, run.console, run.sampler, lambda: run.workers)
@@ -61,7 +63,7 @@ def demonstrations(run: Run, stage: Demonstrations) -> None:
     write_jsonl(part.path / DEMONSTRATIONS, rows)
     summary = {"rows": len(rows), "chosen": standard.words, "dropped": dict(dropped)}
     run.folder.write_json(f"{stage.name}/{SUMMARY}", summary)
-    part.finish(inputs, rows=len(rows))
+    part.finish(inputs, rows=len(rows), seconds=time.monotonic() - begun)
 
 
 def inputs_of(run: Run, stage: Demonstrations) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ...config.plain import to_plain
@@ -31,6 +32,7 @@ def pairs(run: Run, stage: Pairs) -> None:
     run.console.print(f"[bold]{stage.name}[/]")
     keep_labels(part, inputs)
     part.begin(inputs)
+    begun = time.monotonic()
     ground = Ground(
         run.task,
         run.recipe.seed,
@@ -72,7 +74,7 @@ def pairs(run: Run, stage: Pairs) -> None:
         standard=making.good.words,
         judged=made.judged if "ranked" in stage.sources else None,
     )
-    part.finish(inputs, pairs=len(made.pairs))
+    part.finish(inputs, pairs=len(made.pairs), seconds=time.monotonic() - begun)
 
 
 def leakage_of(run: Run) -> dict[str, Any]:

@@ -7,6 +7,7 @@ pairs did not show: calibrate it on held-out pairs, and watch it against a secon
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -212,6 +213,6 @@ def refuse_architecture(names: Sequence[str] | None, model: str) -> None:
     if found:
         raise InputError(
             f"reward model {model} is a causal language model ({found[0]}): it writes text, and gives no score of one. "
-            f"Train a reward model from it on pairs, `tieout train reward_model --model {model} --data pairs.jsonl`, "
-            "and give that; or let it judge, as a reward of `tieout.Judge`"
+            f"Train a reward model from it on pairs, `tieout train reward_model --model {shlex.quote(model)} --data "
+            "pairs.jsonl`, and give that; or let it judge, as a reward of `tieout.Judge`"
         )

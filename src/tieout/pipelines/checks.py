@@ -1,0 +1,170 @@
+"""Checks of a recipe's stages against the rows of the task: whatever would otherwise fail after an hour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..chat.long_rows import Fitting
+from ..chat.template import Chat
+from ..config.attribute import load_attribute, same_function
+from ..errors import InputError
+from ..learner.models.loading import context_of, load_chat
+from ..methods import Distill
+from ..rewards import load_reward
+from ..rewards.library.judge import judges_of
+from ..rewards.scoring.runner import check_reward
+from ..tasks import Task
+from ..tasks.splits import calibration_rows
+from ..training.guards import check_gold
+from ..training.reward_models import check_models
+from ..training.teachers import check_teachers
+from ..types import Row
+from .challengers import check_challengers
+from .kinds import Calibrate, Check, Demonstrations, Evaluate, Pairs, Refresh, Train
+from .links import BASE, FILES
+from .recipe import Recipe
+from .remote import check_remote
+from .training_rows import check_training, uses_general
+
+
+def check_stages(
+    recipe: Recipe,
+    task: Task,
+    controls: Task | None,
+    fitting: Fitting,
+    again: Callable[[Evaluate], Sequence[Row]],
+    folder: Path,
+) -> dict[str, Sequence[Row]]:
+    """Refuse what could not run to its end. Returns the rows of stages that name a file of their own.
+
+    Args:
+        recipe: with its links written out.
+        task: whose rows are trained and measured on.
+        controls: the task of the negative controls.
+        fitting: of rows into the model's context.
+        again: what an evaluate stage asks in other words.
+        folder: of the run.
+    """
+    if not task.rows("train"):
+        raise InputError(f"task {task.name!r} has no training rows")
+    if not task.rows("test"):
+        raise InputError(f"task {task.name!r} has no test rows: nothing could be shown at the end")
+    if task.scorer is None:
+        raise InputError(f"task {task.name!r} has neither a reward nor an environment to evaluate with")
+    if task.reward is not None:
+        check_reward(task.reward, list(task.rows("train")[0]))
+        check_models(task.reward, override=recipe.guards.reward_model_override, policy=recipe.model)
+    longest, given, reworded = (
+        longest_sample(recipe, task),
+        dict[str, Sequence[Row]](),
+        dict[str, Sequence[Row]](),
+    )
+    prompted, trained = dict[str, Sequence[Row]](), {BASE, *(stage.name for stage in recipe.stages)}
+    for stage in recipe.stages:
+        if isinstance(stage, Train):
+            rows = check_training(task, stage, fitting)
+            if rows is not None and isinstance(stage.method, Distill):
+                known = stage.method.taught_by(lambda name: recipe.model if name in trained else name)
+                check_teachers(known.needs, recipe.model, rows)
+            if stage.method.needs.rewarded:
+                check_gold(stage.options.guards, rows or task.rows("train"), task.metrics)
+            if rows is not None and stage.options.data not in FILES:
+                given[stage.name] = rows
+        elif task.reward is None:
+            _needs_reward(stage, task)
+        if isinstance(stage, Evaluate):
+            more = reworded[f"{stage.name}.consistency"] = again(stage)
+            prompted |= check_challengers(recipe, stage, task, controls, more)
+        if isinstance(stage, Calibrate):
+            _check_calibrated(stage, recipe, task)
+        if isinstance(stage, Refresh):
+            _check_refresh(stage, task)
+        if isinstance(stage, Pairs):
+            if task.gold is None and {"base", "flawed"} & set(stage.sources):
+                raise InputError(
+                    f"stage {stage.name!r}: task {task.name!r} has no gold completions to choose; use 'sampled' "
+                    "or 'file'"
+                )
+            if stage.flaws:
+                load_attribute(stage.flaws)
+            if stage.judge:
+                _check_judge(stage, recipe, task)
+    check_remote(recipe, task, folder)
+    if task.rows("general") and not any(isinstance(s, Train) and uses_general(s) for s in recipe.stages):
+        raise InputError("general rows are given, and no stage trains on them: sft, dpo, cpo and orpo do")
+    splits = {split: task.rows(split) for split in ("train", "test", "general")}
+    check_model(recipe.model, {**splits, **given, **reworded}, longest)
+    check_model(recipe.model, prompted, task.max_new_tokens)
+    return given
+
+
+def longest_sample(recipe: Recipe, task: Task) -> int:
+    """The most tokens that are sampled after a prompt."""
+    trained = [s for s in recipe.stages if isinstance(s, Train)]
+    return max(task.max_new_tokens, *(s.method.needs.max_new_tokens for s in trained), 0)
+
+
+def _check_judge(stage: Pairs, recipe: Recipe, task: Task) -> None:
+    """InputError: the judge asks for a column that rows lack, is of the policy's family, or is its own backstop."""
+    judge = load_reward(stage.judge)
+    check_reward(judge, list(task.rows("train")[0]))
+    check_models(judge, override=recipe.guards.reward_model_override, policy=recipe.model)
+    checked = task.metrics[task.primary] if task.primary else task.reward
+    if same_function(judge, checked) or stage.judge == recipe.reward or (checked and judges_of(checked)):
+        raise InputError(
+            f"stage {stage.name!r}: judge {stage.judge!r} has no program as its backstop: the task's "
+            f"{'primary metric' if task.primary else 'reward'} is a judge, too, or the same. Name a reward that "
+            "is a program, or use 'sampled'"
+        )
+
+
+def _check_calibrated(stage: Calibrate, recipe: Recipe, task: Task) -> None:
+    """InputError: there is nothing to calibrate, or it asks for a column that rows lack."""
+    models = {s.name for s in recipe.stages if isinstance(s, Train) and s.scores_only}
+    rows = calibration_rows(task, 1)
+    if stage.reward and stage.reward not in models:
+        check_reward(load_reward(stage.reward), list(rows[0]))
+    if stage.data and not Path(stage.data).is_file():
+        raise InputError(f"stage {stage.name!r}: data is {stage.data!r}, and there is no such file")
+
+
+def _check_refresh(stage: Refresh, task: Task) -> None:
+    """InputError: the judge asks for a column that rows lack, or nothing can be sampled for it."""
+    if task.scorer == "environment":
+        raise InputError(f"stage {stage.name!r} samples prompts, and task {task.name!r} is an environment")
+    if stage.num_prompts < 1 or stage.num_completions < 2:
+        raise InputError(
+            f"stage {stage.name!r}: {stage.num_prompts} prompts and {stage.num_completions} completions of each; a "
+            "comparison needs at least 1 and 2"
+        )
+    if stage.judge:
+        check_reward(load_reward(stage.judge), list(task.rows("train")[0]))
+
+
+def _needs_reward(stage: Any, task: Task) -> None:
+    sampled = isinstance(stage, Pairs) and set(stage.sources) != {"file"}
+    sampled = sampled or isinstance(stage, Demonstrations)
+    calibrated = isinstance(stage, Calibrate) and not stage.reward
+    if sampled or calibrated or (isinstance(stage, Check) and stage.calibration.data):
+        what = "completions are chosen" if sampled else "calibration is"
+        raise InputError(f"task {task.name!r} has an environment and no reward, which {what} with")
+
+
+def check_model(name: str, splits: Mapping[str, Sequence[Row]], max_new_tokens: int) -> None:
+    """Refuse a tokenizer or template that cannot be trained with, and rows longer than the model's context."""
+    chat, context = chat_of(name)
+    for split, rows in splits.items():
+        chat.check(rows)
+        chat.check_lengths(rows, context, max_new_tokens, split)
+
+
+def chat_of(name: str) -> tuple[Chat, int]:
+    """Tokenizer and template of a model, and its context in tokens. InputError: there is no such model."""
+    try:
+        return load_chat(name), context_of(name)
+    except OSError as error:
+        raise InputError(
+            f"model {name!r} is neither a folder nor a hub id that is reachable or cached: {error}"
+        ) from error
