@@ -20,7 +20,9 @@ from pathlib import Path
 
 from planted import Fault, loading, resuming, serving
 from planted_files import files
+from planted_machine import machine
 from planted_malice import malice
+from planted_ranks import ranks
 from planted_servers import servers
 
 from tieout.errors import TieoutError
@@ -50,7 +52,7 @@ def find(fault: Fault) -> Found:
 
 
 def all_faults() -> list[Fault]:
-    return [*loading(), *resuming(), *serving(), *servers(), *files(), *malice()]
+    return [*loading(), *resuming(), *serving(), *servers(), *files(), *ranks(), *machine(), *malice()]
 
 
 def table(found: Sequence[Found]) -> str:

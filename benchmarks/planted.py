@@ -138,6 +138,18 @@ def layers(change: int) -> Callable[[Path, str], None]:
     return plant
 
 
+def other_base(folder: Path) -> str:
+    """An adapter put onto another base of the same shapes, as somebody would who moves folders by hand."""
+    place, _ = model_in(folder, "adapter")
+    base, file = model_in(folder, "base")
+    tensors = load_file(base / file)
+    save_file({name: tensor * 1.01 for name, tensor in tensors.items()}, base / file, {"format": "pt"})
+    config = json.loads((place / "adapter_config.json").read_text())
+    (place / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": str(base)}))
+    (place / MANIFEST).unlink()
+    return sampled(place)
+
+
 def loading() -> list[Fault]:
     found = []
     for kind in ("base", "adapter"):
@@ -155,6 +167,7 @@ def loading() -> list[Fault]:
         found.append(Fault("loading", f"base: {name} is no JSON", on_file("base", broken(name))))
     found.append(Fault("loading", "adapter: no weights at all", on_tensors("adapter", lambda _: {})))
     found.append(Fault("loading", "adapter: a flipped bit", on_file("adapter", flip)))
+    found.append(Fault("loading", "adapter: on another base of the same shapes", other_base))
     return [*found, Fault("loading", "adapter: an empty manifest", on_file("adapter", empty_manifest))]
 
 

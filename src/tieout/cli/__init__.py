@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
+from io import TextIOWrapper
 from typing import NoReturn
 
-from ..errors import StopTraining, TieoutError
+from ..errors import InputError, StopTraining, TieoutError
 
 GROUPS: dict[str, dict[str, str]] = {
     "Start": {
@@ -82,6 +84,8 @@ def main() -> None:
     # Read when torch starts. Idle threads that spin instead of sleeping make training ten times slower as soon as
     # another program needs a core, and gain nothing that was measured.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if isinstance(sys.stdout, TextIOWrapper):  # a sign that its encoding lacks ends no command after its work
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())
@@ -99,6 +103,7 @@ def main() -> None:
         if signal.getsignal(number) == signal.SIG_DFL:  # ignored under nohup
             signal.signal(number, _interrupt)
     try:
+        _refuse_undecoded(rest)
         import_module(f".{MODULES.get(name, name)}", __name__).main(rest)
     except KeyboardInterrupt as error:
         by = f" by {error}" if str(error) else ""
@@ -107,6 +112,16 @@ def main() -> None:
         sys.exit(130)
     except Exception as error:
         sys.exit(141 if isinstance(error, BrokenPipeError) and _reader_left() else _failed(name, error))
+
+
+def _refuse_undecoded(words: Sequence[str]) -> None:
+    """InputError: an argument, or the folder that relative paths are in, is no text in the locale's encoding."""
+    for what, given in [*(("argument", word) for word in words), ("the working folder", os.getcwd())]:
+        if any("\ud800" <= sign <= "\udfff" for sign in given):
+            raise InputError(
+                f"{what} {given!r} holds bytes that are no text in {sys.getfilesystemencoding()}, so it can be kept in "
+                "no file: rename it, or set LC_ALL=C.UTF-8 if it is UTF-8"
+            )
 
 
 def _reader_left() -> bool:

@@ -22,6 +22,7 @@ from ..storage.atomic import MANIFEST, appearing, verifies
 from .digest import digest
 from .learner import Learner
 from .models.adapters import POLICY, VALUE, in_place
+from .models.base_record import record_base
 from .models.model import Model
 from .models.names import resolve
 from .models.reference import reference_weights, set_reference
@@ -241,6 +242,7 @@ def save_adapter(learner: Learner, folder: Path, tokenizer: bool = True) -> None
                 _save_converted(model, model.taken, aside, named)
             for config in aside.rglob("adapter_config.json"):
                 _in_order(config)
+            record_base(model.name, aside)
             (aside / "README.md").unlink(missing_ok=True)  # PEFT's template; shipping writes a real card
             if model.only_scores:
                 save_score(aside, model.score)

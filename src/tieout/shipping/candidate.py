@@ -25,6 +25,7 @@ from transformers import GenerationConfig
 from ..config.fields import to_plain
 from ..errors import TieoutError
 from ..learner import load
+from ..learner.models.base_record import FILE as BASE_RECORD
 from ..learner.models.bases import Bases
 from ..learner.models.gguf_files import rounding_of
 from ..learner.models.loading import parameters_of
@@ -190,6 +191,9 @@ def build(
                 shutil.copyfile(adapter / name, folder / "adapter" / name)
         config = json.loads((adapter / "adapter_config.json").read_text())
         config |= {"base_model_name_or_path": portable(base), "inference_mode": True}
+        if (adapter / BASE_RECORD).exists():
+            known = read_json(adapter / BASE_RECORD)
+            write_json(folder / "adapter" / BASE_RECORD, {**known, "base": portable(base)})
         for key in ("target_modules", "target_parameters"):  # PEFT writes sets, in any order
             if isinstance(config.get(key), list):
                 config[key] = sorted(config[key])

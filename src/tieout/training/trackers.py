@@ -7,11 +7,14 @@ MLFLOW_TRACKING_URI, TRACKIO_DIR) say otherwise.
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from ..config.fields import nearest
@@ -24,6 +27,8 @@ PACKAGES = {
     "mlflow": ("mlflow",),
 }
 """Tracker -> the packages of which it needs one."""
+SECONDS = 120.0
+"""What a tracker may take for one call; a server that hangs must not hold up a training."""
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -37,7 +42,8 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 class Trackers:
-    """The trackers of one stage, on the rank that writes. One that fails is left out from then on, with a warning."""
+    """The trackers of one stage, on the rank that writes. One that fails or hangs is left out from then on, with a
+    warning."""
 
     def __init__(self, names: Sequence[str], folder: Path, project: str, run: str) -> None:
         """
@@ -49,6 +55,7 @@ class Trackers:
         """
         self._names, self._folder, self._project, self._run = names, folder, project, run
         self._open: dict[str, Any] = {}
+        self._threads: dict[str, _Thread] = {}
 
     def start(self, config: Mapping[str, Any], step: int) -> None:
         """Begin, or resume after so many steps; `config` is shown with the run."""
@@ -95,13 +102,40 @@ class Trackers:
 
     def _attempt(self, name: str, action: Callable[[], None]) -> None:
         try:
-            action()
+            self._threads.setdefault(name, _Thread()).call(action)
         except Exception as error:
             self._open.pop(name, None)
             warnings.warn(
                 f"tracker {name!r} failed ({type(error).__name__}: {error}); the run continues without it",
                 stacklevel=4,
             )
+
+
+class _Thread:
+    """A thread for the calls of one tracker (MLflow keeps its run per thread), which may be left hanging."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[tuple[Callable[[], None], Future[None]]] = SimpleQueue()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Run it there. TimeoutError: it has not come back; anything else: its own error."""
+        done: Future[None] = Future()
+        self._calls.put((function, done))
+        try:
+            done.result(SECONDS)
+        except TimeoutError:
+            if done.done():  # its own
+                raise
+            raise TimeoutError(f"no answer in {SECONDS:g} s") from None
+
+    def _work(self) -> None:
+        while True:
+            function, done = self._calls.get()
+            try:
+                done.set_result(function())
+            except Exception as error:
+                done.set_exception(error)
 
 
 def _flat(config: Mapping[str, Any], path: str = "") -> dict[str, Any]:

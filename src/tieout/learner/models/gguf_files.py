@@ -83,9 +83,16 @@ def rounding_of(folder: Path) -> str:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time: the ranks of a launch all ask for the model at once."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f"{folder.name}.lock").open("w") as file:
+    """One process at a time: the ranks of a launch all ask for the model at once. InputError: it cannot be written."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = (folder.parent / f"{folder.name}.lock").open("w")
+    except OSError as error:
+        raise InputError(
+            f"{folder.parent}, where GGUF files are converted, cannot be written ({error.strerror}): set TIEOUT_CACHE "
+            "to a folder that can"
+        ) from error
+    with lock as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -14,6 +14,7 @@ from ...chat.template import Chat, why_not
 from ...errors import InputError
 from .adapters import POLICY, VALUE, AdapterConfig, add_frozen, lora_config, start_from, without
 from .architecture import context, text_config
+from .base_record import refuse_other_base
 from .bases import Bases, load_base
 from .hub import refuse_unreachable
 from .model import Model
@@ -66,6 +67,8 @@ def load(
     refuse_unreachable(name, source)
     for folder in (Path(source), start):
         refuse_changed(folder)
+    if start is not None:
+        refuse_other_base(start, source)
     four_bits = four_bits or (adapter is not None and adapter.method == "qlora")
     if adapter is not None and adapter.method == "full":
         bases = None

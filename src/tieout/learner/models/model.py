@@ -18,6 +18,7 @@ from ...errors import InputError
 from ..prefix.attention import NAME
 from .adapters import POLICY, REWARD, add_frozen, in_place, tuner_layers, without
 from .architecture import context, head_of, text_config
+from .base_record import refuse_other_base
 from .names import portable, resolve, tokenizer_in
 from .output_head import Head
 from .peft import PeftModel
@@ -106,6 +107,7 @@ class Model:
                 f"{folder} is no adapter of {portable(self.name)}, but of {portable(base)}; "
                 "use it as a reward function: tieout.rewards.library.reward_model.reward_model"
             )
+        refuse_other_base(own, resolve(self.name)[1])
         tensors = adapter_score(own)
         if tensors is None:
             raise InputError(

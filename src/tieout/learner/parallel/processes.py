@@ -183,7 +183,14 @@ def _collect(collective: Callable[..., Any], *arguments: Tensor | list[Tensor]) 
         t for argument in arguments for t in ([argument] if isinstance(argument, Tensor) else argument)
     ]
     before = held(tensors)
-    collective(*arguments)
+    try:
+        collective(*arguments)
+    except RuntimeError as error:  # gloo's and NCCL's, of a connection that is gone
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise PeerError(
+            f"the connection to another rank is gone ({said}): that one was killed or has crashed, and its own output "
+            "says why. Start all of them again; the run resumes from its newest checkpoint"
+        ) from error
     while tensors[0].device.type == "cpu" and held(tensors) > before:
         time.sleep(0)
 
