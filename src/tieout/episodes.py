@@ -7,7 +7,7 @@ differ in what they keep: evaluation the text, training also every sampled token
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -187,6 +187,13 @@ class KnowsContext(Protocol):
     def chat(self) -> Chat: ...
 
 
+@runtime_checkable
+class KeepsConversations(Protocol):
+    """A sampler that computes the earlier turns of a conversation once."""
+
+    def keeping(self) -> AbstractContextManager[None]: ...
+
+
 def text_episodes(
     environment: Environment, rows: Iterable[Row], sampler: Sampler, params: SamplingParams
 ) -> list[Episode]:
@@ -200,11 +207,12 @@ def text_episodes(
         for episode, text, tag in zip(active, said, opened, strict=True):
             episode.take(text, tag)
 
-    if isinstance(sampler, KnowsContext):
-        chat, longest = sampler.chat, sampler.context - params.max_new_tokens
-        _lockstep(episodes, turn, params, longest, lambda episode: len(chat.prompt(episode.messages)))
-    else:
-        _lockstep(episodes, turn, params)
+    with _keeping(sampler):
+        if isinstance(sampler, KnowsContext):
+            chat, longest = sampler.chat, sampler.context - params.max_new_tokens
+            _lockstep(episodes, turn, params, longest, lambda episode: len(chat.prompt(episode.messages)))
+        else:
+            _lockstep(episodes, turn, params)
     return episodes
 
 
@@ -236,7 +244,8 @@ def token_episodes(
             episode.take_turn(completion)
 
     longest = sampler.context - params.max_new_tokens
-    _lockstep(episodes, turn, params, longest, lambda episode: len(episode.tokens))
+    with _keeping(sampler):
+        _lockstep(episodes, turn, params, longest, lambda episode: len(episode.tokens))
     groups = [episodes[i : i + group_size] for i in range(0, len(episodes), group_size)]
     for group in groups:
         prompts = [episode.prompt for episode in group if episode.opened]
@@ -246,6 +255,10 @@ def token_episodes(
                 "observation must follow from the row, since a group has one prompt"
             )
     return groups
+
+
+def _keeping(sampler: object) -> AbstractContextManager[None]:
+    return sampler.keeping() if isinstance(sampler, KeepsConversations) else nullcontext()
 
 
 E = TypeVar("E", bound=Episode)

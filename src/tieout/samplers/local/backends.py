@@ -46,7 +46,7 @@ def _shared(network: Any, job: DecodeJob) -> None:
 
 
 def _decode(network: Any, step: Step, job: DecodeJob) -> None:
-    limits = job.max_rows, job.cache_bytes, job.ended, job.drafts
+    limits = job.max_rows, job.cache_bytes, job.ended, job.drafts, job.kept
     Decoder(network, step, job.params, job.stop_tokens, *limits).run(job.prompts, job.requests)
 
 

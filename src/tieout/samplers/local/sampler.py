@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
 from math import isfinite
 from time import perf_counter
 
@@ -18,6 +19,7 @@ from .. import SamplingParams, answers
 from .backends import BACKENDS, Choice, choose
 from .decoding.decode_job import DecodeJob
 from .decoding.drafts import DraftCounts, Drafts
+from .decoding.kept import Kept
 from .decoding.sampling import Request
 
 Progress = Callable[[int], None]
@@ -52,6 +54,7 @@ class LocalSampler:
         self.cache_gigabytes = cache_gigabytes
         self.choice: Choice | None = None
         self.drafts = Drafts() if drafts else None
+        self.kept: Kept | None = None
 
     @property
     def context(self) -> int:
@@ -64,6 +67,18 @@ class LocalSampler:
             raise InputError(
                 "a local sampler reads the weights of the model it was made with; make one for this learner"
             )
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Meanwhile prompts that continue what the call before sampled are not computed again, up to rounding.
+
+        For conversations, turn by turn. The weights must stay as they are.
+        """
+        self.kept = Kept(self._cache_bytes)
+        try:
+            yield
+        finally:
+            self.kept = None
 
     def complete(self, prompts: Sequence[Prompt], params: SamplingParams) -> list[str]:
         """One completion per prompt, as text."""
@@ -95,8 +110,16 @@ class LocalSampler:
             return requests  # type: ignore[return-value]
         limits = self.batch_size, self._cache_bytes, self.progress or (lambda count: None)
         job = DecodeJob(
-            [list(p) for p in prompts], requests, params, self.chat.stop_tokens, *limits, self.drafts
+            [list(p) for p in prompts],
+            requests,
+            params,
+            self.chat.stop_tokens,
+            *limits,
+            self.drafts,
+            self.kept,
         )
+        if self.kept is not None:
+            self.kept.begin()
         release(self.model.device, WORTH)
         with torch.no_grad(), self.model.merged() as network:
             self.choice = choose(self.model, network, self.drafts is not None)

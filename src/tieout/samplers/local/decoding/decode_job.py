@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ... import SamplingParams
 from .drafts import Drafts
+from .kept import Kept
 from .sampling import Request
 
 Ended = Callable[[int], None]
@@ -29,3 +30,5 @@ class DecodeJob:
     """Called as completions end."""
     drafts: Drafts | None = None
     """Of the backends that can; None: without."""
+    kept: Kept | None = None
+    """Keys and values of the turn before, for the backends that can; None: every prompt is computed."""

@@ -1,12 +1,14 @@
 """Decode many prompts' completions as one batch that is refilled while it runs (continuous batching).
 
-Each prompt is computed once. Its completions take rows; when enough rows have ended, waiting prompts take them, and
-when none wait the batch shrinks. A step computes one token of every row, and what is guessed to follow it (`drafts`).
+Each prompt is computed once, and of one that continues a kept conversation only what is new. Its completions take rows;
+when enough rows have ended, waiting prompts take them, and when none wait the batch shrinks. A step computes one token
+of every row, and what is guessed to follow it (`drafts`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +23,7 @@ from ....learner.prefix.span import Span
 from ... import SamplingParams
 from .decode_job import Ended
 from .drafts import Drafts
+from .kept import Kept
 from .kv_cache import KVCache, Recorder
 from .sampling import Request, sample_lists
 
@@ -58,6 +61,26 @@ class SharedStep:
         ).last_hidden_state[:, 0]
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A prompt whose completions have no rows yet."""
+
+    prompt: list[int]
+    requests: list[Request]
+    state: Tensor | None = None
+    """Keys and values of its beginning [L, 2, Hk, P, D], from the turn before; None: it is computed whole."""
+
+    @property
+    def fed(self) -> int:
+        """Tokens that follow what was kept."""
+        return 0 if self.state is None else len(self.prompt) - self.state.shape[3]
+
+    @property
+    def new(self) -> int:
+        """Tokens to compute."""
+        return self.fed or len(self.prompt)
+
+
 class Decoder:
     """Fills the requests of prompts, with at most so many rows and so many bytes of keys and values."""
 
@@ -71,6 +94,7 @@ class Decoder:
         cache_bytes: float = float("inf"),
         ended: Ended | None = None,
         drafts: Drafts | None = None,
+        kept: Kept | None = None,
     ) -> None:
         self.network, self.step, self.params = network, step, params
         self.decoder, self.head = decoder_of(network), step.head
@@ -81,13 +105,19 @@ class Decoder:
         self.rows: list[Request | None] = []
         self.place_of: list[int] = []
         self.drafter = drafts.begin(self.device.type) if drafts else None
+        self.kept = kept
 
     @torch.inference_mode()
     def run(self, prompts: Sequence[list[int]], requests: Sequence[list[Request]]) -> None:
         """Every prompt has as many requests. The longest prompts go first: those that follow fit into their places."""
         order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-        self.waiting = [(prompts[i], requests[i]) for i in order]
         self.group = len(requests[0])
+        if self.group > 1:
+            self.kept = None
+        known = [self.kept.find(prompts[i]) if self.kept else None for i in order]
+        self.waiting = [
+            Waiting(prompts[i], requests[i], state) for i, state in zip(order, known, strict=True)
+        ]
         self.num_places = self._plan()
         while self.waiting or any(self.rows):
             self._admit()
@@ -109,7 +139,7 @@ class Decoder:
         if self.drafter:
             drafts = self.drafter.guess(requests, self.params.max_new_tokens)
         fed = [t for r, draft in zip(requests, drafts, strict=True) for t in (r.tokens[-1], *draft)]
-        self.cache.begin(live, [1 + len(d) for d in drafts], [len(r.tokens) - 1 for r in requests])
+        self.cache.begin(live, [1 + len(d) for d in drafts], [r.fed + len(r.tokens) - 1 for r in requests])
         hidden = self.step(torch.tensor(fed, device=self.device), self.cache)
         kept = self._sample(live, drafts, hidden)
         if self.drafter:
@@ -151,6 +181,9 @@ class Decoder:
 
     def _leave(self, row: int, request: Request) -> None:
         self.rows[row] = None
+        if self.kept is not None and self.cache is not None:
+            state = self.cache.state(row, request.fed + len(request.tokens) - 1)
+            self.kept.keep([*request.prompt, *request.tokens[:-1]], state)
         if self.drafter:
             self.drafter.leave(request)
 
@@ -169,7 +202,7 @@ class Decoder:
         """Set up the rows that memory allows -> the number of places for prompts."""
         config = self.network.config.get_text_config()
         per_token = cached_numbers(config) * next(self.network.parameters()).element_size()
-        per_group = per_token * (self.group * self.params.max_new_tokens + len(self.waiting[0][0]))
+        per_group = per_token * (self.group * self.params.max_new_tokens + len(self.waiting[0].prompt))
         groups = int(max(1, min(self.max_rows // self.group, self.cache_bytes // per_group)))
         groups = min(groups, len(self.waiting))
         self.rows = [None] * (groups * self.group)
@@ -188,20 +221,45 @@ class Decoder:
             return
         chosen, self.waiting = self.waiting[:count], self.waiting[count:]
         for part in _chunks(chosen):
-            states, last = self._prefill([prompt for prompt, _ in part])
+            new = [one.prompt for one in part if one.state is None]
+            computed, last = self._prefill(new) if new else ((), None)
+            given = iter(computed)
+            states = [next(given) if one.state is None else one.state for one in part]
             if self.cache is None:
-                room, width = self.params.max_new_tokens, len(chosen[0][0])
+                all_of_them = [*chosen, *self.waiting]
+                room = self.params.max_new_tokens + max(one.fed for one in all_of_them)
+                width = max(len(one.prompt) - one.fed for one in all_of_them)
                 self.cache = KVCache(states[0], self.num_places, width, len(self.rows), room)
             begun: list[int] = []
-            for (prompt, requests), state in zip(part, states, strict=True):
-                rows, place = [free.pop(0) for _ in requests], places.pop(0)
+            for one, state in zip(part, states, strict=True):
+                rows, place = [free.pop(0) for _ in one.requests], places.pop(0)
                 self.cache.fill(place, state, rows)
-                for row, request in zip(rows, requests, strict=True):
+                for row, request in zip(rows, one.requests, strict=True):
                     self.rows[row], self.place_of[row] = request, place
+                    request.prompt, request.fed = one.prompt, one.fed
                 if self.drafter:
-                    self.drafter.admit(prompt, requests)
+                    self.drafter.admit(one.prompt, one.requests)
                 begun += rows
-            self._sample(begun, [[] for _ in begun], last.repeat_interleave(self.group, 0))
+            self._first(begun, last)
+
+    def _first(self, rows: Sequence[int], last: Tensor | None) -> None:
+        """The first tokens of rows, after the rest of a prompt that continues what was kept.
+
+        last: [B, d] of the prompts that were computed whole; None: there are none.
+        """
+        assert self.cache is not None
+        continuing = [i for i in rows if (r := self.rows[i]) and r.fed]
+        if last is not None:
+            whole = [i for i in rows if i not in set(continuing)]
+            self._sample(whole, [[] for _ in whole], last.repeat_interleave(self.group, 0))
+        if continuing:
+            requests = [r for i in continuing if (r := self.rows[i])]
+            counts = [r.fed for r in requests]
+            tokens = [token for r in requests for token in r.prompt[len(r.prompt) - r.fed :]]
+            self.cache.begin(continuing, counts, [0] * len(counts))
+            hidden = self.step(torch.tensor(tokens, device=self.device), self.cache)
+            ends = torch.tensor(counts, device=self.device).cumsum(0) - 1
+            self._sample(continuing, [[] for _ in continuing], hidden[ends])
 
     def _prefill(self, prompts: Sequence[list[int]]) -> tuple[tuple[Tensor, ...], Tensor]:
         """One row -> keys and values of each [L, 2, Hk, P, D], and its last hidden state [B, d]."""
@@ -225,15 +283,13 @@ class Decoder:
         ]
 
 
-def _chunks(
-    waiting: Sequence[tuple[list[int], list[Request]]],
-) -> Iterator[list[tuple[list[int], list[Request]]]]:
-    """Parts of at most PREFILL_TOKENS prompt tokens, or one prompt."""
-    part: list[tuple[list[int], list[Request]]] = []
-    for prompt, requests in waiting:
-        if part and sum(len(p) for p, _ in part) + len(prompt) > PREFILL_TOKENS:
+def _chunks(waiting: Sequence[Waiting]) -> Iterator[list[Waiting]]:
+    """Parts of at most PREFILL_TOKENS tokens to compute, or one prompt."""
+    part: list[Waiting] = []
+    for one in waiting:
+        if part and sum(other.new for other in part) + one.new > PREFILL_TOKENS:
             yield part
             part = []
-        part.append((prompt, requests))
+        part.append(one)
     if part:
         yield part

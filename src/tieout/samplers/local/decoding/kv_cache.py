@@ -68,6 +68,12 @@ class KVCache:
         self.place_of[list(rows)] = place
         self._fed = None
 
+    def state(self, row: int, own: int) -> Tensor:
+        """Keys and values of a row's prompt and of so many of its own tokens [L, 2, Hk, P + own, D]."""
+        place = self.place_of[row]
+        prompt = self.prompts[:, :, place, :, : self.lengths[place]]
+        return torch.cat([prompt, self.own[:, :, row, :, :own]], 3)
+
     def keep(self, rows: Sequence[int]) -> None:
         """Continue with these rows only, and with the prompts that they need."""
         self.own = self.own[:, :, self._index(np.array(rows))]

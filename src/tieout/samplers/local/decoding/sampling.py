@@ -26,6 +26,9 @@ class Request:
     """[C] nats, after temperature."""
     entropies: list[float] = field(default_factory=list)
     """[C] nats, of the distribution that each token was sampled from; empty if the backend does not give it."""
+    prompt: Sequence[int] = ()
+    fed: int = 0
+    """Tokens of the prompt that stand among the request's own, after what was kept of the prompt."""
 
     @classmethod
     def make(cls, params: SamplingParams, index: int) -> Request:
