@@ -1,52 +1,133 @@
-"""The code task: gold passes its hidden tests, flawed programs do not, and no split knows another's rows."""
+"""The code task: gold passes its hidden tests, flawed programs do not, and no split knows another's programs."""
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tieout.rewards.library.code import run_tests
+from tieout.errors import InputError
+from tieout.rewards.library.code import code
+from tieout.sandbox import packages
 from tieout.sandbox.choose import available
-from tieout.tasks import load_task
-from tieout.tasks.code import FAMILIES, HELD_OUT, NUM_TESTS, SIZES, corrupt, make
+from tieout.tasks import Task, load_task
+from tieout.tasks.code import SIZES, corrupt, edge_cases, load, make, parses, solved
+from tieout.tasks.code_function import defined
+from tieout.tasks.code_tables import families, table
 
-SMALL = {"train": 16, "calibration": 8, "test": 8, "ood": 6}
+SMALL = {"train": 12, "calibration": 4, "test": 8, "ood": 3}
 
 
-@pytest.fixture(scope="module")
-def rows() -> list[Any]:
+def scores(reward: Any, row: Any, *programs: str) -> list[float | None]:
+    """[K] of a reward that is given the row's columns."""
+    count = len(programs)
+    return list(reward(list(programs), **{name: [value] * count for name, value in row.items()}))
+
+
+@pytest.fixture(scope="module", params=["lines", "tables"])
+def task(request: pytest.FixtureRequest) -> Task:
     if not any(found.works for found in available()):
         pytest.skip("no namespaces here")
-    task = make(seed=1, sizes=SMALL)
-    return [row for split in SMALL for row in task.rows(split)]
+    return make(seed=1, sizes=SMALL, level=request.param)
 
 
-def test_gold_passes_and_flawed_programs_do_not(rows: list[Any]) -> None:
-    rng = random.Random(0)
-    for row in rows[:12] + rows[-3:]:
-        assert len(row["tests"]) == NUM_TESTS
-        assert run_tests(row["completion"], row["tests"], row["entry"]).share == 1.0
-        assert run_tests(corrupt(row, rng), row["tests"], row["entry"]).share < 1.0
+def test_gold_passes_and_what_passes_the_example_only_does_not(task: Task) -> None:
+    for row in [*task.rows("train")[:8], *task.rows("ood")]:
+        gold, flawed = scores(code, row, row["completion"], row["flawed"])
+        assert gold == 1.0
+        assert flawed is not None
+        assert flawed < 1.0
+        assert scores(solved, row, row["completion"], row["flawed"]) == [1.0, 0.0]
+        shown = row["prompt"][0]["content"].split("Example: ")[1].split("\n")[0]
+        assert eval(shown, {row["entry"]: defined(row["flawed"], row["entry"])})
 
 
-def test_hidden_tests_are_not_in_the_prompt(rows: list[Any]) -> None:
-    for row in rows:
-        for test in row["tests"]:
-            call = f"{row['entry']}({', '.join(map(repr, test['args']))})"
-            assert call not in row["prompt"][0]["content"]
+def test_edge_cases_are_judged_apart(task: Task) -> None:
+    row = task.rows("test")[0]
+    assert scores(edge_cases, row, row["completion"], "def f(:") == [1.0, 0.0]
+    assert scores(edge_cases, {**row, "kinds": None}, row["completion"]) == [None]
+    assert scores(parses, row, row["flawed"], row["completion"].replace("return", "retrun")) == [1.0, 0.0]
+    wrong = {corrupt(row, random.Random(i)) for i in range(12)}
+    assert len(wrong) == 3
+    assert scores(solved, row, *wrong) == [0.0] * 3
 
 
-def test_rows_follow_from_the_seed_and_splits_are_apart() -> None:
-    assert make(seed=1, sizes=SMALL).rows("test") == make(seed=1, sizes=SMALL).rows("test")
-    assert make(seed=1, sizes=SMALL).rows("test") != make(seed=2, sizes=SMALL).rows("test")
-    assert not {f.entry for f in FAMILIES} & {f.entry for f in HELD_OUT}
-    task = load_task("code")
-    seen = {row["prompt"][0]["content"] for row in task.rows("train")}
-    assert not seen & {row["prompt"][0]["content"] for row in task.rows("test")}
-    assert {split: len(task.rows(split)) for split in SIZES} == SIZES
-    with pytest.raises(ValueError, match="no split 'dev'"):
-        task.rows("dev")
-    with pytest.raises(ValueError, match="no split dev"):
+def test_hidden_tests_are_not_in_the_prompt(task: Task) -> None:
+    for split in SMALL:
+        for row in task.rows(split):
+            for test in row["tests"]:
+                call = f"{row['entry']}({', '.join(map(repr, test['args']))}"
+                assert call not in row["prompt"][0]["content"]
+                assert len({repr(test) for test in row["tests"]}) == len(row["kinds"])
+
+
+def test_rows_follow_from_the_seed_and_splits_share_no_program(task: Task) -> None:
+    level = "lines" if task.max_new_tokens < 100 else "tables"
+    assert make(seed=1, sizes=SMALL, level=level).rows("test") == task.rows("test")
+    other = make(seed=2, sizes={"train": 60}, level=level)
+    assert other.rows("train")[:8] != task.rows("train")[:8]
+    train = other.rows("train")
+    assert not {row["completion"] for row in train} & {row["completion"] for row in task.rows("test")}
+    assert not {row["family"] for row in train} & {row["family"] for row in task.rows("ood")}
+    assert len({row["completion"] for row in train}) == len(train)
+    assert {split: len(load_task("code").rows(split)) for split in ("calibration", "test")} == {
+        "calibration": SIZES["calibration"],
+        "test": SIZES["test"],
+    }
+
+
+def test_what_cannot_be_made_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="no split 'dev'"):
+        make().rows("dev")
+    with pytest.raises(InputError, match="no split dev"):
         make(sizes={"dev": 1})
+    with pytest.raises(InputError, match="level is 'easy'; expected lines or tables"):
+        load_task("code", {"level": "easy"})
+    with pytest.raises(InputError, match="library pandas is for level tables"):
+        make(library="pandas")
+    with pytest.raises(InputError, match=r"has \d+ different functions of level tables, and 5000 rows"):
+        make(level="tables", sizes={"ood": 5000}).rows("ood")
+    monkeypatch.setattr(packages, "KNOWN", {"pandas": ("pandas",)})
+    monkeypatch.setattr("sys.path", [])
+    with pytest.raises(InputError, match="not installed here; install it: `pip install pandas`"):
+        make(level="tables", library="pandas")
+
+
+def test_gold_in_pandas_agrees_with_gold_in_plain_python() -> None:
+    pytest.importorskip("pandas")
+    for family in (*families(False), *families(True)):
+        if family.pandas:
+            plain, other = (table(family, random.Random(3), library) for library in ("python", "pandas"))
+            rng = random.Random(4)
+            for kind in plain.kinds:
+                args, kwargs = plain.calls[kind](rng)
+                one, two = (defined(f.program, f.entry)(*args, **kwargs) for f in (plain, other))
+                assert json.dumps(one) == json.dumps(two) or one == pytest.approx(two), family.name
+
+
+def test_rows_of_a_file(tmp_path: Path) -> None:
+    test = {"args": [2], "expected": 4}
+    given = [{"prompt": f"double, {i}", "entry": "f", "tests": [test], "split": ""} for i in range(40)]
+    path = tmp_path / "rows.jsonl"
+
+    def written(*rows: Any) -> Path:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    task = load(written(*given))
+    sizes = [len(task.rows(split)) for split in SIZES]
+    assert sum(sizes) == 40
+    assert sizes[0] > sizes[2] > 0 == sizes[3]
+    named = load_task("tieout.tasks.code:load", {"path": str(written({**given[0], "split": "ood"}))})
+    assert len(named.rows("ood")) == 1
+    assert named.gold is not None
+    assert named.gold(given[0]) is None
+    with pytest.raises(InputError, match=r"row 2: split is 'dev'"):
+        load(written(given[0], {**given[1], "split": "dev"}))
+    with pytest.raises(InputError, match="row 2: its prompt is that of row 1"):
+        load(written(given[0], given[0]))
+    with pytest.raises(InputError, match=r"row 1: test 1 of 1: has args; expected the keys args, expected"):
+        load(written({**given[0], "tests": [{"args": [2]}]}))

@@ -1,244 +1,256 @@
-"""Write a small Python function; hidden tests say whether it is right.
+"""Write a Python function over a table; hidden tests say how much of it is right.
 
 One row (`task.rows("test")[0]`), its prompt and its completion:
 
-    Write a Python function `count_above(values)` that returns how many of the numbers are above 17.
-    Example: count_above([46, 17, 28]) == 2
-    Example: count_above([]) == 0
+    Write a Python function `total_days(invoices)`. Return the total days of the invoices whose amount is more than 45.
+    Example: total_days([{'status': 'open', 'days': 91, 'amount': 82}, {'status': 'open', ...}]) == 91
     Reply with the program only.
 
-    def count_above(values):
-        return sum(1 for v in values if v > 17)
+    def total_days(invoices):
+        return sum(r["days"] for r in invoices if r["amount"] > 45)
 
-    entry       count_above
-    tests       [{"args": [[3, 44, 17, 90]], "expected": 2}, ...]: 8, none of them an example of the prompt
+    entry       total_days
+    tests       [{"args": [[{"status": "open", "days": 87, "amount": 72}, ...]], "expected": 265}, ...]: 8
+    kinds       usual (4 times), boundary (twice), one row, empty: of each test
+    flawed      the same with `>= 45`, which passes the example
 
-Rows are made from a seed: a family of functions, and the numbers in it. Splits share families, and numbers here and
-there; families of the split `ood` occur in no other.
-The expected values are what gold returns. The reward is `rewards.code`: the share of the hidden tests that pass.
+Rows are made from a seed. `level="lines"` is a grammar of functions of one or two lines, for a small model
+(`code_lines`); `level="tables"` are functions of finance of up to 15 lines (`code_tables`), with `library="pandas"`
+those that have a program in pandas. No program stands in two splits, and families of `ood` occur in no other. Rows of
+your own: `load("rows.jsonl")`, with prompt, tests, entry and, for gold, completion.
+
+The reward is `rewards.code`, the share of the hidden tests that pass; `solved` says that all do. The expected values
+are what gold returns.
 """
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 from ..errors import InputError
-from ..rewards.library.code import code
+from ..rewards.library.code import code, extract_program
+from ..rewards.scoring.outcomes import ranged
+from ..rewards.scoring.runner import check_reward
+from ..rows import check_rows, read_rows
+from ..sandbox.packages import found
 from ..types import Row
-from . import Task
-from .splits import split_sizes
+from . import Task, code_lines, code_tables
+from .code_function import Function, defined, written
+from .splits import from_lists, split_sizes
 
 SIZES: Mapping[str, int] = {"train": 400, "calibration": 80, "test": 100, "ood": 60}
 """Split -> number of rows."""
-
-NUM_EXAMPLES, NUM_TESTS = 2, 8
+SHARES: Mapping[str, range] = {"train": range(14), "calibration": range(14, 16), "test": range(16, 20)}
+"""Split -> which twentieths of all functions it has, by a hash of their program. `ood` has families of its own."""
+Level = Literal["lines", "tables"]
+Library = Literal["python", "pandas"]
 END = "Reply with the program only."
-
-Arguments = Callable[[random.Random], list[Any]]
-
-
-@dataclass(frozen=True)
-class Family:
-    """Functions that differ in their numbers: `{k}` in texts is one of them."""
-
-    entry: str
-    signature: str
-    task: str
-    body: str
-    flawed: str
-    """A body that passes some tests at most."""
-    arguments: Arguments
+PANDAS = "Use pandas; a DataFrame or Series is no answer."
+TRIES = 2000
+"""Functions drawn for a row, until one is of its split, new, and has a mistake that its example does not show."""
 
 
-def _numbers(rng: random.Random, low: int = -20, high: int = 100, most: int = 9) -> list[int]:
-    return [rng.randint(low, high) for _ in range(rng.randint(0, most))]
-
-
-def _words(rng: random.Random) -> list[str]:
-    stock = ["cash", "debt", "fee", "tax", "loan", "bond", "rent", "Cash", "TAX", "lease", "stock", "audit"]
-    return [rng.choice(stock) for _ in range(rng.randint(0, 7))]
-
-
-def _amounts(rng: random.Random) -> list[list[Any]]:
-    return [[word, rng.randint(-50, 90)] for word in _words(rng)]
-
-
-FAMILIES = [
-    Family(
-        "count_above",
-        "values",
-        "returns how many of the numbers are above {k}",
-        "return sum(1 for v in values if v > {k})",
-        "return sum(1 for v in values if v >= {k} - 9)",
-        lambda rng: [_numbers(rng)],
-    ),
-    Family(
-        "clip",
-        "values",
-        "returns the list with every number above {k} replaced by {k}",
-        "return [min(v, {k}) for v in values]",
-        "return [max(v, {k}) for v in values]",
-        lambda rng: [_numbers(rng)],
-    ),
-    Family(
-        "running_total",
-        "values",
-        "returns the list of running totals, starting from {k}",
-        "total, result = {k}, []\n    for v in values:\n        total += v\n"
-        "        result.append(total)\n    return result",
-        "total, result = 0, []\n    for v in values:\n        total += v\n"
-        "        result.append(total)\n    return result",
-        lambda rng: [_numbers(rng)],
-    ),
-    Family(
-        "sum_by_name",
-        "rows",
-        "takes pairs [name, amount] and returns a dict from each name to the sum of its amounts, plus {k} each",
-        "result = {{}}\n    for name, amount in rows:\n"
-        "        result[name] = result.get(name, {k}) + amount\n    return result",
-        "return {{name: amount + {k} for name, amount in rows}}",
-        lambda rng: [_amounts(rng)],
-    ),
-    Family(
-        "count_word",
-        "words",
-        "returns how often each word occurs, ignoring case, as a dict, leaving out words of {m} letters or fewer",
-        "result = {{}}\n    for w in words:\n        if len(w) > {m}:\n"
-        "            result[w.lower()] = result.get(w.lower(), 0) + 1\n"
-        "    return result",
-        "return {{w: words.count(w) for w in words if len(w) > {m}}}",
-        lambda rng: [_words(rng)],
-    ),
-    Family(
-        "split_payment",
-        "total, parts",
-        "splits a whole amount into that many whole parts as equal as can be, larger ones first, each plus {m}",
-        "low, rest = divmod(total, parts)\n"
-        "    return [low + {m} + (1 if i < rest else 0) for i in range(parts)]",
-        "return [total // parts + {m}] * parts",
-        lambda rng: [rng.randint(0, 200), rng.randint(1, 7)],
-    ),
-    Family(
-        "is_balanced",
-        "debits, credits",
-        "says whether the sums of the two lists differ by at most {m}, as a bool",
-        "return abs(sum(debits) - sum(credits)) <= {m}",
-        "return sum(debits) == sum(credits) + {m}",
-        lambda rng: _near_equal(rng),
-    ),
-    Family(
-        "every_nth",
-        "values",
-        "returns every number at a position divisible by {n}, counting from 1",
-        "return values[{n} - 1 :: {n}]",
-        "return values[::{n}]",
-        lambda rng: [_numbers(rng, most=12)],
-    ),
-]
-
-HELD_OUT = [
-    Family(
-        "longest_rise",
-        "values",
-        "returns the length of the longest stretch in which each number is larger than the one before by at least {m}",
-        "best = run = 1 if values else 0\n    for a, b in zip(values, values[1:]):\n"
-        "        run = run + 1 if b >= a + max(1, {m}) else 1\n"
-        "        best = max(best, run)\n    return best",
-        "return len(values)",
-        lambda rng: [_numbers(rng, most=12)],
-    ),
-    Family(
-        "merge_gaps",
-        "spans",
-        "merges spans [start, end] that overlap or are at most {m} apart, and returns them sorted",
-        "result = []\n    for start, end in sorted(spans):\n"
-        "        if result and start <= result[-1][1] + {m}:\n"
-        "            result[-1][1] = max(result[-1][1], end)\n        else:\n"
-        "            result.append([start, end])\n    return result",
-        "return sorted(spans)",
-        lambda rng: [[[s, s + rng.randint(0, 15)] for s in _numbers(rng, 0, 80)]],
-    ),
-    Family(
-        "net_by_sign",
-        "rows",
-        "takes pairs [name, amount] and returns a tuple: the sum of amounts above {k} and the sum of the others",
-        "above = sum(a for _, a in rows if a > {k})\n    return (above, sum(a for _, a in rows) - above)",
-        "return (sum(a for _, a in rows), {k})",
-        lambda rng: [_amounts(rng)],
-    ),
-]
-"""Of the split `ood` only."""
-
-
-def _near_equal(rng: random.Random) -> list[Any]:
-    debits = _numbers(rng, 1, 60, 5)
-    credits = [*debits]
-    rng.shuffle(credits)
-    if credits and rng.random() < 0.7:
-        credits[0] += rng.randint(-4, 4)
-    return [debits, credits]
-
-
-def make(seed: int = 0, sizes: Mapping[str, int] = SIZES) -> Task:
+def make(
+    seed: int = 0, sizes: Mapping[str, int] = SIZES, level: Level = "lines", library: Library = "python"
+) -> Task:
     """The task with other rows: `sizes` says how many rows each split has, for the splits to change."""
+    for name, value, known in (("level", level, get_args(Level)), ("library", library, get_args(Library))):
+        if value not in known:
+            raise InputError(f"task code: {name} is {value!r}; expected {' or '.join(known)}")
+    if library == "pandas":
+        if level != "tables":
+            raise InputError(f"task code: library pandas is for level tables; level is {level}")
+        try:
+            found([library])
+        except ImportError as error:
+            raise InputError(
+                f"task code: {error}: `pip install pandas`, or leave library out for plain Python"
+            ) from error
     counts = split_sizes("code", SIZES, sizes)
 
     @cache
     def rows(split: str) -> Sequence[Row]:
         if split not in counts:
             raise InputError(f"no split {split!r}; code has: {', '.join(SIZES)}")
-        return [_row(split, seed, i) for i in range(counts[split])]
+        return _rows(split, counts[split], seed, level, library)
 
+    return _task(rows, 96 if level == "lines" else 512)
+
+
+def load(path: str | Path, max_new_tokens: int = 512) -> Task:
+    """Rows of a file as the task: prompt, tests, entry (none: a script), completion (gold) and other options of the
+    reward as further columns. A row's split is the column `split`, else a hash of its prompt: 14 in 20 train, 2
+    calibration, 4 test.
+
+    Raises InputError for a row whose tests have another form, whose split is not known, or that stands twice.
+    """
+    given = check_rows(read_rows(path), "prompt", str(path))
+    check_reward(code, [column for column in given[0] if all(column in row for row in given)])
+    splits: dict[str, list[Row]] = {split: [] for split in SIZES}
+    seen = dict[str, int]()
+    for number, row in enumerate(given, 1):
+        try:
+            code([""], [row["tests"]], [row.get("entry")])
+        except InputError as error:
+            raise InputError(f"{path}, row {number}: {error}") from error
+        text = repr(row["prompt"])
+        if text in seen:
+            raise InputError(
+                f"{path}, row {number}: its prompt is that of row {seen[text]}; drop one of them"
+            )
+        seen[text] = number
+        split = row.get("split") or _split(text)
+        if split not in splits:
+            raise InputError(f"{path}, row {number}: split is {split!r}; expected one of {', '.join(splits)}")
+        splits[split].append(row)
+    return _task(from_lists("code", splits), max_new_tokens)
+
+
+def _task(rows: Any, max_new_tokens: int) -> Task:
     return Task(
-        "code", rows, code, gold=lambda row: str(row["completion"]), corrupt=corrupt, max_new_tokens=192
+        "code",
+        rows,
+        code,
+        metrics={"solved": solved, "edge cases": edge_cases, "parses": parses},
+        primary="solved",
+        gold=lambda row: str(row["completion"]) if row.get("completion") else None,
+        corrupt=corrupt,
+        max_new_tokens=max_new_tokens,
     )
 
 
-def _row(split: str, seed: int, index: int) -> Row:
-    rng = random.Random(f"code/{seed}/{split}/{index}")
-    families = HELD_OUT if split == "ood" else FAMILIES
-    family = families[index % len(families)]
-    numbers = {"k": rng.randint(2, 60), "m": rng.randint(1, 3), "n": rng.randint(2, 4)}
-    program = _program(family, family.body, numbers)
-    scope: dict[str, Any] = {}
-    exec(program, scope)  # our own text from above
-    function = scope[family.entry]
-    cases: dict[str, list[Any]] = {}
-    while len(cases) < NUM_EXAMPLES + NUM_TESTS:
-        arguments = family.arguments(rng)
-        cases.setdefault(repr(arguments), arguments)
-    tests = [{"args": arguments, "expected": function(*arguments)} for arguments in cases.values()]
-    examples, hidden = tests[:NUM_EXAMPLES], tests[NUM_EXAMPLES:]
-    shown = [
-        f"Example: {family.entry}({', '.join(map(repr, test['args']))}) == {test['expected']!r}"
-        for test in examples
-    ]
-    said = (
-        f"Write a Python function `{family.entry}({family.signature})` that {family.task.format(**numbers)}."
-    )
+@ranged(0, 1)
+def solved(completions: Sequence[str], tests: Sequence[Any], **columns: Any) -> list[float | None]:
+    """[K] 1 where a program passes every hidden test, else 0."""
+    return [float(share == 1.0) for share in code(completions, tests, **columns)]
+
+
+@ranged(0, 1)
+def edge_cases(
+    completions: Sequence[str],
+    tests: Sequence[Any],
+    kinds: Sequence[Sequence[str] | None] | None = None,
+    **columns: Any,
+) -> list[float | None]:
+    """[K] the share of the tests passed that are not usual: `kinds` names each one's kind. None where it does not."""
+    scores: list[float | None] = [None] * len(completions)
+    for i, of in enumerate(kinds or ()):
+        edges = [test for test, kind in zip(tests[i], of or (), strict=False) if kind != "usual"]
+        if edges:
+            one: dict[str, Any] = {
+                name: value[i : i + 1] for name, value in columns.items() if isinstance(value, list)
+            }
+            (scores[i],) = code(completions[i : i + 1], [edges], **one)
+    return scores
+
+
+@ranged(0, 1, form=True)
+def parses(completions: Sequence[str], **_: Any) -> list[float | None]:
+    """[K] 1 where the program is Python, else 0."""
+    return [float(_parses(extract_program(completion))) for completion in completions]
+
+
+def _parses(program: str | None) -> bool:
+    try:
+        ast.parse(program or "(")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def _split(text: str) -> str:
+    part = int(hashlib.sha256(text.encode()).hexdigest(), 16) % 20
+    return next(split for split, parts in SHARES.items() if part in parts)
+
+
+def _rows(split: str, count: int, seed: int, level: Level, library: Library) -> list[Row]:
+    rows, seen = list[Row](), set[str]()
+    for index in range(count):
+        rng = random.Random(f"code/{level}/{seed}/{split}/{index}")
+        for tried in range(TRIES):
+            function = _function(split, index + tried // 40, level, library, rng)
+            if function.program not in seen and (split == "ood" or _split(function.program) == split):
+                row = _row(function, library, rng)
+                if row is not None:
+                    seen.add(function.program)
+                    rows.append(row)
+                    break
+        else:
+            raise InputError(
+                f"task code: {split} has {len(rows)} different functions of level {level}, and {count} rows are "
+                "asked for; lower its `sizes`"
+            )
+    return rows
+
+
+def _function(split: str, index: int, level: Level, library: Library, rng: random.Random) -> Function:
+    if level == "lines":
+        names = code_lines.HELD_OUT if split == "ood" else code_lines.FAMILIES
+        return code_lines.line(names[index % len(names)], rng)
+    families = [one for one in code_tables.families(split == "ood") if library == "python" or one.pandas]
+    return code_tables.table(families[index % len(families)], rng, library)
+
+
+def _row(function: Function, library: Library, rng: random.Random) -> Row | None:
+    """The row of a function; None if all its flawed programs fail the example, or pass every test."""
+    gold = defined(function.program, function.entry)
+    example = function.calls["example"](rng)
+    calls = {written(example, function.entry): example}
+    tests = []
+    for kind in function.kinds:
+        call = function.calls[kind](rng)
+        while (text := written(call, function.entry)) in calls:
+            call = function.calls["usual"](rng)
+        calls[text] = call
+        tests.append(_test(call, gold(*call[0], **call[1])))
+    expected = gold(*example[0], **example[1])
+    if not expected:
+        return None  # an example that shows nothing
+    for flawed in function.flawed:
+        wrong = defined(flawed, function.entry)
+        if _returns(wrong, example) == repr(expected) and any(
+            _returns(wrong, call) != repr(gold(*call[0], **call[1])) for call in calls.values()
+        ):
+            break
+    else:
+        return None
+    shown = f"Example: {written(example, function.entry)} == {expected!r}"
+    lines = [function.text, shown, *([PANDAS] if library == "pandas" else []), END]
     return {
-        "prompt": [{"role": "user", "content": "\n".join([said, *shown, END])}],
-        "completion": program,
-        "entry": family.entry,
-        "tests": hidden,
-        "flawed": _program(family, family.flawed, numbers),
+        "prompt": [{"role": "user", "content": "\n".join(lines)}],
+        "completion": function.program,
+        "entry": function.entry,
+        "family": function.family,
+        "tests": tests,
+        "kinds": list(function.kinds),
+        "ints_for_floats": True,
+        "tolerance": 1e-6,
+        **({"packages": library} if library == "pandas" else {}),
+        "flawed": flawed,
     }
 
 
-def _program(family: Family, body: str, numbers: Mapping[str, int]) -> str:
-    return f"def {family.entry}({family.signature}):\n    {body.format(**numbers)}\n"
+def _test(call: Any, expected: Any) -> dict[str, Any]:
+    args, kwargs = call
+    return {"args": args, **({"kwargs": kwargs} if kwargs else {}), "expected": expected}
+
+
+def _returns(function: Any, call: Any) -> str:
+    args, kwargs = call
+    try:
+        return repr(function(*args, **kwargs))
+    except Exception as error:
+        return type(error).__name__
 
 
 def corrupt(row: Row, rng: random.Random) -> str:
-    """A program that is wrong: the family's usual mistake, one that computes nothing, or one that does not load."""
+    """A program that is wrong: one that passes the example, one that does not load, or one of another name."""
     entry, gold = str(row["entry"]), str(row["completion"])
-    return rng.choice(
-        [str(row["flawed"]), gold.replace("return", "retrun", 1), gold.replace(entry, f"{entry}_", 1)]
-    )
-
-
-task = make()
+    wrong = [gold.replace("return", "retrun", 1), gold.replace(entry, f"{entry}_", 1)]
+    return rng.choice([str(row.get("flawed") or wrong[0]), *wrong])
