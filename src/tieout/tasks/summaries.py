@@ -1,87 +1,91 @@
-"""Summarise a short report: every figure and name of the reference, in fewer words than the report.
+"""Summarise an earnings call: every figure and name that matters, in few words that are not the speakers' own.
 
-One row (`task.rows("test")[0]`): what the user says, after the system message SYSTEM, and the completion.
+One row (`task.rows("test")[0]`): what the user says, after the system message SYSTEM, and the reference.
 
-    Birch Software held its annual meeting on a Tuesday, in the hall beside its first plant. Operating income of
-    Birch Software fell to $774 million in 2018. Some visitors came by train. Costs rose by 21%. A choir sang
-    before the speeches. Before lunch the board said that Hugo Lind becomes chief executive. The minutes of the
-    last meeting were read aloud. The next meeting will be announced in writing.
+    Operator: Good morning, and welcome to the first quarter call of Cordale Energy. I hand over to Tara Ural.
+    Tara Ural: Also, as you can see on the slide, operating margin is now 22.1%, somewhat higher than we had last
+    year. We closed the quarter with revenue of $881 million, which is up 28% from a year ago.
+    Olga Sato: We have set our full-year guidance at $1,399 million of revenue, and the reasons are those that we
+    gave in spring. Now, list prices went up 39% in September, helped by the mild weather.
+    Umar Frost, Baxter & Co: Good to hear you all. Can you walk us through yacht charters?
+    Tara Ural: A colleague reminded me that our chess tournament had 81 guests, and that the teams worked. Sales
+    of yacht charters were down 14%. And by the way, a charity run had 18 guests.
 
-    Operating income of Birch Software fell to $774 million in 2018. Costs rose by 21%. The board said that Hugo
-    Lind becomes chief executive.
+    Quarterly revenue rose 28% to $881 million. The operating margin rose to 22.1%. Sales of yacht charters fell
+    14%. Full-year revenue guidance is $1,399 million. List prices rose 39% in September.
 
-Rows are drawn by seed; splits share no company. Files of your own: `load("rows.jsonl")`, with prompt, document,
-reference and, if you have them, your own questions in `quiz`. The reward is `rewards.summary`.
+A reference has a short sentence for each fact. With `quoted`, demonstrations (`completion`, from which SFT learns) are as
+uneven as those that people write: this share of the facts stands in the speaker's own sentence. Rows are drawn by seed;
+splits share no company's name and no surname. `ood` has business lines and ways to say things that no other split has,
+and longer calls. Calls of your own: the option `path`, see `tieout.tasks.transcripts`. The reward is `rewards.summary`.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from ..errors import InputError
 from ..rewards.library.summary import quiz_score, summary
+from ..rewards.text.sentences import copied, sentences, words
 from ..types import Row
 from . import Task
-from .rag_companies import FIRST_NAMES, PEOPLE, SECOND_NAMES
-from .splits import Splits, from_file, generated
+from .calls import make_call
+from .splits import Splits, generated
+from .transcripts import SYSTEM, conversation, transcripts
 from .variants import instructed, surrounded
 
-SYSTEM = (
-    "Summarise the report in at most four short sentences. Keep every figure and every name that matters."
-)
-SIZES: Mapping[str, int] = {"train": 2000, "calibration": 100, "test": 200, "ood": 100}
+SIZES: Mapping[str, int] = {"train": 4000, "calibration": 100, "test": 200, "ood": 100}
 """Split -> number of rows."""
 
-_MEASURES = ["Revenue", "Gross profit", "Operating income", "Cash flow"]
-_FILLER = [
-    "The weather was mild and the hall was full.",
-    "Shareholders asked about parking.",
-    "Nobody voted against the accounts.",
-    "Coffee was served in the garden.",
-    "The minutes of the last meeting were read aloud.",
-    "A choir sang before the speeches.",
-    "Some visitors came by train.",
-    "The next meeting will be announced in writing.",
-]
 
-
-def _row(split: str, index: int, seed: int) -> Row:
+def _row(split: str, index: int, seed: int, num_words: int, quoted: float) -> Row:
     rng = random.Random(f"summaries/{seed}/{split}/{index}")
-    company = f"{rng.choice(FIRST_NAMES[split])} {rng.choice(SECOND_NAMES)}"
-    measure, verb = rng.choice(_MEASURES), rng.choice(["rose", "fell"])
-    year = rng.randrange(2015, 2025)
-    facts = [
-        (f"{measure} of {company} {verb} to ${rng.randrange(20, 990)} million in {year}.", ""),
-        (f"Costs {rng.choice(['rose', 'fell'])} by {rng.randrange(2, 30)}%.", ""),
-        (f"The board said that {rng.choice(PEOPLE)} becomes chief executive.", "Before lunch t"),
-    ]
-    filler = rng.sample(_FILLER, 4)
-    document = [f"{company} held its annual meeting on a Tuesday, in the hall beside its first plant."]
-    for (fact, opening), aside in zip(facts, filler, strict=False):
-        document += [opening + fact[1:] if opening else fact, aside]
-    document.append(filler[-1])
-    text, reference = " ".join(document), " ".join(fact for fact, _ in facts)
+    long = 1.5 if split == "ood" else 1.0
+    length = round(long * num_words * rng.uniform(0.85, 1.15))
+    call = make_call(rng, split, length, min(MOST_FACTS, 3 + num_words // 150 + rng.randrange(2)))
+    shown = [fact.said if rng.random() < quoted else fact.written for fact in call.facts]
     return {
-        "prompt": [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}],
-        "document": text,
-        "reference": reference,
-        "completion": reference,
+        "prompt": conversation(call.text),
+        "company": call.company,
+        "document": call.text,
+        "reference": " ".join(fact.written for fact in call.facts),
+        "completion": " ".join(shown),
     }
 
 
+MOST_FACTS = 14
+
+
+def num_words(completions: Sequence[str], **_: Any) -> list[float | None]:
+    """[K] words of each summary."""
+    return [float(len(words(completion))) for completion in completions]
+
+
+def copied_share(completions: Sequence[str], document: Sequence[str], **_: Any) -> list[float | None]:
+    """[K] share of a summary's words that stand in runs of eight or more copied from the document, 0 to 1."""
+    return [copied(completion, [source]) for completion, source in zip(completions, document, strict=True)]
+
+
 def corrupt(row: Row, rng: random.Random) -> str:
-    """A flawed summary: the report itself, one fact dropped, or one figure changed."""
-    facts: list[str] = row["reference"].split(". ")
-    dropped = ". ".join(facts[1:])
-    digit = next(i for i, character in enumerate(row["reference"]) if character in "123456789")
-    changed = row["reference"][:digit] + rng.choice("123456789".replace(row["reference"][digit], ""))
-    return rng.choice([row["document"], dropped, changed + row["reference"][digit + 1 :]])
+    """A flawed summary: the call itself, one fact dropped, or one figure changed."""
+    facts = sentences(row["reference"])
+    dropped = " ".join(facts[1:])
+    reference: str = row["reference"]
+    digits = [place for place, character in enumerate(reference) if character in "123456789"]
+    flawed = [row["document"], dropped]
+    if digits:
+        at = rng.choice(digits)
+        other = rng.choice("123456789".replace(reference[at], ""))
+        flawed.append(reference[:at] + other + reference[at + 1 :])
+    return str(rng.choice(flawed))
 
 
 WORDINGS = (
-    "Give a summary of the report: no more than four short sentences, with every figure and every name that matters.",
-    "Say in four short sentences or fewer what the report says. No figure and no name that matters may be missing.",
+    "Give a summary of the call in your own words: a short sentence for every figure or name that matters.",
+    "Say in short sentences, not those of the speakers, what was told in the call. No figure and no name that matters "
+    "may be missing.",
 )
 
 
@@ -90,24 +94,43 @@ def paraphrase(row: Row, rng: random.Random) -> Row | None:
     return instructed(row, rng, SYSTEM, WORDINGS)
 
 
-def make(seed: int = 0, sizes: Mapping[str, int] = SIZES) -> Task:
-    """The task; `sizes` says how many rows each split has."""
-    return _task(generated("summaries", SIZES, sizes, lambda split, i: _row(split, i, seed)))
+def make(
+    seed: int = 0,
+    sizes: Mapping[str, int] = SIZES,
+    words: int = 150,
+    quoted: float = 0.0,
+    path: str | None = None,
+) -> Task:
+    """The task.
+
+    Args:
+        seed: of the generated calls.
+        sizes: rows of each split.
+        words: of a call, about: 100 to 5,000. 2,500 is a call as companies hold them.
+        quoted: share of the facts that a demonstration has in the speaker's own sentence, 0 to 1.
+        path: transcripts of your own in place of generated ones; the other options do not matter then.
+
+    Raises:
+        InputError: an option out of its range, or a file that is not as `transcripts` reads it.
+    """
+    if path is not None:
+        return _task(transcripts(path), max_new_tokens=256)
+    if not 100 <= words <= 5000:
+        raise InputError(f"summaries: words is {words!r}; expected 100 to 5000, the length of a call")
+    if not 0 <= quoted <= 1:
+        raise InputError(f"summaries: quoted is {quoted!r}; expected 0 to 1, a share of the facts")
+    rows = generated("summaries", SIZES, sizes, lambda split, i: _row(split, i, seed, words, quoted))
+    return _task(rows, max_new_tokens=192 if words <= 300 else 448)
 
 
-def load(path: str | Path) -> Task:
-    """The task over a file of rows, all in the split `test`. ValueError: a column is missing."""
-    return _task(from_file(path, summary))
-
-
-def _task(rows: Splits) -> Task:
+def _task(rows: Splits, max_new_tokens: int) -> Task:
     return Task(
         name="summaries",
         rows=rows,
         reward=summary,
-        metrics={"quiz_score": quiz_score},
-        gold=lambda row: str(row.get("completion", row["reference"])),
+        metrics={"quiz_score": quiz_score, "num_words": num_words, "copied_share": copied_share},
+        gold=lambda row: str(row["reference"]),
         corrupt=corrupt,
-        variants={"formatting": surrounded, "paraphrase": paraphrase},  # sentences of a report have an order
-        max_new_tokens=96,
+        variants={"formatting": surrounded, "paraphrase": paraphrase},  # turns of a call have an order
+        max_new_tokens=max_new_tokens,
     )

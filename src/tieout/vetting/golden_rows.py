@@ -16,13 +16,13 @@ ANSWERS = ("answer", "solution", "ground_truth")
 def with_gold(
     row: Row, gold: Callable[[Row], str | None] | None = None, asked: Collection[str] = ()
 ) -> Row | None:
-    """The row with gold as a text in `completion`: the row's own (of a conversation, the last turn), else that of the
-    task, else one of ANSWERS, first those that the reward asks for, with the scale that a column says; None: none."""
-    text = row.get("completion")
+    """The row with gold as a text in `completion`: that of the task, else the row's own (of a conversation, the last
+    turn), else one of ANSWERS, first those that the reward asks for, with the scale that a column says; None: none."""
+    text = None if gold is None else gold(row)
+    if text is None:
+        text = row.get("completion")
     if isinstance(text, list | tuple) and text and isinstance(text[-1], Mapping):
         text = text[-1].get("content")
-    if text is None and gold is not None:
-        text = gold(row)
     if text is None:
         values = [row.get(name) for name in sorted(ANSWERS, key=lambda name: name not in asked)]
         known = [v for v in values if v is not None and v == v and not isinstance(v, list | tuple | Mapping)]

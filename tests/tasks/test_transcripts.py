@@ -1,0 +1,94 @@
+"""Transcripts of one's own: a folder or JSONL, whole companies in one split, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tieout.errors import InputError
+from tieout.tasks import load_task
+from tieout.tasks.transcripts import split_of, transcripts
+
+CALL = "Operator: Welcome.\nAda Holm: Revenue was $5 million, which is 3% more than a year ago."
+SUMMARY = "Revenue rose 3% to $5 million."
+
+
+def folder(path: Path, names: list[str]) -> Path:
+    path.mkdir()
+    for name in names:
+        (path / f"{name}.txt").write_text(CALL, encoding="utf-8")
+        (path / f"{name}.summary.txt").write_text(SUMMARY, encoding="utf-8")
+    return path
+
+
+def test_a_folder_is_a_task_and_its_gold_scores_one(tmp_path: Path) -> None:
+    names = [f"company{n}_2024q{q}" for n in range(20) for q in (1, 2)]
+    task = load_task("summaries", {"path": str(folder(tmp_path / "calls", names))})
+    companies = [{row["company"] for row in task.rows(split)} for split in ("train", "calibration", "test")]
+    assert sum(map(len, companies)) == 20 == len(set.union(*companies))
+    assert sum(len(task.rows(split)) for split in ("train", "calibration", "test")) == 40
+    assert list(task.rows("ood")) == []
+    row = task.rows("test")[0]
+    assert row["prompt"][1]["content"] == row["document"] == CALL
+    assert task.reward is not None
+    assert task.gold is not None
+    assert task.reward([task.gold(row)], document=[CALL], reference=[SUMMARY]) == [1.0]
+
+
+def test_questions_of_ones_own_are_scored(tmp_path: Path) -> None:
+    quiz = [{"question": "Revenue rose ____", "answer": "3%"}]
+    lines = [
+        {"name": f"c{n}_1", "transcript": CALL, "summary": "All is well.", "quiz": quiz} for n in range(20)
+    ]
+    path = tmp_path / "calls.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    task = load_task("summaries", {"path": str(path)})
+    row = task.rows("test")[0]
+    score = task.metrics["quiz_score"]
+    assert score(["Revenue rose 3%.", "Revenue rose 4%."], reference=[""] * 2, quiz=[row["quiz"]] * 2) == [
+        1,
+        0,
+    ]
+
+
+def test_the_split_of_a_company_depends_on_its_name_alone() -> None:
+    found = [split_of(f"company{n}") for n in range(200)]
+    assert 100 < found.count("train") < 140
+    assert 40 < found.count("test") < 80
+    assert split_of("ACME") == split_of("acme")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("a_1.txt", "A page without speakers.", r"a_1.txt: no turn was found"),
+        ("a_1.summary.txt", " ", r"a_1.txt: the summary is empty"),
+        ("a_1.summary.txt", "All is well.", r"a_1.txt: the summary has no figure and no name"),
+    ],
+)
+def test_a_flawed_file_is_refused_by_name(name: str, text: str, expected: str, tmp_path: Path) -> None:
+    path = folder(tmp_path / "calls", ["a_1", "b_1"])
+    (path / name).write_text(text)
+    with pytest.raises(InputError, match=expected):
+        transcripts(path)
+
+
+def test_what_is_missing_is_refused(tmp_path: Path) -> None:
+    path = folder(tmp_path / "calls", ["a_1"])
+    with pytest.raises(InputError, match="none of 1 companies falls into"):
+        transcripts(path)
+    (path / "a_1.summary.txt").unlink()
+    with pytest.raises(InputError, match=r"expected a_1\.summary\.txt next to it"):
+        transcripts(path)
+    (path / "a_1.txt").unlink()
+    with pytest.raises(InputError, match="has no transcripts"):
+        transcripts(path)
+    lines = tmp_path / "calls.jsonl"
+    lines.write_text(json.dumps({"transcript": CALL}))
+    with pytest.raises(InputError, match="row 1: column 'summary' is None; expected a text"):
+        transcripts(lines)
+    lines.write_text(json.dumps({"transcript": CALL, "summary": SUMMARY, "quiz": "What?"}))
+    with pytest.raises(InputError, match="row 1: quiz is 'What\\?'; expected a list"):
+        transcripts(lines)
