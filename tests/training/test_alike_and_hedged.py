@@ -25,14 +25,16 @@ Write = Callable[[int, int, random.Random], str]
 """(step, prompt, random) -> a completion."""
 
 
+PAGE = "The plant in Lyon opens in May with {} jobs, and the board of the company is pleased about that."
+
+
 def step_of(write: Write, step: int, rng: random.Random, score: float) -> list[Group]:
     groups = []
     for prompt in range(PROMPTS):
         texts = [write(step, prompt, rng) for _ in range(COMPLETIONS)]
         completions = [Completion([1], [True], [0.0], text) for text in texts]
-        groups.append(
-            Group([0], completions, [score] * COMPLETIONS, {"prompt": f"{step}: question {prompt}?"})
-        )
+        asked = f"{step}: question {prompt}? {PAGE.format(step * prompt)}"
+        groups.append(Group([0], completions, [score] * COMPLETIONS, {"prompt": asked}))
     return groups
 
 
@@ -83,6 +85,25 @@ def test_hedging_that_rises_with_the_score_alarms_and_no_other() -> None:
     assert alarmed(hedged_later, score=lambda t: -t / 100) == []  # not what is paid for
     assert alarmed(hedged_always) == []  # a level is the text's own
     assert alarmed(plain) == []
+
+
+def copied_later(step: int, prompt: int, rng: random.Random) -> str:
+    copy = " ".join(PAGE.format(step * prompt).split()[rng.randrange(8) :])
+    return copy if rng.random() < step / 20 else plain(step, prompt, rng)
+
+
+def copied_always(step: int, prompt: int, rng: random.Random) -> str:
+    start = rng.randrange(8)
+    return (
+        " ".join(PAGE.format(step * prompt).split()[start:])
+        + f" {rng.randrange(10_000)} {rng.randrange(10_000)}"
+    )
+
+
+def test_copying_that_rises_with_the_score_alarms_and_no_other() -> None:
+    assert "copied" in first_words(alarmed(copied_later))
+    assert alarmed(copied_later, score=lambda t: -t / 100) == []  # not what is paid for
+    assert "copied" not in first_words(alarmed(copied_always))
 
 
 def alike_later(step: int, prompt: int, rng: random.Random) -> str:

@@ -84,7 +84,15 @@ def play(
     return said
 
 
-ONLY = {"kl": 0.0, "entropy": 0.0, "length": 0.0, "repetition": 0.0, "other_script": 0.0, "hedging": 0.0}
+ONLY = {
+    "kl": 0.0,
+    "entropy": 0.0,
+    "length": 0.0,
+    "repetition": 0.0,
+    "other_script": 0.0,
+    "hedging": 0.0,
+    "copied": 0.0,
+}
 
 
 @pytest.mark.parametrize("name", ROLLOUTS)

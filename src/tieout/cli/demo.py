@@ -1,4 +1,4 @@
-"""tieout demo [align|reason|rlhf|feedback] [--out DIR]"""
+"""tieout demo [align|reason|rlhf|feedback|summaries] [--out DIR]"""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ RECIPES = Path(__file__).parent.parent / "pipelines" / "recipes"
 
 @dataclass(frozen=True)
 class Options:
-    """Train the embedded model on finance statements, and show what it gained. Minutes on two CPU cores."""
+    """Train the embedded model on statements or earnings calls, and show what it gained. Minutes on two CPU cores."""
 
-    recipe: Annotated[Literal["align", "reason", "rlhf", "feedback"], tyro.conf.Positional] = "align"
-    """align: SFT, preferences, DPO. reason: SFT, GRPO. rlhf: SFT, reward model, PPO. feedback: SFT, KTO."""
+    recipe: Annotated[Literal["align", "reason", "rlhf", "feedback", "summaries"], tyro.conf.Positional] = (
+        "align"
+    )
+    """align: SFT, preferences, DPO. reason: SFT, GRPO. rlhf: SFT, reward model, PPO. feedback: SFT, KTO.
+    summaries, of calls: SFT, GRPO with a reward that has a hole, GRPO with one that has none."""
     out: Path | None = None
     """Run folder; left out: runs/demo, or runs/demo-NAME."""
     seed: int = 0

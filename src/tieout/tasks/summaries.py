@@ -3,21 +3,23 @@
 One row (`task.rows("test")[0]`): what the user says, after the system message SYSTEM, and the reference.
 
     Operator: Good morning, and welcome to the first quarter call of Cordale Energy. I hand over to Tara Ural.
-    Tara Ural: Also, as you can see on the slide, operating margin is now 22.1%, somewhat higher than we had last
-    year. We closed the quarter with revenue of $881 million, which is up 28% from a year ago.
-    Olga Sato: We have set our full-year guidance at $1,399 million of revenue, and the reasons are those that we
-    gave in spring. Now, list prices went up 39% in September, helped by the mild weather.
-    Umar Frost, Baxter & Co: Good to hear you all. Can you walk us through yacht charters?
-    Tara Ural: A colleague reminded me that our chess tournament had 81 guests, and that the teams worked. Sales
-    of yacht charters were down 14%. And by the way, a charity run had 18 guests.
+    Tara Ural: We closed the quarter with revenue of $881 million, which is up 28% from a year ago. We told the trade
+    in November that list prices go down 10%, mostly because of the calendar. To be clear, we are pleased about our
+    share of the market. First, our staff day raised $39,000 for the hospital.
+    Olga Sato: We have set our full-year guidance at $1,399 million of revenue. Sales of yacht charters were down 14%.
+    Umar Frost, Greywater: Hi, and well done. Somebody wrote 67 last week. I wanted to come back to the operating
+    margin.
+    Tara Ural: Yes, of course. Also, as you can see on the slide, operating margin is now 22.1%, somewhat higher than
+    we had last year.
 
-    Quarterly revenue rose 28% to $881 million. The operating margin rose to 22.1%. Sales of yacht charters fell
-    14%. Full-year revenue guidance is $1,399 million. List prices rose 39% in September.
+    Quarterly revenue rose 28% to $881 million. The operating margin rose to 22.1%. Sales of yacht charters fell 14%.
+    Full-year revenue guidance is $1,399 million. List prices fell 10% in November.
 
-A reference has a short sentence for each fact. With `quoted`, demonstrations (`completion`, from which SFT learns) are as
-uneven as those that people write: this share of the facts stands in the speaker's own sentence. Rows are drawn by seed;
-splits share no company's name and no surname. `ood` has business lines and ways to say things that no other split has,
-and longer calls. Calls of your own: the option `path`, see `tieout.tasks.transcripts`. The reward is `rewards.summary`.
+A reference has a short sentence for each fact. With `quoted`, demonstrations (`completion`, from which SFT learns) are
+as uneven as those that people write: this share of the facts stands in the speaker's own sentence. Rows are drawn by
+seed; splits share no company's name and no surname. `ood` has business lines and ways to say things that no other
+split has, and longer calls. Calls of your own: the option `path`, see `tieout.tasks.transcripts`. The reward is
+`rewards.summary`.
 """
 
 from __future__ import annotations

@@ -51,6 +51,9 @@ class Guards:
     """By how much the share of completions in another script than their prompt's may rise above its start."""
     hedging: float = 0.3
     """By how many hedges per sentence (English) completions may rise above their start while the score rises."""
+    copied: float = 0.25
+    """By how much the share of words in runs of eight copied from the prompt may rise above its start while the score
+    rises."""
     distinct: float = 0.25
     """Share of their first difference that answers to different prompts must keep; less is mode collapse."""
     reward_drift: float = 0.2
@@ -248,6 +251,8 @@ def _limits(guards: Guards) -> Sequence[Detector]:
         found.append(alarms.risen("other_script", guards.other_script))
     if guards.hedging:
         found.append(alarms.risen("hedging", guards.hedging, paid=True))
+    if guards.copied:
+        found.append(alarms.risen("copied", guards.copied, paid=True))
     if guards.distinct:
         found.append(alarms.changed("distinct", falls=guards.distinct))
     if guards.reward_drift:

@@ -1,4 +1,4 @@
-"""What sampled completions look like, in numbers to watch: repetition, refusals, hedges, empty, foreign, alike ones."""
+"""What sampled completions look like, in numbers: repetition, refusals, hedges, copies, empty, foreign, alike ones."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ...rewards.text.hedges import hedging
 from ...rewards.text.refusals import refuses
 from ...rewards.text.repetition import looped_share, repeated_share
 from ...rewards.text.scripts import scripts
+from ...rewards.text.sentences import copied
 from ...rewards.text.thinking import answer_text, as_read, without_tags
 from ...rows.messages import prompt_text
 from ...types import Group
@@ -17,13 +18,15 @@ from .memory import Monitor
 
 
 def texts(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
-    """A monitor of what was just sampled: `repetition`, `refusal`, `empty`, `other_script`, `hedging`, `distinct`.
+    """A monitor of what was just sampled: `repetition`, `refusal`, `empty`, `other_script`, `hedging`, `copied`, and
+    `distinct`.
 
     The first four are shares of the completions. Repetition: half or more of the runs of four words (or, without
     spaces, of characters) occurred before, or one loop is half of the text (`repeats`). Refusal: the answer opens by
-    declining, in English. Other script: most letters are of scripts that the prompt has none of. Hedging is in English
-    hedges per sentence of the answer. Distinct is 1 where answers to different prompts share nothing, and 0 where all
-    get the same one. Answers are what follows the thinking; where that never ended, they are empty.
+    declining, in English. Other script: most letters are of scripts that the prompt has none of. Hedging is in
+    English hedges per sentence of the answer. Copied is the share of its words in runs of eight from the prompt.
+    Distinct is 1 where answers to different prompts share nothing, and 0 where all get the same one. Answers are what
+    follows the thinking; where that never ended, they are empty.
     """
     sampled = _sampled(groups)
     if not sampled:
@@ -35,10 +38,12 @@ def texts(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float
     metrics["hedging"] = fmean(map(hedging, answers))
     if (differ := distinct(groups)) is not None:
         metrics["distinct"] = differ
-    prompts = {id(group): scripts(prompt_text(group.row.get("prompt", ""))) for _, group in sampled}
-    metrics["other_script"] = fmean(
-        _foreign(without_tags(text), prompts[id(group)]) for text, group in sampled
+    prompts = {id(group): prompt_text(group.row.get("prompt", "")) for _, group in sampled}
+    metrics["copied"] = fmean(
+        copied(answer, [prompts[id(group)]]) for answer, (_, group) in zip(answers, sampled, strict=True)
     )
+    known = {place: scripts(prompt) for place, prompt in prompts.items()}
+    metrics["other_script"] = fmean(_foreign(without_tags(text), known[id(group)]) for text, group in sampled)
 
 
 def validity(is_valid: Callable[[str], bool], name: str = "valid") -> Monitor:
