@@ -24,7 +24,7 @@ class Options:
         "align"
     )
     """align: SFT, preferences, DPO. reason: SFT, GRPO. rlhf: SFT, reward model, PPO. feedback: SFT, KTO.
-    summaries, of calls: SFT, GRPO with a reward that has a hole, GRPO with one that has none."""
+    summaries, of calls: SFT, GRPO with a reward that has a hole, GRPO with the whole reward."""
     out: Path | None = None
     """Run folder; left out: runs/demo, or runs/demo-NAME."""
     seed: int = 0
