@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import random
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from tieout.errors import InputError
 from tieout.rewards.scoring.runner import score
-from tieout.tasks import Task, load_task
+from tieout.tasks import Task, load_task, passages, rag_retrieved
 from tieout.tasks.passages import Document, Passage, cut, same_source
 from tieout.tasks.rag import UNKNOWN, corrupt
 from tieout.tasks.rag_retrieved import SPLITS, ranking
@@ -30,6 +31,10 @@ ASKED = {
     "answer": "31 March 2027",
     "document": "lease",
 }
+
+
+def test_the_examples_run() -> None:
+    assert doctest.testmod(passages).failed == doctest.testmod(rag_retrieved).failed == 0
 
 
 def folder(at: Path, questions: Sequence[Mapping[str, object]], **documents: str) -> Path:
@@ -54,6 +59,36 @@ def test_a_question_is_asked_with_the_passage_that_answers_and_without_it(tmp_pa
     assert len(found["context"]) == len(withheld["context"]) == 2  # type: ignore[arg-type]
     cited = int(str(found["completion"]).split("[")[1][0])
     assert "31 March 2027" in found["context"][cited - 1]  # type: ignore[index]
+
+
+def test_a_share_of_the_training_questions_is_asked_without_the_paragraph(tmp_path: Path) -> None:
+    named = {
+        split: next(f"d{i}" for i in range(99) if rag_retrieved.split_of(f"d{i}") == split)
+        for split in SPLITS
+    }
+    # Each document in other words: those that share a paragraph would be in one split.
+    texts = {
+        name: LEASE.replace("Leeds", f"{name} Leeds").replace("depot", f"{name} depot")
+        for name in named.values()
+    }
+    texts = {name: text.replace("Notices are", f"Notices of {name} are") for name, text in texts.items()}
+    given = folder(tmp_path, [{**ASKED, "document": name} for name in named.values()], **texts)
+    for share, expected in ((0.0, [1, 2, 2]), (1.0, [2, 2, 2])):
+        task = load_task("rag", {"path": str(given), "withheld": share})
+        assert [len(task.rows(split)) for split in SPLITS] == expected
+    with pytest.raises(InputError, match="expected a share, 0 to 1"):
+        load_task("rag", {"path": str(given), "withheld": 1.5})
+
+
+def test_gold_is_the_sentence_unless_it_has_another_figure(tmp_path: Path) -> None:
+    text = LEASE.replace("$40,000 a year", "$40,000 in 2024, and was $35,000 in 2023")
+    asked = [
+        ASKED,
+        {"question": "What is the rent of the Leeds depot?", "answer": "$40,000", "document": "lease"},
+    ]
+    rows = all_rows(load_task("rag", {"path": str(folder(tmp_path, asked, lease=text))}))
+    golds = [str(row["completion"]).partition(" [")[0] for row in rows if row["answer"]]
+    assert golds == ["The lease of the Leeds depot ends on 31 March 2027", "$40,000"]
 
 
 def test_what_the_document_lacks_is_one_row_and_so_is_what_bm25_misses(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from ..rows import read_rows
 
 QUESTIONS = "questions.jsonl"
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z(\"“])")
-_LIKE_ARTICLES = 80
+_SAME_CHARS = 80
 """Characters from which a paragraph of two documents says that they are of one source."""
 
 
@@ -34,10 +34,6 @@ class Passage:
     text: str
     paragraph: str
     """Of which paragraph of its document."""
-
-    def has(self, answer: str) -> bool:
-        """Whether the words of the answer stand in it."""
-        return contains_whole(normalise_space(self.text).casefold(), normalise_space(answer).casefold())
 
 
 @dataclass(frozen=True)
@@ -82,6 +78,11 @@ def read_documents(path: str | Path, passage_chars: int) -> list[Document]:
     )
 
 
+def has(text: str, answer: str) -> bool:
+    """Whether the words of the answer stand in the text, whatever their case and white space."""
+    return contains_whole(normalise_space(text).casefold(), normalise_space(answer).casefold())
+
+
 def cut(text: str, passage_chars: int) -> list[str]:
     """A paragraph in passages of whole sentences.
 
@@ -110,7 +111,7 @@ def same_source(documents: Sequence[Document]) -> dict[str, str]:
 
     for document in documents:
         for passage in document.passages:
-            if len(passage.text) >= _LIKE_ARTICLES:
+            if len(passage.text) >= _SAME_CHARS:
                 key = normalise_space(passage.text).casefold()
                 one, other = find(first_with.setdefault(key, document.id)), find(document.id)
                 root[max(one, other)] = min(one, other)
@@ -153,7 +154,7 @@ def _folder(folder: Path, passage_chars: int) -> list[Document]:
                 f"{where}: there is no document {name!r}; {folder} has: {', '.join(list(found)[:8])}"
             )
         answer = (answer or "").strip()
-        if answer and not any(passage.has(answer) for passage in found[name].passages):
+        if answer and not any(has(passage.text, answer) for passage in found[name].passages):
             raise InputError(
                 f"{where}: no passage of {name} has the answer {answer!r}; copy it from the document word for word, "
                 'or give "" if the document lacks it'

@@ -140,6 +140,7 @@ def make(
     top_k: int | None = None,
     passage_chars: int | None = None,
     max_prompt_chars: int | None = None,
+    withheld: float | None = None,
 ) -> Task:
     """The task, over generated passages or over documents of one's own.
 
@@ -151,17 +152,25 @@ def make(
         top_k: Of documents, how many passages BM25 finds for a question, at most; None: 3.
         passage_chars: Of documents, the longest passage that is made of several sentences; None: 400.
         max_prompt_chars: Of documents, leave out rows whose messages together are longer; None: keep all.
+        withheld: Of documents, the share of the training questions that are also asked without the paragraph that
+            answers, 0 to 1; None: 1. Other splits always have both.
 
     Raises:
         InputError: an option is out of range or does not go with `path`, or the documents cannot be read.
     """
-    given = {"top_k": top_k, "passage_chars": passage_chars, "max_prompt_chars": max_prompt_chars}
-    for name, value in given.items():
-        least = MIN_PASSAGES if name == "top_k" else 1
+    given = {
+        "top_k": (top_k, MIN_PASSAGES),
+        "passage_chars": (passage_chars, 1),
+        "max_prompt_chars": (max_prompt_chars, 1),
+        "withheld": (withheld, 0),
+    }
+    for name, (value, least) in given.items():
         if value is not None and path is None:
             raise InputError(f"{name} needs path: it says how passages of documents are found")
         if value is not None and value < least:
             raise InputError(f"{name} is {value}; expected {least} or more")
+    if withheld is not None and withheld > 1:
+        raise InputError(f"withheld is {withheld}; expected a share, 0 to 1")
     if path is None:
         counts = SIZES if sizes is None else sizes
         return _task(generated("rag", SIZES, counts, lambda split, i: _row(split, i, seed)))
@@ -169,7 +178,9 @@ def make(
         raise InputError(
             "sizes says how many rows are generated; with path, the rows are those of the documents"
         )
-    how = Retrieval(top_k or 3, passage_chars or 400, max_prompt_chars, seed)
+    how = Retrieval(
+        top_k or 3, passage_chars or 400, max_prompt_chars, 1.0 if withheld is None else withheld, seed
+    )
     return _task(retrieved(path, how, answered_from))
 
 

@@ -1,9 +1,10 @@
 """Rows of `rag` over documents of one's own: passages found by BM25, with and without the one that answers.
 
-Every question makes two rows: with the passages that BM25 finds in its document, and with what it finds once the
-paragraph that answers is withheld. Both have as many passages, in an order drawn by seed, so that neither their number
-nor a place says which of the two it is. Where BM25 misses the paragraph, the question makes one row, which cannot be
-answered. Splits are by document, by a hash of its name; documents that share a paragraph are in one.
+A question makes two rows: with the passages that BM25 finds in its document, and with what it finds once the paragraph
+that answers is withheld; `withheld` says of which share of the training questions. Both have as many passages, in an
+order drawn by seed, so that neither their number nor a place says which of the two it is. Where BM25 misses the
+paragraph, the question makes one row, which cannot be answered. Splits are by document, by a hash of its name;
+documents that share a paragraph are in one.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..rewards.library.rag import rag
+from ..rewards.text.claims import cited
+from ..rewards.text.sentences import sentences
 from ..types import Row
-from .passages import Document, Question, read_documents, same_source
+from .passages import Document, Passage, Question, has, read_documents, same_source
 from .splits import Splits, from_lists
 
 SPLITS: Mapping[str, float] = {"train": 0.5, "calibration": 0.1, "test": 0.4}
 """Split -> share of the documents."""
+MAX_GOLD_CHARS = 250
+"""A longer sentence is no gold: the answer alone is."""
 MIN_PASSAGES = 2
 """A row with fewer has nothing to choose from."""
 Made = Callable[[Sequence[str], str, str, int | None], Row]
@@ -39,6 +44,8 @@ class Retrieval:
     top_k: int
     passage_chars: int
     max_prompt_chars: int | None
+    withheld: float
+    """Share of the training questions that are also asked without the paragraph that answers."""
     seed: int
 
 
@@ -49,22 +56,20 @@ def retrieved(path: str | Path, how: Retrieval, made: Made) -> Splits:
     rows: dict[str, list[Row]] = {split: [] for split in (*SPLITS, "ood")}
     seen = set[str]()
     for document in documents:
-        for row in _rows(document, how, made, left_out):
-            asked = row["prompt"][-1]["content"]
-            if (
-                how.max_prompt_chars is not None
-                and sum(len(m["content"]) for m in row["prompt"]) > how.max_prompt_chars
-            ):
+        split = split_of(source[document.id])
+        withheld = how.withheld if split == "train" else 1.0
+        for row in _rows(document, how, withheld, made, left_out):
+            asked, gold = row["prompt"][-1]["content"], _gold(row)
+            length = sum(len(message["content"]) for message in row["prompt"])
+            if how.max_prompt_chars is not None and length > how.max_prompt_chars:
                 left_out["too long"] += 1
             elif asked in seen:
                 left_out["there already"] += 1
-            elif row["answer"] and rag(
-                [row["completion"]], [row["question"]], [row["context"]], [row["answer"]]
-            ) != [1.0]:
+            elif gold is None:
                 left_out["gold that the reward does not pay"] += 1
             else:
                 seen.add(asked)
-                rows[split_of(source[document.id])].append({**row, "document": document.id})
+                rows[split].append({**row, "completion": gold, "document": document.id})
     said = ", ".join(f"{count} {why}" for why, count in left_out.items())
     if not any(rows.values()):
         raise InputError(f"{path}: no row is left of {len(documents)} documents: {said or 'no question'}")
@@ -77,58 +82,70 @@ def split_of(document: str) -> str:
     """The split that a document is in, by its name.
 
     >>> split_of("lease")
-    'train'
+    'test'
     """
     place = int(hashlib.sha256(document.encode()).hexdigest(), 16) / 2**256
     ends = zip(SPLITS, accumulate(SPLITS.values()), strict=True)
     return next((split for split, end in ends if place < end), "test")
 
 
-def _rows(document: Document, how: Retrieval, made: Made, left_out: Counter[str]) -> Iterator[Row]:
+def _gold(row: Row) -> str | None:
+    """The sentence that has the answer, cited, if the reward pays it in full; else the answer alone; None: neither."""
+    if not row["answer"]:
+        return str(row["completion"])
+    (number, *_) = cited(row["completion"])
+    told = [one for one in sentences(row["context"][number - 1]) if has(one, row["answer"])]
+    golds = [f"{one.rstrip('.')} [{number}]." for one in told if len(one) <= MAX_GOLD_CHARS]
+    for gold in (*golds, str(row["completion"])):
+        if rag([gold], [row["question"]], [row["context"]], [row["answer"]]) == [1.0]:
+            return gold
+    return None
+
+
+def _rows(
+    document: Document, how: Retrieval, withheld: float, made: Made, left_out: Counter[str]
+) -> Iterator[Row]:
     if not document.questions:
         return
     ranked_for = ranking([passage.text for passage in document.passages])
     for question in document.questions:
         ranked = [document.passages[place] for place in ranked_for(question.text)]
-        answering = _answering(document, question)
-        without = [
-            p
-            for p in ranked
-            if p.paragraph not in answering and not (question.answer and p.has(question.answer))
-        ]
+        answering = {
+            passage.paragraph
+            for passage in document.passages
+            if _gives(passage, question)
+            and (question.paragraphs is None or passage.paragraph in question.paragraphs)
+        }
+        without = [p for p in ranked if p.paragraph not in answering and not _gives(p, question)]
         count = min(how.top_k, len(without))
         if question.answer and not answering:
             left_out["answer in no passage"] += 1
         elif count < MIN_PASSAGES:
             left_out["fewer than two other passages"] += 1
         else:
-            found = {"withheld": without[:count]}
-            if question.answer:
-                found["found"] = ranked[:count]
-            for form, passages in sorted(found.items()):
-                rng = random.Random(f"rag/{how.seed}/{question.id}/{form}")
-                shown = rng.sample(passages, count)
-                with_answer = [i for i, p in enumerate(shown) if question.answer and p.has(question.answer)]
-                right = [i for i in with_answer if shown[i].paragraph in answering]
-                if with_answer and not right:
-                    left_out["the words of the answer elsewhere only"] += 1
-                elif form == "found" and not right:
-                    left_out["missed by BM25"] += 1
-                else:
-                    answer = question.answer if right else ""
-                    row = made([p.text for p in shown], question.text, answer, right[0] if right else None)
-                    yield {"id": f"{question.id}/{form}", **row}
+            right = [p for p in ranked[:count] if p.paragraph in answering and _gives(p, question)]
+            if right:
+                yield _row(f"{question.id}/found", ranked[:count], question, right[0], how, made)
+            if not right or random.Random(f"rag/withheld/{question.id}").random() < withheld:
+                yield _row(f"{question.id}/withheld", without[:count], question, None, how, made)
 
 
-def _answering(document: Document, question: Question) -> set[str]:
-    """The paragraphs that answer a question: those that have its words, of those that people named."""
-    return {
-        passage.paragraph
-        for passage in document.passages
-        if question.answer
-        and passage.has(question.answer)
-        and (question.paragraphs is None or passage.paragraph in question.paragraphs)
-    }
+def _gives(passage: Passage, question: Question) -> bool:
+    return bool(question.answer) and has(passage.text, question.answer)
+
+
+def _row(
+    name: str,
+    passages: Sequence[Passage],
+    question: Question,
+    right: Passage | None,
+    how: Retrieval,
+    made: Made,
+) -> Row:
+    shown = random.Random(f"rag/{how.seed}/{name}").sample(passages, len(passages))
+    place = None if right is None else shown.index(right)
+    row = made([p.text for p in shown], question.text, "" if right is None else question.answer, place)
+    return {"id": name, **row}
 
 
 def ranking(texts: Sequence[str]) -> Callable[[str], list[int]]:
