@@ -21,10 +21,12 @@ from planted import Fault
 from tieout.cli.train import main as train
 from tieout.errors import TieoutError
 from tieout.learner import Learner
+from tieout.learner.models import gguf_files
 from tieout.learner.parallel.processes import join
 from tieout.methods import SFT
 from tieout.samplers.api import Budget, Ledger
 from tieout.samplers.api.reply import Reply
+from tieout.storage.atomic import appearing, verifies
 from tieout.storage.jsonl import read_log
 
 KILLED = -signal.SIGKILL
@@ -149,9 +151,33 @@ def fifty(folder: Path) -> str:
     return "survived" if set(ended) <= {0, 1} and whole and counted and not spent.unknown else "lost"
 
 
+def fifty_converting(folder: Path) -> str:
+    """50 processes ask for one GGUF file: it is converted once, and no one gets a part of it."""
+    (folder / "model.gguf").write_bytes(b"GGUF")
+
+    def convert(file: Path, place: Path) -> None:
+        with appearing(place) as aside:
+            (aside / "config.json").write_text("{}")
+            with (folder / "made").open("a") as made:
+                made.write("x")
+
+    def ask() -> None:
+        with (
+            mock.patch.object(gguf_files, "_convert", convert),
+            mock.patch.dict(os.environ, {"TIEOUT_CACHE": str(folder / "cache")}),
+        ):
+            place = gguf_files.converted(folder / "model.gguf")
+            if not verifies(place):
+                raise AssertionError("a part of a model")
+
+    ended = forked([ask] * 50, folder / "log")
+    return "survived" if set(ended) == {0} and (folder / "made").read_text() == "x" else "lost"
+
+
 def ranks() -> list[Fault]:
     return [
         Fault("ranks", "a gradient is NaN on one of two", nan_on_one),
         Fault("ranks", "one of two is killed", one_killed),
         Fault("processes", "50 share one ledger of calls", fifty),
+        Fault("processes", "50 ask for one GGUF file, which none has converted", fifty_converting),
     ]

@@ -8,14 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from planted import Fault
 
 from tieout.rewards.library.judge import Judge
 from tieout.rewards.scoring.attribution import Limits
+from tieout.rewards.scoring.reward_identity import reward_identity
 from tieout.rewards.scoring.runner import Call, score_groups
 from tieout.samplers.api.sampler import APISampler
 from tieout.samplers.vllm.server import Server
+from tieout.storage.identity import differences, refuse_changes
 
 
 @contextmanager
@@ -79,6 +82,17 @@ def judge(url: str, seconds: float) -> str:
     return "silent" if outcome.worth is not None else "refused"
 
 
+def another_server(folder: Path) -> str:
+    """A run that is resumed with its judge at another address, where a model of the same name may be another one."""
+
+    def known(port: int) -> dict[str, Any]:
+        client = APISampler("m", f"http://127.0.0.1:{port}/v1", "key")
+        return reward_identity(Judge(client, "Brief?", model="m"))
+
+    refuse_changes(differences(known(1), known(2)), folder / "run.json")
+    return "silent"
+
+
 def servers() -> list[Fault]:
     drip, flood = (b" ", 0.05, 0.5), (b" " * (1 << 20), 0.0, 60.0)
     return [
@@ -86,4 +100,5 @@ def servers() -> list[Fault]:
         Fault("vLLM", "a reply without end", asked(*flood, vllm)),
         Fault("judge", "a reply a byte at a time", asked(*drip, judge)),
         Fault("judge", "a reply without end", asked(*flood, judge)),
+        Fault("judge", "another server, when a run is resumed", another_server),
     ]

@@ -37,6 +37,7 @@ class OpenAIServer(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.retry_after = {"retry-after-ms": "1"}
         self.closing = threading.Event()
+        self.version = "2026"
 
     @property
     def url(self) -> str:
@@ -78,7 +79,7 @@ class Handler(BaseHTTPRequestHandler):
             {"message": {"role": "assistant", "content": text}} if "messages" in body else {"text": text}
         )
         value: dict[str, Any] = {
-            "id": "x", "object": "x", "created": 0, "model": f"{body['model']}-2026",
+            "id": "x", "object": "x", "created": 0, "model": f"{body['model']}-{self.server.version}",
             "choices": [{"index": 0, "finish_reason": reason, **content}],
             "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": tokens,
                       "total_tokens": prompt_tokens + tokens},

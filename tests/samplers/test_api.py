@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,17 @@ def test_text_and_messages_go_to_their_endpoints_in_order(server: OpenAIServer) 
     assert len({body["seed"] for body in server.bodies}) == 3
     assert sent["one"]["max_tokens"] == 7
     assert sent["one"]["temperature"] == 0.5
+
+
+def test_replies_of_two_versions_of_a_model_are_said_once(server: OpenAIServer) -> None:
+    client = sampler(server)
+    client.complete(["one"], PARAMS)
+    server.version = "2027"
+    with pytest.warns(UserWarning, match="answered by some-model-2026 and some-model-2027: .* no one model"):
+        client.complete(["one", "two"], PARAMS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        client.complete(["one", "two", "three"], PARAMS)
 
 
 def test_outages_are_retried_and_each_attempt_is_a_call(server: OpenAIServer) -> None:

@@ -14,13 +14,16 @@ from safetensors.torch import load_file, save_file
 from tieout.config.attribute import load_attribute
 from tieout.config.code_digest import file_code
 from tieout.errors import InputError
+from tieout.learner import AdapterConfig, load
 from tieout.learner.models.base_parts import base_parts
 from tieout.methods import GRPO, SFT
 from tieout.pipelines.identity import run_identity
 from tieout.pipelines.reading import read_recipe
 from tieout.rewards import load_reward
+from tieout.rewards.library.judge import Judge
 from tieout.rewards.scoring.combine import combine
-from tieout.rewards.scoring.reward_identity import scored_by_code
+from tieout.rewards.scoring.reward_identity import held_by, scored_by_code
+from tieout.samplers.local.sampler import LocalSampler
 from tieout.storage.identity import as_stored, differences
 from tieout.storage.runfolder import RunFolder
 from tieout.tasks import Task
@@ -144,8 +147,9 @@ def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "judge.yaml"
 
 
-def test_a_stage_knows_the_weights_and_the_judge_of_its_reward(judge: Path) -> None:
-
+def test_a_stage_knows_the_weights_and_the_judge_of_its_reward(
+    judge: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def known(weight: float, model: str = "one") -> Any:
         judge.write_text(JUDGE.format(model=model))
         scored = load_reward(f"exact=1.0 judge:{judge}={weight}")
@@ -159,8 +163,25 @@ def test_a_stage_knows_the_weights_and_the_judge_of_its_reward(judge: Path) -> N
     assert line.endswith("0.2 -> 0.9")
     (line,) = differences(was, known(0.2, "two"))
     assert line.startswith("reward_holds.judges.")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:7/v1")
+    (line,) = differences(was, known(0.2))
+    assert line.startswith("reward_holds.asked.judge.url: ")
+    assert line.endswith('"http://127.0.0.1:9/v1" -> "http://127.0.0.1:7/v1"')
+    before = {**was, "reward_holds": {k: v for k, v in was["reward_holds"].items() if k != "asked"}}
+    assert differences(before, was) == [], "a run of an earlier version"
     earlier = {name: value for name, value in was.items() if name != "reward_holds"}
     assert differences(earlier, was) == []
+
+
+def test_a_local_judge_is_known_by_its_weights(tiny_model: Callable[[str], Path]) -> None:
+    def known(seed: int) -> Any:
+        model = load(str(tiny_model("llama")), AdapterConfig(rank=2), seed=seed)
+        return held_by(Judge(LocalSampler(model), "Is it right?"))["reward_holds"]
+
+    was = known(0)
+    assert differences(was, known(0)) == []
+    (line,) = differences(was, known(1))
+    assert line.startswith("asked.judge.adapter: ")
 
 
 def test_a_run_knows_what_the_judges_of_its_stages_say(judge: Path, tmp_path: Path) -> None:

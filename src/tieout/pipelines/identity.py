@@ -9,7 +9,7 @@ from ..rewards.scoring.reward_identity import reward_identity
 from ..storage.identity import Known
 from ..tasks import Task
 from ..types import Reward
-from .kinds import Pairs, Refresh
+from .kinds import Calibrate, Evaluate, Pairs, Refresh
 from .recipe import Recipe
 
 
@@ -22,5 +22,9 @@ def run_identity(recipe: Recipe, task: Task, controls: Task | None) -> Known:
         rewards |= {f"{own.name}: {name}": reward for name, reward in named.items()}
     judges = {one.name: one.judge for one in recipe.stages if isinstance(one, Pairs | Refresh) and one.judge}
     rewards |= {f"{stage}: judge": load_reward(judge) for stage, judge in judges.items()}
+    chosen = {f"{one.name}: selector": one.selector for one in recipe.stages if isinstance(one, Evaluate)}
+    chosen |= {f"{one.name}: calibrated": one.reward for one in recipe.stages if isinstance(one, Calibrate)}
+    stages = {one.name for one in recipe.stages}
+    rewards |= {name: load_reward(one) for name, one in chosen.items() if one and one not in stages}
     scored: dict[str, Any] = {name: reward_identity(one) for name, one in rewards.items() if one is not None}
     return Known({**known, "scored_by": scored}, {**known.usual, "scored_by": scored})

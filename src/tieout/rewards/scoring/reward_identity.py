@@ -10,7 +10,7 @@ from ...config.code_digest import function_code, together
 from ...config.plain import fingerprint
 from ...storage.identity import folder_digest
 from ...types import Reward
-from ..library.judge import judges_of
+from ..library.judge import RUBRIC, judges_of
 from ..library.reward_model import models_in
 from .combine import Combined
 from .outcomes import reward_name
@@ -34,7 +34,8 @@ def reward_identity(reward: Reward) -> dict[str, Any]:
 
 
 def held_by(reward: Reward | None) -> dict[str, Any]:
-    """`HELD`: what a reward holds that is no code, weights of parts, options, judges, weights of models; if any."""
+    """`HELD`: what a reward holds that is no code, weights of parts, options, judges and where
+    they are asked, weights of models; if any."""
     if reward is None:
         return {}
     known = dict[str, Any]()
@@ -47,8 +48,10 @@ def held_by(reward: Reward | None) -> dict[str, Any]:
         name: fingerprint({f.name: value for f in fields(judge) if _plain(value := getattr(judge, f.name))})
         for name, judge in judges_of(reward).items()
     }
+    template = {"template": fingerprint(RUBRIC)}
+    asked = {name: {**template, **_known(judge.sampler)} for name, judge in judges_of(reward).items()}
     models = [folder_digest(one.folder) for one in models_in(reward) if one.folder is not None]
-    more = {"options": parts, "judges": judges, "models": models}
+    more = {"options": parts, "judges": judges, "asked": asked, "models": models}
     held = {**known, **{name: value for name, value in more.items() if value}}
     return {HELD: held} if held else {}
 
@@ -56,6 +59,11 @@ def held_by(reward: Reward | None) -> dict[str, Any]:
 def _options(reward: Reward) -> dict[str, str]:
     """What `functools.partial` fixes."""
     return {name: repr(value) for name, value in getattr(reward, "keywords", {}).items() if _plain(value)}
+
+
+def _known(sampler: object) -> dict[str, str]:
+    """Where a judge is asked, or the weights that it is; empty for a sampler that does not say."""
+    return dict(getattr(sampler, "known_by", {}))
 
 
 def _plain(value: object) -> bool:

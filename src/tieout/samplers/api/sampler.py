@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -91,6 +92,12 @@ class APISampler:
         self.progress = progress
         self.hits = self.misses = 0
         """Completions so far that the ledger had, and that were asked for."""
+        self._served: set[str] = set()
+
+    @property
+    def known_by(self) -> dict[str, str]:
+        """What changes with its answers besides the model's name: a model of that name may be another one elsewhere."""
+        return {"url": self.url}
 
     def __repr__(self) -> str:
         return f"APISampler({self.model!r}, {self.url!r})"
@@ -110,6 +117,7 @@ class APISampler:
         reasons = self._fetch(missing, Counter(r.key for r in requests)) if missing else {}
         replies = [self.ledger.known(r.key) for r in requests]
         answers = [None if reply is None else answer(reply) for reply in replies]
+        self._notice({reply.served for reply in replies if reply is not None and reply.served})
         if reasons:
             there, path = len(replies) - replies.count(None), self.ledger.path
             kept = (
@@ -118,6 +126,16 @@ class APISampler:
             said = {i: reasons[r.key] for i, r in enumerate(requests) if r.key in reasons}
             raise IncompleteError([*answers], said, kept)
         return [one for one in answers if one is not None]
+
+    def _notice(self, served: set[str]) -> None:
+        """Warn once if replies are of several versions of the model, by what the server calls them."""
+        before, self._served = self._served, self._served | served
+        if len(before) < 2 <= len(self._served):
+            warnings.warn(
+                f"{self.model} was answered by {' and '.join(sorted(self._served))}: figures over both are of no one "
+                "model. Name one version, and use another folder of calls, so that every reply is of it",
+                stacklevel=3,
+            )
 
     def _fetch(self, missing: dict[str, Request], times: Counter[str]) -> dict[str, str]:
         """Ask for everything that is missing; key -> why there is no reply."""

@@ -12,8 +12,11 @@ import torch
 from ...chat.template import Chat
 from ...errors import InputError
 from ...learner import Learner
+from ...learner.digest import digest
 from ...learner.memory import WORTH, release
+from ...learner.models.adapters import POLICY
 from ...learner.models.model import Model
+from ...storage.identity import known_model
 from ...types import Completion, Group, Prompt
 from .. import SamplingParams, answers
 from .backends import BACKENDS, Choice, choose
@@ -55,6 +58,12 @@ class LocalSampler:
         self.choice: Choice | None = None
         self.drafts = Drafts() if drafts else None
         self.kept: Kept | None = None
+
+    @property
+    def known_by(self) -> dict[str, str]:
+        """What changes with its answers: digests of the base and of what was trained on it."""
+        own = {n: p for n, p in self.model.network.named_parameters() if f".{POLICY}." in n}
+        return {"base": known_model(self.model.name), "adapter": digest(own) if own else ""}
 
     @property
     def context(self) -> int:
