@@ -70,7 +70,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_versions_agree_wherever_they_are_written() -> None:
     extras = PROJECT["optional-dependencies"]
-    assert set(extras) == {"qlora", "real", "vllm", "docs", "dev", "label", "sign", "gepa", "rag"}
+    assert set(extras) == {"qlora", "real", "vllm", "docs", "dev", "label", "sign", "gepa", "tinker", "rag"}
     server = dict(
         re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints-vllm.txt").read_text(), re.MULTILINE)
     )

@@ -23,7 +23,18 @@ from tieout.training.guards import Guards
 from tieout.training.schedule import Schedule
 from tieout.training.spec import EvalPolicy, Placement, TrainSpec, identity
 
-ELSEWHERE = Placement("cuda", "http://127.0.0.1:8000", 7, 99.0, 3, ("tensorboard",), "measured")
+ELSEWHERE = Placement(
+    "cuda",
+    "http://127.0.0.1:8000",
+    7,
+    99.0,
+    3,
+    ("tensorboard",),
+    True,
+    "http://127.0.0.1:8123",
+    "served",
+    "server",
+)
 
 
 def made_of(**changes: Any) -> dict[str, Any]:

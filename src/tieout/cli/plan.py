@@ -44,6 +44,11 @@ def main(arguments: Sequence[str]) -> None:
     quiet()
     console = wide_console()
     recipe = read_recipe(options.recipe, options.overrides, options.set)
+    if recipe.engine != "local":
+        raise InputError(
+            f"the recipe trains on a server ({recipe.placement.engine_url}), and a plan measures this machine: leave "
+            "engine and placement.engine_url out of it to plan for here"
+        )
     device = options.device or recipe.placement.device
     memory = memory_of(options.memory, device)
     place = replace(recipe.placement, device="cpu" if memory is not None else device)

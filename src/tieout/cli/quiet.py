@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 
@@ -12,7 +13,8 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 def quiet() -> None:
     """Silence progress bars, advice and deprecations of transformers and the hub."""
     warnings.filterwarnings("ignore", category=FutureWarning)
-    from transformers.utils import logging
+    logging.getLogger("tinker").setLevel(logging.ERROR)  # tells of every archive that it may take a while
+    from transformers.utils import logging as of_transformers
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    of_transformers.set_verbosity_error()
+    of_transformers.disable_progress_bar()

@@ -141,6 +141,7 @@ def train(name: str, parsed: Any) -> None:
     from ..training.fit import fit
     from ..training.guards import check_gold
     from ..training.reward_models import check_models
+    from ..training.served import check_engine
     from ..training.spec import TrainSpec, code_in, identity
     from ..training.teachers import check_teachers
     from ..vetting.before_training import check_reward_first
@@ -149,7 +150,8 @@ def train(name: str, parsed: Any) -> None:
     quiet()
     console = Console(quiet=launched()[0] > 0)
     options: Options = parsed.run
-    needs = parsed.method.needs
+    needs, served = parsed.method.needs, options.engine == "tinker"
+    check_engine(options.engine, parsed.method, parsed.adapter, parsed.learner, parsed.placement)
     if parsed.placement.vllm and not needs.samples:
         raise InputError(
             f"--vllm is for methods that sample, and {name} learns from given rows: leave it out"
@@ -196,13 +198,19 @@ def train(name: str, parsed: Any) -> None:
     check_teachers(needs, options.model, task.rows("train"))
     leakage = leakage_of(options, task)
     parts = {k: v for k, v in vars(parsed).items() if k not in ("run", "selection", "check")}
+    parts["engine"] = options.engine
     if options.plan:
+        if served:
+            raise InputError(
+                "--plan measures this machine, and --engine tinker trains on a server: leave one out"
+            )
         spec = TrainSpec(model=options.model, seed=options.seed, dtype=options.dtype, **parts)
         _plan(name, spec, options, task, wide_console())
         return
     with RunFolder(options.out) as folder:
         four_bits = parsed.adapter.method == "qlora"
-        taken = precision_of(options.model, options.dtype, parsed.placement.device, four_bits)
+        asked_for = "fp32" if served and options.dtype == "auto" else options.dtype
+        taken = precision_of(options.model, asked_for, parsed.placement.device, four_bits)
         console.print(f"[bold]{name}[/]  {escape(options.model)}  {taken}", highlight=False)
         spec = TrainSpec(model=options.model, seed=options.seed, dtype=taken.name, **parts)
         digest = data_hash(task.rows("train"))

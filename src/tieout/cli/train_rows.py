@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -67,6 +67,9 @@ class Options:
     dtype: Dtype = "auto"
     """Precision of the base model. auto: bf16 on CUDA, and on a processor with native bf16 from 30 million parameters
     on; else fp32."""
+    engine: Literal["local", "tinker"] = "local"
+    """Where the model is. local: in this process. tinker: on a server with the Tinker API, at --engine-url, which
+    trains and samples (docs/scale.md)."""
     seed: int = 0
     """Random seed of the adapter, the order of the data and the sampling."""
     plan: bool = False

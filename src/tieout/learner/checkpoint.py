@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-import tempfile
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,24 +14,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig
 
-from ..errors import InputError
 from ..storage.atomic import MANIFEST, appearing, verifies
 from .digest import digest
 from .learner import Learner
-from .models.adapters import POLICY, VALUE, in_place
-from .models.base_record import record_base
-from .models.model import Model
-from .models.names import resolve
-from .models.reference import reference_weights, set_reference
-from .models.scalar_head import save_classifier, save_score, save_value
 from .parallel import randomness
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Of errors: the disk, or what this user may have of it, is full."""
-MASTER = "master"
-"""In a checkpoint: the fp32 values of weights in 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +53,13 @@ class Checkpoints:
             "random": processes.gather(randomness.state(learner.model.device)),
         }
         target = self._folder(learner.step)
-        processes.first(lambda: self._write(target, _tensors(learner), plain, pinned))
+
+        def write() -> None:
+            tensors, own = learner.state()
+            for gone in self._write(target, tensors, {**plain, **own}, pinned):
+                learner.forget(gone)
+
+        processes.first(write)
         return target
 
     def _write(
@@ -73,7 +68,8 @@ class Checkpoints:
         tensors: Mapping[str, torch.Tensor],
         plain: Mapping[str, Any],
         pinned: Collection[int],
-    ) -> None:
+    ) -> list[dict[str, Any]]:
+        """Returns the plain states of the checkpoints that were deleted."""
         unfinished = [folder for folder in self.folder.glob("step-*") if not (folder / MANIFEST).exists()]
         for dead in [*self.folder.glob(".step-*"), *unfinished]:  # of a process that was killed inside a save
             shutil.rmtree(dead, ignore_errors=True)
@@ -84,9 +80,11 @@ class Checkpoints:
                 raise
             self._store(target, tensors, plain)
         kept = set(pinned) | self._kept([_step(folder) for folder in self._all()])
-        for old in self._all():
-            if _step(old) not in kept:
-                _remove(old)
+        replaced = [folder for folder in self._all() if _step(folder) not in kept]
+        states = list(map(_plain, replaced))
+        for folder in replaced:
+            _remove(folder)
+        return states
 
     def _store(self, target: Path, tensors: Mapping[str, torch.Tensor], plain: Mapping[str, Any]) -> None:
         with _complaining(self.folder), appearing(target) as aside:
@@ -142,13 +140,7 @@ class Checkpoints:
     def load(self, learner: Learner, state: Mapping[str, Any]) -> None:
         """Put the checkpoint with this plain state into the learner. ValueError: it is of another model."""
         folder = self._folder(state["step"])
-        tensors = load_file(folder / "state.safetensors")
-        self._load_weights(learner, tensors, folder)
-        _load_optimizer(learner, tensors, folder)
-        if moved := {
-            n.removeprefix("reference/"): x for n, x in tensors.items() if n.startswith("reference/")
-        }:
-            set_reference(learner.model, moved)
+        learner.restore(load_file(folder / "state.safetensors"), state, folder)
         learner.step, learner.skipped_updates = state["step"], state["skipped_updates"]
         learner.memory = dict(state.get("memory", {}))
         known = state["random"]
@@ -170,24 +162,11 @@ class Checkpoints:
         """Put the weights of one checkpoint, and nothing else of it, into the learner. OSError: it is damaged."""
         self.require(learner, step)
         folder = self._folder(step)
-        self._load_weights(learner, load_file(folder / "state.safetensors"), folder)
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        learner.restore_weights(load_file(folder / "state.safetensors"), state, folder)
 
     def _folder(self, step: int) -> Path:
         return self.folder / f"step-{step:06d}"
-
-    @staticmethod
-    def _load_weights(learner: Learner, tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
-        trained = learner.model.trained()
-        saved = {name.removeprefix("weight/"): x for name, x in tensors.items() if name.startswith("weight/")}
-        if saved.keys() != trained.keys():
-            differing = sorted(saved.keys() ^ trained.keys())[:3]
-            raise InputError(f"{folder} holds other parameters than the model trains, such as {differing}")
-        with torch.no_grad():
-            for name, parameter in trained.items():
-                if parameter.shape != saved[name].shape:
-                    shapes = f"was {list(saved[name].shape)}, is {list(parameter.shape)}"
-                    raise InputError(f"{folder} holds {name} in another shape: {shapes}")
-                parameter.copy_(saved[name])
 
     def discard(self, after: int) -> None:
         """Delete the checkpoints of later steps."""
@@ -203,6 +182,15 @@ def _remove(folder: Path) -> None:
     """Delete a checkpoint: killed meanwhile, it is gone, and not damaged."""
     dead = folder.rename(folder.with_name(f".{folder.name}.dead"))
     shutil.rmtree(dead, ignore_errors=True)
+
+
+def _plain(folder: Path) -> dict[str, Any]:
+    """The plain state of a checkpoint that is deleted, which may be damaged: then it is empty."""
+    try:
+        found = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _step(folder: Path) -> int:
@@ -231,63 +219,8 @@ def save_adapter(learner: Learner, folder: Path, tokenizer: bool = True) -> None
     `tokenizer`: with the tokenizer and its chat template, as programs expect them next to an adapter; one that is not
     the base's is always saved.
     """
-    model, network = learner.model, learner.model.network
     with _complaining(folder), appearing(folder) as aside:
-        if hasattr(network, "peft_config"):
-            own = [VALUE] if model.value is not None and model.value.adapter else []
-            named = {"selected_adapters": [POLICY, *own], "save_embedding_layers": _resized(model)}
-            if model.taken is None:
-                network.save_pretrained(str(aside), **named)
-            else:
-                _save_converted(model, model.taken, aside, named)
-            for config in aside.rglob("adapter_config.json"):
-                _in_order(config)
-            record_base(model.name, aside)
-            (aside / "README.md").unlink(missing_ok=True)  # PEFT's template; shipping writes a real card
-            if model.only_scores:
-                save_score(aside, model.score)
-        elif model.only_scores:
-            save_classifier(network, model.score, aside)
-        else:
-            network.save_pretrained(str(aside))
-        if tokenizer or model.own_tokenizer or not hasattr(network, "peft_config"):
-            model.tokenizer.save_pretrained(str(aside))
-        if model.value is not None:
-            save_value(aside, model.value)
-
-
-def _in_order(config: Path) -> None:
-    """Sort what PEFT keeps as sets, whose order differs from process to process."""
-    values = json.loads(config.read_text(encoding="utf-8"))
-    for key in ("target_modules", "modules_to_save", "exclude_modules"):
-        if isinstance(values.get(key), list):
-            values[key].sort()
-    config.write_text(json.dumps(values, indent=2, sort_keys=True), encoding="utf-8")
-
-
-def _resized(model: Model) -> bool:
-    """Whether the embeddings have other rows than those of the base on disk: they are then part of the adapter."""
-    try:
-        saved = AutoConfig.from_pretrained(
-            resolve(model.name)[1], local_files_only=True, trust_remote_code=False
-        ).get_text_config()
-    except (OSError, ValueError):  # a base that was never saved
-        return False
-    return bool(saved.vocab_size != model.causal.get_input_embeddings().weight.shape[0])
-
-
-def _save_converted(
-    model: Model, taken: Mapping[str, torch.Tensor], folder: Path, named: Mapping[str, Any]
-) -> None:
-    """Save an adapter whose initialisation has rewritten the base as a plain LoRA of twice the rank on the base."""
-    trained = {n: p for n, p in model.network.named_parameters() if n in taken}
-    with tempfile.TemporaryDirectory() as parts:
-        initial = Path(parts) / "initial"
-        with in_place(trained, taken):
-            model.network.save_pretrained(str(initial), **named)
-        model.network.save_pretrained(
-            str(folder), **named, path_initial_model_for_weight_conversion=str(initial)
-        )
+        learner.export(aside, tokenizer)
 
 
 class _complaining:
@@ -304,45 +237,3 @@ class _complaining:
             full = "No space left" in str(error)
             number = errno.ENOSPC if full else errno.EIO
             raise OSError(number, f"could not be written ({error})", str(self.folder)) from error
-
-
-# Optimizer state is kept by the place of its parameter, not by a name: parameters may be views of one flat buffer.
-
-
-def _optimized(learner: Learner) -> list[torch.Tensor]:
-    return [p for group in learner.optimizer.param_groups for p in group["params"]]
-
-
-def _tensors(learner: Learner) -> dict[str, torch.Tensor]:
-    """What a checkpoint holds. Copies: safetensors refuses tensors that share memory."""
-    tensors = {
-        f"weight/{name}": parameter.detach().clone().contiguous()
-        for name, parameter in learner.model.trained().items()
-    }
-    for place, parameter in enumerate(_optimized(learner)):
-        for key, value in learner.optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer/{place}/{key}"] = value.detach().clone().contiguous()
-    for place, parameter in enumerate(_optimized(learner)):
-        if any(parameter is master for master in learner.optimizer.masters):
-            tensors[f"optimizer/{place}/{MASTER}"] = parameter.detach().clone()
-    if learner.model.reference_moved:
-        for name, parameter in reference_weights(learner.model).items():
-            tensors[f"reference/{name}"] = parameter.detach().clone().contiguous()
-    return tensors
-
-
-def _load_optimizer(learner: Learner, tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
-    learner.optimizer.state.clear()
-    parameters = _optimized(learner)
-    for full, value in tensors.items():
-        if full.startswith("optimizer/"):
-            _, place, key = full.split("/")
-            if int(place) >= len(parameters) or value.numel() not in (1, parameters[int(place)].numel()):
-                raise InputError(
-                    f"{folder} holds the state of another optimizer: {full} has no parameter here"
-                )
-            parameter = parameters[int(place)]  # fused AdamW keeps its step count next to the parameter, too
-            if key == MASTER:
-                parameter.data.copy_(value)
-            else:
-                learner.optimizer.state[parameter][key] = value.to(parameter.device)

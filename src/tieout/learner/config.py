@@ -13,7 +13,7 @@ class LearnerConfig:
     weight_decay: float = 0.0
     """AdamW's decoupled weight decay, https://arxiv.org/abs/1711.05101; norms and biases are left alone."""
     max_grad_norm: float = 1.0
-    """Gradients with a larger norm are scaled down to it."""
+    """Gradients with a larger norm are scaled down to it; 0: never."""
     micro_batch_tokens: int = 8192
     """Tokens of one forward. Smaller needs less memory; the gradient is the same."""
     layout: Literal["auto", "packed", "repeated"] = "auto"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from ..errors import InputError
 from ..types import Group
 from .config import LearnerConfig
 from .digest import digest
+from .export import export
 from .forward import Forward
 from .logprob_cache import LogprobCache
 from .memory import out_of_memory, training_mode
@@ -27,6 +29,7 @@ from .optimizer import FlatAdamW, not_decayed
 from .parallel import sharding
 from .parallel.processes import Processes, join
 from .prefix.layouts import Layout
+from .saved_state import load_optimizer, load_reference, load_weights, tensors_of
 from .teachers import Teachers
 
 Loss = Callable[[Outputs, Batch], "tuple[Tensor, Mapping[str, Tensor]]"]
@@ -116,7 +119,7 @@ class Learner:
             (0.0 * (outputs.logprobs if outputs.scores is None else outputs.scores).sum()).backward()
         self.optimizer.collect()
         self.processes.sum_gradients(self.optimizer.buffers)
-        norm = self.optimizer.apply(self.learning_rate, self.config.max_grad_norm)
+        norm = self.optimizer.apply(self.learning_rate, self.config.max_grad_norm or math.inf)
         # The device is waited for once per step, here: one copy of all metrics.
         *values, grad_norm = torch.stack([x.float() for x in (*sums.values(), norm)]).tolist()
         work = {"fed": float(fed), "shared_prefix": shared / len(groups), "recomputed": float(recomputed)}
@@ -251,6 +254,31 @@ class Learner:
         return self._ask(
             groups, lambda layout: self.forward.scalars(layout, head, layout.finals), per_token=False
         )
+
+    # ------------------------------------------------------------------ state
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What a checkpoint holds of this learner: tensors, and plain values besides its step."""
+        return tensors_of(self), {}
+
+    def restore(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any], folder: Path) -> None:
+        """Put back what `state` gave. InputError: `folder` holds it, and it is of another model."""
+        load_weights(self, tensors, folder)
+        load_optimizer(self, tensors, folder)
+        load_reference(self, tensors)
+
+    def restore_weights(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any], folder: Path) -> None:
+        """Put back the weights of what `state` gave, and nothing else."""
+        load_weights(self, tensors, folder)
+
+    def forget(self, plain: Mapping[str, Any]) -> None:
+        """Told of the plain values of a checkpoint that is deleted."""
+
+    def export(self, folder: Path, tokenizer: bool = True) -> None:
+        """Fill a folder with what is trained, as PEFT and transformers read it: see `tieout.learner.export`."""
+        export(self.model, folder, tokenizer)
+
+    # ------------------------------------------------------------------ how it computes
 
     @property
     def temperature(self) -> float:

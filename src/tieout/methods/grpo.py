@@ -126,7 +126,7 @@ class GRPO(Entropy, Rollouts, Method):
         """`tis_cap`, or what it is for this learner where it was left out."""
         if self.tis_cap is not None:
             return self.tis_cap
-        return SIXTEEN_BITS_CAP if learner.model.causal.dtype != torch.float32 else 0.0
+        return SIXTEEN_BITS_CAP if learner.model.dtype != torch.float32 else 0.0
 
     def annotate(self, groups: list[Group], learner: Learner) -> list[Group]:
         """Add advantages; with beta the log-probabilities under the reference; with a cap it, and the log-probabilities

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..config.dtype import Dtype
 from ..config.plain import to_plain, usual
+from ..errors import InputError
 from ..learner import AdapterConfig, LearnerConfig
 from ..learner.models.base_parts import base_parts
 from ..methods import Distill
@@ -18,8 +19,9 @@ from ..storage.identity import Known, as_stored, known_model
 from ..tasks.files import Data
 from ..training.guards import Guards
 from ..training.schedule import Schedule
+from ..training.served import check_engine
 from ..training.spec import EvalPolicy, Placement, identity
-from .kinds import Stage, Train, stage_plain
+from .kinds import Refresh, Stage, Train, stage_plain
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,9 @@ class Recipe:
     """Training rows to use; 0 takes all."""
     placement: Placement = field(default_factory=lambda: Placement(save_steps=20))
     """Where the run computes. Nothing here changes its numbers by more than rounding."""
+    engine: Literal["local", "tinker"] = "local"
+    """Where models are trained. local: in this process; tinker: on a server with the Tinker API, at
+    placement.engine_url. Evaluations are done here, with the adapters that were fetched from it."""
     api: APIOptions = field(default_factory=APIOptions)
     """How models behind APIs are called: ledger, budget, retries. The key is read from the environment alone."""
     prices: Mapping[str, str] = field(default_factory=dict)
@@ -75,6 +80,17 @@ class Recipe:
     """What is watched while a method samples, and what is done about it."""
     evaluation: EvalPolicy = field(default_factory=EvalPolicy)
     """Evaluation during training."""
+
+    def __post_init__(self) -> None:
+        for stage in self.stages:
+            if isinstance(stage, Train):
+                options = stage.options
+                check_engine(self.engine, stage.method, options.adapter, options.learner, self.placement)
+            elif isinstance(stage, Refresh) and self.engine == "tinker":
+                raise InputError(
+                    f"stage {stage.name!r} trains a reward model, and a training server has no score head: leave it "
+                    "out, or engine 'tinker'"
+                )
 
     def plain(self) -> dict[str, Any]:
         """The recipe with every value, as a YAML file would hold it."""

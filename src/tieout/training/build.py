@@ -21,10 +21,12 @@ from ..rewards.scoring.runner import Combined, Limits
 from ..samplers import PolicySampler
 from ..samplers.local.sampler import LocalSampler
 from ..samplers.staleness import StalenessCheck
+from ..samplers.tinker import ServedStaleness, TinkerSampler
 from ..samplers.vllm.sampler import VLLMSampler
 from ..source import Source
 from ..tasks import Task
 from ..types import Reward
+from .served import open_served
 from .spec import TrainSpec
 from .teachers import open_teachers
 
@@ -34,6 +36,14 @@ def prepare(spec: TrainSpec, task: Task, bases: Bases | None = None) -> tuple[Le
 
     `bases` holds the base that is loaded already, if this run may use it.
     """
+    if spec.engine == "tinker":
+        learner = open_served(spec)
+        drawn = ServedStaleness(TinkerSampler(learner)) if spec.method.needs.samples else None
+        return learner, Source(task, learner.model.chat, drawn, seed=spec.seed)
+    return _prepare_here(spec, task, bases)
+
+
+def _prepare_here(spec: TrainSpec, task: Task, bases: Bases | None) -> tuple[Learner, Source]:
     method, needs, device = spec.method, spec.method.needs, spec.placement.device
     if sharding.wanted():
         bases = None  # the network would be cut over the ranks

@@ -15,6 +15,7 @@ from ..learner import Learner
 from ..learner.checkpoint import Checkpoints, save_adapter
 from ..learner.models.bases import Bases
 from ..learner.parallel.processes import join
+from ..learner.tinker.learner import TinkerLearner
 from ..rewards.scoring.runner import check_call
 from ..samplers.staleness import StalenessCheck
 from ..shipping.reload_check import observe
@@ -36,6 +37,7 @@ from .rescue import rescued
 from .reward_check import check_reward_model
 from .reward_models import check_models
 from .schedule import num_steps
+from .served import verify_served
 from .spec import TrainSpec
 from .stage import begin, known_as, rows_held_out
 from .teachers import check_teachers
@@ -96,6 +98,8 @@ def fit(
     with ExitStack() as opened:
         opened.callback(trackers.close)
         learner, source = prepare(spec, task, bases)
+        if isinstance(learner, TinkerLearner):
+            console.print(f"  {learner.examined}", markup=False, highlight=False, soft_wrap=True)
         gold = _scoring(spec, source, held_out, console, opened)
         evaluation = _evaluation(spec, learner, source, held_out)
         steps = num_steps(spec.method, source)
@@ -145,7 +149,7 @@ def fit(
                     schedule=spec.schedule,
                     monitors=[*monitors, log.groups, *skips],
                     checkpoints=checkpoints,
-                    save_steps=where.save_steps,
+                    save_steps=where.save_steps if spec.engine == "local" else 1,
                     on_step=on_step,
                     on_start=lambda step: ranks.first(lambda: on_start(step)),
                     adjustments=adjustments,
@@ -166,7 +170,7 @@ def fit(
 
     def finish() -> None:
         save_adapter(learner, adapter)
-        _look_at(learner, source, task, stage, console)
+        _look_at(learner, source, task, stage, console, spec)
         info: dict[str, Any] = {"steps": learner.step}
         if evaluation is not None:
             info["best"] = {"step": evaluation.best_step, evaluation.metric: evaluation.memory["best"]}
@@ -226,9 +230,19 @@ def _evaluation(
     return Evaluation(spec.evaluation, source, held_out, needs.samples and source.task.scorer is not None)
 
 
-def _look_at(learner: Learner, source: Source, task: Task, stage: Stage, console: Console) -> None:
+def _look_at(
+    learner: Learner, source: Source, task: Task, stage: Stage, console: Console, spec: TrainSpec
+) -> None:
     """Write what the trained model does while it is in memory: scores of pairs, or completions."""
-    if learner.sharded:
+    if isinstance(learner, TinkerLearner):
+        if spec.placement.engine_check == "server":
+            console.print(f"  no {BEHAVIOUR}, and the adapter was not compared: the base is not loaded here")
+            return
+        rows = list(task.rows("test"))[:8] or list(task.rows("train"))[:8]
+        seen, apart = verify_served(learner, stage.path / "adapter", rows, task.max_new_tokens, spec.dtype)
+        console.print(f"  the fetched adapter gives the server's log-probabilities within {apart:.1e} nats")
+        write_json(stage.path / BEHAVIOUR, seen)
+    elif learner.sharded:
         console.print(f"  no {BEHAVIOUR}: this process holds only its part of the model")
     elif learner.model.only_scores:
         check_reward_model(learner, source, task.rows("test"), stage.path, console)

@@ -11,10 +11,12 @@ import torch
 
 from ..learner import Learner
 from ..learner.memory import apart
+from ..learner.tinker.learner import TinkerLearner
 from ..methods import Method
 from ..rewards.text.thinking import knowing
 from ..samplers import SamplingParams
 from ..samplers.local.sampler import LocalSampler
+from ..samplers.tinker import TinkerSampler
 from ..source import Source
 from ..types import Group
 from .alarms.text_metrics import texts
@@ -50,7 +52,11 @@ class Probe:
 
     def __post_init__(self) -> None:
         self._groups = _prompts(self.source, self.learner.model.context - self.tokens)
-        self._sampler = LocalSampler(self.learner.model, self.source.chat)
+        self._sampler: TinkerSampler | LocalSampler = (
+            TinkerSampler(self.learner, self.source.chat)
+            if isinstance(self.learner, TinkerLearner)
+            else LocalSampler(self.learner.model, self.source.chat)
+        )
         self._works = bool(self._groups) and not self.learner.sharded
         self._start: dict[str, float] = {}
         if self._works and self.learner.model.reference_network is not None:  # it may be any other model
@@ -83,6 +89,7 @@ class Probe:
     def _answered(self) -> list[Group]:
         """The groups with what the policy writes now; none where there is no memory to sample."""
         params = SamplingParams(self.tokens, seed=self.source.seed)
+        self._sampler.load(self.learner)
         try:
             answers = self._sampler.sample([group.prompt for group in self._groups], 1, params)
         except torch.OutOfMemoryError:

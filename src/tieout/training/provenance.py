@@ -27,7 +27,7 @@ def provenance(method: Method, source: Source, learner: Learner, schedule: Any) 
     plain |= {
         "adapter": _adapter(getattr(network, "peft_config", {}).get(POLICY)),
         "start": digest(learner.model.start or {}),
-        "dtype": name_of(learner.model.causal.dtype),
+        "dtype": name_of(learner.model.dtype),
         "temperature": learner.temperature,
         "task": source.task.name,
         **scored_by_code(source.task.reward),

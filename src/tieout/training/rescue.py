@@ -6,6 +6,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from ..errors import TieoutError
 from ..learner import Learner
 from ..learner.checkpoint import FULL, Checkpoints, save_adapter
 
@@ -17,7 +18,7 @@ def rescued(error: OSError, learner: Learner, checkpoints: Checkpoints) -> OSErr
     left = [f"step {saved} is kept in {newest}" if newest else "there is no checkpoint"]
     if learner.step > saved:
         lost = f"the weights of step {learner.step} are lost"
-        with suppress(OSError):
+        with suppress(OSError, TieoutError):
             place = Path(tempfile.mkdtemp(prefix=f"tieout-step-{learner.step}-")) / "adapter"
             save_adapter(learner, place)
             lost = f"the weights of step {learner.step} are in {place}"

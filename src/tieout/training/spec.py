@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..config.code_digest import file_code, function_code, together
 from ..config.dtype import Dtype
@@ -19,6 +19,7 @@ from ..samplers.vllm.server import check_address
 from ..storage.identity import Known, as_stored, folder_digest, known_model
 from .guards import Guards
 from .schedule import Schedule
+from .served import refuse_unserved
 from .trackers import check_trackers
 
 
@@ -37,12 +38,19 @@ class Placement:
     reward_seconds: float = 10.0
     """A reward that takes longer for one group has failed."""
     save_steps: int = 50
-    """Steps between checkpoints."""
+    """Steps between checkpoints. On a server of `engine: tinker`, whose memory may be lost, it is every step."""
     trackers: tuple[str, ...] = ()
     """Where metrics go in addition to metrics.jsonl: tensorboard, wandb, trackio, mlflow; offline unless their own
     settings name a server."""
     drafts: bool = False
     """For methods that sample in process: guess several tokens, compute them in one step; up to rounding the same."""
+    engine_url: str = ""
+    """Address of the server of `engine: tinker`. Its key is read from TINKER_API_KEY in the environment alone."""
+    engine_model: str = ""
+    """Name of the base on that server; left out: the model's own, or that of the only base it has."""
+    engine_check: Literal["full", "server"] = "full"
+    """What is examined before the first step. full: the base is loaded here too, and compared; server: only what the
+    server says of itself, for a base that this machine cannot hold."""
 
     def __post_init__(self) -> None:
         check_trackers(self.trackers)
@@ -103,6 +111,12 @@ class TrainSpec:
     """What is watched while it samples."""
     evaluation: EvalPolicy = field(default_factory=EvalPolicy)
     placement: Placement = field(default_factory=Placement)
+    engine: Literal["local", "tinker"] = "local"
+    """local: the model is in this process. tinker: on a server with the Tinker API, see docs/scale.md."""
+
+    def __post_init__(self) -> None:
+        if self.engine == "tinker":
+            refuse_unserved(self.method, self.adapter, self.learner, self.placement)
 
 
 def identity(spec: Any) -> Known:

@@ -70,6 +70,11 @@ class Model:
         return next(self.network.parameters()).device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the base."""
+        return self.causal.dtype
+
+    @property
     def context(self) -> int:
         """The longest sequence the model was built for, in tokens."""
         return context(text_config(self.causal))

@@ -71,4 +71,5 @@ def spec_of(run: Run, stage: Train) -> TrainSpec:
         options.guards,
         options.evaluation,
         run.recipe.placement,
+        run.recipe.engine,
     )

@@ -1,0 +1,1 @@
+"""Train on a server that others run: a learner over the Tinker API."""

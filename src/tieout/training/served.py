@@ -1,0 +1,177 @@
+"""Train on a server that others run: what it lacks is refused before any work, and what it trained is verified here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from ..learner import AdapterConfig, LearnerConfig
+from ..learner.models.bases import Bases
+from ..learner.models.loading import load
+from ..learner.models.names import resolve
+from ..learner.tinker.connection import Connection, check_address
+from ..learner.tinker.learner import PLACE, TinkerLearner
+from ..learner.tinker.served_model import served_model
+from ..learner.tinker.start_check import Adapter, examine
+from ..methods import Method
+from ..shipping.reload_check import Behaviour, BehaviourError, observe
+from ..storage.jsonl import read_json
+from ..types import Completion, Group, Row
+
+if TYPE_CHECKING:
+    from .spec import Placement, TrainSpec
+
+RANK, ALPHA = 16, 32.0
+"""Of an adapter where nothing else is asked for: tieout's own defaults, and the scale of servers."""
+
+APART = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.05}
+"""Precision of the base here -> nats by which a log-probability may differ from a server's in float32."""
+
+
+def refuse_unserved(
+    method: Method, adapter: AdapterConfig, learner: LearnerConfig, placement: Placement
+) -> None:
+    """InputError: something is asked for that a training server lacks, with each reason."""
+    needs, name = method.needs, type(method).__name__
+    reasons = [
+        (needs.head == "value", f"{name} needs a value head: take grpo or rloo, which need none"),
+        (needs.head == "score", f"{name} needs a score head, and a server gives log-probabilities alone"),
+        (
+            needs.reward_model,
+            "reward_model scores on the policy's own base: take --reward reward_model:FOLDER",
+        ),
+        (
+            needs.taught,
+            f"{name} needs the distributions of a teacher, and a server gives log-probabilities alone",
+        ),
+        (
+            needs.temperature != 1.0,
+            f"temperature is {needs.temperature:g}, and servers give log-probabilities at 1 only: --temperature 1",
+        ),
+        (
+            getattr(method, "entropy_coef", 0.0),
+            "entropy_coef needs entropies, and there are none: leave it at 0",
+        ),
+        (
+            getattr(method, "reference_steps", 0),
+            "reference_steps moves the reference, which stays: leave it at 0",
+        ),
+        (
+            adapter.method != "lora",
+            f"adapter.method is {adapter.method}; servers train plain LoRA: --adapter.method lora",
+        ),
+        (adapter.dropout, f"adapter.dropout is {adapter.dropout:g}, and servers have none: leave it at 0"),
+        (
+            adapter.targets not in (None, "all-linear"),
+            f"adapter.targets is {adapter.targets}; servers adapt all linear layers: leave it out",
+        ),
+        (
+            learner.max_grad_norm,
+            f"learner.max_grad_norm is {learner.max_grad_norm:g}, and servers scale no gradient down: say so by "
+            "--learner.max-grad-norm 0",
+        ),
+        (
+            learner.layout == "packed" or learner.activation_checkpointing,
+            "learner.layout and learner.activation_checkpointing are the server's own: leave them out",
+        ),
+        (placement.vllm, "vllm: the server that trains samples too; leave it out"),
+        (placement.drafts, "drafts are of the sampler in this process: leave it out"),
+        (not placement.engine_url, "no address is given: --engine-url http://HOST:PORT"),
+    ]
+    if found := [said for wrong, said in reasons if wrong]:
+        raise InputError("engine 'tinker' trains on a server:\n  " + "\n  ".join(found))
+    check_address(placement.engine_url)
+
+
+def check_engine(
+    engine: str, method: Method, adapter: AdapterConfig, learner: LearnerConfig, placement: Placement
+) -> None:
+    """InputError: a training server lacks what is asked for, or is given and not used."""
+    if engine == "tinker":
+        refuse_unserved(method, adapter, learner, placement)
+    elif placement.engine_url or placement.engine_model:
+        raise InputError("engine_url and engine_model are of engine 'tinker', and the engine is 'local'")
+
+
+def open_served(spec: TrainSpec) -> TinkerLearner:
+    """The learner of a specification, once its server was examined.
+
+    Raises:
+        InputError: the server does not serve the model, computes something else, or does not know the start.
+        ServerLost: it gives no reply.
+    """
+    name, _, own = resolve(spec.model)
+    start = spec.start or own
+    connection, model = Connection(spec.placement.engine_url), served_model(name)
+    adapter = _adapter(spec, _base_of(connection, name, spec.placement.engine_model), start)
+    found = examine(connection, model, adapter, local=spec.placement.engine_check == "full")
+    rate = spec.method.learning_rate
+    learner = TinkerLearner(
+        connection, model, adapter, found.reduction, learning_rate=rate, config=spec.learner
+    )
+    learner.examined, learner.apart = found.said, found.apart
+    return learner
+
+
+def _base_of(connection: Connection, name: str, asked: str) -> str:
+    """The server's name of the base. InputError: it does not have it."""
+    served = connection.served()
+    wanted = asked or name
+    if wanted in served:
+        return wanted
+    if (
+        not asked and len(served) == 1
+    ):  # under the name of a folder of its own; whether it is the same is compared
+        return served[0]
+    raise InputError(
+        f"{connection.url} serves {', '.join(served) or 'nothing'}, and {wanted} was asked for: give its name there "
+        "as --engine-model"
+    )
+
+
+def _adapter(spec: TrainSpec, base: str, start: Path | None) -> Adapter:
+    """What is trained: fresh, or the adapter of a stage that ran on a server too."""
+    rank, alpha = spec.adapter.rank, spec.adapter.alpha
+    if start is None:
+        return Adapter(base, rank or RANK, ALPHA if alpha is None else alpha, spec.seed)
+    if not (start / PLACE).exists():
+        raise InputError(
+            f"the start {start} was not trained on a server, and servers take no adapter from outside: merge it "
+            f"(`tieout merge {start} --out MERGED`) and start the server with that base, or train that stage there too"
+        )
+    place, config = read_json(start / PLACE), read_json(start / "adapter_config.json")
+    for what, given, has in (("rank", rank, config["r"]), ("alpha", alpha, config["lora_alpha"])):
+        if given is not None and given != has:
+            raise InputError(f"adapter.{what} is {given:g}, and the start {start} has {has:g}: leave it out")
+    return Adapter(base, int(config["r"]), float(config["lora_alpha"]), spec.seed, str(place["path"]), start)
+
+
+def verify_served(
+    learner: TinkerLearner, folder: Path, rows: list[Row], max_new_tokens: int, dtype: str
+) -> tuple[Behaviour, float]:
+    """Load the fetched adapter on the base here, and compare it with what the server says of the same completions.
+
+    Returns:
+        what the policy does, for whatever is shipped of it; the largest difference of a log-probability, in nats.
+
+    Raises:
+        BehaviourError: they differ by more than rounding.
+    """
+    model = load(str(folder), dtype=dtype, bases=Bases())
+    seen = observe(model, model.chat, [row["prompt"] for row in rows], max_new_tokens)
+    groups = [
+        Group(e.prompt_tokens, [Completion(e.tokens, [True] * len(e.tokens))])
+        for e in seen.examples
+        if e.tokens
+    ]
+    said = [x for group in learner.logprobs(groups) for row in group for x in row]
+    here = [x for example in seen.examples for x in example.logprobs]
+    worst = max((abs(a - b) for a, b in zip(said, here, strict=True)), default=0.0)
+    most = max(3 * (learner.apart or 0.0), APART[seen.dtype])
+    if not worst <= most:
+        raise BehaviourError(
+            f"{folder}: the fetched adapter gives log-probabilities up to {worst:.2g} nats from the server's over "
+            f"{len(said)} tokens; {most:.2g} is allowed for rounding ({seen.dtype} here): it is not what was trained"
+        )
+    return seen, worst
