@@ -19,8 +19,9 @@ from tieout.methods import GRPO, METHODS, PPO, OnlineDPO, RejectionSampling
 from tieout.source import Source
 from tieout.training.build import prepare
 from tieout.training.loop import train
+from tieout.training.placement import Placement
 from tieout.training.schedule import num_steps
-from tieout.training.spec import Placement, TrainSpec
+from tieout.training.spec import TrainSpec
 from tieout.types import Group
 from tiny_task import make_task
 

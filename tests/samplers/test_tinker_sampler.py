@@ -19,7 +19,7 @@ from tieout.learner.tinker.reduction import Reduction
 from tieout.learner.tinker.served_model import served_model
 from tieout.learner.tinker.start_check import Adapter
 from tieout.samplers import SamplingParams
-from tieout.samplers.tinker import ServedStaleness, TinkerSampler
+from tieout.samplers.tinker.sampler import ServedStaleness, TinkerSampler
 from tieout.types import Group
 
 pytest.importorskip("tinker", reason="the client of training servers: pip install -e '.[dev]'")

@@ -25,7 +25,7 @@ from tieout.samplers.vllm.dispatch import NoServerLeft
 from tieout.samplers.vllm.sampler import VLLMSampler
 from tieout.samplers.vllm.server import Refused, Server
 from tieout.samplers.vllm.server_check import logprobs_mode
-from tieout.training.spec import Placement
+from tieout.training.placement import Placement
 from tieout.types import Completion
 
 ModelFolder = Callable[[str], Path]

@@ -26,7 +26,8 @@ from tieout.pipelines.reading import make_recipe
 from tieout.shipping.reload_check import BehaviourError
 from tieout.source import Source
 from tieout.training.loop import train
-from tieout.training.spec import Placement, TrainSpec
+from tieout.training.placement import Placement
+from tieout.training.spec import TrainSpec
 from tiny_task import METHODS, make_task
 
 pytest.importorskip("tinker", reason="the client of training servers: pip install -e '.[dev]'")
@@ -162,7 +163,7 @@ def _learner(server: FakeTinker, folder: Path) -> TinkerLearner:
 
 
 def _source(learner: TinkerLearner, method: Method) -> Source:
-    from tieout.samplers.tinker import ServedStaleness, TinkerSampler
+    from tieout.samplers.tinker.sampler import ServedStaleness, TinkerSampler
 
     sampler = ServedStaleness(TinkerSampler(learner)) if method.needs.samples else None
     return Source(make_task(), learner.model.chat, sampler, seed=7)

@@ -20,8 +20,9 @@ from tieout.pipelines.reading import make_recipe
 from tieout.storage.identity import differences, refuse_changes
 from tieout.storage.runfolder import RunFolder, Stage
 from tieout.training.guards import Guards
+from tieout.training.placement import Placement
 from tieout.training.schedule import Schedule
-from tieout.training.spec import EvalPolicy, Placement, TrainSpec, identity
+from tieout.training.spec import EvalPolicy, TrainSpec, identity
 
 ELSEWHERE = Placement(
     "cuda",

@@ -24,8 +24,9 @@ from tieout.storage.runfolder import RunFolder
 from tieout.training.alarms import Adjustments
 from tieout.training.fit import fit
 from tieout.training.guards import Guards, watch
+from tieout.training.placement import Placement
 from tieout.training.reward_models import check_models, measurement, watch_models
-from tieout.training.spec import Placement, TrainSpec
+from tieout.training.spec import TrainSpec
 from tieout.types import Completion, Group
 from tiny_task import make_task, spread
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tieout.cli.train import main
-from tieout.training.spec import Placement
+from tieout.training.placement import Placement
 from tieout.training.trackers import Trackers, check_trackers
 
 

@@ -176,7 +176,7 @@ def _common(samples: bool) -> dict[str, str]:
     """Options of every method -> their annotations."""
     parts = [
         ("Options", "cli/train_rows.py"),
-        ("Placement", "training/spec.py"),
+        ("Placement", "training/placement.py"),
         ("EvalPolicy", "training/spec.py"),
     ]
     parts += [("RewardCheck", "vetting/before_training.py")] if samples else []

@@ -90,8 +90,9 @@ def options_type(method: type[Method]) -> type:
     """The common options, the method's fields and the adapter's, as one dataclass for the parser."""
     from ..learner import AdapterConfig, LearnerConfig
     from ..training.guards import Guards
+    from ..training.placement import Placement
     from ..training.schedule import Schedule
-    from ..training.spec import EvalPolicy, Placement
+    from ..training.spec import EvalPolicy
     from ..vetting.before_training import RewardCheck
 
     flat: Any = tyro.conf.OmitArgPrefixes
@@ -141,9 +142,9 @@ def train(name: str, parsed: Any) -> None:
     from ..training.fit import fit
     from ..training.guards import check_gold
     from ..training.reward_models import check_models
-    from ..training.served import check_engine
     from ..training.spec import TrainSpec, code_in, identity
     from ..training.teachers import check_teachers
+    from ..training.unserved import check_engine
     from ..vetting.before_training import check_reward_first
     from ..vetting.preferences.report import PAIRED, report
 

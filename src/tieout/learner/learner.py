@@ -259,17 +259,17 @@ class Learner:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What a checkpoint holds of this learner: tensors, and plain values besides its step."""
-        return tensors_of(self), {}
+        return tensors_of(self.model, self.optimizer), {}
 
     def restore(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any], folder: Path) -> None:
         """Put back what `state` gave. InputError: `folder` holds it, and it is of another model."""
-        load_weights(self, tensors, folder)
-        load_optimizer(self, tensors, folder)
-        load_reference(self, tensors)
+        load_weights(self.model, tensors, folder)
+        load_optimizer(self.optimizer, tensors, folder)
+        load_reference(self.model, tensors)
 
     def restore_weights(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any], folder: Path) -> None:
         """Put back the weights of what `state` gave, and nothing else."""
-        load_weights(self, tensors, folder)
+        load_weights(self.model, tensors, folder)
 
     def forget(self, plain: Mapping[str, Any]) -> None:
         """Told of the plain values of a checkpoint that is deleted."""

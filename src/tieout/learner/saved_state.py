@@ -7,46 +7,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from ..errors import InputError
+from .models.model import Model
 from .models.reference import reference_weights, set_reference
-
-if TYPE_CHECKING:
-    from .learner import Learner
+from .optimizer import FlatAdamW
 
 MASTER = "master"
 """In a checkpoint: the fp32 values of weights in 16 bits."""
 
 
-def _optimized(learner: Learner) -> list[torch.Tensor]:
-    return [p for group in learner.optimizer.param_groups for p in group["params"]]
+def _optimized(optimizer: FlatAdamW) -> list[torch.Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
-def tensors_of(learner: Learner) -> dict[str, torch.Tensor]:
+def tensors_of(model: Model, optimizer: FlatAdamW) -> dict[str, torch.Tensor]:
     """What a checkpoint holds. Copies: safetensors refuses tensors that share memory."""
     tensors = {
         f"weight/{name}": parameter.detach().clone().contiguous()
-        for name, parameter in learner.model.trained().items()
+        for name, parameter in model.trained().items()
     }
-    for place, parameter in enumerate(_optimized(learner)):
-        for key, value in learner.optimizer.state.get(parameter, {}).items():
+    for place, parameter in enumerate(_optimized(optimizer)):
+        for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer/{place}/{key}"] = value.detach().clone().contiguous()
-    for place, parameter in enumerate(_optimized(learner)):
-        if any(parameter is master for master in learner.optimizer.masters):
+    for place, parameter in enumerate(_optimized(optimizer)):
+        if any(parameter is master for master in optimizer.masters):
             tensors[f"optimizer/{place}/{MASTER}"] = parameter.detach().clone()
-    if learner.model.reference_moved:
-        for name, parameter in reference_weights(learner.model).items():
+    if model.reference_moved:
+        for name, parameter in reference_weights(model).items():
             tensors[f"reference/{name}"] = parameter.detach().clone().contiguous()
     return tensors
 
 
-def load_optimizer(learner: Learner, tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
+def load_optimizer(optimizer: FlatAdamW, tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
     """Put back the optimizer's state. InputError: it is that of other parameters."""
-    learner.optimizer.state.clear()
-    parameters = _optimized(learner)
+    optimizer.state.clear()
+    parameters = _optimized(optimizer)
     for full, value in tensors.items():
         if full.startswith("optimizer/"):
             _, place, key = full.split("/")
@@ -58,12 +56,12 @@ def load_optimizer(learner: Learner, tensors: Mapping[str, torch.Tensor], folder
             if key == MASTER:
                 parameter.data.copy_(value)
             else:
-                learner.optimizer.state[parameter][key] = value.to(parameter.device)
+                optimizer.state[parameter][key] = value.to(parameter.device)
 
 
-def load_weights(learner: Learner, tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
+def load_weights(model: Model, tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
     """Put back what is trained. InputError: `folder` holds other parameters, or other shapes."""
-    trained = learner.model.trained()
+    trained = model.trained()
     saved = {name.removeprefix("weight/"): x for name, x in tensors.items() if name.startswith("weight/")}
     if saved.keys() != trained.keys():
         differing = sorted(saved.keys() ^ trained.keys())[:3]
@@ -76,8 +74,8 @@ def load_weights(learner: Learner, tensors: Mapping[str, torch.Tensor], folder: 
             parameter.copy_(saved[name])
 
 
-def load_reference(learner: Learner, tensors: Mapping[str, torch.Tensor]) -> None:
+def load_reference(model: Model, tensors: Mapping[str, torch.Tensor]) -> None:
     """Put back a reference that had moved."""
     moved = {n.removeprefix("reference/"): x for n, x in tensors.items() if n.startswith("reference/")}
     if moved:
-        set_reference(learner.model, moved)
+        set_reference(model, moved)

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from ..config.fields import ConfigError
-from ..training.spec import Placement
+from ..training.placement import Placement
 
 METHODS = {"align": ("sft", "dpo"), "reason": ("sft", "grpo")}
 CHECKS = {"attack": "attack", "calibration": "calibration"}

@@ -18,9 +18,10 @@ from ..samplers.api.opening import APIOptions
 from ..storage.identity import Known, as_stored, known_model
 from ..tasks.files import Data
 from ..training.guards import Guards
+from ..training.placement import Placement
 from ..training.schedule import Schedule
-from ..training.served import check_engine
-from ..training.spec import EvalPolicy, Placement, identity
+from ..training.spec import EvalPolicy, identity
+from ..training.unserved import check_engine
 from .kinds import Refresh, Stage, Train, stage_plain
 
 

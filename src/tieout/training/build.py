@@ -21,7 +21,7 @@ from ..rewards.scoring.runner import Combined, Limits
 from ..samplers import PolicySampler
 from ..samplers.local.sampler import LocalSampler
 from ..samplers.staleness import StalenessCheck
-from ..samplers.tinker import ServedStaleness, TinkerSampler
+from ..samplers.tinker.sampler import ServedStaleness, TinkerSampler
 from ..samplers.vllm.sampler import VLLMSampler
 from ..source import Source
 from ..tasks import Task

@@ -16,7 +16,7 @@ from ..methods import Method
 from ..rewards.text.thinking import knowing
 from ..samplers import SamplingParams
 from ..samplers.local.sampler import LocalSampler
-from ..samplers.tinker import TinkerSampler
+from ..samplers.tinker.sampler import TinkerSampler
 from ..source import Source
 from ..types import Group
 from .alarms.text_metrics import texts

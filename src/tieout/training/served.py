@@ -1,4 +1,4 @@
-"""Train on a server that others run: what it lacks is refused before any work, and what it trained is verified here."""
+"""Open a learner on a training server, and verify here what it trained there."""
 
 from __future__ import annotations
 
@@ -6,92 +6,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..learner import AdapterConfig, LearnerConfig
 from ..learner.models.bases import Bases
 from ..learner.models.loading import load
 from ..learner.models.names import resolve
-from ..learner.tinker.connection import Connection, check_address
+from ..learner.tinker.connection import Connection
 from ..learner.tinker.learner import PLACE, TinkerLearner
 from ..learner.tinker.served_model import served_model
 from ..learner.tinker.start_check import Adapter, examine
-from ..methods import Method
 from ..shipping.reload_check import Behaviour, BehaviourError, observe
 from ..storage.jsonl import read_json
 from ..types import Completion, Group, Row
 
 if TYPE_CHECKING:
-    from .spec import Placement, TrainSpec
+    from .spec import TrainSpec
 
 RANK, ALPHA = 16, 32.0
 """Of an adapter where nothing else is asked for: tieout's own defaults, and the scale of servers."""
 
 APART = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.05}
 """Precision of the base here -> nats by which a log-probability may differ from a server's in float32."""
-
-
-def refuse_unserved(
-    method: Method, adapter: AdapterConfig, learner: LearnerConfig, placement: Placement
-) -> None:
-    """InputError: something is asked for that a training server lacks, with each reason."""
-    needs, name = method.needs, type(method).__name__
-    reasons = [
-        (needs.head == "value", f"{name} needs a value head: take grpo or rloo, which need none"),
-        (needs.head == "score", f"{name} needs a score head, and a server gives log-probabilities alone"),
-        (
-            needs.reward_model,
-            "reward_model scores on the policy's own base: take --reward reward_model:FOLDER",
-        ),
-        (
-            needs.taught,
-            f"{name} needs the distributions of a teacher, and a server gives log-probabilities alone",
-        ),
-        (
-            needs.temperature != 1.0,
-            f"temperature is {needs.temperature:g}, and servers give log-probabilities at 1 only: --temperature 1",
-        ),
-        (
-            getattr(method, "entropy_coef", 0.0),
-            "entropy_coef needs entropies, and there are none: leave it at 0",
-        ),
-        (
-            getattr(method, "reference_steps", 0),
-            "reference_steps moves the reference, which stays: leave it at 0",
-        ),
-        (
-            adapter.method != "lora",
-            f"adapter.method is {adapter.method}; servers train plain LoRA: --adapter.method lora",
-        ),
-        (adapter.dropout, f"adapter.dropout is {adapter.dropout:g}, and servers have none: leave it at 0"),
-        (
-            adapter.targets not in (None, "all-linear"),
-            f"adapter.targets is {adapter.targets}; servers adapt all linear layers: leave it out",
-        ),
-        (
-            learner.max_grad_norm,
-            f"learner.max_grad_norm is {learner.max_grad_norm:g}, and servers scale no gradient down: say so by "
-            "--learner.max-grad-norm 0",
-        ),
-        (
-            learner.layout == "packed" or learner.activation_checkpointing,
-            "learner.layout and learner.activation_checkpointing are the server's own: leave them out",
-        ),
-        (placement.vllm, "vllm: the server that trains samples too; leave it out"),
-        (placement.drafts, "drafts are of the sampler in this process: leave it out"),
-        (not placement.engine_url, "no address is given: --engine-url http://HOST:PORT"),
-    ]
-    if found := [said for wrong, said in reasons if wrong]:
-        raise InputError("engine 'tinker' trains on a server:\n  " + "\n  ".join(found))
-    check_address(placement.engine_url)
-
-
-def check_engine(
-    engine: str, method: Method, adapter: AdapterConfig, learner: LearnerConfig, placement: Placement
-) -> None:
-    """InputError: a training server lacks what is asked for, or is given and not used."""
-    if engine == "tinker":
-        refuse_unserved(method, adapter, learner, placement)
-    elif placement.engine_url or placement.engine_model:
-        raise InputError("engine_url and engine_model are of engine 'tinker', and the engine is 'local'")
 
 
 def open_served(spec: TrainSpec) -> TinkerLearner:

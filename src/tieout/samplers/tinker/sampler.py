@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from ..chat.template import Chat
-from ..errors import InputError
-from ..types import Completion, Group, Prompt
-from . import SamplingParams, answers
-from .staleness import StalenessCheck, measure, pick
-from .vllm.server_check import refuse_truncation
-from .vllm.wire import seed_of
+from ...chat.template import Chat
+from ...errors import InputError
+from ...types import Completion, Group, Prompt
+from .. import SamplingParams, answers
+from ..staleness import StalenessCheck, measure, pick
+from ..vllm.server_check import refuse_truncation
+from ..vllm.wire import seed_of
 
 if TYPE_CHECKING:
-    from ..learner import Learner
-    from ..learner.tinker.learner import TinkerLearner
+    from ...learner import Learner
+    from ...learner.tinker.learner import TinkerLearner
 
 SEEDS = 2**31 - 1
 """Seeds of servers are below it."""
@@ -116,7 +116,7 @@ class TinkerSampler:
         )
 
     def _completions(self, reply: Any, count: int, most: int) -> list[Completion]:
-        from ..learner.tinker.connection import ServerLost
+        from ...learner.tinker.connection import ServerLost
 
         url, stops = self.learner.connection.url, self.chat.stop_tokens
         if len(reply.sequences) != count:
@@ -143,7 +143,7 @@ class TinkerSampler:
         """Nats of the tokens of all completions, one after another, by the weights that are sampled."""
         from tinker import types
 
-        from ..learner.tinker.connection import ServerLost
+        from ...learner.tinker.connection import ServerLost
 
         connection, wanted = (
             self.learner.connection,
