@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="without suffix")
     arguments = parser.parse_args()
     results: dict[str, Any] = {
-        "command": "python benchmarks/memory.py",
+        "command": f"python benchmarks/memory.py --steps {arguments.steps} --batch {arguments.batch}",
         "machine": f"{len(os.sched_getaffinity(0))} core(s) ({platform.machine()})",
         "date": time.strftime("%Y-%m-%d"),
         "cases": {},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,20 @@ def test_kinds_of_pairs_are_listed_and_a_file_that_was_changed_is_named(run: Pat
     (run / "check/attack/attack.json").write_text("{}")
     (problem,) = changed(report, run)
     assert "attack.json: changed since the report" in problem
+
+
+def test_findings_are_in_the_order_of_the_stages_whatever_the_clock_said(run: Path) -> None:
+    stages = [
+        {"check": {"name": "check"}},
+        {"train": "grpo", "name": "grpo"},
+        {"calibrate": {"name": "calibrate"}},
+    ]
+    (run / "run.json").write_text(json.dumps({"identity": {"stages": stages}}))
+    for number, path in enumerate(sorted(run.rglob("*.json"), reverse=True)):
+        os.utime(path, (number, number))
+    found = [(one["stage"], one["what"]) for one in collect(run)]
+    assert found[:3] == [("check", "proof"), ("check", "attack"), ("check", "calibration")]
+    assert [stage for stage, _ in found[3:]] == ["calibrate", "grpo"], "what drifted comes last"
 
 
 def test_the_check_of_train_is_a_finding_too(tmp_path: Path) -> None:

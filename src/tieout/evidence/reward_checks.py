@@ -18,22 +18,36 @@ from ..storage.jsonl import read_json, read_log
 KEY = "reward_checks"
 """Of the report's metadata."""
 DRIFT = ("calibration/score", "calibration/primary", "calibration/agreement")
+FILES = (
+    "*/check.json",
+    "*/proof/proof.json",
+    "*/attack/attack.json",
+    "*/calibration/calibration.json",
+    "*/calibration.json",
+)
 APART = 0.05
 """Up to which a reward that gained more than the primary metric, while it trained, is taken not to have drifted."""
 
 
 def collect(folder: Path) -> list[dict[str, Any]]:
-    """An entry per file that says something of the reward, in the order in which they were written."""
-    files = [
-        *folder.glob("*/check.json"),
-        *folder.glob("*/proof/proof.json"),
-        *folder.glob("*/attack/attack.json"),
-        *folder.glob("*/calibration/calibration.json"),
-        *folder.glob("*/calibration.json"),
-    ]
-    found = [_entry(folder, path) for path in sorted(files, key=lambda path: path.stat().st_mtime)]
-    metrics = sorted(folder.glob("*/metrics.jsonl"), key=lambda path: path.stat().st_mtime)
-    return found + [entry for path in metrics if (entry := _drift(path))]
+    """An entry per file that says something of the reward, in the order of the stages, and what drifted while they
+    trained. (Times of files say no order: a copy has others, and clocks are set back.)"""
+    order = {name: place for place, name in enumerate(_stages(folder))}
+
+    def there(*kinds: str) -> list[Path]:
+        files = [path for kind in kinds for path in sorted(folder.glob(kind))]
+        return sorted(files, key=lambda path: order.get(path.relative_to(folder).parts[0], 0))
+
+    found = [_entry(folder, path) for path in there(*FILES)]
+    return found + [entry for path in there("*/metrics.jsonl") if (entry := _drift(path))]
+
+
+def _stages(folder: Path) -> list[str]:
+    """Names of the stages of a run of a recipe; none of any other folder."""
+    if not (folder / "run.json").exists():
+        return []
+    stages = read_json(folder / "run.json").get("identity", {}).get("stages", ())
+    return [stage["name"] if "name" in stage else next(iter(stage.values()))["name"] for stage in stages]
 
 
 def _entry(folder: Path, path: Path) -> dict[str, Any]:

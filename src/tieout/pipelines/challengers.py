@@ -12,11 +12,13 @@ from ..evidence.challengers import BEST_OF_N, PROMPT, REMOTE
 from ..evidence.scoring import source_digest
 from ..rewards import load_reward
 from ..rewards.scoring.columns import columns_read
+from ..rewards.scoring.reward_identity import held_by
 from ..rewards.scoring.runner import check_reward, reward_name
 from ..rows.checks import with_prompts
 from ..rows.spread import spread
 from ..samplers.api.opening import is_api
 from ..samplers.prompted import PromptPrefix, check_not_searched, read_prompt
+from ..storage.atomic import fingerprint
 from ..storage.identity import folder_digest
 from ..tasks import Task
 from ..types import Reward, Row
@@ -58,7 +60,7 @@ class Selector:
     reads: list[str] | None
     """Columns that it is given; None: any."""
     source: str
-    """SHA-256 of its weights or of its file; empty for the reward, which the recipe names."""
+    """SHA-256 of its weights, or of its file and what it holds; empty for the reward, which the recipe names."""
 
     def of(self, task: Task) -> Reward:
         """The function for rows of a task."""
@@ -81,7 +83,10 @@ def selector_of(
         return Selector(None, f"the reward, {recipe.reward or reward_name(_reward(task))}", reads, "")
     if adapter:
         return Selector(given, f"reward model {stage.selector}", reads, folder_digest(adapter))
-    return Selector(given, Path(stage.selector).name, reads, source_digest(given))
+    held, file = held_by(given), source_digest(given)  # a judge is no file, and weights of parts are in none
+    return Selector(
+        given, Path(stage.selector).name, reads, fingerprint({"file": file, **held}) if held else file
+    )
 
 
 def _reward(task: Task) -> Reward:

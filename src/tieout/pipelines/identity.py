@@ -9,7 +9,7 @@ from ..rewards.scoring.reward_identity import reward_identity
 from ..storage.identity import Known
 from ..tasks import Task
 from ..types import Reward
-from .kinds import Calibrate, Evaluate, Pairs, Refresh
+from .kinds import Calibrate, Pairs, Refresh
 from .recipe import Recipe
 
 
@@ -22,9 +22,8 @@ def run_identity(recipe: Recipe, task: Task, controls: Task | None) -> Known:
         rewards |= {f"{own.name}: {name}": reward for name, reward in named.items()}
     judges = {one.name: one.judge for one in recipe.stages if isinstance(one, Pairs | Refresh) and one.judge}
     rewards |= {f"{stage}: judge": load_reward(judge) for stage, judge in judges.items()}
-    chosen = {f"{one.name}: selector": one.selector for one in recipe.stages if isinstance(one, Evaluate)}
-    chosen |= {f"{one.name}: calibrated": one.reward for one in recipe.stages if isinstance(one, Calibrate)}
-    stages = {one.name for one in recipe.stages}
-    rewards |= {name: load_reward(one) for name, one in chosen.items() if one and one not in stages}
+    stages = {"", *(one.name for one in recipe.stages)}
+    calibrated = [one for one in recipe.stages if isinstance(one, Calibrate) and one.reward not in stages]
+    rewards |= {f"{one.name}: calibrated": load_reward(one.reward) for one in calibrated}
     scored: dict[str, Any] = {name: reward_identity(one) for name, one in rewards.items() if one is not None}
     return Known({**known, "scored_by": scored}, {**known.usual, "scored_by": scored})
