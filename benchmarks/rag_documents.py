@@ -2,7 +2,8 @@
 
     python benchmarks/rag_documents.py tatqa_dataset_dev.json --run balanced=runs/rag
 
-writes `benchmarks/results/rag_documents.json`, from which `scripts/draw_rag.py` draws.
+With `--reviewed FOLDER` (sec10q_qa of KG-RAG; `pip install pypdf`) also the sentences of answers that people reviewed.
+It writes `benchmarks/results/rag_documents.json`, from which `scripts/draw_rag.py` draws.
 
 Labels: TAT-QA's annotators named, for each question, the paragraphs that answer it. Of every paragraph of the
 question's document, does `citation_accuracy` of `ANSWER [1].` say the same? It is not given the label. A paragraph
@@ -12,6 +13,7 @@ that has the words of the answer by chance counts against it, and so does an ans
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +24,7 @@ from typing import Any
 from tieout.evidence.evaluate import PROGRAMMATIC, read_cases
 from tieout.evidence.stats import Estimate, difference, mean
 from tieout.rewards.library.rag import answered, citation_accuracy, rag, refused, right
+from tieout.rewards.text.claims import claims, supports
 from tieout.rewards.text.sentences import content, sentences
 from tieout.tasks import load_task
 from tieout.tasks.rag import UNKNOWN
@@ -48,6 +51,18 @@ def labels(path: Path) -> dict[str, list[int]]:
                 counts[0] += (score == 1.0) == marked
                 counts[1] += 1
     return found
+
+
+def reviewed(folder: Path) -> list[int]:
+    """[supported, all]: sentences of reviewed answers on one filing, with its pages as passages."""
+    from pypdf import PdfReader
+
+    (filing,) = folder.glob("*.pdf")
+    pages = [" ".join(page.extract_text().split()) for page in PdfReader(filing).pages]
+    with (folder / "qna_data.csv").open(encoding="utf-8-sig", newline="") as file:
+        answers = [r["Answer"] for r in csv.DictReader(file) if r["Source Docs"].strip("*") == filing.stem]
+    said = [claim for answer in answers for claim in claims(answer.partition("SOURCE")[0])]
+    return [sum(supports(claim, pages) for claim in said), len(said)]
 
 
 def nearest(row: Row, least: float) -> str:
@@ -127,6 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("path", type=Path, help="tatqa_dataset_dev.json of github.com/NExTplusplus/TAT-QA")
     parser.add_argument("--run", action="append", default=[], help="NAME=FOLDER of a run; may be given again")
+    parser.add_argument("--reviewed", type=Path, help="folder with qna_data.csv and one filing as PDF")
     given = parser.parse_args()
     task = load_task("rag", {"path": given.path, "max_prompt_chars": MAX_PROMPT_CHARS})
     train, test = task.rows("train"), task.rows("test")
@@ -148,6 +164,7 @@ def main() -> None:
             for split, rows in (("train", train), ("calibration", task.rows("calibration")), ("test", test))
         },
         "labels": labels(given.path),
+        "reviewed": reviewed(given.reviewed) if given.reviewed else None,
         "programs": {name: figures(scores(test, program), documents) for name, program in programs.items()},
         "nearest": [_trade(test, step / 10) for step in range(11)],
         "runs": {
