@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 REAL_STAMP := $(VENV)/.installed-real
 VLLM_STAMP := .venv-vllm/.installed
+TINKER_STAMP := .venv-tinker/.installed
 MODEL  ?= tieout-base
 PIP    := -m pip --quiet --disable-pip-version-check install
 PYTEST := $(BIN)/python -m pytest -n 2
@@ -13,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest -n 2
 PLAIN := ATEN_CPU_CAPABILITY=default DNNL_MAX_CPU_ISA=SSE41
 AVX2  := ATEN_CPU_CAPABILITY=avx2 DNNL_MAX_CPU_ISA=AVX2
 
-.PHONY: demo reason real test quick test-cpu test-slow test-kernels test-wheel test-real docs wheel bench vllm vllm-environment test-vllm lint format clean
+.PHONY: demo reason real test quick test-cpu test-slow test-kernels test-wheel test-real docs wheel bench vllm vllm-environment test-vllm tinker tinker-environment test-tinker lint format clean
 
 demo: $(STAMP)
 	$(BIN)/tieout demo align --out runs/demo
@@ -62,6 +63,14 @@ vllm-environment: $(VLLM_STAMP)
 test-vllm: $(STAMP) $(VLLM_STAMP)
 	TIEOUT_TEST_VLLM=1 $(BIN)/python -m pytest tests/samplers/test_vllm_server.py
 
+tinker: $(TINKER_STAMP)
+	.venv-tinker/bin/python scripts/serve_tinker.py --model $(MODEL)
+
+tinker-environment: $(TINKER_STAMP)
+
+test-tinker: $(STAMP) $(TINKER_STAMP)  # DPO and GRPO on a real training server, which is killed once
+	TIEOUT_TEST_TINKER=1 $(BIN)/python -m pytest tests/learner/test_tinker_server.py
+
 bench: $(STAMP)
 	$(BIN)/python benchmarks/against_trl.py
 
@@ -92,5 +101,12 @@ $(VLLM_STAMP): constraints-vllm.txt
 	.venv-vllm/bin/python -c 'import vllm'
 	touch $(VLLM_STAMP)
 
+$(TINKER_STAMP): constraints-tinker.txt
+	rm -rf .venv-tinker
+	$(PYTHON) -m venv .venv-tinker
+	.venv-tinker/bin/python $(PIP) --no-deps --ignore-requires-python -r constraints-tinker.txt
+	JAX_PLATFORMS=cpu .venv-tinker/bin/python -c 'import skyrl, jax, tinker'
+	touch $(TINKER_STAMP)
+
 clean:
-	rm -rf $(VENV) .venv-vllm .pytest_cache .mypy_cache .ruff_cache dist site
+	rm -rf $(VENV) .venv-vllm .venv-tinker .pytest_cache .mypy_cache .ruff_cache dist site
