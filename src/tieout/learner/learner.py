@@ -206,7 +206,7 @@ class Learner:
 
     def reference_logprobs(self, groups: Sequence[Group]) -> list[list[list[float]]]:
         """[group][completion][token] nats under the reference: the policy at step 0."""
-        self.micro_batches.decide()
+        self._decide_layout()
         given = all(
             c.logprobs is None for g in groups for c in g.completions
         )  # not sampled: they will come again
@@ -221,6 +221,10 @@ class Learner:
         if self.teachers is None:
             raise InputError("there is no teacher: see tieout.training.teachers")
         return self.teachers.logprobs(groups)
+
+    def _decide_layout(self) -> None:
+        """With the policy's adapter on."""
+        self.micro_batches.decide()
 
     def _measure_reference(self, groups: Sequence[Group]) -> list[list[list[float]]]:
         with self.model.as_reference() as network:

@@ -180,6 +180,9 @@ class TinkerLearner(Learner):
             raise InputError("a training server has no other network that could be asked")
         return nested(groups, self._forward(self.policy, groups).tolist())
 
+    def _decide_layout(self) -> None:
+        """Nothing is decided here: each row repeats its prompt."""
+
     def _measure_reference(self, groups: Sequence[Group]) -> list[list[list[float]]]:
         if self._reference is None:
             self._reference = self.adapter.make(self.connection)
