@@ -9,6 +9,7 @@ import pytest
 
 from random_groups import make_learner
 from tieout.pipelines.planning import contention
+from tieout.pipelines.planning import meter as module
 from tieout.pipelines.planning.contention import Waited
 from tieout.pipelines.planning.meter import FEW, Meter, cut
 from tieout.types import Completion, Group
@@ -56,3 +57,16 @@ def test_waiting_for_a_processor_is_what_the_system_counts(
     assert waited.times == 2.5
     scheduled.unlink()
     assert waited.times == 1.0
+
+
+def test_what_is_kept_of_smaller_micro_batches_comes_on_top(
+    tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner, large, small = make_learner(tiny_model("llama")), [group(8, 60, 60)], [group(8, 20)]
+    meter = Meter(learner, small)
+    meter.resident, peaks = 500, iter([600, 700, 650])
+    monkeypatch.setattr(module, "peak_bytes", lambda device: next(peaks))
+    for part, fed in ((large, 128), (small, 28), (large, 128)):
+        meter.update((part, fed))
+    assert meter.memory(128) == 700
+    assert meter.memory(64) == 600

@@ -57,8 +57,12 @@ class Meter:
         started = perf_counter()
         self.learner.update(groups, _loss)
         seconds = max(0.0, perf_counter() - started - self.optimizer)
+        peak = peak_bytes(self.device)
         if fed > self.largest:
-            self.largest, self.token, self.peak = fed, seconds / fed, peak_bytes(self.device)
+            self.largest, self.token, self.peak = fed, seconds / fed, peak
+        elif peak is not None and self.peak is not None:
+            # What the allocator keeps of micro-batches of other sizes comes on top of the largest one.
+            self.peak = max(self.peak, peak)
         return seconds
 
     def update_within(self, part: Part, seconds: float) -> bool:
@@ -95,7 +99,7 @@ class Meter:
         return (perf_counter() - started) / fed
 
     def memory(self, fed: int) -> int | None:
-        """Peak of an update whose largest micro-batch has so many tokens: in proportion to the largest one measured."""
+        """Peak of updates whose largest micro-batch has so many tokens: in proportion to the largest one measured."""
         if self.peak is None:
             return None
         return self.resident + int((self.peak - self.resident) * fed / self.largest)
