@@ -132,7 +132,13 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
+    import peft  # noqa: F401
+    import scipy.stats  # noqa: F401
     import transformers.models.llama.modeling_llama  # noqa: F401
+
+    import tieout.cli.train
+    import tieout.pipelines.stages.execute
+    import tieout.training.fit  # noqa: F401
 
     print("ready", flush=True)
     for line in sys.stdin:

@@ -17,6 +17,7 @@ from tieout.rewards.text.opposites import opposite
 from tieout.rows.spread import spread
 from tieout.tasks.wrong_statements import OPPOSITE, figures_changed, wrong_statements
 from tieout.vetting.attack import AttackSettings, attack
+from tieout.vetting.attack.calling import Caller
 from tieout.vetting.attack.gold import read_gold
 from tieout.vetting.attack.number_probes import number_probes
 from tieout.vetting.attack.probe import in_other_words
@@ -30,11 +31,13 @@ def equals(completions: Sequence[str], answer: Sequence[str], **_: Any) -> list[
 @pytest.mark.parametrize("count", [7, 16, 100, 101, 1000])
 def test_rows_are_spread_over_all_of_the_data(count: int) -> None:
     rows = [{"prompt": "?", "answer": f"item {i}", "completion": f"item {i}"} for i in range(count)]
-    picked, scores, _ = pick_rows(equals, rows, 4, 1.0)
+    with Caller(equals, rows) as caller:
+        picked, scores, _ = pick_rows(caller, rows, 4, 1.0)
     assert picked == sorted(scores)
     assert {4 * i // count for i in picked} == {0, 1, 2, 3}
     half = [{**row, "answer": "?"} if i < count // 2 else row for i, row in enumerate(rows)]
-    later, _, _ = pick_rows(equals, half, 2, 1.0)  # where the first half of the data pays no gold
+    with Caller(equals, half) as caller:  # where the first half of the data pays no gold
+        later, _, _ = pick_rows(caller, half, 2, 1.0)
     assert all(i >= count // 2 for i in later)
 
 

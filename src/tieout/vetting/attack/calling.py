@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Self
 
 from ...rewards.processes.forked import forked
+from ...rewards.processes.handle import Worker
 from ...rewards.scoring.outcomes import Outcome, errored
 from ...rewards.scoring.runner import score
 from ...types import Reward, Row
@@ -37,60 +40,78 @@ Ask = tuple[int, str]
 """Which row, and the completion."""
 
 
-def pay(
-    reward: Reward, rows: Sequence[Row], asks: Sequence[Ask], deadline_seconds: float, ends: float
-) -> list[Paid | None]:
-    """What the reward says of each; None for those that came after `ends` (by time.monotonic).
+class Caller:
+    """Calls a reward in a worker that is forked, so that any function can be called; the context ends it.
 
-    A worker, forked so that any function can be called, does them in turn and is replaced where one takes longer than
-    the deadline, or ends it.
+    The worker answers call after call, and is replaced where one takes longer than the deadline, or ends it: to fork a
+    program that holds a model takes as long as a hundred calls.
     """
-    said: list[Paid | None] = []
-    late: list[int] = []
-    while len(said) < len(asks) and time.monotonic() < ends:
-        long = [len(asks[i][1]) for i in late]
-        if len(long) >= MAX_LONG and len(asks[len(said)][1]) >= min(long) >= LONG:
-            said.append(None)
-            continue
-        said += _one_worker(reward, rows, asks[len(said) :], deadline_seconds, ends)
-        if said and said[-1] is not None and said[-1].late:
-            late.append(len(said) - 1)
-    if late and deadline_seconds < PATIENCE_SECONDS:
-        # Once more, alone and for longer: to be slow, or called on a busy machine, is no hole.
-        shortest = min(late, key=lambda i: len(asks[i][1]))
-        (again,) = _one_worker(reward, rows, [asks[shortest]], PATIENCE_SECONDS, time.monotonic() + 60.0)
-        for i in late:
-            if again is None or not again.late:
-                said[i] = None
-        said[shortest] = again
-    return [*said, *[None] * (len(asks) - len(said))]
 
+    def __init__(self, reward: Reward, rows: Sequence[Row]) -> None:
+        self.reward, self.rows = reward, rows
+        self._worker: Worker | None = None
+        self._open = ExitStack()
 
-def _one_worker(
-    reward: Reward, rows: Sequence[Row], asks: Sequence[Ask], deadline_seconds: float, ends: float
-) -> list[Paid | None]:
-    """What one worker says of them, up to the first that ends it or takes too long."""
+    def __enter__(self) -> Self:
+        return self
 
-    def answer(ask: Ask) -> list[Outcome]:
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def pay(self, asks: Sequence[Ask], deadline_seconds: float, ends: float) -> list[Paid | None]:
+        """What the reward says of each; None for those that came after `ends` (by time.monotonic)."""
+        said: list[Paid | None] = []
+        late: list[int] = []
+        for i, ask in enumerate(asks):
+            long = [len(asks[k][1]) for k in late]
+            if time.monotonic() >= ends or (len(long) >= MAX_LONG and len(ask[1]) >= min(long) >= LONG):
+                said.append(None)
+                continue
+            said.append(paid := self._call(ask, deadline_seconds))
+            if paid.late:
+                late.append(i)
+        if late and deadline_seconds < PATIENCE_SECONDS:
+            # Once more, alone and for longer: to be slow, or called on a busy machine, is no hole.
+            shortest = min(late, key=lambda i: len(asks[i][1]))
+            self._end()
+            again = self._call(asks[shortest], PATIENCE_SECONDS)
+            for i in late:
+                if not again.late:
+                    said[i] = None
+            said[shortest] = again
+        return said
+
+    def _call(self, ask: Ask, deadline_seconds: float) -> Paid:
+        """What it says of one, by the worker that there is or a new one."""
+        worker = self._worker = self._worker or self._open.enter_context(forked(self._answer))
+        try:
+            (outcome,) = worker.ask(ask, deadline_seconds)
+        except TimeoutError:
+            self._end()
+            return Paid(None, f"it gave nothing within {deadline_seconds:g} seconds", late=True)
+        except EOFError:
+            self._end()
+            return Paid(None, "it ended the process that called it")
+        return _paid(outcome)
+
+    def _end(self) -> None:
+        self._open.close()
+        self._worker = None
+
+    def _answer(self, ask: Ask) -> list[Outcome]:
         row, completion = ask
         try:
-            return score(reward, [completion], [rows[row]["prompt"]], rows[row])
+            return score(self.reward, [completion], [self.rows[row]["prompt"]], self.rows[row])
         except BaseException as error:  # a reward that runs programs may pass on their SystemExit
             return [errored(f"it raised {type(error).__name__}: {str(error)[:200]}")]
 
-    said: list[Paid | None] = []
-    with forked(answer) as worker:
-        for ask in asks:
-            if time.monotonic() >= ends:
-                break
-            try:
-                (outcome,) = worker.ask(ask, deadline_seconds)
-            except TimeoutError:
-                return [*said, Paid(None, f"it gave nothing within {deadline_seconds:g} seconds", late=True)]
-            except EOFError:
-                return [*said, Paid(None, "it ended the process that called it")]
-            said.append(_paid(outcome))
-    return said
+
+def pay(
+    reward: Reward, rows: Sequence[Row], asks: Sequence[Ask], deadline_seconds: float, ends: float
+) -> list[Paid | None]:
+    """`Caller.pay` by a worker of its own."""
+    with Caller(reward, rows) as caller:
+        return caller.pay(asks, deadline_seconds, ends)
 
 
 def _paid(outcome: Outcome) -> Paid:

@@ -16,7 +16,7 @@ from ...rewards.scoring.outcomes import judges_form, parameters
 from ...rewards.scoring.runner import check_reward, reward_name
 from ...types import Reward, Row
 from ..golden_rows import golden_rows
-from .calling import Ask, pay
+from .calling import Ask, Caller, pay
 from .findings import EMPTY, HALF, MORE, PAID, Finding, Tried, bottom, judge, smallest
 from .gold import read_gold
 from .probe import CLASSES, Probe
@@ -132,8 +132,24 @@ def attack(
     if not rows:
         raise InputError("no rows to attack the reward on")
     check_reward(reward, [c for c in rows[0] if all(c in row for row in rows)], tokens=False)
+    with Caller(reward, rows) as caller:
+        return _attack(caller, rows, settings, seed, corpus, policy, verifier, began)
+
+
+def _attack(
+    caller: Caller,
+    rows: Sequence[Row],
+    settings: AttackSettings,
+    seed: int,
+    corpus: Sequence[Mapping[str, Any]],
+    policy: Callable[[Row], Sequence[str]] | None,
+    verifier: Reward | None,
+    began: float,
+) -> Attack:
+    """The attack on rows with gold, whose columns are those that the reward asks for."""
+    reward = caller.reward
     asked = [p.name for p in parameters(reward) if p.name in rows[0]]
-    picked, gold_scores, deadline = pick_rows(reward, rows, settings.max_rows, settings.deadline_seconds)
+    picked, gold_scores, deadline = pick_rows(caller, rows, settings.max_rows, settings.deadline_seconds)
     golds = {i: read_gold(rows[i], asked) for i in picked}
     options = {p.name: p.default for p in parameters(reward) if p.default is not p.empty}
     materials = {i: setting_of(rows, i, asked, options) for i in picked}
@@ -141,7 +157,7 @@ def attack(
         i: [p for p in fixed_probes(golds[i], materials[i], corpus, rows[i]) if p.kind in settings.classes]
         for i in picked
     }
-    tried, skipped = _try(reward, rows, fixed, deadline, time.monotonic() + settings.seconds)
+    tried, skipped = _try(caller, fixed, deadline, time.monotonic() + settings.seconds)
     lows = {i: bottom([gold_scores[i], *_scores(tried, i)]) for i in picked}
     form_only = judges_form(reward) or (not asked and _all_paid(tried, HONEST, gold_scores, lows))
 
@@ -170,17 +186,17 @@ def attack(
             ]
             for i in picked
         }
-        more, late = _try(reward, rows, bred, deadline, until)
+        more, late = _try(caller, bred, deadline, until)
         tried += more
         skipped += late
     findings = judged(tried)
     # Programs are short as they are, and each call may take a start of Python.
     best = [
-        f if golds[f.row].kind == "code" else _shrink(reward, rows, f, judged, deadline, until)
+        f if golds[f.row].kind == "code" else _shrink(caller, f, judged, deadline, until)
         for f in smallest(findings)
     ]
     if policy is not None and verifier is not None:
-        samples, found = _of_policy(reward, verifier, policy, rows, picked, gold_scores, lows, deadline)
+        samples, found = _of_policy(caller, verifier, policy, rows, picked, gold_scores, lows, deadline)
         tried += samples
         findings += found
         best = smallest([*best, *found])
@@ -201,7 +217,7 @@ def attack(
 
 
 def _try(
-    reward: Reward, rows: Sequence[Row], probes: Mapping[int, Sequence[Probe]], deadline: float, ends: float
+    caller: Caller, probes: Mapping[int, Sequence[Probe]], deadline: float, ends: float
 ) -> tuple[list[Tried], int]:
     """Try the probes of each row, the rows in turn; and how many were not tried, as the time was up."""
     given = [
@@ -216,7 +232,7 @@ def _try(
             for text in (p.completion, p.against if p.basis in COMPARED else p.completion)
         )
     )
-    paid = dict(zip(asks, pay(reward, rows, asks, deadline, ends), strict=True))
+    paid = dict(zip(asks, caller.pay(asks, deadline, ends), strict=True))
     tried = []
     for i, probe in given:
         said, against = paid[i, probe.completion], paid.get((i, probe.against))
@@ -240,8 +256,7 @@ def _all_paid(
 
 
 def _shrink(
-    reward: Reward,
-    rows: Sequence[Row],
+    caller: Caller,
     finding: Finding,
     judged: Callable[[Sequence[Tried]], list[Finding]],
     deadline: float,
@@ -255,7 +270,7 @@ def _shrink(
     def still(texts: list[str]) -> list[bool]:
         nonlocal last
         probes = [Probe(finding.kind, finding.name, text, finding.basis) for text in texts]
-        paid = pay(reward, rows, [(finding.row, text) for text in texts], deadline, until)
+        paid = caller.pay([(finding.row, text) for text in texts], deadline, until)
         holds = []
         for probe, said in zip(probes, paid, strict=True):
             gold = " ".join(probe.completion.split()) == " ".join(finding.gold.split())
@@ -272,7 +287,7 @@ def _shrink(
 
 
 def _of_policy(
-    reward: Reward,
+    caller: Caller,
     verifier: Reward,
     policy: Callable[[Row], Sequence[str]],
     rows: Sequence[Row],
@@ -287,7 +302,7 @@ def _of_policy(
         texts = [*dict.fromkeys(policy(rows[i]))]
         asks: list[Ask] = [(i, text) for text in texts]
         ends = time.monotonic() + max(60.0, deadline * len(texts))
-        proxy = pay(reward, rows, asks, deadline, ends)
+        proxy = caller.pay(asks, deadline, ends)
         (best, *second) = pay(verifier, rows, [(i, rows[i]["completion"]), *asks], max(deadline, 10.0), ends)
         for text, said, checked in zip(texts, proxy, second, strict=True):
             if said is None:

@@ -14,8 +14,8 @@ from ...rewards.scoring.runner import reward_name
 from ...rows.messages import prompt_text
 from ...rows.spread import spread
 from ...tasks.wrong_statements import names
-from ...types import Reward, Row
-from .calling import pay
+from ...types import Row
+from .calling import Caller
 from .code_probes import code_probes
 from .columns import accepted_answers, lists_of, plain, texts_in, wrong_choices
 from .corpus import replayed
@@ -36,12 +36,12 @@ SLOW_SECONDS = 0.1
 
 
 def pick_rows(
-    reward: Reward, rows: Sequence[Row], max_rows: int, deadline: float
+    caller: Caller, rows: Sequence[Row], max_rows: int, deadline: float
 ) -> tuple[list[int], dict[int, float], float]:
     """Rows whose gold is paid, spread over all; their scores; and the deadline, longer if gold takes long."""
     candidates = spread(range(len(rows)), 2 * max_rows)
     began = time.monotonic()
-    paid = pay(reward, rows, [(i, rows[i]["completion"]) for i in candidates], 60.0, began + 60.0)
+    paid = caller.pay([(i, rows[i]["completion"]) for i in candidates], 60.0, began + 60.0)
     each = (time.monotonic() - began) / len(candidates)
     scores = {
         i: p.score for i, p in zip(candidates, paid, strict=True) if p is not None and p.score is not None
@@ -49,14 +49,16 @@ def pick_rows(
     if not scores:
         reasons = [p.failed for p in paid if p is not None and p.failed]
         why = f"it failed: {reasons[0]}" if reasons else "it abstains on all"
-        raise InputError(f"reward {reward_name(reward)!r} gives no gold a score; {why}")
+        raise InputError(f"reward {reward_name(caller.reward)!r} gives no gold a score; {why}")
     top = max(scores.values())
     count = max_rows if each < SLOW_SECONDS else min(2, max_rows)
     whole = [i for i in scores if scores[i] >= top - 1e-9]
     whole = [whole[k * (len(whole) - 1) // max(1, count - 1)] for k in range(count)][: len(whole)]
     best = [*whole, *spread([i for i in scores if i not in whole], count)][:count]
     if top <= 0 and any(p.score is not None and p.score < 0 for p in paid if p):
-        raise InputError(f"reward {reward_name(reward)!r} gives gold {top:g} at most; is `completion` gold?")
+        raise InputError(
+            f"reward {reward_name(caller.reward)!r} gives gold {top:g} at most; is `completion` gold?"
+        )
     picked = sorted(i for i in best if scores[i] > 0 or top <= 0)
     return picked, {i: scores[i] for i in picked}, max(deadline, 20 * each)
 
