@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +23,22 @@ def check(monkeypatch: pytest.MonkeyPatch) -> Any:
     return check
 
 
-def test_the_whole_benchmark_runs_small_on_a_cpu(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        str(BENCHMARKS / "gpu.py"),
-        "--device",
-        "cpu",
-        "--rows",
-        "tiny",
-        "--rounds",
-        "1",
-    ]
-    subprocess.run(
-        [*command, "--out", str(tmp_path / "gpu"), "--folder", str(tmp_path)], check=True, capture_output=True
-    )
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`gpu("--device", "cpu")`: the benchmark's command line."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import gpu
+
+    def call(*arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["gpu.py", *arguments])
+        gpu.main()
+
+    return call
+
+
+def test_the_whole_benchmark_runs_small_on_a_cpu(tmp_path: Path, gpu: Callable[..., None]) -> None:
+    folders = ["--out", str(tmp_path / "gpu"), "--folder", str(tmp_path)]
+    gpu("--device", "cpu", "--rows", "tiny", "--rounds", "1", *folders)
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert all(c["right"] for c in found["parity"])
     (row,) = found["rows"]
@@ -50,14 +52,13 @@ def test_the_whole_benchmark_runs_small_on_a_cpu(tmp_path: Path) -> None:
     assert "| tiny | 160, 8, 4 x 2 |" in (tmp_path / "gpu.md").read_text()
 
 
-def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
+def test_without_a_gpu_it_says_so(gpu: Callable[..., None]) -> None:
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("there is one")
-    done = subprocess.run([sys.executable, str(BENCHMARKS / "gpu.py")], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "no CUDA device was found; --device cpu --rows tiny" in done.stderr
+    with pytest.raises(SystemExit, match="no CUDA device was found; --device cpu --rows tiny"):
+        gpu()
 
 
 def test_the_attention_is_right_here(check: Any) -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -81,6 +82,12 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
+@cache
+def parsed() -> dict[str, ast.Module]:
+    """Every module's syntax tree."""
+    return {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
+
+
 def imports(name: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
     """(line, module of tieout that is imported) for each import, also inside functions and for types only."""
     folder = name.split(".") if MODULES[name].name == "__init__.py" else name.split(".")[:-1]
@@ -120,9 +127,9 @@ def test_every_module_has_a_layer() -> None:
 
 def test_imports_point_down_only() -> None:
     bad = []
-    for name, path in MODULES.items():
+    for name, tree in parsed().items():
         if name and LAYER.get(name.split(".")[0]) is not None:
-            bad += upward(name, ast.parse(path.read_text(encoding="utf-8")))
+            bad += upward(name, tree)
     assert not bad, "\n".join(bad)
 
 
@@ -157,6 +164,12 @@ def graph_of(trees: Mapping[str, ast.Module]) -> dict[str, set[str]]:
     }
 
 
+@cache
+def whole_graph() -> dict[str, set[str]]:
+    """That of the package."""
+    return graph_of(parsed())
+
+
 def circle(graph: Mapping[str, set[str]]) -> list[str]:
     """Names that lead from one back to itself; none if there is no way back anywhere."""
     try:
@@ -169,21 +182,20 @@ def circle(graph: Mapping[str, set[str]]) -> list[str]:
 
 def test_no_module_imports_itself_through_others() -> None:
     """All imports count: one inside a function or under TYPE_CHECKING ties two modules as much as any other."""
-    trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
-    assert not circle(graph_of(trees))
+    assert not circle(whole_graph())
 
 
 def test_no_folder_at_the_root_imports_itself_through_others() -> None:
     """Layers order most of them; those that share a layer must be in an order too."""
     folders: dict[str, set[str]] = {}
-    for name, targets in graph_of({n: ast.parse(p.read_text("utf-8")) for n, p in MODULES.items()}).items():
+    for name, targets in whole_graph().items():
         own = name.split(".")[0]
         folders.setdefault(own, set()).update({t.split(".")[0] for t in targets} - {own})
     assert not circle(folders)
 
 
 def test_a_folder_and_the_files_around_it_import_one_another_one_way_only() -> None:
-    graph = graph_of({n: ast.parse(p.read_text("utf-8")) for n, p in MODULES.items()})
+    graph = whole_graph()
     folders = {name for name, path in MODULES.items() if name and path.name == "__init__.py"}
     owner = {name: name if name in folders else name.rpartition(".")[0] for name in MODULES}
     ways = {(owner[name], owner[target]) for name, targets in graph.items() for target in targets}
@@ -214,9 +226,9 @@ def test_a_circle_in_whatever_form_is_found(code: str) -> None:
 def test_no_import_is_dressed_as_a_string() -> None:
     """`"tieout.module:attribute"` in a table is an import too: it may not point up."""
     bad = []
-    for name, path in MODULES.items():
+    for name, tree in parsed().items():
         own = LAYER.get(name.split(".")[0])
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree):
             text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
             found = re.fullmatch(r"tieout\.([a-z]\w*)[\w.]*(?::\w+)?", text)
             if found and own is not None and LAYER.get(found[1], len(LAYERS)) > own:

@@ -120,8 +120,15 @@ def reads(text: Any, whole: str) -> bool:
     return "".join(str(text).split()) in "".join(whole.split())
 
 
-@pytest.mark.parametrize("thought", ["added", "special", "letters"])
-@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+THINK = [path for path in TEMPLATES if "think" in path.read_text(encoding="utf-8")]
+ASKED = [
+    *((path, "added") for path in TEMPLATES),
+    *((path, how) for path in THINK for how in ("special", "letters")),
+]
+"""How the tag is in the vocabulary is of those that write it."""
+
+
+@pytest.mark.parametrize(("path", "thought"), ASKED, ids=[f"{path.stem}-{how}" for path, how in ASKED])
 def test_what_is_trained_is_the_templates_own(path: Path, thought: str, new_tokenizer: Any) -> None:
     chat = chat_of(path, new_tokenizer, thought)
     decode, kept = chat.tokenizer.decode, 0

@@ -38,7 +38,7 @@ def weights(own: Learner) -> dict[str, torch.Tensor]:
     return {n: p.detach().clone() for n, p in own.model.trained().items()}
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3"])
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
 def test_in_bf16_as_many_weights_move_as_in_fp32(tiny_model: ModelFolder, family: str) -> None:
     groups = random_groups()
     shares = {}

@@ -103,8 +103,9 @@ def rendered(tokenizer: Any) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
-@pytest.mark.parametrize("pad", PADS)
+@pytest.mark.parametrize(
+    ("method", "pad"), [*(("lora", pad) for pad in PADS), ("full", "none")], ids=lambda value: value
+)
 @pytest.mark.parametrize("family", CONFIGS)
 def test_ours_scores_alike_in_transformers_and_peft(
     base: Callable[..., Path], tmp_path: Path, family: str, pad: str, method: str
@@ -121,8 +122,7 @@ def test_ours_scores_alike_in_transformers_and_peft(
     assert again == pytest.approx(ours, abs=2e-4)
 
 
-@pytest.mark.parametrize("template", [None, CHATML])
-@pytest.mark.parametrize("pad", PADS)
+@pytest.mark.parametrize(("pad", "template"), [("own", None), ("eos", CHATML), ("none", CHATML)])
 def test_one_that_trl_trained_scores_alike_as_path_and_as_object(
     base: Callable[..., Path], tmp_path: Path, pad: str, template: str | None
 ) -> None:
@@ -161,8 +161,7 @@ def test_one_that_trl_trained_scores_alike_as_path_and_as_object(
         assert given == pytest.approx(expected, abs=2e-4), name
 
 
-@pytest.mark.parametrize("adapter", [False, True])
-@pytest.mark.parametrize("pad", PADS)
+@pytest.mark.parametrize(("pad", "adapter"), [("own", True), ("eos", False), ("none", True)])
 def test_the_trainer_by_trls_name_saves_one_that_transformers_reads_alike(
     base: Callable[..., Path], tmp_path: Path, pad: str, adapter: bool
 ) -> None:

@@ -128,7 +128,7 @@ def test_rounding_of_a_trained_model_is_no_fault(monkeypatch: pytest.MonkeyPatch
     learner, first = Learner(load("tieout-base", AdapterConfig(rank=4))), selfcheck.probe
     if plant:
         plant(monkeypatch)
-    for seed in range(12):
+    for seed in range(4 if plant else 12):
         monkeypatch.setattr(selfcheck, "probe", lambda size, seed=seed: first(size, seed))
         assert (found(learner) is None) is (plant is None)
 
