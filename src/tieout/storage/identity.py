@@ -162,6 +162,6 @@ def _counts(path: Path) -> bool:
     return not hidden and path.suffix in (*WEIGHTS, *SETTINGS) and path.name not in NO_SETTINGS
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)  # more than the files of the package, which each stage and report asks for
 def _digest(path: Path, _size: int, _time: int) -> str:
     return sha256(path)
