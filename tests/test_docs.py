@@ -84,6 +84,7 @@ def test_the_reference_documents_every_exported_name() -> None:
     assert set(tieout.__all__) - {"__version__"} <= {a or b for a, b in named}
 
 
+@pytest.mark.slow  # `make docs` builds it too, in the same strict way
 def test_the_site_builds_with_every_page_in_the_navigation_and_no_dead_link(tmp_path: Path) -> None:
     if find_spec("mkdocs") is None:
         pytest.skip("mkdocs is not installed; it comes with the extra `docs`")

@@ -155,7 +155,7 @@ def test_missing_things_are_said(tieout: Callable[..., Result], tmp_path: Path, 
 
 
 def test_output_that_nobody_reads_to_its_end_is_no_error() -> None:
-    command = [sys.executable, "-m", "tieout", "train", "grpo", "--help"]
+    command = [sys.executable, "-m", "tieout", "attack", "--help"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as process:
         assert process.stdout is not None
         assert process.stderr is not None

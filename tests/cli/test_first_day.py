@@ -181,8 +181,7 @@ def uses(shipped: Path) -> None:
         code for code in re.findall(r"```python\n(.*?)```", card, re.DOTALL) if "from_pretrained" in code
     ]
     assert len(codes) == 2
-    answers = [run_code(code, shipped) for code in codes]
-    assert answers[0] == answers[1] == row(204)["completion"]
+    assert run_codes(codes, shipped) == [row(204)["completion"]] * 2
     (merged, gguf), (adapter,) = (
         block.splitlines() for block in re.findall(r"```sh\n(.*?)\n```", card, re.DOTALL)
     )
@@ -197,8 +196,8 @@ def uses(shipped: Path) -> None:
     convertible(read_json(shipped / "merged" / "config.json"))
 
 
-def run_code(code: str, folder: Path) -> str:
-    """Run a card's code where the card lies, in a process without tieout, and ask the model a note."""
+def run_codes(codes: list[str], folder: Path) -> list[str]:
+    """Run a card's codes where the card lies, in a process without tieout, and ask each model a note."""
     ask = (
         "\nassert 'tieout' not in sys.modules\n"
         f"prompt = tokenizer.apply_chat_template({row(204)['prompt']!r}, add_generation_prompt=True, "
@@ -207,14 +206,14 @@ def run_code(code: str, folder: Path) -> str:
         "print(tokenizer.decode(out[0, prompt['input_ids'].shape[1]:], skip_special_tokens=True))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", f"import sys\n{code}{ask}"],
+        [sys.executable, "-c", "\n".join(["import sys", *(f"{code}{ask}" for code in codes)])],
         cwd=folder,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return done.stdout.splitlines()
 
 
 def convertible(config: dict[str, Any]) -> None:

@@ -339,7 +339,7 @@ def test_gold_of_every_real_statement_scores_1_and_flawed_less(real: Path, optio
     task = load(real, **options)
     rows = [row for split in ("train", "calibration", "test") for row in task.rows(split)]
     assert {(row["adsh"], row["statement"]) for row in rows} == kinds(read_filings(real))
-    for row in rows:
+    for row in rows[:: 3 if options else 1]:
         rng = random.Random(row["id"])
         name = rng.choice(sorted(row["figures"]))
         flaws = [flaw(row, rng) for flaw in task.flaws.values()]

@@ -164,7 +164,7 @@ def test_no_alarm_goes_off_in_a_run_that_does_not(tiny_model: ModelFolder) -> No
     run = Played(tiny_model("llama"), "dpo", 1e-3, 24, watched=[make() for make in every])
     assert run.said == []
     assert run.log[24]["accuracy"] > 0.9
-    assert Played(BASE, "dpo", 1e-3, 12, watched=[make() for make in every], rows=alike()).said == []
+    assert Played(BASE, "dpo", 1e-3, 8, watched=[make() for make in every], rows=alike()).said == []
 
 
 def test_a_run_that_blows_up_goes_back_to_its_last_good_checkpoint(
