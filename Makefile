@@ -8,7 +8,10 @@ VLLM_STAMP := .venv-vllm/.installed
 TINKER_STAMP := .venv-tinker/.installed
 MODEL  ?= tieout-base
 PIP    := -m pip --quiet --disable-pip-version-check install
-PYTEST := $(BIN)/python -m pytest -n 2
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal  # each half in its order: what a file shares is made once
+
+# Tests start many processes: without bytecode on disk each compiles the package and every test file again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Settings of the processor's vector instructions, for torch and for oneDNN.
 PLAIN := ATEN_CPU_CAPABILITY=default DNNL_MAX_CPU_ISA=SSE41

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,6 +17,9 @@ from tiny_tokens import SPECIAL_TOKENS
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors gain nothing from threads
+
+# To wait for the disk is half the time of a small run, and no test takes the machine's power. A bad descriptor raises.
+os.fsync = os.fstat
 
 settings.register_profile("no deadline", deadline=None)  # how fast a machine is decides no test
 settings.load_profile("no deadline")
@@ -41,6 +45,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark, places in FOLDERS.items():
             if place in places and not item.get_closest_marker("slow"):
                 item.add_marker(mark)
+
+
+def pytest_collection_finish() -> None:
+    """Collections of garbage leave out what was imported and collected: half a million objects that stay."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
