@@ -154,6 +154,7 @@ def main() -> None:
         f"the same, unknown below {at:.2f} of the words": lambda row: nearest(row, at),
     }
     documents = [row["document"] for row in test]
+    made = load_task("rag").rows("test")
     told = {
         "rows": {
             split: [
@@ -167,6 +168,7 @@ def main() -> None:
         "reviewed": reviewed(given.reviewed) if given.reviewed else None,
         "programs": {name: figures(scores(test, program), documents) for name, program in programs.items()},
         "nearest": [_trade(test, step / 10) for step in range(11)],
+        "nearest, generated rows": [_trade(made, step / 10) for step in range(11)],
         "runs": {
             name: models(Path(folder), test) for name, _, folder in (run.partition("=") for run in given.run)
         },
