@@ -44,6 +44,9 @@ def test_an_adapter_on_another_base_of_the_same_shapes_is_refused_by_name(
         load(str(adapter))
     with pytest.raises(InputError, match=f"trained on, {base}"):
         load(str(other), AdapterConfig(), start=adapter)
+    (adapter / FILE).write_text('{"tensors": ["of another program"]}')
+    with pytest.raises(InputError, match="is no record of a base"):
+        load(str(adapter))
     (adapter / FILE).unlink()  # as an adapter that another program wrote
     load(str(adapter))
 

@@ -47,13 +47,19 @@ def refuse_other_base(adapter: Path, source: str) -> None:
     if not (adapter / FILE).is_file():
         return
     known = read_json(adapter / FILE)
-    was, now = dict(known["tensors"]), digests(source)
+    was = known.get("tensors") if isinstance(known, dict) else None
+    if not isinstance(was, dict):
+        raise InputError(
+            f"{adapter / FILE} is no record of a base: expected an object with `base` and `tensors`; if it is "
+            "another program's, delete it"
+        )
+    now = digests(source)
     shared = was.keys() & now.keys()
     if other := sorted(name for name in shared if was[name] != now[name]):
         raise InputError(
             f"the adapter in {adapter} was trained on another base than {source}: {other[0]} differs, and "
-            f"{len(other)} of {len(shared)} tensors do. Give the base that it was trained on, {known['base']}; or, to "
-            f"use it on this one, delete {adapter / FILE} and the {MANIFEST} next to it"
+            f"{len(other)} of {len(shared)} tensors do. Give the base that it was trained on, {known.get('base')}; or, "
+            f"to use it on this one, delete {adapter / FILE} and the {MANIFEST} next to it"
         )
 
 
