@@ -125,6 +125,11 @@ def test_rows_of_a_file(tmp_path: Path) -> None:
     assert len(named.rows("ood")) == 1
     assert named.gold is not None
     assert named.gold(given[0]) is None
+    script = {"prompt": "add", "tests": [{"stdin": "1", "stdout": "1"}], "completion": "print(input())\n"}
+    (row,) = load(written({**script, "split": "train"})).rows("train")
+    assert {corrupt(row, random.Random(i)) for i in range(9)} == {"print(input())\n\n)"}
+    method = {"entry": "A.f", "completion": "class A:\n    def f(self): ..."}
+    assert len({corrupt(method, random.Random(i)) for i in range(9)} - {method["completion"]}) == 2
     with pytest.raises(InputError, match=r"row 2: split is 'dev'"):
         load(written(given[0], {**given[1], "split": "dev"}))
     with pytest.raises(InputError, match="row 2: its prompt is that of row 1"):

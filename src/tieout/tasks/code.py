@@ -28,6 +28,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import random
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -250,7 +251,8 @@ def _returns(function: Any, call: Any) -> str:
 
 
 def corrupt(row: Row, rng: random.Random) -> str:
-    """A program that is wrong: one that passes the example, one that does not load, or one of another name."""
-    entry, gold = str(row["entry"]), str(row["completion"])
-    wrong = [gold.replace("return", "retrun", 1), gold.replace(entry, f"{entry}_", 1)]
-    return rng.choice([str(row.get("flawed") or wrong[0]), *wrong])
+    """A program that is wrong: one that passes the example, one that is no Python, or one of another name."""
+    gold, name = str(row["completion"]), str(row.get("entry") or "").rpartition(".")[2]
+    renamed = re.sub(rf"\bdef {name}\b", f"def {name}_", gold) if name else gold
+    wrong = {str(row.get("flawed") or gold): None, f"{gold}\n)": None, renamed: None}
+    return rng.choice([program for program in wrong if program != gold])
