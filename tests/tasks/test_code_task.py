@@ -55,6 +55,13 @@ def test_edge_cases_are_judged_apart(task: Task) -> None:
     assert scores(solved, row, *wrong) == [0.0] * 3
 
 
+def test_a_program_that_computes_nothing_passes_edge_cases_only(task: Task) -> None:
+    for split in SMALL:
+        for row in task.rows(split):
+            for test, kind in zip(row["tests"], row["kinds"], strict=True):
+                assert test["expected"] or kind not in ("usual", "boundary")
+
+
 def test_hidden_tests_are_not_in_the_prompt(task: Task) -> None:
     for split in SMALL:
         for row in task.rows(split):

@@ -53,6 +53,10 @@ Level = Literal["lines", "tables"]
 Library = Literal["python", "pandas"]
 END = "Reply with the program only."
 PANDAS = "Use pandas; a DataFrame or Series is no answer."
+MORE = 20
+"""Calls drawn for a hidden test, until one is new, and TELLING."""
+TELLING = ("usual", "boundary")
+"""Kinds of tests that do not expect 0, nothing or None, which a program that computes nothing returns."""
 TRIES = 2000
 """Functions drawn for a row, until one is of its split, new, and has a mistake that its example does not show."""
 
@@ -199,17 +203,20 @@ def _function(split: str, index: int, level: Level, library: Library, rng: rando
 
 
 def _row(function: Function, library: Library, rng: random.Random) -> Row | None:
-    """The row of a function; None if all its flawed programs fail the example, or pass every test."""
+    """The row of a function; None if telling calls are rare, or no flawed program passes the example alone."""
     gold = defined(function.program, function.entry)
     example = function.calls["example"](rng)
-    calls = {written(example, function.entry): example}
-    tests = []
+    calls, tests = {written(example, function.entry): example}, list[dict[str, Any]]()
     for kind in function.kinds:
-        call = function.calls[kind](rng)
-        while (text := written(call, function.entry)) in calls:
-            call = function.calls["usual"](rng)
-        calls[text] = call
-        tests.append(_test(call, gold(*call[0], **call[1])))
+        for _ in range(MORE):
+            call = function.calls[kind](rng)
+            expected = gold(*call[0], **call[1])
+            if written(call, function.entry) not in calls and (expected or kind not in TELLING):
+                break
+        else:
+            return None
+        calls[written(call, function.entry)] = call
+        tests.append(_test(call, expected))
     expected = gold(*example[0], **example[1])
     if not expected:
         return None  # an example that shows nothing
