@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from tieout.cli.train import main
+from tieout.learner.models.loading import load_chat
 from tieout.source import Source
 from tieout.tasks import Task, load_task
 from tieout.tasks.files import REWARD_MODEL, hold_out, hold_out_few
-from tieout.training.held_out import completions_of, held_out_loss
+from tieout.training.held_out import HeldOutLoss, completions_of, held_out_loss
+from tieout.types import Group
 from tiny_task import ROWS, make_run, make_task
 
 ModelFolder = Callable[[str], Path]
@@ -110,3 +114,21 @@ def test_rows_of_which_a_part_was_held_out_before_are_divided_again_for_a_reward
     assert 0.05 < len(held) / len(trained) < 0.15
     assert hold_out(trained)[1] == []  # by the same hash nothing is left to hold out
     assert {row["prompt"] for row in pairs}.isdisjoint(row["prompt"] for row in held)
+
+
+def test_what_an_environment_replied_is_not_in_the_loss() -> None:
+    class Knowing:
+        """Gives 0.5 nats to what the policy says in a game, and 9 to what it is told."""
+
+        model: Any = SimpleNamespace(device=torch.device("cpu"))
+
+        def logprobs(self, groups: Sequence[Group]) -> list[list[list[float]]]:
+            return [
+                [[-0.5 if own else -9.0 for own in c.mask] for c in group.completions] for group in groups
+            ]
+
+    task = load_task("wordle")
+    groups = completions_of(Source(task, load_chat("tieout-base")), context=2048)
+    metrics: dict[str, float] = {}
+    HeldOutLoss(Knowing(), groups[:3], steps=1, every=1)(1, [], metrics)  # type: ignore[arg-type]
+    assert metrics["held_out/loss"] == pytest.approx(0.5)

@@ -46,7 +46,13 @@ class HeldOutLoss:
             return
         with apart(self.learner.model.device):
             measured = self.learner.logprobs(self.groups)
-        loss = -fmean(x for group in measured for completion in group for x in completion)
+        loss = -fmean(
+            logprob
+            for group, said in zip(self.groups, measured, strict=True)
+            for completion, own in zip(group.completions, said, strict=True)
+            for logprob, trained in zip(own, completion.mask, strict=True)
+            if trained
+        )
         metrics["held_out/loss"] = loss
         metrics["held_out/perplexity"] = math.exp(min(loss, 700.0))
 
