@@ -1,4 +1,4 @@
-"""tieout demo [align|reason|rlhf|feedback|summaries] [--out DIR]"""
+"""tieout demo [align|reason|rlhf|feedback|summaries|wordle] [--out DIR]"""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ RECIPES = Path(__file__).parent.parent / "pipelines" / "recipes"
 
 @dataclass(frozen=True)
 class Options:
-    """Train the embedded model on statements or earnings calls, and show what it gained. Minutes on two CPU cores."""
+    """Train an embedded model on statements, earnings calls or a game, and show what it gained, on two CPU cores."""
 
-    recipe: Annotated[Literal["align", "reason", "rlhf", "feedback", "summaries"], tyro.conf.Positional] = (
-        "align"
-    )
+    recipe: Annotated[
+        Literal["align", "reason", "rlhf", "feedback", "summaries", "wordle"], tyro.conf.Positional
+    ] = "align"
     """align: SFT, preferences, DPO. reason: SFT, GRPO. rlhf: SFT, reward model, PPO. feedback: SFT, KTO.
-    summaries, of calls: SFT, GRPO with a reward that has a hole, GRPO with the whole reward."""
+    summaries, of calls: SFT, GRPO with a reward that has a hole, GRPO with the whole reward.
+    wordle: SFT, GRPO by turns, with a model whose tokens are letters."""
     out: Path | None = None
     """Run folder; left out: runs/demo, or runs/demo-NAME."""
     seed: int = 0

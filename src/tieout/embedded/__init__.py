@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import InputError
 
-NAMES = ("tieout-base",)
+NAMES = ("tieout-base", "tieout-letters")
 """Names of the shipped models."""
 
 
@@ -18,6 +18,6 @@ def path(name: str = "tieout-base") -> Path:
     if not (folder / "model.safetensors").exists():
         raise FileNotFoundError(
             f"{folder} has no model.safetensors: the installation is incomplete; reinstall tieout, or in a "
-            "clone run `python scripts/build_base.py --install`"
+            f"clone run `python scripts/build_{name.removeprefix('tieout-')}.py --install`"
         )
     return folder
