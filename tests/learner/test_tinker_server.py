@@ -152,7 +152,9 @@ def test_it_trains_to_the_numbers_of_the_learner_in_process(
     print(f"{name}: {apart:.1e} nats from the learner in process, moved {moved:.2f}; {told[0]}")
     assert apart < 5e-5 < 0.02 < moved
     if name == "grpo":
-        assert abs(told[0][-1]["staleness"]) < 0.2 if "staleness" in told[0][-1] else drawn
+        found = source.sampler.findings[""]  # type: ignore[union-attr]
+        assert found.mismatch < 1e-4
+        assert abs(found.staleness or 0.0) < 0.2
 
 
 def test_a_server_that_is_killed_loses_one_step_and_resumes_to_the_bit(
