@@ -1,6 +1,6 @@
 """Measure a run of recipes/summaries.yaml step by step, and draw docs/stories/summaries.svg from it.
 
-python scripts/draw_summaries.py runs/summaries   # measures into benchmarks/results/summaries.json, and draws
+python scripts/draw_summaries.py runs/summaries   # measures into benchmarks/results/summaries.json; tables
 python scripts/draw_summaries.py                  # draws what was measured
 """
 
@@ -172,6 +172,28 @@ def drawing(stages: Mapping[str, Any]) -> str:
     return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {view}>', STYLE, *lines, "</svg>\n"])
 
 
+COLUMNS = ("quiz_score", "num_words", "copied_share", "reward")
+SHOWN = ("quiz_only - sft", "grpo - sft", "grpo - quiz_only", "grpo - sft_best_of_4")
+
+
+def page(found: Mapping[str, Any], split: str = "test") -> Iterator[str]:
+    """The tables of the page, in Markdown: models with intervals, and paired differences."""
+    for title, rows, key in (
+        ("", found["models"], "mean"),
+        ("difference", found["differences"], "difference"),
+    ):
+        yield f"| {title} | " + " | ".join(COLUMNS) + " |"
+        yield "|---" * (1 + len(COLUMNS)) + "|"
+        for name, splits in rows.items():
+            if key == "difference" and name not in SHOWN:
+                continue
+            cells = [splits[split][column] for column in COLUMNS]
+            sign = "+" if key == "difference" else ""
+            shown = (f"{c[key]:{sign}.3f} [{c['low']:{sign}.3f}, {c['high']:{sign}.3f}]" for c in cells)
+            yield f"| {name} | " + " | ".join(shown) + " |"
+        yield ""
+
+
 def main(arguments: Sequence[str]) -> None:
     """Measure the run, if one is given; draw."""
     if arguments:
@@ -179,6 +201,7 @@ def main(arguments: Sequence[str]) -> None:
         MEASURED.write_text(text + "\n", encoding="utf-8")
     found = json.loads(MEASURED.read_text(encoding="utf-8"))
     PICTURE.write_text(drawing(found["stages"]), encoding="utf-8")
+    print("\n".join(page(found)))
 
 
 if __name__ == "__main__":
