@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from tieout.storage.jsonl import stored
 RESULTS = Path(__file__).parent / "results"
 DEMOS = {name: ["demo", name] for name in ("align", "reason", "rlhf", "feedback")}
 """Pipeline -> arguments of `tieout`."""
+COLUMNS = ("test: exact", "test: reward", "ood: exact", "negative controls")
+"""What the tables of the finance demos show."""
 
 
 def run(
@@ -42,6 +45,7 @@ def run(
     seconds = time.perf_counter() - started
     report = json.loads((out / "evidence" / "report.json").read_text())
     keep(out / "evidence", kept / out.name)
+    primary = report["settings"]["primary"]
     return {
         "pipeline": pipeline,
         "seed": seed,
@@ -51,9 +55,9 @@ def run(
         "precision": json.loads((out / "run.json").read_text())["precision"],
         "environment": report["metadata"]["environment"],
         "verdict": report["verdict"]["verdict"],
-        "models": {name: figures(tracks, "mean") for name, tracks in report["models"].items()},
+        "models": {name: figures(tracks, "mean", primary) for name, tracks in report["models"].items()},
         "comparisons": {
-            f"{c['candidate']} - {c['baseline']}": figures(c["tracks"], "difference")
+            f"{c['candidate']} - {c['baseline']}": figures(c["tracks"], "difference", primary)
             for c in report["comparisons"]
         },
     }
@@ -72,48 +76,60 @@ def keep(evidence: Path, folder: Path) -> None:
             shutil.copyfile(source, target)
 
 
-def figures(tracks: dict[str, Any], key: str) -> dict[str, list[float]]:
-    """What is measured -> [mean or difference, low, high, n]."""
+def figures(tracks: dict[str, Any], key: str, primary: str | None) -> dict[str, list[float]]:
+    """What is measured -> [mean or difference, low, high, n]: of `test` the primary metric, the reward and the other
+    metrics; of `ood` the primary metric; the negative controls. What nobody asked is left out.
+    """
     slices = tracks["programmatic"]["slices"]
-    named = {
-        "test: exact": slices["test"]["metrics"]["exact"],
-        "test: reward": slices["test"],
-        "ood: exact": slices["ood"]["metrics"]["exact"],
-        "negative controls": tracks["negative_controls"],
-    }
-    return {name: [f[key], f["low"], f["high"], f["n"]] for name, f in named.items()}
+    found = slices["test"]["metrics"]
+    others = {f"test: {name}": found[name] for name in found if name != primary}
+    named = {"test: reward": slices["test"], **others, "negative controls": tracks["negative_controls"]}
+    if primary is not None:
+        named = {f"test: {primary}": found[primary], **named}
+    if "ood" in slices:
+        name, figure = (primary, slices["ood"]["metrics"][primary]) if primary else ("reward", slices["ood"])
+        named[f"ood: {name}"] = figure
+    return {name: [f[key], f["low"], f["high"], f["n"]] for name, f in named.items() if f["n"]}
 
 
-def table(title: str, script: str, runs: list[dict[str, Any]]) -> str:
-    """Markdown."""
+def table(title: str, script: str, runs: list[dict[str, Any]], columns: Sequence[str] = COLUMNS) -> str:
+    """Markdown. `columns`: what of a run's figures is shown, in this order; empty: all that its first run has."""
     precisions = ", ".join(sorted({r.get("precision", "fp32").partition(" ")[0] for r in runs}))
     lines = [
         f"# {title}",
         "",
         f"`python benchmarks/{script}.py`, {precisions}, {machines(runs)}.",
-        "Means on held-out cases, and paired differences, with 95% intervals; `exact` is the share of answers in which",
-        f"every figure is right and cited. `tieout verify benchmarks/results/{script}/NAME` recomputes a row.",
+        "Means on held-out cases, and paired differences, with 95% intervals."
+        + " `exact` is the share of answers in which every figure is right and cited."
+        * (COLUMNS[0] in columns),
+        f"`tieout verify benchmarks/results/{script}/NAME` recomputes a row.",
         "",
     ]
     for pipeline in dict.fromkeys(r["pipeline"] for r in runs):
         own = [r for r in runs if r["pipeline"] == pipeline]
+        n = {name: values[3] for name, values in own[0]["models"]["base"].items()}
+        shown = columns or list(n)
         lines += [
             f"## {pipeline}",
             "",
-            "| seed | seconds | beside it ran | peak GB | what | test: exact | test: reward | ood: exact | controls |",
-            "|---|---|---|---|---|---|---|---|---|",
+            f"| seed | seconds | beside it ran | peak GB | what | {' | '.join(shown)} |",
+            "|---" * (5 + len(shown)) + "|",
         ]
         for r in own:
             for name, tracks in r["models"].items():
-                cells = " | ".join(f"{m:.3f} [{a:.3f}, {b:.3f}]" for m, a, b, _ in tracks.values())
+                cells = " | ".join(cell(tracks.get(c), "{:.3f} [{:.3f}, {:.3f}]") for c in shown)
                 cost = f"{r['seconds'] or '-'} | {r['beside']} | {r['peak_gigabytes'] or '-'}"
                 lines.append(f"| {r['seed']} | {cost} | {name} | {cells} |")
             for name, tracks in r["comparisons"].items():
-                cells = " | ".join(f"{m:+.3f} [{a:+.3f}, {b:+.3f}]" for m, a, b, _ in tracks.values())
+                cells = " | ".join(cell(tracks.get(c), "{:+.3f} [{:+.3f}, {:+.3f}]") for c in shown)
                 lines.append(f"| {r['seed']} | | | | {name} | {cells} |")
-        n = {name: values[3] for name, values in own[0]["models"]["base"].items()}
         lines += ["", f"Cases: {n}. Verdict of every run: {', '.join(r['verdict'] for r in own)}.", ""]
     return "\n".join(lines)
+
+
+def cell(figure: list[float] | None, form: str) -> str:
+    """A mean or difference with its interval; a dash where it was not measured."""
+    return form.format(*figure[:3]) if figure else "-"
 
 
 def machines(runs: list[dict[str, Any]]) -> str:
@@ -128,7 +144,12 @@ def machines(runs: list[dict[str, Any]]) -> str:
 
 
 def study(
-    title: str, script: str, commands: dict[str, list[str]], default: list[str], about: str | None
+    title: str,
+    script: str,
+    commands: dict[str, list[str]],
+    default: list[str],
+    about: str | None,
+    columns: Sequence[str] = COLUMNS,
 ) -> None:
     """Run pipelines with several seeds, and write the table after each; what is in it already is replaced."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -147,7 +168,7 @@ def study(
             runs = [r for r in runs if (r["pipeline"], r["seed"]) != (pipeline, seed)] + [done]
             runs.sort(key=lambda r: (r["pipeline"], r["seed"]))
             results.write_text(json.dumps(runs, indent=1) + "\n")
-            results.with_suffix(".md").write_text(table(title, script, runs))
+            results.with_suffix(".md").write_text(table(title, script, runs, columns))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,20 @@
+"""The stories of docs/stories: what each stage gains on held-out rows, with paired intervals, by several seeds.
+
+python benchmarks/stories.py                          # three seeds of every story
+python benchmarks/stories.py --pipelines wordle --seeds 0
+
+Report and cases of every run are kept in benchmarks/results/stories/, where `tieout verify` recomputes them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from demo_seeds import study
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+STORIES = {name: ["run", str(RECIPES / f"{name}.yaml")] for name in ("wordle", "rag", "summaries", "code")}
+"""Story -> arguments of `tieout`."""
+
+if __name__ == "__main__":
+    study("The stories, several seeds", "stories", STORIES, list(STORIES), __doc__, columns=())
