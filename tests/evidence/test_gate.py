@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -221,6 +222,70 @@ def test_pairs_of_the_same_output_are_counted_apart_from_those_that_people_grade
     assert "on 90 pairs (50 graded, 40 with the same output)" in human.reason
     few = judge(graded=[*grades(3, 0, 0), *alike[:9]]).checks[1]
     assert "12 pairs (3 graded, 9 with the same output) are too few to judge by" in few.reason
+
+
+# ---- what the primary metric may not be bought with
+
+
+def bought(answered: int, policy: GatePolicy) -> Verdict:
+    """200 rows, of which half can be answered: old answers 30 of them and refuses half of the others, new answers
+    `answered` and refuses all others."""
+    halves = {"old": (30, 50), "new": (answered, 100)}
+    cases = {}
+    for model, counts in halves.items():
+        marks = [[float(i < count) for i in range(100)] for count in counts]
+        metrics = [{"right": v, "answered": v} for v in marks[0]] + [
+            {"right": v, "refused": v} for v in marks[1]
+        ]
+        scored = make_cases([m["right"] for m in metrics], SAME)
+        cases[model] = [
+            *(replace(c, metrics=m) for c, m in zip(scored, metrics, strict=False)),
+            *scored[200:],
+        ]
+    report = build_report(cases, WON, candidate="new", baseline="old", primary="right", policy=policy)
+    stored = GatePolicy(**json.loads(json.dumps(report["settings"]["policy"])))
+    assert stored == policy
+    return gate(report, "new", "old", policy)
+
+
+def test_a_primary_metric_may_be_bought_unless_the_rule_keeps_the_other() -> None:
+    assert bought(0, GatePolicy()).verdict == "ship"  # right rose: it refuses everything
+    kept = GatePolicy(kept={"answered": 0.05, "refused": 0.05})
+    verdict = bought(0, kept)
+    assert verdict.verdict == "reject"
+    lost, held = (c for c in verdict.checks if c.metric in kept.kept)
+    assert (lost.metric, lost.status, lost.n, lost.difference, lost.least) == (
+        "answered",
+        "fail",
+        100,
+        -0.3,
+        -0.05,
+    )
+    assert lost.reason.startswith("programmatic (test), answered: new lost what old had, -0.300 [")
+    assert (held.metric, held.status) == ("refused", "pass")
+    assert bought(30, kept).verdict == "ship"
+    few = bought(27, kept)  # 3 of 100 fewer: perhaps more than 5
+    assert few.verdict == "hold"
+    assert held.p is not None
+    assert held.p_holm is not None
+    assert (
+        held.p < held.p_holm < 0.05
+    )  # of losing the margin or more; that of `answered` says nothing against it
+    assert lost.p == 1.0
+
+
+def test_a_metric_that_is_kept_has_to_be_there_and_its_margin_in_range() -> None:
+    with pytest.raises(
+        ValueError, match="'answer' is no metric of these cases; they have: right, answered, refused"
+    ):
+        bought(30, GatePolicy(kept={"answer": 0.05}))
+    with pytest.raises(ValueError, match=r"answered may fall by -0\.05; expected 0 or more"):
+        GatePolicy(kept={"answered": -0.05})
+
+
+def test_a_rule_without_kept_is_stored_as_before_there_was_one() -> None:
+    assert "kept" not in GatePolicy().stored()
+    assert GatePolicy(kept={"answered": 0.1}).stored()["kept"] == {"answered": 0.1}
 
 
 # ---- the primary metric decides

@@ -170,6 +170,11 @@ def test_rows_that_do_not_fit_a_method_are_refused_before_any_work(
         ([{**KTO, "data": "data.labels"}], {}, "data.labels has no rows"),
         ([{"pairs": {"sources": ["flawed"], "flaws": "none.py:f"}}], {}, "file none.py does not exist"),
         ([{**GRPO, "data": files["labels"]}], {}, "needs column 'answer'"),
+        (
+            [{"evaluate": {}}, {"gate": {"kept": {"answered": 0.1}}}],
+            {},
+            "keeps answered, which task .* not measure",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             look(recipe([SFT, *stages], **changes), tmp_path / "run")

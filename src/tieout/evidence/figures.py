@@ -72,6 +72,7 @@ def pair_figures(
     seed: int,
     ends: Ends | None = None,
     least: float | None = None,
+    kept: Mapping[str, float] = {},
 ) -> dict[str, Any]:
     """Candidate minus baseline on one track, paired by case: of the reward, its parts, every metric; and per slice.
 
@@ -79,7 +80,8 @@ def pair_figures(
     `unpaired` counts cases without a number of both models (abstained by both aside); `wins` those where the
     candidate has more. `p` tests the difference that stands next to it, by `test`: it is below 0.05 exactly where the
     interval excludes 0. `smallest_detectable` is the difference that the sample would have shown with 80% power.
-    With `least`, what the rule demands that the difference be above, `p_above` is the one-sided p of its not being so.
+    With `least`, what the rule demands that the difference be above (`kept`: of single metrics), `p_above` is the
+    one-sided p of its not being so.
     Of people's grades `settled` says how many of the n pairs nobody was asked about: both outputs are the same.
     """
     if track == HUMAN:
@@ -93,20 +95,22 @@ def pair_figures(
         case = one or other
         assert case is not None
         slices.setdefault(case.slice, []).append((one, other))
-    found = {name: _differences(part, scales, seed, least) for name, part in slices.items()}
-    whole = _with_rest(_differences(pairs, scales, seed, least))
+    found = {name: _differences(part, scales, seed, least, kept) for name, part in slices.items()}
+    whole = _with_rest(_differences(pairs, scales, seed, least, kept))
     whole["slices"] = {name: _with_rest(figures) for name, figures in found.items()}
     return whole
 
 
 def _differences(
-    pairs: Sequence[Pair], scales: Scales, seed: int, least: float | None
+    pairs: Sequence[Pair], scales: Scales, seed: int, least: float | None, kept: Mapping[str, float]
 ) -> dict[Reading, dict[str, Any]]:
     scored = [(one, other) for one, other in pairs if one and other and None not in (one.score, other.score)]
     found = {}
     for reading, bounds in scales.items():
         # Points are only comparable with the reward's over the same cases.
         of, above = (scored, None) if reading.kind == "parts" else (pairs, least)
+        if reading.kind == "metrics":
+            above = kept.get(reading.name, above)
         found[reading] = paired(of, reading, bounds, seed, above)
     return found
 

@@ -8,19 +8,21 @@ programmatic track by the task's primary metric, and by the reward only where th
 | programmatic | the interval is above `min_improvement` (0) | the interval is below 0 |
 | human | the interval is above 0 | the interval is below 0 |
 | negative controls | the interval is above -`control_margin` | below 0, with a mean below -margin |
+| a metric of `kept` | the interval is above its -margin | below 0, with a mean below -margin |
 
 A track that does neither holds, however much the reward rose; so does one with no cases, too few, or too many that
-could not be scored: what was not measured was not shown. Ship: every track passes, two out of three are not enough.
-Reject: a track fails. Hold: anything else. Since all must pass, a chance of 5% per track is one of at most 5% for the
-verdict `ship`. In addition each judged track has a p-value of what the rule asks, with Holm's adjustment over them: of
-no difference, two-sided; or where there is a margin, of not being above it, twice the one-sided p, so that all are
-below 0.05 exactly where the interval lies on one side of what is tested.
+could not be scored: what was not measured was not shown. `kept` is for what the primary metric could be bought with:
+who answers nothing is right wherever there was nothing to answer. Ship: every track passes, two out of three are not
+enough. Reject: a track fails. Hold: anything else. Since all must pass, a chance of 5% per track is one of at most 5%
+for the verdict `ship`. In addition each judged track has a p-value of what the rule asks, with Holm's adjustment over
+them: of no difference, two-sided; or where there is a margin, of not being above it, twice the one-sided p, so that all
+are below 0.05 exactly where the interval lies on one side of what is tested.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from ..errors import InputError
@@ -42,6 +44,11 @@ class GatePolicy:
             raise InputError(
                 f"tracks of the gate are {list(self.tracks)}; expected some of: {', '.join(JUDGED)}"
             )
+        for name, margin in self.kept.items():
+            if not 0 <= margin < 1:
+                raise InputError(
+                    f"kept of the gate: {name} may fall by {margin}; expected 0 or more, below 1"
+                )
 
     min_improvement: float = 0.0
     """Programmatic track: the paired interval of candidate minus baseline must lie above this, in the primary metric
@@ -61,6 +68,14 @@ class GatePolicy:
     """A track holds unless its sample would have shown a difference this small four times in five. None: no demand."""
     regression_drop: float = 0.5
     """A case whose reward or primary metric is lower than the baseline's by more than this is listed in the report."""
+    kept: Mapping[str, float] = field(default_factory=dict)
+    """Programmatic track: metric -> how much lower than the baseline's it may be in the slice that decides. Each must
+    pass."""
+
+    def stored(self) -> dict[str, Any]:
+        """Plain values. `kept` is left out where there is none, as in reports that were made before it was a rule."""
+        values = asdict(self)
+        return values if self.kept else {key: value for key, value in values.items() if key != "kept"}
 
 
 @dataclass(frozen=True)
@@ -105,6 +120,11 @@ def demanded(policy: GatePolicy, track: str) -> float | None:
     return {CONTROLS: 0.0 - policy.control_margin, PROGRAMMATIC: policy.min_improvement or None}.get(track)
 
 
+def kept(policy: GatePolicy, track: str) -> dict[str, float]:
+    """The same of single metrics."""
+    return {name: 0.0 - margin for name, margin in policy.kept.items()} if track == PROGRAMMATIC else {}
+
+
 def gate(
     report: Mapping[str, Any],
     candidate: str,
@@ -123,6 +143,7 @@ def gate(
     primary, slice = report["settings"]["primary"], policy.programmatic_slice
     checks = [
         _right(candidate, baseline, improved, policy, primary),
+        *(_kept(name, candidate, baseline, improved, policy) for name in policy.kept),
         _better(HUMAN, None, candidate, baseline, improved.get(HUMAN, NONE), policy),
         _not_broken(candidate, base, controls, report["models"][base].get(CONTROLS, NONE), policy),
     ]
@@ -216,7 +237,7 @@ def _not_broken(
     untested = _untested(CONTROLS, None, candidate, base, figure, policy)
     if untested:
         return _check(CONTROLS, None, base, "hold", untested, {**figure, **NOT_TESTED})
-    numbers, margin = _numbers(figure), policy.control_margin
+    margin = policy.control_margin
     if before["low"] is not None and before["low"] <= margin:
         own = f"{before['mean']:.3f} [{before['low']:.3f}, {before['high']:.3f}]"
         text = (
@@ -224,14 +245,36 @@ def _not_broken(
             "could be lost: give controls that it can do"
         )
         return _check(CONTROLS, None, base, "hold", text, {**figure, **NOT_TESTED})
+    status, said = _within(figure, margin, candidate, base, f"broke what {base} could do")
+    return _check(CONTROLS, None, base, status, f"negative controls: {said}", figure)
+
+
+def _kept(name: str, candidate: str, baseline: str, tracks: Mapping[str, Any], policy: GatePolicy) -> Check:
+    """A metric that the primary one must not be bought with. InputError: no case has it."""
+    slice = policy.programmatic_slice
+    found = slice_of(tracks.get(PROGRAMMATIC, NONE), slice).get("metrics", {})
+    if name not in found:
+        raise InputError(
+            f"kept of the gate: {name!r} is no metric of these cases; they have: {', '.join(found) or 'none'}"
+        )
+    figure, where = found[name], _where(PROGRAMMATIC, slice)
+    untested = _untested(PROGRAMMATIC, slice, candidate, baseline, figure, policy, name)
+    if untested:
+        return _check(PROGRAMMATIC, slice, baseline, "hold", untested, {**figure, **NOT_TESTED}, name)
+    status, said = _within(figure, policy.kept[name], candidate, baseline, f"lost what {baseline} had")
+    return _check(PROGRAMMATIC, slice, baseline, status, f"{where}, {name}: {said}", figure, name)
+
+
+def _within(
+    figure: Mapping[str, Any], margin: float, candidate: str, other: str, lost: str
+) -> tuple[Literal["pass", "hold", "fail"], str]:
+    """Whether the candidate is not worse than `other` by the margin, and a sentence on it."""
+    numbers = _numbers(figure)
     if figure["low"] > -margin:
-        text = f"negative controls: {candidate} is within {margin:g} of {base}, {numbers}"
-        return _check(CONTROLS, None, base, "pass", text, figure)
+        return "pass", f"{candidate} is within {margin:g} of {other}, {numbers}"
     if figure["difference"] < -margin and figure["high"] < 0:
-        text = f"negative controls: {candidate} broke what {base} could do, {numbers}; allowed is -{margin:g}"
-        return _check(CONTROLS, None, base, "fail", text, figure)
-    text = f"negative controls: {candidate} is not shown to be within {margin:g} of {base}, {numbers}"
-    return _check(CONTROLS, None, base, "hold", text, figure)
+        return "fail", f"{candidate} {lost}, {numbers}; allowed is {0.0 - margin:g}"
+    return "hold", f"{candidate} is not shown to be within {margin:g} of {other}, {numbers}"
 
 
 def _untested(

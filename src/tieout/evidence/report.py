@@ -40,7 +40,7 @@ from .consistency import consistency
 from .evaluate import CONSISTENCY, PROGRAMMATIC, TRACKS, Case, read_cases, write_cases
 from .figures import Ends, model_figures, pair_figures
 from .gains import gain, regressions
-from .gate import GatePolicy, demanded, gate
+from .gate import GatePolicy, demanded, gate, kept
 from .human import Grade, read_grades, settled_ties, write_sheet
 from .readings import check_primary, slice_of
 from .usage import usage_figures
@@ -111,7 +111,7 @@ def build_report(
             "base": base,
             "primary": primary,
             "comparisons": [list(pair) for pair in pairs],
-            "policy": as_stored(asdict(policy)),
+            "policy": as_stored(policy.stored()),
             "seed": seed,
             "level": stats.LEVEL,
             "resamples": stats.RESAMPLES,
@@ -168,7 +168,9 @@ def _comparison(
 ) -> dict[str, Any]:
     one, other = pair
     figures = {
-        track: pair_figures(cases, grades, one, other, track, seed, ends, demanded(policy, track))
+        track: pair_figures(
+            cases, grades, one, other, track, seed, ends, demanded(policy, track), kept(policy, track)
+        )
         for track in tracks
     }
     shown = slice_of(figures[PROGRAMMATIC], policy.programmatic_slice)

@@ -36,7 +36,7 @@ def rule_of(
     """The rule as plain values; with that of the choice, if there is one."""
     names = {"candidate": candidate, "baseline": baseline, "base": base or baseline, "primary": primary}
     more = {} if choice is None else {"choice": asdict(choice)}
-    plain: dict[str, Any] = as_stored({**names, "policy": asdict(policy), **more})
+    plain: dict[str, Any] = as_stored({**names, "policy": policy.stored(), **more})
     return plain
 
 

@@ -51,6 +51,9 @@ def _instead(report: Mapping[str, Any]) -> list[str]:
 def _more_right(report: Mapping[str, Any], check: Mapping[str, Any]) -> str:
     settings = report["settings"]
     policy, primary = settings["policy"], settings["primary"]
+    if check["metric"] in policy.get("kept", {}):
+        lost = f"See in evidence/report.html which answers lost {check['metric']}"
+        return f"{lost}; {LESS_DRIFT}, or evaluate more test rows."
     reward = _figure(report, check)
     figure = judged(reward, primary)
     what, candidate = primary or "reward", settings["candidate"]

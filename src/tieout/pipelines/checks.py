@@ -22,7 +22,7 @@ from ..training.reward_models import check_models
 from ..training.teachers import check_teachers
 from ..types import Row
 from .challengers import check_challengers
-from .kinds import Calibrate, Check, Demonstrations, Evaluate, Pairs, Refresh, Train
+from .kinds import Calibrate, Check, Demonstrations, Evaluate, Gate, Pairs, Refresh, Train
 from .links import BASE, FILES
 from .recipe import Recipe
 from .remote import check_remote
@@ -74,6 +74,11 @@ def check_stages(
                 given[stage.name] = rows
         elif task.reward is None:
             _needs_reward(stage, task)
+        if isinstance(stage, Gate) and (unknown := [name for name in stage.kept if name not in task.metrics]):
+            raise InputError(
+                f"stage {stage.name!r} keeps {', '.join(unknown)}, which task {task.name!r} does not measure; "
+                f"its metrics: {', '.join(task.metrics) or 'none'}"
+            )
         if isinstance(stage, Evaluate):
             more = reworded[f"{stage.name}.consistency"] = again(stage)
             prompted |= check_challengers(recipe, stage, task, controls, more)
