@@ -151,8 +151,8 @@ def panel(name: str, title: str, top: float, left: int, stages: Mapping[str, Any
 
 def first_alarms(stage: Mapping[str, Any], name: str) -> Iterator[tuple[int, str]]:
     """(step, label) of the first alarm over what a panel shows."""
-    word = {"copied": "copied ", "words": "length "}.get(name)
-    told = [alarm["step"] for alarm in stage["alarms"] if word and alarm["reason"].startswith(word)]
+    words = {"copied": ("copied ",), "words": ("length ", "cut_off ")}.get(name, ())
+    told = [alarm["step"] for alarm in stage["alarms"] if alarm["reason"].startswith(words)]
     if told:
         yield min(told), f"alarm, step {min(told)}"
     if name == "quiz" and stage["gold"]:
