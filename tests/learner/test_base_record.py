@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from tieout.errors import InputError
 from tieout.learner import AdapterConfig, Learner, load
 from tieout.learner.checkpoint import save_adapter
-from tieout.learner.models.base_record import FILE, digests
+from tieout.learner.models.base_record import FILE, record_base, refuse_other_base
 
 ModelFolder = Callable[[str], Path]
 PROJECTION = "model.layers.1.self_attn.v_proj.weight"
@@ -51,13 +51,36 @@ def test_an_adapter_on_another_base_of_the_same_shapes_is_refused_by_name(
     load(str(adapter))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_copy_in_another_precision_and_in_other_files_is_the_same_base(
     tiny_model: ModelFolder, tmp_path: Path, dtype: torch.dtype
 ) -> None:
+    """Either may be what the adapter was trained on: fp16 rounds once more than bf16 does alone."""
     base = tiny_model("llama")
     network = AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.float32)
     network.to(dtype).save_pretrained(str(tmp_path / "copy"), max_shard_size="40KB")
     assert len(list((tmp_path / "copy").glob("*.safetensors"))) > 1
-    assert digests(str(tmp_path / "copy")) == digests(str(base))
-    assert digests(str(other_base(base, tmp_path / "other"))) != digests(str(base))
+    for trained_on, other in ((base, tmp_path / "copy"), (tmp_path / "copy", base)):
+        adapter = tmp_path / f"on-{trained_on.name}"
+        adapter.mkdir()
+        record_base(str(trained_on), adapter)
+        refuse_other_base(adapter, str(other))
+        with pytest.raises(InputError, match=f"{PROJECTION} differs, and 1 of "):
+            refuse_other_base(adapter, str(other_base(base, tmp_path / f"other-than-{trained_on.name}")))
+
+
+def test_a_base_that_cannot_be_compared_is_refused(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    """transformers loads one whose names lack a prefix as if they had it: without a name in common nothing is known."""
+    base, adapter, renamed = tiny_model("llama"), tmp_path / "adapter", tmp_path / "renamed"
+    adapter.mkdir()
+    record_base(str(base), adapter)
+    shutil.copytree(base, renamed)
+    tensors = load_file(renamed / "model.safetensors")
+    shorter = {name.removeprefix("model."): tensor * 1.1 for name, tensor in tensors.items()}
+    shorter.pop("lm_head.weight", None)
+    save_file(shorter, renamed / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=r"cannot be compared with them: its tensors have other names, such as"):
+        refuse_other_base(adapter, str(renamed))
+    (renamed / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=f"no safetensors files. Give the base that it was trained on, {base}"):
+        refuse_other_base(adapter, str(renamed))

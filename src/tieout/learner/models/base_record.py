@@ -1,7 +1,7 @@
 """The base that an adapter was trained on: a digest of each of its weights, in a file that PEFT ignores.
 
-Of each tensor a piece is compared, rounded to bf16: copies of a base in fp32 and bf16, in one file or many, are the
-same base, and a fine-tuned one of the same shapes is another.
+Of each tensor a piece is compared, rounded to bf16: copies of a base in fp32, bf16 and fp16, in one file or many, are
+the same base, and a fine-tuned one of the same shapes is another.
 """
 
 from __future__ import annotations
@@ -55,12 +55,26 @@ def refuse_other_base(adapter: Path, source: str) -> None:
         )
     now = digests(source)
     shared = was.keys() & now.keys()
-    if other := sorted(name for name in shared if was[name] != now[name]):
+    remedy = (
+        f"Give the base that it was trained on, {known.get('base')}; or, to use it on this one, delete {adapter / FILE} "
+        f"and the {MANIFEST} next to it"
+    )
+    if not shared:
+        has = f"its tensors have other names, such as {min(now)}" if now else "it has no safetensors files"
+        raise InputError(
+            f"the adapter in {adapter} has digests of its base, and {source} cannot be compared with them: {has}. "
+            f"{remedy}"
+        )
+    if other := sorted(name for name in shared if not same(str(was[name]), now[name])):
         raise InputError(
             f"the adapter in {adapter} was trained on another base than {source}: {other[0]} differs, and "
-            f"{len(other)} of {len(shared)} tensors do. Give the base that it was trained on, {known.get('base')}; or, "
-            f"to use it on this one, delete {adapter / FILE} and the {MANIFEST} next to it"
+            f"{len(other)} of {len(shared)} tensors do. {remedy}"
         )
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two digests are of copies of one tensor, in whatever precision each is."""
+    return not set(one.split()).isdisjoint(other.split())
 
 
 def digests(source: str) -> dict[str, str]:
@@ -88,16 +102,18 @@ def _digests(files: Sequence[tuple[str, int, int]]) -> dict[str, str]:
 
 
 def _digest(tensor: object) -> str:
-    """Of the shape and of the piece in the middle."""
+    """Of the shape and of the piece in the middle; in fp32 a second one, if it differs, of a copy in fp16."""
     shape: list[int] = tensor.get_shape()  # type: ignore[attr-defined]
     if not shape or 0 in shape:
-        return str(shape)
+        return repr(shape).replace(" ", "")
     row = max(1, torch.Size(shape[1:]).numel())
     rows = max(1, PIECE // row)
     start = max(0, (shape[0] - rows) // 2)
     piece: torch.Tensor = tensor[start : start + rows]  # type: ignore[index]
     piece = piece.flatten()[:PIECE]
+    copies = [piece]
     if piece.is_floating_point() and piece.element_size() > 1:
-        piece = piece.to(torch.bfloat16)
-    data = piece.contiguous().view(torch.uint8).numpy().tobytes()
-    return hashlib.sha256(repr(shape).encode() + data).hexdigest()[:16]
+        rounded = [piece, piece.half()] if piece.dtype == torch.float32 else [piece]
+        copies = [copy.to(torch.bfloat16) for copy in rounded]
+    data = (copy.contiguous().view(torch.uint8).numpy().tobytes() for copy in copies)
+    return " ".join(dict.fromkeys(hashlib.sha256(repr(shape).encode() + one).hexdigest()[:16] for one in data))
