@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,10 @@ from tieout.pipelines.reading import read_recipe
 from tieout.rewards import load_reward
 from tieout.rewards.library.judge import Judge
 from tieout.rewards.scoring.combine import combine
-from tieout.rewards.scoring.reward_identity import held_by, scored_by_code
+from tieout.rewards.scoring.reward_identity import held_by, reward_identity, scored_by_code
+from tieout.samplers.api import APISampler
 from tieout.samplers.local.sampler import LocalSampler
+from tieout.sandbox.pool import ProgramLimits
 from tieout.storage.identity import as_stored, differences
 from tieout.storage.runfolder import RunFolder
 from tieout.tasks import Task
@@ -182,6 +186,47 @@ def test_a_local_judge_is_known_by_its_weights(tiny_model: Callable[[str], Path]
     assert differences(was, known(0)) == []
     (line,) = differences(was, known(1))
     assert line.startswith("asked.judge.adapter: ")
+
+
+@dataclass
+class Least:
+    """A reward that is an object."""
+
+    length: int
+
+    def __call__(self, completions: list[str], **_: Any) -> list[float]:
+        return [float(len(text) >= self.length) for text in completions]
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "said"),
+    [
+        ({"words": {"net": 1}}, {"words": {"net": 2}}, "words.net"),
+        ({"limits": ProgramLimits()}, {"limits": ProgramLimits(seconds=1.0)}, "limits.seconds"),
+        ({"supports": len}, {"supports": sum}, "supports.len"),
+        (
+            {"judge": Judge(APISampler("m", "http://127.0.0.1:9/v1"), "Brief?")},
+            {"judge": Judge(APISampler("m", "http://127.0.0.1:7/v1"), "Brief?")},
+            "judge.sampler.url",
+        ),
+    ],
+)
+def test_what_is_fixed_of_a_reward_counts_whatever_kind_it_is_of(
+    was: dict[str, Any], now: dict[str, Any], said: str
+) -> None:
+    def known(fixed: dict[str, Any]) -> Any:
+        return as_stored(reward_identity(functools.partial(load_reward("exact"), **fixed)))
+
+    assert differences(known(was), known(dict(was))) == []
+    assert any(line.startswith(f"options.exact.{said}: ") for line in differences(known(was), known(now)))
+    own = as_stored(reward_identity(functools.partial(load_reward("exact"), parts=[object()])))
+    assert own["options"]["exact"]["parts"] == ["object"], "no address, which another process has another of"
+
+
+def test_a_reward_that_is_an_object_is_known_by_its_class_and_fields() -> None:
+    assert set(scored_by_code(Least(3))["reward_code"]) == {"Least"}
+    (line,) = differences(*(as_stored(reward_identity(Least(length))) for length in (3, 5)))
+    assert line.startswith("options.Least.length: ")
 
 
 def test_a_run_knows_what_the_judges_of_its_stages_say(judge: Path, tmp_path: Path) -> None:

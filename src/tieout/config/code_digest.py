@@ -27,8 +27,8 @@ def file_code(file: Path) -> str:
 def function_code(function: Callable[..., Any]) -> dict[str, str]:
     """Name of the file or function -> digest, of a function or class that is not installed; empty for all others.
 
-    One that was loaded from a file by its path stands for the whole file. Any other stands for itself alone: the
-    program that defines it may change around it.
+    One that was loaded from a file by its path stands for the whole file. Any other stands for itself alone, an object
+    for its class: the program that defines it may change around it.
     """
     module = sys.modules.get(getattr(function, "__module__", None) or "")
     if module is None or getattr(module, "__file__", None) is None:
@@ -38,9 +38,10 @@ def function_code(function: Callable[..., Any]) -> dict[str, str]:
         return {file.name: file_code(file)}
     if {"site-packages", "dist-packages"} & set(file.parts) or module.__name__.startswith("tieout."):
         return {}  # its version is on record
+    named = function if hasattr(function, "__qualname__") else type(function)
     try:
-        return {function.__qualname__: _sha256(_without_comments(inspect.getsource(function)))}
-    except (AttributeError, OSError, TypeError):  # an object, or defined where there is no file
+        return {named.__qualname__: _sha256(_without_comments(inspect.getsource(named)))}
+    except (OSError, TypeError):  # defined where there is no file
         return {}
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from ...config.code_digest import function_code, together
@@ -56,9 +57,26 @@ def held_by(reward: Reward | None) -> dict[str, Any]:
     return {HELD: held} if held else {}
 
 
-def _options(reward: Reward) -> dict[str, str]:
-    """What `functools.partial` fixes."""
-    return {name: repr(value) for name, value in getattr(reward, "keywords", {}).items() if _plain(value)}
+def _options(reward: Reward) -> dict[str, Any]:
+    """What `functools.partial` fixes, and the fields of an object of the user's own dataclass."""
+    own = is_dataclass(reward) and not type(reward).__module__.startswith("tieout.")
+    fixed = {f.name: getattr(reward, f.name) for f in fields(reward)} if own else {}  # type: ignore[arg-type]
+    return {name: _told(value) for name, value in (fixed | getattr(reward, "keywords", {})).items()}
+
+
+def _told(value: Any) -> Any:
+    """A fixed value as it stands in an identity: never by its address in memory, which each process has another of."""
+    if _plain(value):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return {str(key): _told(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_told(one) for one in value]
+    if is_dataclass(value) and not isinstance(value, type):  # such as limits of programs, or a judge
+        return {field.name: _told(getattr(value, field.name)) for field in fields(value)}
+    if callable(value):
+        return {reward_name(value): {**_code_of(value), **_options(value)}}
+    return _known(value) or type(value).__qualname__
 
 
 def _known(sampler: object) -> dict[str, str]:
@@ -67,7 +85,9 @@ def _known(sampler: object) -> dict[str, str]:
 
 
 def _plain(value: object) -> bool:
-    return isinstance(value, str | int | float | bool | tuple | list | None)
+    if isinstance(value, tuple | list):
+        return all(map(_plain, value))
+    return isinstance(value, str | int | float | bool | None)
 
 
 def _code_of(reward: Any) -> dict[str, str]:
