@@ -79,8 +79,12 @@ def test_a_base_that_cannot_be_compared_is_refused(tiny_model: ModelFolder, tmp_
     shorter = {name.removeprefix("model."): tensor * 1.1 for name, tensor in tensors.items()}
     shorter.pop("lm_head.weight", None)
     save_file(shorter, renamed / "model.safetensors", {"format": "pt"})
-    with pytest.raises(InputError, match=r"cannot be compared with them: its tensors have other names, such as"):
+    with pytest.raises(
+        InputError, match=r"cannot be compared with them: its tensors have other names, such as"
+    ):
         refuse_other_base(adapter, str(renamed))
     (renamed / "model.safetensors").unlink()
-    with pytest.raises(InputError, match=f"no safetensors files. Give the base that it was trained on, {base}"):
+    with pytest.raises(
+        InputError, match=f"no safetensors files. Give the base that it was trained on, {base}"
+    ):
         refuse_other_base(adapter, str(renamed))

@@ -226,6 +226,10 @@ def test_recipes_are_refused_when_they_are_read_and_starts_from_elsewhere_too(
         make_recipe(plain | _stages("ppo"), "r.yaml")
     with pytest.raises(InputError, match="the engine is 'local'"):
         make_recipe({**plain, "engine": "local"} | _stages("sft"), "r.yaml")
+    with pytest.raises(InputError, match="engine_check: of engine 'tinker'"):
+        make_recipe(
+            {"model": "tieout-base", "placement": {"engine_check": "server"}} | _stages("sft"), "r.yaml"
+        )
     served.names = ["one", "two"]
     with pytest.raises(InputError, match=r"serves one, two, and .* was asked for: give its name there"):
         call("sft", tmp_path, served.folder)

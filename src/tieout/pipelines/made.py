@@ -12,6 +12,7 @@ from ..rewards.library.judge import judges_of
 from ..samplers.api.opening import is_api
 from ..storage.jsonl import read_json
 from .kinds import Demonstrations, Evaluate, Pairs, Refresh, Stage, Train
+from .links import start_name
 from .run import Run
 
 LEARNED = {
@@ -27,11 +28,12 @@ LEARNED = {
 def made_of(run: Run, evaluation: Evaluate, name: str) -> dict[str, Any]:
     """`needs`: words in the order of the stages; `seconds`: rollouts and updates of its train stages, and of those of
     the reward models that it learned from or is chosen by, and the making of its pairs and demonstrations;
-    `not_counted`: those of these whose time is not on record, or that an API, people or another program worked for."""
+    `not_counted`: those of these whose time is not on record, or that an API, people or another program worked for, and
+    adapters that a stage starts from and no stage made."""
     own = evaluation.challenged.get(name)
     model = own.model if own else name
     selector = evaluation.selector if own and own.best_of_n else ""
-    named = dict(leading_to([model.removesuffix("-start"), selector], run.recipe.plain()["stages"]))
+    named = dict(leading_to([model, selector], run.recipe.plain()["stages"]))
     stages = [stage for stage in run.recipe.stages if stage.name in named]
     needs = ["an API"] if is_api(model) else ["weights"]
     for stage in stages:
@@ -44,18 +46,22 @@ def made_of(run: Run, evaluation: Evaluate, name: str) -> dict[str, Any]:
     trained = [run.adapter(stage.name).parent for stage in stages if isinstance(stage, Train | Refresh)]
     makers = [stage for stage in stages if isinstance(stage, Pairs | Demonstrations)]
     took = {stage.name: _making(run, stage) for stage in makers}
+    starts = {model, *(start_name(stage, run.recipe) for stage in stages if isinstance(stage, Train))}
     return {
         "needs": list(dict.fromkeys(needs)),
         "seconds": sum(seconds_of(read_stage(folder)) for folder in trained)
         + sum(filter(None, took.values())),
-        "not_counted": [name for name, seconds in took.items() if seconds is None],
+        "not_counted": [name for name, seconds in took.items() if seconds is None]
+        + [f"the labels of {stage.name}" for stage in stages if isinstance(stage, Refresh)]
+        + sorted(name for name in starts if name.endswith("-start")),
     }
 
 
 def _making(run: Run, stage: Pairs | Demonstrations) -> float | None:
     """Seconds that a stage took to make its rows; None: not on record, or others took part."""
     judge, sources = getattr(stage, "judge", ""), getattr(stage, "sources", ())
-    asked = is_api(stage.start) or bool(judge and judges_of(load_reward(judge)))
+    scores = [reward for reward in (run.task.reward, judge and load_reward(judge)) if reward]
+    asked = is_api(stage.start) or any(map(judges_of, scores))
     done = run.folder.path / stage.name / "done.json"
     if asked or {"file", "ranked"} & set(sources) or not done.exists():
         return None

@@ -8,6 +8,9 @@ from ..learner.tinker.connection import check_address
 from ..methods import Method
 from .placement import Placement
 
+OWN = ("engine_url", "engine_model", "engine_check")
+"""Options of this engine alone."""
+
 
 def refuse_unserved(
     method: Method, adapter: AdapterConfig, learner: LearnerConfig, placement: Placement
@@ -70,5 +73,8 @@ def check_engine(
     """InputError: a training server lacks what is asked for, or is given and not used."""
     if engine == "tinker":
         refuse_unserved(method, adapter, learner, placement)
-    elif placement.engine_url or placement.engine_model:
-        raise InputError("engine_url and engine_model are of engine 'tinker', and the engine is 'local'")
+    elif given := [name for name in OWN if getattr(placement, name) != getattr(Placement(), name)]:
+        raise InputError(
+            f"{' and '.join(given)}: of engine 'tinker', and the engine is 'local'; give --engine tinker (in a recipe "
+            "`engine: tinker`), or leave it out"
+        )

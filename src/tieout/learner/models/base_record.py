@@ -56,8 +56,8 @@ def refuse_other_base(adapter: Path, source: str) -> None:
     now = digests(source)
     shared = was.keys() & now.keys()
     remedy = (
-        f"Give the base that it was trained on, {known.get('base')}; or, to use it on this one, delete {adapter / FILE} "
-        f"and the {MANIFEST} next to it"
+        f"Give the base that it was trained on, {known.get('base')}; or, to use it on this one, delete "
+        f"{adapter / FILE} and the {MANIFEST} next to it"
     )
     if not shared:
         has = f"its tensors have other names, such as {min(now)}" if now else "it has no safetensors files"
@@ -116,4 +116,6 @@ def _digest(tensor: object) -> str:
         rounded = [piece, piece.half()] if piece.dtype == torch.float32 else [piece]
         copies = [copy.to(torch.bfloat16) for copy in rounded]
     data = (copy.contiguous().view(torch.uint8).numpy().tobytes() for copy in copies)
-    return " ".join(dict.fromkeys(hashlib.sha256(repr(shape).encode() + one).hexdigest()[:16] for one in data))
+    return " ".join(
+        dict.fromkeys(hashlib.sha256(repr(shape).encode() + one).hexdigest()[:16] for one in data)
+    )
