@@ -143,3 +143,24 @@ def test_rows_of_a_file(tmp_path: Path) -> None:
         load(written(given[0], given[0]))
     with pytest.raises(InputError, match=r"row 1: test 1 of 1: has args; expected the keys args, expected"):
         load(written({**given[0], "tests": [{"args": [2]}]}))
+    for column, value, said in (
+        ("kinds", "usual", "kinds is 'usual'; expected a list with the kind of each of the 1 tests"),
+        ("kinds", ["usual", "edge"], "expected a list with the kind of each of the 1 tests"),
+        ("tolerance", "1e-6", "tolerance is '1e-6'; expected a number"),
+        ("packages", "scipy", "programs cannot import package 'scipy'; they can import"),
+        ("packages", ["numpy"], r"packages is \['numpy'\]; expected text"),
+        ("tests", None, "needs column 'tests'"),
+    ):
+        with pytest.raises(InputError, match=f"rows.jsonl, row 2: .*{said}"):
+            load(written(given[0], {**given[1], column: value}))
+
+
+def test_edge_cases_are_found_in_tests_of_every_form() -> None:
+    if not any(found.works for found in available()):
+        pytest.skip("no namespaces here")
+    script = {"inputs": ["1", "2"], "outputs": ["1", "0"]}
+    tests = [{"args": [1], "expected": 1}, {"args": [2], "expected": 0}]
+    kinds = ["usual", "edge"]
+    assert edge_cases(["print(input())"] * 2, [script] * 2, [kinds, kinds[::-1]]) == [0.0, 1.0]
+    wrong = "def f(x):\n    return x"
+    assert edge_cases([wrong], [json.dumps(tests)], [kinds], entry=["f"]) == [0.0]

@@ -10,7 +10,7 @@ import pytest
 
 from tieout.rewards.scoring.runner import score
 from tieout.tasks import load_task
-from tieout.tasks.rag import SIZES, UNKNOWN, corrupt, load, make
+from tieout.tasks.rag import SIZES, UNKNOWN, answered_from, corrupt, load, make
 from tieout.tasks.rag_companies import FIRST_NAMES
 
 TASK = load_task("rag")
@@ -60,3 +60,46 @@ def test_a_file_of_rows(tmp_path: Path) -> None:
     path.write_text(json.dumps({"prompt": "?", "question": "?", "answer": "a"}) + "\n")
     with pytest.raises(ValueError, match="reward 'rag' needs column 'context'; rows have: question, answer"):
         load(path)
+    asked = {"prompt": "?", "question": "?", "context": ["a", "b"]}
+    path.write_text("".join(json.dumps({**asked, "answer": answer}) + "\n" for answer in ("a", "", None)))
+    with pytest.raises(
+        ValueError, match=r"rows.jsonl, row 3: reward 'rag' needs column 'answer'; .*; null counts as missing"
+    ):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("answer", "completion", "moved"),
+    [
+        (
+            "$5 million",
+            "Net debt [2020] was $5 million [1, 3].",
+            "Net debt [2020] was $5 million [{1}, {3}].",
+        ),
+        ("$5 million", "Net debt was $5 million.", "Net debt was $5 million."),
+        (5, "Net debt was 5 [1], see [9].", "Net debt was 5 [{1}], see [9]."),
+    ],
+)
+def test_golds_that_others_wrote_are_moved_and_flawed(
+    answer: str | int, completion: str, moved: str, tmp_path: Path
+) -> None:
+    context = [f"Net debt was {answer} in 2020.", "Cash was $6 million.", "Rent rose."]
+    row = {**answered_from(context, "How much was net debt?", "", None), "answer": answer}
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({**row, "completion": completion}) + "\n")
+    task = load(path)
+    (given,) = task.rows("test")
+    for seed in range(20):
+        assert corrupt(given, random.Random(seed)) != completion
+    found = task.variants["order"](given, random.Random(0))
+    assert found is not None
+    places = {str(n): found["context"].index(text) + 1 for n, text in enumerate(context, 1)}
+    assert found["completion"] == moved.format("", *(places[n] for n in "123"))
+
+
+def test_a_row_without_a_completion_has_no_gold(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({name: x for name, x in TASK.rows("test")[0].items() if name != "completion"}))
+    task = load(path)
+    assert task.gold is not None
+    assert task.gold(task.rows("test")[0]) is None

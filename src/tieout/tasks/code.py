@@ -35,15 +35,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ..errors import InputError
-from ..rewards.library.code import code, extract_program
+from ..rewards.library.code import code, extract_program, package_names, parsed_tests
 from ..rewards.scoring.outcomes import ranged
-from ..rewards.scoring.runner import check_reward
 from ..rows import check_rows, read_rows
 from ..sandbox.packages import found
 from ..types import Row
 from . import Task, code_lines, code_tables
 from .code_function import Function, defined, written
-from .splits import from_lists, split_sizes
+from .splits import check_columns, from_lists, split_sizes
 
 SIZES: Mapping[str, int] = {"train": 400, "calibration": 80, "test": 100, "ood": 60}
 """Split -> number of rows."""
@@ -57,6 +56,8 @@ MORE = 20
 """Calls drawn for a hidden test, until one is new, and TELLING."""
 TELLING = ("usual", "boundary")
 """Kinds of tests that do not expect 0, nothing or None, which a program that computes nothing returns."""
+OPTIONS = ("tests", "entry", "tolerance", "ints_for_floats", "packages")
+"""Columns of the reward."""
 TRIES = 2000
 """Functions drawn for a row, until one is of its split, new, and has a mistake that its example does not show."""
 
@@ -93,16 +94,19 @@ def load(path: str | Path, max_new_tokens: int = 512) -> Task:
     reward as further columns. A row's split is the column `split`, else a hash of its prompt: 14 in 20 train, 2
     calibration, 4 test.
 
-    Raises InputError for a row whose tests have another form, whose split is not known, or that stands twice.
+    Raises InputError for a row whose tests, options or kinds have another form, whose split is not known, or that
+    stands twice.
     """
     given = check_rows(read_rows(path), "prompt", str(path))
-    check_reward(code, [column for column in given[0] if all(column in row for row in given)])
+    check_columns(code, given, str(path))
     splits: dict[str, list[Row]] = {split: [] for split in SIZES}
     seen = dict[str, int]()
     for number, row in enumerate(given, 1):
         try:
-            code([""], [row["tests"]], [row.get("entry")])
-        except InputError as error:
+            code([""], **{name: [row[name]] for name in OPTIONS if name in row})
+            found(package_names(row.get("packages")))
+            _check_kinds(row)
+        except (InputError, ImportError) as error:
             raise InputError(f"{path}, row {number}: {error}") from error
         text = repr(row["prompt"])
         if text in seen:
@@ -115,6 +119,15 @@ def load(path: str | Path, max_new_tokens: int = 512) -> Task:
             raise InputError(f"{path}, row {number}: split is {split!r}; expected one of {', '.join(splits)}")
         splits[split].append(row)
     return _task(from_lists("code", splits), max_new_tokens)
+
+
+def _check_kinds(row: Row) -> None:
+    kinds, count = row.get("kinds"), len(parsed_tests(row["tests"]))
+    named = isinstance(kinds, list | tuple) and all(isinstance(kind, str) for kind in kinds)
+    if kinds is not None and not (named and len(kinds) == count):
+        raise InputError(
+            f"kinds is {kinds!r}; expected a list with the kind of each of the {count} tests, such as usual or edge"
+        )
 
 
 def _task(rows: Any, max_new_tokens: int) -> Task:
@@ -146,7 +159,9 @@ def edge_cases(
     """[K] the share of the tests passed that are not usual: `kinds` names each one's kind. None where it does not."""
     scores: list[float | None] = [None] * len(completions)
     for i, of in enumerate(kinds or ()):
-        edges = [test for test, kind in zip(tests[i], of or (), strict=False) if kind != "usual"]
+        if of is None:
+            continue
+        edges = [test for test, kind in zip(parsed_tests(tests[i]), of, strict=True) if kind != "usual"]
         if edges:
             one: dict[str, Any] = {
                 name: value[i : i + 1] for name, value in columns.items() if isinstance(value, list)

@@ -41,7 +41,8 @@ from ..rewards.library.rag import (
     relevance,
     right,
 )
-from ..rewards.text.claims import cited
+from ..rewards.text.claims import CITATION, cited
+from ..rewards.text.figures import written
 from ..rewards.text.sentences import sentences
 from ..types import Row
 from . import Task
@@ -68,25 +69,30 @@ def _row(split: str, index: int, seed: int) -> Row:
 def corrupt(row: Row, rng: random.Random) -> str:
     """Gold with one flaw: another figure, another sentence, another citation or none, "I do not know" where
     there is an answer; where there is none, a sentence of a passage."""
-    context: list[str] = row["context"]
-    if not row["answer"]:
+    context: Sequence[str] = [row["context"]] if isinstance(row["context"], str) else row["context"]
+    answer = written(row["answer"])
+    if not answer:
         place = rng.randrange(len(context))
         return f"{rng.choice(sentences(context[place])).rstrip('.')} [{place + 1}]."
     gold: str = row["completion"]
-    (number, *_) = cited(gold)
-    answer = row["answer"].casefold()
-    others = [n for n, text in enumerate(context, 1) if n != number and answer not in text.casefold()]
-    flawed = [gold.replace(f" [{number}]", ""), UNKNOWN]
-    digits = [place for place, character in enumerate(row["answer"]) if character.isdigit()]
-    if digits:
+    numbers = cited(gold)
+    others = [
+        n
+        for n, text in enumerate(context, 1)
+        if n not in numbers and answer.casefold() not in text.casefold()
+    ]
+    flawed = [UNKNOWN]
+    digits = [place for place, character in enumerate(answer) if character.isdigit()]
+    if digits and answer in gold:
         place = rng.choice(digits)
-        other = rng.choice([digit for digit in "123456789" if digit != row["answer"][place]])
-        flawed.append(gold.replace(row["answer"], row["answer"][:place] + other + row["answer"][place + 1 :]))
+        other = rng.choice([digit for digit in "123456789" if digit != answer[place]])
+        flawed.append(gold.replace(answer, answer[:place] + other + answer[place + 1 :]))
+    flawed.append(re.sub(rf"\s*{CITATION.pattern}", "", gold))
     if others:
         wrong = rng.choice(others)
-        flawed.append(gold.replace(f"[{number}]", f"[{wrong}]"))
+        flawed.append(CITATION.sub(f"[{wrong}]", gold))
         flawed.append(f"{rng.choice(sentences(context[wrong - 1])).rstrip('.')} [{wrong}].")
-    return rng.choice(flawed)
+    return rng.choice([text for text in flawed if text != gold])
 
 
 WORDINGS = (
@@ -108,10 +114,14 @@ def order(row: Row, rng: random.Random) -> Row | None:
     moved = [context[i] for i in places]
     columns: dict[str, Any] = {"context": moved}
     if "completion" in row:
-        columns["completion"] = re.sub(
-            r"\[(\d+)\]", lambda cited: f"[{places.index(int(cited[1]) - 1) + 1}]", row["completion"]
-        )
+        columns["completion"] = CITATION.sub(lambda found: _moved(found, places), row["completion"])
     return asking(row, _said(moved, row["question"]), **columns)
+
+
+def _moved(citation: re.Match[str], places: Sequence[int]) -> str:
+    """A citation of the same passages after the move; a number of none stays."""
+    numbers = [int(number) for number in citation[1].split(",")]
+    return f"[{', '.join(str(places.index(n - 1) + 1 if n - 1 in places else n) for n in numbers)}]"
 
 
 def formatting(row: Row, rng: random.Random) -> Row | None:
@@ -213,7 +223,7 @@ def _task(rows: Splits) -> Task:
             for f in (right, answered, refused, relevance, faithfulness, citation_accuracy, groundedness)
         },
         primary="right",
-        gold=lambda row: str(row["completion"]),
+        gold=lambda row: str(row["completion"]) if row.get("completion") else None,
         corrupt=corrupt,
         variants={"order": order, "formatting": formatting, "paraphrase": paraphrase},
         max_new_tokens=64,

@@ -41,8 +41,20 @@ def generated(
 def from_file(path: str | Path, reward: Reward) -> Splits:
     """The rows of a file, all in the split `test`. ValueError: a column that the reward asks for is missing."""
     given = check_rows(read_rows(path), "prompt", str(path))
-    check_reward(reward, [column for column in given[0] if all(column in row for row in given)])
+    check_columns(reward, given, str(path))
     return lambda split: given if split == "test" else []
+
+
+def check_columns(reward: Reward, rows: Sequence[Row], source: str) -> None:
+    """InputError, with the row: it lacks a column that the reward asks for. What is null in a file is not there."""
+    seen = set[tuple[str, ...]]()
+    for number, row in enumerate(rows, 1):
+        if tuple(row) not in seen:
+            try:
+                check_reward(reward, row)
+            except InputError as error:
+                raise InputError(f"{source}, row {number}: {error}; null counts as missing") from error
+            seen.add(tuple(row))
 
 
 def from_lists(name: str, rows: Mapping[str, Sequence[Row]]) -> Splits:

@@ -138,14 +138,14 @@ def code(
     columns = (each(value, count) for value in (entry or "", tolerance, ints_for_floats, packages))
     for place, (completion, row_tests, *options) in enumerate(zip(completions, tests, *columns, strict=True)):
         name, near, alike, names = options
-        parsed, name = _parsed(row_tests), name or ""
+        parsed, name = parsed_tests(row_tests), name or ""
         calls = _calls(parsed, name)
         if not calls:
             raise InputError(f"reward 'code': column 'tests' of the row with entry {name!r} has no tests")
+        shown = package_names(names) or limits.packages
+        check = _Check(_tolerance(near), bool(alike))
+        within = replace(limits, packages=shown)
         if (program := extract_program(completion)) is not None:
-            shown = tuple(re.findall(r"[^\s,]+", names or "")) or limits.packages
-            check = _Check(_tolerance(near), bool(alike))
-            within = replace(limits, packages=shown)
             given.setdefault(within, []).append((place, (program, name, calls), parsed, check))
     scores: list[float | None] = [0.0] * count
     for within, some in given.items():
@@ -198,7 +198,18 @@ def _tolerance(tolerance: float | None) -> float | None:
     return tolerance
 
 
-def _parsed(tests: Any) -> Any:
+def package_names(packages: str | None) -> tuple[str, ...]:
+    """The names in a column `packages`. InputError: it is not text.
+
+    >>> package_names("numpy, pandas"), package_names(None)
+    (('numpy', 'pandas'), ())
+    """
+    if packages is not None and not isinstance(packages, str):
+        raise InputError(f"packages is {packages!r}; expected text, such as 'numpy, pandas'")
+    return tuple(re.findall(r"[^\s,]+", packages or ""))
+
+
+def parsed_tests(tests: Any) -> Any:
     """Tests as a list: JSON is read, and `inputs` with `outputs` are joined."""
     try:
         tests = json.loads(tests) if isinstance(tests, str) else tests
