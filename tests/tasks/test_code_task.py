@@ -91,7 +91,7 @@ def test_what_cannot_be_made_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
         make().rows("dev")
     with pytest.raises(InputError, match="no split dev"):
         make(sizes={"dev": 1})
-    with pytest.raises(InputError, match="level is 'easy'; expected lines or tables"):
+    with pytest.raises(InputError, match=r"'level' is 'easy' .*; expected one of 'lines', 'tables'"):
         load_task("code", {"level": "easy"})
     with pytest.raises(InputError, match="library pandas is for level tables"):
         make(library="pandas")
@@ -164,3 +164,14 @@ def test_edge_cases_are_found_in_tests_of_every_form() -> None:
     assert edge_cases(["print(input())"] * 2, [script] * 2, [kinds, kinds[::-1]]) == [0.0, 1.0]
     wrong = "def f(x):\n    return x"
     assert edge_cases([wrong], [json.dumps(tests)], [kinds], entry=["f"]) == [0.0]
+
+
+def test_options_of_another_type_are_refused_before_rows_are_made() -> None:
+    for name, options, said in (
+        ("summaries", {"words": 110.5}, r"task 'summaries': 'words' is 110\.5 \(float\); expected int"),
+        ("rag", {"path": "documents", "withheld": float("nan")}, "'withheld' is nan"),
+        ("code", {"sizes": {"train": "8"}}, "'sizes.train' is '8'"),
+        ("code", {"sizes": {"train": -8}}, r"task code: sizes\.train is -8; expected 0 or more"),
+    ):
+        with pytest.raises(InputError, match=said):
+            load_task(name, options)

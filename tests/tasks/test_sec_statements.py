@@ -192,7 +192,7 @@ def test_wrong_paths_and_options_are_refused(tmp_path: Path) -> None:
             r"no statement with two figures is left of 2 filings .*rows longer than 9 characters",
         ),
         ({"generated": -1}, "generated is -1"),
-        ({"credit": "both"}, "credit is 'both'; expected figures or ladder"),
+        ({"credit": "both"}, r"'credit' is 'both' .*; expected one of 'figures', 'ladder'"),
     ):
         with pytest.raises(InputError, match=message):
             load_task("sec_statements", {"path": folder, **options})

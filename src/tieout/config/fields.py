@@ -7,7 +7,7 @@ import inspect
 import json
 import re
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -52,6 +52,21 @@ def from_plain(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """
     result: T = _dataclass(cls, values, where, "")
     return result
+
+
+def checked_arguments(function: Callable[..., Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Named arguments as the function annotates them; those that it does not annotate, as they are.
+
+    ConfigError: one is of another type.
+    """
+    try:
+        hints = get_type_hints(function)
+    except (NameError, TypeError):  # names that only a type checker imports; no plain function
+        hints = {}
+    return {
+        name: _value(hints[name], value, where, name) if name in hints else value
+        for name, value in values.items()
+    }
 
 
 def _dataclass(cls: Any, values: Any, where: str, path: str) -> Any:

@@ -100,6 +100,7 @@ def load_task(name: str, options: Mapping[str, object] | None = None) -> Task:
     Raises ValueError for an unknown name (the nearest is named) and for options that the task does not take.
     """
     from ..config.attribute import load_attribute
+    from ..config.fields import checked_arguments
 
     if name not in TASKS and ":" not in name:
         near = difflib.get_close_matches(name, TASKS, n=1)
@@ -114,8 +115,9 @@ def load_task(name: str, options: Mapping[str, object] | None = None) -> Task:
         raise InputError(
             f"{name!r} is a {type(found).__name__}; expected a tieout Task, or a function that makes one"
         )
+    given = checked_arguments(found, options or {}, f"task {name!r}")
     try:
-        task = found(**(options or {}))
+        task = found(**given)
     except TypeError as error:
         raise InputError(f"task {name!r} with options {dict(options or {})}: {error}") from error
     if not isinstance(task, Task):

@@ -103,7 +103,8 @@ def load(path: str | Path, max_new_tokens: int = 512) -> Task:
     seen = dict[str, int]()
     for number, row in enumerate(given, 1):
         try:
-            code([""], **{name: [row[name]] for name in OPTIONS if name in row})
+            columns: dict[str, Any] = {name: [row[name]] for name in OPTIONS if name in row}
+            code([""], **columns)
             found(package_names(row.get("packages")))
             _check_kinds(row)
         except (InputError, ImportError) as error:

@@ -18,10 +18,13 @@ Splits = Callable[[str], Sequence[Row]]
 
 
 def split_sizes(name: str, defaults: Mapping[str, int], sizes: Mapping[str, int]) -> dict[str, int]:
-    """The defaults with other sizes. ValueError: `sizes` names a split that has no default."""
+    """The defaults with other sizes. InputError: `sizes` names a split that has no default, or is below 0."""
     unknown = sorted(set(sizes) - set(defaults))
     if unknown:
         raise InputError(f"no split {', '.join(unknown)}; {name} has: {', '.join(defaults)}")
+    for split, size in sizes.items():
+        if size < 0:
+            raise InputError(f"task {name}: sizes.{split} is {size}; expected 0 or more rows")
     return {**defaults, **sizes}
 
 

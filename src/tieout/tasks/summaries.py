@@ -116,7 +116,7 @@ def make(
         InputError: an option out of its range, or a file that is not as `transcripts` reads it.
     """
     if path is not None:
-        return _task(transcripts(path), max_new_tokens=256)
+        return _task(transcripts(path), max_new_tokens=512)
     if not 100 <= words <= 5000:
         raise InputError(f"summaries: words is {words!r}; expected 100 to 5000, the length of a call")
     if not 0 <= quoted <= 1:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import InputError
-from ..rewards.library.summary import quiz
+from ..rewards.library.summary import GAP, quiz
 from ..rows import read_rows
 from ..types import Row
 from .splits import Splits, from_lists
@@ -33,12 +33,15 @@ def conversation(transcript: str) -> list[dict[str, str]]:
 def transcripts(path: str | Path) -> Splits:
     """Rows of a folder of text files or of a JSONL file: prompt, company, document, reference, completion, and `quiz`.
 
-    InputError: a file that is missing or empty, a transcript without turns, a summary in which nothing can be asked, no
-    row to train on or to test on; the message names it.
+    InputError: a file that is missing or empty, a transcript without turns or there twice, a summary in which nothing
+    can be asked, no row to train on or to test on; the message names it.
     """
     given = list(_folder(Path(path)) if Path(path).is_dir() else _lines(path))
     rows: dict[str, list[Row]] = {split: [] for split in SPLITS}
+    seen: dict[str, str] = {}
     for place, row in given:
+        if (first := seen.setdefault(row["document"], place)) != place:
+            raise InputError(f"{place}: its transcript is that of {first}; drop one of them")
         if not _TURN.search(row["document"]):
             raise InputError(f"{place}: no turn was found; expected lines like `Operator: Good morning.`")
         if not row["reference"].strip():
@@ -67,6 +70,11 @@ def _folder(folder: Path) -> Iterator[tuple[str, Row]]:
     texts = [path for path in sorted(folder.glob("*.txt")) if not path.name.endswith(".summary.txt")]
     if not texts:
         raise InputError(f"{folder} has no transcripts; expected NAME.txt with NAME.summary.txt next to it")
+    known = {path.stem for path in texts}
+    for path in sorted(folder.glob("*.summary.txt")):
+        if path.name.removesuffix(".summary.txt") not in known:
+            name = path.name.replace(".summary.txt", ".txt")
+            raise InputError(f"{path} has no transcript; expected {name} next to it")
     for path in texts:
         summary = path.with_suffix(".summary.txt")
         if not summary.is_file():
@@ -76,7 +84,7 @@ def _folder(folder: Path) -> Iterator[tuple[str, Row]]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8-sig").strip()
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: {error}; save it as UTF-8") from error
 
@@ -87,18 +95,20 @@ def _lines(path: str | Path) -> Iterator[tuple[str, Row]]:
         for column in ("transcript", "summary"):
             if not isinstance(line.get(column), str):
                 raise InputError(f"{place}: column {column!r} is {line.get(column)!r}; expected a text")
-        row = _row(str(line.get("name", number)), line["transcript"], line["summary"])
+        name = line.get("name")
+        row = _row(str(number if name is None else name), line["transcript"], line["summary"])
         yield place, {**row, "quiz": _quiz(line["quiz"], place)} if line.get("quiz") else row
 
 
 def _quiz(asked: object, place: str) -> Sequence[Row]:
-    fine = isinstance(asked, list) and all(
-        isinstance(item, dict) and all(isinstance(item.get(key), str) for key in ("question", "answer"))
-        for item in asked
-    )
-    if not fine:
+    if not isinstance(asked, list):
         raise InputError(f"{place}: quiz is {asked!r}; expected a list of {{question, answer}}")
-    assert isinstance(asked, list)
+    for item in asked:
+        texts = [item.get(key) for key in ("question", "answer")] if isinstance(item, dict) else [None]
+        if not all(isinstance(text, str) and text.strip() for text in texts) or GAP not in item["question"]:
+            raise InputError(
+                f"{place}: quiz has {item!r}; expected a question with a gap `{GAP}` and the answer that fills it"
+            )
     return asked
 
 
