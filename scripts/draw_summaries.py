@@ -117,7 +117,7 @@ def each(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def short(of: Mapping[str, Any]) -> dict[str, float]:
     """Value and interval."""
-    return {key: round(of[key], 4) for key in ("mean", "difference", "low", "high", "n") if key in of}
+    return {key: of[key] for key in ("mean", "difference", "low", "high", "n") if key in of}
 
 
 def panel(name: str, title: str, top: float, left: int, stages: Mapping[str, Any]) -> list[str]:
