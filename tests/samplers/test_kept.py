@@ -10,6 +10,7 @@ import torch
 from tieout.learner import Model, load
 from tieout.samplers import SamplingParams
 from tieout.samplers.local.decoding.decoder import SharedStep
+from tieout.samplers.local.decoding.kept import Kept
 from tieout.samplers.local.sampler import LocalSampler
 from tieout.types import Completion
 
@@ -72,3 +73,13 @@ def test_the_models_own_layers_continue_too(base: Model, monkeypatch: pytest.Mon
         assert [[c.tokens for c in said] for said in turns(sampler, prompts)] == [
             [c.tokens for c in said] for said in lean
         ]
+
+
+def test_what_is_kept_stays_below_its_bound_whatever_its_sizes() -> None:
+    kept = Kept(most_bytes=200)
+    for length in (20, *[1] * 40):
+        kept.keep([*range(len(kept.next)), length], torch.zeros(length))
+    assert sum(state.nbytes for state in kept.next.values()) == 100
+    kept.begin()
+    kept.keep([1], torch.zeros(25))
+    assert list(kept.next) == [(1,)]

@@ -105,7 +105,9 @@ def test_adding_documents_moves_none_to_another_split(tmp_path: Path) -> None:
     assert many.rows("ood") == []
 
 
-def test_a_prompt_that_is_too_long_is_left_out_whole(tmp_path: Path) -> None:
+def test_a_prompt_that_is_too_long_is_left_out_whole_and_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     long = document("long")
     long["paragraphs"] = [*DOCUMENT["paragraphs"][:1], {"order": 2, "text": "In millions." + "." * 100}]
     path = write(tmp_path, [DOCUMENT, long])
@@ -114,7 +116,11 @@ def test_a_prompt_that_is_too_long_is_left_out_whole(tmp_path: Path) -> None:
     )
     assert kept == short + 100
     assert len(all_rows(load(path, max_prompt_chars=kept))) == 2
+    assert not caplog.records
     assert [row["document"] for row in all_rows(load(path, max_prompt_chars=kept - 1))] == ["d"]
+    assert [(r.levelname, r.message) for r in caplog.records] == [
+        ("WARNING", f"numeric_qa: rows left out of {path}: 1 too long")
+    ]
     with pytest.raises(ValueError, match="no question that one figure answers, max_prompt_chars=9"):
         load(path, max_prompt_chars=9)
 

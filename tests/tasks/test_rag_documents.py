@@ -146,6 +146,17 @@ def test_options_that_cannot_be_right_are_refused(
         load_task("rag", {"path": str(given), **options})
 
 
+def test_rows_that_are_left_out_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    given = folder(
+        tmp_path, [ASKED, {**ASKED, "question": ASKED["question"] + " " * 3 + "?" * 500}], lease=LEASE
+    )
+    rows = all_rows(load_task("rag", {"path": str(given), "max_prompt_chars": 600}))
+    assert len(rows) == 2
+    assert [(r.levelname, r.message) for r in caplog.records] == [
+        ("WARNING", f"rag: rows left out of {given}: 2 too long")
+    ]
+
+
 def test_without_path_the_options_of_documents_are_refused() -> None:
     with pytest.raises(InputError, match="top_k needs path"):
         load_task("rag", {"top_k": 5})

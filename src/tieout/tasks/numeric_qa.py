@@ -20,7 +20,7 @@ One row of TAT-QA's development set:
     answer      -4.9
     scale       million
 
-LogprobCache are the questions that one figure answers: arithmetic, and spans that are a figure and not a year; 1,061
+Rows are the questions that one figure answers: arithmetic, and spans that are a figure and not a year; 1,061
 of the 1,668. Paragraphs are those that the data set marks as relevant, so results do not compare with its
 leaderboard; in 41 rows nothing in the prompt says the scale. Nothing is cut: a row whose prompt is too long
 is left out, as a question without its evidence has no answer.
@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import random
 import re
 from collections.abc import Iterator, Mapping
@@ -56,6 +57,7 @@ SYSTEM = (
 SPLITS: Mapping[str, float] = {"train": 0.6, "calibration": 0.1, "test": 0.3}
 """Split -> share of the documents."""
 
+_log = logging.getLogger("tieout")
 YEAR = re.compile(r"(?:19|20)[0-9]{2}")
 
 
@@ -71,6 +73,7 @@ def load(path: str | Path, *, max_prompt_chars: int | None = None) -> Task:
         ValueError: it is not in this format, or no question is left.
     """
     rows: dict[str, list[Row]] = {split: [] for split in (*SPLITS, "ood")}
+    too_long = 0
     for number, document in enumerate(_documents(Path(path)), 1):
         try:
             asked = list(_rows(document))
@@ -79,8 +82,12 @@ def load(path: str | Path, *, max_prompt_chars: int | None = None) -> Task:
         for row in asked:
             if max_prompt_chars is None or _chars(row) <= max_prompt_chars:
                 rows[split_of(row["document"])].append(row)
+            else:
+                too_long += 1
     if not any(rows.values()):
         raise InputError(f"{path}: no question that one figure answers, max_prompt_chars={max_prompt_chars}")
+    if too_long:
+        _log.warning("numeric_qa: rows left out of %s: %d too long", path, too_long)
 
     return Task(
         name="numeric_qa",

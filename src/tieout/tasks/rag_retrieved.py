@@ -74,7 +74,7 @@ def retrieved(path: str | Path, how: Retrieval, made: Made) -> Splits:
     if not any(rows.values()):
         raise InputError(f"{path}: no row is left of {len(documents)} documents: {said or 'no question'}")
     if said:
-        _log.info("rag: rows left out of %s: %s", path, said)
+        _log.warning("rag: rows left out of %s: %s", path, said)
     return from_lists("rag", rows)
 
 

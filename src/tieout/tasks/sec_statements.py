@@ -117,7 +117,7 @@ def load(
     for rows in found.values():  # so that any first part of them has statements of all kinds
         rows.sort(key=lambda row: hashlib.sha256(row["id"].encode()).digest())
     if any(left_out.values()):
-        _log.info("task sec_statements: left out %s", _said(left_out))
+        _log.warning("task sec_statements: left out %s", _said(left_out))
 
     return Task(
         name="sec_statements",

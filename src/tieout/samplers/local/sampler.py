@@ -47,8 +47,9 @@ class LocalSampler:
             chat: tokens to text and back; the model's own if None.
             batch_size: completions decoded at the same time, at most; those that end make room for others.
             progress: called with the number of completions that have just finished.
-            cache_gigabytes: keys and values at the same time, at most, but always those of one prompt's completions;
-                1 on a CPU and a third of the free memory of a GPU if None.
+            cache_gigabytes: keys and values at the same time, at most, but always those of one prompt's completions,
+                and as much again for what is kept from turn to turn; 1 on a CPU and a third of the free memory of a
+                GPU if None.
             drafts: guess several tokens of a completion and compute them together: in fewer steps the same tokens, up
                 to rounding. A call repeats itself to the last bit.
         """

@@ -8,10 +8,13 @@ from torch import Tensor
 
 
 class Kept:
-    """What the last call computed, for prompts of the next one that continue it. Weights must not change meanwhile."""
+    """What the last call computed, for prompts of the next one that continue it. Weights must not change meanwhile.
+
+    most_bytes: of the last call's and of this one's together.
+    """
 
     def __init__(self, most_bytes: float) -> None:
-        self.most_bytes = most_bytes
+        self.most_bytes, self.bytes = most_bytes, 0
         self.last: dict[tuple[int, ...], Tensor] = {}
         self.next: dict[tuple[int, ...], Tensor] = {}
         self.lengths: list[int] = []
@@ -20,7 +23,7 @@ class Kept:
 
     def begin(self) -> None:
         """A new call: what the one before it kept can be continued."""
-        self.last, self.next = self.next, {}
+        self.last, self.next, self.bytes = self.next, {}, 0
         self.lengths = sorted({len(tokens) for tokens in self.last}, reverse=True)
 
     def find(self, prompt: Sequence[int]) -> Tensor | None:
@@ -33,5 +36,6 @@ class Kept:
 
     def keep(self, tokens: Sequence[int], state: Tensor) -> None:
         """Keep the keys and values of these tokens, if there is room."""
-        if (len(self.next) + 1) * state.nbytes <= self.most_bytes / 2:
+        if self.bytes + state.nbytes <= self.most_bytes / 2:
             self.next[tuple(tokens)] = state
+            self.bytes += state.nbytes
