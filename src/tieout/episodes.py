@@ -17,7 +17,7 @@ from .errors import InputError
 from .rewards.processes.workers import Workers
 from .rewards.scoring.runner import Call, Encode, Outcome, score, score_groups
 from .rewards.text.thinking import begun, opened_in
-from .rows.messages import reply_of, told_by, turns_of
+from .rows.messages import check_in_turn, reply_of, told_by, turns_of
 from .samplers import PolicySampler, Sampler, SamplingParams
 from .tasks import Environment, Task
 from .types import Completion, Message, Messages, Prompt, Row
@@ -163,7 +163,11 @@ def demonstrated(chat: Chat, prompt: Prompt, said: Sequence[Message]) -> Tokens:
         chat: renders every turn as where the policy samples.
         prompt: the first observation.
         said: the messages after it, the policy's and the environment's in turn; the last is the policy's.
+
+    Raises:
+        InputError: they are not in turn.
     """
+    check_in_turn(said)
     before = opening = Messages(turns_of(prompt), getattr(prompt, "told", {}))
     tokens, mask = list[int](), list[bool]()
     for message in said:

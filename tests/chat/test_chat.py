@@ -477,6 +477,10 @@ def test_rows_that_do_not_fit_are_named(tiny: Chat) -> None:
     assert "train.jsonl:4: the prompt has 7 tokens and rejected 9, together 16" in str(caught.value)
     assert "train.jsonl:20: the prompt has 1 tokens and completions 16, together 17" in str(caught.value)
     assert "train.jsonl:1" not in str(caught.value)
+    with pytest.raises(
+        RowsError, match="train, row 2: 'completion' has the turns user; expected the last one"
+    ):
+        tiny.check_lengths([{"prompt": "1"}, {"prompt": "1", "completion": [user("2")]}], 99, source="train")
 
 
 def test_loading_takes_the_stop_tokens_of_the_generation_config(

@@ -62,3 +62,25 @@ def test_it_is_trained_and_evaluated_as_the_page_says(
     cases = [line for _, line in read_jsonl(tmp_path / "cases.jsonl")]
     assert len(cases) == 2
     assert "Guess a number below 9." in str(cases[0]["prompt"])
+
+
+@pytest.mark.parametrize(
+    "roles",
+    [
+        "user assistant",
+        "assistant user",
+        "assistant assistant",
+        "assistant tool assistant",
+        "system assistant",
+    ],
+)
+def test_demonstrations_that_are_not_in_turn_are_refused_by_row(game: Path, roles: str) -> None:
+    said = [{"role": role, "content": "5"} for role in roles.split()]
+    game.write_text(f"{GAME}\nROWS[2]['completion'] = {said}\nROWS[1]['completion'] = '5'\n")
+    task = load_task(f"{game}:task")
+    message = (
+        f"task 'guess', row 3 of train: its completion has the turns {', '.join(roles.split())}; of a game"
+    )
+    with pytest.raises(InputError, match=message):
+        task.rows("train")
+    assert len(task.rows("test")) == 2

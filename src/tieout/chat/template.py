@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ..errors import InputError
 from ..rows import location, raise_problems
 from ..rows.messages import SAMPLED, reply_of, texts_in, turns_of
 from ..types import Message, Messages, Prompt, Row
@@ -231,7 +232,7 @@ class Chat:
                     every = said if name == "completions" else [said]
                     made = [self.given(row["prompt"], [one]) for one in every if one]
                     room[name] = max((len(m.prompt) + len(m.completions[0]) - size for m in made), default=0)
-            except ChatError as error:
+            except InputError as error:
                 problems.append(f"{where}: {error}")
                 continue
             name, longest = max(room.items(), key=lambda item: item[1])

@@ -209,6 +209,17 @@ def only_reply(said: Any) -> str | None:
     return last["content"] if plain and isinstance(last.get("content"), str) else None
 
 
+def check_in_turn(said: Sequence[Mapping[str, Any]]) -> None:
+    """InputError: the messages of an episode are not the policy's and the environment's in turn, the policy's first and
+    last."""
+    roles = [str(message.get("role")) for message in said]
+    if len(said) % 2 == 0 or roles != ["assistant", "user"] * (len(said) // 2) + ["assistant"]:
+        raise InputError(
+            f"its completion has the turns {', '.join(roles) or 'nothing'}; of a game in turns expected assistant, "
+            "user, assistant and so on, the first and the last one from the assistant"
+        )
+
+
 def text_of(said: Any) -> str:
     """What a completion says, as rewards and readers see it: of messages, the content of the last one."""
     if isinstance(said, str):

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Literal
 
 from ..errors import InputError
+from ..rows.messages import check_in_turn
 from ..types import Reward, Row
 
 Environment = Callable[[Row], Generator[str, str, float | None]]
@@ -134,6 +135,12 @@ def _opened(task: Task) -> Task:
 
 def _with_observations(task: Task, split: str) -> Sequence[Row]:
     rows = task.rows(split)
+    for number, row in enumerate(rows, 1):
+        if isinstance(row.get("completion"), list):
+            try:
+                check_in_turn(row["completion"])
+            except InputError as error:
+                raise InputError(f"task {task.name!r}, row {number} of {split}: {error}") from error
     if all("prompt" in row for row in rows):
         return rows
     assert task.environment is not None
