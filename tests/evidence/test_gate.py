@@ -281,6 +281,12 @@ def test_a_metric_that_is_kept_has_to_be_there_and_its_margin_in_range() -> None
         bought(30, GatePolicy(kept={"answer": 0.05}))
     with pytest.raises(ValueError, match=r"answered may fall by -0\.05; expected 0 or more"):
         GatePolicy(kept={"answered": -0.05})
+    with pytest.raises(
+        ValueError, match="kept of the gate names right, the primary metric, which has to be better"
+    ):
+        bought(30, GatePolicy(kept={"right": 0.05}))
+    with pytest.raises(ValueError, match="tracks leaves out programmatic, which they are judged on"):
+        GatePolicy(kept={"answered": 0.05}, tracks=(CONTROLS,))
 
 
 def test_a_rule_without_kept_is_stored_as_before_there_was_one() -> None:

@@ -15,6 +15,7 @@ import pytest
 from made_cases import make_cases, two_models
 from tieout.evidence import scoring
 from tieout.evidence.evaluate import PROGRAMMATIC, Case
+from tieout.evidence.gate import GatePolicy
 from tieout.evidence.report import note, write_report
 from tieout.review.document import SECTIONS, page_differs, render, write_page
 from tieout.review.examples import marked, pick_examples
@@ -98,6 +99,21 @@ def test_verdict_reasons_numbers_and_the_next_command_are_there(tmp_path: Path) 
     pair = report["comparisons"][0]["tracks"]["programmatic"]["slices"]["test"]
     assert f"{signed(pair['low'])} to {signed(pair['high'])}" in page.text
     assert "empty: no pairs" in page.text
+
+
+def test_a_metric_that_was_lost_stands_in_the_verdict_with_its_status_and_what_to_do(tmp_path: Path) -> None:
+    """The picture of its track is of the primary metric, which passed."""
+    kept = {"base": 1.0, "sft": 0.0}
+    cases = {
+        model: [replace(case, metrics={"right": case.score or 0.0, "answered": kept[model]}) for case in own]
+        for model, own in two_models().items()
+    }
+    policy = GatePolicy(kept={"answered": 0.05})
+    page = page_of(made_run(tmp_path / "run", cases, primary="right", policy=policy))
+    assert "answered that it must keep." in page.text
+    assert "questions it never saw." not in page.text
+    assert "fail Programmatic (test), answered: sft lost what base had" in page.text
+    assert "which answers lost answered; train with less drift" in page.text
 
 
 def test_the_contents_lead_to_every_section(tmp_path: Path) -> None:

@@ -49,6 +49,11 @@ class GatePolicy:
                 raise InputError(
                     f"kept of the gate: {name} may fall by {margin}; expected 0 or more, below 1"
                 )
+        if self.kept and PROGRAMMATIC not in self.tracks:
+            raise InputError(
+                f"kept of the gate names {', '.join(self.kept)}, and tracks leaves out {PROGRAMMATIC}, which they are "
+                "judged on: add it, or leave kept out"
+            )
 
     min_improvement: float = 0.0
     """Programmatic track: the paired interval of candidate minus baseline must lie above this, in the primary metric
@@ -120,6 +125,15 @@ def demanded(policy: GatePolicy, track: str) -> float | None:
     return {CONTROLS: 0.0 - policy.control_margin, PROGRAMMATIC: policy.min_improvement or None}.get(track)
 
 
+def check_kept(policy: GatePolicy, primary: str | None) -> None:
+    """InputError: the rule keeps the primary metric, which has to be better, not only kept."""
+    if primary in policy.kept:
+        raise InputError(
+            f"kept of the gate names {primary}, the primary metric, which has to be better than the baseline's: leave "
+            "it out"
+        )
+
+
 def kept(policy: GatePolicy, track: str) -> dict[str, float]:
     """The same of single metrics."""
     return {name: 0.0 - margin for name, margin in policy.kept.items()} if track == PROGRAMMATIC else {}
@@ -141,6 +155,7 @@ def gate(
     improved = _tracks(report, candidate, baseline)
     controls = _tracks(report, candidate, base)
     primary, slice = report["settings"]["primary"], policy.programmatic_slice
+    check_kept(policy, primary)
     checks = [
         _right(candidate, baseline, improved, policy, primary),
         *(_kept(name, candidate, baseline, improved, policy) for name in policy.kept),

@@ -48,12 +48,15 @@ def _instead(report: Mapping[str, Any]) -> list[str]:
     return []
 
 
+def _lost(metric: str) -> str:
+    return f"See in evidence/report.html which answers lost {metric}; {LESS_DRIFT}."
+
+
 def _more_right(report: Mapping[str, Any], check: Mapping[str, Any]) -> str:
     settings = report["settings"]
     policy, primary = settings["policy"], settings["primary"]
     if check["metric"] in policy.get("kept", {}):
-        lost = f"See in evidence/report.html which answers lost {check['metric']}"
-        return f"{lost}; {LESS_DRIFT}, or evaluate more test rows."
+        return f"{_lost(check['metric'])} Or evaluate more test rows."
     reward = _figure(report, check)
     figure = judged(reward, primary)
     what, candidate = primary or "reward", settings["candidate"]
@@ -118,7 +121,9 @@ def _after_reject(report: Mapping[str, Any]) -> list[str]:
     for check in report["verdict"]["checks"]:
         if check["status"] != "fail":
             continue
-        if check["track"] == PROGRAMMATIC:
+        if check["metric"] in settings["policy"].get("kept", {}):
+            steps.append(_lost(check["metric"]))
+        elif check["track"] == PROGRAMMATIC:
             steps.append(
                 f"What changed from {comparison['baseline']} to {candidate}: {comparison['gain']}. Train with a lower "
                 "learning rate or fewer steps, or with other data; a reward that rose pays for something else."

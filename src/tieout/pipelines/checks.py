@@ -10,6 +10,7 @@ from ..chat.long_rows import Fitting
 from ..chat.template import Chat
 from ..config.attribute import load_attribute, same_function
 from ..errors import InputError
+from ..evidence.gate import check_kept
 from ..learner.models.loading import context_of, load_chat
 from ..methods import Distill
 from ..rewards import load_reward
@@ -74,6 +75,8 @@ def check_stages(
                 given[stage.name] = rows
         elif task.reward is None:
             _needs_reward(stage, task)
+        if isinstance(stage, Gate):
+            check_kept(stage.policy, task.primary)
         if isinstance(stage, Gate) and (unknown := [name for name in stage.kept if name not in task.metrics]):
             raise InputError(
                 f"stage {stage.name!r} keeps {', '.join(unknown)}, which task {task.name!r} does not measure; "

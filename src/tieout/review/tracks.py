@@ -22,10 +22,10 @@ def panels(run: Stored) -> Markup:
     """A panel per track: the models' means with their intervals, and what the gate says of them."""
     seen, told = dict[str, Mapping[str, Any]](), list[Markup]()
     for check in run.judged["verdict"]["checks"]:
-        if (
-            seen.setdefault(check["track"], check) is not check
-        ):  # the first of a track is the one that is judged
-            told.append(html("<li>{}</li>", _capital(check["reason"])))
+        if seen.setdefault(check["track"], check) is check:
+            continue
+        judged_too = html("{} ", tag(check["status"])) if check["status"] != "info" else ""  # of `kept`
+        told.append(html("<li>{}{}{}</li>", judged_too, _capital(check["reason"]), _adjusted(check)))
     told += [html("<li>{}</li>", said) for said in _lost(run)]
     shown = html('<div class="tracks">{}</div>', joined([_panel(run, check) for check in seen.values()]))
     return joined([shown, html('<ul class="told">{}</ul>', joined(told))]) if told else shown

@@ -67,7 +67,12 @@ def _about(run: Stored) -> Markup:
 def _verdict(run: Stored) -> Markup:
     found = run.judged["verdict"]
     kind = {"hold": "hold", "reject": "fail"}.get(found["verdict"])
-    tracks = [TRACKS[check["track"]].lower() for check in found["checks"] if check["status"] == kind]
+    kept = run.settings["policy"].get("kept", {})
+    tracks = [
+        f"{check['metric']} that it must keep" if check["metric"] in kept else TRACKS[check["track"]].lower()
+        for check in found["checks"]
+        if check["status"] == kind
+    ]
     return html(
         '<div class="verdict {0}"><p class="call"><strong>{0}</strong> {1}{2}</p></div>',
         found["verdict"],
