@@ -122,8 +122,9 @@ def main() -> None:
             f"Phases of one worker: a step of decoding {1000 * phases.step:.1f} ms and {1000 * phases.row:.2f} ms "
             "a row, "
             f"forward and backward {1000 * phases.token:.1f} ms a token",
-            "(58M in fp32, one core of an AMD EPYC, 2026-11-29, from decoder_step.md and against_trl.json). Seconds;",
-            "`faster` is one worker's step over this one. No GPU and no cluster was measured.",
+            "(58M in fp32, AMD EPYC, 2026-11-29; decoder_step.md: one thread; against_trl.json: two threads, their",
+            "seconds times two). Seconds; `faster` is one worker's step over this one. Assumed: workers are alike,",
+            "and sums of gradients cost nothing. No GPU and no cluster was measured.",
             "",
             *table,
             "",

@@ -274,3 +274,14 @@ def test_an_option_that_is_not_finite_is_refused(option: str, value: str) -> Non
     with pytest.raises(InputError, match=f"is {value}; expected a finite number"):
         parse(Outer, "test", [option, value])
     assert parse(Outer, "test", [option, "2"]) != Outer()
+
+
+def test_a_working_folder_that_was_deleted_is_named(
+    tieout: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    result = tieout("rewards")
+    assert (result.status, result.out) == (1, "")
+    assert "the working folder was deleted" in result.err

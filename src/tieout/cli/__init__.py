@@ -115,8 +115,15 @@ def main() -> None:
 
 
 def _refuse_undecoded(words: Sequence[str]) -> None:
-    """InputError: an argument, or the folder that relative paths are in, is no text in the locale's encoding."""
-    for what, given in [*(("argument", word) for word in words), ("the working folder", os.getcwd())]:
+    """InputError: an argument, or the folder that relative paths are in, is no text in the locale's encoding; or the
+    folder is gone."""
+    try:
+        here = os.getcwd()
+    except FileNotFoundError as error:
+        raise InputError(
+            "the working folder was deleted, and relative paths are in it: cd to one that exists"
+        ) from error
+    for what, given in [*(("argument", word) for word in words), ("the working folder", here)]:
         if any("\ud800" <= sign <= "\udfff" for sign in given):
             raise InputError(
                 f"{what} {given!r} holds bytes that are no text in {sys.getfilesystemencoding()}, so it can be kept in "
