@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 from random_groups import make_learner
-from tieout.pipelines.planning import contention
+from tieout.pipelines.planning import contention, sampled
 from tieout.pipelines.planning import meter as module
 from tieout.pipelines.planning.contention import Waited
 from tieout.pipelines.planning.meter import FEW, Meter, cut
+from tieout.samplers import SamplingParams
 from tieout.types import Completion, Group
 
 
@@ -70,3 +74,33 @@ def test_what_is_kept_of_smaller_micro_batches_comes_on_top(
         meter.update((part, fed))
     assert meter.memory(128) == 700
     assert meter.memory(64) == 600
+
+
+class Sampler:
+    """Four prompts at a time, a hundredth of a second a step; every fourth answer has 100 tokens, the others 10."""
+
+    batch_size = 4
+    model = SimpleNamespace(device=torch.device("cpu"))
+    chat = SimpleNamespace(prompt=lambda prompt: int(prompt))
+
+    def __init__(self) -> None:
+        self.clock = 0.0
+
+    def sample(self, prompts: list[int], count: int, params: SamplingParams) -> list[list[Completion]]:
+        lengths = [min(params.max_new_tokens, 100 if i % 4 == 3 else 10) for i in prompts]
+        self.clock += 0.01 * max(lengths)
+        return [[Completion([0] * length, [True] * length)] for length in lengths]
+
+
+@pytest.mark.parametrize(("count", "seconds"), [(40, 3.25), (4, 1.0)])
+def test_the_longest_answer_is_waited_for_only_where_no_other_prompt_takes_the_rows(
+    monkeypatch: pytest.MonkeyPatch, count: int, seconds: float
+) -> None:
+    """Of 40 prompts the plan is that of decoding steps: ten times those of four at their mean of 32.5 tokens."""
+    sampler: Any = Sampler()
+    monkeypatch.setattr(sampled, "perf_counter", lambda: sampler.clock)
+    monkeypatch.setattr(sampled, "spread", lambda prompts, size: prompts[:size])
+    asked = sampled.Asked((("base", True),), [str(i) for i in range(count)], 1, 0.0, 384)
+    (line,) = sampled._plan(sampler, asked, 60.0, 0)
+    assert line.seconds == pytest.approx(seconds)
+    assert line.tokens == 32.5 * count

@@ -195,6 +195,10 @@ def _plan(sampler: LocalSampler, asked: Asked, budget: float, length: int) -> li
     if seconds <= budget and any(base for _, base in asked.names):
         written, seconds = sample(part, most)
         mean, like = written / samples, "on average"
+        if len(part) < len(
+            asked.prompts
+        ):  # then others take the rows of those that end, and none waits for the longest
+            seconds = of_length(mean)
     right = 0.0
     if asked.right and not length:
         tokens = (sampler.chat.given(prompt, [one]).completions[0] for prompt, one in asked.right)
