@@ -285,3 +285,18 @@ def test_a_working_folder_that_was_deleted_is_named(
     result = tieout("rewards")
     assert (result.status, result.out) == (1, "")
     assert "the working folder was deleted" in result.err
+
+
+@pytest.mark.parametrize(
+    ("stages", "remedy"),
+    [
+        ([{"train": "sft", "name": "sft"}], "its recipe has no gate, which writes it: add"),
+        ([{"train": "sft", "name": "sft"}, {"gate": {"name": "gate"}}], "finish the run first"),
+    ],
+)
+def test_a_run_without_a_gate_is_not_told_to_repeat_its_command(
+    tieout: Callable[..., Result], stages: list[Any], remedy: str
+) -> None:
+    Path("run").mkdir()
+    Path("run/run.json").write_text(json.dumps({"identity": {"stages": stages}}))
+    assert remedy in tieout("compare", "run").err

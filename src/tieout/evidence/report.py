@@ -247,7 +247,13 @@ def how_to_evaluate(run: Path) -> str:
     known = run / "run.json"
     if not known.exists():
         return "it is no run folder; evaluate a model into one with `tieout eval --out`"
-    if "stages" in read_json(known).get("identity", {}):
+    stages = read_json(known).get("identity", {}).get("stages")
+    if stages is not None and not any("gate" in stage for stage in stages):
+        return (
+            "its recipe has no gate, which writes it: add `- gate: {}` to the stages and run it into another folder, "
+            "or evaluate its models with `tieout eval --out`"
+        )
+    if stages is not None:
         return "finish the run first (repeat its command)"
     return f"evaluate what it trained against what it started from first: `{evaluation_of(run)}`"
 
