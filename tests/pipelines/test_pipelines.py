@@ -327,3 +327,33 @@ def test_rankings_of_a_file_are_pairs_labels_and_demonstrations_as_a_method_need
     run(recipe([SFT, picked], data={"pairs": str(tmp_path / "ranked.jsonl")}), tmp_path / "run")
     done = json.loads((tmp_path / "run" / "picked" / "done.json").read_text())
     assert done["inputs"]["data"]["rows"] == len(train)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("del TEST[3]['answer']", "case 'said/test/3': reward 'close' needs column 'answer'"),
+        ("TEST[1]['id'] = TEST[4]['id'] = 'one'", "two rows for the case 'said/test/one'"),
+    ],
+)
+def test_rows_that_cannot_be_evaluated_are_refused_before_anything_is_trained(
+    change: str, said: str, tmp_path: Path, recipe: Callable[..., Recipe]
+) -> None:
+    (tmp_path / "said.py").write_text(f"""
+from tieout import Task
+
+def close(completions, answer):
+    return [float(a in c) for c, a in zip(completions, answer)]
+
+def rows(word):
+    return [{{"prompt": f"{{word}} {{i}}", "completion": str(i), "answer": str(i)}} for i in range(6)]
+
+TRAIN, TEST = rows("a"), rows("b")
+{change}
+task = Task("said", lambda split: {{"train": TRAIN, "test": TEST}}.get(split, []), close)
+""")
+    changes: dict[str, Any] = {"task": f"{tmp_path / 'said.py'}:task", "data": {}, "reward": None}
+    with pytest.raises(ValueError, match=said):
+        run(recipe([NO_CHECK, SFT, *END], **changes), tmp_path / "run")
+    assert not (tmp_path / "run" / "sft").exists()
+    look(recipe([NO_CHECK, SFT, {"evaluate": {"max_test": 1}}, *END[1:]], **changes), tmp_path / "other")

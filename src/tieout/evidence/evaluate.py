@@ -126,9 +126,7 @@ def evaluate(
         raise InputError(f"task {task.name!r} has neither a reward nor an environment to score with")
     rows = with_prompts(rows)
     params = params or SamplingParams(task.max_new_tokens, temperature=0.0)
-    rewards: dict[str, Reward] = {"score": task.reward} if task.reward and task.scorer == "reward" else {}
-    rewards |= task.metrics
-    rewards |= {part_key(name): part for name, part in task.parts.items()}
+    rewards = _rewards(task)
     slices = [slice if isinstance(slice, str) else slice(row) for row in rows]
     named = enumerate(zip(slices, rows, strict=True))
     ids = list(ids) or [case_id(task.name, own, row, i) for i, (own, row) in named]
@@ -261,17 +259,34 @@ def _usage(path: Path) -> dict[str, dict[str, dict[str, float]]]:
         raise InputError(f"{path}: not what answers took (no {error})") from error
 
 
+def _rewards(task: Task) -> dict[str, Reward]:
+    """What scores a case: the reward, metrics, and the parts of the reward."""
+    rewards: dict[str, Reward] = {"score": task.reward} if task.reward and task.scorer == "reward" else {}
+    return rewards | dict(task.metrics) | {part_key(name): part for name, part in task.parts.items()}
+
+
+def check_cases(task: Task, rows: Sequence[Row], slice: str) -> None:
+    """InputError, with the case: `evaluate` would refuse these rows, as a column is missing, or an id stands twice."""
+    rows = with_prompts(rows)
+    ids = [case_id(task.name, slice, row, i) for i, row in enumerate(rows)]
+    _check_rows(task.name, rows, ids, [*_rewards(task).values()], tokens=True)
+
+
 def _check_rows(
     task_name: str, rows: Sequence[Row], ids: Sequence[str], rewards: Sequence[Reward], *, tokens: bool
 ) -> None:
     if len(set(ids)) < len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
         raise InputError(f"task {task_name!r} has two rows for the case {twice!r}; ids must be unique")
-    if rows:
-        columns = [column for column in rows[0] if all(column in row for row in rows)]
-        for reward in rewards:
-            check_reward(reward, columns, tokens=tokens)
+    seen = set[tuple[str, ...]]()
     for name, row in zip(ids, rows, strict=True):
+        if tuple(row) not in seen:
+            seen.add(tuple(row))
+            for reward in rewards:
+                try:
+                    check_reward(reward, row, tokens=tokens)
+                except InputError as error:
+                    raise InputError(f"case {name!r}: {error}") from error
         if not row.get("prompt"):
             raise InputError(f"case {name!r} has no prompt; its row has: {', '.join(row)}")
 

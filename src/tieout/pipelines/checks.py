@@ -10,6 +10,7 @@ from ..chat.long_rows import Fitting
 from ..chat.template import Chat
 from ..config.attribute import load_attribute, same_function
 from ..errors import InputError
+from ..evidence.evaluate import check_cases
 from ..evidence.gate import check_kept
 from ..learner.models.loading import context_of, load_chat
 from ..methods import Distill
@@ -83,6 +84,8 @@ def check_stages(
                 f"its metrics: {', '.join(task.metrics) or 'none'}"
             )
         if isinstance(stage, Evaluate):
+            for split, limit in (("test", stage.max_test), ("ood", stage.max_ood)):
+                check_cases(task, task.rows(split)[: limit or None], split)
             more = reworded[f"{stage.name}.consistency"] = again(stage)
             prompted |= check_challengers(recipe, stage, task, controls, more)
         if isinstance(stage, Calibrate):
