@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from safetensors.torch import load_file
 
 from fake_tinker import FakeTinker
@@ -22,9 +23,12 @@ from tieout.learner.tinker.reduction import Reduction
 from tieout.learner.tinker.served_model import served_model
 from tieout.learner.tinker.start_check import Adapter
 from tieout.methods import GRPO, PPO, SFT, Distill, Method, RewardModel
+from tieout.pipelines.planning.runs import plan_run
 from tieout.pipelines.reading import make_recipe
+from tieout.pipelines.run import Run
 from tieout.shipping.reload_check import BehaviourError
 from tieout.source import Source
+from tieout.storage.runfolder import RunFolder
 from tieout.training.loop import train
 from tieout.training.placement import Placement
 from tieout.training.spec import TrainSpec
@@ -222,7 +226,7 @@ def test_recipes_are_refused_when_they_are_read_and_starts_from_elsewhere_too(
     }
     plain |= {"learner": {"max_grad_norm": 0}}
     assert make_recipe(plain | _stages("sft"), "r.yaml").engine == "tinker"
-    with pytest.raises(InputError, match="PPO needs a value head"):
+    with pytest.raises(InputError, match=r"stage 'ppo': engine 'tinker' [^\n]*\n  PPO needs a value head"):
         make_recipe(plain | _stages("ppo"), "r.yaml")
     with pytest.raises(InputError, match="the engine is 'local'"):
         make_recipe({**plain, "engine": "local"} | _stages("sft"), "r.yaml")
@@ -239,6 +243,25 @@ def test_recipes_are_refused_when_they_are_read_and_starts_from_elsewhere_too(
     (elsewhere / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": served.folder}))
     with pytest.raises(InputError, match="servers take no adapter from outside: merge it"):
         call("dpo", tmp_path, elsewhere)
+
+
+def test_a_plan_asks_no_server_and_leaves_out_what_it_trains(
+    served: FakeTinker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a base of any size: `tieout run` plans those of 30 million parameters and more before it starts."""
+    plain: dict[str, Any] = {"model": served.folder, "engine": "tinker", "placement": {"engine_url": URL}}
+    columns = ("prompt", "completion", "answer")
+    rows = "".join(json.dumps({name: row[name] for name in columns}) + "\n" for row in ROWS)
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text(rows)
+    plain |= {"data": {split: str(tmp_path / f"{split}.jsonl") for split in ("train", "test")}}
+    plain |= {"accept_leakage": "nothing is measured"}
+    plain |= {"reward": "exact", "learner": {"max_grad_norm": 0}, "max_new_tokens": 4}
+    monkeypatch.setattr(room, "open_service", lambda url: pytest.fail("a server was asked"))
+    recipe = make_recipe({**plain, "stages": [{"train": "sft"}, {"evaluate": {}}]}, "r.yaml")
+    with RunFolder(tmp_path / "run") as folder:
+        planned = plan_run(Run(recipe, folder, Console(quiet=True)))
+    assert [one.name for one in planned] == ["evaluate, base", "evaluate, sft"]
 
 
 def _stages(method: str) -> dict[str, Any]:

@@ -86,7 +86,8 @@ class Recipe:
         for stage in self.stages:
             if isinstance(stage, Train):
                 options = stage.options
-                check_engine(self.engine, stage.method, options.adapter, options.learner, self.placement)
+                given = stage.method, options.adapter, options.learner, self.placement
+                check_engine(self.engine, *given, place=f"stage {stage.name!r}: ")
             elif isinstance(stage, Refresh) and self.engine == "tinker":
                 raise InputError(
                     f"stage {stage.name!r} trains a reward model, and a training server has no score head: leave it "

@@ -13,9 +13,9 @@ OWN = ("engine_url", "engine_model", "engine_check")
 
 
 def refuse_unserved(
-    method: Method, adapter: AdapterConfig, learner: LearnerConfig, placement: Placement
+    method: Method, adapter: AdapterConfig, learner: LearnerConfig, placement: Placement, place: str = ""
 ) -> None:
-    """InputError: something is asked for that a training server lacks, with each reason."""
+    """InputError: something is asked for that a training server lacks, with each reason, after `place`."""
     needs, name = method.needs, type(method).__name__
     reasons = [
         (needs.head == "value", f"{name} needs a value head: take grpo or rloo, which need none"),
@@ -63,16 +63,21 @@ def refuse_unserved(
         (not placement.engine_url, "no address is given: --engine-url http://HOST:PORT"),
     ]
     if found := [said for wrong, said in reasons if wrong]:
-        raise InputError("engine 'tinker' trains on a server:\n  " + "\n  ".join(found))
+        raise InputError(f"{place}engine 'tinker' trains on a server:\n  " + "\n  ".join(found))
     check_address(placement.engine_url)
 
 
 def check_engine(
-    engine: str, method: Method, adapter: AdapterConfig, learner: LearnerConfig, placement: Placement
+    engine: str,
+    method: Method,
+    adapter: AdapterConfig,
+    learner: LearnerConfig,
+    placement: Placement,
+    place: str = "",
 ) -> None:
     """InputError: a training server lacks what is asked for, or is given and not used."""
     if engine == "tinker":
-        refuse_unserved(method, adapter, learner, placement)
+        refuse_unserved(method, adapter, learner, placement, place)
     elif given := [name for name in OWN if getattr(placement, name) != getattr(Placement(), name)]:
         raise InputError(
             f"{' and '.join(given)}: of engine 'tinker', and the engine is 'local'; give --engine tinker (in a recipe "

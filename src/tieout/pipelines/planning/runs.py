@@ -24,8 +24,8 @@ LONG = 600.0
 
 def plan_run(run: Run, length: int = 0, memory: int | None = None, dtype: str = "auto") -> list[Planned]:
     """Plan what a run has yet to train and to sample, in the order of its stages; with `memory`, for a CUDA device that
-    is not here, the train stages alone."""
-    stages = [s for s in run.recipe.stages if isinstance(s, Train)]
+    is not here, the train stages alone. What a server trains is left out."""
+    stages = [s for s in run.recipe.stages if isinstance(s, Train) and run.recipe.engine == "local"]
     stages = [s for s in stages if not (run.folder.path / s.name / "done.json").exists()]
     works = [work_of(run, stage, length) for stage in stages]
     if memory is not None:
