@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,19 @@ _CODES = {True: "2", False: "1"}
 
 
 def turns_of(case: Case, word: str) -> list[list[str]]:
-    """[guess, marks] of each turn: 2 right place, 1 another place, 0 not in the word; no marks: no word of the list."""
+    """[guess, marks] of each turn: 2 right place, 1 another place, 0 not in the word; no marks: no word of the list.
+
+    ValueError: the game gave other marks, so that it was about another word.
+    """
     turns = list[list[str]]()
-    for said in case.turns:
+    for said, reply in zip_longest(case.turns, case.replies):
         guess = guess_of(said)
         taken = guess in guessable()
+        if taken and reply and not reply.startswith(f"{guess}: {mark(guess, word)}\n"):
+            raise ValueError(
+                f"{case.id}: the game replied {reply!r}, and the word of this row is {word!r}; expected an evaluation "
+                "of the first test words in their order, as `evaluate` in a recipe makes it"
+            )
         codes = "".join("0" if m == "." else _CODES[m.isupper()] for m in mark(guess, word)) if taken else ""
         turns.append([guess or said.strip()[:12], codes])
     return turns
@@ -98,7 +107,9 @@ def main() -> None:
     evidence = given.run / "evidence" if (given.run / "evidence").is_dir() else given.run
     report = json.loads((evidence / "report.json").read_text(encoding="utf-8"))
     cases = read_cases(evidence / "cases.jsonl")
-    models = [model for model in ("base", "sft", "grpo") if model in cases]
+    models = [model for model in NAMES if model in cases]
+    if not models:
+        parser.error(f"{evidence} has cases of {', '.join(cases)}; expected base, sft or grpo")
     data: dict[str, Any] = {
         "models": [NAMES[model] for model in models],
         "figures": figures(report, models),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 
 from tieout.embedded import path
-from tieout.evidence.evaluate import evaluate
+from tieout.evidence.evaluate import Case, evaluate
 from tieout.learner import Model, load
 from tieout.samplers import SamplingParams
 from tieout.samplers.local.sampler import LocalSampler
@@ -44,3 +46,18 @@ def test_the_demo_is_the_recipe() -> None:
         for folder in ("recipes", "src/tieout/pipelines/recipes")
     )
     assert told == own
+
+
+def test_the_page_shows_no_marks_of_another_word() -> None:
+    turns_of: Callable[[Case, str], list[list[str]]] = run_path(str(ROOT / "scripts" / "wordle_page.py"))[
+        "turns_of"
+    ]
+    case = Case(
+        "wordle/test/0", "programmatic", "test", "", "", turns=["asset", "crane"], replies=["asset: a...e\nG"]
+    )
+    with pytest.raises(
+        ValueError, match=r"wordle/test/0: the game replied .*, and the word of this row is 'beige'"
+    ):
+        turns_of(case, "beige")
+    case.replies[0] = "asset: a..e.\nGuess 2 of 6:"
+    assert turns_of(case, "crane") == [["asset", "10010"], ["crane", "22222"]]
