@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
 
+from tieout.rewards.library.rag import right
 from tieout.rewards.scoring.runner import score
+from tieout.rewards.text.sentences import sentences
 from tieout.tasks import load_task
 from tieout.tasks.rag import SIZES, UNKNOWN, answered_from, corrupt, load, make
 from tieout.tasks.rag_companies import FIRST_NAMES
@@ -103,3 +106,19 @@ def test_a_row_without_a_completion_has_no_gold(tmp_path: Path) -> None:
     task = load(path)
     assert task.gold is not None
     assert task.gold(task.rows("test")[0]) is None
+
+
+def test_sentences_of_all_passages_of_the_kind_are_no_right_answer() -> None:
+    """The reward pays for them, as docs/limits.md says."""
+    rows = [row for row in TASK.rows("test") if row["answer"] and not re.search(r"\d", row["answer"])]
+    assert len(rows) > 10
+    for row in rows:
+        word = "executive" if "executive" in row["question"] else "plant"
+        said = [
+            f"{sentence.rstrip('.')} [{place}]."
+            for place, passage in enumerate(row["context"], 1)
+            for sentence in sentences(passage)
+            if word in sentence
+        ]
+        outcomes = [score(reward, [" ".join(said)], ["?"], row)[0] for reward in (TASK.reward, right)]
+        assert [outcome.score for outcome in outcomes] == [1.0, 0.0]

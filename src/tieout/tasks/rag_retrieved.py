@@ -19,7 +19,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from ..errors import InputError
-from ..rewards.library.rag import rag
+from ..rewards.library.rag import answered, rag
 from ..rewards.text.claims import cited
 from ..rewards.text.sentences import sentences
 from ..types import Row
@@ -90,14 +90,16 @@ def split_of(document: str) -> str:
 
 
 def _gold(row: Row) -> str | None:
-    """The sentence that has the answer, cited, if the reward pays it in full; else the answer alone; None: neither."""
+    """The sentence that has the answer, cited, if the reward pays it in full and it is right; else the answer alone;
+    None: neither."""
     if not row["answer"]:
         return str(row["completion"])
     (number, *_) = cited(row["completion"])
     told = [one for one in sentences(row["context"][number - 1]) if has(one, row["answer"])]
     golds = [f"{one.rstrip('.')} [{number}]." for one in told if len(one) <= MAX_GOLD_CHARS]
     for gold in (*golds, str(row["completion"])):
-        if rag([gold], [row["question"]], [row["context"]], [row["answer"]]) == [1.0]:
+        columns = [row["question"]], [row["context"]], [row["answer"]]
+        if rag([gold], *columns) == answered([gold], *columns) == [1.0]:
             return gold
     return None
 

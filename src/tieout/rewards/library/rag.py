@@ -6,13 +6,14 @@
 | `citation_accuracy` | 0 to 1 | claims whose citation supports them, and no citation that does not | as above |
 | `groundedness` | 0 or 1 | "I do not know" exactly when the passages lack the answer | wrong answers |
 | `relevance` | 0 to 1 | gives gold and no other answer; falls with length | (refuses gold in other words) |
-| `rag` | 0 to 1 | all of them, minus unsupported claims | what none of them catches |
+| `rag` | 0 to 1 | all of them, minus unsupported claims | listed sentences of passages; `answered` does |
 
 No model is needed. To let a judge decide what supports a claim, fix it: `functools.partial(rag, supports=judge)`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,8 @@ from ..text.structured import contains_whole, normalise_space
 from ..text.thinking import answer_text
 
 Passages = Sequence[str] | str
+_MARK = "GOLD"
+"""Stands for the gold answer, which may be several sentences."""
 FREE_WORDS = 40
 """An answer may be so much longer than gold before its relevance falls."""
 
@@ -135,11 +138,22 @@ def answered(
     supports: Supports = supports,
     **_: Any,
 ) -> list[float | None]:
-    """[K] 1.0 if the gold answer is given, no other, briefly, and every claim and citation holds; None without gold."""
+    """[K] 1.0 if the gold answer is given, no other, briefly, and every claim and citation holds; None without gold.
+
+    A claim next to one that gives gold in words is another answer: `rag` pays for the sentences of several passages,
+    each of them true and cited, of which one gives gold; here they are no answer.
+    """
     cites = citation_accuracy(completions, context, supports)
+    rows = zip(
+        map(answer_text, completions),
+        relevance(completions, question, answer),
+        cites,
+        _golds(answer),
+        strict=True,
+    )
     return [
-        None if right is None else float(right == 1.0 and cited == 1.0)
-        for right, cited in zip(relevance(completions, question, answer), cites, strict=True)
+        None if right is None else float(right == 1.0 and cited == 1.0 and _alone(completion, gold))
+        for completion, right, cited, gold in rows
     ]
 
 
@@ -226,6 +240,15 @@ def _relevant(completion: str, question: str, gold: str) -> float:
         right = right and negations(said) <= negations(gold) and not _hedges(given_text, gold_text)
     extra = max(0, len(words(said)) - len(words(gold)) - FREE_WORDS)
     return right / (1 + extra / FREE_WORDS)
+
+
+def _alone(completion: str, gold: str) -> bool:
+    """Whether every claim gives gold; gold figures are the only ones of a relevant answer, and need not."""
+    if figure(gold, footnotes=False) is not None:
+        return True
+    said, wanted = normalise_space(completion), normalise_space(gold).rstrip(".")
+    marked = re.sub(re.escape(wanted), _MARK, said, flags=re.IGNORECASE)
+    return all(_MARK in claim for claim in claims(marked))
 
 
 def _hedges(said: str, gold: str) -> bool:
