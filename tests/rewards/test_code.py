@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import time
+from textwrap import indent
 
 import pytest
 
@@ -19,6 +21,8 @@ from tieout.rewards.library.code import (
 from tieout.sandbox.choose import available
 from tieout.sandbox.isolation import SandboxError
 from tieout.sandbox.pool import Sandbox
+from tieout.tasks import load_task
+from tieout.vetting.check import prove
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -235,6 +239,33 @@ def test_a_hundred_short_programs_do_not_take_long() -> None:
 )
 def test_fences_as_people_write_them(completion: str, program: str | None) -> None:
     assert extract_program(completion) == program
+
+
+PROGRAMS = (
+    "def f(a):\n    return a\n",
+    "import math\n\n\ndef f(a):\n    if a:\n        return a\n    return 0\n",
+    "@staticmethod\ndef f(a):\n    return a\n\n\ndef g():\n    return 1\n",
+    "class Solution:\n    def f(self, a):\n        return a\n\n    x = 1\n\n\ny = Solution()\n",
+    "def f(a):\n  return a\n",
+    "x = 1\ny = 2\n",
+)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("space", [" ", "  ", "    ", "\t", "\n\n  "])
+def test_indentation_around_a_program_is_none_of_its_faults(program: str, space: str) -> None:
+    """White space before the first line, as some models begin with, and a program that is indented as a whole."""
+    meant = ast.dump(ast.parse(program))
+    for said in (space + program, indent(program, space.strip("\n")), f"{space}{program} \n \n"):
+        found = extract_program(said)
+        assert found is not None
+        assert ast.dump(ast.parse(found)) == meant, said
+
+
+def test_a_task_of_programs_proves_its_reward() -> None:
+    task = load_task("code")
+    assert task.reward is not None
+    assert prove(task.reward, list(task.rows("train"))[:2]).holds
 
 
 EQUAL = (

@@ -1,10 +1,11 @@
 """The code reward: the share of hidden tests that a program passes, run in the sandbox.
 
-A completion is a Python program after its thinking: bare, in its only fenced block, or in its only one of Python. With
-an entry it defines that function, or a class `Solution` with that method, which is called with each test's arguments;
-without one it is a script, which reads each test's `stdin` and prints. The expected values never enter the sandbox: it
-is sent the arguments, it sends back what the function returned as JSON, and types and values are compared out here. So
-an object that equals everything, `sys.exit(0)`, a patched harness or forged output earns no more than a wrong answer.
+A completion is a Python program after its thinking: bare, in its only fenced block, or in its only one of Python;
+indentation before its first line, or of all its lines, is taken off. With an entry it defines that function, or a class
+`Solution` with that method, which is called with each test's arguments; without one it is a script, which reads each
+test's `stdin` and prints. The expected values never enter the sandbox: it is sent the arguments, it sends back what the
+function returned as JSON, and types and values are compared out here. So an object that equals everything,
+`sys.exit(0)`, a patched harness or forged output earns no more than a wrong answer.
 
 Range 0 to 1, in units of tests. What it does not catch: a program that is right on the tests only, so use many, and
 keep them out of the prompt; a program that is slow within its limits; style. Only Python's standard library can be
@@ -23,6 +24,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from textwrap import dedent
 from typing import Any
 
 from ...errors import InputError
@@ -173,8 +175,24 @@ def extract_program(completion: str) -> str | None:
     blocks = blocks if len(blocks) == 1 else [block.body for block in found]
     if len(blocks) > 1 or (not blocks and FENCE_MARK.search(said)):
         return None
-    program = blocks[0] if blocks else said
+    program = _unindented(blocks[0] if blocks else said)
     return program if program.strip() else None
+
+
+def _unindented(program: str) -> str:
+    """A program without white space before its first line; an indented one with as much less on every line.
+
+    >>> _unindented("  def f():\\n    return 1")
+    'def f():\\n    return 1'
+    >>> _unindented("  x = 1\\n  y = 2")
+    'x = 1\\ny = 2'
+    """
+    lines = [line for line in program.splitlines() if line.strip()]
+    first, *others = [len(line) - len(line.lstrip()) for line in lines] or [0]
+    if not first:
+        return program
+    opens = lines[0].rstrip().endswith(":") and others and others[0] <= first
+    return dedent(program) if others and min(others) == first and not opens else program.lstrip()
 
 
 @dataclass(frozen=True, slots=True)
