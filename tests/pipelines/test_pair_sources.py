@@ -275,7 +275,7 @@ def test_another_function_of_the_same_factory_may_be_the_judge(tmp_path: Path, h
     stage = {"pairs": {"sources": ["judged"], "judge": f"{tmp_path / 'halves.py'}:wrong"}}
     read = halves([SFT, stage])
     with RunFolder(tmp_path / "run") as folder:
-        Run(read, folder, Console(quiet=True))._check_judge(read.stage("pairs"))
+        Run(read, folder, Console(quiet=True))  # which checks the stages
 
 
 def test_a_judge_that_is_its_own_backstop_is_refused(tmp_path: Path, halves: RecipeOf) -> None:
