@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tieout.evidence.evaluate import read_cases
 from tieout.evidence.scoring import rescore
 from tieout.evidence.verify import verify
 from tieout.storage.jsonl import stored
@@ -37,4 +38,5 @@ def test_published_scores_follow_from_the_outputs(report: Path) -> None:
     again = rescore(report.parent)
     assert again.problems == []
     assert again.left == 0
-    assert again.scored > 1000
+    cases = read_cases(stored(report.with_name("cases.jsonl")))
+    assert again.scored == sum(case.score is not None for own in cases.values() for case in own) > 500
