@@ -374,6 +374,9 @@ def test_other_slices_are_reported_and_do_not_decide() -> None:
 
 def test_a_slice_that_does_not_exist_is_empty() -> None:
     assert status(judge(policy=GatePolicy(programmatic_slice="dev")), PROGRAMMATIC) == "hold"
+    verdict = judge(policy=GatePolicy(programmatic_slice="dev", kept={"answered": 0.05}))
+    assert [check.status for check in verdict.checks if check.metric == "answered"] == ["hold"]
+    assert "no cases with answered" in verdict.reasons[1]
 
 
 def test_a_minimal_improvement_can_be_asked_for() -> None:

@@ -265,9 +265,9 @@ def _not_broken(
 
 
 def _kept(name: str, candidate: str, baseline: str, tracks: Mapping[str, Any], policy: GatePolicy) -> Check:
-    """A metric that the primary one must not be bought with. InputError: no case has it."""
+    """A metric that the primary one must not be bought with. InputError: there are cases, and none has it."""
     slice = policy.programmatic_slice
-    found = slice_of(tracks.get(PROGRAMMATIC, NONE), slice).get("metrics", {})
+    found = slice_of(tracks.get(PROGRAMMATIC, NONE), slice).get("metrics", {name: NONE})
     if name not in found:
         raise InputError(
             f"kept of the gate: {name!r} is no metric of these cases; they have: {', '.join(found) or 'none'}"
