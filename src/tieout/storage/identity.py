@@ -153,8 +153,9 @@ def _is(path: Path, digest: str) -> bool:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, computed once unless its size or time changes."""
-    return _digest(path.resolve(), path.stat().st_size, path.stat().st_mtime_ns)
+    """SHA-256 of a file, computed once unless it is another file, or its size or time changes."""
+    found = path.stat()
+    return _digest(path.absolute(), (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
 
 
 def _counts(path: Path) -> bool:
@@ -163,5 +164,5 @@ def _counts(path: Path) -> bool:
 
 
 @lru_cache(maxsize=4096)  # more than the files of the package, which each stage and report asks for
-def _digest(path: Path, _size: int, _time: int) -> str:
+def _digest(path: Path, _state: tuple[int, ...]) -> str:
     return sha256(path)
