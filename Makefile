@@ -31,7 +31,7 @@ real: $(REAL_STAMP)  # SmolLM2-135M-Instruct: SFT, preferences, DPO
 test: $(STAMP)
 	$(PYTEST) -m "not wheel and not real and not slow"
 
-test-slow: $(STAMP)  # kills in every stage, published reports, a thousand labels: what takes half a minute and more
+test-slow: $(STAMP)  # kills in every stage, published reports and faults, a thousand labels, long pages: half a minute and more
 	$(PYTEST) -m slow --timeout=1200
 
 quick: $(STAMP)  # under a minute

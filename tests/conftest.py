@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,33 @@ def new_model() -> Callable[[str, Path, Any], Path]:
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> Callable[[str], Path]:
+def short_looks() -> Iterator[None]:
+    """What a trained model writes is looked at for 16 tokens, not 256: a random one ends nothing by itself."""
+    from tieout.training import fit
+
+    real = fit.observe
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "observe", lambda *given: real(*given[:3], min(given[3], 16)))
+        yield
+
+
+@pytest.fixture(scope="module")
+def short_controls() -> Iterator[None]:
+    """Controls of a file end at 8 tokens, not 256, for the same reason."""
+    from tieout.pipelines import run
+    from tieout.tasks import files
+
+    real = files.controls_task
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (files, run):
+            patch.setattr(module, "controls_task", lambda path: replace(real(path), max_new_tokens=8))
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny_model(
+    tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any, short_looks: None
+) -> Callable[[str], Path]:
     """`tiny_model("llama")` -> a folder with model and tokenizer, built once a session; do not write into it.
 
     Families: llama, qwen2, qwen3, mistral (sliding window 16), gemma2 (softcap), gemma3 (one sliding and one

@@ -138,8 +138,12 @@ def main() -> None:
 
     import tieout.cli.train
     import tieout.pipelines.stages.execute
-    import tieout.training.fit  # noqa: F401
+    import tieout.training.fit
 
+    observe = (
+        tieout.training.fit.observe
+    )  # what a random model writes never ends: 16 tokens show as much as 256
+    setattr(tieout.training.fit, "observe", lambda *given: observe(*given[:3], min(given[3], 16)))  # noqa: B010
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line))), flush=True)

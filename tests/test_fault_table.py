@@ -19,6 +19,7 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Any:
     return faults
 
 
+@pytest.mark.slow  # the published table, computed again: near a minute
 def test_no_planted_fault_is_lost_or_silent(faults: Any) -> None:
     found = [faults.find(fault) for fault in faults.all_faults()]
     assert [one for one in found if one.outcome not in ("survived", "refused")] == []

@@ -23,6 +23,7 @@ from tieout.evidence.usage import PER
 from tieout.evidence.verify import verify
 from tieout.shipping import candidate
 
+pytestmark = pytest.mark.usefixtures("short_controls")
 WORDS = ["audit", "ledger", "asset", "equity", "cash", "debt", "bond", "share"]
 
 

@@ -20,6 +20,7 @@ from tieout.cli import main
 from tieout.storage.jsonl import read_json, read_log
 from tieout.training.progress import SHOWN, bars
 
+pytestmark = pytest.mark.usefixtures("short_controls")
 WORDS = ["audit", "ledger", "asset", "equity", "cash", "debt", "bond", "share"]
 SMALL = Path(embedded.__file__).parent / "tieout_base"
 Typed = Callable[[str], tuple[int, str]]

@@ -15,6 +15,11 @@ from tieout.pipelines.reading import read_recipe
 from tieout.pipelines.recipe import Recipe
 
 
+@pytest.fixture(scope="module", autouse=True)
+def short(short_controls: None) -> None:
+    """Of every recipe here."""
+
+
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Demonstrations as text, test rows as messages, controls, labels, and a reward."""

@@ -49,7 +49,7 @@ def test_a_recipe_over_four_bits_is_evaluated_on_them_and_measures_its_merged_mo
 
     policy = load(resolved.model, start=out / "dpo" / "adapter", four_bits=True)
     prompts = [f"spell {word}" for word in ("audit", "ledger", "asset")]
-    params = SamplingParams(256, temperature=0.0)
+    params = SamplingParams(8, temperature=0.0)
     cases = [c for c in read_cases(out / "evaluate" / "dpo.jsonl")["dpo"] if c.track == "negative_controls"]
     assert [c.completion for c in cases] == LocalSampler(policy).complete(prompts, params)
 

@@ -125,6 +125,7 @@ ANSWERED = {"forward": 3, "create_model": 0, "sample": 4}
 """Calls of a verb before the server dies; of all others 1."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "verbs"),
     [
