@@ -260,6 +260,7 @@ def test_given_pairs_are_measured_before_dpo_begins_and_once(tmp_path: Path, rec
         ({"sources": ["sampled", "judged"], "judge": "exact"}, "would pair the same completions twice"),
         ({"sources": ["judged"]}, "name the judge as `judge`"),
         ({"sources": ["sampled"], "judge": "exact"}, "only the source 'judged' has a judge"),
+        ({"sources": ["sampled"], "backstop": "right"}, "only the source 'judged' has one"),
         ({"sources": ["ranked"], "num_completions": 12}, "people rank 2 to 9 completions"),
     ],
     ids=str,
@@ -276,6 +277,22 @@ def test_another_function_of_the_same_factory_may_be_the_judge(tmp_path: Path, h
     read = halves([SFT, stage])
     with RunFolder(tmp_path / "run") as folder:
         Run(read, folder, Console(quiet=True))  # which checks the stages
+
+
+def test_another_metric_than_the_primary_one_may_be_the_backstop(tmp_path: Path, halves: RecipeOf) -> None:
+    file = tmp_path / "halves.py"
+    file.write_text(TASK.replace('{"right": right}', '{"right": right, "wrong": wrong}'))
+    judged = {"sources": ["judged"], "judge": f"{file}:longer", "num_completions": 5, "temperature": 1.0}
+    run(halves([NO_CHECK, SFT, {"pairs": {**judged, "backstop": "wrong", "min_pairs": 4}}]), tmp_path / "run")
+    rows = lines(tmp_path / "run/pairs/pairs.jsonl")
+    assert all(sum(map(ord, row["chosen"])) % 2 == 1 for row in rows), "what the primary metric calls wrong"
+    for name, message in (
+        ("absent", "none of the metrics of task 'halves': right, wrong"),
+        ("wrong", "no program"),
+    ):
+        stage = {"pairs": {**judged, "judge": f"{file}:wrong", "backstop": name}}
+        with pytest.raises(InputError, match=message):
+            run(halves([SFT, stage]), tmp_path / "refused")
 
 
 def test_a_judge_that_is_its_own_backstop_is_refused(tmp_path: Path, halves: RecipeOf) -> None:

@@ -122,11 +122,17 @@ def _check_judge(stage: Pairs, recipe: Recipe, task: Task) -> None:
     judge = load_reward(stage.judge)
     check_reward(judge, list(task.rows("train")[0]))
     check_models(judge, override=recipe.guards.reward_model_override, policy=recipe.model)
-    checked = task.metrics[task.primary] if task.primary else task.reward
+    if stage.backstop not in ("", *task.metrics):
+        raise InputError(
+            f"stage {stage.name!r}: backstop is {stage.backstop!r}, which is none of the metrics of task "
+            f"{task.name!r}: {', '.join(task.metrics) or 'it has none'}"
+        )
+    backstop = stage.backstop or task.primary
+    checked = task.metrics[backstop] if backstop else task.reward
     if same_function(judge, checked) or stage.judge == recipe.reward or (checked and judges_of(checked)):
         raise InputError(
             f"stage {stage.name!r}: judge {stage.judge!r} has no program as its backstop: the task's "
-            f"{'primary metric' if task.primary else 'reward'} is a judge, too, or the same. Name a reward that "
+            f"{'metric ' + repr(backstop) if backstop else 'reward'} is a judge, too, or the same. Name a reward that "
             "is a program, or use 'sampled'"
         )
 

@@ -185,6 +185,9 @@ class Pairs(PairRules):
     flawed copies of it; file: data.pairs."""
     judge: str = ""
     """For judged: a judge or another reward than the run's, by name or as FILE.py:function."""
+    backstop: str = ""
+    """For judged: the metric of the task that may object, and that a chosen completion must meet. Left out: the primary
+    metric, or without one the reward."""
     settle: bool = True
     """For ranked: wait until what people differ on is settled; without it a majority decides, and the rest is left
     out."""

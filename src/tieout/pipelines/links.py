@@ -250,6 +250,8 @@ def _pairs(stage: Pairs, before: _Before, recipe: Recipe, place: str) -> Pairs:
         raise ConfigError(
             f"{place}: judge is {stage.judge!r}, and sources are {', '.join(stage.sources)}: {needs}"
         )
+    if stage.backstop and not stage.judge:
+        raise ConfigError(f"{place}: backstop is {stage.backstop!r}, and only the source 'judged' has one")
     if stage.flaws and "flawed" not in stage.sources:
         raise ConfigError(f"{place}: flaws is {stage.flaws!r}, but sources does not name 'flawed'")
     if "file" in stage.sources and not recipe.data.pairs:

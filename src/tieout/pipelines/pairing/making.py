@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ...chat.template import Chat
@@ -29,12 +30,17 @@ NOT_LOWER = "no flawed completion scores lower than gold by min_gap"
 FEW_SCORED = "fewer than two completions were scored"
 
 
+def backed(task: Task, stage: Pairs) -> Task:
+    """The task with the stage's backstop as its primary metric. InputError: it has no such metric."""
+    return replace(task, primary=stage.backstop) if stage.backstop else task
+
+
 class Making:
     """The pairs of one stage so far, and what all of its sources share."""
 
     def __init__(self, ground: Ground, stage: Pairs) -> None:
         self.ground, self.stage, self.made = ground, stage, Made()
-        self.task = ground.task
+        self.task = backed(ground.task, stage)
         self.measures = Measures.of(self.task)
         self.standard = Standard.of(self.task, stage.min_chosen, stage.min_gap)
         self.good = Standard.of(self.task, None, None)
