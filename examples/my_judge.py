@@ -7,7 +7,7 @@ figure and every quoted row in the source. It does not ask whether they are of t
 to the total, which is what the program is there for. With a model behind an API, put this in its place (and see
 docs/judges.md):
 
-    APISampler("a-model", base_url="http://127.0.0.1:8000/v1", budget=Budget(max_requests=5000))
+    APISampler("a-model", "http://127.0.0.1:8000/v1", ledger=Ledger(None, Budget(max_calls=5000)))
 """
 
 from __future__ import annotations

@@ -278,6 +278,7 @@ def test_a_system_text_beside_the_conversation_is_not_lost(kind: Any, row: dict[
             {"question": "p", "answer": "x"},
             "rename 'question' to 'prompt' and rename 'answer' to 'completion'?",
         ),
+        ("prompt", {"Question": "p", "Answer": "x"}, "rename 'Question' to 'prompt'?"),
         ("demonstration", {"text": "all in one"}, "split it into 'prompt' and 'completion'"),
         (
             "demonstration",

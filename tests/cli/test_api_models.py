@@ -193,6 +193,7 @@ def test_best_of_n_here_and_behind_an_api(
     best_of_command([*given, "--out", "best", "--keep", "4"])
     said = capsys.readouterr().out
     assert json.loads(said.splitlines()[-1])["recommended"] in (1, 2, 4)
+    assert "of 16 samples were cut off at 8 tokens" in said
     curve = json.loads(Path("best/curve.json").read_text())
     scores = [point["score"]["value"] for point in curve["points"]]
     assert scores == sorted(scores)
@@ -216,6 +217,7 @@ def test_best_of_refuses_before_sampling(server: OpenAIServer, tmp_path: Path) -
         (["--num", "1,8", "--samples", "4"], "at least 8 samples"),
         (["--temperature", "0"], "greedy samples are all the same"),
         (["--price", "api:m=3/h"], "paid by tokens"),
+        (["--price", "api:m=1,2", "--price", "api:m=3,4"], "two prices, 1,2 and 3,4"),
         (["--reward", "finance_statements"], "needs column 'statement'"),
     ):
         with pytest.raises(InputError, match=said):

@@ -140,3 +140,14 @@ def test_a_pool_keeps_what_each_reward_said() -> None:
     assert [pool.texts for pool in found] == [["a", "bb"], ["?", "aaaa"]]
     with pytest.raises(InputError, match="answer"):
         draw(sampler, rows, lambda completions, answer: [], 1, SamplingParams(8))
+
+
+def test_pools_of_one_prompt_are_one_prompt() -> None:
+    """The same rows four times over say no more than once."""
+    once = pools(6, lambda rng: (round(rng.random(), 2), 0.0))
+    found, copied = (curve(own, [1, 4], bounds=(0.0, 1.0)) for own in (once, once * 4))
+    assert found.prompts == copied.prompts == 6
+    for one, other in zip(found.points, copied.points, strict=True):
+        assert one.score.value == pytest.approx(other.score.value)
+        widths = [(own.score.high or 0.0) - (own.score.low or 0.0) for own in (one, other)]
+        assert widths[1] > 0.8 * widths[0], "as if they were independent, it would be half"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,16 @@ def test_making_that_is_not_on_record_is_said() -> None:
     found = report(MODELS, metadata={"models": KNOWN, "made": made})["choice"]
     assert "sft: making demonstrations is not counted" in found["why"]
     assert not any("dpo: making" in said for said in found["why"])
+
+
+def test_answers_that_were_cut_off_are_said_with_the_choice() -> None:
+    """A model without room to answer scores little, and that is not the model."""
+    short = [
+        replace(case, usage={**case.usage, "cut_off": float(i < 3)}) for i, case in enumerate(MODELS["gpt"])
+    ]
+    why = report({**MODELS, "gpt": short})["choice"]["why"]
+    assert any("gpt: 3 of 40 answers were cut off" in said for said in why)
+    assert not any("cut off" in said for said in report(MODELS)["choice"]["why"])
 
 
 def test_the_steps_share_one_chance_of_error() -> None:

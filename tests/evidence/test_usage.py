@@ -117,6 +117,24 @@ def test_means_difference_and_cost_by_plain_arithmetic() -> None:
     assert table(usage_figures(cases, "base"))[0][-1] == "seconds"  # no price, no column
 
 
+def test_answers_that_were_cut_off_are_counted_and_said() -> None:
+    class Short:
+        def complete(self, prompts: list[str], params: object) -> list[str]:
+            used = {"prompt_tokens": 3, "tokens": 2, "seconds": 0.5}
+            return [Answer(p, used, finish_reason=p.split()[-1].strip("-")) for p in prompts]
+
+    def found(*ends: str) -> dict[str, Any]:
+        rows: list[Row] = [{"prompt": f"{i} {end}"} for i, end in enumerate(ends)]
+        task = Task("say", lambda split: rows, reward=lambda completions, **_: [0.0] * len(completions))
+        return usage_figures({"m": evaluate(task, rows, Short())}, "m")
+
+    said = found("length", "stop", "length")
+    assert said["m"]["cut_off"] == 2
+    assert table(said)[1][0][0] == "m (2 cut off)"
+    assert table(found("stop", "stop"))[1][0][0] == "m"
+    assert "cut_off" not in found("-", "stop")["m"], "of one nobody knows how it ended"
+
+
 @pytest.mark.parametrize("text", ["", "3", "3,", "-1,2", "nan,1", "inf/h", "a/h", "1,2,3", "2 / day"])
 def test_a_price_that_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="expected PROMPT,ANSWER per million tokens"):

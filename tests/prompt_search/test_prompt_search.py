@@ -114,6 +114,10 @@ def test_reflection_finds_the_prompt_and_measures_it_once_on_rows_that_chose_not
     assert [line["mean"] for line in lines] == sorted(line["mean"] for line in lines)
     assert lines[-1]["front"]
     assert not lines[0]["front"]
+    kept = {path.name for path in Path("out").iterdir() if path.stat().st_size}  # none of GEPA's pickles
+    assert kept == {
+        "candidates.jsonl", "journal.jsonl", "prompt.json", "result.json", "run.json", "server.json", "test.jsonl"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

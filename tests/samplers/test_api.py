@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -149,6 +150,26 @@ def test_models_that_know_the_newer_name_of_a_limit_are_asked_under_it(server: O
     ]
 
 
+@pytest.mark.parametrize("workers", [1, 4])
+def test_so_many_calls_are_under_way_and_never_more(workers: int) -> None:
+    under_way, most, lock = 0, 0, threading.Lock()
+
+    def slow(body: dict[str, Any]) -> tuple[str, str, int, int]:
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        time.sleep(0.05)
+        with lock:
+            under_way -= 1
+        return asked(body), "stop", 3, 2
+
+    with OpenAIServer(slow) as server:
+        given = [f"p{n}" for n in range(16)]
+        assert sampler(server, num_workers=workers).complete(given, PARAMS) == given
+    assert most == workers
+
+
 # ---------------------------------------------------------------- budget
 
 
@@ -189,6 +210,12 @@ def test_a_budget_of_money_needs_every_price(server: OpenAIServer, tmp_path: Pat
     priced = Ledger(tmp_path, Budget(max_cost=1.0), {"some-model": "100,1000"})
     sampler(server, ledger=priced).complete(["b"], PARAMS)
     assert priced.spent.cost == pytest.approx(2 * (3 * 100 + 2 * 1000) / 1e6)
+    without = Ledger(tmp_path).spent  # of the two calls one has a price on record
+    assert (without.calls, without.unpriced, without.cost) == (
+        2,
+        1,
+        pytest.approx((3 * 100 + 2 * 1000) / 1e6),
+    )
     dearer = Ledger(tmp_path, prices={"some-model": "999,999"})
     assert dearer.spent.cost == pytest.approx((3 * 100 + 2 * 1000 + 5 * 999) / 1e6), (
         "it was sent under a price"

@@ -70,6 +70,34 @@ def test_samples_of_one_prompt_are_not_counted_as_if_they_were_of_many() -> None
     assert right.low < 0.3
 
 
+def test_a_sample_without_a_score_is_neither_right_nor_wrong() -> None:
+    found = sampled([[1.0, None, None, None]] * 4 + [[None] * 4] * 4)
+    right, reached, spread = found.right(), found.reached(), found.spread()
+    assert right is not None
+    assert (right.value, right.n) == (1.0, 4)
+    assert reached is not None
+    assert (reached.value, reached.n) == (1.0, 4)
+    assert (spread.value, spread.n) == (None, 0)
+    assert of("prompt", samples=sampled([[None] * 4] * 8))["grpo"] == "not"
+
+
+def test_gold_that_the_reward_pays_nothing_makes_no_sample_right() -> None:
+    """Every sample scores as much as gold does: not because the model is right."""
+    assert sampled(NEVER, gold=0.0).right() is None
+    assert "evaluate" not in of("demonstration", samples=sampled(NEVER, gold=0.0))
+    penalty = Samples([[-1.0, 0.0]] * 8, [0.0] * 8, 0, 20.0, lowest=-1.0)
+    right = penalty.right()
+    assert right is not None
+    assert right.value == 0.5
+
+
+def test_copies_of_a_row_do_not_make_few_rows_enough() -> None:
+    (first, *_) = advise(Found("demonstration", 1000, 3))
+    assert "rules of thumb ask for 500" in first.why
+    (first, *_) = advise(Found("label", 2600, 650, 1000))
+    assert first.why == "2,600 labelled answers, 1,000 of them good"
+
+
 def test_what_must_be_mended_comes_first() -> None:
     said = advise(
         Found("demonstration", 1000, 1000, 0, "mine", ["empty: '' gets 1.0", "constant: 'ok' gets 1.0"])

@@ -124,6 +124,7 @@ def _samples(options: Options, rows: Rows, reward: Reward) -> Samples:
     """Completions of the model for some rows, asked as its run was trained, and scored."""
     from ..evidence.pool import draw
     from ..pipelines.evaluated import one_template
+    from ..rewards.scoring.outcomes import reward_range
     from ..rewards.scoring.runner import score
     from ..rows.messages import prompted, telling
     from ..rows.spread import spread
@@ -140,15 +141,18 @@ def _samples(options: Options, rows: Rows, reward: Reward) -> Samples:
     params = SamplingParams(options.max_new_tokens, temperature=1.0, seed=options.seed)
     asked = [prompted(row) for row in telling(spread(rows, PROMPTS), one_template([options.model], {}))]
     pools = draw(sampler, asked, reward, options.samples // PROMPTS, params)
+    low, high = reward_range(reward) or (0.0, 1.0)
     gold = list[float | None]()
     for row in asked:
         golden = with_gold(row)
-        gold.append(
-            score(reward, [golden["completion"]], [row["prompt"]], golden)[0].worth if golden else None
-        )
+        worth = score(reward, [golden["completion"]], [row["prompt"]], golden)[0].worth if golden else None
+        # An answer is a completion only to a reward that pays it in full: it may have to stand in tags.
+        whole = row.get("completion") is not None or (worth or 0.0) >= high - 1e-6
+        gold.append(worth if whole else None)
     sampled = [one for pool in pools for one in pool.answers]
     cut = sum(one.finish_reason == "length" for one in sampled)
-    return Samples([pool.scores for pool in pools], gold, cut, fmean(one.usage["tokens"] for one in sampled))
+    tokens = fmean(one.usage["tokens"] for one in sampled)
+    return Samples([pool.scores for pool in pools], gold, cut, tokens, low)
 
 
 def _print(options: Options, found: Found, advised: Sequence[Advice], console: Console) -> None:
@@ -164,8 +168,10 @@ def _print(options: Options, found: Found, advised: Sequence[Advice], console: C
         said.append(f"reward {found.reward}: {found.tried}")
     if found.samples is not None:
         count, samples = found.samples.count, found.samples
+        silent = count - len(samples.known)
         said.append(
             f"samples: {count} of {options.model}, {samples.tokens:.0f} tokens in the mean, {samples.cut_off} cut off"
+            + f", {silent} without a score" * bool(silent)
         )
     for line in said:
         console.print(line, markup=False, highlight=False, soft_wrap=True)

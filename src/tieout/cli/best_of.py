@@ -134,6 +134,13 @@ def best_of_rows(options: Options, task: Task, gold: Reward | None, console: Con
         seed=options.seed,
     )
     print_curve(found, console)
+    cut = sum(one.finish_reason == "length" for pool in pools for one in pool.answers)
+    if cut:
+        console.print(
+            f"  {cut} of {len(rows) * count} samples were cut off at {params.max_new_tokens} tokens: "
+            "--max-new-tokens gives more room",
+            highlight=False,
+        )
     if options.out:
         write_folder(options, pools, found, sampler, console)
     return found
@@ -169,7 +176,7 @@ def print_curve(found: Curve, console: Console) -> None:
         )
     console.print(table)
     if found.left_out:
-        console.print(f"  {found.left_out} prompts left out: too few of their samples have a score")
+        console.print(f"  {found.left_out} rows left out: too few of their samples have a score")
     if found.overoptimised:
         console.print(
             f"  from N = {found.overoptimised} gold is lower than at its best, beyond chance: the reward is exploited",

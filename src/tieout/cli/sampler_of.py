@@ -81,7 +81,8 @@ def asked_with(task: Task, split: str, model: str, given: Sequence[str]) -> Task
 def print_calls(sampler: APISampler, console: Console) -> None:
     """One line of this command's completions, and one of everything that the ledger holds."""
     ledger, spent = sampler.ledger, sampler.ledger.spent
-    cost = f", cost {spent.cost:.6g}" if spent.cost else ""
+    free = f" without {spent.unpriced} calls that have no price" if spent.unpriced else ""
+    cost = f", cost {spent.cost:.6g}{free}" if spent.cost else ""
     lines = [
         f"  {sampler.model}: {sampler.misses} completions asked for, {sampler.hits} taken from the ledger",
         f"  ledger {ledger.path or 'in memory'}: {spent.calls} calls, {spent.prompt_tokens:,} + {spent.tokens:,} "

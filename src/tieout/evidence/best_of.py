@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from ..errors import InputError
+from ..rows.messages import prompt_text
 from ..samplers.prices import Price
 from ..types import Answer, Row
 from . import stats
@@ -67,8 +68,9 @@ class Curve:
 
     points: Sequence[Point]
     prompts: int
+    """That differ."""
     left_out: int
-    """Prompts with fewer scored samples than the largest N."""
+    """Rows with fewer scored samples than the largest N."""
     recommended: int
     reason: str
     overoptimised: int | None
@@ -154,11 +156,15 @@ def curve(
     proxy = {n: [_expected(pool, pool.scores, n) for pool in used] for n in nums}
     truth = {n: [_expected(pool, pool.gold or (), n) for pool in used] for n in nums} if has_gold else proxy
     scale = bounds or _seen(pool.scores for pool in used)
+    asked = [prompt_text(pool.row["prompt"]) for pool in used]  # pools of one prompt are no further evidence
     gold_scale = (gold_bounds or _seen(pool.gold or () for pool in used)) if has_gold else scale
 
     def gain(candidate: int, baseline: int) -> Estimate:
         own, before = (_within(truth[n], gold_scale) for n in (candidate, baseline))
-        return stats.difference(own, before, bounds=gold_scale, seed=seed)
+        return stats.difference(own, before, asked, gold_scale, seed)
+
+    def measured(values: Sequence[float], ends: Bounds) -> Estimate:
+        return stats.mean(_within(values, ends), asked, ends, seed)
 
     usage = [one.usage for pool in used for one in pool.answers]
     points = []
@@ -167,8 +173,8 @@ def curve(
         points.append(
             Point(
                 n,
-                stats.mean(_within(proxy[n], scale), bounds=scale, seed=seed),
-                stats.mean(_within(truth[n], gold_scale), bounds=gold_scale, seed=seed) if has_gold else None,
+                measured(proxy[n], scale),
+                measured(truth[n], gold_scale) if has_gold else None,
                 gain(n, nums[place - 1]) if place else None,
                 log(n) - (n - 1) / n,
                 fmean(distinct([pool.texts[k] for k in pool.scored], n) for pool in used),
@@ -180,7 +186,7 @@ def curve(
     best = max(nums, key=lambda n: fmean(truth[n]))
     worse = [n for n in nums if has_gold and n > best and (gain(n, best).high or 0.0) < 0]
     left_out = len(pools) - len(used)
-    return Curve(points, len(used), left_out, chosen, reason, worse[0] if worse else None)
+    return Curve(points, len(set(asked)), left_out, chosen, reason, worse[0] if worse else None)
 
 
 def _expected(pool: Pooled, values: Sequence[float | None], num: int) -> float:

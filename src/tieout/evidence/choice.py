@@ -105,6 +105,11 @@ def choose(
         why.append(
             f"{', '.join(ordered_so)} share a base: an answer takes the time of its tokens, at their common rate"
         )
+    for model, used in report.get("usage", {}).items():
+        if cut := used.get("cut_off"):
+            why.append(
+                f"{model}: {cut} of {used['n']} answers were cut off: with more room it may score more"
+            )
     if "made" not in report["metadata"]:
         why.append("the time of training is not on record, and counts as none")
     left_out = {row["model"]: row["not_counted"] for row in rows if row["not_counted"]}

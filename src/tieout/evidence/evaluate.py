@@ -64,7 +64,8 @@ class Case:
     parts: dict[str, float] = field(default_factory=dict)
     """Points of the score that each part of the reward gave; one that abstained or errored is missing."""
     usage: dict[str, float] = field(default_factory=dict, compare=False)
-    """`prompt_tokens`, `tokens` and `seconds` that the answer took; empty where the sampler does not count."""
+    """`prompt_tokens`, `tokens` and `seconds` that the answer took, and `cut_off`, 1 if it was, where the sampler says
+    how it ended; empty where the sampler does not count."""
     turns: list[str] = field(default_factory=list)
     """With an environment: what the model said turn by turn; together the completion."""
     replies: list[str] = field(default_factory=list)
@@ -180,9 +181,12 @@ def case_id(task: str, slice: str, row: Row, index: int) -> str:
 
 
 def _taken(texts: Sequence[str]) -> dict[str, float]:
-    """What the turns of an answer took together; empty if the sampler did not count one."""
-    used = [text.usage if isinstance(text, Answer) else {} for text in texts]
-    return {name: sum(one[name] for one in used) for name in used[0]} if used and all(used) else {}
+    """What the turns of an answer took together, and if one was cut off; empty if the sampler did not count one."""
+    said = [text for text in texts if isinstance(text, Answer) and text.usage]
+    if not said or len(said) < len(texts):
+        return {}
+    ends = {"cut_off": float("length" in ended)} if all(ended := [one.finish_reason for one in said]) else {}
+    return {name: sum(one.usage[name] for one in said) for name in said[0].usage} | ends
 
 
 def _begun(sampler: Sampler, prompts: Sequence[Prompt], written: Sequence[str]) -> list[str]:

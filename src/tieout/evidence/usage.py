@@ -24,8 +24,9 @@ def usage_figures(
     """Model -> what an answer takes on the programmatic track, or on one slice of it.
 
     `n` answers whose sampler counted, of `cases`; `prompt_tokens` and `tokens`, the latter with its interval;
-    `seconds`, which are the machine's and have none; `cost` of 1000 answers where there is a price; and `longer`, the
-    paired difference of tokens to the baseline. Models whose sampler did not count are left out.
+    `seconds`, which are the machine's and have none; how many were `cut_off`, if the sampler says; `cost` of 1000
+    answers where there is a price; and `longer`, the paired difference of tokens to the baseline. Models whose sampler
+    did not count are left out.
     """
     counted = {model: _counted(own, slice) for model, own in cases.items()}
     longest = max((used["tokens"] for own in counted.values() for used in own.values()), default=0.0)
@@ -44,6 +45,9 @@ def usage_figures(
             "tokens": {"mean": tokens.value, "low": tokens.low, "high": tokens.high},
             "seconds": fmean(used["seconds"] for used in own.values()),
         }
+        ends = [used["cut_off"] for used in own.values() if "cut_off" in used]
+        if len(ends) == len(own):
+            figure["cut_off"] = int(sum(ends))
         if price := (prices or {}).get(model):
             figure["cost"] = PER * fmean(Price.of(price).cost(used) for used in own.values())
         both = [name for name in own if name in counted.get(baseline, {})]
@@ -79,8 +83,9 @@ def table(figures: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[str, ...], li
     for model, figure in figures.items():
         tokens, longer = figure["tokens"], figure.get("longer")
         few = f" ({figure['n']} of {figure['cases']} counted)" if figure["n"] < figure["cases"] else ""
+        cut = f" ({figure['cut_off']} cut off)" if figure.get("cut_off") else ""
         cells = [
-            f"{model}{few}",
+            f"{model}{few}{cut}",
             f"{figure['prompt_tokens']:.1f}",
             f"{tokens['mean']:.1f} [{tokens['low']:.1f}, {tokens['high']:.1f}]",
             f"{longer['difference']:+.1f} [{longer['low']:+.1f}, {longer['high']:+.1f}]" if longer else "–",

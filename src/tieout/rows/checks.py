@@ -228,7 +228,9 @@ def _require(row: Row, *names: str) -> None:
     hints = []
     for name in missing:
         free = [column for column in row if column not in names]
-        close = [column for column in free if column in _SYNONYMS[name]] or get_close_matches(name, free, n=1)
+        close = [column for column in free if column.casefold() in _SYNONYMS[name]] or get_close_matches(
+            name, free, n=1
+        )
         if close:
             hints.append(f"rename {close[0]!r} to {name!r}")
     columns = "column" if len(missing) == 1 else "columns"

@@ -105,5 +105,6 @@ class BestOfN:
                 "tokens": sum(own["tokens"] for own in used),
                 "seconds": seconds if together else max(own["seconds"] for own in used),
             }
-            chosen.append(Answer(group[draw.chosen], taken or None, group[draw.chosen].sampled))
+            one = group[draw.chosen]
+            chosen.append(Answer(one, taken or None, one.sampled, one.finish_reason))
         return chosen

@@ -46,7 +46,7 @@ class Price:
 
 
 def parse_prices(given: Sequence[str], models: Sequence[str]) -> dict[str, str]:
-    """Model -> price, from `MODEL=PRICE`. InputError: no such model, or no price."""
+    """Model -> price, from `MODEL=PRICE`. InputError: no such model, no price, or two of a model."""
     found = {}
     for setting in given:
         name, _, text = setting.rpartition("=")
@@ -55,5 +55,6 @@ def parse_prices(given: Sequence[str], models: Sequence[str]) -> dict[str, str]:
                 f"--price {setting!r}: expected MODEL=PRICE, where MODEL is one of: {', '.join(models)}"
             )
         Price.of(text)
-        found[name] = text
+        if found.setdefault(name, text) != text:
+            raise InputError(f"--price gives {name} two prices, {found[name]} and {text}: give one")
     return found

@@ -40,6 +40,8 @@ class Samples:
     """How many ended by their length."""
     tokens: float
     """Mean length of a completion."""
+    lowest: float = 0.0
+    """Bottom of the reward's range."""
 
     @property
     def count(self) -> int:
@@ -51,27 +53,35 @@ class Samples:
         """Scores that are numbers."""
         return [score for group in self.scores for score in group if score is not None]
 
+    @property
+    def _hits(self) -> list[list[bool]]:
+        """[prompt][scored sample] whether it scores as its row's gold does, of prompts that can tell.
+
+        Gold at the bottom of the reward's range cannot: whatever is sampled scores as it does.
+        """
+        both = zip(self.scores, self.gold, strict=True)
+        hits = [
+            [score >= top for score in group if score is not None]
+            for group, top in both
+            if top is not None and top > self.lowest
+        ]
+        return [own for own in hits if own]
+
     def right(self) -> Estimate | None:
-        """The share of samples that score as their row's gold does, resampled by prompt; None: no row has gold."""
-        hits, prompts = list[float](), list[int]()
-        for place, (group, top) in enumerate(zip(self.scores, self.gold, strict=True)):
-            if top is not None:
-                hits += [float(score is not None and score >= top) for score in group]
-                prompts += [place] * len(group)
-        return mean(hits, prompts) if hits else None
+        """The share of scored samples that score as their row's gold does, resampled by prompt; None: no gold tells."""
+        prompts = [place for place, own in enumerate(self._hits) for _ in own]
+        return mean([float(hit) for own in self._hits for hit in own], prompts) if prompts else None
 
     def reached(self) -> Estimate | None:
         """The share of prompts of which at least one sample scores as gold does."""
-        asked = [
-            any(score is not None and score >= top for score in group)
-            for group, top in zip(self.scores, self.gold, strict=True)
-            if top is not None
-        ]
+        asked = [any(own) for own in self._hits]
         return wilson(sum(asked), len(asked)) if asked else None
 
     def spread(self) -> Estimate:
-        """The share of prompts whose samples differ in score: what a group-relative advantage is not zero on."""
-        differ = [len({score for score in group if score is not None}) > 1 for group in self.scores]
+        """The share of prompts whose samples differ in score: what a group-relative advantage is not zero on. Of one
+        score, or none, that cannot be said."""
+        known = [[score for score in group if score is not None] for group in self.scores]
+        differ = [len(set(group)) > 1 for group in known if len(group) > 1]
         return wilson(sum(differ), len(differ))
 
 
@@ -153,7 +163,9 @@ def _before(found: Found) -> Iterator[Advice]:
 
 def _given(found: Found) -> Iterator[Advice]:
     """What the rows can teach by themselves."""
-    few = f"; rules of thumb ask for {FEW}, and below that the test rows decide" if found.rows < FEW else ""
+    few = (
+        f"; rules of thumb ask for {FEW}, and below that the test rows decide" if found.prompts < FEW else ""
+    )
     if found.kind == "demonstration":
         yield Advice("sft", "take", f"{found.rows:,} demonstrations{few}")
     elif found.kind in ("preference", "ranking"):
@@ -173,10 +185,9 @@ def _given(found: Found) -> Iterator[Advice]:
             "orpo", "instead", "where the model was never trained on such answers: SFT and preferences in one"
         )
     elif found.kind == "label":
-        share = wilson(found.liked, found.rows)
         lop = "; weigh the rarer ones (desirable_weight)" if not 0.2 < found.liked / found.rows < 0.8 else ""
         yield Advice(
-            "kto", "take", f"{found.rows:,} labelled answers, {shown(share, 'answers')} good{lop}{few}"
+            "kto", "take", f"{found.rows:,} labelled answers, {found.liked:,} of them good{lop}{few}"
         )
 
 
@@ -199,11 +210,15 @@ def _sampled(found: Found) -> Iterator[Advice]:
             )
         return
     spread = found.samples.spread()
+    if spread.value is None:
+        yield Advice(
+            "grpo", "not", "no prompt has two samples with a score: whether they differ is not known"
+        )
+        return
     said = f"the samples of {shown(spread, 'prompts')} differ in score"
     reached = found.samples.reached()
     if reached is not None:
         said += f", and of {shown(reached, 'prompts')} at least one is right"
-    assert spread.value is not None
     if spread.value >= LEAST_SPREAD:
         yield Advice("grpo", after, said)
         yield Advice(

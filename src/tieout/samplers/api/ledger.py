@@ -53,6 +53,9 @@ class Spent:
     prompt_tokens: int = 0
     tokens: int = 0
     cost: float = 0.0
+    """Of the calls whose price is known."""
+    unpriced: int = 0
+    """Calls without a price, which the cost leaves out."""
     unknown: int = 0
     """Calls that count at their most, as no reply says what they took: lost, under way, or without usage."""
 
@@ -157,6 +160,7 @@ class Ledger:
         spent.unknown += sign * (not call.known)
         spent.cost += sign * self._cost(call)
         if not (call.price or self.prices.get(call.model)):
+            spent.unpriced += sign
             self._unpriced.add(call.model)
 
     def _over(self, call: _Call) -> str:
