@@ -7,7 +7,7 @@ from statistics import fmean
 
 from ...types import Group
 from .actions import Detector
-from .memory import Memory, memory_of, remembers
+from .memory import Memory, both_ends, memory_of, remembers
 
 
 def above(name: str, limit: float, patience: int = 3) -> Detector:
@@ -80,11 +80,7 @@ def changed(
     def detect(step: int, groups: Sequence[Group], metrics: Mapping[str, float]) -> str | None:
         if name not in metrics:
             return None
-        if len(memory["first"]) < start:
-            memory["first"].append(metrics[name])
-            return None
-        memory["last"] = [*memory["last"], metrics[name]][-window:]
-        if len(memory["last"]) < window:
+        if not both_ends(memory, metrics[name], start, window):
             return None
         before, now = fmean(memory["first"]), fmean(memory["last"])
         for factor, out in ((rises, rises is not None and not now <= rises * before),

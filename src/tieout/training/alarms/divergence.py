@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 
 from ...types import Group
 from .actions import Detector
-from .memory import Memory, remembers
+from .memory import Memory, both_ends, remembers
 
 
 def loss_explosion(times: float = 3.0, beyond: float = 3.0, patience: int = 2) -> Detector:
@@ -117,11 +117,7 @@ def pairs_drift(chosen: float = 5.0, times: float = 2.0, nats: float = 0.5, wind
         if "reward_chosen" not in metrics or "entropy" not in metrics:
             return None
         seen = [metrics["reward_chosen"], metrics["entropy"]]
-        if len(memory["first"]) < window:
-            memory["first"].append(seen)
-            return None
-        memory["last"] = [*memory["last"], seen][-window:]
-        if len(memory["last"]) < window:
+        if not both_ends(memory, seen, window, window):
             return None
         (reward, before), (worth, now) = (
             map(fmean, zip(*memory[key], strict=True)) for key in ("first", "last")

@@ -33,6 +33,15 @@ def memory_of(function: Callable[..., Any]) -> Memory:
     return memory
 
 
+def both_ends(memory: Memory, seen: Any, start: int, window: int) -> bool:
+    """Put what a step showed to the `first` steps of a run, or to its `last`; whether both are whole."""
+    if len(memory["first"]) < start:
+        memory["first"].append(seen)
+        return False
+    memory["last"] = [*memory["last"], seen][-window:]
+    return len(memory["last"]) == window
+
+
 def recall(memory: Memory, saved: Memory) -> None:
     """Put back what was saved; names that are new since then stay as they are."""
     for name, value in saved.items():

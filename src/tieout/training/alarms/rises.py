@@ -7,7 +7,7 @@ from statistics import fmean
 
 from ...types import Group
 from .actions import Detector
-from .memory import Memory, remembers
+from .memory import Memory, both_ends, remembers
 
 
 def risen(name: str, by: float, *, paid: bool = False, start: int = 5, window: int = 5) -> Detector:
@@ -29,11 +29,7 @@ def risen(name: str, by: float, *, paid: bool = False, start: int = 5, window: i
         if name not in metrics or (paid and "score" not in metrics):
             return None
         seen = [metrics[name], metrics.get("score", 0.0)]
-        if len(memory["first"]) < start:
-            memory["first"].append(seen)
-            return None
-        memory["last"] = [*memory["last"], seen][-window:]
-        if len(memory["last"]) < window:
+        if not both_ends(memory, seen, start, window):
             return None
         (before, score), (now, later) = (
             map(fmean, zip(*memory[key], strict=True)) for key in ("first", "last")

@@ -10,7 +10,7 @@ from ...rewards.scoring.runner import Call, score_groups
 from ...types import Group, Reward
 from .actions import Detector
 from .detectors import above
-from .memory import Memory, memory_of, remembers
+from .memory import Memory, both_ends, memory_of, remembers
 
 
 def rises_alone(
@@ -33,11 +33,7 @@ def rises_alone(
         if "gold" not in metrics or "score" not in metrics:
             return None
         seen = [metrics["score"], metrics["gold"]]
-        if len(memory["first"]) < window:
-            memory["first"].append(seen)
-            return None
-        memory["last"] = [*memory["last"], seen][-window:]
-        if len(memory["last"]) < window:
+        if not both_ends(memory, seen, window, window):
             return None
         first, last = memory["first"], memory["last"]
         reward, gold = ([fmean(s[i] for s in part) for part in (first, last)] for i in (0, 1))
