@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
 from ..evidence.stats import LEVEL, Estimate, wilson
 from .journal import Entry
 from .scheme import Scheme
@@ -189,11 +188,3 @@ def disputes(state: State, scheme: Scheme) -> list[str]:
         if item not in state.verdicts
         and any(answers(e, state, scheme) != answers(own[0], state, scheme) for e in own)
     ]
-
-
-def require_krippendorff() -> None:
-    """InputError: the library is not installed."""
-    try:
-        import krippendorff  # noqa: F401
-    except ImportError as error:
-        raise InputError("agreement needs the extra `label`: pip install 'tieout[label]'") from error

@@ -22,9 +22,8 @@ option `credit: ladder` it is `rewards.library.finance_ladder`: form first, in s
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
-from itertools import combinations
 from typing import Any, Literal, overload
 
 from ..errors import InputError
@@ -254,24 +253,3 @@ def corrupt(row: Row, rng: random.Random, flaw: str | None = None) -> str:
 # --- the task with its defaults --------------------------------------------------------------------------------
 
 task = make()
-
-
-def check_disjoint(task: Task = task, splits: Sequence[str] = tuple(SIZES)) -> None:
-    """Raise if two splits share a company, a statement, or a statement's rows under another title.
-
-    The names make it so by construction (`COMPANIES`); this looks at the rows themselves. It also refuses
-    out-of-distribution rows that have both a layout and a number of distractors of another split.
-    """
-    traits: dict[str, Callable[[Row], Any]] = {
-        "company": lambda row: row["company"],
-        "statement": lambda row: row["statement"],
-        "statement below the title": lambda row: row["statement"].split("\n", 1)[1],
-        "layout and number of distractors": lambda row: (row["layout"], row["distractors"]),
-    }
-    for trait, of in traits.items():
-        seen = {split: set(map(of, task.rows(split))) for split in splits}
-        for first, second in combinations(splits, 2):
-            if trait == "layout and number of distractors" and "ood" not in (first, second):
-                continue
-            if shared := seen[first] & seen[second]:
-                raise InputError(f"splits {first} and {second} share a {trait}: {min(shared)!r}")

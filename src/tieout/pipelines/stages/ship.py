@@ -20,7 +20,6 @@ from ...storage.jsonl import read_json, set_aside
 from ...training.fit import BEHAVIOUR
 from ...training.progress import bars
 from ..kinds import Gate, Ship
-from ..policy import Policy
 from ..run import Run
 from ..show import ship_run
 from .evaluate import cases_of, evaluated_before, read_evaluated
@@ -74,7 +73,7 @@ def _candidate(run: Run, stage: Ship, report: Mapping[str, Any]) -> None:
         four_bits=policy.four_bits,
         merged=stage.merged,
         bases=run.bases,
-        measure=lambda folder: {"scores": _scores(run, gate, policy, folder)},
+        measure=lambda folder: {"scores": _scores(run, gate, folder)},
     )
     part.finish(inputs)
 
@@ -84,7 +83,7 @@ def _gate_before(run: Run, stage: Ship) -> Gate:
     return next(s for s in reversed(before) if isinstance(s, Gate))
 
 
-def _scores(run: Run, gate: Gate, policy: Policy, folder: Path) -> dict[str, Any]:
+def _scores(run: Run, gate: Gate, folder: Path) -> dict[str, Any]:
     """Paired score differences of the merged model from the candidate, on the rows of the evaluation."""
     evaluation, name = evaluated_before(run, gate), "merged"
     model = load(str(folder), dtype=run.recipe.dtype, device=run.recipe.placement.device)

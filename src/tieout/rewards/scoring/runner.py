@@ -109,10 +109,10 @@ def score_groups(
         return workers.run(reward, calls)
     if (ahead := getattr(reward, "ahead", None)) is not None:
         ahead(calls)
-    return [_in_turn(reward, attribute(call, limits, reward_range(reward)), limits) for call in calls]
+    return [_in_turn(reward, attribute(call, limits, reward_range(reward))) for call in calls]
 
 
-def _in_turn(reward: Reward, attribution: Attribution, limits: Limits) -> list[Outcome]:
+def _in_turn(reward: Reward, attribution: Attribution) -> list[Outcome]:
     try:
         tries = next(attribution)
         while True:
