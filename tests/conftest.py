@@ -172,11 +172,13 @@ def new_model() -> Callable[[str, Path, Any], Path]:
 @pytest.fixture(scope="session")
 def short_looks() -> Iterator[None]:
     """What a trained model writes is looked at for 16 tokens, not 256: a random one ends nothing by itself."""
+    from tieout.pipelines import evaluated
     from tieout.training import fit
 
     real = fit.observe
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "observe", lambda *given: real(*given[:3], min(given[3], 16)))
+        for module in (evaluated, fit):
+            patch.setattr(module, "observe", lambda *given: real(*given[:3], min(given[3], 16)))
         yield
 
 

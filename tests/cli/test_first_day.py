@@ -111,6 +111,7 @@ def grade(run: str) -> int:
     return asked
 
 
+@pytest.mark.slow
 def test_a_first_day(tieout: Callable[[str], int], capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(Path(embedded.__file__).parent / "tieout_base", "my-model")
     write("mine.jsonl", map(row, range(200)))

@@ -166,7 +166,9 @@ RUNS_AWAY = (
 the processor: so large a rate enlarges the last bit of the first step."""
 
 
-@pytest.mark.parametrize("name", ROLLOUTS)
+@pytest.mark.parametrize(
+    "name", ["grpo", *(pytest.param(name, marks=pytest.mark.slow) for name in ROLLOUTS if name != "grpo")]
+)
 def test_with_every_default_a_sane_rate_is_left_alone_and_a_run_that_runs_away_is_told(name: str) -> None:
     def said(rate: float, steps: int) -> str:
         method = replace(ROLLOUTS[name], max_new_tokens=16, learning_rate=rate)

@@ -97,7 +97,13 @@ def told(make: Callable[[float, Path], Any], rate: float, folder: Path) -> list[
 
 @pytest.mark.parametrize(
     ("make", "sane", "wild"),
-    [(dpo, 1e-4, 5e-2), (kto, None, 5e-2), (grpo, 1e-4, 3e-2), (rloo, None, 3e-2), (ppo, 1e-4, 3e-1)],
+    [
+        (dpo, 1e-4, 5e-2),
+        (grpo, 1e-4, 3e-2),
+        pytest.param(kto, None, 5e-2, marks=pytest.mark.slow),
+        pytest.param(rloo, None, 3e-2, marks=pytest.mark.slow),
+        pytest.param(ppo, 1e-4, 3e-1, marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_that_goes_wrong_is_told_and_a_sane_one_is_left_alone(
     make: Callable[[float, Path], Any],
