@@ -145,6 +145,25 @@ def test_a_reward_of_the_program_itself_is_called_here(
     assert not (evidence_of(found.folder or tmp_path) / "scoring.json").exists()
 
 
+def test_a_reward_of_the_program_itself_is_trained_on(tmp_path: Path, tiny_model: TinyModel) -> None:
+    """It is attacked first, as any other; the run knows it by its name."""
+
+    def even(completions: Any, answer: Any, **_: Any) -> list[float]:
+        return [
+            float(text == right or len(text) % 2 == 0)
+            for text, right in zip(completions, answer, strict=True)
+        ]
+
+    few: dict[str, Any] = {"batch_size": 4, "group_size": 4, "max_new_tokens": 4}
+    with pytest.raises(InputError, match="reward 'even' pays for what it should not"):
+        tieout.grpo(tiny_model("llama"), ROWS[:8], even, out=tmp_path / "run", **few)
+    found = json.loads((tmp_path / "run" / "check" / "check.json").read_text())["problems"]
+    few["accept"] = {problem["name"]: "seen" for problem in found}
+    tuned = tieout.grpo(tiny_model("llama"), ROWS[:8], even, out=tmp_path / "run", **few)
+    assert tuned.metrics[-1]["score"] >= 0
+    assert read_json(tuned.run / "run.json")["identity"]["reward"] == "even"
+
+
 def test_other_rows_do_not_take_the_place_of_those_of_a_run(tmp_path: Path, tiny_model: TinyModel) -> None:
     first = tieout.sft(tiny_model("llama"), ROWS, out=tmp_path / "run", batch_size=12)
     again = tieout.sft(tiny_model("llama"), ROWS, out=tmp_path / "run", batch_size=12)

@@ -241,7 +241,7 @@ def train(name: str, parsed: Any) -> None:
             digests.keep(options.out / digests.FILE, sets)
         if needs.rewarded and not needs.reward_model and folder.leads:
             reward = task.reward if task.scorer == "reward" else None
-            inputs = {**asked, "rows": digest}
+            inputs = {**identity(asked), "rows": digest}
             given = (reward, task.rows("train"), task.gold, parsed.check, folder.stage("check"), inputs)
             console.print(f"[bold]check[/]  {escape(check_reward_first(*given))}", highlight=False)
         if needs.rows in PAIRED:

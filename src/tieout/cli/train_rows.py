@@ -183,10 +183,11 @@ def _refuse_unused(needs: Needs, name: str, options: Options, evaluates: bool) -
         raise InputError(f"{name} needs a reward: {SCORED_BY}")
 
 
-def _reward(name: str | None) -> Any:
+def _reward(name: Any) -> Any:
+    """By its name; of a program that trains in Python, the function itself."""
     from ..rewards import load_reward
 
-    return None if name is None else load_reward(name)
+    return load_reward(name) if isinstance(name, str) else name
 
 
 def _check_columns(reward: Any, splits: dict[str, Sequence[Any]]) -> None:
