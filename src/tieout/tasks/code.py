@@ -42,6 +42,7 @@ from ..sandbox.packages import found
 from ..types import Row
 from . import Task, code_lines, code_tables
 from .code_function import Function, defined, written
+from .code_retry import in_turns
 from .splits import check_columns, from_lists, split_sizes
 
 SIZES: Mapping[str, int] = {"train": 400, "calibration": 80, "test": 100, "ood": 60}
@@ -63,9 +64,16 @@ TRIES = 2000
 
 
 def make(
-    seed: int = 0, sizes: Mapping[str, int] = SIZES, level: Level = "lines", library: Library = "python"
+    seed: int = 0,
+    sizes: Mapping[str, int] = SIZES,
+    level: Level = "lines",
+    library: Library = "python",
+    turns: int = 1,
 ) -> Task:
-    """The task with other rows: `sizes` says how many rows each split has, for the splits to change."""
+    """The task with other rows: `sizes` says how many rows each split has, for the splits to change.
+
+    With `turns` the model sees what half of the tests say of its program, and tries again: `code_retry`.
+    """
     for name, value, known in (("level", level, get_args(Level)), ("library", library, get_args(Library))):
         if value not in known:
             raise InputError(f"task code: {name} is {value!r}; expected {' or '.join(known)}")
@@ -86,10 +94,10 @@ def make(
             raise InputError(f"no split {split!r}; code has: {', '.join(SIZES)}")
         return _rows(split, counts[split], seed, level, library)
 
-    return _task(rows, 96 if level == "lines" else 512)
+    return _task(rows, 96 if level == "lines" else 512, turns)
 
 
-def load(path: str | Path, max_new_tokens: int = 512) -> Task:
+def load(path: str | Path, max_new_tokens: int = 512, turns: int = 1) -> Task:
     """Rows of a file as the task: prompt, tests, entry (none: a script), completion (gold) and other options of the
     reward as further columns. A row's split is the column `split`, else a hash of its prompt: 14 in 20 train, 2
     calibration, 4 test.
@@ -119,7 +127,7 @@ def load(path: str | Path, max_new_tokens: int = 512) -> Task:
         if split not in splits:
             raise InputError(f"{path}, row {number}: split is {split!r}; expected one of {', '.join(splits)}")
         splits[split].append(row)
-    return _task(from_lists("code", splits), max_new_tokens)
+    return _task(from_lists("code", splits), max_new_tokens, turns)
 
 
 def _check_kinds(row: Row) -> None:
@@ -131,8 +139,8 @@ def _check_kinds(row: Row) -> None:
         )
 
 
-def _task(rows: Any, max_new_tokens: int) -> Task:
-    return Task(
+def _task(rows: Any, max_new_tokens: int, turns: int) -> Task:
+    task = Task(
         "code",
         rows,
         code,
@@ -142,6 +150,7 @@ def _task(rows: Any, max_new_tokens: int) -> Task:
         corrupt=corrupt,
         max_new_tokens=max_new_tokens,
     )
+    return task if turns == 1 else in_turns(task, turns)
 
 
 @ranged(0, 1)

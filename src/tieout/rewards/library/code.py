@@ -23,11 +23,12 @@ import os
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from textwrap import dedent
 from typing import Any
 
 from ...errors import InputError
+from ...sandbox.answers import Answer
 from ...sandbox.choose import choose
 from ...sandbox.pool import ProgramCall, ProgramLimits, Ran, Sandbox
 from ...sandbox.values import encode, plain, same, same_output
@@ -59,6 +60,10 @@ class CodeResult:
     total: int
     error: str = ""
     """Why the program as a whole failed, or why the first failing call did; empty if all passed."""
+    failed: int | None = field(default=None, repr=False)
+    """Index of the first test that failed; None if all passed."""
+    answer: Answer = field(default=Answer(), repr=False)
+    """Of that test: the value that the program gave, or what it raised."""
 
     @property
     def share(self) -> float:
@@ -287,14 +292,17 @@ def _shown(test: Any) -> str:
 
 
 def _tested(ran: Ran, tests: Sequence[Test], check: _Check) -> CodeResult:
-    passed, error = 0, ran.error
-    for number, (answer, test) in enumerate(zip(ran.answers, tests, strict=True), 1):
-        if not answer.error and check.passes(answer.value, test):
-            passed += 1
-        elif not error:
-            # The expected value stays out of messages: they may end up where a policy reads them.
-            error = f"test {number}: {answer.error or 'another value or type than expected'}"
-    return CodeResult(passed, len(tests), error)
+    passes = [
+        not answer.error and check.passes(answer.value, test)
+        for answer, test in zip(ran.answers, tests, strict=True)
+    ]
+    if all(passes):
+        return CodeResult(len(tests), len(tests), ran.error)
+    failed = passes.index(False)
+    answer = ran.answers[failed]
+    # The expected value stays out of messages: they may end up where a policy reads them.
+    error = ran.error or f"test {failed + 1}: {answer.error or 'another value or type than expected'}"
+    return CodeResult(sum(passes), len(tests), error, failed, answer)
 
 
 def _sandbox(limits: ProgramLimits) -> Sandbox:
