@@ -35,6 +35,7 @@ from . import Task, numeric_qa
 from .sec_print import TITLES, Table, tables
 from .sec_statements import SPLITS, read_filings, split_of
 from .splits import from_lists
+from .thinking import thinking as with_thinking
 from .variants import asked_in, asking, instructed
 
 SYSTEM = (
@@ -46,6 +47,11 @@ WORDINGS = (
     "-12.6%. Or: The answer is (5,062) million. Give percentages and days to one decimal, ratios to two, amounts with "
     "their scale.",
 )
+THINKING = (
+    " The figures stand between <think> and </think>; that sentence, or the answer alone, stands after them between "
+    "<answer> and </answer>."
+)
+WHOLE = "{working} The answer is {answer}."
 Form = Literal["percent", "ratio", "days", "amount"]
 DECIMALS: Mapping[Form, int] = {"percent": 1, "ratio": 2, "days": 1}
 _SCALES: Mapping[int, str] = {1: "", 10**3: "thousand", 10**6: "million"}
@@ -119,12 +125,13 @@ MEASURES: Mapping[str, Measure] = {
 }  # fmt: skip
 
 
-def load(path: str | Path, *, max_lines: int | None = None) -> Task:
+def load(path: str | Path, *, max_lines: int | None = None, thinking: bool = False) -> Task:
     """The task over a folder of the SEC's data sets and company facts, or one company-facts file.
 
     Args:
         path: As of `sec_statements`.
         max_lines: Show at most so many lines of a statement, those around the figures that are needed; None: all.
+        thinking: Ask for the working in <think> and the answer in <answer>, and pay a tenth for the two tags.
 
     Raises:
         InputError: nothing is there, it is not in the format, or no measure can be derived.
@@ -141,7 +148,7 @@ def load(path: str | Path, *, max_lines: int | None = None) -> Task:
     for rows in found.values():
         rows.sort(key=lambda row: hashlib.sha256(row["id"].encode()).digest())
 
-    return Task(
+    task = Task(
         name="derive",
         rows=from_lists("derive", found),
         reward=numeric,
@@ -151,6 +158,13 @@ def load(path: str | Path, *, max_lines: int | None = None) -> Task:
         variants={"order": _question_first, "paraphrase": _reworded},
         max_new_tokens=256,
     )
+    return with_thinking(task, _thought, WHOLE, THINKING) if thinking else task
+
+
+def _thought(row: Row) -> tuple[str, str]:
+    """(working, answer) of a completion."""
+    working, _, answer = row["completion"].removesuffix(".").rpartition(" The answer is ")
+    return working, answer
 
 
 # --- rows ---------------------------------------------------------------------------------------------------
@@ -175,16 +189,16 @@ def _row(
 ) -> Row | None:  # fmt: skip
     """A row for the column in which the measure's first figure stands; None: it has no one answer."""
     period = table.periods[column]
-    first, second = (_place(term, table, period, printed) for term in (measure.first, measure.second))
+    first, second = (place_of(term, table, period, printed) for term in (measure.first, measure.second))
     if first is None or second is None:
         return None
-    exact = measure.value(_value(first), _value(second))
-    answer = None if exact is None else _rounded(exact, measure.form, table.scale)
+    exact = measure.value(value_of(first), value_of(second))
+    answer = None if exact is None else rounded(exact, measure.form, table.scale)
     if answer is None:
         return None
     shown = {id(one): one for one, _, _ in (first, second)}
     texts = [
-        _text(one, {line for of, line, _ in (first, second) if of is one}, max_lines)
+        excerpt(one, {line for of, line, _ in (first, second) if of is one}, max_lines)
         for one in shown.values()
     ]
     months = 3 * second[0].quarters
@@ -205,7 +219,7 @@ def _row(
     }
 
 
-def _place(term: Term, table: Table, period: str, printed: Sequence[Table]) -> Place | None:
+def place_of(term: Term, table: Table, period: str, printed: Sequence[Table]) -> Place | None:
     """Where a term of a measure of this table and period stands; None: nowhere, or with more than one value.
 
     What a balance sheet is compared with is the year that ends on its date.
@@ -228,10 +242,10 @@ def _place(term: Term, table: Table, period: str, printed: Sequence[Table]) -> P
     ]
     if term.first:
         shown = [place for place in shown if table.lines[place[1]].key == table.lines[shown[0][1]].key]
-    return shown[0] if len({_value(place) for place in shown}) == 1 else None
+    return shown[0] if len({value_of(place) for place in shown}) == 1 else None
 
 
-def _value(place: Place) -> Fraction:
+def value_of(place: Place) -> Fraction:
     """In full units, as reported: without the sign that the line is printed with."""
     table, index, column = place
     line = table.lines[index]
@@ -240,7 +254,7 @@ def _value(place: Place) -> Fraction:
     return Fraction(value) * table.scale * (-1 if line.negated else 1)
 
 
-def _rounded(exact: Fraction, form: Form, scale: int) -> str | None:
+def rounded(exact: Fraction, form: Form, scale: int) -> str | None:
     """As the answer shows it; None for a tie, which may be rounded either way, and for a scale in no word."""
     decimals = DECIMALS.get(form, 0)
     steps = (exact if form != "amount" else exact / scale) * 10**decimals
@@ -264,12 +278,12 @@ def _working(measure: Measure, first: Place, second: Place) -> str:
 
 def _plain(place: Place) -> str:
     """A figure as reported, in the scale of its table."""
-    value = _value(place) / place[0].scale
+    value = value_of(place) / place[0].scale
     return f"{int(value):,}" if value.denominator == 1 else f"{float(value):,}"
 
 
-def _text(table: Table, needed: set[int], max_lines: int | None) -> str:
-    """A table, or the lines nearest to those that are needed."""
+def excerpt(table: Table, needed: set[int], max_lines: int | None) -> str:
+    """A table, or the lines nearest to those that are needed, which come first."""
     if max_lines is None:
         return table.text()
     near = sorted(

@@ -42,6 +42,7 @@ from .statements import (
     Statement,
     make_statement,
 )
+from .thinking import thinking as with_thinking
 from .variants import Vary
 
 SYSTEM = (
@@ -137,7 +138,10 @@ def gold(row: Row) -> str:
 
 
 def make(
-    seed: int = 0, sizes: Mapping[str, int] = SIZES, credit: Literal["figures", "ladder"] = "figures"
+    seed: int = 0,
+    sizes: Mapping[str, int] = SIZES,
+    credit: Literal["figures", "ladder"] = "figures",
+    thinking: bool = False,
 ) -> Task:
     """The task with other rows or another reward.
 
@@ -145,6 +149,7 @@ def make(
         seed: of the rows.
         sizes: how many rows each split has, for the splits to change.
         credit: `figures`: a right figure outweighs all form; `ladder`: form first, then figures.
+        thinking: Ask for the sum in <think> and the JSON in <answer>, and pay a tenth for the two tags.
     """
     if credit not in ("figures", "ladder"):
         raise InputError(f"credit is {credit!r}; expected figures or ladder")
@@ -156,7 +161,7 @@ def make(
             raise InputError(f"no split {split!r}; finance_statements has: {', '.join(splits)}")
         return splits[split]
 
-    return Task(
+    task = Task(
         name="finance_statements",
         rows=rows,
         reward=finance_statements.reward if credit == "figures" else finance_ladder.ladder,
@@ -180,6 +185,16 @@ def make(
         },
         max_new_tokens=384,
     )
+    return with_thinking(task, _thought) if thinking else task
+
+
+def _thought(row: Row) -> tuple[str, str]:
+    """(the rows and their sum, the completion): `Fees, Taxes: 200 - 50 = 150`."""
+    names = ", ".join(part["name"] for part in row["components"])
+    terms = "".join(
+        f" {'-' if part['value'] < 0 else '+'} {abs(part['value']):,}" for part in row["components"]
+    )
+    return f"{names}: {terms.removeprefix(' + ').strip()} = {row['total']['value']:,}", row["completion"]
 
 
 def _varied(row: Row, rng: random.Random, vary: Vary) -> Row | None:

@@ -16,12 +16,12 @@ EXAMPLES = 8
 
 
 def format_of(task: Task) -> Reward | None:
-    """1.0 for completions in the format that all answers looked at have: `json_form` or `tags`; None if they have none.
+    """1.0 for completions in the format that all answers looked at have: `tags`, or `json_form`; None: neither.
 
     The answers are the task's gold, or the completions (else the chosen ones) in its rows.
     """
     answers = _answers(task)
-    known = (json_form, tags) if answers else ()
+    known = (tags, json_form) if answers else ()  # JSON in tags is both
     return next((form for form in known if form(answers) == [1.0] * len(answers)), None)
 
 

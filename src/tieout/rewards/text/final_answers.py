@@ -7,6 +7,7 @@ r"""Find the one final answer of a completion, and take off what only presents i
 | inside its only marker, at the end | `<answer>5</answer>`, `\boxed{5}`, `$\boxed{5}$`, `\[\boxed{5}\]` |
 | after `answer is`, where there is no marker | `The answer is 5.`, `The final answer is: **5**` |
 | two of them around each other | `Answer: \boxed{5}`, `The answer is $\boxed{5}$.` |
+| the sentence in tags | `<answer>The answer is 5.</answer>` |
 
 Not read: an answer in the middle of other words (`Revenue was 5 in 2019.`), a last line without a marker, `About 5`,
 `5 (five)`, `x = 5`, two answers, and whatever follows the answer.
@@ -72,6 +73,12 @@ def final_text(said: str) -> str | None:
             if not answer.endswith(closing):
                 return None
             answer = answer.removesuffix(closing)
+            if (
+                closing == _CLOSING["<"]
+                and not MARKER.search(answer)
+                and (said_so := SENTENCE.search(answer))
+            ):
+                answer = answer[said_so.end() :]
     return _bare(answer)
 
 
