@@ -21,6 +21,7 @@ from tieout.tasks import TASKS, load_task
 OF_FILES: dict[str, tuple[str, dict[str, Any]]] = {
     "derive": ("sec/statements", {"max_lines": 4}),
     "numeric_qa": ("tatqa/tatqa_dataset_dev.json", {}),
+    "ratios": ("sec/statements", {"max_lines": 8}),
     "sec_statements": ("sec/statements", {"max_lines": 5}),
 }
 """Task over files of others -> path in the folder of real data, and further options of the row on the page."""

@@ -87,6 +87,7 @@ TASKS: dict[str, str] = {
     "finance_statements": "tieout.tasks.finance_statements:make",
     "numeric_qa": "tieout.tasks.numeric_qa:load",
     "rag": "tieout.tasks.rag:make",
+    "ratios": "tieout.tasks.ratios:load",
     "sec_statements": "tieout.tasks.sec_statements:load",
     "short_questions": "tieout.tasks.short_questions:task",
     "summaries": "tieout.tasks.summaries:make",

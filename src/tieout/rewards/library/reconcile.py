@@ -232,6 +232,20 @@ def figures_right(
 
 
 @ranged(0, 1)
+def ratios_right(
+    completions: Sequence[str], figures: Sequence[Mapping[str, Number]], ratios: Columns = None, **_: Any
+) -> list[float | None]:
+    """[K] share of the ratios, asked or given, that follow from the source's figures; None where none is asked."""
+    shares: list[float | None] = []
+    rows = _rows(len(completions), figures, [[]] * len(completions), ratios, None, None, None)
+    for text, asked in zip(completions, rows, strict=True):
+        given = {(name, _number(value)) for name, value in _said(text)["ratios"]}
+        right = sum(value is not None and _follows(asked, name, value) for name, value in given)
+        shares.append(right / max(len(given), len(asked.ratios)) if asked.ratios else None)
+    return shares
+
+
+@ranged(0, 1)
 def sums_hold(
     completions: Sequence[str], relations: Sequence[Sequence[Mapping[str, Any]] | None], **_: Any
 ) -> list[float | None]:
