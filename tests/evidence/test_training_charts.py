@@ -57,6 +57,33 @@ def test_a_stage_that_samples_shows_scores_lengths_and_what_was_cut_off(tmp_path
     assert names.index("scored") > names.index("cut_off")
 
 
+def test_what_tells_how_a_policy_does_stands_before_a_recalibration() -> None:
+    """Else the dozen numbers of a recalibration, which name scores too, would fold the lengths away."""
+    names = [
+        "calibration/score",
+        "calibration/score_change",
+        "loss",
+        "length",
+        "entropy",
+        "other_script",
+        "valid",
+    ]
+    names += ["gold", "score", *(f"length_{end}" for end in ("min", "q1", "median", "q3", "max"))]
+    rows = [{"step": i, "scores": [0.5], **dict.fromkeys(names, 0.1 * i)} for i in range(3)]
+    assert [chart["name"] for chart in stage_charts("grpo", rows)] == [
+        *("scores of completions", "score", "gold", "length: median, quartiles, least and most"),
+        *(
+            "valid",
+            "other_script",
+            "entropy",
+            "calibration/score",
+            "calibration/score_change",
+            "loss",
+            "length",
+        ),
+    ]
+
+
 def test_a_stage_that_samples_nothing_has_curves_only(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2}\n{"step": 2, "loss": 1}\n')
     (chart,) = stage_charts("sft", read_stage(tmp_path))

@@ -10,6 +10,17 @@ from typing import Any
 from ..storage.jsonl import read_log
 from . import charts
 
+HISTOGRAM = "scores of completions"
+DIAGNOSTICS = (
+    HISTOGRAM,
+    "score",
+    "gold",
+    "length: median, quartiles, least and most",
+    "valid",
+    "other_script",
+    "entropy",
+)
+"""Charts of what a policy samples that stand together at the beginning, in this order."""
 FIRST = (
     "score",
     "reward",
@@ -23,7 +34,7 @@ FIRST = (
     "accura",
     "margin",
 )
-"""Charts whose name contains one of these come first, in this order."""
+"""Charts whose name contains one of these come next, in this order."""
 COUNTS = ("scored", "completions", "errored", "abstained")
 LEFT_OUT = ("step", "epoch", "seconds", "time")
 SCORES = "scores"
@@ -60,8 +71,8 @@ def stage_charts(
             elif _is_number(value) and not any(word in key for word in LEFT_OUT):
                 series.setdefault(key, []).append((float(step), float(value)))
     drawn = _distributions(stage, series, alarms)
-    if svg := charts.heat(scores, f"{stage}: scores of completions", alarms):
-        drawn["scores of completions"] = {"last": "histogram", "svg": svg}
+    if svg := charts.heat(scores, f"{stage}: {HISTOGRAM}", alarms):
+        drawn[HISTOGRAM] = {"last": "histogram", "svg": svg}
     for key, points in series.items():
         if svg := charts.curve(points, f"{stage}: {words(key)}", alarms):
             drawn[key] = {"last": charts.short(points[-1][1]), "svg": svg}
@@ -86,6 +97,8 @@ def _distributions(
 
 
 def _rank(key: str) -> int:
+    if key in DIAGNOSTICS:
+        return DIAGNOSTICS.index(key) - len(DIAGNOSTICS)
     first = (i for i, word in enumerate(FIRST) if word in key and key not in COUNTS)
     return next(first, len(FIRST))
 
