@@ -7,10 +7,15 @@ from typing import Any
 
 import pytest
 
+from tieout.cli.evaluate import Options as Evaluation
+from tieout.cli.evaluate import task_of
+from tieout.cli.train_rows import Options, task_for
 from tieout.errors import InputError
+from tieout.methods import GRPO
+from tieout.rewards import load_reward
 from tieout.rows import RowsError, check_rows, read_rows
 from tieout.storage.jsonl import write_jsonl
-from tieout.tasks.files import Data, files_task
+from tieout.tasks.files import Data, files_task, rows_task
 from tieout.types import Row
 from tieout.vetting.golden_rows import golden_rows
 
@@ -75,6 +80,31 @@ def test_sharegpts_conversations_are_read() -> None:
     assert (row["prompt"], row["completion"]) == ([{"role": "user", "content": "hi"}], "yo")
 
 
+@pytest.mark.parametrize("side", [dict, lambda said: [dict(said)], lambda said: said["value"]])
+def test_sharegpts_pairs_and_labels_are_read(side: Any) -> None:
+    asked, good, bad = (
+        {"from": who, "value": text} for who, text in (("human", "2+2?"), ("gpt", "4"), ("gpt", "5"))
+    )
+    prompt = [{"role": "user", "content": "2+2?"}]
+    pair: Row = {"conversations": [asked], "chosen": side(good), "rejected": side(bad)}
+    for kind in ("preference", "ranking"):
+        (row,) = check_rows([pair], kind)  # type: ignore[arg-type]
+        assert row == {"prompt": prompt, "chosen": "4", "rejected": "5"}
+    (row,) = check_rows([{"conversations": [asked, bad], "label": 0}], "label")
+    assert row == {"prompt": prompt, "completion": "5", "label": False}
+    with pytest.raises(RowsError, match="the last message of 'conversations' is from 'user'"):
+        check_rows([{"conversations": [asked], "label": 1}], "label")
+
+
+def test_a_list_in_one_line_is_counted_by_rows(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text('[{"prompt": "a"}, {"prompt": ""}]')
+    with pytest.raises(RowsError, match=r"rows\.json, row 2: 'prompt' is empty"):
+        check_rows(read_rows(tmp_path / "rows.json"), "prompt")
+    (tmp_path / "rows.json").write_text('[{"prompt": "a"},\n{"prompt": ""}]')
+    with pytest.raises(RowsError, match=r"rows\.json:2: 'prompt' is empty"):
+        check_rows(read_rows(tmp_path / "rows.json"), "prompt")
+
+
 SAID = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
 
 
@@ -97,6 +127,32 @@ def test_rows_to_sample_from_are_read_as_those_to_imitate(row: Row) -> None:
 def test_messages_that_end_with_a_question_are_a_prompt() -> None:
     (row,) = check_rows([{"messages": SAID[:1], "answer": "4"}], "prompt")
     assert row == {"prompt": SAID[:1], "answer": "4"}
+
+
+def test_the_completion_is_the_answer_where_a_reward_asks_for_one(tmp_path: Path) -> None:
+    """As in a recipe, so in `eval`, in training and in Python: a spreadsheet of prompt and completion can be scored."""
+    table = written(tmp_path, "test.csv", "prompt;completion\n2+2?;4\n2+3?;5\n")
+    (tmp_path / "r.py").write_text(
+        "def right(completions, answer, **_):\n"
+        "    return [float(c == a) for c, a in zip(completions, answer)]\n"
+        "def other(completions, solution, **_):\n    return [1.0] * len(completions)\n"
+    )
+    reward = f"{tmp_path}/r.py:right"
+    given: Any = {"data": table, "reward": reward}
+    scored = task_of(Evaluation(**given)).rows("test")
+    trained = task_for(GRPO().needs, "grpo", Options(out=tmp_path / "run", **given)).rows("train")
+    assert [row["answer"] for row in scored] == [row["answer"] for row in trained] == ["4", "5"]
+    assert scored.location(1) == f"{table}:3"  # type: ignore[attr-defined]
+    (golden,) = golden_rows(
+        [{"prompt": "p", "completion": "4"}], ["answer"]
+    )  # of `reward check` and `attack`
+    assert golden == {"prompt": "p", "completion": "4", "answer": "4"}
+    (own,) = rows_task("rows", [{"prompt": "p", "answer": "1"}], load_reward(reward)).rows("")
+    assert own["answer"] == "1"
+    with pytest.raises(
+        InputError, match=r"test\.csv: reward 'other' needs column 'solution'; rows have: completion"
+    ):
+        task_of(Evaluation(data=table, reward=f"{tmp_path}/r.py:other"))
 
 
 def test_pairs_alone_have_their_chosen_completion_as_the_answer(tmp_path: Path) -> None:

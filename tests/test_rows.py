@@ -368,14 +368,16 @@ def test_a_bad_row_is_refused_with_its_place(kind: Any, row: dict[str, Any], say
     assert says in str(caught.value)
 
 
-def test_five_problems_are_listed_and_the_rest_counted() -> None:
-    rows: list[Any] = [{"prompt": ""} for _ in range(8)]
+def test_rows_with_one_cause_are_one_line_and_five_causes_are_listed() -> None:
+    rows: list[Any] = [*[{"prompt": ""}] * 8, *({f"c{i}": 1} for i in range(6))]
     with pytest.raises(RowsError) as caught:
         check_rows(rows, "prompt", source="mine")
     lines = str(caught.value).splitlines()
-    assert lines[0] == "8 problems in mine:"
-    assert lines[1] == "  mine, row 1: 'prompt' is empty"
-    assert lines[5:] == ["  mine, row 5: 'prompt' is empty", "  ... and 3 more"]
+    assert lines[0] == "14 problems in mine:"
+    others = "mine, row 2; mine, row 3; mine, row 4; 4 more"
+    assert lines[1] == f"  mine, row 1: 'prompt' is empty (and {others})"
+    assert [line.partition(": ")[0] for line in lines[2:-1]] == [f"  mine, row {row}" for row in range(9, 13)]
+    assert lines[-1] == "  ... and 2 more"
     with pytest.raises(RowsError, match="mine: there are no rows"):
         check_rows([], "prompt", source="mine")
     with pytest.raises(ValueError, match="expected one of demonstration, preference"):

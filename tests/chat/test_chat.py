@@ -451,7 +451,7 @@ def test_plain_text_on_a_model_with_a_template_warns(
     Chat(new_tokenizer(None)).check([{"prompt": "text"}])
     assert not recwarn.list
     chat.check([{"prompt": "text"}, {"prompt": "more"}])
-    assert [str(w.message)[:31] for w in recwarn.list] == ["2 of 2 prompts are plain text, "]
+    assert [str(w.message)[:28] for w in recwarn.list] == ["all prompts are plain text, "]
 
 
 def test_rows_that_do_not_fit_are_named(tiny: Chat) -> None:

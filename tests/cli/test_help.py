@@ -43,6 +43,23 @@ def test_a_help_ends_with_an_example_of_its_own_options(helped: Callable[[str], 
     assert "{None}" not in options
     assert "default: None" not in options
     assert "default: ''" not in options
+    assert "(default: )" not in options
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("attack", " REWARD | REWARD=WEIGHT ..."),
+        ("calibrate", "[REWARD | REWARD=WEIGHT ...]"),
+        ("doctor", "[RECIPE]"),
+    ],
+)
+def test_a_help_shows_which_word_may_be_left_out(
+    helped: Callable[[str], str], command: str, usage: str
+) -> None:
+    said = helped(command)
+    assert usage in said.partition("\n")[0]
+    assert ("(required)" in said.partition("-h, --help")[0]) == (command == "attack")
 
 
 def test_a_value_that_is_left_out_is_still_parsed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -147,6 +148,20 @@ def test_a_model_that_does_not_fit_is_said_in_a_sentence(tieout: Typed, trained:
     assert "cuda" in said
     assert "Traceback" not in said
     assert len(said) < 400, said
+
+
+def test_a_run_from_an_adapter_names_it_next_and_shows_only_what_was_measured(
+    tieout: Typed, trained: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its next command said BASE, SFT had a share of cut off answers, and a warning a line of our code below it."""
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    adapter = f"{trained}/sft/adapter"
+    status, said = tieout(f"train sft --model {adapter} --data mine.jsonl --batch-size 4 --out runs/further")
+    assert status == 0, said
+    assert f"next: tieout eval --model {adapter} runs/further --data TEST.jsonl" in said
+    assert "sft: 2/2 loss" in said
+    assert "cut_off" not in said
+    assert warnings.formatwarning("all of it", UserWarning, "file.py", 3) == "warning: all of it\n"
 
 
 def test_a_command_says_nothing_of_libraries_and_a_bar_keeps_its_end(tieout: Typed) -> None:

@@ -154,7 +154,7 @@ WRONG = [
     (f"train kto --data yes.jsonl {OUT}", "'label' is 'no', text", "expected true or 1 (good), or false or 0"),
     (f"train kto --data stars.jsonl {OUT}", "'label' is 2, a number", "expected true or 1 (good)"),
     (f"train sft --data text.jsonl {OUT}", "only a column 'text'", "split it into 'prompt' and 'completion'"),
-    (f"train sft --data blank.jsonl {OUT}", "blank.jsonl:1: 'completion' is empty", "... and 15 more"),
+    (f"train sft --data blank.jsonl {OUT}", "blank.jsonl:1: 'completion' is empty", "blank.jsonl:4; 16 more)"),
     (f"train sft --data numbers.jsonl {OUT}", "'completion' is a number", "expected text or messages"),
     (f"train sft --data question_last.jsonl {OUT}", "is from 'user'", "expected 'assistant'"),
     (f"train reward_model --data scores.jsonl {OUT}", "2 completions, but 1 scores", "expected one each"),
@@ -169,6 +169,7 @@ WRONG = [
     ("reward check rewards.py:short --data prompts.jsonl --workers 0", "1 values for 3", "expected one each"),
     ("reward check rewards.py:words --data prompts.jsonl --workers 0", "'good'", "expected a number"),
     ("attack rewards.py:wants --data prompts.jsonl", "needs column 'solution'", "rows have: answer, completion"),
+    ("attack --data prompts.jsonl", "no reward is given", "Your own: file.py:function"),
     ("calibrate exact --data sft.jsonl", "label", "chosen"),
     # recipes
     ("run gone.yaml", "gone.yaml", "no such file"),
@@ -199,6 +200,7 @@ WRONG = [
     # judging and shipping
     ("eval --data prompts.jsonl --model mini-qwn", "no model 'mini-qwn' here", "did you mean 'mini-qwen'"),
     ("eval --model tieout-base", "give either --task NAME", "--data FILE"),
+    ("eval --data sft.jsonl --reward rewards.py:wants", "sft.jsonl: reward 'wants' needs", "rows have: completion"),
     ("eval --data prompts.jsonl --reward exakt", "no reward is called 'exakt'", "did you mean 'exact'"),
     ("sample hello --model mini-qwn", "no model 'mini-qwn' here", "did you mean 'mini-qwen'"),
     ("sample", "give either a PROMPT", "--data FILE"),

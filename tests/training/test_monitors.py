@@ -41,6 +41,12 @@ def test_lengths_are_per_completion_not_per_group() -> None:
     assert told(monitors.lengths, groups) == {"length": 8.0, "cut_off": 0.25, **five}
 
 
+def test_only_what_was_sampled_can_be_cut_off() -> None:
+    assert told(monitors.lengths, [group(lengths=(3,), sampled=False)]) == {"length": 3.0}
+    both = [group(lengths=(3,), reason="length"), group(lengths=(3,), sampled=False)]
+    assert told(monitors.lengths, both)["cut_off"] == 1.0
+
+
 def test_the_entropy_of_sampling_is_a_mean_over_tokens_where_a_sampler_told() -> None:
     silent, told_it = (
         Completion([1, 2], [True] * 2),

@@ -201,10 +201,11 @@ class Chat:
         """Warn if prompts that no template has rendered meet a model that knows turns."""
         if any(token in prompt for prompt in prompts for token in self.encoder.special):
             return
+        count = "all" if len(prompts) == total else f"{len(prompts)} of {total}"
         warnings.warn(
-            f"{len(prompts)} of {total} prompts are plain text, and the model has a chat template: they are trained "
-            'and asked as raw text, without turns. Give them as messages, [{"role": "user", "content": ...}], or keep '
-            "them so on purpose",
+            f"{count} prompts are plain text, and the model has a chat template: they are trained and asked as raw "
+            'text, without turns. Give them as messages, [{"role": "user", "content": ...}], in a table in a column '
+            "`instruction`; or keep them so on purpose",
             stacklevel=1,  # one place, so that it is said once
         )
 

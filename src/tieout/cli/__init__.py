@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
@@ -104,6 +105,7 @@ def main() -> None:
             signal.signal(number, _interrupt)
     try:
         _refuse_undecoded(rest)
+        warnings.formatwarning = _warning
         import_module(f".{MODULES.get(name, name)}", __name__).main(rest)
     except KeyboardInterrupt as error:
         by = f" by {error}" if str(error) else ""
@@ -112,6 +114,11 @@ def main() -> None:
         sys.exit(130)
     except Exception as error:
         sys.exit(141 if isinstance(error, BrokenPipeError) and _reader_left() else _failed(name, error))
+
+
+def _warning(message: Warning | str, *_: object, **__: object) -> str:
+    """A warning without the line of code that it came from."""
+    return f"warning: {message}\n"
 
 
 def _refuse_undecoded(words: Sequence[str]) -> None:

@@ -155,16 +155,16 @@ class NamesTask(Protocol):
 def task_of(options: NamesTask) -> Task:
     """The task that the options name, or the rows and the reward that they do."""
     from ..rewards import load_reward
-    from ..rows import check_rows, read_rows
-    from ..tasks import Task, load_task
+    from ..rows import read_rows
+    from ..tasks import load_task
+    from ..tasks.files import rows_task
 
     if (options.task is None) == (options.data is None):
         raise InputError("give either --task NAME or --data FILE")
     if options.task:
         return load_task(options.task, task_options(options.task, options.task_option))
     task_options(None, options.task_option)
-    given = check_rows(read_rows(options.data or ""), "prompt", str(options.data))
-    return Task(str(options.data), lambda split: given, load_reward(options.reward))
+    return rows_task(str(options.data), read_rows(options.data or ""), load_reward(options.reward))
 
 
 def evaluate_models(options: Options, task: Task, console: Console, named: bool = True) -> Evaluated:

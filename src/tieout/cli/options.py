@@ -194,13 +194,16 @@ def _shown(field: Field[Any], hint: Any) -> Any:
     """
     bare, *said = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     options: dict[str, Any] = {}
-    if bare in (str, Path) and said == [tyro.conf.Positional]:
-        required = _default(field) is tyro.MISSING
-        options["metavar"] = field.name.upper() if required else f"[{field.name.upper()}]"
-    if type(None) in get_args(bare):
+    required = _default(field) is tyro.MISSING
+    if tyro.conf.Positional in said and (bare in (str, Path) or type(None) in get_args(bare)):
+        name = str(_REWARD.metavar) if _REWARD in said else field.name.upper()
+        options["metavar"] = name if required else f"[{name}]"
+        if required:  # tyro takes what may be several words for what may be left out
+            options["help_behavior_hint"] = "(required)"
+    elif type(None) in get_args(bare):
         (inside,) = (one for one in get_args(bare) if one is not type(None))
         options["metavar"] = _metavar(inside)
-    if _default(field) in (None, "", ()) and tyro.conf.UseAppendAction not in said:
+    if _default(field) in (None, "", (), {}) and tyro.conf.UseAppendAction not in said:
         options["help_behavior_hint"] = ""
     return Annotated[hint, tyro.conf.arg(**options)] if options else hint
 

@@ -71,7 +71,8 @@ def check(options: CheckOptions) -> None:
             proof = prove(reward, rows, workers)
     else:
         proof = prove(reward, rows)
-    table = Table(title=f"{options.reward} on {len(rows)} rows", title_justify="left")
+    of = "" if len(rows) == len(given) else f" of {len(given)}"
+    table = Table(title=f"{options.reward} on {len(rows)}{of} rows", title_justify="left")
     for heading in ("check", "holds", "of", *(() if proof.holds else ("",))):
         table.add_column(heading)
     console = Console()

@@ -254,7 +254,12 @@ def train(name: str, parsed: Any) -> None:
         console.print(f"use: tieout sample PROMPT --model {saved}", highlight=False, soft_wrap=True)
         if parsed.adapter.method in ("lora", "dora"):
             console.print(f"use: tieout merge {saved} --out MERGED", highlight=False, soft_wrap=True)
-        console.print(f"next: {evaluation_of(options.out)}", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            f"next: {evaluation_of(options.out, options.model)}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _plan(name: str, spec: TrainSpec, options: Options, task: Task, console: Console) -> None:

@@ -101,7 +101,7 @@ def task_for(
         InputError: an option is missing, would be ignored, or names what the method cannot use.
     """
     from ..tasks import Task, load_task
-    from ..tasks.files import REWARD_MODEL, hold_out, hold_out_few
+    from ..tasks.files import REWARD_MODEL, answered, hold_out, hold_out_few
 
     _refuse_unused(needs, name, options, evaluates)
     scored = needs.rewarded and not needs.reward_model
@@ -126,6 +126,7 @@ def task_for(
         name = options.data.name if options.data.exists() else str(options.data)
         task = Task(name, lambda split: [], _reward(options.reward))
     if task.reward is not None and (scored or needs.unscored):
+        splits = {split: answered(rows, task.reward) for split, rows in splits.items()}
         _check_columns(task.reward, {k: rows for k, rows in splits.items() if scored or k != "train"})
     own = task.rows
     return dataclasses.replace(task, rows=lambda split: splits[split] if split in splits else own(split))
@@ -193,6 +194,7 @@ def _reward(name: Any) -> Any:
 def _check_columns(reward: Any, splits: dict[str, Sequence[Any]]) -> None:
     """InputError: the reward asks for a column that some rows lack."""
     from ..rewards.scoring.runner import check_reward
+    from ..tasks.files import columns_of
 
     for rows in splits.values():
-        check_reward(reward, [c for c in rows[0] if all(c in row for row in rows)])
+        check_reward(reward, columns_of(rows))

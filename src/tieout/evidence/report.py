@@ -258,18 +258,19 @@ def how_to_evaluate(run: Path) -> str:
     return f"evaluate what it trained against what it started from first: `{evaluation_of(run)}`"
 
 
-def evaluation_of(run: Path) -> str:
-    """The command that evaluates a `tieout train` folder against what it started from; in capitals what to fill in."""
+def evaluation_of(run: Path, start: str = "") -> str:
+    """The command that evaluates a `tieout train` folder against what it started from; in capitals what to fill in.
+
+    `start`: the name of that model, where it is known.
+    """
     identity = read_json(run / "run.json").get("identity", {})
     task, reward = identity.get("task"), identity.get("reward") or "REWARD"
     rows = ["--task", task] if task else ["--data", "TEST.jsonl", "--reward", reward]
-    start = "BASE"
-    if identity.get("start") is None:
-        model = identity.get("model") or start
-        start = _folder_of(run) if HEX.fullmatch(model) else model  # a folder is known by its digest
-    return shlex.join(
-        ["tieout", "eval", "--model", start, str(run), *rows, "--controls", "CONTROLS", "--out", str(run)]
-    )
+    if not start and identity.get("start") is None:
+        start = identity.get("model") or ""
+        start = _folder_of(run) if HEX.fullmatch(start) else start  # a folder is known by its digest
+    command = ["tieout", "eval", "--model", start or "BASE", str(run), *rows]
+    return shlex.join([*command, "--controls", "CONTROLS", "--out", str(run)])
 
 
 def _folder_of(run: Path) -> str:

@@ -64,8 +64,7 @@ def evaluate(
     """
     from ..cli.evaluate import Options, evaluate_models, task_of
     from ..rewards import load_reward
-    from ..rows import check_rows
-    from ..tasks import Task
+    from ..tasks.files import rows_task
 
     if isinstance(models, str | os.PathLike | Tuned):
         models = [models]
@@ -97,8 +96,8 @@ def evaluate(
             load_reward(scored_by) if isinstance(scored_by, str) else scored_by,
         )
         name = str(given) if isinstance(given, str | os.PathLike) else "rows"
-        checked = check_rows(rows, "prompt", name)
-        task = Task(name, lambda split: checked, scored)
+        assert scored is not None
+        task = rows_task(name, rows, scored)
     found = evaluate_models(options, task, Console(), named=data is None or isinstance(scored_by, str))
     found.refuse_unscored()
     return found
@@ -130,8 +129,7 @@ def best_of(
     """
     from ..cli.best_of import Options, best_of_rows
     from ..rewards import load_reward
-    from ..rows import check_rows
-    from ..tasks import Task
+    from ..tasks.files import rows_task
 
     for option in ("model", "task", "task_option", "split"):
         if option in settings:
@@ -142,8 +140,8 @@ def best_of(
     own |= {name: spec for name, spec in named.items() if isinstance(spec, str)}
     options = from_plain(Options, {**settings, **own}, "best_of()")
     scored, other = (load_reward(spec) if isinstance(spec, str) else spec for spec in named.values())
-    checked = check_rows(rows_of(data, "data"), "prompt", "data")
-    return best_of_rows(options, Task("rows", lambda split: checked, scored), other, Console())
+    assert scored is not None
+    return best_of_rows(options, rows_task("rows", rows_of(data, "data"), scored), other, Console())
 
 
 def gate(run: str | os.PathLike[str] | Tuned, human: str | os.PathLike[str] | None = None) -> dict[str, Any]:

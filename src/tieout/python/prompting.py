@@ -48,8 +48,7 @@ def optimize_prompt(
     from ..cli.optimize_prompt import check_names, optimize
     from ..cli.prompt_searching import Options
     from ..rewards import load_reward
-    from ..rows import check_rows
-    from ..tasks import Task
+    from ..tasks.files import rows_task
 
     for option in ("task", "task_option"):
         if option in settings:
@@ -65,5 +64,4 @@ def optimize_prompt(
     options = from_plain(Options, {**settings, **own}, "optimize_prompt()")
     check_names(options)
     scored = load_reward(named) if isinstance(named, str) else named
-    checked = check_rows(rows_of(own["data"], "data"), "prompt", own["data"])
-    return optimize(options, Task("rows", lambda split: checked, scored), Console())
+    return optimize(options, rows_task("rows", rows_of(own["data"], "data"), scored), Console())

@@ -61,8 +61,9 @@ def load_reward(spec: str) -> Reward:
     if spec not in REWARDS and not all(spec.rpartition(":")[::2]):
         near = difflib.get_close_matches(spec, REWARDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else "."
+        said = f"no reward is called {spec!r}" if spec else "no reward is given"
         raise InputError(
-            f"no reward is called {spec!r}{hint} Registered: {', '.join(sorted(REWARDS))}. "
+            f"{said}{hint} Registered: {', '.join(sorted(REWARDS))}. "
             f"Your own: file.py:function, package.module:function, reward_model:FOLDER or judge:FILE.yaml. "
             f"Several: {FORM}"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
@@ -34,9 +34,10 @@ def check_rows(rows: Sequence[Row], kind: Kind, source: str = "rows") -> Rows:
     """The rows in one form, or a RowsError that lists what is wrong with them, with file and line.
 
     demonstration   prompt, completion            (also: `messages` that end with the assistant's turn)
-    preference      prompt, chosen, rejected      (also: whole conversations that begin with the same prompt)
+    preference      prompt, chosen, rejected      (also: whole conversations that begin with the same prompt; or
+                                                  `messages` as the prompt)
     ranking         prompt, completions, scores   (also: a preference)
-    label           prompt, completion, label     (label: true or false)
+    label           prompt, completion, label     (label: true or false; also: `messages` and label)
     prompt          prompt                        (also: `messages`, whose last turn of the assistant is the completion)
 
     In the result `prompt` is text or `Messages`, which carry what the row tells the chat template (`tools`,
@@ -143,8 +144,13 @@ def check_general(rows: Sequence[Row], method: str, anchors: bool, source: str =
         raise_problems(problems, source)
 
 
+def _talk(row: Row) -> str | None:
+    """The column of a whole conversation, if there is one."""
+    return next((name for name in ("messages", "conversations") if name in row), None)
+
+
 def _demonstration(row: Row) -> Row:
-    talk = next((name for name in ("messages", "conversations") if name in row), None)
+    talk = _talk(row)
     if talk is not None and not ("prompt" in row and "completion" in row):
         prompt, completion = split_last(messages_of(_last_trained(row[talk], talk), talk), talk)
         rest = {name: value for name, value in row.items() if name != talk}
@@ -167,13 +173,19 @@ def _last_trained(talk: Any, name: str) -> Any:
 
 def _preference(row: Row) -> Row:
     _require(row, "chosen", "rejected")
-    chosen, rejected = row["chosen"], row["rejected"]
+    chosen, rejected = (
+        [side] if isinstance(side, Mapping) else side for side in (row["chosen"], row["rejected"])
+    )
+    whole = all(isinstance(side, list | tuple) and len(side) > 1 for side in (chosen, rejected))
+    if "prompt" not in row and not whole and (talk := _talk(row)):  # ShareGPT's pairs
+        row = {**{name: value for name, value in row.items() if name != talk}, "prompt": row[talk]}
+    row = {**row, "chosen": chosen, "rejected": rejected}
     if "prompt" not in row and isinstance(chosen, str):
         raise Problem(
             f"missing column 'prompt'; this row has: {', '.join(row)}; "
             "move what 'chosen' and 'rejected' begin with into 'prompt'"
         )
-    if all(isinstance(side, list | tuple) and len(side) > 1 for side in (chosen, rejected)):
+    if whole:
         prompt, (chosen, rejected) = paired(row)
         row = {**row, "prompt": prompt, "chosen": chosen, "rejected": rejected}
     _require(row, "prompt")
@@ -201,6 +213,7 @@ def _ranking(row: Row) -> Row:
 
 
 def _label(row: Row) -> Row:
+    row = _demonstration(row) if _talk(row) else row
     _require(row, "prompt", "completion", "label")
     label = row["label"]
     good = truth(label)
@@ -212,7 +225,7 @@ def _label(row: Row) -> Row:
 
 
 def _prompt_only(row: Row) -> Row:
-    talk = next((name for name in ("messages", "conversations") if name in row), None)
+    talk = _talk(row)
     if talk is not None and "prompt" not in row:
         if (said := messages_of(row[talk], talk)) and said[-1]["role"] == "assistant":
             return _demonstration(row)  # its last turn is the gold

@@ -44,7 +44,8 @@ def read_json(path: Path) -> Rows:
             raise RowsError(f"{path}:{line}: expected a JSON object with columns, found {kind_of(row)}")
         rows.append(row)
         lines.append(line)
-    return Rows(rows, source=str(path), lines=lines)
+    apart = len(set(lines)) == len(lines)  # a list in one line has no line for each row
+    return Rows(rows, source=str(path), lines=lines if apart else None)
 
 
 def _lines(path: Path, data: bytes) -> Iterator[tuple[int, Any]]:

@@ -10,7 +10,9 @@ from ..errors import InputError
 from ..types import Row
 
 MAX_PROBLEMS = 5
-"""This many problems are listed, the others are counted."""
+"""This many causes are listed, the others are counted."""
+MAX_NAMED = 3
+"""This many further rows with the same cause are named."""
 
 
 class RowsError(InputError):
@@ -48,16 +50,30 @@ def location(rows: Sequence[Row], index: int, source: str = "rows") -> str:
 
 
 def raise_problems(problems: Sequence[str], source: str, advice: str = "") -> None:
-    """RowsError with the first problems, the count of the others and what to do; nothing if there are none."""
+    """RowsError with the first problems and what to do; nothing if there are none.
+
+    A problem is `LOCATION: CAUSE`. Rows with the same cause are one line: the first is named, the others are counted.
+    """
     if not problems:
         return
     if len(problems) == 1:
         raise RowsError(f"{problems[0]}; {advice}" if advice else problems[0])
-    listed = list(problems[:MAX_PROBLEMS])
-    if len(problems) > MAX_PROBLEMS:
-        listed.append(f"... and {len(problems) - MAX_PROBLEMS} more")
+    causes = dict[str, list[str]]()
+    for problem in problems:
+        location, _, cause = problem.partition(": ")
+        causes.setdefault(cause, []).append(location)
+    listed = [_line(cause, places) for cause, places in list(causes.items())[:MAX_PROBLEMS]]
+    if left := sum(map(len, list(causes.values())[MAX_PROBLEMS:])):
+        listed.append(f"... and {left} more")
     listed += [advice] if advice else []
     raise RowsError(f"{len(problems)} problems in {source}:\n  " + "\n  ".join(listed))
+
+
+def _line(cause: str, places: Sequence[str]) -> str:
+    """A cause with the first of its places; the next ones in brackets."""
+    more = len(places) - 1 - MAX_NAMED
+    others = [*places[1 : 1 + MAX_NAMED], *([f"{more} more"] if more > 0 else [])]
+    return f"{places[0]}: {cause}" + (f" (and {'; '.join(others)})" if others else "")
 
 
 def kind_of(value: Any) -> str:

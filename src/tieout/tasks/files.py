@@ -15,12 +15,12 @@ from typing import Any
 from ..errors import InputError
 from ..groups import extremes
 from ..rewards import load_reward
-from ..rewards.scoring.outcomes import parameters
+from ..rewards.scoring.outcomes import asks_for
 from ..rewards.scoring.runner import check_reward
 from ..rows import check_rows, read_rows
 from ..rows.locations import each
 from ..rows.messages import text_of
-from ..types import Row
+from ..types import Reward, Row
 from . import Task, load_task
 
 
@@ -83,8 +83,7 @@ def files_task(data: Data, reward: str | None = None, max_new_tokens: int = 256)
         "ood": _read(data.ood, "prompt") if data.ood else [],
     }
     function = load_reward(reward or "exact")
-    if reward is None or "answer" in [parameter.name for parameter in parameters(function)]:
-        splits = {name: each(rows, _with_answer) for name, rows in splits.items()}
+    splits = {name: answered(rows, function) for name, rows in splits.items()}
     of = {
         "train": data.train or data.pairs or data.labels,
         "test": data.test or "a tenth of them",
@@ -93,7 +92,7 @@ def files_task(data: Data, reward: str | None = None, max_new_tokens: int = 256)
     for name, rows in splits.items():
         if rows and name not in given:
             try:
-                check_reward(function, [column for column in rows[0] if all(column in row for row in rows)])
+                check_reward(function, columns_of(rows))
             except InputError as error:
                 raise InputError(
                     f"{name} rows ({of[name]}): {error}: give them that column, give data.test with it, or name "
@@ -106,6 +105,26 @@ def files_task(data: Data, reward: str | None = None, max_new_tokens: int = 256)
         gold=_gold,
         max_new_tokens=max_new_tokens,
     )
+
+
+def rows_task(name: str, rows: Sequence[Row], reward: Reward) -> Task:
+    """A task of rows to sample for and the reward that scores them. InputError: the reward asks for other columns."""
+    given = answered(check_rows(rows, "prompt", name), reward)
+    try:
+        check_reward(reward, columns_of(given))
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    return Task(name, lambda split: given, reward)
+
+
+def answered(rows: Sequence[Row], reward: Reward) -> Sequence[Row]:
+    """The rows; where the reward asks for `answer`, those without one have their completion as one."""
+    return each(rows, _with_answer) if asks_for(reward, "answer") else rows
+
+
+def columns_of(rows: Sequence[Row]) -> list[str]:
+    """The columns that every row has."""
+    return [column for column in rows[0] if all(column in row for row in rows)]
 
 
 def given_splits(data: Data) -> dict[str, Sequence[Row]]:
@@ -135,7 +154,7 @@ def controls_task(path: str) -> Task:
     """Negative controls from a file of prompt and answer."""
     rows = _read(path, "prompt")
     function = load_reward("exact")
-    check_reward(function, [column for column in rows[0] if all(column in row for row in rows)])
+    check_reward(function, columns_of(rows))
     return Task("controls", lambda split: rows if split == "test" else [], function)
 
 

@@ -41,10 +41,11 @@ def scores(step: int, groups: Sequence[Group], metrics: MutableMapping[str, floa
 
 
 def lengths(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
-    """Add the mean length of completions in tokens, and the share that was cut off.
+    """Add the mean length of completions in tokens.
 
-    Of sampled ones also least, quartiles and most, as `length_min`, `length_q1`, `length_median`, `length_q3` and
-    `length_max`; and `sampling_entropy`, nats per token when it was sampled, if the sampler reports it.
+    Of sampled ones also the share that was cut off, `cut_off`; least, quartiles and most, as `length_min`, `length_q1`,
+    `length_median`, `length_q3` and `length_max`; and `sampling_entropy`, nats per token when it was sampled, if the
+    sampler reports it.
     """
     completions = [c for g in groups for c in g.completions]
     metrics["length"] = fmean(len(c.tokens) for c in completions)
@@ -52,7 +53,7 @@ def lengths(step: int, groups: Sequence[Group], metrics: MutableMapping[str, flo
         q1, median, q3 = quantiles(sampled, n=4, method="inclusive") if len(sampled) > 1 else sampled * 3
         five = {"min": min(sampled), "q1": q1, "median": median, "q3": q3, "max": max(sampled)}
         metrics.update({f"length_{name}": float(value) for name, value in five.items()})
-    metrics["cut_off"] = fmean(c.finish_reason == "length" for c in completions)
+        metrics["cut_off"] = fmean(c.finish_reason == "length" for c in completions if c.logprobs is not None)
     if entropies := [e for c in completions for e in c.entropies or []]:
         metrics["sampling_entropy"] = fmean(entropies)
 

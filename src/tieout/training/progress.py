@@ -57,7 +57,8 @@ class Bar:
             self._said = self._console.get_time()
             left = next(task.time_remaining for task in self._progress.tasks if task.id == self._task)
             text = f"{timedelta(seconds=round(left))} left  {text}" if left else text
-            self._console.print(f"  {self._name}: {done}/{self._total}  {text}".rstrip(), highlight=False)
+            line = f"  {self._name}: {done}/{self._total}  {text}".rstrip()
+            self._console.print(line, highlight=False, soft_wrap=True)
 
 
 @contextmanager
