@@ -17,7 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tieout.errors import StopTraining, TooManyErrors
+from tieout.errors import InputError, StopTraining, TooManyErrors
 from tieout.learner.checkpoint import Checkpoints
 from tieout.training.loop import train
 from tieout.training.schedule import Schedule, num_steps
@@ -165,6 +165,35 @@ def test_repeating_a_finished_run_does_nothing(tiny_model: ModelFolder, tmp_path
     ):
         assert torch.equal(a, b)
     assert [s for s, _ in run_sft(make_run("sft", tiny_model("llama")), **{**options, "steps": 5})] == [4, 5]
+
+
+def test_a_second_call_trains_a_learner_further(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    """Its steps count from the call, at the rates of a training of their own; so they do where it is resumed."""
+    run, schedule = make_run("sft", tiny_model("llama")), Schedule("linear", 0.0)
+    first = run_sft(run, steps=2, schedule=schedule)
+    before = {name: weight.clone() for name, weight in run.learner.model.trained().items()}
+    second = run_sft(run, steps=4, schedule=schedule)
+    assert [step for step, _ in first + second] == [1, 2, 3, 4, 5, 6]
+    assert [m["learning_rate"] for _, m in second] == [1e-2 * schedule.rate(step, 4) for step in range(4)]
+    assert any(not torch.equal(before[name], w) for name, w in run.learner.model.trained().items())
+
+    saved = {"steps": 4, "schedule": schedule, "checkpoints": Checkpoints(tmp_path)}
+    whole, broken, again = (make_run("sft", tiny_model("llama")) for _ in range(3))
+    for each in (whole, broken):
+        run_sft(each, steps=2, schedule=schedule)
+    rates = [m["learning_rate"] for _, m in run_sft(whole, steps=4, schedule=schedule)]
+    with pytest.raises(KeyboardInterrupt):
+        run_sft(
+            broken,
+            monitors=[lambda s, g, m: os.kill(os.getpid(), signal.SIGINT) if s == 4 else None],
+            **saved,
+        )
+    rest = run_sft(again, **saved)
+    assert [(step, m["learning_rate"]) for step, m in rest] == [(5, rates[2]), (6, rates[3])]
+    for name, weight in whole.learner.model.trained().items():
+        assert torch.equal(weight, again.learner.model.trained()[name])
+    with pytest.raises(InputError, match="steps is 0; expected at least 1"):
+        run_sft(again, steps=0)
 
 
 def test_the_sampler_gets_the_weights_before_every_rollout(tiny_model: ModelFolder) -> None:

@@ -44,7 +44,9 @@ def train(
     kept: Callable[[], int] | None = None,
     identity: Mapping[str, Any] | None = None,
 ) -> None:
-    """Train until `steps` optimizer steps are done, resuming from the newest checkpoint that verifies.
+    """Take `steps` optimizer steps, resuming from the newest checkpoint that verifies.
+
+    They count from this call: a learner that was trained before is trained further.
 
     Interrupted (Ctrl-C, SIGTERM, or a monitor that stops the run), it finishes the step, saves and raises on; a second
     Ctrl-C ends it at once, and the newest checkpoint stays. With several processes, every rank calls this with the
@@ -57,7 +59,7 @@ def train(
         method: what to collect, annotate and minimise.
         source: where groups come from; its position is saved with the weights.
         learner: what is trained.
-        steps: optimizer steps in all; the method's epochs if None.
+        steps: optimizer steps of this training, those before it was resumed included; the method's epochs if None.
         schedule: of the learning rate.
         monitors: called after each step, in order; what they remember (`monitors.remembers`) is saved too.
         checkpoints: where to save; None saves nothing.
@@ -75,10 +77,12 @@ def train(
 
     Raises:
         InputError: the checkpoint is of another method, other settings or other data; the message lists what was and
-            what is. Steps and epochs may grow: a finished run can be continued.
+            what is. Steps and epochs may grow: a finished run can be continued. Or `steps` is below 1.
     """
-    whole = num_steps(method, source)
-    steps = steps or whole
+    whole, begun = num_steps(method, source), learner.step
+    steps = whole if steps is None else steps
+    if steps < 1:
+        raise InputError(f"steps is {steps}; expected at least 1, or None for the method's epochs")
     schedule, adjustments = schedule or Schedule(), adjustments or Adjustments()
     adjustments.has_kl_coef = method.needs.kl_coef is not None
     ranks = learner.processes
@@ -92,13 +96,13 @@ def train(
     if checkpoints and (state := checkpoints.peek(learner)) is not None:
         refuse_changes(differences(state.get("made_of", made_of), made_of), checkpoints.folder)
         checkpoints.load(learner, state)
-        source.position = state["position"]
+        source.position, begun = state["position"], state.get("begun", 0)
         adjustments.rate, adjustments.beta = state.get("adjustments", (1.0, 1.0))
         for monitor, memory in zip(monitors, state.get("monitors", ()), strict=False):
             recall(memory_of(monitor), memory)
         if evaluation:
             recall(evaluation.memory, state.get("evaluation", {}))
-    if evaluation and learner.step == 0:
+    if evaluation and learner.step == begun:
         evaluation.check(method, learner)
     if on_start:
         on_start(learner.step)
@@ -115,14 +119,15 @@ def train(
                 "adjustments": [adjustments.rate, adjustments.beta],
                 "monitors": [memory_of(m) for m in monitors],
                 **({"evaluation": evaluation.memory} if evaluation else {}),
+                **({"begun": begun} if begun else {}),
             }
             checkpoints.save(learner, {"position": position, "made_of": made_of, **known}, {best()})
             saved = learner.step
 
-    groups_of = method.collect(source)
+    groups_of, last = method.collect(source), begun + steps
     position = source.position
     with interrupts() as asked_to_stop:
-        while learner.step < steps and not (evaluation and evaluation.stopped):
+        while learner.step < last and not (evaluation and evaluation.stopped):
             started = time.perf_counter()
             if source.sampler is not None:
                 source.sampler.load(learner)
@@ -133,7 +138,7 @@ def train(
                 save()  # a pause: once the reward works again, the run resumes from here
                 raise
             collected = time.perf_counter()
-            learner.learning_rate = current.learning_rate * schedule.rate(learner.step, steps)
+            learner.learning_rate = current.learning_rate * schedule.rate(learner.step - begun, steps)
             metrics = learn(current, groups, learner)
             position = source.position
             step = learner.step
@@ -145,7 +150,7 @@ def train(
             try:
                 for monitor in monitors:
                     _watch(monitor, step, groups, metrics, ranks)
-                if evaluation and evaluation.due(step, steps):
+                if evaluation and evaluation.due(step, last):
                     metrics |= evaluation.measure(method, learner)
                     evaluation.judge(step, metrics)
             except TooManyErrors:  # in an evaluation: the step itself is done
