@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,6 +175,49 @@ def test_a_reward_may_read_an_episode_turn_by_turn(chat: Chat) -> None:
     combined = combine({scripted_rewards.roles: 1.0})
     turns = [[{"role": "user", "content": ""}]]
     assert combined(["x"], completion_turns=turns) == [1.0]
+
+
+def test_the_page_says_how_to_pay_for_single_turns(chat: Chat) -> None:
+    """An environment of steps returns the sum of what it paid, and a reward of parts says what was paid for."""
+    page = (Path(__file__).parents[1] / "docs" / "games.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {"__name__": "page"}
+    for code in (code for code in blocks if "= sft(" not in code):
+        exec(compile(code, "games.md", "exec"), names)
+
+    class Steps:
+        """Pays 0.25 for each of three steps, and 1 more for the last one."""
+
+        def __init__(self, row: Row) -> None:
+            self.word, self.left = row["word"], 3
+
+        def reset(self) -> str:
+            return f"Say {self.word}"
+
+        def step(self, said: str) -> tuple[str, float, bool]:
+            self.left -= 1
+            return "Again.", 0.25 + (self.left == 0), self.left == 0
+
+    rows = [{"word": "right", "prompt": "right"}]
+    task = by_environment(rows=lambda split: rows, environment=names["by_steps"](Steps))
+    (group,) = Source(task, chat, Repeating(chat)).rollout(rows, 2, PARAMS)
+    (case,) = evaluate(task, rows, Repeating(chat), PARAMS)
+    assert (group.scores, case.score) == ([1.75, 1.75], 1.75)
+    assert len(group.completions[0].turns or []) == 5
+
+    task, row = names["by_parts"], names["ROWS"][0]
+    row = {**row, "prompt": next(names["shop"](row))}  # as `load_task` fills it in
+    said = {"What": f"LOOK {row['box']}", "Label": "no idea", "Write": "no idea"}
+
+    class Playing(Repeating):
+        def complete(self, prompts: Sequence[Prompt], params: SamplingParams) -> list[str]:
+            return [said[str(prompt[-1]["content"]).split()[0].strip(":")] for prompt in prompts]  # type: ignore[index]
+
+    for answer, score_of in (("no idea", 0.2), (row["price"], 1.0)):
+        said["Label"] = answer
+        (case,) = evaluate(task, [row], Playing(chat), PARAMS)
+        assert case.score == pytest.approx(score_of)
+        assert case.parts == pytest.approx({"right": 0.8 * (score_of == 1.0), "looked": 0.2})  # in points
 
 
 def test_a_reward_that_scores_sees_everything_the_policy_said(chat: Chat) -> None:
