@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from tieout.evidence.stats import wilson
+from tieout.evidence.stats import proportion
 from tieout.learner import AdapterConfig, Learner, load
 from tieout.methods import GRPO
 from tieout.samplers.local.sampler import LocalSampler
@@ -129,7 +129,7 @@ def table(results: Mapping[str, Any]) -> str:
             if not watched:  # an alarm newer than these runs
                 continue
             count = sum(name in r["alarms"] for r in watched)
-            share = wilson(count, len(watched))
+            share = proportion(count, len(watched))
             lines.append(f"| {name} | {count} | {share.value:.2f} [{share.low:.2f}, {share.high:.2f}] |")
         lines.append("")
     if planted:

@@ -181,7 +181,7 @@ def test_a_report_of_another_version_is_trouble_and_not_a_difference(
     one, other = made(tmp_path / "one"), made(tmp_path / "other")
     path = one / "evidence" / "report.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
-    with pytest.raises(InputError, match="is in format 2, this version writes 5"):
+    with pytest.raises(InputError, match="is in format 2, this version writes 6"):
         diff(one, other)
 
 

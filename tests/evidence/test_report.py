@@ -222,7 +222,7 @@ def test_a_report_of_format_1_is_judged_by_the_primary_metric_of_its_task(
     del report["settings"]["primary"], report["settings"]["policy"]["regression_drop"]
     (tmp_path / "report.json").write_text(json.dumps({**report, "format": 1}))
     again = regate(tmp_path)
-    assert (again["format"], again["settings"]["primary"]) == (5, primary)
+    assert (again["format"], again["settings"]["primary"]) == (6, primary)
     assert again["verdict"]["checks"][0]["status"] == ("hold" if primary else "pass")
     assert verify(tmp_path / "report.json") == []
 

@@ -24,19 +24,21 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 20, 300])
-def test_wilson_agrees_with_scipy(n: int) -> None:
+@pytest.mark.parametrize(("former", "method"), [(False, "exact"), (True, "wilson")])
+def test_the_interval_of_a_share_agrees_with_scipy(n: int, former: bool, method: str) -> None:
     for successes in {0, 1, n // 2, n - 1, n}:
-        estimate = stats.wilson(successes, n)
-        expected = scipy.stats.binomtest(successes, n).proportion_ci(method="wilson")
+        with stats.former(former):
+            estimate = stats.proportion(successes, n)
+        expected = scipy.stats.binomtest(successes, n).proportion_ci(method=method)  # type: ignore[arg-type]
         assert estimate.low == pytest.approx(expected.low, abs=1e-12)
         assert estimate.high == pytest.approx(expected.high, abs=1e-12)
 
 
-def test_right_or_wrong_uses_wilson_unless_cases_share_a_cluster() -> None:
+def test_right_or_wrong_is_exact_unless_cases_share_a_cluster() -> None:
     values = [1.0, 0.0, 1.0, 1.0]
-    assert stats.mean(values) == stats.wilson(3, 4)
-    assert stats.mean(values, ["a", "b", "c", "d"]) == stats.wilson(3, 4)
-    assert stats.mean(values, ["a", "a", "b", "b"]) != stats.wilson(3, 4)
+    assert stats.mean(values) == stats.proportion(3, 4)
+    assert stats.mean(values, ["a", "b", "c", "d"]) == stats.proportion(3, 4)
+    assert stats.mean(values, ["a", "a", "b", "b"]) != stats.proportion(3, 4)
 
 
 # ---- coverage
@@ -164,7 +166,7 @@ def test_pairing_is_what_makes_a_small_gain_visible() -> None:
 def test_nothing_gives_nothing() -> None:
     assert stats.mean([]) == stats.Estimate(None, None, None, 0)
     assert stats.difference([], []) == stats.Estimate(None, None, None, 0)
-    assert stats.wilson(0, 0).low is None
+    assert stats.proportion(0, 0).low is None
     assert stats.smallest_detectable_difference(None) is None
 
 
@@ -317,7 +319,7 @@ def test_a_perfect_sample_of_documents_is_no_surer_than_one_of_as_many_cases(siz
     shared = stats.mean(right, clusters)
     assert alone.low is not None
     assert shared.low is not None
-    assert shared.low < alone.low + 0.06  # Wilson's of 24
+    assert shared.low < alone.low + 0.06  # exact, of 24
     same = stats.difference(right, right, clusters)
     assert same.high is not None
     assert same.high > 0.1

@@ -12,7 +12,8 @@ import pytest
 
 from made_cases import two_models, with_parts
 from tieout.cli.verify import main
-from tieout.evidence.report import regate, write_report
+from tieout.evidence import stats
+from tieout.evidence.report import FORMER, regate, write_report
 from tieout.evidence.verify import report_at, verify
 from tieout.storage.jsonl import read_json
 
@@ -103,7 +104,7 @@ TAMPERED = {
     ),
     "another format": (
         _edit_report(lambda r: r.update(format=1)),
-        "format: the report is in format 1, this version writes 5",
+        "format: the report is in format 1, this version writes 6",
     ),
     "a score": (_edit_score, "cases.jsonl: changed since the report"),
     "the cases": (lambda folder: (folder / "cases.jsonl").unlink(), "cases.jsonl: missing"),
@@ -127,6 +128,20 @@ def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text('{"models": {}}')
     with pytest.raises(ValueError, match="is not a report: it has no format, settings, comparisons"):
         verify(tmp_path / "report.json")
+
+
+def test_a_report_of_format_5_is_verified_by_its_own_rule(tmp_path: Path) -> None:
+    now = write(tmp_path)
+    with stats.former():
+        before = regate(tmp_path)
+    path, models = tmp_path / "report.json", "models.sft.programmatic.slices.test.metrics.right.low"
+    assert before["models"] != now["models"]
+    assert any(line.startswith(models) for line in verify(path))
+    _edit_report(lambda report: report.update(format=FORMER))(tmp_path)
+    assert verify(path) == []
+    _edit_report(lambda report: report.update(models=now["models"]))(tmp_path)
+    assert any(line.startswith(models) for line in verify(path))
+    assert regate(tmp_path) == now  # and judged again it is of the present one
 
 
 # ---- compressed cases

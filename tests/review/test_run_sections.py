@@ -198,7 +198,7 @@ def test_a_report_of_another_version_is_named_as_such(tmp_path: Path) -> None:
     path = tmp_path / "evidence" / "report.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
     with pytest.raises(
-        InputError, match="is in format 2, this version writes 5; `tieout gate` builds it again"
+        InputError, match="is in format 2, this version writes 6; `tieout gate` builds it again"
     ):
         main([str(tmp_path)])
 

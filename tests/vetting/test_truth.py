@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tieout.evidence import stats
 from tieout.tasks import Task, load_task
 from tieout.types import Row
 from tieout.vetting.calibration_plot import plot_truth
@@ -134,6 +135,10 @@ def test_every_figure_is_computed_again_from_the_rows_and_a_changed_one_is_found
     kept = keep(tmp_path, on_given(right))
     assert kept["verdict"] == "pass"
     assert recompute(tmp_path / "calibration.json") == []
+    with stats.former():
+        before = keep(tmp_path, on_given(right))
+    assert before["agreement"]["low"] != kept["agreement"]["low"]
+    assert recompute(tmp_path / "calibration.json") == []  # as it was made then
     for change in (
         {"verdict": "fail"},
         {"separation": 0.5},

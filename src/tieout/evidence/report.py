@@ -45,7 +45,9 @@ from .human import Grade, read_grades, settled_ties, write_sheet
 from .readings import check_primary, slice_of
 from .usage import usage_figures
 
-FORMAT = 5
+FORMAT = 6
+FORMER = 5
+"""The same with shorter intervals of right and wrong, see `stats`: read and verified, and written no more."""
 HEX = re.compile("[0-9a-f]{64}|")
 FILES = (
     "cases.jsonl",

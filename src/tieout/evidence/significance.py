@@ -1,11 +1,14 @@
 """Tests of paired right and wrong answers, the interval that agrees with them, and Holm's adjustment.
 
 Of two models on the same cases, b are right only for the first and c only for the second; n cases in all. The interval
-of the difference of their shares, (b - c) / n, is Tango's (1998): the differences that his score test does not reject,
-given the most likely share of cases in which the models differ. Whether 0 is among them is McNemar's question, which
-the mid-p test answers exactly for small counts: where that does not reject, the interval is extended to 0. (The other
-way round they do not differ up to a level of 97%: the mid-p test rejects nothing that the score test does not.) So
-p-value and interval can never contradict each other.
+of the difference of their shares, (b - c) / n, is the wider of two at either end: Tango's (1998), the differences that
+his score test does not reject, and that of Bonett and Price (2012), Wald's with a case more that each model alone has
+right. Either holds the truth only 93% of the time for some shares, but not for the same ones. Whether 0 is in the
+interval is McNemar's question, which the mid-p test answers exactly for small counts: where that does not reject, the
+interval is extended to 0, and where it does, it ends just before 0. So p-value and interval can never contradict each
+other.
+
+Reports of format 5 have Tango's alone, and Wilson's of a single share; `shorter` gives these.
 """
 
 from __future__ import annotations
@@ -17,7 +20,10 @@ from statistics import NormalDist
 from ..errors import InputError
 
 MOST = 0.97
-"""The highest level at which interval and mid-p test of right and wrong agree."""
+"""The highest level of an interval of paired right and wrong: up to it the mid-p test rejects nothing that Tango's
+does not."""
+BARELY = 1e-12
+"""The end of an interval of paired right and wrong that leaves 0 out, and no more is known."""
 
 
 def quantile(level: float) -> float:
@@ -25,6 +31,16 @@ def quantile(level: float) -> float:
     if not 0 < level < 1:
         raise InputError(f"level is {level}; expected a number between 0 and 1, such as 0.95")
     return NormalDist().inv_cdf((1 + level) / 2)
+
+
+def exact_ends(successes: int, n: int, level: float) -> tuple[float, float]:
+    """Clopper and Pearson's interval of a proportion (1934): it holds the truth at least so often, whatever it is."""
+    from scipy.special import betaincinv
+
+    quantile(level)  # refuses what is no level
+    tail = (1 - level) / 2
+    low = 0.0 if successes == 0 else float(betaincinv(successes, n - successes + 1, tail))
+    return low, 1.0 if successes == n else float(betaincinv(successes + 1, n - successes, 1 - tail))
 
 
 def wilson_ends(successes: int, n: int, level: float) -> tuple[float, float]:
@@ -56,30 +72,57 @@ def mcnemar_mid_p(candidate_only: int, baseline_only: int) -> float:
     return (2 * fewer + ways) / 2**n
 
 
-def paired_ends(candidate_only: int, baseline_only: int, n: int, level: float) -> tuple[float, float]:
+def paired_ends(
+    candidate_only: int, baseline_only: int, n: int, level: float, shorter: bool = False
+) -> tuple[float, float]:
     """The interval of (candidate_only - baseline_only) / n that excludes 0 where `mcnemar_mid_p` is below 1 - level.
 
-    InputError: a level above 0.97, where test and interval may differ.
+    InputError: a level above 0.97, where Tango's and the test may differ.
     """
     if level > MOST:
         raise InputError(f"level is {level}; expected at most {MOST} for pairs of right and wrong answers")
     if candidate_only < baseline_only:
-        low, high = paired_ends(baseline_only, candidate_only, n, level)
+        low, high = paired_ends(baseline_only, candidate_only, n, level, shorter)
         return -high, -low
     value, most = (candidate_only - baseline_only) / n, quantile(level)
     high = _difference_at(-most, candidate_only, baseline_only, n, value, 1.0)
+    low = _difference_at(most, candidate_only, baseline_only, n, -1.0, value)
+    if not shorter:
+        middle, error = adjusted(candidate_only, baseline_only, n)
+        low, high = min(low, middle - most * error), max(high, min(1.0, middle + most * error))
     if candidate_only == baseline_only:
         return -high, high
-    low = _difference_at(most, candidate_only, baseline_only, n, -1.0, value)
-    return min(low, 0.0) if mcnemar_mid_p(candidate_only, baseline_only) >= 1 - level else low, high
+    rejected = mcnemar_mid_p(candidate_only, baseline_only) < 1 - level
+    return max(low, BARELY) if rejected else min(low, 0.0), high
 
 
-def paired_p_above(candidate_only: int, baseline_only: int, n: int, least: float) -> float:
+def adjusted(candidate_only: int, baseline_only: int, n: int) -> tuple[float, float]:
+    """The difference of shares and its standard error with one case more in which each model alone is right.
+
+    Two models that never differed are not known to be the same.
+    """
+    middle, differ = (
+        (candidate_only - baseline_only) / (n + 2),
+        (candidate_only + baseline_only + 2) / (n + 2),
+    )
+    return middle, ((differ - middle**2) / (n + 2)) ** 0.5
+
+
+def paired_p_above(
+    candidate_only: int, baseline_only: int, n: int, least: float, shorter: bool = False
+) -> float:
     """One-sided p of a difference that is `least` or less: below (1 - level) / 2 where `paired_ends` lies above it."""
-    p = NormalDist().cdf(-_score(candidate_only, baseline_only, n, least))
-    if least < 0 or candidate_only <= baseline_only:
+    score = _score(candidate_only, baseline_only, n, least)
+    if not shorter:
+        middle, error = adjusted(candidate_only, baseline_only, n)
+        score = min(score, (middle - least) / error)
+    p = NormalDist().cdf(-score)
+    if candidate_only <= baseline_only or (shorter and least < 0):
         return p
-    return max(p, mcnemar_mid_p(candidate_only, baseline_only) / 2)
+    above_0 = mcnemar_mid_p(candidate_only, baseline_only) / 2
+    if least > 0 or shorter:
+        return max(p, above_0)
+    return min(p, above_0) if least < 0 else above_0
 
 
 def _score(candidate_only: int, baseline_only: int, n: int, difference: float) -> float:

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..errors import InputError
 from ..storage.jsonl import content_sha256, read_json, stored
-from .report import FILES, FORMAT, arguments_of, from_folder, how_to_evaluate
+from . import stats
+from .report import FILES, FORMAT, FORMER, arguments_of, from_folder, how_to_evaluate
 from .reward_checks import changed, differences
 
 PARTS = ("format", "settings", "models", "comparisons", "verdict", "files")
@@ -69,8 +70,8 @@ def read_run(folder: Path, report: Path) -> tuple[dict[str, Any], dict[str, Any]
 
 
 def _other_format(report: Mapping[str, Any]) -> str:
-    """What is wrong with the format of a report; empty if it is the present one."""
-    if report["format"] == FORMAT:
+    """What is wrong with the format of a report; empty if it can be read."""
+    if report["format"] in (FORMAT, FORMER):
         return ""
     return (
         f"format: the report is in format {report['format']!r}, this version writes {FORMAT}; `tieout gate` builds it "
@@ -109,13 +110,14 @@ def figures_differ(report: Mapping[str, Any], path: Path) -> list[str]:
     if not stored(path.parent / "cases.jsonl").exists():
         return ["cases.jsonl: not there, so that nothing can be computed again"]
     try:
-        again = from_folder(path.parent, arguments_of(report))
+        with stats.former(report["format"] == FORMER):
+            again = from_folder(path.parent, arguments_of(report))
     except InputError as error:
         return [f"nothing can be computed again: {error}"]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         return [f"settings: not those of a report ({type(error).__name__}: {error})"]
     problems = []
-    for part in PARTS[:-1]:
+    for part in PARTS[1:-1]:
         problems += differences(part, report[part], again[part])
     problems += differences("rule", report.get("rule", {}), again["rule"])
     for part in ("usage", "consistency", "pass_at_k", "choice"):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evidence.stats import LEVEL, Estimate, wilson
+from ..evidence.stats import LEVEL, Estimate, proportion
 from .journal import Entry
 from .scheme import Scheme
 from .state import State
@@ -176,7 +176,7 @@ def _person(entries: Sequence[Entry], state: State, scheme: Scheme) -> Person:
         len(judged),
         len(entries) - len(judged),
         float(np.median(seconds)) if seconds else None,
-        *(wilson(sum(them), len(them)) for them in (first, longer, same)),
+        *(proportion(sum(them), len(them)) for them in (first, longer, same)),
     )
 
 

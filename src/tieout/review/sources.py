@@ -6,9 +6,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ..evidence.report import FORMAT, FORMER
 from ..evidence.training import words
 from .markup import Markup, html, joined, lead, nothing, table, ticked
 from .stored import Stored
+
+INTERVALS = {
+    FORMER: ("Wilson's", "Tango's"),
+    FORMAT: ("Clopper and Pearson's", "the wider of Tango's and Bonett and Price's"),
+}
 
 
 def section(run: Stored) -> Markup:
@@ -17,9 +23,10 @@ def section(run: Stored) -> Markup:
         said = json.dumps(run.record, indent=2, ensure_ascii=False)
         return joined([nothing("Not yet: the gate names the files."), _run(said)])
     settings, report = run.settings, run.report
+    one, paired = INTERVALS[report["format"]]
     check = (
         "Every number above is computed from these files, and again by `tieout verify`. Intervals: of shares "
-        "Wilson, of paired right and wrong Tango's, with 0 where McNemar's mid-p test allows it, else "
+        f"{one}, of paired right and wrong {paired}, with 0 where McNemar's mid-p test allows it, else "
         f"{settings['resamples']} bootstrap resamples by case, seed {settings['seed']}."
     )
     files = [[name, html("<code>{}</code>", digest)] for name, digest in report.get("files", {}).items()]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from ..evidence.stats import Estimate, mean, wilson
+from ..evidence.stats import Estimate, mean, proportion
 from ..rows import Kind
 from .preferences.advice import ENOUGH, MANY
 
@@ -75,14 +75,14 @@ class Samples:
     def reached(self) -> Estimate | None:
         """The share of prompts of which at least one sample scores as gold does."""
         asked = [any(own) for own in self._hits]
-        return wilson(sum(asked), len(asked)) if asked else None
+        return proportion(sum(asked), len(asked)) if asked else None
 
     def spread(self) -> Estimate:
         """The share of prompts whose samples differ in score: what a group-relative advantage is not zero on. Of one
         score, or none, that cannot be said."""
         known = [[score for score in group if score is not None] for group in self.scores]
         differ = [len(set(group)) > 1 for group in known if len(group) > 1]
-        return wilson(sum(differ), len(differ))
+        return proportion(sum(differ), len(differ))
 
 
 @dataclass(frozen=True)
@@ -243,8 +243,8 @@ def _sampled(found: Found) -> Iterator[Advice]:
 def shown(share: Estimate, what: str) -> str:
     """A share of something, with its interval.
 
-    >>> shown(wilson(3, 4), "prompts")
-    '75% [30%, 95%] of 4 prompts'
+    >>> shown(proportion(3, 4), "prompts")
+    '75% [19%, 99%] of 4 prompts'
     """
     if share.value is None or share.low is None or share.high is None:
         return f"none of 0 {what}"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
 from ..errors import InputError
-from ..evidence.stats import wilson
+from ..evidence.stats import proportion
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Bin:
     """Mean label."""
     right_low: float
     right_high: float
-    """95% interval (Wilson) of `right`, labels above a half counting as right."""
+    """95% interval (exact) of `right`, labels above a half counting as right."""
 
 
 def reliability(scores: Sequence[float], labels: Sequence[float], num_bins: int = 10) -> list[Bin]:
@@ -40,7 +40,7 @@ def reliability(scores: Sequence[float], labels: Sequence[float], num_bins: int 
         wanted = max(start + 1, round((int((start + 0.5) / size) + 1) * size))
         stop = int(np.searchsorted(s, s[min(wanted, len(s)) - 1], side="right"))
         part = y[start:stop]
-        share = wilson(int((part > 0.5).sum()), len(part))
+        share = proportion(int((part > 0.5).sum()), len(part))
         assert share.low is not None
         assert share.high is not None
         mean = float(s[start:stop].mean())
