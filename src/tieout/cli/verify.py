@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> None:
     from ..evidence.claims import as_lines, intact, recomputed
     from ..evidence.records import earlier, load_key, write_record
     from ..evidence.verify import read_report, report_at, run_of, sample_size
-    from ..storage.manifest import FILE
+    from ..storage.manifest import FILE, check_files
 
     if options.fresh:
         sample_size(options.fresh, 1)  # refuses, before any work
@@ -72,8 +72,9 @@ def main(arguments: Sequence[str]) -> None:
         _shipped(options)
         return
     path = report_at(options.run)
-    report, key = read_report(path), load_key(options.key) if options.key else None
     run = run_of(path)
+    check_files(run)
+    report, key = read_report(path), load_key(options.key) if options.key else None
     claims = [*intact(report, path, options.head), *_packages(run), *earlier(run)]
     claims += [*recomputed(report, path), *_page(run, path), *_calibrations(run), *_cards(run, path)]
     claims += _approved(run, report, options.approved)

@@ -137,9 +137,9 @@ def _models(report: Mapping[str, Any], run: Path) -> list[Claim]:
 
 
 def as_lines(claims: Sequence[Claim]) -> list[str]:
-    """A line per claim, and below it one per problem."""
+    """A line per claim, and below it one per problem; names from the folder cannot pass for a line of their own."""
     lines = []
     for claim in claims:
         lines.append(f"{claim.level:<12} {claim.status:<11} {claim.what}: {claim.said}")
         lines += [f"    {problem}" for problem in claim.problems]
-    return lines
+    return ["".join(c if c.isprintable() else ascii(c)[1:-1] for c in line) for line in lines]

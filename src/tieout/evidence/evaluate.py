@@ -238,8 +238,12 @@ def asked_with(track: str, slice: str) -> tuple[str, str]:
 
 
 def read_cases(path: Path, sampled: bool = False) -> dict[str, list[Case]]:
-    """Model -> its cases, from `cases.jsonl`; with the tokens and draws that were sampled, if asked."""
+    """Model -> its cases, from `cases.jsonl`; with the tokens and draws that were sampled, if asked.
+
+    InputError, with the line: it is no case, or stands there twice, which would count twice.
+    """
     cases: dict[str, list[Case]] = {}
+    known = set[tuple[str, str]]()
     turns, draws = (read_turns(path), read_draws(path)) if sampled else ({}, {})
     usage = _usage(stored(usage_file(path)))
     for number, line in read_jsonl(path):
@@ -250,6 +254,9 @@ def read_cases(path: Path, sampled: bool = False) -> dict[str, list[Case]]:
                 case = Case(id=line["case"], **shared, **own, usage=took)
                 own_turns, draw = turns.get(model, {}).get(case.id, ()), draws.get(model, {}).get(case.id)
                 cases.setdefault(model, []).append(replace(case, sampled=own_turns, draw=draw))
+                if (model, case.id) in known:
+                    raise InputError(f"{path}:{number}: the case {case.id!r} of {model} stands there twice")
+                known.add((model, case.id))
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(f"{path}:{number}: not a case ({type(error).__name__}: {error})") from error
     return cases

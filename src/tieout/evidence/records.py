@@ -21,11 +21,10 @@ from typing import Any
 from ..errors import InputError
 from ..storage.atomic import sha256, write_json
 from ..storage.jsonl import read_json
-from ..storage.manifest import FILE, STATEMENT, heads
+from ..storage.manifest import FILE, RECORDS, STATEMENT, heads
 from .claims import Claim
 from .verify import run_of
 
-FOLDER = "verification"
 PREDICATE = "https://tieout.dev/verification/v1"
 PAYLOAD = "application/vnd.in-toto+json"
 
@@ -58,8 +57,8 @@ def write_record(path: Path, claims: Sequence[Claim], verifier: str = "", key: A
             "claims": [{**asdict(claim), "status": claim.status} for claim in claims],
         },
     }
-    number = 1 + max((int(p.stem) for p in (run / FOLDER).glob("*.json") if p.stem.isdecimal()), default=0)
-    target = run / FOLDER / f"{number}.json"
+    number = 1 + max((int(p.stem) for p in (run / RECORDS).glob("*.json") if p.stem.isdecimal()), default=0)
+    target = run / RECORDS / f"{number}.json"
     try:
         write_json(target, statement if key is None else sign(statement, key))
     except OSError as error:
@@ -71,12 +70,12 @@ def write_record(path: Path, claims: Sequence[Claim], verifier: str = "", key: A
 
 def earlier(run: Path) -> list[Claim]:
     """Whether the run's manifest continues those that were verified before, where there are records of that."""
-    paths = sorted((run / FOLDER).glob("*.json"), key=lambda path: (len(path.name), path.name))
+    paths = sorted((run / RECORDS).glob("*.json"), key=lambda path: (len(path.name), path.name))
     if not paths:
         return []
     chain, problems, keys, unchecked = heads(run), list[str](), set[str](), 0
     for path in paths:
-        place = f"{FOLDER}/{path.name}"
+        place = f"{RECORDS}/{path.name}"
         try:
             record = read_json(path)
             if "payload" in record:

@@ -20,13 +20,15 @@ from ..evidence.evaluate import CONTROLS, PROGRAMMATIC
 from ..evidence.leakage import in_words
 from ..evidence.lines import principal
 from ..evidence.readings import NONE, judged, slice_of
-from ..evidence.records import FOLDER
 from ..evidence.reward_checks import rows_of
-from ..storage.jsonl import read_json
+from ..storage.jsonl import read_json, sha256_text
+from ..storage.manifest import RECORDS
 from .answers import Review, lacking
 from .attempts import BEGINS
 from .stored import Stored
 
+NO_ROWS = (None, "", sha256_text(""))
+"""In the place of a digest where there was no such data."""
 KINDS = ("paraphrase", "order", FORMATTING, SAME_PROMPT)
 LISTED = 12
 """Reasons for a re-validation that the table has; others are counted."""
@@ -61,7 +63,7 @@ def seen_of(run: Stored) -> dict[str, Any]:
 
 def verified_in(run: Path) -> dict[str, Any]:
     """Verifications on record, which are no part of the page: they come after it, and check it."""
-    return {"verified": [_verified(path) for path in sorted((run / FOLDER).glob("*.json"))]}
+    return {"verified": [_verified(path) for path in sorted((run / RECORDS).glob("*.json"))]}
 
 
 def _verified(path: Path) -> dict[str, Any]:
@@ -155,7 +157,7 @@ def _data(report: Mapping[str, Any], said: Review, named: Mapping[str, str]) -> 
     if counts:
         there.append(f"Rows: {', '.join(f'{name} {count}' for name, count in counts.items())}")
         there.append(f"Training rows among held-out ones: {in_words(leaks)}")
-    there += [f"{name}: SHA-256 {digest}" for name, digest in hashes.items() if digest]
+    there += [f"{name}: SHA-256 {digest}" for name, digest in hashes.items() if digest not in NO_ROWS]
     for stage, pairs in (metadata.get("pairs") or {}).items():
         dropped = ", ".join(f"{why} {count}" for why, count in (pairs.get("dropped") or {}).items())
         there.append(f"{stage}: {pairs.get('pairs')} pairs{f'; dropped: {dropped}' if dropped else ''}")

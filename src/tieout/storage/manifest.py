@@ -2,10 +2,10 @@
 
 `manifest.jsonl` has a Statement per line (https://in-toto.io/Statement/v1): its subjects are the files that are new or
 changed since the line before, each with its SHA-256; its predicate says which step wrote them, when, which files are
-gone, and the SHA-256 of the line before. So every digest of every attempt stays on record, and a line that is edited or
-removed breaks the chain behind it. Only the head, the digest of the last line, has to be kept elsewhere to know that no
-line at the end is missing, and that the chain was not built again from the start: the page and every record of a
-verification have that of their time.
+gone, the SHA-256 of the line before, and its own without that. So every digest of every attempt stays on record, and a
+line that is edited or removed breaks the chain. Only the head, the digest of the last line, has to be kept elsewhere to
+know that no line at the end is missing, and that the chain was not built again from the start: the page and every
+record of a verification have that of their time.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ FILE = "manifest.jsonl"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://tieout.dev/run-step/v1"
 LEFT_OUT = ("lock", FILE)
-"""At the top of a run folder: no part of what a run claims."""
-PASSING = ("checkpoints", "verification", "__pycache__", ".cache")
+"""At the top of a run folder: no part of what a run claims. Nor is what is hidden: systems put such files anywhere."""
+PASSING = ("checkpoints", "__pycache__")
 """Folders whose files come and go while a run works."""
+RECORDS = "verification"
+"""At the top of a run folder: records of verifications, each of which is checked by itself."""
 
 
 @dataclass
@@ -64,7 +66,7 @@ def append(folder: Path, step: str, about: Mapping[str, Any] | None = None) -> s
     gone = sorted(set(state.files) - set(now))
     if not subject and not gone and not about:
         return state.head
-    statement = {
+    statement: dict[str, Any] = {
         "_type": STATEMENT,
         "subject": subject,
         "predicateType": PREDICATE,
@@ -76,10 +78,14 @@ def append(folder: Path, step: str, about: Mapping[str, Any] | None = None) -> s
             **to_plain(dict(about or {})),
         },
     }
-    line = json.dumps(statement, ensure_ascii=False, allow_nan=False).encode()
-    path = folder / FILE
+    statement["predicate"]["line"] = hashlib.sha256(_line(statement)).hexdigest()
+    line, path = _line(statement), folder / FILE
     write_atomic(path, (path.read_bytes() if path.exists() else b"") + line + b"\n")
     return hashlib.sha256(line).hexdigest()
+
+
+def _line(statement: Mapping[str, Any]) -> bytes:
+    return json.dumps(statement, ensure_ascii=False, allow_nan=False).encode()
 
 
 def code() -> dict[str, str]:
@@ -101,6 +107,8 @@ def replay(folder: Path) -> tuple[State, list[str]]:
             predicate = statement["predicate"]
             subjects = {one["name"]: one["digest"]["sha256"] for one in statement["subject"]}
             step, previous, gone = predicate["step"], predicate["previous"], predicate["gone"]
+            own = predicate.pop("line", None)  # lines had none before 2026-11-30
+            edited = own is not None and own != hashlib.sha256(_line(statement)).hexdigest()
         except (KeyError, TypeError, ValueError):
             problems.append(f"line {number} is no statement of a step")
             state.head = hashlib.sha256(line).hexdigest()
@@ -109,6 +117,8 @@ def replay(folder: Path) -> tuple[State, list[str]]:
             problems.append(
                 f"line {number} ({step}) does not follow the line before it: one was changed or removed"
             )
+        if edited:
+            problems.append(f"line {number} ({step}) is not as it was written")
         state.files |= subjects
         state.written_by |= dict.fromkeys(subjects, step)
         for name in gone:
@@ -169,10 +179,28 @@ def _lines(folder: Path) -> list[bytes]:
 
 def files_of(folder: Path) -> Iterator[str]:
     """Names of the files that a manifest covers, sorted."""
-    found = []
+    yield from sorted(name for name in _walked(folder) if name not in LEFT_OUT)
+
+
+def check_files(folder: Path) -> None:
+    """InputError: the folder holds a link, a pipe or a device, which may lead anywhere or have no end."""
+    for name in sorted(_walked(folder, folders_too=True)):
+        path = folder / name
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise InputError(
+                f"{folder}: {name!r} is a link, or no file: a run writes neither, and nothing outside the folder is "
+                "read; put there what it stands for"
+            )
+
+
+def _walked(folder: Path, folders_too: bool = False) -> Iterator[str]:
     for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name not in PASSING and not name.startswith(".")]
-        found += [
-            (Path(place) / name).relative_to(folder).as_posix() for name in names if not name.startswith(".")
+        top = Path(place) == folder
+        folders[:] = [
+            name
+            for name in folders
+            if name not in PASSING and not name.startswith(".") and not (top and name == RECORDS)
         ]
-    yield from sorted(name for name in found if name not in LEFT_OUT)
+        for name in [*names, *folders] if folders_too else names:
+            if not name.startswith("."):
+                yield (Path(place) / name).relative_to(folder).as_posix()
