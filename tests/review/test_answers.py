@@ -67,6 +67,7 @@ def test_sixteen_rows_each_filled_or_with_who_must(tmp_path: Path) -> None:
     assert "Supports independent validation" in page
     assert "compliant" not in page
     assert "Rita Chen" in page
+    assert "<code>tieout verify RUN --verifier NAME</code>" in page
     assert page_differs(tmp_path, tmp_path / "evidence" / "report.html") == []
     keep(tmp_path / "evidence", replace(REVIEW, owner="Bo Li"))
     assert "For the reviewer" in page_differs(tmp_path, tmp_path / "evidence" / "report.html")[0]

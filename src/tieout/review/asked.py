@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .answers import kept
-from .markup import Markup, html, joined, lead, table
+from .markup import Markup, html, joined, lead, table, ticked
 from .reviewer import SAID, review_rows, seen_of
 from .stored import Stored
 
@@ -21,4 +21,8 @@ def section(run: Stored) -> Markup:
 
 
 def _listed(said: Sequence[str]) -> Markup:
-    return html("<ul>{}</ul>", joined([html("<li>{}</li>", one) for one in said])) if said else Markup("–")
+    return (
+        html("<ul>{}</ul>", joined([html("<li>{}</li>", ticked(one)) for one in said]))
+        if said
+        else Markup("–")
+    )

@@ -11,7 +11,7 @@ from ..evidence.consistency_rows import SAME_PROMPT
 from ..evidence.evaluate import Case
 from .examples import prompt_text
 from .failures import asked as first_line
-from .markup import Markup, html, joined, lead, number, table, ticked
+from .markup import Markup, html, joined, lead, nothing, number, table
 from .stored import Stored
 
 NUM_EACH, MAX_CHANGED = 2, 14
@@ -33,7 +33,7 @@ def section(run: Stored) -> Markup:
     found: Mapping[str, Mapping[str, Mapping[str, Any]]] = run.judged.get("consistency", {})
     kinds = list(dict.fromkeys(kind for own in found.values() for kind in own))
     if not kinds:
-        return html('<p class="none">{}</p>', ticked(NOT_ASKED))
+        return nothing(NOT_ASKED)
     graded = any(figure["right"] is None for own in found.values() for figure in own.values())
     rows = list[Sequence[Any] | Markup]()
     for kind in kinds:

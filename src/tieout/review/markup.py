@@ -48,8 +48,8 @@ def lead(said: Any) -> Markup:
 
 
 def nothing(said: str) -> Markup:
-    """In the place of what is not there: why, and who or what gives it."""
-    return html('<p class="none">{}</p>', said)
+    """In the place of what is not there: why, and who or what gives it, with `code` between backticks."""
+    return html('<p class="none">{}</p>', ticked(said))
 
 
 def ticked(said: str) -> Markup:
