@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import subprocess
 import sys
@@ -25,12 +24,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from tieout.storage.machine import environment
+
 RESULTS = Path(__file__).parent / "results" / "memory"
 ROWS = 500
 QUARTERS = ("first", "second", "third", "last")
 SHOWN = {"trainer": "trainer, MiB", "workers": "workers, MiB", "files": "open files", "threads": "threads"}
 LIMIT = 0.01
 """Of the trainer's memory, and of the workers': what the last quarter may hold more than the second."""
+WRITTEN = ("Pss_Anon:", "Pss_Shmem:", "SwapPss:")
+"""Of a process's memory, by the kernel's names."""
 REWARD = """def digits(completions, **_):
     return [sum(c.isdigit() for c in text) / max(1, len(text)) for text in completions]
 """
@@ -68,9 +71,13 @@ def descendants(pid: int) -> Iterator[int]:
 
 
 def resident(pid: int) -> float:
-    """MiB of a process, each shared page divided among those that share it."""
+    """MiB that a process has written, each shared page divided among those that share it.
+
+    Pages of files, such as torch's libraries, are left out: how many are resident, and how many programs share them, is
+    up to the machine.
+    """
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+    return sum(int(line.split()[1]) for line in lines if line.startswith(WRITTEN)) / 1024
 
 
 def look(pid: int) -> dict[str, float]:
@@ -127,7 +134,7 @@ def table(results: dict[str, Any]) -> str:
         "# Memory over many steps",
         "",
         f"`{results['command']}`, {results['machine']}, {results['date']}, tieout-base, fp32.",
-        "Medians of each quarter of the steps; memory that processes share is divided among them.",
+        "Medians of each quarter of the steps. Memory is what a process has written; what several share is divided.",
         "",
         f"| method | steps | | {' | '.join(QUARTERS)} | peak | last - second |",
         "|---|---|---|" + "---|" * (len(QUARTERS) + 2),
@@ -156,7 +163,7 @@ def main() -> None:
     arguments = parser.parse_args()
     results: dict[str, Any] = {
         "command": f"python benchmarks/memory.py --steps {arguments.steps} --batch {arguments.batch}",
-        "machine": f"{len(os.sched_getaffinity(0))} core(s) ({platform.machine()})",
+        "machine": f"{len(os.sched_getaffinity(0))} core(s) of {environment()['processor']}",
         "date": time.strftime("%Y-%m-%d"),
         "cases": {},
     }

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 from planted import Fault
 
 from tieout.rewards.library.judge import Judge
 from tieout.rewards.scoring.attribution import Limits
-from tieout.rewards.scoring.reward_identity import reward_identity
+from tieout.rewards.scoring.reward_identity import reward_identity, servers_of
 from tieout.rewards.scoring.runner import Call, score_groups
 from tieout.samplers.api.sampler import APISampler
 from tieout.samplers.vllm.server import Server
-from tieout.storage.identity import differences, refuse_changes
+from tieout.storage.runfolder import RunFolder
 
 
 @contextmanager
@@ -82,15 +82,18 @@ def judge(url: str, seconds: float) -> str:
     return "silent" if outcome.worth is not None else "refused"
 
 
-def another_server(folder: Path) -> str:
-    """A run that is resumed with its judge at another address, where a model of the same name may be another one."""
+def resumed(model: str) -> Callable[[Path], str]:
+    """A run that is resumed with its judge at another port, where this model is asked."""
 
-    def known(port: int) -> dict[str, Any]:
-        client = APISampler("m", f"http://127.0.0.1:{port}/v1", "key")
-        return reward_identity(Judge(client, "Brief?", model="m"))
+    def plant(folder: Path) -> str:
+        for name, port in (("m", 1), (model, 2)):
+            judge = Judge(APISampler(name, f"http://127.0.0.1:{port}/v1", "key"), "Brief?")
+            with RunFolder(folder) as run, warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                run.record(reward_identity(judge), servers=servers_of({"reward": judge}))
+        return "survived" if any("another address" in str(one.message) for one in said) else "silent"
 
-    refuse_changes(differences(known(1), known(2)), folder / "run.json")
-    return "silent"
+    return plant
 
 
 def servers() -> list[Fault]:
@@ -100,5 +103,6 @@ def servers() -> list[Fault]:
         Fault("vLLM", "a reply without end", asked(*flood, vllm)),
         Fault("judge", "a reply a byte at a time", asked(*drip, judge)),
         Fault("judge", "a reply without end", asked(*flood, judge)),
-        Fault("judge", "another server, when a run is resumed", another_server),
+        Fault("judge", "another port, when a run is resumed", resumed("m")),
+        Fault("judge", "another model, when a run is resumed", resumed("n")),
     ]

@@ -18,6 +18,7 @@ from peft import get_peft_model_state_dict
 from safetensors.torch import save
 
 from tieout.learner import AdapterConfig, load
+from tieout.learner.tinker.connection import LINEAR
 from tieout.samplers import SamplingParams
 from tieout.samplers.local.sampler import LocalSampler
 
@@ -213,19 +214,21 @@ class FakeTraining:
 
     def optim_step(self, adam: Any) -> Future:
         self.server.called("optim_step")
-        assert (adam.beta1, adam.beta2, adam.eps) == (*BETAS, EPS)
+        given = (adam.beta1, adam.beta2, adam.eps)
+        assert given in ((*BETAS, EPS), tuple(LINEAR.values())), "the two that were run against a real server"
+        (one, two), eps = given[:2], given[2]
         mine, self.weights.steps = self.weights, self.weights.steps + 1
         total = 0.0
         for name, value in mine.values.items():
             gradient = sum((g[name] / self._divisor(r, t) for r, t, g in self.rows), torch.zeros_like(value))
             total += float(gradient.square().sum())
             first, second = mine.moments.get(name, (torch.zeros_like(value), torch.zeros_like(value)))
-            first = BETAS[0] * first + (1 - BETAS[0]) * gradient
-            second = BETAS[1] * second + (1 - BETAS[1]) * gradient.square()
+            first = one * first + (1 - one) * gradient
+            second = two * second + (1 - two) * gradient.square()
             mine.moments[name] = first, second
             value.mul_(1 - adam.learning_rate * adam.weight_decay)
-            step = first / (1 - BETAS[0] ** mine.steps)
-            value.sub_(adam.learning_rate * step / ((second / (1 - BETAS[1] ** mine.steps)).sqrt() + EPS))
+            step = first / (1 - one**mine.steps)
+            value.sub_(adam.learning_rate * step / ((second / (1 - two**mine.steps)).sqrt() + eps))
         self.rows = []
         metrics = {"skyrl.ai/grad_norm": math.sqrt(total)} if self.server.norms else {}
         return Future(lambda: SimpleNamespace(metrics=metrics))

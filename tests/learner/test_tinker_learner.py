@@ -16,6 +16,7 @@ from fake_tinker import FakeTinker
 from random_groups import flat, random_groups, with_own_logprobs
 from tieout.errors import InputError
 from tieout.learner import AdapterConfig, Learner, LearnerConfig, load
+from tieout.learner.tinker import connection as room
 from tieout.learner.tinker.connection import Connection, ServerLost
 from tieout.learner.tinker.learner import TinkerLearner
 from tieout.learner.tinker.served_model import served_model
@@ -41,7 +42,7 @@ def make(folder: Path, server: Any = None, **given: Any) -> TinkerLearner:
     server = server or FakeTinker(folder)
     connection, model = Connection("http://127.0.0.1:1", server, seconds=20.0), served_model(str(folder))
     adapter = Adapter(str(folder), RANK, 32.0, 0)
-    reduction = find_reduction(connection, adapter.make(connection), model.limits.vocabulary)
+    reduction, _ = find_reduction(connection, adapter.make(connection), adapter, model)
     return TinkerLearner(connection, model, adapter, reduction, config=CONFIG, **given)
 
 
@@ -108,13 +109,51 @@ def test_nothing_of_the_learner_in_process_is_left_that_needs_a_network(llama: P
         learner.temperature = 0.7
 
 
-def test_a_server_that_averages_each_request_alone_or_tells_no_norm_is_refused(llama: Path) -> None:
+@pytest.mark.parametrize("norms", [True, False])
+def test_a_server_that_averages_each_request_alone_is_refused(
+    llama: Path, norms: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = FakeTinker(llama, "requests")
+    server.norms = norms
+    monkeypatch.setattr(room, "download", server.archive)
     with pytest.raises(InputError, match=r"no sum and no mean that is known.*in two requests"):
-        make(llama, FakeTinker(llama, "requests"))
-    silent = FakeTinker(llama)
+        make(llama, server)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "rows", "row means", "tokens"])
+def test_a_server_that_tells_no_norms_trains_the_same(
+    llama: Path, reduction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How it reduces gradients is read off weights, and a step that spoils the adapter is noticed in the next reply."""
+    told, silent = FakeTinker(llama, reduction), FakeTinker(llama, reduction)
     silent.norms = False
-    with pytest.raises(InputError, match="gives no norm of the gradient"):
-        make(llama, silent)
+    monkeypatch.setattr(room, "download", silent.archive)
+    one, other = make(llama, told, learning_rate=1e-2), make(llama, silent, learning_rate=1e-2)
+    assert one.reduction == other.reduction
+    groups = random_groups(PAIRS)
+    known, unknown = (
+        learner.update(groups, lambda outputs, batch: (-outputs.logprobs.sum(), {}))
+        for learner in (one, other)
+    )
+    assert known.keys() - unknown.keys() == {"grad_norm"}
+    assert one.logprobs(groups) == other.logprobs(groups)
+    next(iter(other.policy.weights.values.values())).fill_(math.nan)
+    with pytest.raises(ServerLost, match="not finite"):
+        other.update(groups, lambda outputs, batch: (-outputs.logprobs.sum(), {}))
+
+
+def test_a_step_without_a_norm_that_spoils_the_adapter_is_not_saved(llama: Path) -> None:
+    server = FakeTinker(llama)
+    learner = make(llama, server)
+    server.norms, step = False, learner.connection.optim_step
+
+    def spoils(client: Any, *given: Any) -> None:
+        step(client, *given)
+        next(iter(client.weights.values.values())).fill_(math.nan)
+
+    learner.connection.optim_step = spoils  # type: ignore[method-assign, assignment]
+    with pytest.raises(ServerLost, match="not finite"):
+        learner.update(random_groups(PAIRS), lambda outputs, batch: (-outputs.logprobs.sum(), {}))
 
 
 @pytest.mark.parametrize(

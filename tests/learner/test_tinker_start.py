@@ -39,8 +39,12 @@ def test_what_is_found_is_said(tiny_model: Callable[[str], Path], monkeypatch: p
     assert "mean of tokens" in found.said
     assert "nats from the base here" in found.said
     assert server.models == 1, "one adapter is enough"
-    alone = examined(folder, FakeTinker(folder, "sum"), monkeypatch, local=False)
+    silent = FakeTinker(folder, "sum")
+    silent.norms = False
+    alone = examined(folder, silent, monkeypatch, local=False)
     assert (alone.reduction, alone.apart) == (Reduction("sum"), None)
+    assert "tells no norms of gradients" in alone.said
+    assert "norms" not in found.said
 
 
 def test_a_server_that_is_another_is_refused(
@@ -104,7 +108,7 @@ def test_the_reduction_is_read_off_four_norms() -> None:
         assert ask(lambda rows, apart, server=server: server(rows)).kind == kind  # type: ignore[misc]
     with pytest.raises(InputError, match="no sum and no mean that is known"):
         ask(lambda rows, apart: 6.0 / sum(rows) ** 2)
-    with pytest.raises(InputError, match="no norm"):
+    with pytest.raises(InputError, match="each must be above 0"):
         ask(lambda rows, apart: 0.0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ def test_the_ledger_resumes_and_holds_the_budget(server: OpenAIServer, recipe: M
     assert len(server.bodies) == 7  # 4 test rows and 3 controls, each asked once
 
 
-def test_a_run_is_not_resumed_against_another_server(
+def test_a_run_that_is_resumed_against_another_server_says_so(
     server: OpenAIServer, recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluate = {"evaluate": {"max_test": 4, "challengers": {"plain": {"model": MODEL}}}}
@@ -136,11 +137,16 @@ def test_a_run_is_not_resumed_against_another_server(
         run(recipe(stages, api={"max_calls": 3}), tmp_path / "run")
     with OpenAIServer(answer) as other:
         monkeypatch.setenv("OPENAI_BASE_URL", other.url)
-        with pytest.raises(InputError, match=f"at {server.url}, and OPENAI_BASE_URL is {other.url} now"):
+        with pytest.warns(UserWarning, match=f"than before .{MODEL}: {server.url} -> {other.url}"):
             run(recipe(stages), tmp_path / "run")
-        assert not other.bodies
-    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-    run(recipe(stages), tmp_path / "run")
+        assert len(other.bodies) == 7, (
+            "one figure is of one server: what the other had answered is asked again"
+        )
+    noted = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert [one.get("servers") for one in (noted, *noted["continued"])] == [
+        {MODEL: server.url},
+        {MODEL: other.url},
+    ]
     monkeypatch.delenv("OPENAI_BASE_URL")
     monkeypatch.delenv("OPENAI_API_KEY")
     run(recipe(stages), tmp_path / "run")  # nothing is left to ask

@@ -19,7 +19,7 @@ from tieout.errors import InputError
 from tieout.learner import AdapterConfig, load
 from tieout.learner.models.base_parts import base_parts
 from tieout.methods import GRPO, SFT
-from tieout.pipelines.identity import run_identity
+from tieout.pipelines.identity import run_identity, scoring
 from tieout.pipelines.reading import read_recipe
 from tieout.rewards import load_reward
 from tieout.rewards.library.judge import Judge
@@ -165,12 +165,10 @@ def test_a_stage_knows_the_weights_and_the_judge_of_its_reward(
     (line,) = differences(was, known(0.9))
     assert line.startswith("reward_holds.weights.")
     assert line.endswith("0.2 -> 0.9")
-    (line,) = differences(was, known(0.2, "two"))
-    assert line.startswith("reward_holds.judges.")
+    lines = differences(was, known(0.2, "two"))
+    assert 'reward_holds.asked.judge.model: "one" -> "two"' in lines
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:7/v1")
-    (line,) = differences(was, known(0.2))
-    assert line.startswith("reward_holds.asked.judge.url: ")
-    assert line.endswith('"http://127.0.0.1:9/v1" -> "http://127.0.0.1:7/v1"')
+    assert differences(was, known(0.2)) == [], "where it is asked decides no number"
     before = {**was, "reward_holds": {k: v for k, v in was["reward_holds"].items() if k != "asked"}}
     assert differences(before, was) == [], "a run of an earlier version"
     earlier = {name: value for name, value in was.items() if name != "reward_holds"}
@@ -206,8 +204,8 @@ class Least:
         ({"supports": len}, {"supports": sum}, "supports.len"),
         (
             {"judge": Judge(APISampler("m", "http://127.0.0.1:9/v1"), "Brief?")},
-            {"judge": Judge(APISampler("m", "http://127.0.0.1:7/v1"), "Brief?")},
-            "judge.sampler.url",
+            {"judge": Judge(APISampler("n", "http://127.0.0.1:9/v1"), "Brief?")},
+            "judge.sampler.model",
         ),
     ],
 )
@@ -237,12 +235,12 @@ def test_a_run_knows_what_the_judges_of_its_stages_say(judge: Path, tmp_path: Pa
 
     def known(model: str) -> Any:
         judge.write_text(JUDGE.format(model=model))
-        return as_stored(run_identity(read_recipe(tmp_path / "recipe.yaml"), task, None))
+        recipe = read_recipe(tmp_path / "recipe.yaml")
+        return as_stored(run_identity(recipe, scoring(recipe, task, None)))
 
     was = known("one")
     assert differences(was, known("one")) == []
-    (line,) = differences(was, known("two"))
-    assert line.startswith("scored_by.pairs: judge.judges.")
+    assert 'scored_by.pairs: judge.asked.judge.model: "one" -> "two"' in differences(was, known("two"))
     earlier = {name: value for name, value in was.items() if name != "scored_by"}
     assert differences(earlier, known("two")) == []
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from fake_tinker import FakeTinker
+from tieout.cli.plan import main as plan_recipe
 from tieout.cli.train import main
 from tieout.errors import InputError
 from tieout.learner import AdapterConfig, LearnerConfig
@@ -72,7 +73,12 @@ def call(method: str, folder: Path, model: Path | str, **given: Any) -> Path:
     main(
         [
             method,
-            *(str(x) for name, value in options.items() if value is not None for x in (f"--{name}", value)),
+            *(
+                str(x)
+                for name, value in options.items()
+                if value is not None
+                for x in ((f"--{name}",) if value is True else (f"--{name}", value))
+            ),
         ]
     )
     return folder / method / method / "adapter"
@@ -104,21 +110,31 @@ def test_a_run_on_a_server_leaves_an_adapter_that_a_later_stage_starts_from(
     assert len(kept) <= 3 + 3, "older checkpoints are deleted on the server, too"
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_a_fetched_adapter_that_says_something_else_is_not_shipped(
-    served: FakeTinker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: FakeTinker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
+    """By as little as bfloat16 rounds: server and adapter are compared in fp32, whatever the run computes in."""
+    honest = served.archive
+    call("sft", tmp_path, served.folder, dtype=dtype)
+    behaviour = json.loads((tmp_path / "sft" / "sft" / "behaviour.json").read_text())
+    assert behaviour["dtype"] == {"fp32": "float32", "bf16": "bfloat16"}[dtype]
     calls = iter(range(99))
 
     def other(path: str, seconds: float) -> bytes:
-        return served.archive(first if next(calls) > 1 else path)
+        if next(calls) > 1:  # after the two of the examination
+            weights = served.disk[path][0]
+            weights.values.update({n: x * 1.3 for n, x in weights.values.items() if "lora_B" in n})
+        return honest(path, seconds)
 
-    served.create_lora_training_client(served.folder, 4, 9).save_weights_for_sampler("other")
-    first = next(iter(served.disk))
-    served.disk[first][0].values.update({n: x + 0.3 for n, x in served.disk[first][0].values.items()})
     monkeypatch.setattr(room, "download", other)
-    with pytest.raises(BehaviourError, match=r"nats from the server's.*it is not what was trained"):
-        call("sft", tmp_path, served.folder)
-    assert not (tmp_path / "sft" / "sft" / "done.json").exists()
+    folder = tmp_path / "again"
+    folder.mkdir()
+    with pytest.raises(
+        BehaviourError, match=r"to 0\.[01]\d* nats from the server's.*it is not what was trained"
+    ):
+        call("sft", folder, served.folder, dtype=dtype)
+    assert not (folder / "sft" / "sft" / "done.json").exists()
 
 
 ANSWERED = {"forward": 3, "create_model": 0, "sample": 4}
@@ -247,7 +263,10 @@ def test_recipes_are_refused_when_they_are_read_and_starts_from_elsewhere_too(
 
 
 def test_a_plan_asks_no_server_and_leaves_out_what_it_trains(
-    served: FakeTinker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: FakeTinker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Of a base of any size: `tieout run` plans those of 30 million parameters and more before it starts."""
     plain: dict[str, Any] = {"model": served.folder, "engine": "tinker", "placement": {"engine_url": URL}}
@@ -263,6 +282,20 @@ def test_a_plan_asks_no_server_and_leaves_out_what_it_trains(
     with RunFolder(tmp_path / "run") as folder:
         planned = plan_run(Run(recipe, folder, Console(quiet=True)))
     assert [one.name for one in planned] == ["evaluate, base", "evaluate, sft"]
+    (tmp_path / "recipe.yaml").write_text(
+        json.dumps(plain | {"stages": [{"train": "sft"}, {"evaluate": {}}]})
+    )
+    asked = [str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]
+    plan_recipe(asked)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"train stages are left out: {URL} computes them" in printed
+    assert "evaluate, base" in printed
+    with pytest.raises(
+        InputError, match=f"--memory counts train stages, and those of this recipe are on {URL}"
+    ):
+        plan_recipe([*asked, "--device", "cuda", "--memory", "24GiB"])
+    with pytest.raises(InputError, match=r"a run takes \d\S* GiB for the base in fp32"):
+        call("dpo", tmp_path, served.folder, plan=True)
 
 
 def _stages(method: str) -> dict[str, Any]:

@@ -60,12 +60,13 @@ def optimize(options: Options, task: Task, console: Console) -> Outcome:
     from ..prompt_search.candidates import seed_candidate
     from ..prompt_search.outcome import result_of, stored_outcome
     from ..prompt_search.splits import split_rows
-    from ..rewards.scoring.reward_identity import reward_identity
+    from ..rewards.scoring.reward_identity import reward_identity, servers_of
     from ..rewards.scoring.runner import check_reward
     from ..rows import data_hash
     from ..rows.checks import with_prompts
     from ..rows.messages import refuse_unread
-    from ..samplers.api.opening import is_api
+    from ..samplers.api.ledger import Ledger
+    from ..samplers.api.opening import is_api, open_api
     from ..samplers.prices import parse_prices
     from ..samplers.prompted import read_prompt
     from ..storage.runfolder import RunFolder
@@ -102,6 +103,9 @@ def optimize(options: Options, task: Task, console: Console) -> Outcome:
     tokens = options.max_new_tokens or task.max_new_tokens
     reflection = (options.reflection, prices.get(options.reflection, "")) if options.reflection else None
     with RunFolder(options.out) as folder:
+        done = result_of(options.out)
+        asked = [] if done else [name for name in models if is_api(name)]
+        servers = {name: open_api(name, options.api, Ledger()).url for name in asked}
         folder.record(
             {
                 "policy": policy_of(options.model).identity,
@@ -123,8 +127,9 @@ def optimize(options: Options, task: Task, console: Console) -> Outcome:
                 "validation": data_hash(splits.validation),
                 "test": data_hash(splits.test),
             },
+            servers={**servers, **servers_of({"reward": reward, **measures})},
         )
-        if (done := result_of(options.out)) is not None:
+        if done is not None:
             found = stored_outcome(options.out, read_prompt(options.out / "prompt.json"), done)
         else:
             console.print(
@@ -144,9 +149,7 @@ def optimize(options: Options, task: Task, console: Console) -> Outcome:
                 options.reflection_tokens,
             ):
                 console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
-            found = search(
-                replace(options, minibatch=minibatch), folder, task, seed, splits, budget, tokens, console
-            )
+            found = search(replace(options, minibatch=minibatch), task, seed, splits, budget, tokens, console)
     print_outcome(found, task.primary, console)
     return found
 

@@ -45,9 +45,15 @@ def main(arguments: Sequence[str]) -> None:
     console = wide_console()
     recipe = read_recipe(options.recipe, options.overrides, options.set)
     if recipe.engine != "local":
-        raise InputError(
-            f"the recipe trains on a server ({recipe.placement.engine_url}), and a plan measures this machine: leave "
-            "engine and placement.engine_url out of it to plan for here"
+        if options.memory:
+            raise InputError(
+                f"--memory counts train stages, and those of this recipe are on {recipe.placement.engine_url}, with "
+                "memory of its own: leave it out to plan what is sampled here"
+            )
+        console.print(
+            f"train stages are left out: {recipe.placement.engine_url} computes them, and what a step takes there is "
+            "`update_seconds` in metrics.jsonl",
+            highlight=False,
         )
     device = options.device or recipe.placement.device
     memory = memory_of(options.memory, device)

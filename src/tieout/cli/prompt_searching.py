@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ..prompt_search.scoring import Scorer
     from ..prompt_search.splits import Splits
     from ..prompt_search.tried import Tried
-    from ..storage.runfolder import RunFolder
     from ..tasks import Task
 
 
@@ -78,7 +77,6 @@ class Options(ScoredOptions):
 
 def search(
     options: Options,
-    folder: RunFolder,
     task: Task,
     seed: Candidate,
     splits: Splits,
@@ -87,7 +85,6 @@ def search(
     console: Console,
 ) -> Outcome:
     """Open the models, search, and ask the test rows."""
-    from ..pipelines.remote import keep_server
     from ..prompt_search.journal import Journal
     from ..prompt_search.outcome import finish
     from ..prompt_search.reflective import Reflector
@@ -99,9 +96,6 @@ def search(
 
     names = [name for name in (options.model, options.reflection) if name]
     policy, *others = samplers_of(names, options.api, options.price, options.dtype)
-    for sampler in (policy, *others):
-        if isinstance(sampler, APISampler):
-            keep_server(folder, sampler.url)
     rewards = [one for one in (task.reward, *task.metrics.values(), *task.parts.values()) if one is not None]
     workers = under_deadline(rewards, options.reward_workers, options.reward_seconds, console)
     journal = Journal(options.out)

@@ -132,9 +132,10 @@ def train(name: str, parsed: Any) -> None:
     from ..config.code_digest import together
     from ..evidence.leakage import FILE, held_out
     from ..evidence.report import evaluation_of
-    from ..learner.models.loading import precision_of
+    from ..learner.models.loading import parameters_of, precision_of
     from ..pipelines.checks import chat_of, check_model
     from ..pipelines.training_rows import with_rows
+    from ..rewards.scoring.reward_identity import servers_of
     from ..rows import data_hash, digests, read_rows
     from ..rows.messages import refuse_unread, telling
     from ..storage.machine import launched
@@ -202,8 +203,12 @@ def train(name: str, parsed: Any) -> None:
     parts["engine"] = options.engine
     if options.plan:
         if served:
+            size = 4 * parameters_of(options.model) / 2**30
             raise InputError(
-                "--plan measures this machine, and --engine tinker trains on a server: leave one out"
+                f"--plan measures this machine, and {parsed.placement.engine_url} computes every step, with memory and "
+                f"a speed of its own: leave --plan out. Of this machine a run takes {size:.2g} GiB for the base in fp32, "
+                "at the start and at the end, to compare the server with it (--engine-check server leaves that out). "
+                "What a step takes is `update_seconds` in metrics.jsonl, and a run that is stopped resumes"
             )
         spec = TrainSpec(model=options.model, seed=options.seed, dtype=options.dtype, **parts)
         _plan(name, spec, options, task, wide_console())
@@ -235,7 +240,8 @@ def train(name: str, parsed: Any) -> None:
         known = {**identity(spec), **identity(asked)}
         if code := together([code_in(spec), code_in(asked)]):
             known["code"] = code
-        folder.record(known, hashes, spec.placement, str(taken), fitting.counts)
+        servers = servers_of({"reward": task.reward} if task.reward is not None else {})
+        folder.record(known, hashes, spec.placement, str(taken), fitting.counts, servers)
         folder.write_json(FILE, {**leakage, "trained_on": rows_from(options, digest)})
         if folder.leads:
             digests.keep(options.out / digests.FILE, sets)

@@ -9,16 +9,13 @@ from ..config.fields import ConfigError, nearest
 from ..errors import InputError
 from ..rewards import load_reward
 from ..rewards.scoring.runner import check_reward
+from ..samplers.api.ledger import Ledger
 from ..samplers.api.opening import is_api, open_api
 from ..samplers.prices import Price
-from ..storage.jsonl import read_json
-from ..storage.runfolder import RunFolder
 from ..tasks import Task
 from .kinds import Demonstrations, Evaluate, Pairs
 from .recipe import Recipe
 
-SERVER = "server.json"
-"""In the folder of a run or a search: the address that its models behind an API were first asked at."""
 MACHINE = "machine"
 """Key of `prices`: of this machine, by the hour, for every model that runs on it."""
 
@@ -62,7 +59,7 @@ def check_remote(recipe: Recipe, task: Task, folder: Path) -> None:
         if (folder / done).exists():
             continue
         try:
-            check_server(folder, open_api(model, recipe.api, recipe.api.ledger(recipe.prices)).url)
+            open_api(model, recipe.api, recipe.api.ledger(recipe.prices))
             if task.environment is not None or task.reward is None:
                 raise InputError(
                     f"task {task.name!r} is an environment of several turns, and {model} is asked once"
@@ -81,19 +78,7 @@ def check_remote(recipe: Recipe, task: Task, folder: Path) -> None:
             raise InputError(f"stage {stage!r}: {error}") from error
 
 
-def check_server(folder: Path, url: str) -> None:
-    """InputError: models behind an API were asked at another address before."""
-    known = read_json(folder / SERVER)["url"] if (folder / SERVER).exists() else url
-    if known != url:
-        raise InputError(
-            f"{folder} asked its models behind an API at {known}, and OPENAI_BASE_URL is {url} now: a model of the "
-            f"same name may be another one there. Set it to {known}, or use another --out; if it is the same server at "
-            f"another address, delete {folder / SERVER}"
-        )
-
-
-def keep_server(folder: RunFolder, url: str) -> None:
-    """Put the address on record before the first call. InputError: another one is."""
-    check_server(folder.path, url)
-    if not (folder.path / SERVER).exists():
-        folder.write_json(SERVER, {"url": url})
+def servers_of_models(recipe: Recipe, folder: Path) -> dict[str, str]:
+    """Models behind an API that are still to be asked -> the address where they will be."""
+    pending = {model for model, _, done in remote_models(recipe) if not (folder / done).exists()}
+    return {model: open_api(model, recipe.api, Ledger()).url for model in sorted(pending)}

@@ -22,6 +22,7 @@ from ..learner.models.loading import load_chat, precision_of
 from ..learner.models.names import resolve
 from ..review import answers
 from ..rewards.processes.workers import Workers
+from ..rewards.scoring.reward_identity import servers_of
 from ..rows import data_hash, digests, read_rows
 from ..rows.messages import refuse_unread
 from ..samplers.api import APISampler, Ledger
@@ -33,12 +34,12 @@ from ..tasks.files import controls_task, files_task, general_rows, given_splits
 from ..training.build import open_model, under_deadline
 from ..types import Row
 from .checks import chat_of, check_stages, longest_sample
-from .identity import run_identity
+from .identity import run_identity, scoring
 from .kinds import Check, Evaluate, Gate, Refresh, Ship, Train
 from .links import BASE, start_name
 from .policy import Policy
 from .recipe import Recipe
-from .remote import keep_server
+from .remote import servers_of_models
 from .training_rows import held_out_file, telling_task, with_rows
 
 SPLITS = ("train", "test", "ood", "pairs", "labels", "general")
@@ -80,12 +81,14 @@ class Run:
         self.hashes |= {} if self.controls else {"controls": ""}
         for line in self.fitting.said:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
+        rewards = scoring(self.recipe, self.task, self.controls)
         folder.record(
-            run_identity(self.recipe, self.task, self.controls),
+            run_identity(self.recipe, rewards),
             self.hashes,
             recipe.placement,
             str(self.precision),
             self.fitting.counts,
+            {**servers_of_models(recipe, folder.path), **servers_of(rewards)},
         )
         folder.write_json(leakage.FILE, self.leakage)
         if folder.leads:
@@ -145,10 +148,8 @@ class Run:
         return LocalSampler(self.open(self.policy(name)), drafts=self.recipe.placement.drafts)
 
     def remote(self, name: str, progress: Callable[[int], None] | None = None) -> APISampler:
-        """What asks a model behind an API. InputError: the run asked such models at another address before."""
-        found = open_api(name, self.recipe.api, self.ledger, progress)
-        keep_server(self.folder, found.url)
-        return found
+        """What asks a model behind an API."""
+        return open_api(name, self.recipe.api, self.ledger, progress)
 
     @property
     def _trained_names(self) -> set[str]:

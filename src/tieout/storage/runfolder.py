@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -101,6 +101,18 @@ def _warn_of_versions(path: Path, was: Mapping[str, Any], now: Mapping[str, Any]
         warnings.warn(
             f"{path} was begun with other versions ({', '.join(lines)}): what is computed from here on may differ from "
             "an unbroken run; install the old ones to repeat it exactly",
+            stacklevel=3,
+        )
+
+
+def _warn_of_moves(path: Path, noted: Sequence[Mapping[str, Any]], now: Mapping[str, str]) -> None:
+    """Warn that a model is asked at another address than before, where its name alone says that it is the same."""
+    before = {name: url for one in noted for name, url in one.get("servers", {}).items()}
+    moved = [f"{name}: {before[name]} -> {url}" for name, url in now.items() if before.get(name, url) != url]
+    if moved:
+        warnings.warn(
+            f"{path}: asked at another address than before ({'; '.join(moved)}). A model of the same name may be "
+            "another one there: if it is, use another --out. What the old address had answered is asked again",
             stacklevel=3,
         )
 
@@ -205,6 +217,7 @@ class RunFolder:
         placement: Any = None,
         precision: str = "",
         long_rows: Mapping[str, Any] | None = None,
+        servers: Mapping[str, str] | None = None,
     ) -> None:
         """Write run.json, or compare with the one that is there.
 
@@ -214,6 +227,7 @@ class RunFolder:
             precision: of the base, and why; noted as the placement is.
             long_rows: set of rows -> how many were left out or cut because they are too long; noted if there are any.
             placement: where it runs; with time, command and environment it is noted again for every resumption.
+            servers: model or judge behind an API -> the address where it is asked; noted as the placement is.
 
         Raises:
             RunFolderError: run.json is of another run; the message lists what was and what is.
@@ -228,6 +242,7 @@ class RunFolder:
             "placement": placement,
             "precision": precision,
             **({"long_rows": long_rows} if long_rows else {}),
+            **({"servers": dict(servers)} if servers else {}),
             "environment": environment(),
         }
         if not path.exists():
@@ -238,7 +253,9 @@ class RunFolder:
         lines += differences({"data": old.get("data")}, {"data": given["data"]})
         refuse_changes(lines, path, RunFolderError)
         _warn_of_versions(path, old.get("environment", {}), now["environment"])
-        self.write_json("run.json", {**old, **given, "continued": [*old.get("continued", []), now]})
+        continued = old.get("continued", [])
+        _warn_of_moves(path, [old, *continued], servers or {})
+        self.write_json("run.json", {**old, **given, "continued": [*continued, now]})
 
     def write_json(self, path: str, value: Any) -> None:
         """Write a file of plain values, atomically; `path` is inside the run folder."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from ..errors import InputError
 from ..learner.models.bases import Bases
 from ..learner.models.loading import load
@@ -13,7 +15,7 @@ from ..learner.tinker.connection import Connection
 from ..learner.tinker.learner import PLACE, TinkerLearner
 from ..learner.tinker.served_model import served_model
 from ..learner.tinker.start_check import Adapter, examine
-from ..shipping.reload_check import Behaviour, BehaviourError, observe
+from ..shipping.reload_check import Behaviour, BehaviourError, forced, observe
 from ..storage.jsonl import read_json
 from ..types import Completion, Group, Row
 
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
 RANK, ALPHA = 16, 32.0
 """Of an adapter where nothing else is asked for: tieout's own defaults, and the scale of servers."""
 
-APART = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.05}
-"""Precision of the base here -> nats by which a log-probability may differ from a server's in float32."""
+APART = 1e-3
+"""Nats by which a log-probability of the fetched adapter here, in fp32, may differ from the server's; three times what
+they differed at the start, if that is more."""
 
 
 def open_served(spec: TrainSpec) -> TinkerLearner:
@@ -85,6 +88,9 @@ def verify_served(
 ) -> tuple[Behaviour, float]:
     """Load the fetched adapter on the base here, and compare it with what the server says of the same completions.
 
+    What the policy does is observed in the run's precision. The comparison is in fp32 in any case, on the processor as
+    that at the start: of a base in 16 bits, rounding alone is up to 0.25 nats, and would hide an older adapter.
+
     Returns:
         what the policy does, for whatever is shipped of it; the largest difference of a log-probability, in nats.
 
@@ -99,12 +105,14 @@ def verify_served(
         if e.tokens
     ]
     said = [x for group in learner.logprobs(groups) for row in group for x in row]
-    here = [x for example in seen.examples for x in example.logprobs]
+    if model.dtype != torch.float32:
+        model = load(str(folder), dtype=torch.float32, device="cpu", bases=Bases())
+    here = [x for e in seen.examples for x in forced(model, e.prompt_tokens, e.tokens)[0]]
     worst = max((abs(a - b) for a, b in zip(said, here, strict=True)), default=0.0)
-    most = max(3 * (learner.apart or 0.0), APART[seen.dtype])
+    most = max(3 * (learner.apart or 0.0), APART)
     if not worst <= most:
         raise BehaviourError(
             f"{folder}: the fetched adapter gives log-probabilities up to {worst:.2g} nats from the server's over "
-            f"{len(said)} tokens; {most:.2g} is allowed for rounding ({seen.dtype} here): it is not what was trained"
+            f"{len(said)} tokens; {most:.2g} is allowed for rounding: it is not what was trained"
         )
     return seen, worst

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -19,6 +19,8 @@ VERSION = "0.25.0"
 """Of the client: the one that was run against a server."""
 ADAM = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
 """Of tieout's own optimizer."""
+LINEAR = {"beta1": 0.0, "beta2": 0.0, "eps": 1e4}
+"""Of a step without memory, g / (|g| + eps): as large as the gradient, where that is far below eps."""
 LOSS = "importance_sampling"
 """Loss of the server whose gradient by log-probability is the advantage, where its ratio is 1."""
 MOST_BYTES = 1 << 34
@@ -119,11 +121,13 @@ class Connection:
         reply = self.ask("forward_backward", lambda: client.forward_backward(list(rows), LOSS))
         return list(reply.loss_fn_outputs)
 
-    def optim_step(self, client: Any, rate: float, weight_decay: float = 0.0) -> float | None:
+    def optim_step(
+        self, client: Any, rate: float, weight_decay: float = 0.0, adam: Mapping[str, float] = ADAM
+    ) -> float | None:
         """One step of AdamW with the gradient since the last one; its norm, None if the server does not say."""
         from tinker import types
 
-        given = types.AdamParams(learning_rate=rate, weight_decay=weight_decay, **ADAM)
+        given = types.AdamParams(learning_rate=rate, weight_decay=weight_decay, **adam)
         reply = self.ask("optim_step", lambda: client.optim_step(given))
         norms = [float(x) for name, x in (reply.metrics or {}).items() if "grad_norm" in name]
         return norms[0] if norms else None

@@ -111,8 +111,8 @@ class TinkerLearner(Learner):
         """One optimizer step on these groups, as `Learner.update`.
 
         Returns:
-            loss, grad_norm, tokens, learning_rate, skipped_updates, `ratio_error` (nats by which log-probabilities
-            changed between the forward and the server's backward), and the metrics of the loss.
+            loss, grad_norm (if the server tells it), tokens, learning_rate, skipped_updates, `ratio_error` (nats by
+            which log-probabilities changed between the forward and the server's backward), and the metrics of the loss.
 
         Raises:
             ServerLost: no reply, or one that cannot be right; the step may be lost, and nothing else is.
@@ -130,23 +130,26 @@ class TinkerLearner(Learner):
         gradient = logprobs.grad
         assert gradient is not None
         result = {name: float(x.detach()) for name, x in {"loss": value, **metrics}.items()}
-        norm, moved = math.nan, 0.0
+        norm, moved = dict[str, float](), 0.0
         if bool(torch.isfinite(gradient).all()):
             norm, moved = self._step(groups, logprobs.detach(), gradient)
         else:  # sent, it would spoil every adapter on the server
             _refuse_entropies(groups, totals, logprobs.detach(), loss)
+            norm = {"grad_norm": math.nan}
             self.skipped_updates += 1
         self.step += 1
         return result | {
             "learning_rate": self.learning_rate,
-            "grad_norm": norm,
+            **norm,
             "tokens": float(totals.tokens),
             "ratio_error": moved,
             "skipped_updates": float(self.skipped_updates),
         }
 
-    def _step(self, groups: Sequence[Group], logprobs: Tensor, gradient: Tensor) -> tuple[float, float]:
-        """Norm of the gradient, and the largest change of a log-probability since the forward, in nats."""
+    def _step(
+        self, groups: Sequence[Group], logprobs: Tensor, gradient: Tensor
+    ) -> tuple[dict[str, float], float]:
+        """`grad_norm` if it is told, and the largest change of a log-probability since the forward, in nats."""
         rows = rows_to_learn(groups, logprobs, gradient, self.reduction)
         url = self.connection.url
         again = flat(groups, self.connection.forward_backward(self.policy, rows), url)
@@ -158,12 +161,18 @@ class TinkerLearner(Learner):
             )
         rate, decay = self.learning_rate, self.config.weight_decay
         norm = self.connection.optim_step(self.policy, rate, decay)
-        if norm is None or not math.isfinite(norm):
+        if norm is None:  # that nothing was spoiled shows in any row: the shortest
+            each = [Group(g.prompt, [c]) for g in groups for c in g.completions if c.tokens]
+            self._forward(
+                self.policy, [min(each, key=lambda g: len(g.prompt) + len(g.completions[0].tokens))]
+            )
+            return {}, moved
+        if not math.isfinite(norm):
             raise ServerLost(
                 f"{url} made a step with a gradient of norm {norm}, and the one that was sent is finite: its adapters "
                 "may be spoiled. Restart it, then repeat the command to resume"
             )
-        return norm, moved
+        return {"grad_norm": norm}, moved
 
     @torch.no_grad()
     def assess(

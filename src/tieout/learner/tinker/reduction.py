@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -35,7 +36,7 @@ ALONE, LONGER, BOTH = [SHORT], [SHORT + MORE], [SHORT, SHORT + MORE]
 """Rows of the three probes. The gradient is of the first `SHORT` targets of the first row."""
 
 
-def ask(norm: Callable[[list[int], bool], float | None]) -> Reduction:
+def ask(norm: Callable[[list[int], bool], float]) -> Reduction:
     """Find the reduction by the norms of one gradient in three steps of other rows and lengths.
 
     Args:
@@ -46,13 +47,12 @@ def ask(norm: Callable[[list[int], bool], float | None]) -> Reduction:
         InputError: the norms fit none of the four, or a batch that is cut gets another gradient.
     """
     found = [norm(ALONE, False), norm(LONGER, False), norm(BOTH, False), norm(BOTH, True)]
-    told = [x for x in found if x is not None]
-    if len(told) < len(found) or not all(x > 0 for x in told):
+    if not all(0 < x < math.inf for x in found):
         raise InputError(
-            f"the server's optim_step gives no norm of the gradient ({found}): whether it sums or averages cannot be "
-            "told, and a loss would be trained with other weights than it has"
+            f"the norms of the server's gradients are {found}, and each must be above 0: whether it sums or averages "
+            "cannot be told, and a loss would be trained with other weights than it has"
         )
-    alone, *others = told
+    alone, *others = found
     ratios = [x / alone for x in others]
     kinds: tuple[Kind, ...] = ("sum", "mean of rows", "mean of row means", "mean of tokens")
     for kind in kinds:
@@ -62,6 +62,6 @@ def ask(norm: Callable[[list[int], bool], float | None]) -> Reduction:
         if all(abs(ratio / x - 1) < 0.02 for ratio, x in zip(ratios, expected, strict=True)):
             return reduction
     raise InputError(
-        f"the server's gradient is no sum and no mean that is known: the norm of one gradient is {told[0]:.4g} alone, "
-        f"{told[1]:.4g} in a longer row, {told[2]:.4g} beside another row, {told[3]:.4g} in two requests"
+        f"the server's gradient is no sum and no mean that is known: the norm of one gradient is {alone:.4g} alone, "
+        f"{others[0]:.4g} in a longer row, {others[1]:.4g} beside another row, {others[2]:.4g} in two requests"
     )

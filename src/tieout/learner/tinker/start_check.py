@@ -7,6 +7,7 @@ and gives the same numbers here.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ...errors import InputError
 from ...types import Completion, Group
 from ..learner import Learner
+from ..models.adapters import WEIGHTS
 from ..models.bases import Bases
 from ..models.loading import load
 from ..models.names import portable
 from .archive import unpack
-from .connection import Connection
+from .connection import LINEAR, Connection
 from .reduction import SHORT, Reduction, ask
 from .served_model import ServedModel
 from .wire import flat, rows_to_learn, rows_to_score
@@ -33,6 +36,8 @@ FAR = 0.1
 so coarse that a policy's ratios mean nothing."""
 RATE = 1e-3
 """Of the step that is tried."""
+CHANGE = 1e-5
+"""Of a weight by its gradient, in the steps that measure norms: so small that the next gradient is the same."""
 TARGETS = (12, 7)
 """Of the rows that are asked about."""
 
@@ -93,7 +98,7 @@ def examine(connection: Connection, model: ServedModel, adapter: Adapter, local:
         before = asked()
         here = Bases() if local else None
         apart = _compare(before, _here(adapter.folder or first, groups, here), url) if here else None
-        reduction = find_reduction(connection, client, model.limits.vocabulary)
+        reduction, told = find_reduction(connection, client, adapter, model)
         rows = rows_to_learn(groups, before, torch.full_like(before, -1.0), reduction)
         connection.forward_backward(client, rows)
         connection.optim_step(client, RATE)
@@ -110,6 +115,7 @@ def examine(connection: Connection, model: ServedModel, adapter: Adapter, local:
             said += f"; {apart:.1e} nats from the base here, and {then:.1e} after a step"
         else:
             said += "; not compared with the base, which is not loaded here"
+        said += "" if told else "; it tells no norms of gradients, so grad_norm is in no metrics"
     return Examined(reduction, apart, said)
 
 
@@ -119,29 +125,55 @@ def probe(targets: int, vocabulary: int) -> Group:
     return Group(ids[:1], [Completion(ids[1:], [True] * targets)])
 
 
-def find_reduction(connection: Connection, client: Any, vocabulary: int) -> Reduction:
-    """Ask a server how it reduces gradients, by steps of rate 0."""
+def find_reduction(
+    connection: Connection, client: Any, adapter: Adapter, model: ServedModel
+) -> tuple[Reduction, bool]:
+    """How a server reduces gradients, and whether it tells their norms.
 
-    def norm(targets: list[int], apart: bool) -> float | None:
-        groups = [probe(n, vocabulary) for n in targets]
+    They are asked for by steps of rate 0. Of a server that tells none, they are read off what small steps without
+    memory change of the adapter's weights, which are fetched before and after.
+    """
+    seen: list[Tensor] = []
+
+    def send(targets: list[int], apart: bool) -> None:
+        groups = [probe(n, model.limits.vocabulary) for n in targets]
         logprobs = flat(groups, connection.forward(client, rows_to_score(groups)), connection.url)
         gradient = torch.zeros_like(logprobs)
         gradient[:SHORT] = -1.0
         rows = rows_to_learn(groups, logprobs, gradient, Reduction("sum"))
         for part in [[row] for row in rows] if apart else [rows]:
             connection.forward_backward(client, part)
-        return connection.optim_step(client, 0.0)
+
+    def norm(targets: list[int], apart: bool) -> float:
+        send(targets, apart)
+        told = None if seen else connection.optim_step(client, 0.0)
+        if told is not None:
+            return told
+        if not seen:
+            seen.append(_weights(connection, client, adapter, model))
+            send(targets, apart)
+        connection.optim_step(client, CHANGE * LINEAR["eps"], adam=LINEAR)
+        seen.append(_weights(connection, client, adapter, model))
+        return float((seen[-1] - seen[-2]).norm()) / CHANGE
 
     try:
-        return ask(norm)
+        return ask(norm), not seen
     except InputError as error:
         raise InputError(f"{connection.url}: {error}") from error
+
+
+def _weights(connection: Connection, client: Any, adapter: Adapter, model: ServedModel) -> Tensor:
+    """[N] all weights of the adapter of a client, in float64."""
+    with tempfile.TemporaryDirectory() as parts:
+        folder = _fetch(connection, client, adapter, model, Path(parts) / "weights")
+        tensors = sorted(load_file(folder / WEIGHTS).items())
+    return torch.cat([tensor.flatten().double() for _, tensor in tensors])
 
 
 def _fetch(connection: Connection, client: Any, adapter: Adapter, model: ServedModel, folder: Path) -> Path:
     """The adapter of a client in a folder. InputError: it has another rank or scale than was asked for."""
     folder.mkdir()
-    path = connection.save_for_sampler(client, f"tieout-{folder.name}-{id(client):x}")
+    path = connection.save_for_sampler(client, f"tieout-{folder.name}-{os.urandom(4).hex()}")
     config = unpack(connection.archive(path), folder, portable(model.name))
     found = {"rank": float(config["r"]), "alpha": float(config.get("lora_alpha", 0))}
     for name, given in {"rank": float(adapter.rank), "alpha": float(adapter.alpha)}.items():

@@ -35,8 +35,8 @@ def reward_identity(reward: Reward) -> dict[str, Any]:
 
 
 def held_by(reward: Reward | None) -> dict[str, Any]:
-    """`HELD`: what a reward holds that is no code, weights of parts, options, judges and where
-    they are asked, weights of models; if any."""
+    """`HELD`: what a reward holds that is no code, weights of parts, options, judges with their models, weights of
+    models; if any."""
     if reward is None:
         return {}
     known = dict[str, Any]()
@@ -55,6 +55,12 @@ def held_by(reward: Reward | None) -> dict[str, Any]:
     more = {"options": parts, "judges": judges, "asked": asked, "models": models}
     held = {**known, **{name: value for name, value in more.items() if value}}
     return {HELD: held} if held else {}
+
+
+def servers_of(rewards: Mapping[str, Reward]) -> dict[str, str]:
+    """Judges behind an API in named rewards -> the address where each is asked."""
+    judges = {f"{name}: {own}": j for name, one in rewards.items() for own, j in judges_of(one).items()}
+    return {name: url for name, judge in judges.items() if (url := getattr(judge.sampler, "url", ""))}
 
 
 def _options(reward: Reward) -> dict[str, Any]:
@@ -80,7 +86,7 @@ def _told(value: Any) -> Any:
 
 
 def _known(sampler: object) -> dict[str, str]:
-    """Where a judge is asked, or the weights that it is; empty for a sampler that does not say."""
+    """The model that a judge asks, or the weights that it is; empty for a sampler that does not say."""
     return dict(getattr(sampler, "known_by", {}))
 
 

@@ -96,8 +96,8 @@ class APISampler:
 
     @property
     def known_by(self) -> dict[str, str]:
-        """What changes with its answers besides the model's name: a model of that name may be another one elsewhere."""
-        return {"url": self.url}
+        """What changes with its answers. Where it is asked is none of that: see `RunFolder.record`."""
+        return {"model": self.model}
 
     def __repr__(self) -> str:
         return f"APISampler({self.model!r}, {self.url!r})"
