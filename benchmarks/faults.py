@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from planted import Fault, loading, resuming, serving
+from planted_disagreement import disagreement
 from planted_files import files
 from planted_machine import machine
 from planted_malice import malice
@@ -52,7 +53,8 @@ def find(fault: Fault) -> Found:
 
 
 def all_faults() -> list[Fault]:
-    return [*loading(), *resuming(), *serving(), *servers(), *files(), *ranks(), *machine(), *malice()]
+    found = [*loading(), *resuming(), *serving(), *servers(), *files(), *disagreement()]
+    return [*found, *ranks(), *machine(), *malice()]
 
 
 def table(found: Sequence[Found]) -> str:

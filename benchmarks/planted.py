@@ -282,6 +282,10 @@ def leaks(completions, **_):
     KEPT.append(b"x" * (32 << 20))
     return [float(len(KEPT))]
 
+def closes(completions, **_):
+    os.closerange(0, 256)
+    return [float(c) for c in completions]
+
 def detaches(completions, **_):
     command = "setsid sleep 300 >/dev/null 2>&1 & echo $!"
     started = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, check=True)
@@ -321,6 +325,12 @@ def leaking(folder: Path) -> str:
     return "survived" if max(float(k or 99) for k in kept) <= 5 else "lost"
 
 
+def closing(folder: Path) -> str:
+    """Each call fails, as none can be answered, or is answered rightly: no answer goes to another call."""
+    found = called(folder, "closes", count=4)
+    return "survived" if all(score in (None, float(i)) for i, score in enumerate(found)) else "silent"
+
+
 def detached(folder: Path) -> str:
     """The processes that a reward put into sessions of their own, some by a worker that ended, end with the workers."""
     pids = [int(score) for score in called(folder, "detaches", seconds=20.0) if score]
@@ -351,11 +361,13 @@ def serving() -> list[Fault]:
         "a null reply": [None],
         "a number": [5],
         "no verdict": ["fine"],
+        "a reply to another question": ['{"mark": "0123456789abcdef", "score": 5}'],
     }
     replies |= {"an unknown shape": AttributeError("'NoneType' object has no attribute 'content'")}
     found = [Fault("judge", name, judged(reply)) for name, reply in replies.items()]
     found += [Fault("reward", f"a reward {name}", rewarded(name)) for name in ("forks", "exits", "hangs")]
     found += [
+        Fault("reward", "a reward closes every file", closing),
         Fault("reward", "an async reward blocks", rewarded("blocks")),
         Fault("reward", "an async reward calls sys.exit", rewarded("quits", 20.0)),
         Fault("reward", "a reward takes memory without end", rewarded("takes", 20.0)),
@@ -368,6 +380,7 @@ def serving() -> list[Fault]:
         "`length` with two tokens": served([2, 3], "length"),
         "True as a token": served([True, 1], "stop"),
         "a token outside the vocabulary": served([10**6, 1], "stop"),
+        "fewer log-probabilities than tokens": served([2, 1], "stop", [-1.0]),
         "NaN as a log-probability": served([2, 1], "stop", [float("nan"), -1.0]),
         "a password in the address": password,
     }

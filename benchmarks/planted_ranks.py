@@ -75,8 +75,8 @@ def training(rows: Path, out: Path) -> list[str]:
     return ["sft", "--model", "tieout-base", "--adapter.rank", "2", *given]
 
 
-def two_ranks(folder: Path, disturb: Callable[[], Any]) -> list[int]:
-    """Train on two ranks, the second one under `disturb`; how both ended."""
+def two_ranks(folder: Path, disturb: Callable[[], Any], other: Path | None = None) -> list[int]:
+    """Train on two ranks, the second one under `disturb` and, if given, on the rows of another file; how both ended."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -91,7 +91,7 @@ def two_ranks(folder: Path, disturb: Callable[[], Any]) -> list[int]:
         os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2"}
         if number:
             disturb()
-        train(command)
+        train(training(other, folder / "run") if number and other else command)
 
     return forked([partial(rank, 0), partial(rank, 1)], folder / "log")
 
@@ -118,6 +118,19 @@ def nan_on_one(folder: Path) -> str:
     steps = read_log(folder / "run" / "sft" / "metrics.jsonl")
     skipped = [row["skipped_updates"] for row in steps]
     return "survived" if ended == [0, 0] and skipped == [0.0, 0.0, 1.0, 1.0] else "lost"
+
+
+def other_rows(folder: Path) -> str:
+    """The second node has a copy of the rows in which one answer differs: both end before anything is trained."""
+    other = folder / "node 1"
+    other.mkdir()
+    rows = rows_in(other)
+    rows.write_text(rows.read_text().replace('"2"', '"3"'))
+    ended, said = two_ranks(folder, lambda: None, rows), (folder / "log-0").read_text()
+    refused = (
+        ended == [1, 1] and "rank 1 would train something else than rank 0" in said and "data.sha256" in said
+    )
+    return "refused" if refused else "silent"
 
 
 def one_killed(folder: Path) -> str:
@@ -178,6 +191,7 @@ def ranks() -> list[Fault]:
     return [
         Fault("ranks", "a gradient is NaN on one of two", nan_on_one),
         Fault("ranks", "one of two is killed", one_killed),
+        Fault("ranks", "one of two reads other rows", other_rows),
         Fault("processes", "50 share one ledger of calls", fifty),
         Fault("processes", "50 ask for one GGUF file, which none has converted", fifty_converting),
     ]

@@ -206,7 +206,7 @@ def train(name: str, parsed: Any) -> None:
             size = 4 * parameters_of(options.model) / 2**30
             raise InputError(
                 f"--plan measures this machine, and {parsed.placement.engine_url} computes every step, with memory and "
-                f"a speed of its own: leave --plan out. Of this machine a run takes {size:.2g} GiB for the base in fp32, "
+                f"a speed of its own: leave --plan out. Here a run takes {size:.2g} GiB for the base in fp32, "
                 "at the start and at the end, to compare the server with it (--engine-check server leaves that out). "
                 "What a step takes is `update_seconds` in metrics.jsonl, and a run that is stopped resumes"
             )

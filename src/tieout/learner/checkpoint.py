@@ -70,7 +70,7 @@ class Checkpoints:
         pinned: Collection[int],
     ) -> list[dict[str, Any]]:
         """Returns the plain states of the checkpoints that were deleted."""
-        unfinished = [folder for folder in self.folder.glob("step-*") if not (folder / MANIFEST).exists()]
+        unfinished = [folder for folder in self._steps() if not (folder / MANIFEST).exists()]
         for dead in [*self.folder.glob(".step-*"), *unfinished]:  # of a process that was killed inside a save
             shutil.rmtree(dead, ignore_errors=True)
         try:
@@ -118,9 +118,9 @@ class Checkpoints:
         for folder in reversed(self._all()):
             if before is not None and _step(folder) >= before:
                 continue
-            if verifies(folder):
+            if _whole(folder):
                 return folder
-            warnings.warn(f"checkpoint {folder} is damaged, and skipped", stacklevel=2)
+            warnings.warn(f"checkpoint {folder} is damaged, or of another step, and skipped", stacklevel=2)
         return None
 
     def restore(self, learner: Learner) -> dict[str, Any] | None:
@@ -155,7 +155,7 @@ class Checkpoints:
     def require(self, learner: Learner, step: int) -> None:
         """OSError: the checkpoint of this step, whose weights will be needed, is damaged or missing. 0: of no step."""
         folder = self._folder(step)
-        if step and not learner.processes.first(lambda: verifies(folder)):
+        if step and not learner.processes.first(lambda: _whole(folder)):
             raise OSError(errno.EIO, "the checkpoint of the best step is damaged or missing", str(folder))
 
     def load_weights(self, learner: Learner, step: int) -> None:
@@ -175,7 +175,16 @@ class Checkpoints:
                 _remove(folder)
 
     def _all(self) -> list[Path]:
-        return sorted(p for p in self.folder.glob("step-*") if (p / MANIFEST).exists())
+        return [folder for folder in self._steps() if (folder / MANIFEST).exists()]
+
+    def _steps(self) -> list[Path]:
+        """Folders of checkpoints by step; none that somebody has copied under another name."""
+        return sorted((p for p in self.folder.glob("step-*") if p.name[5:].isdecimal()), key=_step)
+
+
+def _whole(folder: Path) -> bool:
+    """Whether a checkpoint verifies, and is of the step that its name says: one that was renamed is not."""
+    return verifies(folder) and _plain(folder).get("step") == _step(folder)
 
 
 def _remove(folder: Path) -> None:
@@ -224,7 +233,7 @@ def save_adapter(learner: Learner, folder: Path, tokenizer: bool = True) -> None
 
 
 class _complaining:
-    """Turn a failure of safetensors, which is often a full disk, into an OSError that names the folder."""
+    """Turn a failure of safetensors, which is often a full disk, or of a disk into an OSError that names the folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -237,3 +246,5 @@ class _complaining:
             full = "No space left" in str(error)
             number = errno.ENOSPC if full else errno.EIO
             raise OSError(number, f"could not be written ({error})", str(self.folder)) from error
+        if isinstance(error, OSError) and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(self.folder)) from error

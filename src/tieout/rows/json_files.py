@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,13 @@ def _constant(name: str) -> Any:
     raise _Refused(f"{name} is not JSON; use null")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant)
+def _number(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise _Refused(f"{text} is larger than any number of 64 bits")
+    return number
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant, parse_float=_number)
 
 
 def read_json(path: Path) -> Rows:

@@ -39,7 +39,7 @@ from .reward_models import check_models
 from .schedule import num_steps
 from .served import verify_served
 from .spec import TrainSpec
-from .stage import begin, known_as, rows_held_out
+from .stage import agree, begin, known_as, rows_held_out
 from .teachers import check_teachers
 from .trackers import Trackers
 from .watching import monitors_of
@@ -85,6 +85,7 @@ def fit(
     stage = run.stage(name)
     held_out = rows_held_out(spec, task, console)
     known = known_as(spec, task, data, held_out)
+    agree(ranks, known)
     adapter = stage.path / "adapter"
     if ranks.first(lambda: stage.is_done(known)):
         console.print(f"[bold]{name}[/]  done before ({stage.info().get('steps')} steps)")

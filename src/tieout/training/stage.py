@@ -7,9 +7,10 @@ from typing import Any
 
 from rich.console import Console
 
+from ..learner.parallel.processes import PeerError, Processes
 from ..rewards.scoring.reward_identity import held_by, scored_by_code
 from ..rows import data_hash
-from ..storage.identity import Known, differences, refuse_changes
+from ..storage.identity import Known, as_stored, differences, refuse_changes
 from ..storage.runfolder import Stage
 from ..tasks import Task
 from ..types import Row
@@ -46,6 +47,17 @@ def known_as(spec: TrainSpec, task: Task, data: str, held_out: Sequence[Row]) ->
 
 MADE_BEFORE = ("start:", "data.", "method.reward_model:", "method.teacher.")
 """What an earlier stage decides, and no value that was given for this one."""
+
+
+def agree(ranks: Processes, known: dict[str, Any]) -> None:
+    """PeerError: a rank would train on other rows or settings, as where each node has a copy of the files."""
+    first, *others = ranks.gather(as_stored(known))
+    for rank, other in enumerate(others, 1):
+        if lines := differences(first, other):
+            listed = "\n  ".join(lines)
+            raise PeerError(
+                f"rank {rank} would train something else than rank 0 (rank 0 -> rank {rank}):\n  {listed}"
+            )
 
 
 def begin(stage: Stage, known: dict[str, Any], console: Console) -> None:

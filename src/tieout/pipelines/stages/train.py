@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ...errors import InputError
 from ...learner.memory import apart, peak_bytes, reset_peak
 from ...learner.models.loading import device_of
 from ...learner.parallel.processes import join
@@ -19,12 +20,13 @@ from ..kinds import Train
 from ..links import BASE
 from ..planned import note_measured, plan_again
 from ..run import Run
-from ..training_rows import training_task
+from ..training_rows import known_rows, training_task
 from .pairs import leakage_of
 
 
 def train(run: Run, stage: Train) -> None:
     """Train, or what is left of it; on every rank."""
+    refuse_other_rows(run, stage)
     task = training_task(run.task, stage, run.folder.path, run.fitting)
     digest = data_hash(task.rows("train"))
     if left_out := getattr(task.rows("train"), "said", ""):
@@ -47,6 +49,16 @@ def train(run: Run, stage: Train) -> None:
         fit(run.folder, stage.name, spec, task, run.console, digest, run.bases, told)
     if run.folder.leads:
         note_measured(run.folder, stage.name, peak_bytes(device))
+
+
+def refuse_other_rows(run: Run, stage: Train) -> None:
+    """InputError: the stage's own file has changed since the run began, when it was checked, also for leakage."""
+    was = run.hashes.get(f"stages.{stage.name}")
+    if was is not None and was != data_hash(known_rows(run.task, stage, run.fitting) or []):
+        raise InputError(
+            f"stage {stage.name!r}: the rows of {stage.options.data} are not those that the run began with; restore "
+            "the file, or begin in another --out"
+        )
 
 
 def spec_of(run: Run, stage: Train) -> TrainSpec:

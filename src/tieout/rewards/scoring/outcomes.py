@@ -18,7 +18,7 @@ from numbers import Real
 from typing import Any, Literal, TypeVar
 
 from ...errors import InputError, TieoutError
-from ...types import Reward, Row
+from ...types import Messages, Reward, Row
 from .adapt import as_messages, reads_messages
 from .call import Call
 from .redaction import redacted
@@ -139,8 +139,20 @@ def asks_for(reward: Reward, name: str) -> bool:
 
 
 def call_columns(row: Row, num_completions: int) -> dict[str, list[Any]]:
-    """Every column of the row except the prompt, repeated for each completion: TRL's way."""
-    return {name: [value] * num_completions for name, value in row.items() if name != "prompt"}
+    """Every column of the row except the prompt, for each completion: TRL's way.
+
+    Each has lists and dicts of its own: what a reward changes in them, no other completion, part or epoch sees.
+    """
+    columns = {name: value for name, value in row.items() if name != "prompt"}
+    return {name: [_copy(value) for _ in range(num_completions)] for name, value in columns.items()}
+
+
+def _copy(value: Any) -> Any:
+    if type(value) is dict:
+        return {key: _copy(inner) for key, inner in value.items()}
+    if type(value) is Messages:
+        return Messages(map(_copy, value), value.told)
+    return [_copy(inner) for inner in value] if type(value) is list else value
 
 
 def attempt(reward: Reward, call: Call) -> list[Outcome]:
@@ -242,7 +254,7 @@ def _text(error: BaseException) -> str:
 def _arguments(reward: Reward, call: Call) -> dict[str, Any]:
     """What the function takes: every column if it has **kwargs, else those that it names."""
     columns = call_columns(call.row, len(call.completions))
-    columns.update(completions=call.texts, prompts=list(call.prompts))
+    columns.update(completions=call.texts, prompts=[_copy(prompt) for prompt in call.prompts])
     if reads_messages(_bare(reward)):
         columns = as_messages(columns)
     taken = parameters(reward)
@@ -258,7 +270,7 @@ def tokens_and_turns(reward: Reward, call: Call) -> dict[str, Any]:
     if asks_for(reward, "completion_ids") and (ids := call.completion_ids) is not None:
         found["completion_ids"] = ids
     if asks_for(reward, "completion_turns"):
-        found["completion_turns"] = call.completion_turns
+        found["completion_turns"] = _copy(call.completion_turns)
     return found
 
 

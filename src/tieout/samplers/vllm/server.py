@@ -21,7 +21,16 @@ RETRIED = {408, 409, 425, 429}
 """Statuses below 500 that pass with time."""
 ALIVE_SECONDS = 10.0
 """For a server to say which models it has, once a request has had no reply in time."""
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follow no redirection: the key would go along, to whatever host it names."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay())
 
 
 def check_address(url: str) -> None:
