@@ -283,6 +283,23 @@ def test_samples_of_one_prompt_differ_and_more_of_them_begin_with_the_fewer(
     assert len(server.bodies) == 5
 
 
+def test_a_server_that_does_not_sample_is_said_once(server: OpenAIServer) -> None:
+    """`transformers serve` is greedy at any temperature, unless the model's own settings say that it samples."""
+    server.answerer = lambda body: (asked(body), "stop", 3, 2)
+    client = sampler(server)
+    with pytest.warns(
+        UserWarning, match="all samples of each of 2 prompts are the same text.*does not sample"
+    ):
+        client.complete(["a"] * 4 + ["b"] * 4, SAMPLED)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        client.complete(["c"] * 8, SAMPLED)
+        sampler(server).complete(["a"] * 3 + ["b"] * 4, SAMPLED)  # too few to tell
+        sampler(server).complete(["a"] * 8, PARAMS)  # greedy
+        server.answerer = lambda body: (str(body["seed"]), "stop", 3, 2)
+        sampler(server).complete(["d"] * 8, SAMPLED)
+
+
 KILLED = """
 import sys
 from tieout.samplers import SamplingParams

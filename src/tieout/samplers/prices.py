@@ -47,7 +47,7 @@ class Price:
 
 def parse_prices(given: Sequence[str], models: Sequence[str]) -> dict[str, str]:
     """Model -> price, from `MODEL=PRICE`. InputError: no such model, no price, or two of a model."""
-    found = {}
+    found: dict[str, str] = {}
     for setting in given:
         name, _, text = setting.rpartition("=")
         if name not in models:

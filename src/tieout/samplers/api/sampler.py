@@ -24,6 +24,8 @@ OPENAI = "https://api.openai.com/v1"
 """Where requests go if nothing says otherwise."""
 OUTAGE = 8
 """Requests in a row that fail by the server's fault before no more are sent."""
+ALIKE = 8
+"""Samples of prompts that were sampled several times, from which it is said that none of a prompt differ."""
 
 
 class IncompleteError(TieoutError, RuntimeError):
@@ -93,6 +95,7 @@ class APISampler:
         self.hits = self.misses = 0
         """Completions so far that the ledger had, and that were asked for."""
         self._served: set[str] = set()
+        self._alike = False
 
     @property
     def known_by(self) -> dict[str, str]:
@@ -118,6 +121,8 @@ class APISampler:
         replies = [self.ledger.known(r.key) for r in requests]
         answers = [None if reply is None else answer(reply) for reply in replies]
         self._notice({reply.served for reply in replies if reply is not None and reply.served})
+        if params.temperature:
+            self._notice_alike(requests, answers)
         if reasons:
             there, path = len(replies) - replies.count(None), self.ledger.path
             kept = (
@@ -136,6 +141,24 @@ class APISampler:
                 "model. Name one version, and use another folder of calls, so that every reply is of it",
                 stacklevel=3,
             )
+
+    def _notice_alike(self, requests: Sequence[Request], answers: Sequence[str | None]) -> None:
+        """Warn once if no prompt that was sampled several times has two different answers: a server may be greedy."""
+        said: dict[str, list[str]] = {}
+        for request, one in zip(requests, answers, strict=True):
+            if one is not None:
+                asked = {name: value for name, value in request.options.items() if name != "seed"}
+                said.setdefault(fingerprint(asked), []).append(one)
+        several = [own for own in said.values() if len(own) > 1]
+        if self._alike or sum(map(len, several)) < ALIKE or any(len(set(own)) > 1 for own in several):
+            return
+        self._alike = True
+        warnings.warn(
+            f"{self.model}: all samples of each of {len(several)} prompts are the same text. Either it is sure, or "
+            f"{self.url} does not sample: `transformers serve` takes a temperature only where the model's "
+            "generation_config.json says do_sample",
+            stacklevel=3,
+        )
 
     def _fetch(self, missing: dict[str, Request], times: Counter[str]) -> dict[str, str]:
         """Ask for everything that is missing; key -> why there is no reply."""
