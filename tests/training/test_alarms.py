@@ -234,9 +234,17 @@ def test_texts_are_told_apart() -> None:
         metrics: dict[str, float] = {}
         alarms.texts(1, [rollouts([0.0, 1.0], [text, good], prompt=row)], metrics)
         assert {n: metrics[n] for n in samples} == {n: 0.5 * (n == name) for n in samples}, name
-    metrics = {}
-    alarms.texts(1, [rollouts([0.0], ["现金减少了"], prompt="用中文回答")], metrics)
-    assert metrics["other_script"] == 0.0
+    for text, prompt in (
+        ("现金减少了", "用中文回答"),
+        ("<think>四加八</think><answer>十二</answer>", "四加八"),  # letters of tags are nobody's words
+        (
+            "<think>4 + 8</think><answer>twelve</answer>",
+            "4 + 8 = ?",
+        ),  # a prompt without letters is of any script
+    ):
+        metrics = {}
+        alarms.texts(1, [rollouts([0.0], [text], prompt=prompt)], metrics)
+        assert metrics["other_script"] == 0.0, text
     given_rows = Group([0], [Completion([1], [True], None, "x")], None, {"prompt": row})
     metrics = {}
     alarms.texts(1, [given_rows], metrics)

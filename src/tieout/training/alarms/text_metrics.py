@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, MutableMapping, Sequence
 from statistics import fmean
 
@@ -16,6 +17,8 @@ from ...types import Group
 from .alike import distinct
 from .memory import Monitor
 
+_ANSWER = re.compile(r"</?answer>", re.IGNORECASE)
+
 
 def texts(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float]) -> None:
     """A monitor of what was just sampled: `repetition`, `refusal`, `empty`, `other_script`, `hedging`, `copied`, and
@@ -23,7 +26,8 @@ def texts(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float
 
     The first four are shares of the completions. Repetition: half or more of the runs of four words (or, without
     spaces, of characters) occurred before, or one loop is half of the text (`repeats`). Refusal: the answer opens by
-    declining, in English. Other script: most letters are of scripts that the prompt has none of. Hedging is in
+    declining, in English. Other script: most letters, without those of tags, are of scripts that the prompt has none
+    of; a prompt without letters, such as `4 + 8 =`, is of every script. Hedging is in
     English hedges per sentence of the answer. Copied is the share of its words in runs of eight from the prompt.
     Distinct is 1 where answers to different prompts share nothing, and 0 where all get the same one. Answers are what
     follows the thinking; where that never ended, they are empty.
@@ -43,7 +47,7 @@ def texts(step: int, groups: Sequence[Group], metrics: MutableMapping[str, float
         copied(answer, [prompts[id(group)]]) for answer, (_, group) in zip(answers, sampled, strict=True)
     )
     known = {place: scripts(prompt) for place, prompt in prompts.items()}
-    metrics["other_script"] = fmean(_foreign(without_tags(text), known[id(group)]) for text, group in sampled)
+    metrics["other_script"] = fmean(_foreign(text, known[id(group)]) for text, group in sampled)
 
 
 def validity(is_valid: Callable[[str], bool], name: str = "valid") -> Monitor:
@@ -72,8 +76,8 @@ def repeats(text: str, n: int = 4) -> float:
 
 
 def _foreign(text: str, known: dict[str, int]) -> bool:
-    own = scripts(text)
-    return sum(n for script, n in own.items() if script not in known) > sum(own.values()) / 2
+    own = scripts(_ANSWER.sub("", without_tags(text)))
+    return bool(known) and sum(n for script, n in own.items() if script not in known) > sum(own.values()) / 2
 
 
 def _sampled(groups: Sequence[Group]) -> list[tuple[str, Group]]:
