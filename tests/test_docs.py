@@ -17,7 +17,7 @@ from tieout.pipelines.reading import read_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
-TRAIN = [ROOT / "docs" / "games.md"]
+TRAIN = [ROOT / "docs" / "alarms.md", ROOT / "docs" / "games.md"]
 """Pages whose blocks train for a quarter of a minute and more."""
 YAML = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
