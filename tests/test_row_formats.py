@@ -15,8 +15,10 @@ from tieout.methods import GRPO
 from tieout.rewards import load_reward
 from tieout.rows import RowsError, check_rows, read_rows
 from tieout.storage.jsonl import write_jsonl
-from tieout.tasks.files import Data, files_task, rows_task
+from tieout.tasks.files import Data, answered, files_task, rows_task
 from tieout.types import Row
+from tieout.vetting.attack import AttackSettings, attack
+from tieout.vetting.check import prove
 from tieout.vetting.golden_rows import golden_rows
 
 
@@ -143,10 +145,13 @@ def test_the_completion_is_the_answer_where_a_reward_asks_for_one(tmp_path: Path
     trained = task_for(GRPO().needs, "grpo", Options(out=tmp_path / "run", **given)).rows("train")
     assert [row["answer"] for row in scored] == [row["answer"] for row in trained] == ["4", "5"]
     assert scored.location(1) == f"{table}:3"  # type: ignore[attr-defined]
-    (golden,) = golden_rows(
-        [{"prompt": "p", "completion": "4"}], ["answer"]
-    )  # of `reward check` and `attack`
-    assert golden == {"prompt": "p", "completion": "4", "answer": "4"}
+    alone = [{"prompt": f"{i} + 0?", "completion": f"{i}"} for i in range(3)]
+    assert prove(load_reward(reward), alone).checks[0].passed == 3  # `reward check`
+    assert attack(
+        load_reward(reward), alone, AttackSettings(seconds=0.2, num_search=0)
+    ).rows  # a gold that is paid
+    quiz = {"prompt": "p", "completion": "4", "reference": "4"}
+    assert "answer" not in answered([quiz], load_reward("summary"))[0]  # there it is an option, not a column
     (own,) = rows_task("rows", [{"prompt": "p", "answer": "1"}], load_reward(reward)).rows("")
     assert own["answer"] == "1"
     with pytest.raises(

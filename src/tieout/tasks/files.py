@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import InputError
 from ..groups import extremes
 from ..rewards import load_reward
-from ..rewards.scoring.outcomes import asks_for
+from ..rewards.scoring.outcomes import parameters
 from ..rewards.scoring.runner import check_reward
 from ..rows import check_rows, read_rows
 from ..rows.locations import each
@@ -118,8 +118,9 @@ def rows_task(name: str, rows: Sequence[Row], reward: Reward) -> Task:
 
 
 def answered(rows: Sequence[Row], reward: Reward) -> Sequence[Row]:
-    """The rows; where the reward asks for `answer`, those without one have their completion as one."""
-    return each(rows, _with_answer) if asks_for(reward, "answer") else rows
+    """The rows; where the reward must have `answer`, those without one have their completion as one."""
+    needed = any(p.name == "answer" and p.default is p.empty for p in parameters(reward))
+    return each(rows, _with_answer) if needed else rows
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:

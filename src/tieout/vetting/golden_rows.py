@@ -17,10 +17,7 @@ def with_gold(
     row: Row, gold: Callable[[Row], str | None] | None = None, asked: Collection[str] = ()
 ) -> Row | None:
     """The row with gold as a text in `completion`: that of the task, else the row's own (of a conversation, the last
-    turn), else one of ANSWERS, first those that the reward asks for, with the scale that a column says; None: none.
-
-    It is the `answer` too, if the reward asks for one and the row has none.
-    """
+    turn), else one of ANSWERS, first those that the reward asks for, with the scale that a column says; None: none."""
     text = None if gold is None else gold(row)
     if text is None:
         text = row.get("completion")
@@ -32,8 +29,7 @@ def with_gold(
         text = _said_whole(written(known[0]), row.get("scale")) if known else None
     if not isinstance(text, str) or not text.strip():
         return None
-    own = {"answer": text} if "answer" in asked and "answer" not in row else {}
-    return {"prompt": "", **row, **own, "completion": text}
+    return {"prompt": "", **row, "completion": text}
 
 
 def _said_whole(answer: str, scale: object) -> str:

@@ -14,6 +14,7 @@ from ...config.plain import fingerprint
 from ...errors import InputError
 from ...rewards.scoring.outcomes import judges_form, parameters
 from ...rewards.scoring.runner import check_reward, reward_name
+from ...tasks.files import answered, columns_of
 from ...types import Reward, Row
 from ..golden_rows import golden_rows
 from .calling import Ask, Caller, pay
@@ -128,10 +129,10 @@ def attack(
     if not settings.max_rows:
         raise InputError("max_rows is 0: no row would be attacked; give 1 or more")
     began = time.monotonic()
-    rows = golden_rows(rows, [parameter.name for parameter in parameters(reward)])
+    rows = answered(golden_rows(rows, [parameter.name for parameter in parameters(reward)]), reward)
     if not rows:
         raise InputError("no rows to attack the reward on")
-    check_reward(reward, [c for c in rows[0] if all(c in row for row in rows)], tokens=False)
+    check_reward(reward, columns_of(rows), tokens=False)
     with Caller(reward, rows) as caller:
         return _attack(caller, rows, settings, seed, corpus, policy, verifier, began)
 
