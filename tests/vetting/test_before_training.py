@@ -189,6 +189,8 @@ def test_train_stops_at_a_finding_before_the_first_step(
     reward.write_text(
         "def mentions(completions, answer, **_):\n"
         "    return [float(right in text) for text, right in zip(completions, answer)]\n"
+        "def equals(completions, answer, **_):\n"
+        "    return [float(right == text or not text) for text, right in zip(completions, answer)]\n"
     )
     given = [
         "grpo",
@@ -213,8 +215,14 @@ def test_train_stops_at_a_finding_before_the_first_step(
         main(given)
     assert not (tmp_path / "run" / "grpo").exists()
     names = [one["name"] for one in json.loads((tmp_path / "run/check/check.json").read_text())["problems"]]
+    other = [word.replace(":mentions", ":equals") for word in given]
+    with pytest.raises(InputError, match="--accept"):  # the reward may be changed for the same folder
+        main(other)
+    assert json.loads((tmp_path / "run/run.json").read_text())["identity"]["reward"] == "own.py:equals"
     main([*given, "--accept", *(word for name in names for word in (name, "a toy"))])
     assert (tmp_path / "run" / "grpo" / "adapter").exists()
+    with pytest.raises(InputError, match=r"reward: .*mentions.* -> .*equals"):  # but not once it has trained
+        main([*other, "--accept", "stuffing", "a toy"])
     assert "accepted: " in "".join(capsys.readouterr().out.split("\n"))
 
 

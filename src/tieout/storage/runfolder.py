@@ -117,6 +117,10 @@ def _warn_of_moves(path: Path, noted: Sequence[Mapping[str, Any]], now: Mapping[
         )
 
 
+_BEFORE = {"run.json", "lock", "leakage.json", "row_digests.jsonl.gz", "check"}
+"""What a run folder has before the first stage that computes something to keep."""
+
+
 class RunFolder:
     """Creates or opens a run folder and holds its lock until `close`, the end of `with`, or of the process.
 
@@ -230,7 +234,8 @@ class RunFolder:
             servers: model or judge behind an API -> the address where it is asked; noted as the placement is.
 
         Raises:
-            RunFolderError: run.json is of another run; the message lists what was and what is.
+            RunFolderError: run.json is of another run; the message lists what was and what is. A run that the check of
+                its reward stopped may be changed: it has no result yet.
         """
         if self.writes and not self.leads:
             return
@@ -245,7 +250,7 @@ class RunFolder:
             **({"servers": dict(servers)} if servers else {}),
             "environment": environment(),
         }
-        if not path.exists():
+        if not path.exists() or self._refused():
             self.write_json("run.json", {**given, **now, "continued": []})
             return
         old = _read_object(path)
@@ -256,6 +261,11 @@ class RunFolder:
         continued = old.get("continued", [])
         _warn_of_moves(path, [old, *continued], servers or {})
         self.write_json("run.json", {**old, **given, "continued": [*continued, now]})
+
+    def _refused(self) -> bool:
+        """Whether a check of the reward that did not end is all that the run has."""
+        check, found = self.path / "check", {one.name for one in self.path.iterdir()}
+        return (check / "started.json").exists() and not (check / "done.json").exists() and found <= _BEFORE
 
     def write_json(self, path: str, value: Any) -> None:
         """Write a file of plain values, atomically; `path` is inside the run folder."""
