@@ -20,24 +20,25 @@ from tieout.evidence.stats import mean
 from tieout.learner import load
 from tieout.samplers import SamplingParams
 from tieout.samplers.local.sampler import LocalSampler
-from tieout.tasks.wordle import task
+from tieout.tasks.wordle import shown, task
 from tieout.tasks.wordle_rewards import guess_of
-from tieout.tasks.wordle_words import guessable, mark, solutions, words_of
+from tieout.tasks.wordle_words import guessable, solutions, words_of
 from tieout.types import Prompt
 
 SAMPLES = 8
-_SEEN = re.compile(r"^([a-z]{5}): ([A-Za-z.]{5})$", re.MULTILINE)
+_SEEN = re.compile(r"^Marks: (.+)$", re.MULTILINE)
 
 
 def seen(prompt: Prompt) -> list[tuple[str, str]]:
-    """The guesses and marks of a conversation."""
+    """The guesses of a conversation, and how the game showed each with its marks."""
     assert not isinstance(prompt, str)
-    return [pair for message in prompt for pair in _SEEN.findall(str(message["content"]))]
+    marked = [found for message in prompt for found in _SEEN.findall(str(message["content"]))]
+    return [("".join(part[-1] for part in one.split()).lower(), one) for one in marked]
 
 
 def agrees(guess: str, before: Sequence[tuple[str, str]]) -> bool:
     """Whether a word would have given the same marks to every guess."""
-    return all(mark(old, guess) == marks for old, marks in before)
+    return all(shown(old, guess) == marks for old, marks in before)
 
 
 class Program:

@@ -1,30 +1,27 @@
-"""Train `tieout-letters` from nothing: a tiny Llama whose tokens are letters, on games of players of all strengths.
+"""Train `tieout-letters` from nothing: a tiny Llama whose tokens are letters, on games of the task `wordle`.
 
     python scripts/build_letters.py --out runs/letters --install
 
-It learns to spell the words of the task `wordle`, from lists of them, and the form of a game. Five players write its
-games: one guesses any word, one looks at the last marks only, one at capital letters, one at which letters occur, one
-at all marks. No word of a held-out split is ever the word to be found; all are guessed. Seeded; it stops by time, so
-that a faster machine trains on more games. See docs/stories/wordle.md.
+The games are of two players: one guesses a word that agrees with all marks so far, one any word or one that agrees with
+the last marks. Whoever guesses, what is trained at each letter is how the words that agree with all marks go on. No
+word of a held-out split is ever the word to be found; all are guessed. Seeded. See docs/stories/wordle.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models
+from torch.optim import _muon
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tieout.tasks.wordle import NO_GUESS, NO_WORD, NUM_GUESSES, SYSTEM, play
-from tieout.tasks.wordle_words import left_by, mark, solutions, words_of
+from tieout.tasks.wordle import NO_GUESS, NO_WORD, NUM_GUESSES, SYSTEM
+from tieout.tasks.wordle_words import marks_of, solutions, words_of
 
 INSTALLED = Path(__file__).parent.parent / "src" / "tieout" / "embedded" / "tieout_letters"
 SPECIAL = ("<|pad|>", "<|end|>", "<|unknown|>", "<|system|>", "<|user|>", "<|assistant|>")
@@ -32,27 +29,24 @@ TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-SENTENCES = (
-    SYSTEM,
-    NO_GUESS,
-    NO_WORD,
-    *(f"\nGuess {i} of {NUM_GUESSES}:" for i in range(1, NUM_GUESSES + 1)),
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+MARKS = tuple(f" {sign}{letter}" for sign in "-+" for letter in LETTERS) + tuple(
+    f" {a}" for a in LETTERS.upper()
 )
+"""A letter with its mark: not in the word, at another place, in the right place. `marks_of` numbers them so, too."""
+TURNS = tuple(f"\nGuess {i} of {NUM_GUESSES}:" for i in range(1, NUM_GUESSES + 1))
+SENTENCES = (SYSTEM, NO_GUESS, NO_WORD, *TURNS, ": ", "Marks:")
 """What the game says in the same words every time: a token each."""
-PLAYERS = {"any": 0.15, "last": 0.2, "places": 0.15, "letters": 0.2, "all": 0.3}
-"""Who writes the games, and how often."""
-LISTS = 0.1
-"""Share of the documents that are a list of words."""
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """A token for every printable character, and for every sentence of the game."""
+    """A token for every printable character, for every sentence of the game, and for every letter with its mark."""
     characters = ["\n", *map(chr, range(32, 127))]
     vocabulary = {token: i for i, token in enumerate((*SPECIAL, *characters))}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<|unknown|>"))
     tokenizer.decoder = decoders.Fuse()
     tokenizer.add_special_tokens(list(SPECIAL))
-    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in (*SENTENCES, ": ")])
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in (*SENTENCES, *MARKS)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<|pad|>",
@@ -66,15 +60,15 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """Half a million parameters."""
+    """0.8 million parameters."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=96,
-        intermediate_size=256,
-        num_hidden_layers=4,
-        num_attention_heads=3,
-        num_key_value_heads=3,
-        head_dim=32,
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=3,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        head_dim=16,
         initializer_range=0.05,
         max_position_embeddings=512,
         tie_word_embeddings=True,
@@ -87,93 +81,127 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 # --- games --------------------------------------------------------------------------------------------------
 
-_LETTERS = np.array([list(word) for word in solutions()])
+_ALL = len(solutions())
+_SPELT = np.array([[LETTERS.index(letter) for letter in word] for word in solutions()])
+_NEXT = np.eye(26, dtype=np.float32)[_SPELT]  # [words, places, letters]
 
 
-def fits(player: str, guesses: list[str], word: str) -> np.ndarray:
-    """[number of solutions] bool: the words that a player would guess next."""
-    if player in ("last", "all"):
-        return left_by(tuple(guesses[-1:] if player == "last" else guesses), word)
-    good = np.ones(len(solutions()), bool)
-    for guess in guesses if player != "any" else ():
-        marks = mark(guess, word)
-        for place, letter in enumerate(marks):
-            if player == "places" and letter.isupper():
-                good &= _LETTERS[:, place] == letter.lower()
-            elif player == "letters":
-                there = np.isin(_LETTERS, guess[place]).any(1)
-                good &= there == (guess[place] in marks.lower())
-    return good
+class Games:
+    """Batches of games, of six turns each: what comes after the right guess is not trained."""
 
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+        ids = tokenizer.get_vocab()
+        self.chance = np.random.default_rng(seed)
+        self.codes = np.stack([marks_of(word) for word in solutions()])  # [guess, word]
+        self.words = np.array([solutions().index(word) for word in words_of("train")])
+        self.letters = np.array([ids[letter] for letter in LETTERS])
+        self.marked = np.array([ids[mark] for mark in MARKS]).reshape(3, 26)
+        self.end, asks = ids["<|end|>"], [ids["<|end|>"], ids["<|assistant|>"]]
+        self.opening = [ids["<|user|>"], ids[SYSTEM], ids[TURNS[0]], *asks]
+        self.replied = [self.end, ids["<|user|>"], ids["Marks:"]]
+        self.goes_on = [[ids[turn], *asks] for turn in TURNS[1:]]
 
-def game(chance: random.Random) -> list[dict[str, str]]:
-    """The messages of one game."""
-    word = chance.choice(words_of("train"))
-    (player,) = chance.choices(list(PLAYERS), list(PLAYERS.values()))
-    rules, guesses = play({"word": word}), list[str]()
-    messages = [{"role": "user", "content": next(rules)}]
-    with suppress(StopIteration):
-        while True:
-            guesses.append(solutions()[chance.choice(np.flatnonzero(fits(player, guesses, word)))])
-            messages.append({"role": "assistant", "content": guesses[-1]})
-            messages.append({"role": "user", "content": rules.send(guesses[-1])})
-    return messages
-
-
-def word_list(chance: random.Random) -> list[dict[str, str]]:
-    """The messages of a list of words, about as long as a game."""
-    words = "\n".join(chance.sample(solutions(), 18))
-    return [{"role": "user", "content": "Words?"}, {"role": "assistant", "content": words}]
-
-
-def batches(
-    tokenizer: PreTrainedTokenizerFast, size: int, seed: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """[B, T] tokens and which of them are trained: what the player said, and the end of its turn."""
-    chance = random.Random(seed)
-    begins, ends = tokenizer.convert_tokens_to_ids("<|assistant|>"), tokenizer.eos_token_id
-    while True:
-        made = [(word_list if chance.random() < LISTS else game)(chance) for _ in range(size)]
-        texts = [tokenizer.apply_chat_template(messages, tokenize=False) for messages in made]
-        rows = tokenizer(texts, padding=True, add_special_tokens=False, return_tensors="pt")["input_ids"]
-        trained, said = torch.zeros_like(rows, dtype=torch.bool), torch.zeros(len(rows), dtype=torch.bool)
-        for column in range(rows.shape[1]):
-            trained[:, column] = said
-            said = (said | (rows[:, column] == begins)) & (rows[:, column] != ends)
-        yield rows, trained
+    def batch(self, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """[B, T] tokens, [P] columns of which the next token is trained, [B, P] whether it is, and [B, P, 27] how often
+        each letter comes next, and the end of the turn.
+        """
+        word, game = self.chance.choice(self.words, size), np.arange(size)
+        left = last = np.ones((size, _ALL), bool)
+        open_, rows, length = np.ones(size, bool), [np.tile(self.opening, (size, 1))], len(self.opening)
+        columns, trained, shares = list[int](), list[np.ndarray](), list[np.ndarray]()
+        for turn in range(NUM_GUESSES):
+            loose = self.chance.random((size, 1)) < 0.4
+            may = np.where(loose, last | (self.chance.random((size, 1)) < 0.5), left)
+            # a game that ends soon trains little: the word itself is rather guessed late
+            may[game, word] &= (self.chance.random(size) < turn / 4) | (may.sum(1) == 1)
+            guess = (may * (0.01 + self.chance.random(may.shape, np.float32))).argmax(1)
+            agree = left.astype(np.float32)
+            for place in range(5):
+                share = np.pad(agree @ _NEXT[:, place], ((0, 0), (0, 1)))
+                total = share.sum(1, keepdims=True)
+                columns.append(length - 1 + place)
+                trained.append(open_ & (total[:, 0] > 0))
+                shares.append(share / np.maximum(total, 1))
+                agree *= _SPELT[:, place] == _SPELT[guess, place][:, None]
+            columns.append(length + 4)
+            trained.append(open_)
+            shares.append(np.tile(np.eye(27, dtype=np.float32)[26], (size, 1)))
+            code = self.codes[guess, word]
+            rows.append(self.letters[_SPELT[guess]])
+            if turn < NUM_GUESSES - 1:
+                kinds = code[:, None] // 3 ** np.arange(5) % 3
+                marks = self.marked[kinds, _SPELT[guess]]
+                rows += [np.tile(self.replied, (size, 1)), marks, np.tile(self.goes_on[turn], (size, 1))]
+            length = sum(part.shape[1] for part in rows)
+            open_ = open_ & (guess != word)
+            last = self.codes[guess] == code[:, None]
+            left = left & last
+        parts = np.concatenate(rows, 1), np.array(columns), np.stack(trained, 1), np.stack(shares, 1)
+        tokens, at, which, share = map(torch.from_numpy, parts)
+        return tokens, at, which, share
 
 
 # --- training -----------------------------------------------------------------------------------------------
 
 
+def orthogonal(
+    gradient: torch.Tensor, weights: tuple[float, float, float], steps: int, eps: float
+) -> torch.Tensor:
+    """Muon's iteration in fp32; torch's own is in bf16, ten times slower where the processor has none."""
+    turned = gradient.T if gradient.shape[0] > gradient.shape[1] else gradient
+    found = turned / turned.norm().clamp(min=eps)
+    for _ in range(steps):
+        gram = found @ found.T
+        found = weights[0] * found + (weights[1] * gram + weights[2] * gram @ gram) @ found
+    return found.T if turned is not gradient else found
+
+
+def hidden(model: LlamaForCausalLM, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """[B, P, D] final hidden states of these columns; the last layer's matrices are not applied to the others."""
+    body, found = model.model, model.model.embed_tokens(rows)
+    turned = body.rotary_emb(found, torch.arange(rows.shape[1])[None])
+    for layer in body.layers[:-1]:
+        found = layer(found, position_embeddings=turned, attention_mask=None)
+    last = body.layers[-1]
+    seen, _ = last.self_attn(last.input_layernorm(found), position_embeddings=turned, attention_mask=None)
+    found = (found + seen)[:, columns]
+    return body.norm(found + last.mlp(last.post_attention_layernorm(found)))
+
+
 def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, given: argparse.Namespace) -> None:
-    """Muon for matrices, AdamW for the rest; the rate falls to 0 with the games left, or with the time."""
+    """Muon for matrices, AdamW for the rest; the rate falls to 0 over the last two fifths of the games."""
     matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed_tokens" not in n]
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
+    _muon._zeropower_via_newtonschulz = orthogonal
     muon = torch.optim.Muon(
         matrices, lr=given.learning_rate * 1.5, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"
     )
     adamw = torch.optim.AdamW(others, lr=given.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
-    started, progress, losses = time.monotonic(), 0.0, list[float]()
-    for step, (rows, trained) in enumerate(batches(tokenizer, given.batch_size, given.seed), 1):
-        hidden = model.model(input_ids=rows, use_cache=False).last_hidden_state[:, :-1]
-        logits = model.lm_head(hidden[trained[:, 1:]])
-        loss = torch.nn.functional.cross_entropy(logits, rows[:, 1:][trained[:, 1:]])
+    games, said = Games(tokenizer, given.seed), [*LETTERS, "<|end|>"]
+    letters = torch.tensor(tokenizer.convert_tokens_to_ids(said))
+    started, step, lost = time.monotonic(), 0, list[float]()
+    while step * given.batch_size < given.games:
+        step += 1
+        rows, columns, trained, shares = games.batch(given.batch_size)
+        logs = model.lm_head(hidden(model, rows, columns)[trained]).log_softmax(-1)[:, letters]
+        wanted = shares[trained]
+        loss = (torch.xlogy(wanted, wanted) - wanted * logs).sum(-1).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        rest = 1 - step * given.batch_size / given.games
         for optimizer, scale in ((muon, 1.5), (adamw, 1.0)):
             for group in optimizer.param_groups:
-                group["lr"] = scale * given.learning_rate * min(1.0, step / 50, 0.01 + (1 - progress) / 0.6)
+                group["lr"] = scale * given.learning_rate * min(1.0, step / 50, max(rest, 0.0) / 0.4)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.item())
-        seconds = time.monotonic() - started
-        progress = max(step * given.batch_size / given.games, seconds / given.max_seconds)
+        lost.append(loss.item())
         if step % 50 == 0:
-            print(f"step {step}  {seconds:.0f} s  loss {sum(losses[-50:]) / 50:.4f}", flush=True)
-        if progress >= 1:
-            return
+            mean = sum(lost[-50:]) / 50
+            print(
+                f"step {step}  {time.monotonic() - started:.0f} s  {mean:.4f} nats from the words", flush=True
+            )
+            model.save_pretrained(given.out)
 
 
 def main() -> None:
@@ -182,10 +210,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("runs/letters"))
-    parser.add_argument("--games", type=int, default=62_000)
-    parser.add_argument("--batch-size", type=int, default=64, help="games of a step")
-    parser.add_argument("--learning-rate", type=float, default=2.0e-3)
-    parser.add_argument("--max-seconds", type=float, default=510.0)
+    parser.add_argument("--games", type=int, default=42_000)
+    parser.add_argument("--batch-size", type=int, default=32, help="games of a step")
+    parser.add_argument("--learning-rate", type=float, default=3.0e-3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--install", action="store_true", help="copy the model into the package at the end")
@@ -195,9 +222,9 @@ def main() -> None:
     tokenizer = make_tokenizer()
     model = make_model(tokenizer)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens")
+    tokenizer.save_pretrained(given.out)
     train(model, tokenizer, given)
     model.to(torch.bfloat16).save_pretrained(given.out)
-    tokenizer.save_pretrained(given.out)
     if given.install:
         shutil.copytree(given.out, INSTALLED, dirs_exist_ok=True)
 

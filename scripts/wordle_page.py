@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tieout.evidence.evaluate import Case, read_cases
+from tieout.tasks.wordle import shown
 from tieout.tasks.wordle_rewards import guess_of
 from tieout.tasks.wordle_words import guessable, mark, words_of
 
@@ -38,7 +39,7 @@ def turns_of(case: Case, word: str) -> list[list[str]]:
     for said, reply in zip_longest(case.turns, case.replies):
         guess = guess_of(said)
         taken = guess in guessable()
-        if taken and reply and not reply.startswith(f"{guess}: {mark(guess, word)}\n"):
+        if taken and reply and not reply.startswith(f"Marks: {shown(guess, word)}\n"):
             raise ValueError(
                 f"{case.id}: the game replied {reply!r}, and the word of this row is {word!r}; expected an evaluation "
                 "of the first test words in their order, as `evaluate` in a recipe makes it"

@@ -17,7 +17,7 @@ from tieout.rewards.scoring.call import Call
 from tieout.rewards.scoring.runner import score_groups
 from tieout.samplers.mock import MockSampler
 from tieout.source import Source
-from tieout.tasks import Task, load_task, wordle_words
+from tieout.tasks import Task, load_task, wordle, wordle_words
 from tieout.tasks.wordle import NUM_GUESSES, play, task
 from tieout.tasks.wordle_rewards import Game, game_of, reward
 from tieout.tasks.wordle_words import guessable, left_by, mark, solutions, words_of
@@ -49,7 +49,7 @@ def scores(word: str, said: list[str]) -> dict[str, float]:
 
 
 def test_the_examples_run() -> None:
-    assert doctest.testmod(wordle_words).failed == 0
+    assert doctest.testmod(wordle_words).failed == doctest.testmod(wordle).failed == 0
 
 
 def test_words_are_five_letters_and_no_split_shares_one() -> None:
@@ -83,7 +83,7 @@ def test_marks_of_all_words_at_once_are_those_of_each(guess: str, word: str) -> 
 def test_a_turn_that_comes_later_is_worth_less(turn: int) -> None:
     game, seen = played("asset", ["yield"] * (turn - 1) + [" Asset.\n"])
     assert (game.solved, game.turns, len(seen)) == (True, turn, turn)
-    assert all(s.startswith("yield: ..e..\n") for s in seen[1:])
+    assert all(s.startswith("Marks: -y -i +e -l -d\n") for s in seen[1:])
     points = scores("asset", ["yield"] * (turn - 1) + ["asset"])
     assert (points["solved"], points["early"]) == (0.5, pytest.approx(0.04 * (6 - turn)))
     assert points["score"] == pytest.approx(1.0) or turn > 1
@@ -136,7 +136,7 @@ def test_evaluation_plays_to_the_end() -> None:
     def second_try(prompt: Any) -> str:
         if len(prompt) == 1:
             return "yield"
-        assert "yield: " in prompt[-1]["content"]
+        assert "Marks: -y" in prompt[-1]["content"]
         return rows[next(turns)]["word"]
 
     sampler = MockSampler(second_try)

@@ -4,7 +4,7 @@ One play of the row `{"word": "asset"}` (`task.rows("train")[0]` has another), w
 
     user        Guess a word of five letters. ... Guess 1 of 6:
     policy      yield
-    user        yield: ..e.. Guess 2 of 6:
+    user        Marks: -y -i +e -l -d Guess 2 of 6:
     policy      asset
                 reward 0.96: solved 0.5, early 0.16, consistent 0.1, narrowed 0.1, form 0.1
 
@@ -28,8 +28,9 @@ from .wordle_solver import demonstration
 from .wordle_words import guessable, mark, words_of
 
 SYSTEM = (
-    "Guess a word of five letters. After each guess you see it marked: a capital letter is in the right place, a small "
-    "letter is in the word at another place, a dot is not in the word. Reply with the word alone."
+    "Guess a word of five letters. After each guess you see its letters marked: a capital letter is in the right "
+    "place, + is before a letter that is in the word at another place, - before one that is not. Reply with the word "
+    "alone."
 )
 NO_GUESS = "Not one word of five letters a-z."
 NO_WORD = "not in the list of words"
@@ -47,8 +48,22 @@ def play(row: Row) -> Generator[str, str, None]:
         guess = guess_of((yield observation))
         if guess == word:
             return
-        seen = f"{guess}: {mark(guess, word) if guess in guessable() else NO_WORD}" if guess else NO_GUESS
+        seen = f"{guess}: {NO_WORD}" if guess else NO_GUESS
+        if guess in guessable():
+            seen = f"Marks: {shown(guess, word)}"
         observation = f"{seen}\nGuess {turn + 1} of {NUM_GUESSES}:"
+
+
+def shown(guess: str, word: str) -> str:
+    """The marks of a guess as a policy sees them, each at its letter.
+
+    >>> shown("eerie", "beige")
+    '-e E -r +i E'
+    """
+    marks = mark(guess, word)
+    return " ".join(
+        m if m.isupper() else f"-{g}" if m == "." else f"+{m}" for g, m in zip(guess, marks, strict=True)
+    )
 
 
 @cache
