@@ -1,124 +1,307 @@
-"""What general rows keep: DPO on the embedded base at a rate that costs other skills, with an SFT anchor and without.
+"""Measures against forgetting, with and without: general rows, a KL on own answers, early stopping, an entropy floor.
 
-python benchmarks/forgetting.py                  # -> benchmarks/results/forgetting.{json,md}; some minutes on two cores
-python benchmarks/forgetting.py --steps 2 --controls 12 --out FOLDER
+python benchmarks/forgetting.py                  # three seeds of every arm -> benchmarks/results/forgetting.{json,md}
+python benchmarks/forgetting.py --seeds 0 --steps 2 --controls 12 --tested 4 --out FOLDER
 
-Pairs: gold statements against flawed ones. General rows: the controls' skills with their answers, made by the same
-generators from another seed; prompts that are tested are left out. Controls are answered greedily.
+The embedded base is trained on `style` at a rate, or for so long, that it loses other skills. What is left of these
+is measured by the negative controls, greedily. General rows are exercises of three of the six skills, made by the
+controls' generators from another seed without the prompts that are tested; the other three skills are in no row. An
+arm that was measured is not measured again: delete its entries to repeat it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+from statistics import fmean
 from typing import Any
 
-from tieout.evidence.stats import difference, mean
+from demo_seeds import machines
+
+from tieout.evidence.stats import Estimate, difference, mean
 from tieout.learner import AdapterConfig, Learner, load
-from tieout.methods import DPO
+from tieout.learner.checkpoint import Checkpoints, save_adapter
+from tieout.methods import DPO, GRPO, SFT, Method
 from tieout.samplers import SamplingParams
 from tieout.samplers.local.sampler import LocalSampler
 from tieout.source import Source
 from tieout.storage.atomic import write_json
+from tieout.storage.machine import environment
 from tieout.tasks import Task, load_task
 from tieout.tasks.controls import SKILLS
+from tieout.training.evaluation import Evaluation
 from tieout.training.loop import train
+from tieout.training.spec import EvalPolicy
 from tieout.types import Row
 
 RESULTS = Path(__file__).parent / "results"
-BATCH = 8
-"""Rows per step."""
+KEPT = ("definitions", "copying", "json")
+"""The skills of the general rows."""
+ROWS = 240
+"""Demonstrations or pairs; a third as many general rows stand next to them."""
 
 
-def general_rows(count: int, tested: Sequence[Row]) -> list[Row]:
-    """Exercises of every skill in turn, none of them a prompt that is tested."""
-    rng, known, rows = Random("forgetting"), {json.dumps(row["prompt"]) for row in tested}, list[Row]()
+@dataclass(frozen=True)
+class Arm:
+    """One way to train."""
+
+    method: Method
+    without: str = ""
+    """The arm that lacks the measure against forgetting; empty: this is one."""
+    general: str = ""
+    """Completions of the general rows: `right`, or the base's `own`."""
+    stops: bool = False
+    """Whether it stops by the loss on held-out rows, and keeps the best weights."""
+    long: int = 1
+    """Times the steps."""
+
+
+HOT = SFT(batch_size=8, learning_rate=1e-2)
+LONG = SFT(batch_size=8, learning_rate=5e-3)
+PAIRED = DPO(batch_size=8, learning_rate=3e-3)
+SAMPLED = GRPO(batch_size=4, group_size=8, learning_rate=2e-3, max_new_tokens=96)
+ARMS = {
+    "SFT, high rate": Arm(HOT),
+    "SFT, high rate, general rows": Arm(HOT, "SFT, high rate", "right"),
+    "SFT, high rate, own answers": Arm(HOT, "SFT, high rate", "own"),
+    "SFT, high rate, own answers, general_kl 4": Arm(replace(HOT, general_kl=4.0), "SFT, high rate", "own"),
+    "SFT, many epochs": Arm(LONG, long=4),
+    "SFT, many epochs, early stopping": Arm(LONG, "SFT, many epochs", long=4, stops=True),
+    "DPO": Arm(PAIRED),
+    "DPO, self-preferred pairs": Arm(PAIRED, "DPO", "own"),
+    "GRPO": Arm(SAMPLED),
+    "GRPO, entropy floor 0.3": Arm(replace(SAMPLED, entropy_coef=0.05, entropy_floor=0.3), "GRPO"),
+}
+
+
+def general_rows(count: int, tested: Sequence[Row], seed: int) -> list[Row]:
+    """Exercises of the skills of KEPT in turn, none of them a prompt that is tested."""
+    rng, known, rows = (
+        Random(f"forgetting/{seed}"),
+        {json.dumps(row["prompt"]) for row in tested},
+        list[Row](),
+    )
     while len(rows) < count:
-        for draw in SKILLS.values():
-            exercise = draw(rng)
+        for skill in KEPT:
+            exercise = SKILLS[skill](rng)
             if json.dumps(list(exercise.prompt)) not in known:
-                rows.append(
-                    {"prompt": list(exercise.prompt), "chosen": exercise.answer, "rejected": exercise.answer}
-                )
+                rows.append({"prompt": list(exercise.prompt), "completion": exercise.answer})
     return rows[:count]
 
 
-def pairs(count: int) -> list[Row]:
-    """Gold against flawed statements."""
-    task, rng = load_task("finance_statements"), Random("pairs")
+def written(learner: Learner, rows: Sequence[Row], max_new_tokens: int) -> list[str]:
+    """What the model says to each prompt, greedily."""
+    params = SamplingParams(max_new_tokens, 0.0)
+    return LocalSampler(learner.model).complete([row["prompt"] for row in rows], params)
+
+
+def scored(task: Task, learner: Learner, rows: Sequence[Row]) -> list[float]:
+    """The task's reward of what the model says, 0 to 1."""
+    assert task.reward is not None
+    texts = written(learner, rows, task.max_new_tokens)
+    columns = {name: [row[name] for row in rows] for name in rows[0] if name != "prompt"}
+    return [float(s or 0.0) for s in task.reward(texts, prompts=[row["prompt"] for row in rows], **columns)]
+
+
+def task_rows(task: Task, seed: int, paired: bool) -> list[Row]:
+    """Demonstrations, or gold against flawed."""
     assert task.gold is not None
     assert task.corrupt is not None
-    rows = list(task.rows("train"))[:count]
-    return [{"prompt": r["prompt"], "chosen": task.gold(r), "rejected": task.corrupt(r, rng)} for r in rows]
+    rng = Random(f"pairs/{seed}")
+    rows = rng.sample(list(task.rows("train")), ROWS)
+    if paired:
+        return [
+            {"prompt": r["prompt"], "chosen": task.gold(r), "rejected": task.corrupt(r, rng)} for r in rows
+        ]
+    return [{**r, "completion": task.gold(r)} for r in rows]
 
 
-def answered(learner: Learner, rows: Sequence[Row]) -> list[float]:
-    """1 for each control that is answered right, greedily; else 0."""
-    controls = load_task("controls")
-    assert controls.reward is not None
-    sampler = LocalSampler(learner.model)
-    texts = sampler.complete([row["prompt"] for row in rows], SamplingParams(controls.max_new_tokens, 0.0))
-    return [
-        float(controls.reward([text], answer=[row["answer"]])[0] or 0.0)
-        for text, row in zip(texts, rows, strict=True)
-    ]
+def mixed(arm: Arm, rows: Sequence[Row], general: Sequence[Row]) -> list[Row]:
+    """The task's rows and the general ones, in the form of the method."""
+    if isinstance(arm.method, DPO):
+        equal = [
+            {"prompt": r["prompt"], **dict.fromkeys(("chosen", "rejected"), r["completion"])} for r in general
+        ]
+        return [*rows, *equal]
+    return [*rows, *({**row, "general": True} for row in general)]
 
 
 def trained(
-    rows: Sequence[Row], steps: int, rate: float, tested: Sequence[Row]
-) -> tuple[list[float], dict[str, float]]:
-    """The controls after so many steps, and the metrics of the last one."""
-    learner = Learner(load("tieout-base", AdapterConfig(rank=16), device="cpu"), rate)
-    source = Source(Task("rows", lambda split: rows), learner.model.chat)
+    arm: Arm, task: Task, seed: int, steps: int, general: list[Row], start: Path | None
+) -> dict[str, Any]:
+    """The learner after its training, with the steps done and the metrics of the last one."""
+    paired = isinstance(arm.method, DPO)
+    rows = mixed(arm, task_rows(task, seed, paired), general)
+    steps = round(steps * arm.long * len(rows) / ROWS)
+    learner = Learner(
+        load(
+            "tieout-base",
+            AdapterConfig(rank=16),
+            start=start,
+            device="cpu",
+        ),
+        arm.method.learning_rate,
+    )
+    sampler = LocalSampler(learner.model) if arm.method.needs.samples else None
+    own = replace(task, rows=lambda split: rows)
+    source = Source(own, learner.model.chat, sampler=sampler, seed=seed)
     seen: list[dict[str, float]] = []
-    method = DPO(batch_size=BATCH, learning_rate=rate)
-    train(method, source, learner, steps=steps, on_step=lambda step, metrics: seen.append(metrics))
-    return answered(learner, tested), seen[-1]
+    with tempfile.TemporaryDirectory() as folder:
+        policy = EvalPolicy(eval_steps=10, patience=2, keep_best=True)
+        held_out = (
+            [{**r, "completion": task.gold(r)} for r in task.rows("calibration")[:32]] if task.gold else []
+        )
+        train(
+            arm.method,
+            source,
+            learner,
+            steps=steps,
+            checkpoints=Checkpoints(Path(folder)) if arm.stops else None,
+            save_steps=10 if arm.stops else 0,
+            evaluation=Evaluation(policy, source, held_out, samples=False) if arm.stops else None,
+            on_step=lambda step, metrics: seen.append(metrics),
+        )
+    return {"learner": learner, "steps": len(seen), "last": seen[-1]}
+
+
+def sft_first(task: Task, seed: int, steps: int, folder: Path) -> Path:
+    """The adapter that GRPO starts from: SFT at a rate that does no harm."""
+    first = Arm(SFT(batch_size=16, learning_rate=2.5e-3))
+    save_adapter(trained(first, task, seed, steps * 2, [], None)["learner"], folder)
+    return folder
+
+
+def measure(name: str, seed: int, options: argparse.Namespace, tested: list[Row]) -> dict[str, Any]:
+    """Train one arm and measure what it knows."""
+    arm, task, started = ARMS[name], load_task("style"), time.monotonic()
+    base = Learner(load("tieout-base", device="cpu"), frozen=True)
+    general = general_rows(ROWS // 3, tested, seed) if arm.general else []
+    if arm.general == "own":
+        said = written(base, general, 96)
+        general = [{**row, "completion": text} for row, text in zip(general, said, strict=True)]
+    with tempfile.TemporaryDirectory() as folder:
+        start = (
+            sft_first(task, seed, options.steps, Path(folder) / "sft") if arm.method.needs.samples else None
+        )
+        done = trained(arm, task, seed, options.steps, general, start)
+    learner = done["learner"]
+    return {
+        "arm": name,
+        "seed": seed,
+        "environment": environment(),
+        "steps": done["steps"],
+        "seconds": round(time.monotonic() - started),
+        "controls": scored(load_task("controls"), learner, tested),
+        "task": scored(task, learner, list(task.rows("test"))[: options.tested]),
+        "entropy": done["last"].get("entropy"),
+    }
+
+
+def pooled(runs: Sequence[dict[str, Any]], key: str, chosen: Sequence[int] | None = None) -> list[float]:
+    """Per case the mean over seeds, so that a case counts once however many seeds there are."""
+    cases = list(zip(*(run[key] for run in runs), strict=True))
+    return [fmean(cases[i]) for i in (chosen if chosen is not None else range(len(cases)))]
+
+
+def table(runs: list[dict[str, Any]], skills: Sequence[str], command: str) -> str:
+    """Markdown: every arm, then each measure against the arm without it."""
+    parts = {
+        "skills in general rows": [i for i, skill in enumerate(skills) if skill in KEPT],
+        "other skills": [i for i, skill in enumerate(skills) if skill not in KEPT],
+    }
+    lines = [
+        "# Measures against forgetting",
+        "",
+        f"`{command}`, fp32, {machines(runs)}.",
+        f"`tieout-base` is trained on `style`: {ROWS} rows, rank 16, by the methods and rates of `ARMS`. General rows",
+        f"are a third as many, of the skills {', '.join(KEPT)}. Controls are asked greedily; intervals are of 95%.",
+        "",
+        f"| arm | seeds | steps | controls: {' | '.join(parts)} | task: reward | entropy, last step |",
+        "|---" * 7 + "|",
+    ]
+    arms = {name: [run for run in runs if run["arm"] == name] for name in ("base", *ARMS)}
+    for name, own in arms.items():
+        if not own:
+            continue
+        cells = [shown(mean(pooled(own, "controls", at))) for at in parts.values()]
+        cells.append(shown(mean(pooled(own, "task"))))
+        ends = [run["entropy"] for run in own if run["entropy"] is not None]
+        steps = sorted({run["steps"] for run in own})
+        cells.append(f"{fmean(ends):.2f}" if ends else "")
+        lines.append(f"| {name} | {len(own)} | {', '.join(map(str, steps))} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        f"| with - without, paired by case | {' | '.join(parts)} | task: reward |",
+        "|---" * 4 + "|",
+    ]
+    for name, own in arms.items():
+        against = "base" if name == "base" else ARMS[name].without or "base"
+        if name == "base" or not own or not arms[against]:
+            continue
+        seeds = [run for run in arms[against] if against == "base" or run["seed"] in {r["seed"] for r in own}]
+        cells = [
+            shown(difference(pooled(own, key, at), pooled(seeds, key, at)), "+")
+            for key, at in (*(("controls", at) for at in parts.values()), ("task", None))
+        ]
+        lines.append(f"| {name} - {against} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def shown(found: Estimate, sign: str = "") -> str:
+    """A mean or difference with its interval."""
+    return f"{found.value:{sign}.3f} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
 
 
 def main() -> None:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--controls", type=int, default=240)
+    """Measure what is missing, and write the table after each arm."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS), metavar="ARM")
+    parser.add_argument("--steps", type=int, default=40, help="of the task's rows, batches of 8")
+    parser.add_argument("--controls", type=int, default=120)
+    parser.add_argument("--tested", type=int, default=40, help="held-out rows of the task")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     rows = load_task("controls").rows("test")
     tested = list(rows[:: max(1, len(rows) // options.controls)])
-    base = answered(Learner(load("tieout-base", device="cpu"), frozen=True), tested)
-    made = pairs(options.steps * BATCH)
-    alone, alone_last = trained(made, options.steps, options.rate, tested)
-    mixed = [*made, *general_rows(len(made) // 3, tested)]
-    anchored, anchored_last = trained(mixed, options.steps * 4 // 3, options.rate, tested)
-    found: dict[str, Any] = {
-        "steps": options.steps,
-        "cases": {"base": base, "pairs alone": alone, "with general rows": anchored},
-        "accuracy": {"pairs alone": alone_last["accuracy"], "with general rows": anchored_last["accuracy"]},
-    }
-    write_json(options.out / "forgetting.json", found)
-    lines = [
-        f"`python benchmarks/forgetting.py --steps {options.steps} --rate {options.rate:g} --controls "
-        f"{options.controls}`: DPO, {len(made)} pairs, {len(mixed) - len(made)} general rows, one seed.",
-        "",
-        "| | controls right | accuracy on the last step's pairs |",
-        "|---|---|---|",
-    ]
-    for name, cases in found["cases"].items():
-        share = mean(cases)
-        accuracy = found["accuracy"].get(name)
-        shown = "" if accuracy is None else f"{accuracy:.2f}"
-        lines.append(f"| {name} | {share.value:.3f} [{share.low:.3f}, {share.high:.3f}] | {shown} |")
-    gain = difference(anchored, alone)
-    lines += [
-        "",
-        f"With general rows - pairs alone: {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}], paired.",
-    ]
-    (options.out / "forgetting.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+    file = options.out / "forgetting.json"
+    runs: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
+    asked = {"steps": options.steps, "controls": options.controls, "tested": options.tested}
+    command = " ".join(
+        ["python benchmarks/forgetting.py", *(f"--{name} {count}" for name, count in asked.items())]
+    )
+    for name, seed in [("base", 0), *((name, seed) for seed in options.seeds for name in options.arms)]:
+        if any((run["arm"], run["seed"]) == (name, seed) for run in runs):
+            continue
+        if name == "base":
+            task, base = load_task("style"), Learner(load("tieout-base", device="cpu"), frozen=True)
+            found = {"controls": scored(load_task("controls"), base, tested)}
+            found["task"] = scored(task, base, list(task.rows("test"))[: options.tested])
+            runs.append(
+                {
+                    "arm": name,
+                    "seed": seed,
+                    "steps": 0,
+                    "entropy": None,
+                    "environment": environment(),
+                    **found,
+                }
+            )
+        else:
+            runs.append(measure(name, seed, options, tested))
+        options.out.mkdir(parents=True, exist_ok=True)
+        write_json(file, runs)
+        text = table(runs, [row["skill"] for row in tested], command)
+        file.with_suffix(".md").write_text(text, encoding="utf-8")
+        print(text, flush=True)
 
 
 if __name__ == "__main__":
