@@ -13,7 +13,9 @@ from pathlib import Path
 from demo_seeds import study
 
 RECIPES = Path(__file__).parent.parent / "recipes"
-STORIES = {name: ["run", str(RECIPES / f"{name}.yaml")] for name in ("wordle", "rag", "summaries", "code")}
+STORIES = {
+    name: ["run", str(RECIPES / f"{name}.yaml")] for name in ("wordle", "rag", "style", "summaries", "code")
+}
 """Story -> arguments of `tieout`."""
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def test_ten_paraphrases_of_a_row_do_not_hide_each_other() -> None:
     assert kinds(train, [{"prompt": QUESTION, "answer": "72 clips"}]) == ["near"]
 
 
-@pytest.mark.parametrize("name", ["finance_statements", "code", "rag", "summaries", "wordle"])
+@pytest.mark.parametrize("name", ["finance_statements", "code", "rag", "style", "summaries", "wordle"])
 def test_the_splits_of_the_library_are_apart(name: str) -> None:
     task = load_task(name)
     train, held = {"train": rows_of(task, "train")}, held_out(task)

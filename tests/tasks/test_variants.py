@@ -22,6 +22,7 @@ MADE = {
     "finance_statements": ("finance_statements", {}),
     "ladder": ("finance_statements", {"credit": "ladder"}),
     "rag": ("rag", {}),
+    "style": ("style", {}),
     "summaries": ("summaries", {}),
 }
 

@@ -196,7 +196,7 @@ def test_failures_have_no_score_and_hold() -> None:
     assert "have no score of their own" in found.reasons[-1]
 
 
-@pytest.mark.parametrize("name", ["finance_statements", "rag", "summaries"])
+@pytest.mark.parametrize("name", ["finance_statements", "rag", "style", "summaries"])
 def test_the_library_s_tasks_pass_their_own_calibration(name: str, tmp_path: Path) -> None:
     own = load_task(name)
     rows = list(own.rows("calibration"))[:32]

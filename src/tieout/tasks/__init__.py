@@ -90,6 +90,7 @@ TASKS: dict[str, str] = {
     "ratios": "tieout.tasks.ratios:load",
     "sec_statements": "tieout.tasks.sec_statements:load",
     "short_questions": "tieout.tasks.short_questions:task",
+    "style": "tieout.tasks.style:make",
     "summaries": "tieout.tasks.summaries:make",
     "wordle": "tieout.tasks.wordle:task",
 }
