@@ -109,6 +109,28 @@ def test_an_evaluation_with_a_failure_has_no_figure_and_resumes(server: OpenAISe
     assert len(server.bodies) == 3
 
 
+def test_copies_of_a_row_are_said(
+    server: OpenAIServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Path(rows(tmp_path / "rows.jsonl"))
+    given = [
+        "--model",
+        "api:tieout-base",
+        "--data",
+        str(data),
+        "--max-new-tokens",
+        "4",
+        "--reward-workers",
+        "0",
+    ]
+    evaluate(given)
+    assert "different prompts" not in capsys.readouterr().out
+    data.write_text(data.read_text() * 3)
+    evaluate(given)
+    assert "12 rows have 4 different prompts" in capsys.readouterr().out
+    assert len(server.bodies) == 4
+
+
 def test_the_python_function_takes_it_too(server: OpenAIServer, tmp_path: Path) -> None:
     found = evaluate_function(
         ["tieout-base", "api:tieout-base"],

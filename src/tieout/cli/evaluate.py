@@ -194,7 +194,7 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
     )
     from ..pipelines.show import print_passed, print_usage
     from ..pipelines.training_rows import telling_task
-    from ..rows.messages import refuse_unread, telling
+    from ..rows.messages import prompt_text, refuse_unread, telling
     from ..rows.spread import spread
     from ..samplers import SamplingParams
     from ..samplers.api import APISampler
@@ -239,6 +239,14 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
             long_rows[name] = fitting.counts[options.split]
         for said in fitting.said:
             console.print(f"{name}: {said}", markup=False, highlight=False, soft_wrap=True)
+    prompts = {prompt_text(row["prompt"]) for row in with_prompts(rows)}
+    if task.environment is None and len(prompts) < len(rows):
+        console.print(
+            f"{len(rows)} rows have {len(prompts)} different prompts: each copy counts as a case of its own, which "
+            "makes intervals too narrow; leave copies out",
+            highlight=False,
+            soft_wrap=True,
+        )
     dtype = one_dtype(options.model, policies, options.dtype)
     if folder:
         record_rule(folder, options.model, options.split, task.primary)
