@@ -99,6 +99,23 @@ def test_clusters_keep_the_coverage_that_treating_cases_as_independent_loses() -
     assert alone / 100 < 0.7
 
 
+@pytest.mark.usefixtures("_quick")
+def test_a_mean_near_an_end_of_the_scale_is_covered_though_documents_differ_much() -> None:
+    rng, held = np.random.default_rng(1), {False: 0, True: 0}
+    for trial in range(200):
+        sizes = rng.integers(1, 10, 40)
+        right = rng.random(sizes.sum()) < np.repeat(rng.beta(1.8, 0.2, 40), sizes)
+        documents = np.repeat(np.arange(40), sizes).tolist()
+        for former in held:
+            with stats.former(former):
+                estimate = stats.mean(right.astype(float).tolist(), documents, seed=trial)
+            assert estimate.low is not None
+            assert estimate.high is not None
+            held[former] += estimate.low <= 0.9 <= estimate.high
+    assert held[False] / 200 > 0.94
+    assert held[True] / 200 < 0.94
+
+
 # ---- the bootstrap
 
 

@@ -47,7 +47,7 @@ from .usage import usage_figures
 
 FORMAT = 6
 FORMER = 5
-"""The same with shorter intervals of right and wrong, see `stats`: read and verified, and written no more."""
+"""The same with shorter intervals, see `stats`: read and verified, and written no more."""
 HEX = re.compile("[0-9a-f]{64}|")
 FILES = (
     "cases.jsonl",

@@ -4,9 +4,10 @@ Scores live on a scale with two ends (`bounds`, 0 and 1 unless said otherwise). 
 for perfect samples: five right answers of five are no proof of a model that is always right, yet the plain
 bootstrap says [1, 1]. So every bootstrap here samples from the cases, or clusters, seen plus two imaginary ones, the
 best and the worst that the scale allows. This is the idea of Agresti and Coull (add pseudo-observations, then proceed
-as usual) for any bounded score. They weigh 1 / (1 + m), where m is the spread that was seen, counted in cases at an end
-of the scale: a sample that shows its own spread needs no imagined one. Percentiles are those of Student's t for the
-number of clusters (Hesterberg 2015, "expanded percentiles"), since a bootstrap of few is too narrow.
+as usual) for any bounded score. Of a difference they weigh 1 / (1 + m), where m is the spread that was seen, counted in
+cases at an end of the scale: a sample that shows its own spread needs no imagined one. Of a mean both weigh 1: near an
+end of the scale samples are lopsided, and intervals would lie too far towards that end. Percentiles are those of
+Student's t for the number of clusters (Hesterberg 2015, "expanded percentiles"): a bootstrap of few is too narrow.
 
 These two are also why intervals are wide where all values are close together: a sample of n cannot rule out a rare
 case at an end of the scale. `benchmarks/coverage.py` has samples of both kinds, with and without such cases.
@@ -14,8 +15,8 @@ case at an end of the scale. `benchmarks/coverage.py` has samples of both kinds,
 The p-value of a difference is read from the same resamples, or for right and wrong from McNemar's test, whose
 interval is in `significance`: it is below 1 - level exactly where the interval excludes 0.
 
-Right and wrong in reports of format 5 had shorter intervals, which held the truth 84% of the time near an end of the
-scale. Such reports are verified by their own rule: `former`.
+Reports of format 5 have shorter intervals of right and wrong, which hold the truth 84% of the time near an end of the
+scale, and of means, 92%. They are verified by their own rule: `former`.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ _FORMER = ContextVar("former", default=False)
 
 @contextmanager
 def former(yes: bool = True) -> Iterator[None]:
-    """Intervals of right and wrong as reports of format 5 have them: Wilson's, and Tango's alone."""
+    """Intervals as reports of format 5 have them: Wilson's, Tango's alone, and means without whole imaginary cases."""
     token = _FORMER.set(yes)
     try:
         yield
@@ -195,7 +196,7 @@ def _bootstrap(
     sums, sizes = _cluster_sums(values, clusters)
     size = float(sizes.mean())
     spread = np.sort((sums - value * sizes) * 2 / (bounds[1] - bounds[0]))
-    weight = float(1 / (1 + (spread**2).sum()))
+    weight = float(1 / (1 + (spread**2).sum())) if tested or _FORMER.get() else 1.0
     count = len(sums) + round(2 * weight)
     weights = np.concatenate([np.ones(len(sums)), [weight, weight]])
     # Of the size of a cluster: one case among documents of fifty would add nothing.
