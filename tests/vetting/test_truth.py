@@ -135,10 +135,6 @@ def test_every_figure_is_computed_again_from_the_rows_and_a_changed_one_is_found
     kept = keep(tmp_path, on_given(right))
     assert kept["verdict"] == "pass"
     assert recompute(tmp_path / "calibration.json") == []
-    with stats.former():
-        before = keep(tmp_path, on_given(right))
-    assert before["agreement"]["low"] != kept["agreement"]["low"]
-    assert recompute(tmp_path / "calibration.json") == []  # as it was made then
     for change in (
         {"verdict": "fail"},
         {"separation": 0.5},
@@ -153,6 +149,22 @@ def test_every_figure_is_computed_again_from_the_rows_and_a_changed_one_is_found
     assert any("agreement" in line for line in recompute(tmp_path / "calibration.json"))
     (tmp_path / "rows.jsonl").unlink()
     assert recompute(tmp_path / "calibration.json") == []  # nothing to compute it from
+
+
+def test_a_calibration_of_the_time_of_format_5_is_computed_again_by_its_own_rule(tmp_path: Path) -> None:
+    def mostly(completions: list[str], answer: list[str], **_: Any) -> list[float]:
+        found = zip(right(completions, answer), answer, strict=True)
+        return [score if int(own) <= 100 else 0.0 for score, own in found]
+
+    now = keep(tmp_path / "now", on_given(mostly))
+    with stats.former():
+        then = keep(tmp_path / "then", on_given(mostly))
+    assert then["agreement"]["low"] > now["agreement"]["low"]
+    assert recompute(tmp_path / "now" / "calibration.json") == []
+    assert recompute(tmp_path / "then" / "calibration.json") == []
+    then["agreement"]["low"] += 0.001
+    (tmp_path / "then" / "calibration.json").write_text(json.dumps(then))
+    assert len(recompute(tmp_path / "then" / "calibration.json")) == 1
 
 
 def test_flaws_take_turns_so_that_each_kind_is_seen() -> None:

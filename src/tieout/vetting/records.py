@@ -72,8 +72,8 @@ def recompute(path: Path) -> list[str]:
         return []
     found = _differ(report, path)
     if found:
-        with stats.former():  # it may be from before intervals were as they are now
-            return found if _differ(report, path) else []
+        with stats.former():  # it may be of the time of format 5
+            found = min(found, _differ(report, path), key=len)
     return found
 
 
