@@ -50,8 +50,10 @@ def command(run: Path) -> Iterator[str]:
         assert process.stdout is not None
         found = re.search(r"http://127\.0\.0\.1:\d+/\?token=\w+", "".join(islice(process.stdout, 2)))
         assert found
-        yield found[0]
-        process.send_signal(signal.SIGINT)
+        try:
+            yield found[0]
+        finally:  # a test that failed would wait for it without end
+            process.send_signal(signal.SIGINT)
         assert process.wait(60) in (0, 130)
 
 
