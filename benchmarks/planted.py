@@ -310,12 +310,15 @@ def called(folder: Path, name: str, count: int = 8, seconds: float = 1.0) -> lis
         return [o.score for (o,) in score_groups(reward, calls, pool)]
 
 
-def rewarded(name: str, seconds: float = 1.0) -> Callable[[Path], str]:
-    """One call fails, and no other."""
+def rewarded(name: str, seconds: float = 20.0) -> Callable[[Path], str]:
+    """One call fails, and no other. A missing answer, as of a machine too busy for the deadline, is no wrong one."""
 
     def plant(folder: Path) -> str:
         right = [float(i) if name == "forks" or i != 3 else None for i in range(8)]
-        return "survived" if called(folder, name, seconds=seconds) == right else "silent"
+        found = called(folder, name, seconds=seconds)
+        if any(score not in (None, float(i)) for i, score in enumerate(found)):
+            return "silent"
+        return "survived" if found == right else "lost"
 
     return plant
 
@@ -365,12 +368,13 @@ def serving() -> list[Fault]:
     }
     replies |= {"an unknown shape": AttributeError("'NoneType' object has no attribute 'content'")}
     found = [Fault("judge", name, judged(reply)) for name, reply in replies.items()]
-    found += [Fault("reward", f"a reward {name}", rewarded(name)) for name in ("forks", "exits", "hangs")]
+    found += [Fault("reward", f"a reward {name}", rewarded(name)) for name in ("forks", "exits")]
     found += [
+        Fault("reward", "a reward hangs", rewarded("hangs", 5.0)),
         Fault("reward", "a reward closes every file", closing),
-        Fault("reward", "an async reward blocks", rewarded("blocks")),
-        Fault("reward", "an async reward calls sys.exit", rewarded("quits", 20.0)),
-        Fault("reward", "a reward takes memory without end", rewarded("takes", 20.0)),
+        Fault("reward", "an async reward blocks", rewarded("blocks", 5.0)),
+        Fault("reward", "an async reward calls sys.exit", rewarded("quits")),
+        Fault("reward", "a reward takes memory without end", rewarded("takes")),
         Fault("reward", "a reward keeps memory of every call", leaking),
         Fault("reward", "a reward leaves processes in sessions of their own", detached),
     ]

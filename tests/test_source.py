@@ -13,7 +13,7 @@ import pytest
 
 from random_groups import flat, make_learner
 from tieout.chat.template import Chat, ChatError
-from tieout.errors import TooManyErrors
+from tieout.errors import InputError, TooManyErrors
 from tieout.learner import Learner
 from tieout.rewards.library.exact import exact
 from tieout.rewards.processes.workers import Workers, start_workers
@@ -182,6 +182,12 @@ def test_errored_and_abstained_completions_leave_their_group(chat: Chat) -> None
         assert [c.text for c in group.completions] == [f"say {int(s)}" for s in group.scores or []]
         assert all(n // 4 == i for n in map(int, group.scores or []))
     assert source.counts == Counter(completions=32, scored=21, errored=3, abstained=8)
+
+
+def test_a_reward_that_only_abstains_is_said(chat: Chat) -> None:
+    source = scripted(chat, lambda completions, **_: [None] * len(completions))
+    with pytest.raises(InputError, match=r"the reward abstained \(it gave None\) on all \d+ completions"):
+        first(source.rollouts(2, 2))
 
 
 def test_groups_with_fewer_than_two_scores_are_dropped_and_replaced(chat: Chat) -> None:
