@@ -80,6 +80,20 @@ def test_a_sound_recipe_passes_what_can_be_wrong(recipe: Make, good: str, tmp_pa
     ]  # Python keeps the bytecode of the user's reward where it always does
 
 
+def test_a_budget_of_calls_that_is_too_small_is_said(
+    recipe: Make, good: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """4 test rows and 3 controls, two samples each."""
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    evaluate = {"evaluate": {"max_test": 4, "challengers": {"gpt": {"model": "api:m", "best_of_n": 2}}}}
+    for calls, verdict in ((13, "warn"), (14, "pass"), (0, "pass")):
+        found = findings(recipe([NO_CHECK, SFT, evaluate, GATE], reward=good, api={"max_calls": calls}))[
+            "API"
+        ]
+        assert (found.verdict, "up to 14 completions" in found.said) == (verdict, True)
+
+
 @pytest.mark.parametrize(
     ("check", "verdict", "said", "changes"),
     [

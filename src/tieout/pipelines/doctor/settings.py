@@ -33,8 +33,12 @@ def settings_findings(run: Run) -> Iterator[Finding]:
         if isinstance(stage, Train):
             yield from _trained(run, stage, small)
     yield from _judged(run)
-    for model, stage_name, _ in dict.fromkeys(remote_models(run.recipe)):
-        yield Finding("API", "pass", f"{model} of stage {stage_name!r}: {_calls(run, stage_name, model)}")
+    asked = {(model, stage): _calls(run, stage, model) for model, stage, _ in remote_models(run.recipe)}
+    most, budget = sum(asked.values()), run.recipe.api.max_calls
+    for (model, stage_name), count in asked.items():
+        said = f"{model} of stage {stage_name!r}: up to {count:,} completions; max_calls: {budget or 'none'}"
+        remedy = f"{most:,} in all: raise api.max_calls, or the run stops there until it is raised"
+        yield found("API", said, 0 < budget < most, remedy, "warn")
 
 
 def _trained(run: Run, stage: Train, small: bool) -> Iterator[Finding]:
@@ -87,14 +91,11 @@ def _shown(count: int) -> float:
     return 2.8 * math.sqrt(0.5 / max(1, count))
 
 
-def _calls(run: Run, name: str, model: str) -> str:
-    """How many completions are asked for, at most, and the budget."""
+def _calls(run: Run, name: str, model: str) -> int:
+    """How many completions of the model a stage asks for, at most."""
     stage = run.recipe.stage(name)
     if isinstance(stage, Evaluate):
         rows = rows_of(run, stage)[0]
-        count = sum(rows * max(1, one.best_of_n) for one in stage.challenged.values() if one.model == model)
-    else:
-        most = len(run.task.rows("train"))
-        count = min(getattr(stage, "max_prompts", 0) or most, most) * getattr(stage, "num_completions", 1)
-    budget = run.recipe.api.max_calls or "none"
-    return f"up to {count:,} completions; max_calls: {budget}"
+        return sum(rows * max(1, one.best_of_n) for one in stage.challenged.values() if one.model == model)
+    most = len(run.task.rows("train"))
+    return int(min(getattr(stage, "max_prompts", 0) or most, most) * getattr(stage, "num_completions", 1))
