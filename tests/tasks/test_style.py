@@ -65,6 +65,8 @@ def test_a_sentence_breaks_the_rule_that_it_breaks(said: str, broken: set[str]) 
         "Net debt rose 19% to $354 million in Q3 2024, against 12 before.",
         "Net debt rose 19% to $354 million in Q3 2024; it will not last.",
         "Net debt rose to $354 million in Q3 2024.",
+        "Net debt never rose 19% to $354 million in Q3 2024.",
+        "A rise of 19% to $354 million was not seen in net debt in Q3 2024.",
         "Net debt rose and fell 19% to $354 million in Q3 2024.",
         "Revenue rose 19% to $354 million in Q3 2024.",
     ],

@@ -42,6 +42,7 @@ _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 _PASSIVE = re.compile(r"\b(?:is|are|was|were|be|been|being)\s+(?:\w+ed|seen|made|given|shown|known)\b", re.I)
 _WHOLE = re.compile(r"[^.;:!?]+\.")
 """One sentence up to its full stop, without an aside."""
+_DENIED = re.compile(r"\b(?:not|no|never|cannot|without)\b|n['’]t\b", re.I)
 _SIGN = re.compile(r"[-+−]\s?(?=\$?\d)")
 RULES: Mapping[str, Callable[[str, Point], bool]] = {
     "active": lambda said, point: not _PASSIVE.search(said),
@@ -54,9 +55,10 @@ RULES: Mapping[str, Callable[[str, Point], bool]] = {
 
 
 def unchanged(said: str, point: Point) -> bool:
-    """Whether a sentence gives the amount, the change and its direction, and no other figure or period."""
+    """Whether a sentence gives amount, change and direction, denies none, and has no other figure or period."""
     if (
         not _WHOLE.fullmatch(said)
+        or _DENIED.search(said)
         or _SIGN.search(said)
         or any(period != point["period"] for period in _PERIOD.findall(said))
     ):
