@@ -69,6 +69,17 @@ def test_a_sentence_breaks_the_rule_that_it_breaks(said: str, broken: set[str]) 
         "A rise of 19% to $354 million was not seen in net debt in Q3 2024.",
         "Net debt rose and fell 19% to $354 million in Q3 2024.",
         "Revenue rose 19% to $354 million in Q3 2024.",
+        "Net debt hardly rose 19% to $354 million in Q3 2024.",
+        "Net debt almost rose 19% to $354 million in Q3 2024.",
+        "Net debt rose less than 19% to $354 million in Q3 2024.",
+        "Net debt rose 19% from $354 million in Q3 2024.",
+        "Net debt rose 19% to $354 million outside Q3 2024.",
+        "Net debt rose 19% to $354 billion in Q3 2024.",
+        "Net debt rose 19% to €354 million in Q3 2024.",
+        "Net debt rose 19% to 354 thousand in Q3 2024.",
+        "Net debt rose 19% to $354 million shares in Q3 2024.",
+        "Net debt rose 19% points to $354 million in Q3 2024.",
+        "Net debt rose 354% to 19% in Q3 2024.",
     ],
 )
 def test_a_changed_fact_is_paid_nothing(said: str) -> None:

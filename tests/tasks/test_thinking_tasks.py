@@ -54,6 +54,13 @@ def test_the_answer_is_paid_and_the_tags_a_tenth(task: Task) -> None:
         assert wrong.startswith(row["completion"].split("<answer>")[0])
 
 
+def test_a_flawed_answer_in_tags_is_paid_less_than_a_right_one_without() -> None:
+    task, rng = load_task("finance_statements", {"sizes": SMALL, "thinking": True}), random.Random(0)
+    for row in task.rows("train"):
+        flawed = [flaw(row, rng) for flaw in task.flaws.values()]
+        assert max(score or 0.0 for score in paid(task, row, *flawed)) < 0.9
+
+
 def test_metrics_judge_the_answer_and_the_format_is_the_tags(task: Task) -> None:
     row = task.rows("train")[0]
     assert task.primary is not None

@@ -56,11 +56,13 @@ def test_the_examples_run() -> None:
         assert doctest.testmod(module).failed == 0
 
 
-@pytest.mark.parametrize("task", ["finance_statements", "rag", "summaries"])
+@pytest.mark.parametrize("task", ["finance_statements", "rag", "style", "summaries"])
 def test_the_reward_of_every_task_proves_itself(task: str) -> None:
     loaded = load_task(task)
     assert loaded.reward is not None
-    proof = prove(loaded.reward, list(loaded.rows("test"))[:40])
+    assert loaded.gold is not None
+    rows = [{**row, "completion": loaded.gold(row)} for row in list(loaded.rows("test"))[:40]]
+    proof = prove(loaded.reward, rows)
     assert proof.holds, [check for check in proof.checks if not check.holds]
     assert all(check.tried >= 38 for check in proof.checks)
 

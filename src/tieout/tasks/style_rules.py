@@ -19,8 +19,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..rewards.scoring.outcomes import ranged
+from ..rewards.text.figures import CURRENCIES, MEASURES, SCALES
 from ..rewards.text.hedges import hedging
-from ..rewards.text.sentences import sentences, words
+from ..rewards.text.sentences import negations, sentences, words
 from ..rewards.text.thinking import answer_text
 
 Point = Mapping[str, Any]
@@ -42,8 +43,13 @@ _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 _PASSIVE = re.compile(r"\b(?:is|are|was|were|be|been|being)\s+(?:\w+ed|seen|made|given|shown|known)\b", re.I)
 _WHOLE = re.compile(r"[^.;:!?]+\.")
 """One sentence up to its full stop, without an aside."""
-_DENIED = re.compile(r"\b(?:not|no|never|cannot|without)\b|n['’]t\b", re.I)
 _SIGN = re.compile(r"[-+−]\s?(?=\$?\d)")
+_OTHERWISE = re.compile(
+    r"[%$€£¥₹]|\b(?:almost|nearly|barely|(?:less|more|other|rather) than|from|outside|before|after|"
+    rf"points?|{'|'.join(re.escape(word) for word in (*SCALES, *MEASURES, *CURRENCIES) if word[0].isalpha())})\b",
+    re.I,
+)
+"""Apart from the two figures: another unit, or a word that makes something else of them."""
 RULES: Mapping[str, Callable[[str, Point], bool]] = {
     "active": lambda said, point: not _PASSIVE.search(said),
     "plain": lambda said, point: hedging(said) == 0,
@@ -55,18 +61,19 @@ RULES: Mapping[str, Callable[[str, Point], bool]] = {
 
 
 def unchanged(said: str, point: Point) -> bool:
-    """Whether a sentence gives amount, change and direction, denies none, and has no other figure or period."""
+    """Whether a sentence gives amount, change and direction, denies none, and has no other figure, unit or period."""
     if (
         not _WHOLE.fullmatch(said)
-        or _DENIED.search(said)
         or _SIGN.search(said)
+        or negations(said)
         or any(period != point["period"] for period in _PERIOD.findall(said))
     ):
         return False
     figures = sorted(_NUMBER.findall(_PERIOD.sub(" ", said)))
     if figures != sorted((str(point["amount"]), str(abs(point["change"])))):
         return False
-    if f"{abs(point['change'])}%" not in said:
+    change, amount = rf"\b{abs(point['change'])}%", rf"\$?\b{point['amount']}\b(?: million\b)?"
+    if not re.search(change, said) or _OTHERWISE.search(re.sub(rf"{change}|{amount}", " ", said)):
         return False
     spoken = {word.casefold() for word in words(said)}
     right, wrong = (UP, DOWN) if point["change"] > 0 else (DOWN, UP)

@@ -1,7 +1,8 @@
 """The same task, with thinking before the answer: `<think>working</think><answer>answer</answer>`.
 
-The reward is 0.9 of the task's own, of what stands in `<answer>`, and 0.1 of `tags`, for the form: a wrong answer in
-tags is worth less than a right one without. Metrics read the answer alone, and the primary one stays what it was.
+The reward is 0.9 of the task's own, of what stands in `<answer>`, and 0.1 of `tags`, for the form: a flawed answer in
+tags is worth less than a right one without if the task pays it less than 8/9. With `credit: ladder` a missing citation
+alone is paid more. Metrics read the answer alone, and the primary one stays what it was.
 """
 
 from __future__ import annotations
