@@ -13,6 +13,7 @@ from tieout.errors import InputError
 from tieout.evidence.choice import ChoicePolicy
 from tieout.evidence.evaluate import CONTROLS, PROGRAMMATIC, Case
 from tieout.evidence.report import build_report, regate, write_report
+from tieout.evidence.stats import former
 from tieout.evidence.verify import verify
 
 ROWS = 40
@@ -84,6 +85,19 @@ def test_a_dearer_model_is_taken_only_where_it_is_shown_to_be_better() -> None:
     assert report({"base": cases(30), "sft": cases(10)})["choice"]["steps"][0]["said"].startswith(
         "worse than base"
     )
+
+
+def test_where_not_one_answer_is_right_nothing_is_taken() -> None:
+    found = report({"base": cases(0), "sft": cases(0)})["choice"]
+    assert found["taken"] is None
+    assert found["why"][0] == (
+        "no model can be taken: none of the 40 answers of base has a reward above 0, "
+        "and no dearer one is shown to be better"
+    )
+    with former():
+        assert report({"base": cases(0), "sft": cases(0)})["choice"]["taken"] == "base"
+    assert report({"base": cases(1), "sft": cases(1)})["choice"]["taken"] == "base"
+    assert report({"base": cases(0), "sft": cases(30)})["choice"]["taken"] == "sft"
 
 
 def test_a_limit_on_cost_or_score_leaves_models_out() -> None:

@@ -72,12 +72,9 @@ def check_recipe(plain: Mapping[str, Any], where: str) -> None:
         except InputError as error:
             raise InputError(f"{where}: stages[{place}] (train): {error}") from error
         if name in TABLE:
-            _known_keys(
-                stage,
-                {**fields_of(name), **options, "rewards": "dict"},
-                f"{where}: stages[{place}] (train {name})",
-            )
-            _check_figures(name, {str(k).replace("_", "-"): v for k, v in stage.items()}, f"{where}: ")
+            here = f"{where}: stages[{place}] (train {name})"
+            _known_keys(stage, {**fields_of(name), **options, "rewards": "dict"}, here)
+            _check_figures(name, {str(k).replace("_", "-"): v for k, v in stage.items()}, f"{here}: ")
     if isinstance(model := plain.get("model", NAMED[0]), str):
         model_named(model)
     from ..rows.sources import sources_of

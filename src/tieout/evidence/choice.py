@@ -3,8 +3,8 @@
 Models are put in the order of what they cost: their training, and a number of answers. Between adapters of one base
 the time of an answer is that of its tokens, as a measured one varies with what else the machine does. From the
 cheapest one on, a dearer one is taken in its place only where it is shown to be better than the one taken so far. What
-cannot be served, was measured on too few cases, or broke the controls is never taken; where costs are not known,
-nothing is.
+cannot be served, was measured on too few cases, or broke the controls is never taken; where costs are not known, or
+not one answer of the model that is left scores above 0, nothing is.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..samplers.prices import Price
+from . import stats
 from .challengers import about, how_made, kind_of, oracle, remote
 from .choice_words import numbers, reasons, step_in_words
 from .evaluate import CONTROLS, PROGRAMMATIC, Case
@@ -101,6 +102,12 @@ def choose(
         steps[-1]["said"] = doubt or step_in_words(steps[-1], policy.min_gain)
         taken = model if steps[-1]["better"] else taken
     why = reasons(taken, steps, rows, order == TOTAL, policy.answers)
+    left = next(row for row in rows if row["model"] == taken)
+    useless = left["mean"] == left["low"] == 0 and not stats.is_former()
+    if useless:
+        scale = report["settings"]["primary"] or "reward"
+        said = f"no model can be taken: none of the {left['n']} answers of {taken} has a {scale} above 0"
+        why[0] = f"{said}, and no dearer one is shown to be better"
     if ordered_so := [row["model"] for row in rows if row["model"] in alike and row["tokens_per_second"]]:
         why.append(
             f"{', '.join(ordered_so)} share a base: an answer takes the time of its tokens, at their common rate"
@@ -118,7 +125,7 @@ def choose(
         why.append(
             f"the training of {', '.join(free)} counts as nothing, as the price is of tokens: give HOUR/h to count it"
         )
-    return {**found, "steps": steps, "taken": taken, "why": why}
+    return {**found, "steps": steps, "taken": None if useless else taken, "why": why}
 
 
 def by_tokens(report: Mapping[str, Any]) -> dict[str, float]:

@@ -65,6 +65,11 @@ def former(yes: bool = True) -> Iterator[None]:
         _FORMER.reset(token)
 
 
+def is_former() -> bool:
+    """Whether figures are computed as those of format 5."""
+    return _FORMER.get()
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A mean with its interval. All None where there is nothing to average."""
@@ -151,7 +156,7 @@ def change(now: Sequence[float], before: Sequence[float], bounds: Bounds, level:
 
 
 def _right_or_wrong(wins: int, losses: int, n: int, level: float, least: float | None) -> Estimate:
-    shorter = _FORMER.get()
+    shorter = is_former()
     low, high = paired_ends(wins, losses, n, level, shorter)
     error = adjusted(wins, losses, n)[1]
     above = None if least is None else paired_p_above(wins, losses, n, least, shorter)
@@ -164,7 +169,7 @@ def proportion(successes: int, n: int, level: float = LEVEL) -> Estimate:
         raise InputError(f"{successes} successes of {n}: expected a count between 0 and {n}")
     if n == 0:
         return Estimate(None, None, None, 0)
-    low, high = (wilson_ends if _FORMER.get() else exact_ends)(successes, n, level)
+    low, high = (wilson_ends if is_former() else exact_ends)(successes, n, level)
     # At an end of the scale the half that is cut off counts, too.
     half = max(high - successes / n, successes / n - low) if successes in (0, n) else (high - low) / 2
     return Estimate(successes / n, low, high, n, half / quantile(level))
@@ -196,7 +201,7 @@ def _bootstrap(
     sums, sizes = _cluster_sums(values, clusters)
     size = float(sizes.mean())
     spread = np.sort((sums - value * sizes) * 2 / (bounds[1] - bounds[0]))
-    weight = float(1 / (1 + (spread**2).sum())) if tested or _FORMER.get() else 1.0
+    weight = float(1 / (1 + (spread**2).sum())) if tested or is_former() else 1.0
     count = len(sums) + round(2 * weight)
     weights = np.concatenate([np.ones(len(sums)), [weight, weight]])
     # Of the size of a cluster: one case among documents of fifty would add nothing.
