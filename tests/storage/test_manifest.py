@@ -118,7 +118,8 @@ def test_a_digest_that_is_changed_with_its_file_breaks_the_chain(run: Path) -> N
     text = (run / FILE).read_text()
     (run / FILE).write_text(text.replace(old, sha256(run / "sft" / "adapter.safetensors")))
     assert check(run) == [
-        "manifest.jsonl: line 3 (gate) does not follow the line before it: one was changed or removed"
+        "manifest.jsonl: line 2 (sft) is not as it was written",
+        "manifest.jsonl: line 3 (gate) does not follow the line before it: one was changed or removed",
     ]
 
 
