@@ -96,6 +96,10 @@ def test_sharegpts_pairs_and_labels_are_read(side: Any) -> None:
     assert row == {"prompt": prompt, "completion": "5", "label": False}
     with pytest.raises(RowsError, match="the last message of 'conversations' is from 'user'"):
         check_rows([{"conversations": [asked], "label": 1}], "label")
+    with pytest.raises(RowsError, match="'conversations' ends with an answer"):
+        check_rows([{**pair, "conversations": [asked, good]}], "preference")
+    with pytest.raises(RowsError, match="'conversations' is text"):
+        check_rows([{**pair, "conversations": "2+2?"}], "preference")
 
 
 def test_a_list_in_one_line_is_counted_by_rows(tmp_path: Path) -> None:
@@ -152,6 +156,13 @@ def test_the_completion_is_the_answer_where_a_reward_asks_for_one(tmp_path: Path
     ).rows  # a gold that is paid
     quiz = {"prompt": "p", "completion": "4", "reference": "4"}
     assert "answer" not in answered([quiz], load_reward("summary"))[0]  # there it is an option, not a column
+    blank = written(tmp_path, "blank.csv", "prompt;completion\n2+2?;4\n2+3?;\n")
+    for makes in (
+        lambda: task_of(Evaluation(data=blank, reward=reward)),
+        lambda: task_for(GRPO().needs, "grpo", Options(out=tmp_path, data=blank, reward=reward)),
+    ):
+        with pytest.raises(InputError, match=r"1 of 2 have 'answer', the first without it is .*blank\.csv:3"):
+            makes()
     (own,) = rows_task("rows", [{"prompt": "p", "answer": "1"}], load_reward(reward)).rows("")
     assert own["answer"] == "1"
     with pytest.raises(

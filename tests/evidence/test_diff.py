@@ -18,7 +18,7 @@ from tieout.cli.diff import main
 from tieout.cli.report import main as report
 from tieout.cli.verify import main as verify
 from tieout.errors import InputError
-from tieout.evidence import scoring
+from tieout.evidence import scoring, stats
 from tieout.evidence.approved import FILE, keep_approved
 from tieout.evidence.diff import diff
 from tieout.evidence.evaluate import evaluate
@@ -173,6 +173,19 @@ def test_runs_without_reports_are_compared_as_far_as_they_go(tmp_path: Path) -> 
     assert [c.what for c in found.changes] == ["seed: 0 -> 1"]
     assert any("no report yet" in note for note in found.notes)
     assert found.verdict.startswith("Re-validation is due")
+
+
+def test_reports_whose_intervals_are_by_another_rule_are_said_to_be(tmp_path: Path) -> None:
+    one, other = made(tmp_path / "one"), made(tmp_path / "other")
+    with stats.former():
+        regate(one / "evidence")
+    path = one / "evidence" / "report.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 5}))
+    found = diff(one, other)
+    assert not found.equal
+    assert found.reasons == []
+    assert found.verdict == "Re-validation is not due: every answer is the same."
+    assert any(note.startswith("The reports are in formats 5 and 6") for note in found.notes)
 
 
 def test_a_report_of_another_version_is_trouble_and_not_a_difference(

@@ -137,6 +137,14 @@ CHANGED: dict[str, tuple[Callable[[Path], None], str]] = {
         _line(lambda statement: statement["predicate"].update(time="2020-01-01T00:00:00+00:00")),
         "manifest.jsonl: line 4 (tieout report) is not as it was written",
     ),
+    "the name of the last step, and its digest taken out": (
+        _line(lambda statement: statement["predicate"].update(step="gate", line=None)),
+        "manifest.jsonl: line 4 (gate) is not as it was written",
+    ),
+    "records of verifications by a link": (
+        _linked("verification", "../verification"),
+        "'verification' is a link, or no file",
+    ),
     "a step that wrote nothing that is there": (
         _line(_ghost, append=True),
         "evidence/ghost.json: missing; tieout report wrote it",

@@ -13,8 +13,9 @@ import pytest
 from made_cases import two_models, with_parts
 from tieout.cli.verify import main
 from tieout.evidence import stats
+from tieout.evidence.claims import recomputed
 from tieout.evidence.report import FORMER, regate, write_report
-from tieout.evidence.verify import report_at, verify
+from tieout.evidence.verify import read_report, report_at, verify
 from tieout.storage.jsonl import read_json
 
 
@@ -139,8 +140,11 @@ def test_a_report_of_format_5_is_verified_by_its_own_rule(tmp_path: Path) -> Non
     assert any(line.startswith(models) for line in verify(path))
     _edit_report(lambda report: report.update(format=FORMER))(tmp_path)
     assert verify(path) == []
+    (figures,) = (claim for claim in recomputed(read_report(path), path) if claim.what == "figures")
+    assert "with the shorter intervals of format 5" in figures.said
     _edit_report(lambda report: report.update(models=now["models"]))(tmp_path)
     assert any(line.startswith(models) for line in verify(path))
+    assert "format 5" not in recomputed(now, path)[0].said
     assert regate(tmp_path) == now  # and judged again it is of the present one
 
 

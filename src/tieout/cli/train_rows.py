@@ -101,7 +101,7 @@ def task_for(
         InputError: an option is missing, would be ignored, or names what the method cannot use.
     """
     from ..tasks import Task, load_task
-    from ..tasks.files import REWARD_MODEL, answered, hold_out, hold_out_few
+    from ..tasks.files import REWARD_MODEL, answered, check_columns, hold_out, hold_out_few
 
     _refuse_unused(needs, name, options, evaluates)
     scored = needs.rewarded and not needs.reward_model
@@ -127,7 +127,9 @@ def task_for(
         task = Task(name, lambda split: [], _reward(options.reward))
     if task.reward is not None and (scored or needs.unscored):
         splits = {split: answered(rows, task.reward) for split, rows in splits.items()}
-        _check_columns(task.reward, {k: rows for k, rows in splits.items() if scored or k != "train"})
+        for split, rows in splits.items():
+            if scored or split != "train":
+                check_columns(task.reward, rows)
     own = task.rows
     return dataclasses.replace(task, rows=lambda split: splits[split] if split in splits else own(split))
 
@@ -189,12 +191,3 @@ def _reward(name: Any) -> Any:
     from ..rewards import load_reward
 
     return load_reward(name) if isinstance(name, str) else name
-
-
-def _check_columns(reward: Any, splits: dict[str, Sequence[Any]]) -> None:
-    """InputError: the reward asks for a column that some rows lack."""
-    from ..rewards.scoring.runner import check_reward
-    from ..tasks.files import columns_of
-
-    for rows in splits.values():
-        check_reward(reward, columns_of(rows))

@@ -14,6 +14,7 @@ from ..storage.identity import folder_digest
 from .chosen import chosen, samples_of
 from .evaluate import HUMAN
 from .readings import NONE
+from .report import FORMER
 from .scoring import rescore
 from .verify import figures_differ, files_differ, run_of
 
@@ -70,7 +71,7 @@ def recomputed(report: Mapping[str, Any], path: Path, workers: Workers | None = 
         claim(
             "recomputed",
             "figures",
-            f"every figure and the verdict, from the cases{_people(report)}",
+            f"every figure and the verdict, from the cases{_people(report)}{_shorter(report)}",
             lambda: figures_differ(report, path),
         )
     ]
@@ -85,6 +86,11 @@ def recomputed(report: Mapping[str, Any], path: Path, workers: Workers | None = 
         said, problems = chosen(path.parent, counts, workers)
         found.append(Claim("recomputed", "best of N", said, problems))
     return found
+
+
+def _shorter(report: Mapping[str, Any]) -> str:
+    former = report["format"] == FORMER
+    return f", with the shorter intervals of format {FORMER}" if former else ""
 
 
 def _people(report: Mapping[str, Any]) -> str:

@@ -56,7 +56,9 @@ class Diff:
         )
         if not self.numbers.figures:
             return f"Only {said} changed; there are no cases of both runs to show that it changed no output."
-        return f"Re-validation is not due: only {said} changed, and every answer and figure is the same."
+        only = f"only {said} changed, and " if said else ""
+        alike = "answer and figure" if all(f.equal for f in self.numbers.figures) else "answer"
+        return f"Re-validation is not due: {only}every {alike} is the same."
 
     @property
     def _parts(self) -> set[str]:
@@ -104,6 +106,12 @@ def diff(a: Path, b: Path) -> Diff:
     if first.sources != second.sources:
         notes.append(
             "The reward's source differs: a difference of scores is of models and of rewards together."
+        )
+    formats = [one.report["format"] for one in (first, second)]
+    if formats[0] != formats[1]:
+        notes.append(
+            f"The reports are in formats {formats[0]} and {formats[1]}, whose intervals differ in length; "
+            "`tieout gate` makes the older one again."
         )
     settings = [one.report["settings"]["primary"] for one in (first, second)]
     if settings[0] != settings[1]:

@@ -178,7 +178,13 @@ def _preference(row: Row) -> Row:
     )
     whole = all(isinstance(side, list | tuple) and len(side) > 1 for side in (chosen, rejected))
     if "prompt" not in row and not whole and (talk := _talk(row)):  # ShareGPT's pairs
-        row = {**{name: value for name, value in row.items() if name != talk}, "prompt": row[talk]}
+        asked = messages_of(row[talk], talk)
+        if asked and asked[-1]["role"] == "assistant":
+            raise Problem(
+                f"{talk!r} ends with an answer, and next to 'chosen' and 'rejected' it is their prompt; leave the "
+                "answer out"
+            )
+        row = {**{name: value for name, value in row.items() if name != talk}, "prompt": asked}
     row = {**row, "chosen": chosen, "rejected": rejected}
     if "prompt" not in row and isinstance(chosen, str):
         raise Problem(

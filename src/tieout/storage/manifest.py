@@ -101,14 +101,17 @@ def replay(folder: Path) -> tuple[State, list[str]]:
     state, path = State(), folder / FILE
     lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
     problems = [] if not lines.pop() else ["its last line is not whole"]
+    marked = False
     for number, line in enumerate(lines, 1):
         try:
             statement = json.loads(line)
             predicate = statement["predicate"]
             subjects = {one["name"]: one["digest"]["sha256"] for one in statement["subject"]}
             step, previous, gone = predicate["step"], predicate["previous"], predicate["gone"]
-            own = predicate.pop("line", None)  # lines had none before 2026-11-30
-            edited = own is not None and own != hashlib.sha256(_line(statement)).hexdigest()
+            own = predicate.pop("line", None)  # lines had none before 2026-11-30, and each has one since
+            edited = (
+                own != hashlib.sha256(_line(statement)).hexdigest() if marked or own is not None else False
+            )
         except (KeyError, TypeError, ValueError):
             problems.append(f"line {number} is no statement of a step")
             state.head = hashlib.sha256(line).hexdigest()
@@ -119,6 +122,7 @@ def replay(folder: Path) -> tuple[State, list[str]]:
             )
         if edited:
             problems.append(f"line {number} ({step}) is not as it was written")
+        marked = marked or own is not None
         state.files |= subjects
         state.written_by |= dict.fromkeys(subjects, step)
         for name in gone:
@@ -199,7 +203,9 @@ def _walked(folder: Path, folders_too: bool = False) -> Iterator[str]:
         folders[:] = [
             name
             for name in folders
-            if name not in PASSING and not name.startswith(".") and not (top and name == RECORDS)
+            if name not in PASSING
+            and not name.startswith(".")
+            and (folders_too or not (top and name == RECORDS))
         ]
         for name in [*names, *folders] if folders_too else names:
             if not name.startswith("."):

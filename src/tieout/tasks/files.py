@@ -18,7 +18,7 @@ from ..rewards import load_reward
 from ..rewards.scoring.outcomes import parameters
 from ..rewards.scoring.runner import check_reward
 from ..rows import check_rows, read_rows
-from ..rows.locations import each
+from ..rows.locations import each, location
 from ..rows.messages import text_of
 from ..types import Reward, Row
 from . import Task, load_task
@@ -92,7 +92,7 @@ def files_task(data: Data, reward: str | None = None, max_new_tokens: int = 256)
     for name, rows in splits.items():
         if rows and name not in given:
             try:
-                check_reward(function, columns_of(rows))
+                check_columns(function, rows)
             except InputError as error:
                 raise InputError(
                     f"{name} rows ({of[name]}): {error}: give them that column, give data.test with it, or name "
@@ -111,7 +111,7 @@ def rows_task(name: str, rows: Sequence[Row], reward: Reward) -> Task:
     """A task of rows to sample for and the reward that scores them. InputError: the reward asks for other columns."""
     given = answered(check_rows(rows, "prompt", name), reward)
     try:
-        check_reward(reward, columns_of(given))
+        check_columns(reward, given)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     return Task(name, lambda split: given, reward)
@@ -123,9 +123,19 @@ def answered(rows: Sequence[Row], reward: Reward) -> Sequence[Row]:
     return each(rows, _with_answer) if needed else rows
 
 
-def columns_of(rows: Sequence[Row]) -> list[str]:
-    """The columns that every row has."""
-    return [column for column in rows[0] if all(column in row for row in rows)]
+def check_columns(reward: Reward, rows: Sequence[Row], *, tokens: bool = True) -> None:
+    """InputError: the reward asks for a column that rows lack, with the first that does where others have it."""
+    try:
+        check_reward(reward, [name for name in rows[0] if all(name in row for row in rows)], tokens=tokens)
+    except InputError as error:
+        for name in [p.name for p in parameters(reward) if p.default is p.empty]:
+            lacking = [index for index, row in enumerate(rows) if name not in row]
+            if 0 < len(lacking) < len(rows):
+                raise InputError(
+                    f"{error}; {len(rows) - len(lacking)} of {len(rows)} have {name!r}, the first without it is "
+                    f"{location(rows, lacking[0])}"
+                ) from error
+        raise
 
 
 def given_splits(data: Data) -> dict[str, Sequence[Row]]:
@@ -155,7 +165,7 @@ def controls_task(path: str) -> Task:
     """Negative controls from a file of prompt and answer."""
     rows = _read(path, "prompt")
     function = load_reward("exact")
-    check_reward(function, columns_of(rows))
+    check_columns(function, rows)
     return Task("controls", lambda split: rows if split == "test" else [], function)
 
 
@@ -178,9 +188,9 @@ def _gold(row: Row) -> str | None:
 
 
 def _with_answer(row: Row) -> Row:
-    if "answer" in row or "completion" not in row:
-        return row
-    return {**row, "answer": text_of(row["completion"])}
+    """The row; an empty completion, as a table has it where a cell is empty, is no answer."""
+    said = text_of(row.get("completion", ""))
+    return row if "answer" in row or not said.strip() else {**row, "answer": said}
 
 
 TENTH, ENOUGH = 0.1, 40

@@ -27,9 +27,9 @@ from ..rewards.processes.workers import Workers
 from ..rewards.scoring.call import Call
 from ..rewards.scoring.combine import Combined
 from ..rewards.scoring.outcomes import Outcome, judges_form, parameters, reward_name, reward_range
-from ..rewards.scoring.runner import check_reward, score_groups
+from ..rewards.scoring.runner import score_groups
 from ..rewards.text.sentences import sentences
-from ..tasks.files import answered, columns_of
+from ..tasks.files import answered, check_columns
 from ..tasks.wrong_statements import wrong_statements
 from ..types import Reward, Row
 from .attack.columns import accepted_answers, lists_of
@@ -99,7 +99,7 @@ def prove(reward: Reward, rows: Sequence[Row], workers: Workers | None = None, s
     if not rows:
         raise InputError("no rows to prove the reward on")
     rows = answered(golden_rows(rows, [parameter.name for parameter in parameters(reward)]), reward)
-    check_reward(reward, columns_of(rows), tokens=False)
+    check_columns(reward, rows, tokens=False)
     form = judges_form(reward)
     usual = reward.usual_range if isinstance(reward, Combined) else (0.0, 1.0)
     low, high = reward_range(reward) or usual

@@ -13,8 +13,8 @@ from typing import Any
 from ...config.plain import fingerprint
 from ...errors import InputError
 from ...rewards.scoring.outcomes import judges_form, parameters
-from ...rewards.scoring.runner import check_reward, reward_name
-from ...tasks.files import answered, columns_of
+from ...rewards.scoring.runner import reward_name
+from ...tasks.files import answered, check_columns
 from ...types import Reward, Row
 from ..golden_rows import golden_rows
 from .calling import Ask, Caller, pay
@@ -132,7 +132,7 @@ def attack(
     rows = answered(golden_rows(rows, [parameter.name for parameter in parameters(reward)]), reward)
     if not rows:
         raise InputError("no rows to attack the reward on")
-    check_reward(reward, columns_of(rows), tokens=False)
+    check_columns(reward, rows, tokens=False)
     with Caller(reward, rows) as caller:
         return _attack(caller, rows, settings, seed, corpus, policy, verifier, began)
 
