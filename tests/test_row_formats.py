@@ -15,7 +15,7 @@ from tieout.methods import GRPO
 from tieout.rewards import load_reward
 from tieout.rows import RowsError, check_rows, read_rows
 from tieout.storage.jsonl import write_jsonl
-from tieout.tasks.files import Data, answered, files_task, rows_task
+from tieout.tasks.files import Data, answered, check_columns, files_task, rows_task
 from tieout.types import Row
 from tieout.vetting.attack import AttackSettings, attack
 from tieout.vetting.check import prove
@@ -163,6 +163,9 @@ def test_the_completion_is_the_answer_where_a_reward_asks_for_one(tmp_path: Path
     ):
         with pytest.raises(InputError, match=r"1 of 2 have 'answer', the first without it is .*blank\.csv:3"):
             makes()
+    part: list[Row] = [{"prompt": "p", "answer": "1"}, {"prompt": "Which?"}]
+    with pytest.raises(InputError, match=r"1 of 2 have 'answer', the first without it is 'Which\?'"):
+        check_columns(load_reward(reward), part)  # its second row may be any of the file
     (own,) = rows_task("rows", [{"prompt": "p", "answer": "1"}], load_reward(reward)).rows("")
     assert own["answer"] == "1"
     with pytest.raises(

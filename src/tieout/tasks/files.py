@@ -18,8 +18,8 @@ from ..rewards import load_reward
 from ..rewards.scoring.outcomes import parameters
 from ..rewards.scoring.runner import check_reward
 from ..rows import check_rows, read_rows
-from ..rows.locations import each, location
-from ..rows.messages import text_of
+from ..rows.locations import Rows, each
+from ..rows.messages import prompt_text, text_of
 from ..types import Reward, Row
 from . import Task, load_task
 
@@ -131,9 +131,12 @@ def check_columns(reward: Reward, rows: Sequence[Row], *, tokens: bool = True) -
         for name in [p.name for p in parameters(reward) if p.default is p.empty]:
             lacking = [index for index, row in enumerate(rows) if name not in row]
             if 0 < len(lacking) < len(rows):
+                asked = prompt_text(rows[lacking[0]]["prompt"])[
+                    :60
+                ]  # a part of the rows has places of its own
+                where = rows.location(lacking[0]) if isinstance(rows, Rows) else repr(asked)
                 raise InputError(
-                    f"{error}; {len(rows) - len(lacking)} of {len(rows)} have {name!r}, the first without it is "
-                    f"{location(rows, lacking[0])}"
+                    f"{error}; {len(rows) - len(lacking)} of {len(rows)} have {name!r}, the first without it is {where}"
                 ) from error
         raise
 
