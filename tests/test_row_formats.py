@@ -174,6 +174,21 @@ def test_the_completion_is_the_answer_where_a_reward_asks_for_one(tmp_path: Path
         task_of(Evaluation(data=table, reward=f"{tmp_path}/r.py:other"))
 
 
+def test_a_completion_that_is_labelled_bad_is_no_gold_and_no_answer(tmp_path: Path) -> None:
+    reward = load_reward("numeric")
+    rows = [
+        {"prompt": "2+2?", "completion": "4", "label": True},
+        {"prompt": "2+3?", "completion": "6", "label": 0},
+    ]
+    assert [row.get("answer") for row in answered(rows, reward)] == ["4", None]
+    with pytest.raises(InputError, match="rows: reward 'numeric' needs column 'answer'"):
+        rows_task("rows", rows, reward)
+    with pytest.raises(InputError, match="row 2 has no gold in column 'completion' that is not labelled bad"):
+        prove(reward, rows)
+    told = [{**rows[0], "answer": "4"}, {**rows[1], "answer": "5"}]
+    assert [row["completion"] for row in golden_rows(told)] == ["4", "5"]
+
+
 def test_pairs_alone_have_their_chosen_completion_as_the_answer(tmp_path: Path) -> None:
     rows = [
         {"prompt": [{"role": "user", "content": f"{i}?"}], "chosen": f"{i}", "rejected": "-"}

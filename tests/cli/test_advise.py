@@ -58,13 +58,23 @@ def test_demonstrations_with_a_reward_are_sampled_and_a_recipe_is_written(
 def test_what_the_reward_asks_for_and_the_rows_lack_is_refused_before_anything_is_sampled(
     sums: Path, tmp_path: Path
 ) -> None:
-    write_jsonl(tmp_path / "bare.jsonl", [{"prompt": "1 + 1?", "completion": "2"}])
+    write_jsonl(tmp_path / "bare.jsonl", [{"prompt": "1 + 1?"}])
     with pytest.raises(InputError, match="needs column 'answer'"):
         main([str(tmp_path / "bare.jsonl"), "--reward", "numeric", "--model", "tieout-base"])
     with pytest.raises(InputError, match="--out needs --reward"):
         main([str(sums), "--out", str(tmp_path / "recipe.yaml")])
     with pytest.raises(InputError, match="at least twice each"):
         main([str(sums), "--samples", "8"])
+
+
+def test_the_completion_is_the_answer_where_the_reward_asks_for_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a training by the reward."""
+    write_jsonl(tmp_path / "rows.jsonl", [{k: row[k] for k in ("prompt", "completion")} for row in SUMS])
+    found = said(capsys, str(tmp_path / "rows.jsonl"), "--reward", "numeric")
+    assert found["found"]["problems"] == []
+    assert found["found"]["tried"].startswith("proven on 8 rows")
 
 
 @pytest.mark.parametrize(

@@ -200,8 +200,8 @@ def test_rows_without_gold_are_refused() -> None:
         prove(exact, [{"prompt": "?", "answer": None}])
     with pytest.raises(ValueError, match="no rows"):
         prove(exact, [])
-    with pytest.raises(ValueError, match="needs column 'answer'"):
-        prove(exact, TALK)
+    with pytest.raises(ValueError, match="needs column 'question'"):
+        prove(relevance, TALK)
 
 
 def test_every_reward_of_the_library_declares_its_range_and_says_what_it_is() -> None:

@@ -21,7 +21,7 @@ from .early import model_named
 from .options import RewardSpec, parse
 
 if TYPE_CHECKING:
-    from ..types import Reward
+    from ..types import Reward, Row
     from ..vetting.choosing import Advice, Found, Samples
 
 PROMPTS = 8
@@ -70,13 +70,15 @@ def main(arguments: Sequence[str]) -> None:
     kind = kind_of(given)
     rows = check_rows(given, kind, str(options.data))
     from ..rewards import load_reward
-    from ..rewards.scoring.runner import check_reward
+    from ..tasks.files import answered, check_columns
     from ..vetting.choosing import advise
 
+    scored: Sequence[Row] = rows
     reward = load_reward(options.reward) if options.reward else None
     if reward is not None:
-        check_reward(reward, rows[0])
-    found = _found(options, rows, kind, reward)
+        scored = answered(rows, reward)
+        check_columns(reward, scored)
+    found = _found(options, scored, kind, reward)
     advised = advise(found)
     if options.out:
         from .starts.advised import recipe
@@ -104,7 +106,7 @@ def kind_of(rows: Rows) -> Kind:
     return "prompt" if kind == "demonstration" and not has else kind
 
 
-def _found(options: Options, rows: Rows, kind: Kind, reward: Reward | None) -> Found:
+def _found(options: Options, rows: Sequence[Row], kind: Kind, reward: Reward | None) -> Found:
     """What the rows have and, with a reward, what it and the model's samples are worth."""
     from ..rows.messages import text_of
     from ..vetting.before_training import examine
@@ -120,7 +122,7 @@ def _found(options: Options, rows: Rows, kind: Kind, reward: Reward | None) -> F
     return Found(kind, len(rows), prompts, liked, examined.reward, problems, examined.done, samples)
 
 
-def _samples(options: Options, rows: Rows, reward: Reward) -> Samples:
+def _samples(options: Options, rows: Sequence[Row], reward: Reward) -> Samples:
     """Completions of the model for some rows, asked as its run was trained, and scored."""
     from ..evidence.pool import draw
     from ..pipelines.evaluated import one_template

@@ -20,6 +20,7 @@ from ..rewards.scoring.runner import check_reward
 from ..rows import check_rows, read_rows
 from ..rows.locations import Rows, each
 from ..rows.messages import prompt_text, text_of
+from ..rows.values import truth
 from ..types import Reward, Row
 from . import Task, load_task
 
@@ -118,7 +119,8 @@ def rows_task(name: str, rows: Sequence[Row], reward: Reward) -> Task:
 
 
 def answered(rows: Sequence[Row], reward: Reward) -> Sequence[Row]:
-    """The rows; where the reward must have `answer`, those without one have their completion as one."""
+    """The rows; where the reward must have `answer`, those without one have their completion as one, unless it is
+    labelled bad."""
     needed = any(p.name == "answer" and p.default is p.empty for p in parameters(reward))
     return each(rows, _with_answer) if needed else rows
 
@@ -191,9 +193,10 @@ def _gold(row: Row) -> str | None:
 
 
 def _with_answer(row: Row) -> Row:
-    """The row; an empty completion, as a table has it where a cell is empty, is no answer."""
+    """The row; a completion that is labelled bad, or empty, as a table has it where a cell is, is no answer."""
     said = text_of(row.get("completion", ""))
-    return row if "answer" in row or not said.strip() else {**row, "answer": said}
+    none = "answer" in row or truth(row.get("label")) is False or not said.strip()
+    return row if none else {**row, "answer": said}
 
 
 TENTH, ENOUGH = 0.1, 40

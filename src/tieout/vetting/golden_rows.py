@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from ..errors import InputError
 from ..rewards.text.figures import MEASURES, SCALES, figure, written
 from ..rows.checks import with_prompts
+from ..rows.values import truth
 from ..types import Row
 
 ANSWERS = ("answer", "solution", "ground_truth")
@@ -17,9 +18,10 @@ def with_gold(
     row: Row, gold: Callable[[Row], str | None] | None = None, asked: Collection[str] = ()
 ) -> Row | None:
     """The row with gold as a text in `completion`: that of the task, else the row's own (of a conversation, the last
-    turn), else one of ANSWERS, first those that the reward asks for, with the scale that a column says; None: none."""
+    turn) unless it is labelled bad, else one of ANSWERS, first those that the reward asks for, with the scale that a
+    column says; None: none."""
     text = None if gold is None else gold(row)
-    if text is None:
+    if text is None and truth(row.get("label")) is not False:
         text = row.get("completion")
     if isinstance(text, list | tuple) and text and isinstance(text[-1], Mapping):
         text = text[-1].get("content")
@@ -50,8 +52,10 @@ def golden_rows(rows: Iterable[Row], asked: Collection[str] = ()) -> list[Row]:
     for number, row in enumerate(with_prompts(list(rows)), 1):
         golden = with_gold(row, asked=asked)
         if golden is None:
+            bad = " that is not labelled bad" if truth(row.get("label")) is False else ""
             raise InputError(
-                f"row {number} has no gold in column 'completion' or {', '.join(ANSWERS)}; it has: {', '.join(row)}"
+                f"row {number} has no gold in column 'completion'{bad} or {', '.join(ANSWERS)}; it has: "
+                f"{', '.join(row)}"
             )
         found.append(golden)
     return found
