@@ -116,7 +116,8 @@ def test_reflection_finds_the_prompt_and_measures_it_once_on_rows_that_chose_not
     assert not lines[0]["front"]
     kept = {path.name for path in Path("out").iterdir() if path.stat().st_size}  # none of GEPA's pickles
     assert kept == {
-        "candidates.jsonl", "journal.jsonl", "prompt.json", "result.json", "run.json", "test.jsonl"
+        "candidates.jsonl", "journal.jsonl", "lock", "prompt.json", "result.json", "run.json", "test.jsonl",
+        "test.usage.jsonl",
     }  # fmt: skip
 
 

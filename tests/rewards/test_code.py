@@ -318,7 +318,10 @@ def test_scripts_read_and_print() -> None:
         {"input": "", "output": "é\n"},
         {"stdin": "3", "stdout": "7\né"},
     ]
-    assert run_tests(program, tests) == CodeResult(2, 3, "test 3: another value or type than expected")
+    result = run_tests(program, tests)
+    assert result == CodeResult(2, 3, "test 3: another value or type than expected", 2, result.answer)
+    assert result.answer is not None
+    assert result.answer.value == "6 \né\n"
     both = {"inputs": ["1", "2"], "outputs": ["2\né", "4\né"]}
     assert code([program], tests=[json.dumps(both)]) == [1.0]
     assert code([f"<think>\n</think>\n```python\n{program}\n```"], tests=[both], entry=[None]) == [1.0]
