@@ -88,20 +88,22 @@ def test_a_report_compares_local_and_api_on_the_same_rows_with_cost(
     assert {"base": "api:tieout-base", "trained": None, "four_bits": False} in identity.values()
 
 
+def asked_of(data: Path) -> list[str]:
+    """Arguments of an evaluation of these rows."""
+    options = {
+        "--model": "api:tieout-base",
+        "--data": str(data),
+        "--max-new-tokens": "4",
+        "--reward-workers": "0",
+    }
+    return [word for option in options.items() for word in option]
+
+
 def test_an_evaluation_with_a_failure_has_no_figure_and_resumes(server: OpenAIServer, tmp_path: Path) -> None:
     data = tmp_path / "rows.jsonl"
     prompts = ["say audit", "400 say asset"]
     data.write_text("".join(json.dumps({"prompt": p, "answer": "x"}) + "\n" for p in prompts))
-    given = [
-        "--model",
-        "api:tieout-base",
-        "--data",
-        str(data),
-        "--max-new-tokens",
-        "4",
-        "--reward-workers",
-        "0",
-    ]
+    given = asked_of(data)
     server.failed.clear()
     with pytest.raises(IncompleteError, match=r"1 of 2 requests failed.*Repeat the command.*keeps 1 replies"):
         evaluate(given)
@@ -113,16 +115,7 @@ def test_copies_of_a_row_are_said(
     server: OpenAIServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = Path(rows(tmp_path / "rows.jsonl"))
-    given = [
-        "--model",
-        "api:tieout-base",
-        "--data",
-        str(data),
-        "--max-new-tokens",
-        "4",
-        "--reward-workers",
-        "0",
-    ]
+    given = asked_of(data)
     evaluate(given)
     assert "different prompts" not in capsys.readouterr().out
     data.write_text(data.read_text() * 3)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tieout.cli.train import main
-from tieout.errors import StopTraining
+from tieout.errors import InputError, StopTraining
 from tieout.training.alarms import Adjustments, RollBack
-from tieout.training.guards import Guards, watch
+from tieout.training.guards import Guards, check_gold, watch
 from tieout.types import Completion, Group
 
 ModelFolder = Callable[[str], Path]
@@ -113,3 +113,11 @@ def test_a_model_trained_in_full_needs_no_reference_to_be_watched(
     main(["grpo", *(str(x) for pair in given.items() for x in pair), "--adapter.method", "full"])
     (line,) = (out / "grpo" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line)["score"] > 0
+
+
+def test_gold_that_a_later_row_has_no_column_for_is_refused_with_the_row() -> None:
+    rows = [{"prompt": f"{i}+{i}?", "answer": str(2 * i)} for i in range(3)]
+    check_gold(Guards(gold="numeric"), rows)
+    del rows[2]["answer"]
+    with pytest.raises(InputError, match=r"needs column 'answer'.*2 of 3 have 'answer', .*'2\+2\?'"):
+        check_gold(Guards(gold="numeric"), rows)

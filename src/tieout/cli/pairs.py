@@ -99,12 +99,13 @@ def _judged(folder: Path) -> list[dict[str, Any]]:
 
 def _scored(reward: Any, rows: Any) -> Any:
     """The rows with the scores of a reward; one of which a completion has no score keeps none."""
-    from ..rewards.scoring.runner import check_reward, score
+    from ..rewards.scoring.runner import score
     from ..rows import Rows
     from ..rows.messages import text_of
+    from ..tasks.files import check_columns
     from ..vetting.preferences.quality import scored
 
-    check_reward(reward, [column for column in rows[0] if all(column in row for row in rows)])
+    check_columns(reward, rows)
     found: list[tuple[float, float] | None] = []
     for row in rows:
         texts = [text_of(row["chosen"]), text_of(row["rejected"])]

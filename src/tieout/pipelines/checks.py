@@ -16,8 +16,8 @@ from ..learner.models.loading import context_of, load_chat
 from ..methods import Distill
 from ..rewards import load_reward
 from ..rewards.library.judge import judges_of
-from ..rewards.scoring.runner import check_reward
 from ..tasks import Task
+from ..tasks.files import check_columns
 from ..tasks.splits import calibration_rows
 from ..training.guards import check_gold
 from ..training.reward_models import check_models
@@ -56,7 +56,7 @@ def check_stages(
     if task.scorer is None:
         raise InputError(f"task {task.name!r} has neither a reward nor an environment to evaluate with")
     if task.reward is not None:
-        check_reward(task.reward, list(task.rows("train")[0]))
+        check_columns(task.reward, task.rows("train"))
         check_models(task.reward, override=recipe.guards.reward_model_override, policy=recipe.model)
     longest, given, reworded = (
         longest_sample(recipe, task),
@@ -120,7 +120,7 @@ def longest_sample(recipe: Recipe, task: Task) -> int:
 def _check_judge(stage: Pairs, recipe: Recipe, task: Task) -> None:
     """InputError: the judge asks for a column that rows lack, is of the policy's family, or is its own backstop."""
     judge = load_reward(stage.judge)
-    check_reward(judge, list(task.rows("train")[0]))
+    check_columns(judge, task.rows("train"))
     check_models(judge, override=recipe.guards.reward_model_override, policy=recipe.model)
     if stage.backstop not in ("", *task.metrics):
         raise InputError(
@@ -140,9 +140,9 @@ def _check_judge(stage: Pairs, recipe: Recipe, task: Task) -> None:
 def _check_calibrated(stage: Calibrate, recipe: Recipe, task: Task) -> None:
     """InputError: there is nothing to calibrate, or it asks for a column that rows lack."""
     models = {s.name for s in recipe.stages if isinstance(s, Train) and s.scores_only}
-    rows = calibration_rows(task, 1)
+    rows = calibration_rows(task, stage.max_rows)
     if stage.reward and stage.reward not in models:
-        check_reward(load_reward(stage.reward), list(rows[0]))
+        check_columns(load_reward(stage.reward), rows)
     if stage.data and not Path(stage.data).is_file():
         raise InputError(f"stage {stage.name!r}: data is {stage.data!r}, and there is no such file")
 
@@ -157,7 +157,7 @@ def _check_refresh(stage: Refresh, task: Task) -> None:
             "comparison needs at least 1 and 2"
         )
     if stage.judge:
-        check_reward(load_reward(stage.judge), list(task.rows("train")[0]))
+        check_columns(load_reward(stage.judge), task.rows("train"))
 
 
 def _needs_reward(stage: Any, task: Task) -> None:

@@ -13,13 +13,12 @@ from ..errors import InputError
 from ..methods import SFT
 from ..methods.sft import marked_general
 from ..rewards import load_reward
-from ..rewards.scoring.runner import check_reward
 from ..rows import check_general, check_rows, read_rows
 from ..rows.messages import TOLD, telling
 from ..rows.pairs import WEIGHT, rows_for, selected
 from ..rows.sources import is_source
 from ..tasks import Task
-from ..tasks.files import REWARD_MODEL, demonstration_of, hold_out
+from ..tasks.files import REWARD_MODEL, check_columns, demonstration_of, hold_out
 from ..training.evaluation import held_out_rows
 from ..training.reward_models import check_models
 from ..types import Row
@@ -38,7 +37,13 @@ COLUMNS = {
 """Kind of rows -> its columns next to the prompt."""
 
 
-def training_task(task: Task, stage: Train, folder: Path, fitting: Fitting | None = None) -> Task:
+def training_task(
+    task: Task,
+    stage: Train,
+    folder: Path,
+    fitting: Fitting | None = None,
+    known: Sequence[Row] | None = None,
+) -> Task:
     """The task with the rows and the reward that one train stage learns from.
 
     A reward model is measured on a tenth of its rows, which it does not learn from: they are the split `test`.
@@ -48,8 +53,9 @@ def training_task(task: Task, stage: Train, folder: Path, fitting: Fitting | Non
         stage: linked.
         folder: of the run, in which the pairs stages have left their rows.
         fitting: what is done with rows of the stage's own files that are too long.
+        known: its rows, where `known_rows` has read them.
     """
-    rows, kind = known_rows(task, stage, fitting), stage.method.needs.rows
+    rows, kind = known_rows(task, stage, fitting) if known is None else known, stage.method.needs.rows
     if rows is None:
         own = folder / stage.options.data
         file = own / DEMONSTRATIONS if (own / DEMONSTRATIONS).exists() else own / PAIRS
@@ -219,5 +225,5 @@ def check_training(task: Task, stage: Train, fitting: Fitting | None = None) -> 
             "before it"
         )
     if rewarded.reward is not None and rows:
-        check_reward(rewarded.reward, [c for c in rows[0] if all(c in row for row in rows)])
+        check_columns(rewarded.reward, rows)
     return rows

@@ -19,7 +19,6 @@ with one value, a denominator is positive, and rounding is no tie.
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,8 +31,8 @@ from ..rewards.library.numeric import numeric, readable
 from ..rewards.library.statement_identities import REVENUE
 from ..types import Row
 from . import Task, numeric_qa
-from .sec_print import TITLES, Table, tables
-from .sec_statements import SPLITS, read_filings, split_of
+from .sec_print import TITLES, Table
+from .sec_statements import read_filings, rows_by_split
 from .splits import from_lists
 from .thinking import thinking as with_thinking
 from .variants import asked_in, asking, instructed
@@ -139,14 +138,9 @@ def load(path: str | Path, *, max_lines: int | None = None, thinking: bool = Fal
     if max_lines is not None and max_lines < 2:
         raise InputError(f"max_lines is {max_lines}; expected 2 or more: a measure takes two figures")
     filings = read_filings(Path(path))
-    found: dict[str, list[Row]] = {split: [] for split in (*SPLITS, "ood")}
-    for filing in filings:
-        facts = {"company": filing.company, "cik": filing.cik, "adsh": filing.adsh, "form": filing.form}
-        found[split_of(filing.cik)] += _rows(list(tables(filing)), facts, max_lines)
+    found = rows_by_split(filings, lambda printed, facts: _rows(printed, facts, max_lines))
     if not any(found.values()):
         raise InputError(f"{path}: of {len(filings)} filings none has the figures of: {', '.join(MEASURES)}")
-    for rows in found.values():
-        rows.sort(key=lambda row: hashlib.sha256(row["id"].encode()).digest())
 
     task = Task(
         name="derive",

@@ -24,7 +24,6 @@ as a figure does, and follows from the source's figures, not from those of the a
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -37,8 +36,8 @@ from ..types import Row
 from . import Task, sec_statements
 from .derive import DECIMALS, MEASURES, excerpt, place_of, rounded, value_of
 from .flaws import JSONFlaw, compact, with_flaw
-from .sec_print import TITLES, Table, tables
-from .sec_statements import SPLITS, plain, read_filings, split_of
+from .sec_print import TITLES, Table
+from .sec_statements import plain, read_filings, rows_by_split
 from .splits import from_lists
 
 SYSTEM = (
@@ -74,17 +73,12 @@ def load(path: str | Path, *, max_lines: int | None = None) -> Task:
     if max_lines is not None and max_lines < 2:
         raise InputError(f"max_lines is {max_lines}; expected 2 or more: a ratio takes two figures")
     filings = read_filings(Path(path))
-    found: dict[str, list[Row]] = {split: [] for split in (*SPLITS, "ood")}
-    for filing in filings:
-        facts = {"company": filing.company, "cik": filing.cik, "adsh": filing.adsh, "form": filing.form}
-        found[split_of(filing.cik)] += _rows(list(tables(filing)), facts, max_lines)
+    found = rows_by_split(filings, lambda printed, facts: _rows(printed, facts, max_lines))
     if not any(found.values()):
         raise InputError(
             f"{path}: of {len(filings)} filings none has an income statement and a balance sheet of one date with the "
             f"figures of: {', '.join(name for name, _ in ASKED)}"
         )
-    for rows in found.values():
-        rows.sort(key=lambda row: hashlib.sha256(row["id"].encode()).digest())
     return Task(
         name="ratios",
         rows=from_lists("ratios", found),

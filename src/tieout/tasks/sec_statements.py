@@ -24,7 +24,7 @@ import hashlib
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from itertools import accumulate
@@ -94,12 +94,13 @@ def load(
         raise InputError(f"generated is {generated}; expected 0 or more")
     left_out = Counter[str]()
     filings = read_filings(Path(path))
-    found: dict[str, list[Row]] = {split: [] for split in (*SPLITS, "ood")}
-    for filing in filings:
-        left_out["ambiguous facts"] += filing.ambiguous
-        for table in tables(filing):
-            facts = {"company": filing.company, "cik": filing.cik, "adsh": filing.adsh, "form": filing.form}
-            found[split_of(filing.cik)] += _rows(table, facts, max_lines, max_chars, left_out)
+    left_out["ambiguous facts"] = sum(filing.ambiguous for filing in filings)
+
+    def rows_of(printed: Sequence[Table], facts: Mapping[str, str]) -> Iterator[Row]:
+        for table in printed:
+            yield from _rows(table, facts, max_lines, max_chars, left_out)
+
+    found = rows_by_split(filings, rows_of)
     if not any(found.values()):
         raise InputError(
             f"{path}: no statement with two figures is left of {len(filings)} filings (max_lines={max_lines}, "
@@ -114,8 +115,7 @@ def load(
         }
         rows = list(_rows(table, facts, max_lines, max_chars, left_out))
         found["train"] += rows[number % len(rows) :][:1] if rows else []
-    for rows in found.values():  # so that any first part of them has statements of all kinds
-        rows.sort(key=lambda row: hashlib.sha256(row["id"].encode()).digest())
+    found["train"].sort(key=_mixed)
     if any(left_out.values()):
         _log.warning("task sec_statements: left out %s", _said(left_out))
 
@@ -154,6 +154,27 @@ def read_filings(path: Path) -> list[Filing]:
             f"{path}: filing {twice[0]} is given twice, by company facts and a data set: keep one of them"
         )
     return filings
+
+
+def rows_by_split(
+    filings: Sequence[Filing], rows_of: Callable[[Sequence[Table], Mapping[str, str]], Iterable[Row]]
+) -> dict[str, list[Row]]:
+    """Split -> the rows of its companies, mixed.
+
+    `rows_of` makes the rows of one filing, from its statements and from `company`, `cik`, `adsh` and `form`.
+    """
+    found: dict[str, list[Row]] = {split: [] for split in (*SPLITS, "ood")}
+    for filing in filings:
+        facts = {"company": filing.company, "cik": filing.cik, "adsh": filing.adsh, "form": filing.form}
+        found[split_of(filing.cik)] += rows_of(list(tables(filing)), facts)
+    for rows in found.values():
+        rows.sort(key=_mixed)
+    return found
+
+
+def _mixed(row: Row) -> bytes:
+    """A place in the order in which any first part has statements of all kinds."""
+    return hashlib.sha256(row["id"].encode()).digest()
 
 
 def split_of(cik: str) -> str:

@@ -27,17 +27,8 @@ from ..rewards.text.thinking import answer_text
 Point = Mapping[str, Any]
 """`about` (as printed in the notes), `period`, `amount` in millions of dollars, and `change` in percent, signed."""
 MOST_WORDS = 11
-UP, DOWN = (
-    ("rose", "rise", "grew", "growth", "up", "increased"),
-    (
-        "fell",
-        "fall",
-        "declined",
-        "decline",
-        "down",
-        "decreased",
-    ),
-)
+UP = ("rose", "rise", "grew", "growth", "up", "increased")
+DOWN = ("fell", "fall", "declined", "decline", "down", "decreased")
 _PERIOD = re.compile(r"\b(?:Q[1-4] )?(?:19|20)\d\d\b")
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 _PASSIVE = re.compile(r"\b(?:is|are|was|were|be|been|being)\s+(?:\w+ed|seen|made|given|shown|known)\b", re.I)

@@ -11,9 +11,9 @@ from ..learner import Learner
 from ..methods import Method
 from ..rewards import load_reward
 from ..rewards.processes.workers import Workers
-from ..rewards.scoring.runner import check_reward
 from ..source import Source
 from ..tasks import Task
+from ..tasks.files import check_columns
 from ..types import Reward, Row
 from . import alarms
 from .alarms import Action, Adjustments, Detector
@@ -83,7 +83,7 @@ def check_gold(guards: Guards, rows: Sequence[Row], metrics: Collection[str] = (
     """
     for name in (guards.gold, guards.valid):
         if name not in ("", NONE) and rows and name not in metrics:
-            check_reward(load_reward(name), rows[0])
+            check_columns(load_reward(name), rows)
 
 
 def gold_of(guards: Guards, task: Task) -> Reward | None:
@@ -99,7 +99,7 @@ def gold_of(guards: Guards, task: Task) -> Reward | None:
         return None
     primary, rows = task.metrics[task.primary], task.rows("train")
     try:
-        check_reward(primary, [column for column in rows[0] if all(column in row for row in rows)])
+        check_columns(primary, rows)
     except InputError:  # rows of a file, which were never meant for it
         return None
     return primary

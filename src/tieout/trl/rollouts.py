@@ -10,12 +10,12 @@ from typing import Any
 from ..chat.reader import unpadded
 from ..errors import InputError
 from ..learner import Learner
-from ..rewards.scoring.runner import check_reward
 from ..rows.messages import is_talk, told_by, turns
 from ..samplers import PolicySampler, SamplingParams
 from ..samplers.local.sampler import LocalSampler
 from ..source import Source
 from ..tasks import Task
+from ..tasks.files import check_columns
 from ..training.monitors import DEFAULT
 from ..training.reward_models import check_models
 from ..types import Messages, Row
@@ -64,7 +64,7 @@ class SampledData:
         rows = self.rows_of(prompts(given, self.chat.tokenizer, told), name)
         reward: Any = self.source.task.reward
         try:
-            check_reward(reward, [c for c in rows[0] if all(c in row for row in rows)])
+            check_columns(reward, rows)
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
         return rows

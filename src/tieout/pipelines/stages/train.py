@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from ...methods import Distill
 from ...rows import data_hash
 from ...training.fit import fit
 from ...training.spec import TrainSpec
+from ...types import Row
 from ...vetting.preferences.report import PAIRED, report
 from ..kinds import Train
 from ..links import BASE
@@ -26,8 +28,9 @@ from .pairs import leakage_of
 
 def train(run: Run, stage: Train) -> None:
     """Train, or what is left of it; on every rank."""
-    refuse_other_rows(run, stage)
-    task = training_task(run.task, stage, run.folder.path, run.fitting)
+    rows = known_rows(run.task, stage, run.fitting)
+    refuse_other_rows(run, stage, rows)
+    task = training_task(run.task, stage, run.folder.path, run.fitting, rows)
     digest = data_hash(task.rows("train"))
     if left_out := getattr(task.rows("train"), "said", ""):
         run.console.print(f"  {stage.name}: {left_out}", markup=False, highlight=False)
@@ -51,10 +54,10 @@ def train(run: Run, stage: Train) -> None:
         note_measured(run.folder, stage.name, peak_bytes(device))
 
 
-def refuse_other_rows(run: Run, stage: Train) -> None:
+def refuse_other_rows(run: Run, stage: Train, rows: Sequence[Row] | None) -> None:
     """InputError: the stage's own file has changed since the run began, when it was checked, also for leakage."""
     was = run.hashes.get(f"stages.{stage.name}")
-    if was is not None and was != data_hash(known_rows(run.task, stage, run.fitting) or []):
+    if was is not None and was != data_hash(rows or []):
         raise InputError(
             f"stage {stage.name!r}: the rows of {stage.options.data} are not those that the run began with; restore "
             "the file, or begin in another --out"
