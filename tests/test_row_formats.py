@@ -14,6 +14,7 @@ from tieout.errors import InputError
 from tieout.methods import GRPO
 from tieout.rewards import load_reward
 from tieout.rows import RowsError, check_rows, read_rows
+from tieout.rows.pairs import PairSelection, claims_scores, preferences, scores_of
 from tieout.storage.jsonl import write_jsonl
 from tieout.tasks.files import Data, answered, check_columns, files_task, rows_task
 from tieout.types import Row
@@ -25,6 +26,15 @@ from tieout.vetting.golden_rows import golden_rows
 def written(folder: Path, name: str, text: str) -> Path:
     (path := folder / name).write_text(text, encoding="utf-8")
     return path
+
+
+def test_scores_of_pairs_in_a_spreadsheet_are_numbers(tmp_path: Path) -> None:
+    text = "prompt,chosen,rejected,chosen_score,rejected_score\nq,a,b,0.9,0\nr,a,b,,\ns,a,b,high,low\n"
+    rows = read_rows(written(tmp_path, "a.csv", text))
+    assert [scores_of(row) for row in rows] == [(0.9, 0.0), None, None]
+    assert [claims_scores(row) for row in rows] == [True, False, True]
+    with pytest.raises(InputError, match=r"a\.csv:3: .*this row has none"):
+        preferences(rows, selection=PairSelection(min_gap=0.5))
 
 
 @pytest.mark.parametrize("mark", [";", "\t", ","])

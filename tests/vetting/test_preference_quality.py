@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tieout.cli import main
 from tieout.evidence.stats import Estimate
-from tieout.rows.pairs import preferences
+from tieout.rows import RowsError
+from tieout.rows.pairs import PairSelection, preferences
 from tieout.storage.jsonl import write_jsonl
 from tieout.vetting.preferences.advice import checks, plain, refusals
 from tieout.vetting.preferences.noise import BETWEEN, ITSELF, ROWS, flip_rate, judgements
@@ -160,6 +161,54 @@ def test_rows_that_contradict_each_other_are_labels_and_copies_are_not() -> None
     assert "at least" in said(turned, "label noise")
 
 
+def test_contradictions_without_any_copy_are_no_measure_of_noise() -> None:
+    """Of a file whose copies were taken out, the labels that agree are missing."""
+    rows = [pair(i) for i in range(100)]
+    found = measure([*rows, *(pair(i, "no", "yes") for i in range(5))])
+    assert found.noise == {}
+    assert "worth" not in said(found, "count")
+    assert "row 101 contradicts" in said(found, "contradictions")
+
+
+def test_what_noisy_labels_are_worth_has_an_interval() -> None:
+    own = [
+        judgement(who, str(i), "b" if who == "bob" and i < 6 else "a")
+        for i in range(40)
+        for who in ("ann", "bob")
+    ]
+    settled = said(measure([pair(i) for i in range(40)], judged=own), "count")
+    assert settled == "40 pairs of 40 prompts, worth 28 [16, 35] without label noise"  # (1 - 2d) x 40, d 6/40
+    exported = said(measure([pair(i, judgements=own) for i in range(40)]), "count")
+    assert exported == settled.replace("worth", "worth at most")  # what nobody settled is missing
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        {"chosen_score": 1.0},
+        {"chosen_score": "1.0", "rejected_score": "0"},
+        {"chosen_score": float("nan"), "rejected_score": 0},
+    ],
+    ids=["one of two", "text", "NaN"],
+)
+def test_scores_that_cannot_be_read_are_named_and_none_is_assumed(scores: dict[str, Any]) -> None:
+    bad = pair(2, **scores)
+    found = measure([pair(1, chosen_score=1, rejected_score=0), bad, pair(3)])
+    assert found.unread == ("rows, row 2",)
+    assert "rows, row 2" in said(found, "scores")
+    assert "of the 1 pairs with scores" in said(found, "gap")
+    with pytest.raises(RowsError, match="this row has none"):
+        preferences([bad], selection=PairSelection(min_gap=0.5))
+
+
+def test_pairs_that_differ_in_no_word_are_counted() -> None:
+    rows = [pair(1, "Net income", "net income\u200b,"), *(pair(i) for i in range(2, 8))]
+    found = measure(preferences(rows))
+    assert found.copies.wordless == 1
+    assert status(found)["same words"] == "warn"
+    assert "same words" not in status(measure(preferences(rows[1:])))
+
+
 def test_what_cannot_be_right_is_refused_and_general_rows_are_not() -> None:
     general = pair(3, "same", "same")
     assert refusals(measure([pair(1), general])) == []
@@ -172,7 +221,8 @@ def test_what_cannot_be_right_is_refused_and_general_rows_are_not() -> None:
     assert "--accept-leakage" in refusals(leaked)[0]
     assert leaked.leakage is not None
     assert leaked.leakage["held"]["test"]["exact"] == 1
-    assert refusals(measure([pair(1), pair(2)], held, accept_leakage="a rehearsal")) == []
+    accepted = measure([pair(1), pair(2)], held, accept_leakage="a rehearsal")
+    assert (refusals(accepted), status(accepted)["leakage"]) == ([], "warn")
     hidden = {"test": [{"prompt": "Who signs the accounts of the group in the end?"}]}
     said_in = pair(1, "Who signs the accounts of the group in the end? The chair does.")
     assert "near" in refusals(measure([said_in], hidden))[0]  # in a completion, too
@@ -225,7 +275,7 @@ def test_the_command_measures_a_file_and_refuses_with_its_status(
     path, test, out = tmp_path / "pairs.jsonl", tmp_path / "test.jsonl", tmp_path / "quality.json"
     write_jsonl(path, [{**pair(i, "12", "13!"), "answer": "12"} for i in range(5)])
     write_jsonl(test, [pair(30)])
-    assert call(monkeypatch, path, "--test", test, "--reward", "exact", "--min-chosen", 1, "--out", out) == 0
+    assert call(monkeypatch, path, "--test", test, "--reward", "exact", "--out", out) == 0
     found = json.loads(out.read_text())
     assert found["gaps"]["mean"]["value"] == found["good"]["share"]["value"] == 1
     assert found["gaps"]["scale"] == [0, 1]

@@ -29,7 +29,8 @@ class Options:
     reward: RewardSpec = ""
     """A reward that scores both completions, by name or as FILE.py:function. Default: the scores that rows have."""
     min_chosen: float | None = None
-    """The score from which a chosen completion is good in itself."""
+    """The score from which a chosen completion is good in itself. Default: the top of the range that --reward
+    declares."""
     labels: Path | None = None
     """The folder of judgements of `tieout label` (FILE.labels): an export of pairs lacks what nobody could settle,
     so that its noise is a lower bound."""
@@ -55,19 +56,22 @@ def main(arguments: Sequence[str]) -> None:
     from .run import wide_console
 
     options = parse(Options, "pairs", arguments)
+    console = wide_console()
     rows: Any = preferences(read_rows(options.data), str(options.data))
+    if rows.said:
+        console.print(f"  {rows.said}", markup=False, highlight=False)
     held = {str(path): read_rows(path) for path in options.test}
     scale: Bounds | None = None
     if options.reward:
         reward = load_reward(options.reward)
         rows, scale = _scored(reward, rows), reward_range(reward)
-    least = options.min_chosen
+    least = options.min_chosen if options.min_chosen is not None or scale is None else scale[1]
     good = None
     if least is not None:
         known = [scores_of(row) for row in rows]
         if not any(known):
             raise InputError("--min-chosen compares scores, and no row has any: name a --reward")
-        good = [None if scores is None else scores[0] >= least - 1e-9 for scores in known]
+        good = [None if scores is None else scores[0] >= least - 1e-6 for scores in known]
     quality = measure(
         rows,
         held,
@@ -80,7 +84,7 @@ def main(arguments: Sequence[str]) -> None:
         source=str(options.data),
         seed=options.seed,
     )
-    print_quality(quality, wide_console(), str(options.data))
+    print_quality(quality, console, str(options.data))
     if options.out:
         write_json(options.out, plain(quality))
     if refused := refusals(quality):

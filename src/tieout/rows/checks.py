@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from math import isfinite
 from typing import Any, Literal, get_args
 
 from ..errors import InputError
@@ -208,8 +209,12 @@ def _ranking(row: Row) -> Row:
     completions, scores = row["completions"], row["scores"]
     if not isinstance(completions, list | tuple) or len(completions) < 2:
         raise Problem(f"'completions' is {kind_of(completions)}; expected a list of at least 2")
-    if not isinstance(scores, list | tuple) or not all(isinstance(s, int | float) for s in scores):
-        raise Problem("'scores' holds what is no number; expected one number a completion, higher is better")
+    if not isinstance(scores, list | tuple) or not all(
+        isinstance(s, int | float) and isfinite(s) for s in scores
+    ):
+        raise Problem(
+            "'scores' holds what is no finite number; expected one number per completion, higher is better"
+        )
     if len(scores) != len(completions):
         raise Problem(f"{len(completions)} completions, but {len(scores)} scores; expected one each")
     said = [completion_of(one, "completions") for one in completions]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from ..errors import InputError
@@ -108,7 +109,8 @@ def selected(
         lines += [numbers[index]] * len(pairs) if numbers is not None else []
     if not found:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in left_out.most_common())
-        raise RowsError(f"{source}: no pair is left ({reasons}): lower min_chosen or min_gap")
+        advice = "lower min_chosen or min_gap" if selection.asks else "no completion is preferred to another"
+        raise RowsError(f"{source}: no pair is left ({reasons}): {advice}")
     made = weighted(found) if ranked else found
     result = Preferences(made, source, lines if numbers is not None else None)
     result.left_out = dict(left_out.most_common())
@@ -131,12 +133,20 @@ def weighted(pairs: Sequence[Row]) -> list[Row]:
 
 
 def scores_of(pair: Row) -> tuple[float, float] | None:
-    """The scores of chosen and rejected that a row holds; None: it holds none."""
+    """The scores of chosen and rejected that a row holds, both of them finite numbers; None: it holds none."""
     for names in SCORES:
         found = [pair.get(name) for name in names]
-        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in found):
+        if all(
+            isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+            for value in found
+        ):
             return float(found[0] or 0), float(found[1] or 0)
     return None
+
+
+def claims_scores(pair: Row) -> bool:
+    """Whether a row has a column of scores that is filled, readable or not."""
+    return any(pair.get(name) is not None for names in SCORES for name in names)
 
 
 def _refused(row: Row, selection: PairSelection, where: str) -> str:

@@ -13,6 +13,8 @@ from .locations import Rows, RowsError
 from .messages import without_gaps
 
 _LABELS = {"true": True, "1": True, "false": False, "0": False}
+_SCORES = ("chosen_score", "rejected_score", "score_chosen", "score_rejected")
+"""Columns of numbers; an empty cell is none."""
 
 
 def read_csv(path: Path) -> Rows:
@@ -48,11 +50,20 @@ def _csv_rows(path: Path, text: str) -> Rows:
                 label = row.get("label")
                 if isinstance(label, str):
                     row["label"] = _LABELS.get(label.lower(), label)
+                row.update((name, _number(row[name])) for name in _SCORES if name in row)
                 rows.append(row)
                 lines.append(start)
     except csv.Error as error:
         raise RowsError(f"{path}:{line}: not CSV: {error}") from error
     return Rows(rows, source=str(path), lines=lines)
+
+
+def _number(cell: str) -> float | str | None:
+    """A cell as a number; text that is none stays."""
+    try:
+        return float(cell) if cell.strip() else None
+    except ValueError:
+        return cell
 
 
 def _delimiter(text: str) -> str:

@@ -6,13 +6,14 @@ themselves, few labels the wrong way round.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...config.plain import to_plain
 from ...evidence.leakage import in_words
 from ...evidence.stats import Estimate
+from ...rows.leakage import KINDS
 from ...rows.locations import MAX_PROBLEMS
 from .noise import worth
 from .quality import SMALL, Quality
@@ -25,8 +26,12 @@ LEAST_GOOD = 0.9
 """Share of chosen completions that should be good in themselves."""
 MOST_FLIPS = 0.1
 """Share of labels the wrong way round above which the loss should know of it."""
+COIN = 0.4
+"""Share of labels the wrong way round above which no loss corrects for it: such pairs are worth 1 in 25 of others."""
 MOST_COPIES = 0.02
 """Share of pairs that repeat others."""
+MOST_WORDLESS = 0.1
+"""Share of pairs that may differ in no word: as many as form alone may decide in a stage `pairs`."""
 MOST_LONGER = 0.1
 """Distance from one half, of how often the chosen is the longer one, that is worth a word where it is beyond chance."""
 Status = Literal["ok", "warn", "refuse", "unknown"]
@@ -68,11 +73,15 @@ def in_short(value: Estimate, form: str = ".0%") -> str:
     return f"{value.value:{form}} [{value.low:{form}}, {value.high:{form}}]"
 
 
+def in_list(places: Sequence[str]) -> str:
+    """The first places by name, and how many more there are."""
+    more = f" and {len(places) - MAX_PROBLEMS} more" if places[MAX_PROBLEMS:] else ""
+    return ", ".join(places[:MAX_PROBLEMS]) + more
+
+
 def _preference(q: Quality) -> Iterator[Check]:
     if q.no_preference:
-        named = ", ".join(q.no_preference[:MAX_PROBLEMS])
-        more = f" and {len(q.no_preference) - MAX_PROBLEMS} more" if q.no_preference[MAX_PROBLEMS:] else ""
-        said = f"chosen equals rejected, and a score or a judgement prefers one of them: {named}{more}"
+        said = f"chosen equals rejected, and a score or a judgement prefers one of them: {in_list(q.no_preference)}"
         yield Check("preference", "refuse", said, "Take these rows out, or restore the completions.")
     if not q.pairs:
         yield Check(
@@ -90,8 +99,8 @@ def _preference(q: Quality) -> Iterator[Check]:
 
 def _count(q: Quality) -> Iterator[Check]:
     said = f"{q.pairs} pairs of {q.prompts} prompts"
-    if (rate := flips_of(q)) is not None and rate.value:
-        said += f", worth {round(q.pairs * worth(rate.value))} without label noise"
+    if noisy := worth_of(q):
+        said += f", worth {noisy} without label noise"
     if q.pairs < ENOUGH:
         yield Check(
             "count",
@@ -109,14 +118,26 @@ def _count(q: Quality) -> Iterator[Check]:
 
 
 def _gaps(q: Quality) -> Iterator[Check]:
+    if q.unread:
+        said = (
+            f"{len(q.unread)} pairs have a column of scores without two finite numbers: {in_list(q.unread)}"
+        )
+        yield Check(
+            "scores",
+            "warn",
+            said,
+            "They count as pairs without scores: fill chosen_score and rejected_score.",
+        )
     if q.gaps is None:
         advice = "Name a reward to score both completions: large gaps teach more than small ones."
-        yield Check("gap", "unknown", "rows have no scores", advice)
+        yield Check("gap", "unknown", "no pair has scores", advice)
         return
     gaps, low, high = q.gaps, *q.gaps.scale
     middle = ", ".join(f"{gaps.quantiles[q]:.3g}" for q in ("10", "50", "90"))
+    of = f" of the {gaps.mean.n} pairs with scores" if gaps.mean.n < q.pairs else ""
     said = (
-        f"mean {in_short(gaps.mean, '.3g')} on a scale of {low:g} to {high:g}; 10th, 50th, 90th percentile: {middle}; "
+        f"mean {in_short(gaps.mean, '.3g')}{of} on a scale of {low:g} to {high:g}; "
+        f"10th, 50th, 90th percentile: {middle}; "
         f"below {SMALL:.0%} of the scale: {in_short(gaps.small)}"
     )
     weak = gaps.small.value is not None and gaps.small.value > MOST_SMALL
@@ -124,7 +145,12 @@ def _gaps(q: Quality) -> Iterator[Check]:
     yield Check("gap", "warn" if weak else "ok", said, advice)
     if gaps.turned:
         share = gaps.turned / gaps.mean.n
-        advice = "Look at these: either the scores or the labels are wrong there; min_gap leaves them out."
+        most = gaps.turned > gaps.mean.n / 2
+        advice = (
+            "In most pairs: are chosen and rejected swapped, or is a lower score better?"
+            if most
+            else "Look at these: either the scores or the labels are wrong there; min_gap leaves them out."
+        )
         said = f"the rejected scores higher in {gaps.turned} pairs ({share:.0%})"
         yield Check("scores against labels", "warn", said, advice)
 
@@ -144,9 +170,17 @@ def _good(q: Quality) -> Iterator[Check]:
     yield Check("chosen", "warn" if bad else "ok", said, advice)
 
 
-def flips_of(q: Quality) -> Estimate | None:
-    """The rate of flips from the most telling repeats there are."""
-    return next((repeats.flips for repeats in q.noise.values()), None)
+def worth_of(q: Quality) -> str:
+    """How many pairs without noise tell as much, from the most telling repeats there are; empty: as many, or unknown.
+
+    Where the rate of flips is a lower bound, this is an upper one.
+    """
+    repeats = next(iter(q.noise.values()), None)
+    if repeats is None or not repeats.flips.value:
+        return ""
+    flips = repeats.flips
+    best, low, high = (round(q.pairs * worth(rate or 0.0)) for rate in (flips.value, flips.high, flips.low))
+    return f"{'at most ' if repeats.at_least else ''}{best} [{low}, {high}]"
 
 
 def _noise(q: Quality) -> Iterator[Check]:
@@ -167,12 +201,14 @@ def _noise(q: Quality) -> Iterator[Check]:
             said += f" ({repeats.undecided} with a tie are left out)"
         rate = repeats.flips.value or 0.0
         loud = place == 0 and rate > MOST_FLIPS
-        advice = (
-            f"Settle what people differ on (`d` on the label page), sharpen the guidelines, take more pairs; or tell "
-            f"the loss: label_smoothing: {min(rate, 0.49):.2f}, with loss_type robust for DPO."
-            if loud
-            else ""
-        )
+        advice = ""
+        if loud:
+            advice = "Settle what people differ on (`d` on the label page), sharpen the guidelines, take more pairs"
+            advice += (
+                ". Labels that are hardly better than coin flips teach next to nothing."
+                if rate > COIN
+                else f"; or tell the loss: label_smoothing: {rate:.2f}, with loss_type robust for DPO."
+            )
         yield Check("label noise", "warn" if loud else "ok", said, advice)
 
 
@@ -180,14 +216,19 @@ def _copies(q: Quality) -> Iterator[Check]:
     c = q.copies
     many = c.exact + c.near > MOST_COPIES * max(1, c.compared)
     said = f"{c.exact} of {c.compared} pairs repeat another one, {c.near} nearly"
-    if many or c.turned:
+    if many:
         said += f": {'; '.join(c.examples[:MAX_PROBLEMS])}"
     advice = "Take them out: they count twice, and split over train and test they leak." if many else ""
     yield Check("copies", "warn" if many else "ok", said, advice)
     if c.turned:
-        said = f"{c.turned} pairs are there the other way round, too"
+        said = f"{c.turned} pairs are there the other way round, too: {'; '.join(c.contradictions)}"
         advice = "Keep the direction that most labels have, or neither: such pairs teach nothing."
         yield Check("contradictions", "warn", said, advice)
+    if c.wordless:
+        loud = c.wordless > MOST_WORDLESS * c.compared
+        said = f"chosen and rejected have the same words in {c.wordless} of {c.compared} pairs"
+        advice = "Case, white space, punctuation or hidden characters are all that such pairs teach: leave them out."
+        yield Check("same words", "warn" if loud else "ok", said, advice if loud else "")
     if c.alike > c.compared / 2:
         said = f"chosen and rejected share most of their words in {c.alike} of {c.compared} pairs"
         advice = "Both may become unlikely together: watch reward_chosen; rpo_alpha or nca_pair hold the chosen up."
@@ -225,4 +266,5 @@ def _leakage(q: Quality) -> Iterator[Check]:
         found = in_words(counts)
         kept = f"; accepted: {counts['accepted']}" if counts["accepted"] else ""
         rows = sum(one["rows"] for one in counts["held"].values())
-        yield Check("leakage", "ok", f"of {rows} held-out rows: {found}{kept}")
+        leaks = any(one[kind] for one in counts["held"].values() for kind in KINDS)
+        yield Check("leakage", "warn" if leaks else "ok", f"of {rows} held-out rows: {found}{kept}")

@@ -125,14 +125,17 @@ def _itself(said: Sequence[Mapping[str, Any]]) -> dict[Hashable, list[tuple[str,
 
 
 def _repeated_rows(texts: Sequence[PairText]) -> dict[Hashable, list[tuple[str, str]]]:
-    """Prompt and two completions -> which of them each two of its rows prefer; none where no rows differ: copies."""
+    """Prompt and two completions -> which of them each two of its rows prefer; none where no rows differ: copies.
+
+    None, too, where all of them differ: of a file whose copies were taken out, only contradictions are left.
+    """
     votes: dict[Hashable, list[str]] = defaultdict(list)
     for text in texts:
         prompt, chosen, rejected = text.words
         votes[prompt, *sorted((chosen, rejected))].append("a" if chosen < rejected else "b")
-    if all(len(set(own)) == 1 for own in votes.values()):
-        return {}
-    return {key: list(combinations(own[:MOST], 2)) for key, own in votes.items() if own[1:]}
+    pairs = {key: list(combinations(own[:MOST], 2)) for key, own in votes.items() if own[1:]}
+    agree = {one == other for own in pairs.values() for one, other in own}
+    return pairs if len(agree) == 2 else {}
 
 
 def _repeats(pairs: Mapping[Hashable, Sequence[tuple[str, str]]], at_least: bool, seed: int) -> Repeats:

@@ -14,7 +14,7 @@ from ...evidence.stats import Estimate, mean
 from ...rows import is_general, location
 from ...rows.locations import MAX_PROBLEMS
 from ...rows.near_copies import NEAR, PairText, find_copies, jaccard
-from ...rows.pairs import scores_of
+from ...rows.pairs import claims_scores, scores_of
 from ...rows.spread import spread
 from ...types import Row
 from .noise import Repeats, judgements, noise
@@ -74,8 +74,12 @@ class Repeated:
     """Pairs that another row has the other way round."""
     alike: int
     """Pairs whose chosen and rejected are near-copies of each other."""
+    wordless: int
+    """Pairs whose chosen and rejected have the same words, and differ in case, white space, punctuation or the like."""
     examples: tuple[str, ...]
     """`WHERE repeats WHERE`, and so on."""
+    contradictions: tuple[str, ...]
+    """`WHERE contradicts WHERE`."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,8 @@ class Quality:
     """Column `source` -> pairs, where rows have it."""
     no_preference: tuple[str, ...]
     """Where scores or judgements prefer one of two equal completions."""
+    unread: tuple[str, ...]
+    """Where a pair has a column of scores, and not two finite numbers in it."""
     gaps: Gaps | None
     good: Good | None
     noise: dict[str, Repeats]
@@ -145,6 +151,11 @@ def measure(
         len(set(prompts)),
         {name: names.count(name) for name in dict.fromkeys(names)},
         _claimed(rows, source),
+        tuple(
+            place
+            for row, place in zip(pairs, places, strict=True)
+            if claims_scores(row) and scores_of(row) is None
+        ),
         _gaps(pairs, prompts, scale, seed),
         Good(standard, mean([float(x) for x in known], of, seed=seed)) if known else None,
         noise(texts, judgements(rows) if judged is None else judged, judged is not None, seed),
@@ -218,14 +229,20 @@ def _copies(texts: Sequence[PairText], places: Sequence[str]) -> Repeated:
     chosen = spread(range(len(texts)), MOST)
     found = find_copies([texts[i] for i in chosen])
     alike = sum(jaccard(texts[i].runs[1], texts[i].runs[2]) >= NEAR for i in chosen)
-    words = {"repeats": found.exact, "nearly repeats": found.near, "contradicts": found.reversed}
-    examples = [
-        f"{places[chosen[i]]} {verb} {places[chosen[j]]}"
-        for verb, those in words.items()
-        for i, j in those[:MAX_PROBLEMS]
-    ]
+    wordless = sum(texts[i].words[1] == texts[i].words[2] for i in chosen)
+
+    def named(verb: str, those: Sequence[tuple[int, int]]) -> tuple[str, ...]:
+        return tuple(f"{places[chosen[i]]} {verb} {places[chosen[j]]}" for i, j in those[:MAX_PROBLEMS])
+
     return Repeated(
-        len(chosen), len(found.exact), len(found.near), len(found.reversed), alike, tuple(examples)
+        len(chosen),
+        len(found.exact),
+        len(found.near),
+        len(found.reversed),
+        alike,
+        wordless,
+        named("repeats", found.exact) + named("nearly repeats", found.near),
+        named("contradicts", found.reversed),
     )
 
 
