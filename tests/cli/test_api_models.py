@@ -18,7 +18,7 @@ from tieout.cli.gate import main as gate
 from tieout.cli.sample import main as sample
 from tieout.cli.train import main as train
 from tieout.errors import InputError
-from tieout.evidence.evaluate import Case
+from tieout.evidence.evaluate import Case, read_cases
 from tieout.evidence.verify import verify
 from tieout.learner import load
 from tieout.rows import check_rows, read_rows
@@ -111,17 +111,20 @@ def test_an_evaluation_with_a_failure_has_no_figure_and_resumes(server: OpenAISe
     assert len(server.bodies) == 3
 
 
-def test_copies_of_a_row_are_said(
+def test_copies_of_a_row_are_said_and_asked_once(
     server: OpenAIServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = Path(rows(tmp_path / "rows.jsonl"))
+    data, out = Path(rows(tmp_path / "rows.jsonl")), tmp_path / "cases.jsonl"
     given = asked_of(data)
     evaluate(given)
     assert "different prompts" not in capsys.readouterr().out
     data.write_text(data.read_text() * 3)
-    evaluate(given)
-    assert "12 rows have 4 different prompts" in capsys.readouterr().out
+    evaluate([*given, "--out", str(out)])
+    said = "12 rows have 4 different prompts: means are over rows, and intervals count a prompt once"
+    assert said in capsys.readouterr().out
     assert len(server.bodies) == 4
+    (cases,) = read_cases(out).values()
+    assert len({case.cluster for case in cases}) == 4
 
 
 def test_the_python_function_takes_it_too(server: OpenAIServer, tmp_path: Path) -> None:

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tieout.evidence.evaluate import CONTROLS, Case, evaluate, read_cases, write_cases
+from tieout.evidence.evaluate import (
+    CONTROLS,
+    PROGRAMMATIC,
+    Case,
+    by_prompt,
+    evaluate,
+    read_cases,
+    write_cases,
+)
+from tieout.evidence.figures import model_figures, pair_figures
 from tieout.rewards.library.exact import exact
 from tieout.rewards.scoring.combine import combine
 from tieout.samplers import SamplingParams
@@ -79,6 +88,45 @@ def test_names_slices_and_clusters_come_from_the_rows() -> None:
         cluster=lambda row: row["doc"],
     )
     assert (case.id, case.track, case.slice, case.cluster) == ("qa/copy/q7", CONTROLS, "copy", "d1")
+
+
+def tenths(completions: list[str], **_: Any) -> list[float]:
+    return [int(text) / 10 for text in completions]
+
+
+def test_copies_of_a_prompt_narrow_no_interval() -> None:
+    graded, said = replace(SUMS, reward=tenths), ["1", "7", "4", "9", "2"]
+    once = evaluate(graded, ROWS, MockSampler(said))
+    thrice = evaluate(graded, ROWS * 3, MockSampler(said * 3), batch_size=4)
+    assert {case.cluster for case in once} == {""}
+    assert [case.cluster for case in thrice[:5]] == [case.cluster for case in thrice[10:]]
+    assert len({case.cluster for case in thrice}) == 5
+    one, three = (model_figures({"m": cases}, [], "m", PROGRAMMATIC, 0) for cases in (once, thrice))
+    assert [three[end] for end in ("mean", "low", "high")] == pytest.approx(
+        [one[end] for end in ("mean", "low", "high")]
+    )
+    zeros = {"old": evaluate(graded, ROWS * 3, MockSampler(["0"] * 15)), "new": thrice}
+    alone = {name: [replace(case, cluster="") for case in cases] for name, cases in zeros.items()}
+    as_copies, as_cases = (pair_figures(c, [], "new", "old", PROGRAMMATIC, 0) for c in (zeros, alone))
+    assert as_copies["low"] < as_cases["low"] < as_cases["difference"]
+
+
+def test_episodes_of_one_prompt_and_clusters_that_are_given_stay_as_they_are() -> None:
+    played = Case("a", PROGRAMMATIC, "test", "Guess.", "tares", 1.0, turns=["tares"])
+    asked = Case("b", PROGRAMMATIC, "test", "2 + 2 =", "4", 1.0)
+    given = [
+        played,
+        replace(played, id="c"),
+        replace(asked, cluster="10-K"),
+        asked,
+        replace(asked, track="t"),
+    ]
+    assert by_prompt(given) == given
+    again = by_prompt([*given, replace(asked, id="d", slice="ood")])
+    assert [bool(case.cluster) for case in again] == [False, False, True, True, False, True]
+    assert again[2].cluster == "10-K"
+    assert again[3].cluster == again[5].cluster
+    assert by_prompt(again) == again
 
 
 def test_bad_rows_are_refused_before_anything_is_generated() -> None:

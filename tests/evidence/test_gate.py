@@ -14,6 +14,7 @@ import pytest
 from made_cases import make_cases
 from tieout.evidence import stats
 from tieout.evidence.evaluate import CONTROLS, HUMAN, PROGRAMMATIC
+from tieout.evidence.figures import model_figures, pair_figures
 from tieout.evidence.gate import Check, GatePolicy, Verdict, gate
 from tieout.evidence.human import Grade
 from tieout.evidence.report import build_report
@@ -124,6 +125,15 @@ def test_few_cases_hold_however_good_they_look() -> None:
 def test_one_case_graded_by_many_is_one_case() -> None:
     crowd = [Grade("the same case", "new", "old", "a") for _ in range(50)]
     assert status(judge(graded=crowd), HUMAN) == "hold"
+
+
+def test_grades_of_copies_of_a_case_are_those_of_one_case() -> None:
+    cases = {name: make_cases([0.5] * 50, SAME) for name in ("new", "old")}
+    crowd = [Grade(case.id, "new", "old", "a") for case in cases["new"][:50]]
+    assert pair_figures(cases, crowd, "new", "old", HUMAN, 0)["low"] > 0.5
+    copies = {name: [replace(case, cluster="one prompt") for case in own] for name, own in cases.items()}
+    assert pair_figures(copies, crowd, "new", "old", HUMAN, 0)["low"] < 0
+    assert model_figures(copies, crowd, "new", HUMAN, 0)["low"] < 0.5
 
 
 def test_breaking_the_scorer_is_no_way_to_skip_hard_cases() -> None:

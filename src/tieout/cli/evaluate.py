@@ -242,8 +242,8 @@ def evaluate_models(options: Options, task: Task, console: Console, named: bool 
     prompts = {prompt_text(row["prompt"]) for row in with_prompts(rows)}
     if task.environment is None and len(prompts) < len(rows):
         console.print(
-            f"{len(rows)} rows have {len(prompts)} different prompts: each copy counts as a case of its own, which "
-            "makes intervals too narrow; leave copies out",
+            f"{len(rows)} rows have {len(prompts)} different prompts: means are over rows, and intervals count "
+            "a prompt once",
             highlight=False,
             soft_wrap=True,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -15,8 +16,10 @@ from ..rewards.processes.workers import Workers
 from ..rewards.scoring.runner import Call, Combined, Outcome, check_reward, score_groups
 from ..rewards.text.thinking import begun, opened_in
 from ..rows.checks import with_prompts
+from ..rows.messages import prompt_text
 from ..samplers import Sampler, SamplingParams
 from ..samplers.best_of_n import Draw
+from ..storage.atomic import fingerprint
 from ..storage.jsonl import read_jsonl, stored, write_jsonl
 from ..tasks import Environment, Task
 from ..types import Answer, Completion, Prompt, Reward, Row
@@ -60,7 +63,7 @@ class Case:
     errors: dict[str, str] = field(default_factory=dict)
     """What errored (`score`, the name of a metric, `part NAME`) and why; also where there is a score all the same."""
     cluster: str = ""
-    """What this case shares with others, such as the document it asks about; empty: it stands alone."""
+    """What this case shares with others, such as its prompt, or the document it asks about; empty: it stands alone."""
     parts: dict[str, float] = field(default_factory=dict)
     """Points of the score that each part of the reward gave; one that abstained or errored is missing."""
     usage: dict[str, float] = field(default_factory=dict, compare=False)
@@ -115,7 +118,8 @@ def evaluate(
 
     With an environment, there is an episode per row; metrics, and a reward that scores it, see everything that the
     model said; `episodes` may take them from a record instead. Only `workers` can stop a reward that hangs.
-    A case is named `task/slice/id`, where id is the row's own or its position, unless `ids` name them. Errors stay
+    A case is named `task/slice/id`, where id is the row's own or its position, unless `ids` name them. Copies of a
+    prompt share a cluster where `cluster` names none. Errors stay
     errors: they have no score, unless the completion itself made the reward fail. That counts as in training, as a
     wrong answer (`Outcome.worth`), or crashing the reward would be a way to skip hard rows; the error is kept.
 
@@ -172,7 +176,21 @@ def evaluate(
             cases.append(replace(case, usage=took, sampled=sampled))
         if progress:
             progress(len(cases), len(rows))
-    return cases
+    return cases if task.environment else by_prompt(cases)
+
+
+def by_prompt(cases: Sequence[Case]) -> list[Case]:
+    """The cases, with a cluster where several of a track have one prompt: copies are no further evidence.
+
+    Cases that have a cluster keep it, and so do episodes: their prompt may be that of every row.
+    """
+    asked = [(case.track, prompt_text(case.prompt)) for case in cases]
+    alone = [not case.cluster and not case.turns for case in cases]
+    counts = Counter(key for key, own in zip(asked, alone, strict=True) if own)
+    return [
+        replace(case, cluster=f"prompt {fingerprint(key[1])}") if own and counts[key] > 1 else case
+        for case, key, own in zip(cases, asked, alone, strict=True)
+    ]
 
 
 def case_id(task: str, slice: str, row: Row, index: int) -> str:

@@ -31,8 +31,8 @@ def model_figures(
     All of it again per slice.
     """
     if track == HUMAN:
-        own = [grade for grade in grades if model in grade.shares()]
-        share = _share_won([(grade.shares()[model], grade.case) for grade in own], seed)
+        own, shared = [grade for grade in grades if model in grade.shares()], _shared(cases)
+        share = _share_won([(g.shares()[model], shared.get(g.case, g.case)) for g in own], seed)
         none = {"errors": 0, "abstained": 0, "metrics": {}, "parts": {}, "slices": {}}
         return {**share, "settled": _settled(own), **none}
     asked = [case for case in cases[model] if case.track == track]
@@ -85,7 +85,12 @@ def pair_figures(
     Of people's grades `settled` says how many of the n pairs nobody was asked about: both outputs are the same.
     """
     if track == HUMAN:
-        return {**_preferred(grades, candidate, baseline, seed), "metrics": {}, "parts": {}, "slices": {}}
+        return {
+            **_preferred(grades, _shared(cases), candidate, baseline, seed),
+            "metrics": {},
+            "parts": {},
+            "slices": {},
+        }
     ours = {case.id: case for case in cases[candidate] if case.track == track}
     theirs = {case.id: case for case in cases[baseline] if case.track == track}
     scales = _scales(cases, track, [*ours.values(), *theirs.values()], ends)
@@ -136,22 +141,28 @@ def paired(
 
 
 def _share_won(shares: Sequence[tuple[float, str]], seed: int) -> dict[str, Any]:
-    """The share won of (share, case), with the interval of its difference from the others' share: a comparison and the
-    shares that it is made of cannot contradict each other."""
-    won, cases = [share for share, _ in shares], [case for _, case in shares]
-    ahead = stats.difference(won, [1.0 - share for share in won], cases, seed=seed)
+    """The share won of (share, cluster), with the interval of its difference from the others' share: a comparison and
+    the shares that it is made of cannot contradict each other."""
+    won, clusters = [share for share, _ in shares], [cluster for _, cluster in shares]
+    ahead = stats.difference(won, [1.0 - share for share in won], clusters, seed=seed)
     if ahead.value is None or ahead.low is None or ahead.high is None:
         return _mean(ahead)
     mean, low, high = (round((1.0 + end) / 2, 12) for end in (ahead.value, ahead.low, ahead.high))
     return {"mean": mean, "low": low, "high": high, "n": ahead.n}
 
 
-def _preferred(grades: Sequence[Grade], candidate: str, baseline: str, seed: int) -> dict[str, Any]:
+def _shared(cases: Mapping[str, Sequence[Case]]) -> dict[str, str]:
+    """Case -> what it shares with others, or itself."""
+    return {case.id: case.cluster or case.id for own in cases.values() for case in own}
+
+
+def _preferred(
+    grades: Sequence[Grade], shared: Mapping[str, str], candidate: str, baseline: str, seed: int
+) -> dict[str, Any]:
     """The human track: share won by the candidate minus share won by the baseline, over their own pairs."""
     own = [grade for grade in grades if {grade.model_a, grade.model_b} == {candidate, baseline}]
-    shares = [(grade.shares(), grade.case) for grade in own]
-    ours, theirs = [s[candidate] for s, _ in shares], [s[baseline] for s, _ in shares]
-    clusters = [case for _, case in shares]
+    ours, theirs = ([grade.shares()[name] for grade in own] for name in (candidate, baseline))
+    clusters = [shared.get(grade.case, grade.case) for grade in own]
     estimate = stats.difference(ours, theirs, clusters, seed=seed)
     won = _won([a - b for a, b in zip(ours, theirs, strict=True)])
     return {**_paired(estimate, 0, won), "settled": _settled(own)}

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ...evidence.evaluate import CONTROLS, PROGRAMMATIC, Case, read_cases, write_cases
+from ...evidence.evaluate import CONTROLS, PROGRAMMATIC, Case, by_prompt, read_cases, write_cases
 from ...learner import Model
 from ...learner.memory import peak_bytes, reset_peak
 from ...learner.models.loading import device_of
@@ -89,13 +89,15 @@ def evaluated_before(run: Run, stage: Stage) -> Evaluate:
 
 
 def read_evaluated(run: Run, stage: Evaluate) -> dict[str, list[Case]]:
-    """Model -> its cases."""
+    """Model -> its cases. Copies of a prompt share a cluster, whichever version evaluated, and whichever split."""
     return {
-        name: [
-            case
-            for part, *_ in _parts(run, stage, name)
-            for case in read_cases(_file(run, stage, part), sampled=True)[name]
-        ]
+        name: by_prompt(
+            [
+                case
+                for part, *_ in _parts(run, stage, name)
+                for case in read_cases(_file(run, stage, part), sampled=True)[name]
+            ]
+        )
         for name in stage.evaluated
     }
 
