@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from projects import answer, judge_all, open_store
 
-from tieout.labelling.agreement import agreement, disputes, gwet_ac1, krippendorff_alpha, people
+from tieout.labelling.agreement import agreement, gwet_ac1, krippendorff_alpha, people
 from tieout.labelling.assignment import Design
+from tieout.labelling.disputes import disputes
 
 # Krippendorff (2011), "Computing Krippendorff's alpha-reliability", example C; Gwet's irrCAC prints AC1 of it.
 RATINGS = [

@@ -13,8 +13,8 @@ from projects import answer, judge_all, open_store
 
 from tieout.errors import InputError
 from tieout.labelling import store as module
-from tieout.labelling.agreement import disputes
 from tieout.labelling.assignment import Design
+from tieout.labelling.disputes import disputes
 from tieout.labelling.exports import export, imported
 from tieout.labelling.journal import NotSaved
 from tieout.labelling.scheme import Criterion, Scheme, make_scheme

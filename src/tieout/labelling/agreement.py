@@ -6,7 +6,6 @@ criterion has, which label a word has. Items are resampled whole, since the ques
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..evidence.stats import LEVEL, Estimate, proportion
+from .disputes import answers
 from .journal import Entry
 from .scheme import Scheme
 from .state import State
-from .values import decisions, marked
+from .values import decisions
 
 RESAMPLES, MOST_UNITS = 1000, 3_000_000
 """Fewer resamples, down to 100, where there would be more units in all of them."""
@@ -116,14 +116,6 @@ def _units(entries: Sequence[Entry], state: State, scheme: Scheme) -> list[Count
     ]
 
 
-def answers(entry: Entry, state: State, scheme: Scheme) -> dict[str, str]:
-    """A judgement as answers to single questions."""
-    if scheme.kind != "spans":
-        return decisions(entry["value"], scheme)
-    text = state.items[entry["item"]].texts[0]
-    return marked(entry["value"], [word.span() for word in re.finditer(r"\S+", text)])
-
-
 def _domain(units: Mapping[str, Iterable[Counter[str]]], scheme: Scheme) -> list[str]:
     """All answers there are; of grades in their order."""
     seen = {name for own in units.values() for unit in own for name in unit}
@@ -178,13 +170,3 @@ def _person(entries: Sequence[Entry], state: State, scheme: Scheme) -> Person:
         float(np.median(seconds)) if seconds else None,
         *(proportion(sum(them), len(them)) for them in (first, longer, same)),
     )
-
-
-def disputes(state: State, scheme: Scheme) -> list[str]:
-    """Items on which people differ and nobody has settled it."""
-    return [
-        item
-        for item, own in state.by_item().items()
-        if item not in state.verdicts
-        and any(answers(e, state, scheme) != answers(own[0], state, scheme) for e in own)
-    ]

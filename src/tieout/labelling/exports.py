@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..evidence.human import unblinded
 from ..rows import location, read_rows
 from ..storage.jsonl import read_json
 from .items import Item
@@ -172,6 +171,8 @@ FORMATS: dict[str, Callable[[Item, Sequence[Any], Scheme], Iterator[Row]]] = {
 
 def human_rows(state: State, key: Path | None) -> list[Row]:
     """The grades of a run's sheet: a row per person, or one where a dispute was settled."""
+    from ..evidence.human import unblinded
+
     if key is None or not key.exists():
         raise InputError("the human track is of a run: its evidence/human/key.json says who wrote what")
     assignment: dict[str, dict[str, str]] = read_json(key)["assignment"]

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..evidence.human import settled
-from ..evidence.report import how_to_evaluate
 from ..rows import location, raise_problems, read_rows
 from ..rows.messages import said_by, text_of
 from ..storage.jsonl import read_json, read_jsonl, sha256_text
@@ -70,6 +68,8 @@ def sheet_of(folder: Path) -> Path:
     """The sheet in a folder of evidence. InputError: there is none yet."""
     sheet = folder / "sheet.jsonl"
     if not sheet.exists():
+        from ..evidence.report import how_to_evaluate  # reports bring NumPy, and a file of rows needs none
+
         raise InputError(
             f"{sheet} does not exist: the run has no pairs to grade yet; {how_to_evaluate(folder.parent.parent)}"
         )
@@ -81,6 +81,8 @@ def sheet_items(folder: Path, kind: Kind | None = None) -> list[Item]:
 
     Pairs whose outputs are the same are ties without being asked.
     """
+    from ..evidence.human import settled
+
     sheet = sheet_of(folder)
     if kind not in (None, "pairs"):
         raise InputError(f"the sheet of a run has pairs; --kind {kind} is for a file")

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ..config.yaml_file import read_yaml
 from ..errors import InputError
 from ..storage.jsonl import sha256_text
 
@@ -76,7 +75,11 @@ def make_scheme(kind: Kind, file: Path | None = None, guidelines: str = "") -> S
     """
     if kind not in KINDS:
         raise InputError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}")
-    given = read_yaml(file) if file else {}
+    given = {}
+    if file:
+        from ..config.yaml_file import read_yaml
+
+        given = read_yaml(file)
     wanted = {"grades": "criteria", "spans": "labels"}.get(kind)
     if unknown := [key for key in given if key != wanted]:
         raise InputError(f"{file}: {unknown[0]!r} is not for {kind}; expected {wanted or 'no such file'}")

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from ..errors import InputError, TieoutError
-from .agreement import agreement, disputes, people
+from .disputes import disputes
 from .exports import FORMATS, export
 from .guard import App, Guard
 from .journal import Entry, NotSaved
@@ -161,6 +161,8 @@ class Page:
 
     def figures(self, body: Body) -> dict[str, Any]:
         """Agreement and biases so far."""
+        from .agreement import agreement, people  # brings NumPy: the page is open sooner without
+
         store, entries = self.store, len(self.store.journal.entries)
         if self._figures[0] != entries:
             who = {name: asdict(person) for name, person in people(store, store.scheme).items()}

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...errors import InputError, StopTraining
 from ...groups import spread
-from ...labelling.agreement import disputes
+from ...labelling.disputes import disputes
 from ...labelling.exports import export
 from ...labelling.items import Item, read_items
 from ...labelling.journal import Entry, read_journal
