@@ -6,7 +6,8 @@ a recipe's stage), `signal_in` [name, number, signal] (at the nth event of this 
 long), `file_limit` (bytes: a larger file cannot be written). The answer: `status` (negative: the signal it died of),
 `events` (how many it lived to see). A job may name a file as `tally`: it gets the number of events in each stage.
 
-Events are what a crash may fall between: every change of the file system, every update, every rollout.
+Events are what a crash may fall between: every change of the file system, every update, every rollout,
+every evaluation.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def watch(job: dict[str, Any], counter: int) -> None:
         (Path, "rename"),
         (Path, "chmod"),
         (Learner, "update"),
+        (Learner, "assess"),
         (LocalSampler, "sample"),
         (tieout.learner.checkpoint, "save_file"),
         (tieout.pipelines.stages.challengers, "evaluate_model"),

@@ -248,17 +248,32 @@ def test_a_finished_run_is_continued_for_more_epochs(
     assert "method.epochs: 3.0 -> 2.0" in log.read_text()
 
 
-def test_killed_between_evaluations_a_run_exports_the_best_of_the_unbroken_one(
-    server: Server, command: Callable[..., list[Any]], tmp_path: Path
+@pytest.fixture
+def evaluated(command: Callable[..., list[Any]], tmp_path: Path) -> list[Any]:
+    """DPO, evaluated after every second step on rows so long that the last bits depend on what is measured together."""
+    words = [f"{i} is not {i * i}. " * (1 + i % 5) for i in range(20, 31)]
+    rows = [{"prompt": f"Why? {w}", "chosen": f"Because {w}", "rejected": f"No: {w}"} for w in words]
+    (tmp_path / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    more = ["--held-out", tmp_path / "long.jsonl", "--eval-steps", 2, "--keep-best", "--metric", "accuracy"]
+    return command("dpo", tmp_path / "whole", *more)
+
+
+def test_sigterm_inside_an_evaluation_leaves_its_numbers_to_the_last_bit(
+    server: Server, evaluated: list[Any], tmp_path: Path
 ) -> None:
-    argv = command("dpo", tmp_path / "whole", "--eval-steps", 2, "--keep-best", "--metric", "accuracy")
-    argv += [
-        "--held-out",
-        argv[argv.index("--data") + 1],
-        "--accept-leakage",
-        "how good it is does not matter",
-    ]
-    log = tmp_path / "log"
+    """The first `assess` is the look at two rows before the run begins; a resumed run does without it."""
+    log, broken = tmp_path / "log", [*evaluated, "--out", tmp_path / "broken"]
+    assert server.run(evaluated, log)["status"] == 0, log.read_text()[-3000:]
+    assert server.run(broken, log, signal_in=["assess", 2, signal.SIGTERM])["status"] == 130
+    assert server.run(broken, log, signal_in=["assess", 1, signal.SIGKILL])["status"] == -signal.SIGKILL
+    assert server.run(broken, log)["status"] == 0, log.read_text()[-3000:]
+    assert ending(tmp_path / "broken", "dpo") == ending(tmp_path / "whole", "dpo")
+
+
+def test_killed_between_evaluations_a_run_exports_the_best_of_the_unbroken_one(
+    server: Server, evaluated: list[Any], tmp_path: Path
+) -> None:
+    log, argv = tmp_path / "log", evaluated
     answer = server.run(argv, log)
     assert answer["status"] == 0, log.read_text()[-3000:]
     broken = [*argv, "--out", tmp_path / "broken"]

@@ -1,15 +1,16 @@
 """Cache of the reference's log-probabilities of completions that the data holds, which never change.
 
 Epochs, restarts and runs with other settings read them again. Values are keyed by the tokens, and files by the weights,
-so a changed row or model is computed again. Values are kept bit for bit: a resumed run sees the numbers of the unbroken
-one.
+so a changed row or model is computed again. Values are kept bit for bit, and groups that were computed together are
+kept together or not at all, since the last bits depend on that: a resumed run sees the numbers of the unbroken one.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from zlib import crc32
 
@@ -20,8 +21,8 @@ from ..types import Group
 Logprobs = list[list[float]]
 """[completion][token] nats, of one group."""
 
-HEADER = struct.Struct("<32sII")
-"""Key, count of values, CRC-32 of the values."""
+HEADER = struct.Struct("<32sIII")
+"""Key, count of values, records that follow of the groups computed together, CRC-32 of all this and the values."""
 
 
 class LogprobCache:
@@ -46,8 +47,9 @@ class LogprobCache:
         self._path, self._writes = path, writes
         data = path.read_bytes() if path.exists() else b""
         whole = 0
-        for key, values, end in _records(data):
-            self._known[key], whole = values, end
+        for records, end in _together(data):
+            self._known |= records
+            whole = end
         if writes:
             folder.mkdir(parents=True, exist_ok=True)
             with open(path, "ab") as file:
@@ -67,10 +69,11 @@ class LogprobCache:
             }
             self._known |= fresh
             if self._writes and self._path is not None:
+                lines = [_record(key, x, len(fresh) - i) for i, (key, x) in enumerate(fresh.items(), 1)]
                 with open(self._path, "ab") as file:
-                    for key, values in fresh.items():
-                        data = values.tobytes()
-                        file.write(HEADER.pack(key, len(values), crc32(data)) + data)
+                    file.write(b"".join(lines))
+                    file.flush()
+                    os.fsync(file.fileno())  # before the checkpoint of this step
         return [_split(self._known[key].tolist(), group) for key, group in zip(keys, groups, strict=True)]
 
 
@@ -89,15 +92,25 @@ def _split(values: list[float], group: Group) -> Logprobs:
     return result
 
 
-def _records(data: bytes) -> list[tuple[bytes, np.ndarray, int]]:
-    """(key, values, where the record ends) up to the first that is not whole."""
-    result, start = [], 0
+def _record(key: bytes, values: np.ndarray, following: int) -> bytes:
+    known, data = (key, len(values), following), values.tobytes()
+    return HEADER.pack(*known, _check(known, data)) + data
+
+
+def _check(known: tuple[bytes, int, int], data: bytes) -> int:
+    return crc32(data, crc32(HEADER.pack(*known, 0)))
+
+
+def _together(data: bytes) -> Iterator[tuple[dict[bytes, np.ndarray], int]]:
+    """Records of groups computed together, and where they end, up to the first that are not whole."""
+    records, start = dict[bytes, np.ndarray](), 0
     while start + HEADER.size <= len(data):
-        key, count, check = HEADER.unpack_from(data, start)
+        key, count, following, check = HEADER.unpack_from(data, start)
         end = start + HEADER.size + 4 * count
         values = data[start + HEADER.size : end]
-        if end > len(data) or crc32(values) != check:
-            break
-        result.append((key, np.frombuffer(values, dtype="<f4"), end))
-        start = end
-    return result
+        if end > len(data) or _check((key, count, following), values) != check:
+            return
+        records[key], start = np.frombuffer(values, dtype="<f4"), end
+        if not following:
+            yield records, end
+            records = {}

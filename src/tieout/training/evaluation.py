@@ -98,11 +98,16 @@ class Evaluation:
     def measure(
         self, method: Method, learner: Learner, rows: Sequence[Row] | None = None
     ) -> dict[str, float]:
-        """The metrics, named `eval/...`: loss and metrics of the method, or the scores of what it samples."""
+        """The metrics, named `eval/...`: loss and metrics of the method, or the scores of what it samples.
+
+        `rows`: others than the held-out ones. Nothing is kept of these: the last bits of a log-probability depend on
+        what was measured with it, and a resumed run does not look at them again.
+        """
         started = time.perf_counter()
+        cache = self._cache if rows is None else LogprobCache()
         rows = self.rows if rows is None else rows
         source = self._source.over(rows)
-        with self._undisturbed(learner), apart(learner.model.device):
+        with self._undisturbed(learner, cache), apart(learner.model.device):
             try:
                 if self._samples:
                     found = self._sampled(method, learner, source, rows)
@@ -152,11 +157,11 @@ class Evaluation:
         return found | failed
 
     @contextmanager
-    def _undisturbed(self, learner: Learner) -> Iterator[None]:
-        """Put back the random streams, what the method remembers, and the cache of log-probabilities."""
+    def _undisturbed(self, learner: Learner, cache: LogprobCache) -> Iterator[None]:
+        """Put back the random streams, what the method remembers, and the cache of log-probabilities, here another."""
         drawn, memory = randomness.state(learner.model.device), dict(learner.memory)
         kept, folder = learner.logprob_cache, learner.reference_folder
-        learner.logprob_cache, learner.reference_folder = self._cache, None
+        learner.logprob_cache, learner.reference_folder = cache, None
         try:
             yield
         finally:
