@@ -14,7 +14,7 @@ from rich.console import Console
 from small_runs import DPO, END, NO_CHECK, SFT, lines, run
 
 from tieout.config.fields import ConfigError
-from tieout.errors import InputError, StopTraining
+from tieout.errors import InputError, StopTraining, TooManyErrors
 from tieout.labelling.assignment import Design
 from tieout.labelling.items import read_items
 from tieout.labelling.scheme import make_scheme
@@ -132,6 +132,36 @@ def test_a_judge_orders_samples_and_the_run_says_how_often_the_program_objected(
     assert quality["leakage"]["held"]["test"]["rows"] == 4
     report = json.loads((out / "evidence/report.json").read_text())
     assert report["metadata"]["pair_quality"] == {"pairs": quality}
+
+
+def test_a_judge_that_fails_stops_the_stage_at_once_and_is_named(tmp_path: Path, halves: RecipeOf) -> None:
+    (tmp_path / "down.py").write_text(
+        "def judge(completions, **_):\n    raise RuntimeError('out of credit')\n"
+    )
+    judged = {"sources": ["judged"], "judge": f"{tmp_path / 'down.py'}:judge", "num_completions": 5}
+    with pytest.raises(TooManyErrors, match=r"judge '.*down\.py:judge' failed on 120 of 120 .*out of credit"):
+        run(halves([NO_CHECK, SFT, {"pairs": judged}, DPO, *END]), tmp_path / "run")
+
+
+def test_gaps_of_a_judge_and_of_the_reward_are_not_averaged(tmp_path: Path, halves: RecipeOf) -> None:
+    of = tmp_path / "halves.py"
+    golden = TASK.replace(
+        "max_new_tokens=6", 'max_new_tokens=6, gold=lambda row: "b", corrupt=lambda row, rng: "a"'
+    )
+    of.write_text(golden)
+    both = {
+        "sources": ["flawed", "judged"],
+        "judge": f"{of}:longer",
+        "num_completions": 5,
+        "temperature": 1.0,
+    }
+    run(halves([NO_CHECK, SFT, {"pairs": both}, DPO, *END]), tmp_path / "run")
+    summary = json.loads((tmp_path / "run/pairs/pairs.json").read_text())
+    quality = json.loads((tmp_path / "run/pairs/quality.json").read_text())
+    assert set(summary["mean_gap"]) == {"flawed", "judged"}
+    assert summary["min_gap"] == 0.5  # a tenth of the judge's range; the reward's is a tenth of 1
+    assert quality["gaps"] is None
+    assert next(one for one in quality["checks"] if one["name"] == "gap")["status"] == "unknown"
 
 
 def label(sheet: Path, person: str, value: Callable[[list[str]], list[list[int]]]) -> Store:

@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 from small_runs import DPO, END, NO_CHECK, SFT, lines, run
 
+from tieout.errors import InputError
 from tieout.pipelines.pairing.choose import NEAR, NOT_GOOD, TIED, Standard, choose
 from tieout.pipelines.pairing.measures import Candidate, Measures, Scored
-from tieout.pipelines.pairing.summary import FORM_ALONE, Made, Pair, print_summary
+from tieout.pipelines.pairing.summary import FEW_SCORED, FORM_ALONE, Made, Pair, print_summary
 from tieout.pipelines.recipe import Recipe
 from tieout.rewards.scoring.combine import combine
 from tieout.rewards.scoring.outcomes import ranged
@@ -182,6 +183,35 @@ def test_too_few_pairs_stop_with_what_to_do_and_a_small_set_that_lost_nothing_do
     assert all(word in str(e.value) for word in ("Lower min_chosen", "num_completions", "by SFT"))
     made.check_enough(3, standard, "pairs")
     made_of(task(), [["{2", "{3"]] * 3).check_enough(16, standard, "pairs")
+
+
+@pytest.mark.parametrize(
+    ("reason", "says"),
+    [
+        (TIED, "harder prompts"),
+        (NEAR, "Lower min_gap"),
+        (f"{FEW_SCORED} by the judge (RuntimeError: down)", "what the judge says"),
+        (FEW_SCORED, "what the reward gives"),
+    ],
+)
+def test_what_to_do_about_too_few_pairs_follows_from_why_they_are_few(reason: str, says: str) -> None:
+    made = Made(prompts=9)
+    made.dropped.update({reason: 8, NOT_GOOD: 1})
+    with pytest.raises(InputError, match=says) as e:
+        made.check_enough(16, Standard.of(task(), None, None), "pairs")
+    assert "min_chosen" not in str(e.value)
+
+
+def test_gaps_on_scales_of_their_own_have_no_common_mean() -> None:
+    made = made_of(task(), [["{2", "{3"]] * 4)
+    one = made.summary(Standard.of(task(), None, None))["mean_gap"]
+    assert one == pytest.approx(made.pairs[0].gap)
+    made.pairs[0].row["source"], made.judge_gap = "judged", 2.0
+    both = made.summary(Standard.of(task(), None, None))
+    assert (set(both["mean_gap"]), both["min_gap"]) == ({"judged", "sampled"}, 2.0)
+    console = Console(record=True, width=120)
+    print_summary(both, console)
+    assert f"mean gap judged {one:.3f}, sampled {one:.3f}, least 2" in console.export_text()
 
 
 def test_what_decides_is_printed() -> None:

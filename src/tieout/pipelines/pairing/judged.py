@@ -10,9 +10,10 @@ from ...rewards.scoring.outcomes import Outcome, reward_range
 from ...rewards.scoring.runner import Call, score_groups
 from ...types import Reward
 from .choose import NEAR, TIED, Choice, Standard, choose
-from .making import FEW_SCORED, Making, as_sampled
+from .making import Making, as_sampled
 from .measures import SAME, Candidate, Measures, Scored, able
-from .summary import Pair
+from .sampling import Failures
+from .summary import FEW_SCORED, Pair
 
 CONFIRMED = "confirmed: the judge's best is right"
 OVERRULED = "overruled: the judge's best is wrong, and another one was chosen"
@@ -29,8 +30,9 @@ def judged(making: Making, policy: str) -> None:
     span = reward_range(judge)
     given = making.stage.min_gap
     gap = given if given is not None else (span[1] - span[0]) / 10 if span else 0.0
+    making.made.judge_gap, failures = gap, Failures(f"judge {making.stage.judge!r}")
     for sampled, chat in making.batches(policy):
-        for group, candidates, scores in _scored_by(making, judge, sampled):
+        for group, candidates, scores in _scored_by(making, judge, sampled, failures):
             found, reason, said = _chosen(making, candidates, scores, gap)
             own = [replace(one, score=score) for one, score in zip(candidates, scores, strict=True)]
             pairs = []
@@ -43,12 +45,15 @@ def judged(making: Making, policy: str) -> None:
 
 
 def _scored_by(
-    making: Making, judge: Reward, groups: Sequence[Scored]
+    making: Making, judge: Reward, groups: Sequence[Scored], failures: Failures
 ) -> list[tuple[Scored, list[Candidate], list[float]]]:
     """The groups with those completions that the judge scored, what the program measures, and the judge's scores."""
     calls = [Call.of_texts(g.texts, [g.prompt] * len(g.texts), g.row, opened=g.opened) for g in groups]
     outcomes = score_groups(judge, calls, able(making.workers, judge))
     found = []
+    for said in outcomes:
+        failures.count(said)
+    failures.check()
     for group, candidates, said in zip(groups, making.candidates(groups), outcomes, strict=True):
         kept = [i for i, outcome in enumerate(said) if outcome.worth is not None]
         if len(kept) < 2:

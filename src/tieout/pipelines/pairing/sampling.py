@@ -11,6 +11,7 @@ from ...chat.template import Chat
 from ...errors import TooManyErrors
 from ...evidence.pool import calls_of, scored
 from ...rewards.processes.workers import Workers
+from ...rewards.scoring.outcomes import Outcome
 from ...rows.checks import with_prompts
 from ...rows.spread import spread
 from ...samplers import SamplingParams
@@ -54,6 +55,27 @@ class Batch:
     """Prompts; those without two scored completions have no group."""
 
 
+class Failures:
+    """How often what scores completions failed by its own fault, or that of a service."""
+
+    def __init__(self, who: str) -> None:
+        self.who, self.seen, self.reasons = who, 0, list[str]()
+
+    def count(self, outcomes: Sequence[Outcome]) -> None:
+        """Add the outcomes of some completions."""
+        self.seen += len(outcomes)
+        self.reasons += [o.reason for o in outcomes if o.status == "errored" and o.cause != "completion"]
+
+    def check(self) -> None:
+        """TooManyErrors: the share of failures is past the limit, judged once enough completions were seen."""
+        failed = len(self.reasons)
+        if self.seen >= 16 and failed > ERROR_LIMIT * self.seen:
+            raise TooManyErrors(
+                f"{self.who} failed on {failed} of {self.seen} completions; the limit is {ERROR_LIMIT:.0%}. Last: "
+                f"{self.reasons[-1]}. Fix {self.who}, or what it needs, and repeat the command"
+            )
+
+
 def batches(ground: Ground, stage: SampledSettings, policy: str) -> Iterator[tuple[Batch, Chat | None]]:
     """Groups of sampled and scored completions, some prompts at a time; the chat is None behind an API."""
     sampler = ground.sampler(policy)
@@ -86,8 +108,7 @@ def _of_policy(ground: Ground, stage: SampledSettings, given: Source, rows: Sequ
 def _of_api(ground: Ground, stage: SampledSettings, sampler: APISampler) -> Iterator[Batch]:
     """One seed for all parts: which prompts are asked together changes no sample, so that replies are found again."""
     params = SamplingParams(ground.task.max_new_tokens, stage.temperature, seed=ground.seed)
-    rows, reward, seen = _rows(ground, stage), ground.task.reward, 0
-    failed: list[str] = []
+    rows, reward, failures = _rows(ground, stage), ground.task.reward, Failures("the reward")
     assert reward is not None, "an environment is refused"
     for start in range(0, len(rows), CHUNK):
         part = rows[start : start + CHUNK]
@@ -97,19 +118,12 @@ def _of_api(ground: Ground, stage: SampledSettings, sampler: APISampler) -> Iter
         calls = calls_of(part, prompts, sampled)
         for row, (texts, outcomes) in zip(part, scored(reward, calls, ground.workers()), strict=True):
             kept = [(text, one) for text, one in zip(texts, outcomes, strict=True) if one.worth is not None]
-            failed += [
-                one.reason for one in outcomes if one.status == "errored" and one.cause != "completion"
-            ]
-            seen += len(outcomes)
+            failures.count(outcomes)
             if len(kept) > 1:
                 parts = [{k: v for k, v in one.parts.items() if v is not None} for _, one in kept]
                 scores = [float(one.worth or 0.0) for _, one in kept]
                 groups.append(Scored(row, [text for text, _ in kept], scores, parts, [""] * len(kept)))
-        if seen >= 16 and len(failed) > ERROR_LIMIT * seen:
-            raise TooManyErrors(
-                f"the reward failed on {len(failed)} of {seen} completions; the limit is {ERROR_LIMIT:.0%}. Last: "
-                f"{failed[-1]}. Fix the reward, or what it needs, and repeat the command"
-            )
+        failures.check()
         yield Batch(groups, len(part))
 
 

@@ -15,10 +15,19 @@ from ...errors import InputError
 from ...rows.messages import TOLD
 from ...tasks.flaws import Flawed
 from ...types import Row
-from .choose import Choice, Standard
+from .choose import NEAR, TIED, Choice, Standard
 from .measures import Candidate
 
 FORM_ALONE = "form alone decides, above max_form"
+FEW_SCORED = "fewer than two completions were scored"
+ADVICE = {
+    f"{FEW_SCORED} by the judge": "Look at what the judge says of some completions: it must score two of a prompt",
+    FEW_SCORED: "Look at what the reward gives some completions: it must score two of a prompt",
+    TIED: "All completions of such a prompt score the same: take harder prompts, a finer reward or judge, or raise "
+    "temperature",
+    NEAR: "Lower min_gap, which is on the scale of what orders the completions; or sample more (num_completions)",
+}
+"""Why most prompts were dropped, as it begins -> what to do; a reason that is not here asks for better completions."""
 SUMMARY = "pairs.json"
 """The file next to the pairs that says what decides them."""
 
@@ -82,6 +91,16 @@ class Made:
     """What the program said of a judge's preferences -> how many prompts."""
     judged: list[Mapping[str, Any]] = field(default_factory=list)
     """Every judgement of people."""
+    judge_gap: float | None = None
+    """The least gap that was asked of a judge, on its own scale; None: no judge was."""
+
+    def _gaps(self) -> dict[str, float]:
+        """Source -> mean gap: a reward, a judge and people score on scales of their own."""
+        found: dict[str, list[float]] = {}
+        for pair in self.pairs:
+            if pair.gap is not None:
+                found.setdefault(str(pair.row["source"]), []).append(pair.gap)
+        return {source: fmean(gaps) for source, gaps in found.items()}
 
     def limit_form(self, most: float) -> None:
         """Drop pairs that form alone decides until they are at most this share, those with the smallest gap first."""
@@ -105,24 +124,29 @@ class Made:
             else ""
         )
         why = "; ".join(f"{count} x {reason}" for reason, count in self.dropped.most_common() if count)
+        most = next((reason for reason, _ in self.dropped.most_common()), "")
+        advice = next((said for start, said in ADVICE.items() if most.startswith(start)), "")
+        advice = advice or (
+            f"A chosen completion must be good in itself: {standard.words}{shown}. Lower min_chosen, which is on the "
+            "scale of the reward; sample more (num_completions, max_prompts); or train the model before, by SFT, so "
+            "that more samples are right"
+        )
         raise InputError(
-            f"{maker} made {len(self.pairs)} pairs of {self.prompts} prompts, and min_pairs is {least} "
-            f"({why}). A chosen completion must be good in itself: {standard.words}{shown}. Lower min_chosen, which is "
-            "on the scale of the reward; sample more (num_completions, max_prompts); or train the model before, "
-            "by SFT, so that more samples are right"
+            f"{maker} made {len(self.pairs)} pairs of {self.prompts} prompts, and min_pairs is {least} ({why}). "
+            f"{advice}"
         )
 
     def summary(self, standard: Standard) -> dict[str, Any]:
         """Plain values for the JSON next to the pairs, and for reports."""
-        count, gaps = len(self.pairs), [pair.gap for pair in self.pairs if pair.gap is not None]
+        count, gaps = len(self.pairs), self._gaps()
         form = [pair.form_alone for pair in self.pairs]
         return {
             "pairs": count,
             "prompts": self.prompts,
             "decided_by": dict(Counter(pair.label for pair in self.pairs).most_common()),
             "form_alone": None if None in form or not form else sum(map(bool, form)) / count,
-            "mean_gap": fmean(gaps) if gaps else None,
-            "min_gap": standard.min_gap,
+            "mean_gap": next(iter(gaps.values())) if len(gaps) == 1 else gaps or None,
+            "min_gap": standard.min_gap if self.judge_gap is None else self.judge_gap,
             "chosen": standard.words,
             "dropped": {reason: count for reason, count in self.dropped.most_common() if count},
             "sources": dict(Counter(str(pair.row["source"]) for pair in self.pairs)),
@@ -139,11 +163,13 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
     for label, count in summary["decided_by"].items():
         table.add_row(label, str(count), f"{count / summary['pairs']:.0%}")
     console.print(table)
-    gap = (
-        ""
-        if summary["mean_gap"] is None
-        else f"; mean gap {summary['mean_gap']:.3f}, least {summary['min_gap']:g}"
+    mean = summary["mean_gap"]
+    means = (
+        [f"{source} {gap:.3f}" for source, gap in mean.items()]
+        if isinstance(mean, dict)
+        else [f"{mean or 0:.3f}"]
     )
+    gap = "" if mean is None else f"; mean gap {', '.join(means)}, least {summary['min_gap']:g}"
     console.print(f"  chosen: {summary['chosen']}{gap}", highlight=False, markup=False)
     if summary["form_alone"] is None:
         console.print(

@@ -12,9 +12,9 @@ from ...rows.carried import carried
 from ...storage.jsonl import write_jsonl
 from ..kinds import Demonstrations
 from ..pairing.choose import NOT_GOOD, Standard
-from ..pairing.making import FEW_SCORED
 from ..pairing.measures import Measures
 from ..pairing.sampling import Ground, batches
+from ..pairing.summary import FEW_SCORED
 from ..run import Run
 from ..training_rows import DEMONSTRATIONS
 

@@ -62,6 +62,7 @@ def pairs(run: Run, stage: Pairs) -> None:
     write_jsonl(part.path / PAIRS, weighted(rows) if stage.pairs_per_prompt > 1 else rows)
     run.folder.write_json(f"{stage.name}/{SUMMARY}", summary)
     of_program = set(stage.sources) <= {"sampled", "flawed", "base"}
+    one_scale = of_program or len(set(stage.sources)) == 1
     report(
         run.folder,
         stage.name,
@@ -70,6 +71,7 @@ def pairs(run: Run, stage: Pairs) -> None:
         run.console,
         **leakage_of(run),
         scale=making.measures.bounds if of_program else None,
+        one_scale=one_scale,
         good=[pair.good for pair in made.pairs],
         standard=making.good.words,
         judged=made.judged if "ranked" in stage.sources else None,

@@ -128,6 +128,10 @@ def _gaps(q: Quality) -> Iterator[Check]:
             said,
             "They count as pairs without scores: fill chosen_score and rejected_score.",
         )
+    if not q.one_scale:
+        said = f"the scores of {', '.join(q.sources)} are on scales of their own"
+        yield Check("gap", "unknown", said, "pairs.json has the mean gap of each source.")
+        return
     if q.gaps is None:
         advice = "Name a reward to score both completions: large gaps teach more than small ones."
         yield Check("gap", "unknown", "no pair has scores", advice)

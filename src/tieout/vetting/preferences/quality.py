@@ -99,12 +99,15 @@ class Quality:
     unread: tuple[str, ...]
     """Where a pair has a column of scores, and not two finite numbers in it."""
     gaps: Gaps | None
+    """None: no pair has scores, or those of different sources are on scales of their own."""
     good: Good | None
     noise: dict[str, Repeats]
     copies: Repeated
     lengths: Lengths
     leakage: Mapping[str, Any] | None
     """Counts; None: no held-out rows were given."""
+    one_scale: bool = True
+    """Whether the scores of all sources are on one scale."""
     leaked: str = ""
     """Which held-out rows the pairs give away, where no reason accepts that."""
 
@@ -114,6 +117,7 @@ def measure(
     held: Mapping[str, Sequence[Row]] | None = None,
     *,
     scale: tuple[float, float] | None = None,
+    one_scale: bool = True,
     good: Sequence[bool | None] | None = None,
     standard: str = "",
     judged: Sequence[Mapping[str, Any]] | None = None,
@@ -128,6 +132,7 @@ def measure(
         rows: with prompt, chosen and rejected, as `rows.pairs.preferences` gives them.
         held: source -> rows that are measured on, which must not be among them.
         scale: range of the scores, if it is declared.
+        one_scale: whether all scores are on one scale; otherwise no gap is measured.
         good: of each row, whether its chosen is good in itself; None: not known.
         standard: what that means, in words.
         judged: every judgement that was made, where that is more than the rows have.
@@ -156,12 +161,13 @@ def measure(
             for row, place in zip(pairs, places, strict=True)
             if claims_scores(row) and scores_of(row) is None
         ),
-        _gaps(pairs, prompts, scale, seed),
+        _gaps(pairs, prompts, scale, seed) if one_scale else None,
         Good(standard, mean([float(x) for x in known], of, seed=seed)) if known else None,
         noise(texts, judgements(rows) if judged is None else judged, judged is not None, seed),
         _copies(texts, places),
         _lengths(texts, prompts, seed),
         counts,
+        one_scale,
         leaked,
     )
 
