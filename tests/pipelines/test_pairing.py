@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from small_runs import DPO, END, NO_CHECK, SFT, lines, run
 
 from tieout.errors import InputError
 from tieout.pipelines.pairing.choose import NEAR, NOT_GOOD, TIED, Standard, choose
+from tieout.pipelines.pairing.making import _flaw
 from tieout.pipelines.pairing.measures import Candidate, Measures, Scored
 from tieout.pipelines.pairing.summary import FEW_SCORED, FORM_ALONE, Made, Pair, print_summary
 from tieout.pipelines.recipe import Recipe
@@ -123,6 +125,19 @@ def test_form_that_outweighs_substance_counts_as_form() -> None:
 def test_copies_of_a_text_are_one_candidate() -> None:
     found, _ = chosen(task(), ["{2", "{2", "{3", "{3 ", "{3"], most=9)
     assert found == [("{2", "{3", "right against wrong, same form")]
+
+
+def test_an_empty_completion_is_on_no_side_of_a_pair() -> None:
+    assert chosen(task(), ["", "{2", " \n"], most=9) == ([], TIED)
+    found, _ = chosen(task(), ["", "{2", "{3"], most=9)
+    assert [pair[:2] for pair in found] == [("{2", "{3")]
+
+
+def test_a_rule_may_have_no_flaw_for_a_row_and_must_give_text() -> None:
+    rng = random.Random(0)
+    assert (_flaw(lambda row, rng: None, ROW, rng), _flaw(lambda row, rng: "3", ROW, rng)) == ("", "3")
+    with pytest.raises(InputError, match="returned 7; expected text"):
+        _flaw(lambda row, rng: 7, ROW, rng)
 
 
 def test_parts_of_a_combined_reward_and_metrics_stand_in_for_declared_parts() -> None:

@@ -113,8 +113,8 @@ def choose(
 
 
 def _distinct(candidates: Sequence[Candidate]) -> list[int]:
-    """Places without those that repeat a text."""
+    """Places without those that repeat a text, or have none: no file of pairs may hold an empty completion."""
     seen: dict[str, int] = {}
     for place, candidate in enumerate(candidates):
         seen.setdefault(candidate.text.strip(), place)
-    return list(seen.values())
+    return [place for text, place in seen.items() if text]

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...chat.template import Chat
 from ...config.attribute import load_attribute
+from ...errors import InputError
 from ...rewards.processes.workers import Workers
 from ...rewards.scoring.runner import Call, score_groups
 from ...rows.carried import carried
@@ -85,8 +86,12 @@ class Making:
         reasons = [NO_FLAW] * len(gold)
         for _ in range(stage.num_completions):
             left = [i for i, pairs in enumerate(found) if len(pairs) < stage.pairs_per_prompt]
-            tried = {id(gold[i].row): (i, corrupt(gold[i].row, rng)) for i in left}
-            tried = {k: (i, t) for k, (i, t) in tried.items() if t.strip() not in _texts(gold[i], found[i])}
+            made = {i: text for i in left if (text := _flaw(corrupt, gold[i].row, rng)).strip()}
+            tried = {
+                id(gold[i].row): (i, text)
+                for i, text in made.items()
+                if text.strip() not in _texts(gold[i], found[i])
+            }
             copies = self.score([gold[i].row for i, _ in tried.values()], [[t] for _, t in tried.values()])
             groups = [_together(gold[tried[id(copy.row)][0]], copy) for copy in copies]
             for group, candidates in zip(groups, self.candidates(groups), strict=True):
@@ -182,6 +187,16 @@ def flaws_of(task: Task, stage: Pairs) -> Callable[[Row, random.Random], str]:
     gold = task.gold
     assert gold is not None
     return task.corrupt or (lambda row, rng: flawed(gold(row) or "", rng))  # only rows with gold are flawed
+
+
+def _flaw(corrupt: Callable[[Row, random.Random], Any], row: Row, rng: random.Random) -> str:
+    """A flawed completion of a row, as its rule made it; empty: the rule has none. InputError: it is no text."""
+    text = corrupt(row, rng)
+    if not isinstance(text, str | None):
+        raise InputError(
+            f"the rule that flaws gold returned {text!r:.80}; expected text, or None where it has no flaw"
+        )
+    return "" if text is None else text
 
 
 def as_sampled(

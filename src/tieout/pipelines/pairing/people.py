@@ -162,9 +162,12 @@ def ranked(making: Making, part: Folder, policy: str) -> None:
 
 
 def _row(making: Making, group: Scored, candidates: Sequence[Candidate], written: Sequence[Any]) -> Row:
-    """A row of the file: different completions, with the program's view of them, which nobody sees before an answer."""
-    first = list({text_of(said): i for i, said in reversed(list(enumerate(written)))}.values())
-    places = sorted(first)[:MOST]
+    """A row of the file: different completions that say something, with the program's view of them.
+
+    Nobody sees that view before an answer.
+    """
+    first = {text_of(said): i for i, said in reversed(list(enumerate(written)))}
+    places = sorted(i for text, i in first.items() if text.strip())[:MOST]
     return {
         **{name: group.row[name] for name in TOLD if name in group.row},
         "prompt": group.prompt,
