@@ -22,7 +22,7 @@ from tieout.learner import AdapterConfig, Learner, load
 from tieout.learner.checkpoint import Checkpoints, save_adapter
 from tieout.pipelines.reading import make_recipe
 from tieout.pipelines.run import Run
-from tieout.pipelines.stages.train import train
+from tieout.pipelines.stages.execute import work
 from tieout.rewards.scoring.runner import Call, score_groups
 from tieout.rows import read_rows
 from tieout.samplers.vllm.server import Server
@@ -84,25 +84,33 @@ def endless(folder: Path) -> str:
     return "silent"
 
 
-def later_rows(folder: Path) -> str:
-    """The file of a stage is another one when its turn comes: what was checked for leakage would not be trained."""
-    rows = "".join(
-        json.dumps({"prompt": f"{i} = ", "completion": str(i), "answer": str(i)}) + "\n" for i in range(8)
-    )
-    for name in ("train", "test", "own"):
-        (folder / f"{name}.jsonl").write_text(rows.replace(" = ", f" {name} "))
-    given = {
-        "model": "tieout-base",
-        "data": {name: str(folder / f"{name}.jsonl") for name in ("train", "test")},
-    }
-    stage = {"train": "sft", "data": str(folder / "own.jsonl")}
-    known: dict[str, Any] = {**given, "reward": "exact", "max_new_tokens": 4, "stages": [stage]}
-    recipe = make_recipe({**known, "accept_leakage": "of no account here"}, "r.yaml")
-    with RunFolder(folder / "run") as run_folder:
-        run = Run(recipe, run_folder, Console(quiet=True))
-        shutil.copy(folder / "test.jsonl", folder / "own.jsonl")
-        train(run, run.recipe.trained("sft"))
-    return "silent"
+def later(name: str) -> Callable[[Path], str]:
+    """A file that a stage reads is another one when its turn comes, and not what was checked at the start."""
+
+    def plant(folder: Path) -> str:
+        rows = "".join(
+            json.dumps({"prompt": f"{i} = ", "completion": str(i), "answer": str(i)}) + "\n" for i in range(8)
+        )
+        for own in ("train", "test", "own", "held"):
+            (folder / f"{own}.jsonl").write_text(rows.replace(" = ", f" {own} "))
+        (folder / "reward.py").write_text("def one(completions, **_):\n    return [1.0] * len(completions)\n")
+        given = {
+            "model": "tieout-base",
+            "data": {own: str(folder / f"{own}.jsonl") for own in ("train", "test")},
+        }
+        files = {key: str(folder / f"{key[:4]}.jsonl") for key in ("held_out", "own")}
+        stage = {"train": "sft", "data": files["own"], "held_out": files["held_out"]}
+        known: dict[str, Any] = {**given, "reward": f"{folder / 'reward.py'}:one", "max_new_tokens": 4}
+        known |= {"stages": [{**stage, "evaluation": {"eval_steps": 1}}]}
+        recipe = make_recipe({**known, "accept_leakage": "of no account here"}, "r.yaml")
+        with RunFolder(folder / "run") as run_folder:
+            run = Run(recipe, run_folder, Console(quiet=True))
+            changed = folder / name
+            changed.write_text(changed.read_text().replace("1", "2"))
+            work(run, recipe.trained("sft"))
+        return "silent"
+
+    return plant
 
 
 def changing(folder: Path) -> str:
@@ -204,7 +212,9 @@ def disagreement() -> list[Fault]:
         Fault("files", "checkpoint: more than a million steps", a_million),
         Fault("files", "checkpoint: a disk that has become read-only", read_only),
         Fault("files", "rows: a number that is too large", endless),
-        Fault("resuming", "a stage's file changes before its turn", later_rows),
+        Fault("resuming", "a stage's file changes before its turn", later("own.jsonl")),
+        Fault("resuming", "a stage's held-out rows change before its turn", later("held.jsonl")),
+        Fault("resuming", "the reward changes before a stage's turn", later("reward.py")),
         Fault("resuming", "the tokenizer of an adapter's base has other ids", other_vocabulary),
         Fault("reward", "a reward changes what it is given", changing),
         Fault("reward", "numbers of other kinds", odd_numbers),

@@ -36,6 +36,12 @@ def load_attribute(spec: str) -> Any:
     return found
 
 
+def imported_digest(function: Any) -> str:
+    """SHA-256 of the file that a function was loaded from by its path, as it was then; empty for any other."""
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    return str(getattr(module, _DIGEST, ""))
+
+
 def same_function(one: Any, other: Any, above: tuple[tuple[int, int], ...] = ()) -> bool:
     """Whether two are one function, also where its file was loaded twice: equal code, defaults and closure.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,15 @@ from ..rows.messages import refuse_unread
 from ..samplers.api import APISampler, Ledger
 from ..samplers.api.opening import is_api, open_api
 from ..samplers.local.sampler import LocalSampler
+from ..storage.identity import as_stored, differences
 from ..storage.runfolder import RunFolder
 from ..tasks import Task, load_task
 from ..tasks.files import controls_task, files_task, general_rows, given_splits
 from ..training.build import open_model, under_deadline
 from ..types import Row
 from .checks import chat_of, check_stages, longest_sample
-from .identity import run_identity, scoring
-from .kinds import Check, Evaluate, Gate, Refresh, Ship, Train
+from .identity import rows_read, run_identity, scoring
+from .kinds import Check, Evaluate, Gate, Refresh, Ship, Stage, Train
 from .links import BASE, start_name
 from .policy import Policy
 from .recipe import Recipe
@@ -82,8 +83,10 @@ class Run:
         for line in self.fitting.said:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         rewards = scoring(self.recipe, self.task, self.controls)
+        self._identity = run_identity(self.recipe, rewards)
+        self._rows_read = rows_read(self.recipe, self.recipe.stages)
         folder.record(
-            run_identity(self.recipe, rewards),
+            self._identity,
             self.hashes,
             recipe.placement,
             str(self.precision),
@@ -93,6 +96,19 @@ class Run:
         folder.write_json(leakage.FILE, self.leakage)
         if folder.leads:
             digests.keep(folder.path / digests.FILE, sets)
+
+    def refuse_changes(self, stage: Stage) -> None:
+        """InputError: what a stage reads at its turn is not what the run was checked with; the message lists it."""
+        known = run_identity(self.recipe, scoring(self.recipe, self.task, self.controls))
+        lines = differences(as_stored(self._identity), as_stored(known))
+        rows = rows_read(self.recipe, [stage])
+        lines += differences({"rows": {name: self._rows_read[name] for name in rows}}, {"rows": rows})
+        if lines:
+            listed = "\n  ".join(lines)
+            raise InputError(
+                f"stage {stage.name!r}: since the run began, this has changed (was -> is):\n  {listed}\n"
+                "restore it and repeat the command to resume, or begin in another --out"
+            )
 
     # ---------------------------------------------------------------- models
 
@@ -231,7 +247,9 @@ class Run:
             task = with_rows(task, {"pairs": [], "labels": [], "general": [], **given_splits(recipe.data)})
         else:
             task = files_task(recipe.data, recipe.reward, recipe.max_new_tokens or 256)
-        task = replace(task, max_new_tokens=recipe.max_new_tokens or task.max_new_tokens)
+        # The rows of a split are those that were checked, also of a task that reads them anew each time it is asked.
+        longest = recipe.max_new_tokens or task.max_new_tokens
+        task = replace(task, rows=cache(task.rows), max_new_tokens=longest)
         if recipe.general:
             if recipe.data.general:
                 raise InputError("general and data.general both name general rows: leave out one of them")

@@ -94,6 +94,7 @@ def about(run: Run) -> dict[str, Any]:
 
 def work(run: Run, stage: Stage) -> str:
     """Run one stage; a gate returns its verdict."""
+    join().first(lambda: run.refuse_changes(stage))
     if isinstance(stage, Train | Refresh):  # every process trains
         train(run, stage) if isinstance(stage, Train) else refresh(run, stage)
         return ""

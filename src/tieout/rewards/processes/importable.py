@@ -8,15 +8,15 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ...config.attribute import FILE_MODULE, load_attribute
+from ...config.attribute import FILE_MODULE, imported_digest, load_attribute
 from ...errors import InputError
 from ...types import Reward
 from ..scoring.adapt import from_trl
 from ..scoring.outcomes import reward_name
 
 Reference = Mapping[str, Any]
-"""`{"spec": "module:function" or "file.py:function", "options": {...}, "functions": {option: reference}, "messages":
-bool}`"""
+"""`{"spec": "module:function" or "file.py:function", "file": its digest, "options": {...}, "functions": {option:
+reference}, "messages": bool}`"""
 
 
 def refer(reward: Reward) -> Reference:
@@ -45,12 +45,17 @@ def refer(reward: Reward) -> Reference:
             raise ValueError
     except (TypeError, ValueError):
         raise _not_importable(reward, f"its options are not plain values: {options!r}") from None
-    return {"spec": _spec(target, reward), "options": options, "functions": functions, "messages": messages}
+    plain = {"spec": _spec(target, reward), "file": imported_digest(target)}
+    return {**plain, "options": options, "functions": functions, "messages": messages}
 
 
 def resolve(reference: Reference) -> Reward:
-    """The reward of a reference."""
+    """The reward of a reference. InputError: its file is another by now than where the reference was made."""
     reward: Reward = load_attribute(reference["spec"])
+    if reference["file"] != imported_digest(reward):
+        raise InputError(
+            f"{reference['spec'].rpartition(':')[0]} has changed since the run began; restore it"
+        )
     if reference["messages"]:
         reward = from_trl(reward)
     functions = {key: resolve(function) for key, function in reference["functions"].items()}
