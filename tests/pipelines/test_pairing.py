@@ -374,6 +374,7 @@ def test_pairs_of_a_file_meet_the_bounds_where_they_have_scores(
         "the chosen scores below min_chosen (0.5)": 1,
     }
     assert summary["form_alone"] is None
+    assert (summary["chosen"], summary["min_gap"]) == ("the score is at least 0.5", 0.6)
     bounds |= {"min_chosen": 2, "min_pairs": 3}
     with pytest.raises(ValueError, match="no pair is left"):
         run(recipe([NO_CHECK, {"pairs": bounds}], **changes), tmp_path / "none")

@@ -141,10 +141,10 @@ def _write(options: Options, stage: Pairs, making: Making, console: Console) -> 
 
     made = making.made
     made.limit_form(stage.max_form)
-    made.check_enough(stage.min_pairs, making.standard, "tieout prefer")
+    made.check_enough(stage.min_pairs, making.reported, "tieout prefer")
     if not made.pairs:
         raise InputError("there are no pairs: no prompt was sampled")
-    summary = made.summary(making.standard)
+    summary = made.summary(making.reported)
     print_summary(summary, console)
     rows: list[Any] = [pair.row for pair in made.pairs]
     quality = measure(

@@ -24,6 +24,8 @@ class Standard:
     min_chosen: float | None
     """None: any completion may be chosen."""
     min_gap: float
+    said: str = ""
+    """The bound on chosen in words, where the others do not tell it."""
 
     @classmethod
     def of(cls, task: Task, min_chosen: float | None, min_gap: float | None) -> Standard:
@@ -43,6 +45,8 @@ class Standard:
     @property
     def words(self) -> str:
         """The bound on chosen, in words."""
+        if self.said:
+            return self.said
         if self.min_chosen is None:
             return "any (the reward declares no range, and min_chosen is left out)"
         return f"{self.metric or 'the reward'} is at least {self.min_chosen:g}"

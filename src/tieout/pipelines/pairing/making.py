@@ -47,6 +47,17 @@ class Making:
         """What the task calls good, whatever bounds the stage was given."""
 
     @property
+    def reported(self) -> Standard:
+        """What the pairs had to meet: those of people and of files only what the stage was given."""
+        given, own = self.stage.min_chosen, [s for s in self.stage.sources if s in ("ranked", "file")]
+        if not own:
+            return self.standard
+        said = f"the score is at least {given:g}" if given is not None else "as preferred, good or not"
+        if len(own) == len(self.stage.sources):
+            return Standard("", given, self.stage.min_gap or 0.0, said)
+        return replace(self.standard, said=f"{self.standard.words}; of {' and '.join(own)}: {said}")
+
+    @property
     def workers(self) -> Workers | None:
         """Where rewards run."""
         return self.ground.workers()

@@ -26,13 +26,10 @@ from ...types import Row
 from .choose import NEAR, NOT_GOOD
 from .making import Making
 from .measures import SAME, Candidate, Scored
-from .summary import Pair
+from .summary import ALIKE, SKIPPED, UNDECIDED, Pair
 
 FOLDER, FILE = "people", "completions.jsonl"
 """In the folder of a stage; judgements are next to the file, where `tieout label` keeps them."""
-ALIKE = "fewer than two different completions of a prompt"
-SKIPPED = "people skipped the prompt"
-UNDECIDED = "people find no completion better than another, or differ"
 DECIDED = "people"
 
 

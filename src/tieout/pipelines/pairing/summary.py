@@ -20,11 +20,17 @@ from .measures import Candidate
 
 FORM_ALONE = "form alone decides, above max_form"
 FEW_SCORED = "fewer than two completions were scored"
+ALIKE = "fewer than two different completions of a prompt"
+SKIPPED = "people skipped the prompt"
+UNDECIDED = "people find no completion better than another, or differ"
 ADVICE = {
     f"{FEW_SCORED} by the judge": "Look at what the judge says of some completions: it must score two of a prompt",
     FEW_SCORED: "Look at what the reward gives some completions: it must score two of a prompt",
     TIED: "All completions of such a prompt score the same: take harder prompts, a finer reward or judge, or raise "
     "temperature",
+    ALIKE: "Raise temperature, or sample more (num_completions)",
+    UNDECIDED: "Sample more unlike completions (temperature, num_completions), or settle what people differ on",
+    SKIPPED: "Take other prompts (max_prompts): those that people skip give no pair",
     NEAR: "Lower min_gap, which is on the scale of what orders the completions; or sample more (num_completions)",
 }
 """Why most prompts were dropped, as it begins -> what to do; a reason that is not here asks for better completions."""

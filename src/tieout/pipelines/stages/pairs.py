@@ -55,8 +55,8 @@ def pairs(run: Run, stage: Pairs) -> None:
         making.base(BASE)
     made = making.made
     made.limit_form(stage.max_form)
-    made.check_enough(stage.min_pairs, making.standard, f"stage {stage.name!r}")
-    summary = made.summary(making.standard)
+    made.check_enough(stage.min_pairs, making.reported, f"stage {stage.name!r}")
+    summary = made.summary(making.reported)
     print_summary(summary, run.console)
     rows = [pair.row for pair in made.pairs]
     write_jsonl(part.path / PAIRS, weighted(rows) if stage.pairs_per_prompt > 1 else rows)
