@@ -69,6 +69,9 @@ class FakeTinker:
         self.stale = False
         self.alpha, self.dtype, self.names = 32.0, torch.float32, [self.folder]
         self.norms = True
+        self.own: dict[
+            str, float
+        ] = {}  # of its optimizer, whatever is asked for: max_norm, decay, beta2, eps
         self.first: list[
             None
         ] = []  # what stands for the first token of a prompt: SkyRL's has nothing, others None
@@ -216,21 +219,30 @@ class FakeTraining:
         self.server.called("optim_step")
         given = (adam.beta1, adam.beta2, adam.eps)
         assert given in ((*BETAS, EPS), tuple(LINEAR.values())), "the two that were run against a real server"
-        (one, two), eps = given[:2], given[2]
+        own = {
+            "beta1": adam.beta1,
+            "beta2": adam.beta2,
+            "eps": adam.eps,
+            "decay": adam.weight_decay,
+        } | self.server.own
+        one, two, eps = own["beta1"], own["beta2"], own["eps"]
         mine, self.weights.steps = self.weights, self.weights.steps + 1
-        total = 0.0
+        gradients = {
+            name: sum((g[name] / self._divisor(r, t) for r, t, g in self.rows), torch.zeros_like(value))
+            for name, value in mine.values.items()
+        }
+        total = math.sqrt(sum(float(x.square().sum()) for x in gradients.values()))
         for name, value in mine.values.items():
-            gradient = sum((g[name] / self._divisor(r, t) for r, t, g in self.rows), torch.zeros_like(value))
-            total += float(gradient.square().sum())
+            gradient = gradients[name] * min(1.0, own.get("max_norm", math.inf) / (total or 1.0))
             first, second = mine.moments.get(name, (torch.zeros_like(value), torch.zeros_like(value)))
             first = one * first + (1 - one) * gradient
             second = two * second + (1 - two) * gradient.square()
             mine.moments[name] = first, second
-            value.mul_(1 - adam.learning_rate * adam.weight_decay)
+            value.mul_(1 - adam.learning_rate * own["decay"])
             step = first / (1 - one**mine.steps)
             value.sub_(adam.learning_rate * step / ((second / (1 - two**mine.steps)).sqrt() + eps))
         self.rows = []
-        metrics = {"skyrl.ai/grad_norm": math.sqrt(total)} if self.server.norms else {}
+        metrics = {"skyrl.ai/grad_norm": total} if self.server.norms else {}
         return Future(lambda: SimpleNamespace(metrics=metrics))
 
     def save_state(self, name: str) -> Future:

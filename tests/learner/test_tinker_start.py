@@ -96,6 +96,53 @@ def test_a_server_that_is_another_is_refused(
         examined(folder, other, monkeypatch)
 
 
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"max_norm": 1.0}, r"by 1\.000 of the first, and by 0\.807 is right \(1: gradients are scaled down"),
+        ({"max_norm": 1e5}, r"of the first, and by 0\.807 is right"),
+        (
+            {"beta2": 0.95},
+            r"by 0\.797 of the first, and by 0\.807 is right\. Asked for are betas 0\.9 and 0\.999",
+        ),
+        (
+            {"decay": 0.01},
+            r"its weight decay is 0\.01, and 0 is asked for: give --learner\.weight-decay 0\.01",
+        ),
+        ({"eps": 1e3}, "the first step of Adam moves weights by .* of the learning rate there"),
+    ],
+)
+@pytest.mark.parametrize("norms", [True, False])
+def test_a_server_with_an_optimizer_of_its_own_is_refused(
+    tiny_model: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    own: dict[str, float],
+    said: str,
+    norms: bool,
+) -> None:
+    """The run would record a step that was never made: gradients scaled down, other moments, another decay."""
+    folder = tiny_model("llama")
+    server = FakeTinker(folder)
+    server.own, server.norms = own, norms
+    with pytest.raises(InputError, match=said):
+        examined(folder, server, monkeypatch, local=False)
+    assert "save_state" not in server.calls
+
+
+def test_a_servers_own_optimizer_may_be_the_one_that_is_asked_for(
+    tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It need not take the API's fields, unless the reduction has to be read off steps of other fields."""
+    folder = tiny_model("llama")
+    server = FakeTinker(folder, "rows")
+    server.own = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "decay": 0.01}
+    found = examined(folder, server, monkeypatch, local=False, weight_decay=0.01)
+    assert found.reduction == Reduction("mean of rows")
+    server.norms = False
+    with pytest.raises(InputError, match="whether it sums or averages cannot be told"):
+        examined(folder, server, monkeypatch, local=False, weight_decay=0.01)
+
+
 def test_the_reduction_is_read_off_four_norms() -> None:
     """Norms of a server's own arithmetic, not of ours: a token's gradient has norm 6 before anything is divided."""
     servers: dict[str, Callable[[list[int]], float]] = {

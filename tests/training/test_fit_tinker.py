@@ -211,7 +211,7 @@ PLAIN = LearnerConfig(max_grad_norm=0)
         (
             SFT(),
             {"learner": LearnerConfig()},
-            "servers scale no gradient down: say so by --learner.max-grad-norm 0",
+            "servers do not scale gradients down to what is asked for: say so by --learner.max-grad-norm 0",
         ),
         (
             SFT(),

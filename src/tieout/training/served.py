@@ -41,7 +41,8 @@ def open_served(spec: TrainSpec) -> TinkerLearner:
     start = spec.start or own
     connection, model = Connection(spec.placement.engine_url), served_model(name)
     adapter = _adapter(spec, _base_of(connection, name, spec.placement.engine_model), start)
-    found = examine(connection, model, adapter, local=spec.placement.engine_check == "full")
+    local, decay = spec.placement.engine_check == "full", spec.learner.weight_decay
+    found = examine(connection, model, adapter, local, decay)
     rate = spec.method.learning_rate
     learner = TinkerLearner(
         connection, model, adapter, found.reduction, learning_rate=rate, config=spec.learner

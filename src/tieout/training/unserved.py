@@ -51,8 +51,8 @@ def refuse_unserved(
         ),
         (
             learner.max_grad_norm,
-            f"learner.max_grad_norm is {learner.max_grad_norm:g}, and servers scale no gradient down: say so by "
-            "--learner.max-grad-norm 0",
+            f"learner.max_grad_norm is {learner.max_grad_norm:g}, and servers do not scale gradients down to what is "
+            "asked for: say so by --learner.max-grad-norm 0",
         ),
         (
             learner.layout == "packed" or learner.activation_checkpointing,

@@ -27,15 +27,16 @@ from ..models.loading import load
 from ..models.names import portable
 from .archive import unpack
 from .connection import LINEAR, Connection
-from .reduction import SHORT, Reduction, ask
+from .reduction import ALONE, SHORT, Reduction, ask
 from .served_model import ServedModel
+from .step_check import check_step
 from .wire import flat, rows_to_learn, rows_to_score
 
 FAR = 0.1
 """Nats per token, mean absolute difference of server and base here, that refuses a server: another model, or rounding
 so coarse that a policy's ratios mean nothing."""
-RATE = 1e-3
-"""Of the step that is tried."""
+RATE, SMALL = 1e-3, 1e-4
+"""Of the step that is tried; of those that tell the server's optimizer, after which the gradient is still the same."""
 CHANGE = 1e-5
 """Of a weight by its gradient, in the steps that measure norms: so small that the next gradient is the same."""
 TARGETS = (12, 7)
@@ -74,7 +75,13 @@ class Examined:
     """For the log."""
 
 
-def examine(connection: Connection, model: ServedModel, adapter: Adapter, local: bool = True) -> Examined:
+def examine(
+    connection: Connection,
+    model: ServedModel,
+    adapter: Adapter,
+    local: bool = True,
+    weight_decay: float = 0.0,
+) -> Examined:
     """Try everything that a run will need.
 
     Args:
@@ -82,6 +89,7 @@ def examine(connection: Connection, model: ServedModel, adapter: Adapter, local:
         model: the base.
         adapter: what will be trained.
         local: whether the base is loaded here, in fp32, and compared.
+        weight_decay: of the run.
 
     Raises:
         InputError: the server computes something else; what it gave, what was expected, what to do.
@@ -98,7 +106,9 @@ def examine(connection: Connection, model: ServedModel, adapter: Adapter, local:
         before = asked()
         here = Bases() if local else None
         apart = _compare(before, _here(adapter.folder or first, groups, here), url) if here else None
+        check_steps(connection, client, adapter, model, weight_decay)
         reduction, told = find_reduction(connection, client, adapter, model)
+        before = asked()
         rows = rows_to_learn(groups, before, torch.full_like(before, -1.0), reduction)
         connection.forward_backward(client, rows)
         connection.optim_step(client, RATE)
@@ -125,6 +135,39 @@ def probe(targets: int, vocabulary: int) -> Group:
     return Group(ids[:1], [Completion(ids[1:], [True] * targets)])
 
 
+def check_steps(
+    connection: Connection, client: Any, adapter: Adapter, model: ServedModel, weight_decay: float
+) -> None:
+    """InputError: a step of this client, which has made none, is another than it is asked for."""
+
+    def step(factor: float) -> None:
+        _send(connection, client, model, [SHORT], factor)
+        connection.optim_step(client, SMALL, weight_decay)
+
+    try:
+        check_step(lambda: _weights(connection, client, adapter, model), step, SMALL, weight_decay)
+    except InputError as error:
+        raise InputError(f"{connection.url}: {error}") from error
+
+
+def _send(
+    connection: Connection,
+    client: Any,
+    model: ServedModel,
+    targets: list[int],
+    factor: float = 1.0,
+    apart: bool = False,
+) -> None:
+    """Send this factor times the gradient of the first `SHORT` tokens; `apart`: each row in a request of its own."""
+    groups = [probe(n, model.limits.vocabulary) for n in targets]
+    logprobs = flat(groups, connection.forward(client, rows_to_score(groups)), connection.url)
+    gradient = torch.zeros_like(logprobs)
+    gradient[:SHORT] = -factor
+    rows = rows_to_learn(groups, logprobs, gradient, Reduction("sum"))
+    for part in [[row] for row in rows] if apart else [rows]:
+        connection.forward_backward(client, part)
+
+
 def find_reduction(
     connection: Connection, client: Any, adapter: Adapter, model: ServedModel
 ) -> tuple[Reduction, bool]:
@@ -135,28 +178,25 @@ def find_reduction(
     """
     seen: list[Tensor] = []
 
-    def send(targets: list[int], apart: bool) -> None:
-        groups = [probe(n, model.limits.vocabulary) for n in targets]
-        logprobs = flat(groups, connection.forward(client, rows_to_score(groups)), connection.url)
-        gradient = torch.zeros_like(logprobs)
-        gradient[:SHORT] = -1.0
-        rows = rows_to_learn(groups, logprobs, gradient, Reduction("sum"))
-        for part in [[row] for row in rows] if apart else [rows]:
-            connection.forward_backward(client, part)
-
-    def norm(targets: list[int], apart: bool) -> float:
-        send(targets, apart)
+    def norm(targets: list[int], apart: bool, factor: float = 1.0) -> float:
+        _send(connection, client, model, targets, factor, apart)
         told = None if seen else connection.optim_step(client, 0.0)
         if told is not None:
             return told
         if not seen:
             seen.append(_weights(connection, client, adapter, model))
-            send(targets, apart)
+            _send(connection, client, model, targets, factor, apart)
         connection.optim_step(client, CHANGE * LINEAR["eps"], adam=LINEAR)
         seen.append(_weights(connection, client, adapter, model))
         return float((seen[-1] - seen[-2]).norm()) / CHANGE
 
     try:
+        once = norm(ALONE, False)
+        if seen and not abs(norm(ALONE, False, 2.0) / once - 2) < 0.04:
+            raise InputError(
+                "it tells no norms of gradients, and a step without memory does not follow the gradient: betas and "
+                "eps of the request are not used, so whether it sums or averages cannot be told"
+            )
         return ask(norm), not seen
     except InputError as error:
         raise InputError(f"{connection.url}: {error}") from error
