@@ -122,7 +122,7 @@ def test_a_fetched_adapter_that_says_something_else_is_not_shipped(
     calls = iter(range(99))
 
     def other(path: str, seconds: float) -> bytes:
-        if next(calls) > 1:  # after the two of the examination
+        if next(calls) > 4:  # after the five of the examination
             weights = served.disk[path][0]
             weights.values.update({n: x * 1.3 for n, x in weights.values.items() if "lora_B" in n})
         return honest(path, seconds)
