@@ -223,6 +223,7 @@ def test_what_cannot_be_right_is_refused_and_general_rows_are_not() -> None:
     assert leaked.leakage["held"]["test"]["exact"] == 1
     accepted = measure([pair(1), pair(2)], held, accept_leakage="a rehearsal")
     assert (refusals(accepted), status(accepted)["leakage"]) == ([], "warn")
+    assert status(measure([pair(1)], {"test": []}))["leakage"] == "unknown"
     hidden = {"test": [{"prompt": "Who signs the accounts of the group in the end?"}]}
     said_in = pair(1, "Who signs the accounts of the group in the end? The chair does.")
     assert "near" in refusals(measure([said_in], hidden))[0]  # in a completion, too

@@ -185,7 +185,7 @@ def _claimed(rows: Sequence[Row], source: str) -> tuple[str, ...]:
 def _leaks(
     rows: Sequence[Row], held: Mapping[str, Sequence[Row]] | None, accept: tuple[str, str], source: str
 ) -> tuple[Mapping[str, Any] | None, str]:
-    if not held:
+    if held is None or not any(held.values()):
         return None, ""
     try:
         return check_leakage({source: rows}, held, *accept), ""
