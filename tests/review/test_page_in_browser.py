@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from made_cases import two_models, with_parts
+from tieout.evidence.evaluate import Case
 from tieout.evidence.report import write_report
 from tieout.review.document import write_page
 from tieout.storage.atomic import write_json
@@ -106,5 +107,40 @@ def test_print_is_on_white_and_shows_folded_tables(chromium: Any, page: Path) ->
         assert tab.evaluate(PALE % BLACK_ON_WHITE) == []
         assert tab.locator("details.folded table").first.is_visible()
         assert tab.locator("#failures details.case pre").first.is_visible()
+    finally:
+        tab.close()
+
+
+def test_print_has_the_cases_that_matter_and_says_how_many_it_leaves_out(
+    chromium: Any, tmp_path: Path
+) -> None:
+    good = [
+        Case(f"test/{i}", "programmatic", "test", f"question {i}", "right", 1.0, {"right": 1.0})
+        for i in range(60)
+    ]
+    bad = [
+        replace(case, completion="wrong", score=i / 600, metrics={"right": 0.0})
+        for i, case in enumerate(good)
+    ]
+    write_report(
+        tmp_path / "evidence", {"sft": good, "dpo": bad}, candidate="dpo", baseline="sft", primary="right"
+    )
+    tab = chromium.new_page(viewport={"width": 800, "height": 1000})
+    try:
+        tab.goto(write_page(tmp_path).as_uri())
+        assert tab.locator(".printed").is_hidden()
+        tab.locator(".worse").evaluate("one => one.closest('details').open = true")
+        assert tab.locator(".worse tbody tr:visible").count() == 60
+        tab.emulate_media(media="print")
+        assert tab.locator(".worse tbody tr:visible").count() == 20
+        assert (
+            tab.locator(".printed:visible").inner_text() == "40 more, with smaller losses, are not printed."
+        )
+        cases = tab.locator("#failures details.case")
+        assert cases.locator("summary:visible").count() == 20
+        full = [i for i in range(20) if cases.nth(i).locator("pre").first.is_visible()]
+        assert full == [0, 1, 2]
+        cases.nth(9).evaluate("one => one.open = true")  # what was opened on the screen is printed
+        assert cases.nth(9).locator("pre").first.is_visible()
     finally:
         tab.close()

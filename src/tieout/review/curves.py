@@ -36,7 +36,7 @@ def _stage(name: str, rows: Sequence[Mapping[str, Any]], alarms: Sequence[Mappin
         return joined([html("<h3>{}</h3>", name), *said, nothing("fewer than two steps with numbers")])
     parts = [html("<h3>{}</h3>", name), *said, _grid(drawn[:NUM_CHARTS])]
     if more := drawn[NUM_CHARTS:]:
-        parts.append(folded(f"{len(more)} more", _grid(more)))
+        parts.append(folded(f"{len(more)} more", _grid(more), printed=False))
     if still:
         parts.append(html('<p class="lead">The same at every step: {}.</p>', ", ".join(still)))
     return joined(parts)

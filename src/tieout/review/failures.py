@@ -14,6 +14,8 @@ from .markup import Markup, folded, html, joined, lead, nothing, number, table
 from .stored import Stored
 
 WORST = 20
+PRINTED = 3
+"""Of the worst cases, those whose prompt and answers are printed; of the others a line each."""
 
 
 def section(run: Stored) -> Markup:
@@ -37,8 +39,10 @@ def _regressions(run: Stored) -> Markup:
             [case["case"], *([_move(case["primary"])] if primary else []), _move(case["reward"])]
             for case in worse
         ]
-        body = table(columns, rows, numbers=range(1, len(columns)), kind="listed")
+        body = table(columns, rows, numbers=range(1, len(columns)), kind="listed worse")
         parts.append(folded(f"{len(worse)} listed", body, unfolded=len(worse) <= WORST))
+        if left := len(worse[WORST:]):
+            parts.append(html('<p class="printed">{} more, with smaller losses, are not printed.</p>', left))
     return joined(parts)
 
 
@@ -74,11 +78,13 @@ def _worst(run: Stored) -> Markup:
         "equals those that lost most first."
     )
     before = {case.id: case for case in run.cases[settings["baseline"]]}
-    listed = joined([_case(run, case, before.get(case.id)) for case in found])
+    listed = joined(
+        [_case(run, case, before.get(case.id), printed=i < PRINTED) for i, case in enumerate(found)]
+    )
     return joined([html("<h3>The worst {}</h3>", len(found)), lead(said), listed])
 
 
-def _case(run: Stored, case: Case, before: Case | None) -> Markup:
+def _case(run: Stored, case: Case, before: Case | None, printed: bool) -> Markup:
     primary = run.settings["primary"]
     pieces = [f"reward {_value(before)} → {_value(case)}"]
     if primary:
@@ -101,8 +107,9 @@ def _case(run: Stored, case: Case, before: Case | None) -> Markup:
         ]
     )
     return html(
-        '<details class="case"><summary><span>{} <span class="muted">{}</span></span><span>{}</span></summary>{}'
+        '<details class="{}"><summary><span>{} <span class="muted">{}</span></span><span>{}</span></summary>{}'
         "</details>",
+        "case" if printed else "case screen",
         case.id,
         asked(case),
         ", ".join(pieces),

@@ -65,10 +65,10 @@ def tag(status: str) -> Markup:
     return html('<span class="tag {}">{}</span>', status, status)
 
 
-def folded(summary: Any, body: Markup, *, unfolded: bool = False) -> Markup:
-    """What is shown on request, and in print."""
-    opened = Markup(" open") if unfolded else Markup("")
-    return html('<details class="folded"{}><summary>{}</summary>{}</details>', opened, summary, body)
+def folded(summary: Any, body: Markup, *, unfolded: bool = False, printed: bool = True) -> Markup:
+    """What is shown on request, and in print unless `printed` is false: then only where it was unfolded before."""
+    opened, kind = Markup(" open") if unfolded else "", "folded" if printed else "folded screen"
+    return html('<details class="{}"{}><summary>{}</summary>{}</details>', kind, opened, summary, body)
 
 
 def table(

@@ -18,7 +18,7 @@ def section(run: Stored) -> Markup:
     """Means, then differences: the judged pair first, others folded away."""
     pairs = [(pair, _pair(run, pair)) for pair in run.judged["comparisons"]]
     title = "{candidate} minus {baseline}"
-    others = [folded(title.format(**pair), body) for pair, body in pairs[1:]]
+    others = [folded(title.format(**pair), body, printed=False) for pair, body in pairs[1:]]
     first = html("<h3>{}</h3>", title.format(**pairs[0][0]))
     return joined([_models(run), first, _about_pairs(run), pairs[0][1], *others, *_samples(run)])
 
