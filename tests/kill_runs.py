@@ -43,10 +43,10 @@ def _once(argv: list[Any]) -> list[str]:
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
-    """A server for the length of a block."""
+def serving(**variables: str) -> Iterator[Server]:
+    """A server for the length of a block, with these variables in its environment."""
     program = Path(__file__).with_name("fork_server.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
     with subprocess.Popen(
         [sys.executable, str(program)],
         stdin=subprocess.PIPE,

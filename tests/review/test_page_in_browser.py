@@ -144,3 +144,40 @@ def test_print_has_the_cases_that_matter_and_says_how_many_it_leaves_out(
         assert cases.nth(9).locator("pre").first.is_visible()
     finally:
         tab.close()
+
+
+def test_nothing_that_a_model_wrote_runs_in_a_browser(chromium: Any, tmp_path: Path) -> None:
+    """In prompts, completions, names of models, stages and metrics, reasons and errors."""
+    attack = (
+        '</pre></script><script>window.hit=1</script><img src=x onerror="window.hit=1">'
+        '"><svg onload="window.hit=1"><a href="javascript:window.hit=1">x</a><iframe srcdoc="<p>x">'
+    )
+    stage = attack.replace("/", "")  # it is a folder
+    run = tmp_path / "run"
+    recipe: dict[str, Any] = {"stages": [{"train": "sft", "name": stage}], "model": attack}
+    write_json(run / "run.json", {"identity": recipe, "time": "2026-01-02T03:04:05+00:00"})
+    append_jsonl(run / stage / "metrics.jsonl", [{"step": i, f"loss{attack}": i} for i in range(3)])
+    append_jsonl(run / stage / "alarms.jsonl", [{"step": 1, "reason": attack}])
+    cases = {
+        model: [
+            replace(case, prompt=f"{attack} {case.prompt}", completion=f"{model}{attack}") for case in own
+        ]
+        for model, own in with_parts(two_models()).items()
+    }
+    cases["sft"][3] = replace(cases["sft"][3], score=None, errors={"score": attack})
+    named = {"candidate": f"sft{attack}", "baseline": "base"}
+    cases[named["candidate"]] = cases.pop("sft")
+    write_report(run / "evidence", cases, **named, primary="right", metadata={"recipe": recipe})
+    asked: list[str] = []
+    tab = chromium.new_page()
+    try:
+        tab.on("request", lambda request: asked.append(request.url))
+        page = write_page(run).as_uri()
+        tab.goto(page)
+        tab.evaluate("() => document.querySelectorAll('details').forEach(one => one.open = true)")
+        assert tab.evaluate("window.hit") is None
+        assert tab.locator("script, img, iframe, [onload], [onerror], [href^=javascript]").count() == 0
+        assert tab.content().count("&lt;script&gt;window.hit=1") > 5
+        assert asked == [page]
+    finally:
+        tab.close()

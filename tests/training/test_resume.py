@@ -220,6 +220,22 @@ def test_resumed_elsewhere_a_run_ends_as_if_unbroken(
     assert ending(out, "grpo") == unbroken("grpo")[0]
 
 
+@pytest.mark.slow
+def test_the_order_of_sets_changes_no_file(command: Callable[..., list[Any]], tmp_path: Path) -> None:
+    """Python orders sets of text by PYTHONHASHSEED, which each process has another of."""
+    found = []
+    for seed in ("1", "2"):
+        with serving(PYTHONHASHSEED=seed) as own:
+            log = tmp_path / f"log-{seed}"
+            assert own.run(command("sft", tmp_path / seed), log)["status"] == 0, log.read_text()[-3000:]
+        files = [p for p in (tmp_path / seed / "sft").rglob("*") if p.is_file() and p.suffix != ".jsonl"]
+        # Times, and streams of random numbers that the run draws nothing from.
+        files = [p for p in files if p.name not in ("started.json", "done.json") and "step-" not in str(p)]
+        found.append({str(p.relative_to(tmp_path / seed)): p.read_bytes() for p in files})
+    assert "sft/adapter/adapter_config.json" in found[0]
+    assert found[0] == found[1]
+
+
 def test_cached_reference_log_probabilities_survive_a_move_of_the_model(
     server: Server, command: Callable[..., list[Any]], tmp_path: Path
 ) -> None:
