@@ -64,6 +64,16 @@ def test_gaps_and_good_chosen_ones_are_as_counted_by_hand() -> None:
     assert (high.gaps.scale, status(high)["gap"]) == ((1, 9), "ok")  # the scale that was seen
 
 
+@pytest.mark.parametrize(("turned", "says"), [(2, "Look at these"), (10, "hardly agree"), (18, "swapped")])
+def test_scores_that_contradict_labels_mean_one_thing_or_another_by_their_share(
+    turned: int, says: str
+) -> None:
+    rows = [pair(i, chosen_score=float(i >= turned), rejected_score=float(i < turned)) for i in range(20)]
+    found = next(one for one in checks(measure(rows)) if one.name == "scores against labels")
+    assert f"in {turned} pairs ({turned / 20:.0%})" in found.said
+    assert says in found.advice
+
+
 def test_lengths_have_an_interval_and_warn_beyond_chance_only() -> None:
     longer = [pair(i, "yes, it is so", "no") for i in range(40)]
     found = measure(longer)

@@ -148,14 +148,13 @@ def _gaps(q: Quality) -> Iterator[Check]:
     advice = "Raise min_gap, or sample more completions per prompt: large gaps teach more." if weak else ""
     yield Check("gap", "warn" if weak else "ok", said, advice)
     if gaps.turned:
-        share = gaps.turned / gaps.mean.n
-        most = gaps.turned > gaps.mean.n / 2
-        advice = (
-            "In most pairs: are chosen and rejected swapped, or is a lower score better?"
-            if most
-            else "Look at these: either the scores or the labels are wrong there; min_gap leaves them out."
-        )
-        said = f"the rejected scores higher in {gaps.turned} pairs ({share:.0%})"
+        turned = gaps.turned / gaps.mean.n
+        advice = "Look at these: either the scores or the labels are wrong there; min_gap leaves them out."
+        if turned > 2 / 3:
+            advice = "In most pairs: are chosen and rejected swapped, or is a lower score better?"
+        elif turned > 1 / 3:
+            advice = "Scores and labels hardly agree: these scores do not measure what the labels prefer."
+        said = f"the rejected scores higher in {gaps.turned} pairs ({turned:.0%})"
         yield Check("scores against labels", "warn", said, advice)
 
 
