@@ -165,7 +165,7 @@ def test_nothing_that_a_model_wrote_runs_in_a_browser(chromium: Any, tmp_path: P
         for model, own in with_parts(two_models()).items()
     }
     cases["sft"][3] = replace(cases["sft"][3], score=None, errors={"score": attack})
-    named = {"candidate": f"sft{attack}", "baseline": "base"}
+    named: dict[str, Any] = {"candidate": f"sft{attack}", "baseline": "base"}
     cases[named["candidate"]] = cases.pop("sft")
     write_report(run / "evidence", cases, **named, primary="right", metadata={"recipe": recipe})
     asked: list[str] = []

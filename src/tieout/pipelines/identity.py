@@ -34,13 +34,13 @@ def scoring(recipe: Recipe, task: Task, controls: Task | None) -> dict[str, Rewa
     rewards |= {f"{stage}: judge": load_reward(judge) for stage, judge in judges.items()}
     stages = {"", *(one.name for one in recipe.stages)}
     for one in recipe.stages:
-        named = {
+        given = {
             "calibrated": one.reward if isinstance(one, Calibrate) else "",
             "reward": one.options.reward if isinstance(one, Train) else "",
             "selector": one.selector if isinstance(one, Evaluate) else "",
         }
         rewards |= {
-            f"{one.name}: {as_}": load_reward(name) for as_, name in named.items() if name not in stages
+            f"{one.name}: {as_}": load_reward(name) for as_, name in given.items() if name not in stages
         }
     return {name: one for name, one in rewards.items() if one is not None}
 
