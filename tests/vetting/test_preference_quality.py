@@ -92,6 +92,38 @@ def test_lengths_have_an_interval_and_warn_beyond_chance_only() -> None:
     assert few.lengths.longer.low < 0.5
 
 
+def test_all_turns_of_a_completion_are_compared_and_its_reasoning(tmp_path: Path) -> None:
+    def looked_up(what: str, thought: str = "") -> list[dict[str, Any]]:
+        call = {"type": "function", "function": {"name": "look_up", "arguments": {"row": what}}}
+        first = {"role": "assistant", "content": "", "tool_calls": [call]}
+        last = {
+            "role": "assistant",
+            "content": "It is 12.",
+            **({"reasoning_content": thought} if thought else {}),
+        }
+        return [first, {"role": "tool", "content": "12"}, last]
+
+    asked = [{"role": "user", "content": "How much was it?"}]
+    rows = [
+        {
+            "prompt": asked,
+            "chosen": looked_up("revenue of the segment"),
+            "rejected": looked_up("number of employees"),
+        },
+        {
+            "prompt": asked,
+            "chosen": looked_up("revenue", "The segment is asked for."),
+            "rejected": looked_up("revenue"),
+        },
+    ]
+    found = measure(preferences(rows))
+    assert (found.copies.exact, found.copies.turned, found.copies.wordless) == (0, 0, 0)
+    assert found.lengths.longer.n == 2
+    test = {"test": [{"prompt": "Which row has the revenue of the segment in millions of euros?"}]}
+    told = {**rows[0], "chosen": looked_up("Which row has the revenue of the segment in millions of euros?")}
+    assert "near" in refusals(measure(preferences([told, rows[1]]), test))[0]
+
+
 def test_pairs_of_one_prompt_are_no_independent_evidence() -> None:
     apart = measure([pair(i, "yes, it is so" if i % 4 else "y", "not") for i in range(60)])
     together = [

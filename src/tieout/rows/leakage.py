@@ -30,7 +30,7 @@ from typing import Literal
 
 from ..types import Row
 from .locations import location
-from .messages import is_talk, prompt_text, text_of
+from .messages import is_talk, prompt_text, text_of, whole_text
 
 RUN = 5
 """Words in a run."""
@@ -181,7 +181,7 @@ class _Row:
     def answers(self) -> str:
         """All completions of the row."""
         given = [self.row.get(name) or "" for name in ("completion", "chosen", "rejected")]
-        return "\n".join(text_of(x) for x in [*given, *(self.row.get("completions") or ())])
+        return "\n".join(whole_text(x) for x in [*given, *(self.row.get("completions") or ())])
 
 
 @dataclass(frozen=True, eq=False)

@@ -234,6 +234,15 @@ def prompt_text(prompt: Prompt, leave_out: Sequence[str] = ()) -> str:
     return "\n".join(said_by(message) for message in prompt if message.get("role") not in leave_out)
 
 
+def whole_text(said: Any) -> str:
+    """All that the assistant says in a completion: in each of its turns, with its reasoning and calls of tools."""
+    if isinstance(said, str):
+        return said
+    own = [message for message in said if message.get("role") == "assistant"]
+    parts = [[*(str(one[key]) for key in REASONING if one.get(key)), said_by(one)] for one in own]
+    return "\n".join(part for turn in parts for part in turn)
+
+
 def said_by(message: Mapping[str, Any]) -> str:
     """The content of a message, and the calls of tools that it makes."""
     content, calls = message.get("content"), message.get("tool_calls")

@@ -18,7 +18,7 @@ from math import ceil
 
 from ..types import Row
 from .leakage import words_of
-from .messages import prompt_text, text_of
+from .messages import prompt_text, whole_text
 
 NEAR = 0.8
 """Jaccard's measure from which two texts are near-copies."""
@@ -47,7 +47,7 @@ class PairText:
     """A pair in the forms that are compared."""
 
     def __init__(self, row: Row) -> None:
-        self.texts = (prompt_text(row["prompt"]), text_of(row["chosen"]), text_of(row["rejected"]))
+        self.texts = (prompt_text(row["prompt"]), whole_text(row["chosen"]), whole_text(row["rejected"]))
 
     @cached_property
     def words(self) -> tuple[tuple[str, ...], ...]:
