@@ -37,6 +37,25 @@ def test_every_prompt_counts_the_same_however_many_pairs_it_gives() -> None:
     assert "pair_weight" not in preferences([PAIR])[0]
 
 
+@pytest.mark.parametrize("weight", [-1, float("nan"), float("inf"), "0.5", [1]])
+def test_a_weight_that_would_turn_a_pair_or_is_no_number_is_refused_by_row(weight: Any) -> None:
+    assert preferences([{**PAIR, "pair_weight": 0}])[0]["pair_weight"] == 0
+    with pytest.raises(RowsError, match=r"row 2: 'pair_weight' is .*expected a number from 0 on"):
+        preferences([PAIR, {**PAIR, "pair_weight": weight}], "data")
+
+
+@pytest.mark.parametrize("scores", [[1, float("nan"), 0, 0], [1, float("inf"), 0, 0], [1, "2", 0, 0]])
+def test_a_score_that_is_no_finite_number_is_refused_by_row(scores: list[Any]) -> None:
+    with pytest.raises(RowsError, match="row 1: 'scores' holds what is no finite number"):
+        preferences([{**RANKED, "scores": scores}], "data")
+
+
+def test_where_all_tie_no_bound_is_blamed() -> None:
+    with pytest.raises(RowsError, match="no completion is preferred to another") as e:
+        preferences([{**RANKED, "scores": [1, 1, 1, 1]}])
+    assert "min_gap" not in str(e.value)
+
+
 def test_scores_select_pairs_and_what_is_left_out_is_counted() -> None:
     assert said([RANKED], min_gap=2) == ["ad", "ab", "ac"]
     assert said([RANKED, PAIR], min_chosen=1) == ["ad", "ab", "cd", "ac", "bd"]

@@ -49,8 +49,8 @@ def read_rows(source: str | Path | Iterable[Row]) -> Rows:
     files, `a.jsonl=2.0 b.jsonl=0.5`; of a data set of the hub, `hub:OWNER/NAME:SPLIT`.
 
     FileNotFoundError; RowsError: an empty or unreadable file, a line that is not a JSON object, a key twice.
-    CSV cells are text; only a column `label` of true/false or 1/0 is read as true and false, and the scores of pairs
-    (`chosen_score`, `rejected_score`) as numbers.
+    CSV cells are text; only a column `label` of true/false or 1/0 is read as true and false, and the scores and weights
+    of pairs (`chosen_score`, `rejected_score`, `pair_weight`) as numbers.
     """
     if not isinstance(source, str | Path):
         return _in_memory(source)

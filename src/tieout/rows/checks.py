@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, Literal, get_args
 
 from ..errors import InputError
@@ -196,6 +196,11 @@ def _preference(row: Row) -> Row:
         prompt, (chosen, rejected) = paired(row)
         row = {**row, "prompt": prompt, "chosen": chosen, "rejected": rejected}
     _require(row, "prompt")
+    weight = row.get("pair_weight", 1.0)
+    if not isinstance(weight, int | float) or not 0 <= weight < inf:
+        raise Problem(
+            f"'pair_weight' is {weight!r}; expected a number from 0 on: below 0 a pair would prefer the rejected"
+        )
     row = given(row, "chosen", "rejected")
     if same(row["chosen"], row["rejected"]):
         row = {**row, "rejected": row["chosen"]}  # a general row: see `check_general`

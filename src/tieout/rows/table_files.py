@@ -13,8 +13,8 @@ from .locations import Rows, RowsError
 from .messages import without_gaps
 
 _LABELS = {"true": True, "1": True, "false": False, "0": False}
-_SCORES = ("chosen_score", "rejected_score", "score_chosen", "score_rejected")
-"""Columns of numbers; an empty cell is none."""
+_NUMBERS = ("chosen_score", "rejected_score", "score_chosen", "score_rejected", "pair_weight")
+"""Columns of pairs that hold numbers; an empty cell is none."""
 
 
 def read_csv(path: Path) -> Rows:
@@ -50,7 +50,7 @@ def _csv_rows(path: Path, text: str) -> Rows:
                 label = row.get("label")
                 if isinstance(label, str):
                     row["label"] = _LABELS.get(label.lower(), label)
-                row.update((name, _number(row[name])) for name in _SCORES if name in row)
+                row.update((name, _number(row[name])) for name in _NUMBERS if name in row)
                 rows.append(row)
                 lines.append(start)
     except csv.Error as error:
