@@ -203,6 +203,24 @@ def test_rows_that_contradict_each_other_are_labels_and_copies_are_not() -> None
     assert "at least" in said(turned, "label noise")
 
 
+def test_an_export_of_what_two_people_agree_on_is_no_measure_of_their_agreement() -> None:
+    """Of two people who differ, an export has no pair: that all the others agree says nothing."""
+    own = [judgement(who, str(i), "a") for i in range(30) for who in ("ann", "bob")]
+    rows = [pair(i, judgements=own[2 * i : 2 * i + 2]) for i in range(30)]
+    found = measure(rows)
+    assert found.noise == {}
+    assert [c.status for c in checks(found) if c.name == "label noise"] == ["unknown"]
+    assert "--labels" in next(c.advice for c in checks(found) if c.name == "label noise")
+    assert measure(rows, judged=own).noise[BETWEEN].agree.value == 1  # all that was said
+    third = measure(
+        [*rows, pair(40, judgements=[judgement(who, "x", v) for who, v in zip("abc", "aab", strict=True)])]
+    )
+    assert third.noise[BETWEEN].agree.value == pytest.approx(31 / 33)  # of three, one may differ
+    again = measure([pair(1, judgements=[*own[:2], judgement("ann", "0", "b", 1)])])
+    assert list(again.noise) == [ITSELF]
+    assert "at most" in said(again, "count")
+
+
 def test_contradictions_without_any_copy_are_no_measure_of_noise() -> None:
     """Of a file whose copies were taken out, the labels that agree are missing."""
     rows = [pair(i) for i in range(100)]

@@ -187,13 +187,20 @@ def worth_of(q: Quality) -> str:
 
 
 def _noise(q: Quality) -> Iterator[Check]:
-    if not q.noise:
+    if q.agreed_only:
+        advice = "Measure all judgements: `tieout pairs FILE --labels FOLDER`."
+        yield Check(
+            "label noise",
+            "unknown",
+            "between people: an export has only the pairs on which they agree",
+            advice,
+        )
+    elif not q.noise:
         advice = (
             "If people or a judge labelled them, have some judged twice: `tieout label FILE --overlap 0.1 --repeats "
             "0.05`, and measure its export."
         )
         yield Check("label noise", "unknown", "no pair was judged twice", advice)
-        return
     for place, (kind, repeats) in enumerate(q.noise.items()):
         bound = "at least " if repeats.at_least else ""
         said = (

@@ -53,12 +53,21 @@ def noise(
         whole: whether these are all that were made.
         seed: of the intervals.
     """
+    between = {} if agreed_only(said, whole) else _between(said)
     found = {
-        BETWEEN: _repeats(_between(said), not whole, seed),
+        BETWEEN: _repeats(between, not whole, seed),
         ROWS: _repeats(_repeated_rows(texts), True, seed),
         ITSELF: _repeats(_itself(said), True, seed),
     }
     return {kind: one for kind, one in found.items() if one.agree.n}
+
+
+def agreed_only(said: Sequence[Mapping[str, Any]], whole: bool = False) -> bool:
+    """Whether two people can only agree in what is there: an export of pairs has those that more than half decided."""
+    own = _between(said)
+    return (
+        not whole and any(own.values()) and all(len(x) == 1 and x[0][0] == x[0][1] for x in own.values() if x)
+    )
 
 
 def flip_rate(differ: float) -> float:

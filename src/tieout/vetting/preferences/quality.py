@@ -17,7 +17,7 @@ from ...rows.near_copies import NEAR, PairText, find_copies, jaccard
 from ...rows.pairs import claims_scores, scores_of
 from ...rows.spread import spread
 from ...types import Row
-from .noise import Repeats, judgements, noise
+from .noise import Repeats, agreed_only, judgements, noise
 
 FILE = "quality.json"
 """Where a run keeps the quality of the pairs of a stage."""
@@ -106,6 +106,8 @@ class Quality:
     lengths: Lengths
     leakage: Mapping[str, Any] | None
     """Counts; None: no held-out rows were given."""
+    agreed_only: bool = False
+    """Whether the judgements of several people are in the rows, and no two that could differ."""
     one_scale: bool = True
     """Whether the scores of all sources are on one scale."""
     leaked: str = ""
@@ -167,6 +169,7 @@ def measure(
         _copies(texts, places),
         _lengths(texts, prompts, seed),
         counts,
+        agreed_only(judgements(rows) if judged is None else judged, judged is not None),
         one_scale,
         leaked,
     )
