@@ -28,9 +28,10 @@ UNUSUAL = [
     {"evaluate": {"models": ["grpo"], "max_test": 2}},
     {**PAIRS, "pairs": {**PAIRS["pairs"], "from": "base"}},
     {**KTO, "epochs": 0.5},
-    {**SFT, "from": "grpo", "name": "again"},
+    {**SFT, "from": "grpo", "name": "again", "adapter": {"dropout": 0.2}},
 ]
-"""Reinforcement first, an evaluation in the middle, labels from the base's completions, two policies of one start."""
+"""Reinforcement first, an evaluation in the middle, labels from the base's completions, two policies of one start (one
+with dropout)."""
 
 RECIPES: dict[str, tuple[Sequence[dict[str, Any]], Sequence[str]]] = {
     "align": ([CHECK, *ALIGN[1:]], ["check", "sft", "pairs", "dpo", "evaluate", "gate", "ship"]),

@@ -9,11 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from tieout.cli.train import main
+from tieout.learner import AdapterConfig, Learner, load
+from tieout.learner.checkpoint import save_adapter
+from tieout.methods import SFT
 from tieout.storage.runfolder import RunFolder
+from tieout.training.build import prepare
+from tieout.training.loop import train
+from tieout.training.spec import TrainSpec
 from tieout.training.stage import begin
+from tiny_task import make_task
 
 KNOWN: dict[str, Any] = {
     "method": {"name": "SFT", "epochs": 1.0},
@@ -66,3 +74,20 @@ def test_other_held_out_rows_are_another_run(tiny_model: Callable[[str], Path], 
     with pytest.raises(ValueError, match=r"run\.json is of another run; .*\n  data\.held_out: "):
         run("other")
     assert (tmp_path / "run/sft/adapter/adapter_model.safetensors").read_bytes() == before
+
+
+def test_dropout_is_that_of_the_seed_whatever_was_drawn_before(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """A stage from an adapter, trained after others in one process or alone in a process that resumes the run."""
+    model = str(tiny_model("llama"))
+    save_adapter(Learner(load(model, AdapterConfig(rank=2))), tmp_path / "start")
+    adapter = AdapterConfig(rank=2, dropout=0.3)
+    spec = TrainSpec(SFT(batch_size=2, learning_rate=0.01), model, tmp_path / "start", adapter, seed=5)
+    found = []
+    for before in (1, 2):
+        torch.manual_seed(before)
+        learner, source = prepare(spec, make_task())
+        train(spec.method, source, learner, steps=2)
+        found.append({name: p.detach().clone() for name, p in learner.model.trained().items()})
+    assert all(torch.equal(p, found[1][name]) for name, p in found[0].items())

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..learner import AdapterConfig, Learner, Model, load
 from ..learner.models.bases import Bases
 from ..learner.models.loading import load_chat
-from ..learner.parallel import sharding
+from ..learner.parallel import randomness, sharding
 from ..rewards.library.reward_model import ModelReward, SharedReward, models_in
 from ..rewards.processes.workers import Workers, start_workers
 from ..rewards.scoring.runner import Combined, Limits
@@ -34,13 +34,19 @@ from .teachers import open_teachers
 def prepare(spec: TrainSpec, task: Task, bases: Bases | None = None) -> tuple[Learner, Source]:
     """Load the model and make the learner and the source; raises for whatever is wrong with them.
 
+    Random numbers begin at the seed: dropout, and what a reward or method of the user's draws, are the same in a stage
+    that is trained in a process of its own as after the stages before it.
+
     `bases` holds the base that is loaded already, if this run may use it.
     """
     if spec.engine == "tinker":
-        learner = open_served(spec)
+        learner: Any = open_served(spec)
         drawn = ServedStaleness(TinkerSampler(learner)) if spec.method.needs.samples else None
-        return learner, Source(task, learner.model.chat, drawn, seed=spec.seed)
-    return _prepare_here(spec, task, bases)
+        source = Source(task, learner.model.chat, drawn, seed=spec.seed)
+    else:
+        learner, source = _prepare_here(spec, task, bases)
+    randomness.seed(spec.seed)
+    return learner, source
 
 
 def _prepare_here(spec: TrainSpec, task: Task, bases: Bases | None) -> tuple[Learner, Source]:

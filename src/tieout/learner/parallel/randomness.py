@@ -24,6 +24,13 @@ def state(device: torch.device) -> dict[str, Any]:
     return plain
 
 
+def seed(value: int) -> None:
+    """Begin every stream anew, whatever was drawn before."""
+    random.seed(value)
+    np.random.seed(value % 2**32)
+    torch.manual_seed(value)
+
+
 def restore(plain: Mapping[str, Any], device: torch.device) -> None:
     """Set every generator to where it was."""
     version, words, gauss = plain["python"]
