@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from projects import judge_all, open_store, rows_of
+from projects import answer, judge_all, open_store, rows_of
 from served import served
 
 from tieout.cli.label import main
@@ -225,3 +225,10 @@ def test_export_and_load_by_the_command(tmp_path: Path, capsys: pytest.CaptureFi
     )
     assert out.read_bytes() == again.read_bytes()
     assert "3 judgements taken in" in capsys.readouterr().out
+    store = open_store(tmp_path, number=3, name="pairs.jsonl.labels")
+    for item, value in zip(store.items, ("tie", "a", "skip"), strict=True):
+        store.judge(answer(store, "anna", item, value))
+    store.close()
+    main([str(rows), "--export", "pairs", "--out", str(out)])
+    assert "1 rows: " in (said := capsys.readouterr().out)
+    assert "2 of 3 judged items give none: skipped, tied, or decided by no majority" in said

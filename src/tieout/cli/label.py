@@ -83,7 +83,13 @@ def main(arguments: Sequence[str]) -> None:
             return export(store, scheme, format, key)
 
         if options.export:
-            _write(options, rows(options.export))
+            found = rows(options.export)
+            _write(options, found)
+            judged = {entry["item"] for entry in store.judgements(skips=True)} & store.items.keys()
+            if left := len(judged - {row["item"] for row in found}):
+                print(
+                    f"{left} of {len(judged)} judged items give none: skipped, tied, or decided by no majority"
+                )
         else:
             _serve(options, store, rows, key)
 
