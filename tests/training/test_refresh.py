@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from random_groups import make_learner
-from tieout.errors import StopTraining
+from tieout.errors import StopTraining, TooManyErrors
 from tieout.learner import AdapterConfig, Learner
 from tieout.learner.checkpoint import save_adapter
 from tieout.methods import GRPO, RewardModel
@@ -78,6 +78,19 @@ def test_every_so_many_steps_samples_are_labelled_and_the_reward_model_goes_on(
     learner.model.add_reward(folder)
     refreshing(refresh_of(tmp_path / "kept", by_reward(spread)), folder, PAIRS, source, learner)
     assert learner.scores(given) == after  # a later run takes up the newest
+
+
+def test_a_judge_that_fails_ends_the_labelling_and_one_that_abstains_leaves_a_group_out() -> None:
+    def down(completions: list[str], **_: object) -> list[float]:
+        raise RuntimeError("out of credit")
+
+    def careful(completions: list[str], **_: object) -> list[float | None]:
+        return [None if "b" in c else float(len(c)) for c in completions]
+
+    rows = [{"prompt": f"say {i}", "completions": ["a", "aa", "b" if i % 2 else "aaa"]} for i in range(8)]
+    with pytest.raises(TooManyErrors, match=r"failed on 18 of 18 completions.*out of credit"):
+        by_reward(down)(rows, 0)
+    assert [row["prompt"] for row in by_reward(careful)(rows, 0)] == ["say 0", "say 2", "say 4", "say 6"]
 
 
 def test_scores_outside_the_training_range_ask_for_a_refresh(

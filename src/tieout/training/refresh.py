@@ -15,6 +15,7 @@ from ..errors import InputError, StopTraining
 from ..learner import AdapterConfig, Learner, load
 from ..learner.checkpoint import save_adapter
 from ..methods import RewardModel
+from ..rewards.scoring.failures import Failures
 from ..rewards.scoring.runner import Encode, score
 from ..rows import check_rows, read_rows
 from ..samplers import SamplingParams
@@ -111,14 +112,18 @@ def score_range(
 def by_reward(reward: Reward, encode: Encode | None = None) -> Label:
     """Labels by a program or a judge; a group in which it failed or abstained, or found all alike, is left out.
 
+    TooManyErrors: it failed on more than a fifth of the completions.
+
     `encode` makes the tokens for a reward that asks for them: `chat.encode`.
     """
 
     def label(rows: Sequence[Row], step: int) -> list[Row]:
-        found: list[Row] = []
+        found, failures = list[Row](), Failures("what labels the samples")
         for row in rows:
             prompts = [row["prompt"]] * len(row["completions"])
             outcomes = score(reward, row["completions"], prompts, row, encode=encode)
+            failures.count(outcomes)
+            failures.check()
             scores = [outcome.worth for outcome in outcomes]
             if None not in scores and len(set(scores)) > 1:
                 found.append({**row, "scores": scores})

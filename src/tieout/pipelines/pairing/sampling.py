@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from ...chat.template import Chat
-from ...errors import TooManyErrors
 from ...evidence.pool import calls_of, scored
 from ...rewards.processes.workers import Workers
-from ...rewards.scoring.outcomes import Outcome
+from ...rewards.scoring.failures import Failures
 from ...rows.checks import with_prompts
 from ...rows.spread import spread
 from ...samplers import SamplingParams
@@ -27,8 +26,6 @@ from .measures import Scored
 
 CHUNK = 64
 """Prompts that are sampled and scored at a time."""
-ERROR_LIMIT = 0.2
-"""Share of completions whose reward may fail, as while training."""
 
 
 @dataclass(frozen=True)
@@ -53,27 +50,6 @@ class Batch:
     groups: list[Scored]
     asked: int
     """Prompts; those without two scored completions have no group."""
-
-
-class Failures:
-    """How often what scores completions failed by its own fault, or that of a service."""
-
-    def __init__(self, who: str) -> None:
-        self.who, self.seen, self.reasons = who, 0, list[str]()
-
-    def count(self, outcomes: Sequence[Outcome]) -> None:
-        """Add the outcomes of some completions."""
-        self.seen += len(outcomes)
-        self.reasons += [o.reason for o in outcomes if o.status == "errored" and o.cause != "completion"]
-
-    def check(self) -> None:
-        """TooManyErrors: the share of failures is past the limit, judged once enough completions were seen."""
-        failed = len(self.reasons)
-        if self.seen >= 16 and failed > ERROR_LIMIT * self.seen:
-            raise TooManyErrors(
-                f"{self.who} failed on {failed} of {self.seen} completions; the limit is {ERROR_LIMIT:.0%}. Last: "
-                f"{self.reasons[-1]}. Fix {self.who}, or what it needs, and repeat the command"
-            )
 
 
 def batches(ground: Ground, stage: SampledSettings, policy: str) -> Iterator[tuple[Batch, Chat | None]]:

@@ -81,8 +81,8 @@ def _label(run: Run, stage: Refresh) -> None:
     found = _by_judge(run, stage, model) if stage.judge else _by_people(run, stage, part, model)
     if not found:
         raise InputError(
-            f"stage {stage.name!r}: no label decides anything: all samples of a prompt were called alike; sample more "
-            "prompts (num_prompts), or at a higher temperature"
+            f"stage {stage.name!r}: no label decides anything: all samples of a prompt were called alike, or one of "
+            "them has no score; sample more prompts (num_prompts), or at a higher temperature"
         )
     write_jsonl(part.path / ROWS, [*_known(run, stage.reward_model, stage.data), *found])
     part.finish(inputs, labels=len(found))
