@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from small_runs import DPO, END, NO_CHECK, SFT, lines, run
 
-from tieout.errors import InputError
+from tieout.errors import InputError, TooManyErrors
 from tieout.pipelines.pairing.choose import NEAR, NOT_GOOD, TIED, Standard, choose
 from tieout.pipelines.pairing.making import _flaw
 from tieout.pipelines.pairing.measures import Candidate, Measures, Scored
@@ -125,6 +125,16 @@ def test_form_that_outweighs_substance_counts_as_form() -> None:
 def test_copies_of_a_text_are_one_candidate() -> None:
     found, _ = chosen(task(), ["{2", "{2", "{3", "{3 ", "{3"], most=9)
     assert found == [("{2", "{3", "right against wrong, same form")]
+
+
+def test_a_primary_metric_that_fails_is_named_and_no_completion_called_bad() -> None:
+    def broken(completions: list[str], **_: Any) -> list[float]:
+        raise KeyError("unit")
+
+    of = task(metrics={"right": broken})
+    group = Scored(ROW, [f"{{{i}" for i in range(20)], [0.0] * 20, [{}] * 20)
+    with pytest.raises(TooManyErrors, match="measure 'right' failed on 20 of 20 completions"):
+        Measures.of(of).candidates(of, [group], None)
 
 
 def test_an_empty_completion_is_on_no_side_of_a_pair() -> None:

@@ -349,6 +349,21 @@ def test_the_command_measures_a_file_and_refuses_with_its_status(
     assert "name a --reward" in capsys.readouterr().err
 
 
+def test_a_reward_that_fails_is_named_and_one_that_abstains_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, rewards = tmp_path / "pairs.jsonl", tmp_path / "rewards.py"
+    write_jsonl(path, [pair(i, rejected="none" if i % 2 else "no") for i in range(12)])
+    rewards.write_text(
+        "def down(completions, **_):\n    raise RuntimeError('out of credit')\n"
+        "def shy(completions, **_):\n    return [None if c == 'none' else 1.0 for c in completions]\n"
+    )
+    assert call(monkeypatch, path, "--reward", f"{rewards}:down") == 1
+    assert "failed on 16 of 16 completions" in " ".join(capsys.readouterr().err.split())
+    assert call(monkeypatch, path, "--reward", f"{rewards}:shy") == 0
+    assert "gave no score to a completion of 6 of 12 pairs" in " ".join(capsys.readouterr().out.split())
+
+
 def test_real_pairs_that_people_marked(shared_data: Path) -> None:
     """LLMBar: the adversarial half was built so that the worse one is longer and more polished; the natural one not."""
     found = {}

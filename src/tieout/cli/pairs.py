@@ -64,7 +64,10 @@ def main(arguments: Sequence[str]) -> None:
     scale: Bounds | None = None
     if options.reward:
         reward = load_reward(options.reward)
-        rows, scale = _scored(reward, rows), reward_range(reward)
+        rows, scale = _scored(reward, options.reward, rows), reward_range(reward)
+        if lacking := sum(scores_of(row) is None for row in rows):
+            said = f"  {options.reward} gave no score to a completion of {lacking} of {len(rows)} pairs"
+            console.print(said, markup=False, highlight=False)
     least = options.min_chosen if options.min_chosen is not None or scale is None else scale[1]
     good = None
     if least is not None:
@@ -101,8 +104,12 @@ def _judged(folder: Path) -> list[dict[str, Any]]:
     return State(read_journal(folder / JOURNAL)).judgements()
 
 
-def _scored(reward: Any, rows: Any) -> Any:
-    """The rows with the scores of a reward; one of which a completion has no score keeps none."""
+def _scored(reward: Any, name: str, rows: Any) -> Any:
+    """The rows with the scores of a reward; one of which a completion has no score keeps none.
+
+    TooManyErrors: the reward failed on more than a fifth of the completions.
+    """
+    from ..rewards.scoring.failures import Failures
     from ..rewards.scoring.runner import score
     from ..rows import Rows
     from ..rows.messages import text_of
@@ -110,9 +117,12 @@ def _scored(reward: Any, rows: Any) -> Any:
     from ..vetting.preferences.quality import scored
 
     check_columns(reward, rows)
-    found: list[tuple[float, float] | None] = []
+    found, failures = list[tuple[float, float] | None](), Failures(f"reward {name!r}")
     for row in rows:
         texts = [text_of(row["chosen"]), text_of(row["rejected"])]
-        worth = [outcome.worth for outcome in score(reward, texts, [row["prompt"]] * 2, row)]
+        outcomes = score(reward, texts, [row["prompt"]] * 2, row)
+        failures.count(outcomes)
+        failures.check()
+        worth = [outcome.worth for outcome in outcomes]
         found.append(None if worth[0] is None or worth[1] is None else (worth[0], worth[1]))
     return Rows(scored(rows, found), rows.source, rows.lines)

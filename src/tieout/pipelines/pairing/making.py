@@ -11,6 +11,7 @@ from ...chat.template import Chat
 from ...config.attribute import load_attribute
 from ...errors import InputError
 from ...rewards.processes.workers import Workers
+from ...rewards.scoring.failures import Failures
 from ...rewards.scoring.runner import Call, score_groups
 from ...rows.carried import carried
 from ...rows.messages import TOLD
@@ -23,7 +24,7 @@ from ..kinds import Pairs
 from .choose import NEAR, TIED, Choice, Standard, choose
 from .measures import Candidate, Measures, Scored
 from .sampling import Ground, batches
-from .summary import FEW_SCORED, Made, Pair
+from .summary import FEW_SCORED, NO_SCORE, Made, Pair
 
 FROM_FILE = "data.pairs: the file says which is better"
 NO_FLAW = "no rule flaws the gold completion"
@@ -40,6 +41,7 @@ class Making:
 
     def __init__(self, ground: Ground, stage: Pairs) -> None:
         self.ground, self.stage, self.made = ground, stage, Made()
+        self.failures = Failures("the reward")
         self.task = backed(ground.task, stage)
         self.measures = Measures.of(self.task)
         self.standard = Standard.of(self.task, stage.min_chosen, stage.min_gap)
@@ -169,10 +171,12 @@ class Making:
         calls = [Call.of_texts(t, [row["prompt"]] * len(t), row) for row, t in zip(rows, texts, strict=True)]
         found = []
         for call, outcomes in zip(calls, score_groups(reward, calls, self.workers), strict=True):
+            self.failures.count(outcomes)
+            self.failures.check()
             scores = [outcome.worth for outcome in outcomes]
             known = [score for score in scores if score is not None]
             if len(known) < len(scores):
-                self.made.dropped["a completion has no score"] += 1
+                self.made.dropped[NO_SCORE] += 1
                 continue
             parts = [{k: v for k, v in outcome.parts.items() if v is not None} for outcome in outcomes]
             found.append(Scored(call.row, call.texts, known, parts))

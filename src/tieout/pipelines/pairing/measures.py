@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ...errors import InputError
 from ...rewards.processes.workers import Workers
 from ...rewards.scoring.combine import Combined
+from ...rewards.scoring.failures import Failures
 from ...rewards.scoring.outcomes import judges_form, reward_range
 from ...rewards.scoring.runner import Call, score_groups
 from ...tasks import Task
@@ -68,11 +69,17 @@ class Measures:
     def candidates(
         self, task: Task, groups: Sequence[Scored], workers: Workers | None
     ) -> list[list[Candidate]]:
-        """[group][completion] with every measure."""
+        """[group][completion] with every measure. TooManyErrors: one fails on more than a fifth of the completions."""
         calls = [Call.of_texts(g.texts, [g.prompt] * len(g.texts), g.row, opened=g.opened) for g in groups]
         found: list[list[dict[str, float]]] = [[dict(part) for part in g.parts] for g in groups]
         for name, function in self.functions.items():
-            said = score_groups(function, calls, able(workers, function))
+            said, failures = (
+                score_groups(function, calls, able(workers, function)),
+                Failures(f"measure {name!r}"),
+            )
+            for outcomes in said:
+                failures.count(outcomes)
+            failures.check()
             for own, outcomes in zip(found, said, strict=True):
                 for values, outcome in zip(own, outcomes, strict=True):
                     if outcome.worth is not None:

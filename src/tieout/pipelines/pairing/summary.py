@@ -20,12 +20,14 @@ from .measures import Candidate
 
 FORM_ALONE = "form alone decides, above max_form"
 FEW_SCORED = "fewer than two completions were scored"
+NO_SCORE = "a completion has no score"
 ALIKE = "fewer than two different completions of a prompt"
 SKIPPED = "people skipped the prompt"
 UNDECIDED = "people find no completion better than another, or differ"
 ADVICE = {
     f"{FEW_SCORED} by the judge": "Look at what the judge says of some completions: it must score two of a prompt",
     FEW_SCORED: "Look at what the reward gives some completions: it must score two of a prompt",
+    NO_SCORE: "Look at what the reward gives gold and its flawed copies",
     TIED: "All completions of such a prompt score the same: take harder prompts, a finer reward or judge, or raise "
     "temperature",
     ALIKE: "Raise temperature, or sample more (num_completions)",
