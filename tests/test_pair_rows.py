@@ -50,6 +50,12 @@ def test_a_score_that_is_no_finite_number_is_refused_by_row(scores: list[Any]) -
         preferences([{**RANKED, "scores": scores}], "data")
 
 
+def test_texts_that_a_ranking_has_twice_make_one_pair_with_the_larger_gap() -> None:
+    rows = preferences([{"prompt": "p", "completions": ["x", "y", "x"], "scores": [0.5, 0, 1]}])
+    assert [(row["chosen"], row["rejected"], row["chosen_score"]) for row in rows] == [("x", "y", 1.0)]
+    assert rows.left_out == {"two scores for one text": 1, "the ranking has the same two texts again": 1}
+
+
 def test_where_all_tie_no_bound_is_blamed() -> None:
     with pytest.raises(RowsError, match="no completion is preferred to another") as e:
         preferences([{**RANKED, "scores": [1, 1, 1, 1]}])

@@ -161,21 +161,28 @@ def _refused(row: Row, selection: PairSelection, where: str) -> str:
     return selection.refuses(*scores)
 
 
+def _plain(said: Any) -> str:
+    return said.strip() if isinstance(said, str) else repr(said)
+
+
 def _decided(row: Row, selection: PairSelection, left_out: Counter[str]) -> Iterator[Row]:
     """The pairs of a ranking, those with the largest gap first."""
     texts, scores = row["completions"], row["scores"]
     rest: dict[str, Any] = {k: v for k, v in row.items() if k not in ("completions", "scores")}
-    kept = []
-    for better, worse in ranked_pairs(scores):
+    kept, seen = list[tuple[int, int]](), set[tuple[str, str]]()
+    for better, worse in sorted(ranked_pairs(scores), key=lambda pair: scores[pair[1]] - scores[pair[0]]):
         alike = same(texts[better], texts[worse])
         reason = "two scores for one text" if alike else selection.refuses(scores[better], scores[worse])
+        both = _plain(texts[better]), _plain(texts[worse])
+        if not reason and both in seen:
+            reason = "the ranking has the same two texts again"
         if reason:
             left_out[reason] += 1
         else:
+            seen.add(both)
             kept.append((better, worse))
     if not kept and len(set(scores)) == 1:
         left_out["all completions of a prompt score the same"] += 1
-    kept.sort(key=lambda pair: scores[pair[1]] - scores[pair[0]])
     for better, worse in spread(kept, selection.pairs_per_prompt):
         yield {
             **rest,

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...rewards import load_reward
+from ...rewards.scoring.failures import Failures
 from ...rewards.scoring.outcomes import Outcome, reward_range
 from ...rewards.scoring.runner import Call, score_groups
 from ...types import Reward
 from .choose import NEAR, TIED, Choice, Standard, choose
 from .making import Making, as_sampled
 from .measures import SAME, Candidate, Measures, Scored, able
-from .sampling import Failures
 from .summary import FEW_SCORED, Pair
 
 CONFIRMED = "confirmed: the judge's best is right"
