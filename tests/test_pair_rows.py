@@ -97,7 +97,7 @@ def test_what_cannot_be_selected_is_an_error_that_names_the_row(tmp_path: Path) 
     tied = {**RANKED, "scores": [1, 1, 1, 1]}
     assert preferences([tied, PAIR]).left_out == {"all completions of a prompt score the same": 1}
     copies = {"prompt": "p", "completions": ["a", "a ", "b"], "scores": [2, 1, 0]}
-    assert said([copies]) == ["ab", "a b"]
+    assert said([copies]) == ["ab"]  # with the larger gap
     for bad in ({"min_gap": -1}, {"pairs_per_prompt": 0}):
         with pytest.raises(ValueError, match="it must be at least"):
             PairSelection(**bad)  # type: ignore[arg-type]
