@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="without suffix")
     arguments = parser.parse_args()
     results: dict[str, Any] = {
-        "command": f"python benchmarks/memory.py --steps {arguments.steps} --batch {arguments.batch}",
+        "command": f"python benchmarks/memory.py --methods METHOD --steps STEPS --batch {arguments.batch}",
         "machine": f"{len(os.sched_getaffinity(0))} core(s) of {environment()['processor']}",
         "date": time.strftime("%Y-%m-%d"),
         "cases": {},

@@ -91,6 +91,16 @@ def test_what_a_killed_process_left_of_a_write_is_cut_off(tmp_path: Path, cut: i
         assert reference.asked == again
 
 
+def test_a_full_disk_is_told_with_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    kept = opened(tmp_path)
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device.*w\.logprobs"):
+        kept.get(given_groups(), Reference())
+
+
 def test_a_flipped_bit_is_never_read(tmp_path: Path) -> None:
     groups = given_groups()
     opened(tmp_path).get(groups, Reference())

@@ -70,10 +70,7 @@ class LogprobCache:
             self._known |= fresh
             if self._writes and self._path is not None:
                 lines = [_record(key, x, len(fresh) - i) for i, (key, x) in enumerate(fresh.items(), 1)]
-                with open(self._path, "ab") as file:
-                    file.write(b"".join(lines))
-                    file.flush()
-                    os.fsync(file.fileno())  # before the checkpoint of this step
+                _append(self._path, b"".join(lines))
         return [_split(self._known[key].tolist(), group) for key, group in zip(keys, groups, strict=True)]
 
 
@@ -90,6 +87,17 @@ def _split(values: list[float], group: Group) -> Logprobs:
         result.append(values[start : start + len(completion.tokens)])
         start += len(completion.tokens)
     return result
+
+
+def _append(path: Path, data: bytes) -> None:
+    """On disk when it returns: the checkpoint of this step follows. OSError: with the path, which a full disk lacks."""
+    try:
+        with open(path, "ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _record(key: bytes, values: np.ndarray, following: int) -> bytes:
