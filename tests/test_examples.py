@@ -53,7 +53,9 @@ def example() -> Iterator[Callable[[str], ModuleType]]:
         del sys.modules[f"examples_{name}"]
 
 
-@pytest.mark.parametrize("name", ["rl_loop", "my_reward", "my_task", "my_method", "my_sampler"])
+@pytest.mark.parametrize(
+    "name", ["rl_loop", "my_reward", "my_task", "my_method", "my_sampler", "my_selector"]
+)
 def test_doctests_of_the_examples_hold(example: Callable[[str], ModuleType], name: str) -> None:
     flags = doctest.NORMALIZE_WHITESPACE
     found = doctest.testmod(example(name), optionflags=flags)
