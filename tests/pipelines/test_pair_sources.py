@@ -143,6 +143,21 @@ def test_a_judge_that_fails_stops_the_stage_at_once_and_is_named(tmp_path: Path,
         run(halves([NO_CHECK, SFT, {"pairs": judged}, DPO, *END]), tmp_path / "run")
 
 
+@pytest.mark.parametrize("stage", ["pairs", "demonstrations"])
+def test_a_reward_that_abstains_on_all_is_named_with_the_prompts_that_were_asked(
+    tmp_path: Path, halves: RecipeOf, stage: str
+) -> None:
+    of = tmp_path / "halves.py"
+    of.write_text(TASK.replace("return right(completions)", "return [None] * len(completions)"))
+    own = {"num_completions": 3, "temperature": 1.0, "from": "sft"}
+    with pytest.raises(
+        InputError, match=r"24 x fewer than two completions were scored\)\. Look at what"
+    ) as e:
+        run(halves([NO_CHECK, SFT, {stage: own}, SFT]), tmp_path / "run")
+    assert "min_chosen" not in str(e.value)
+    assert stage != "pairs" or "made 0 pairs of 24 prompts" in str(e.value)
+
+
 def test_gaps_of_a_judge_and_of_the_reward_are_not_averaged(tmp_path: Path, halves: RecipeOf) -> None:
     of = tmp_path / "halves.py"
     golden = TASK.replace(

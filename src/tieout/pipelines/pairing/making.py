@@ -68,6 +68,7 @@ class Making:
         """Groups of sampled and scored completions, some prompts at a time."""
         for batch, chat in batches(self.ground, self.stage, policy):
             yield batch.groups, chat
+            self.made.prompts += batch.asked - len(batch.groups)
             self.made.dropped[FEW_SCORED] += batch.asked - len(batch.groups)
 
     def sampled(self, policy: str) -> None:

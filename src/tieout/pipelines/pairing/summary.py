@@ -40,6 +40,12 @@ SUMMARY = "pairs.json"
 """The file next to the pairs that says what decides them."""
 
 
+def advice_on(dropped: Counter[str]) -> str:
+    """What to do about why most prompts were dropped; empty where it is that no completion is good enough."""
+    most = next((reason for reason, count in dropped.most_common() if count), "")
+    return next((said for start, said in ADVICE.items() if most.startswith(start)), "")
+
+
 @dataclass(frozen=True)
 class Pair:
     """A pair with what decides it."""
@@ -132,9 +138,7 @@ class Made:
             else ""
         )
         why = "; ".join(f"{count} x {reason}" for reason, count in self.dropped.most_common() if count)
-        most = next((reason for reason, _ in self.dropped.most_common()), "")
-        advice = next((said for start, said in ADVICE.items() if most.startswith(start)), "")
-        advice = advice or (
+        advice = advice_on(self.dropped) or (
             f"A chosen completion must be good in itself: {standard.words}{shown}. Lower min_chosen, which is on the "
             "scale of the reward; sample more (num_completions, max_prompts); or train the model before, by SFT, so "
             "that more samples are right"

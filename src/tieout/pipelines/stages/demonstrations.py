@@ -14,7 +14,7 @@ from ..kinds import Demonstrations
 from ..pairing.choose import NOT_GOOD, Standard
 from ..pairing.measures import Measures
 from ..pairing.sampling import Ground, batches
-from ..pairing.summary import FEW_SCORED
+from ..pairing.summary import FEW_SCORED, advice_on
 from ..run import Run
 from ..training_rows import DEMONSTRATIONS
 
@@ -53,10 +53,12 @@ def demonstrations(run: Run, stage: Demonstrations) -> None:
             rows.append({**carried(group.row, made.keys() - {"prompt"}), **made})
     why = "; ".join(f"{count} x {reason}" for reason, count in dropped.items() if count)
     if not rows or (why and len(rows) < stage.min_rows):
-        raise InputError(
-            f"stage {stage.name!r} made {len(rows)} demonstrations, and min_rows is {stage.min_rows} ({why}). Good "
-            f"enough is: {standard.words}. Lower min_chosen, which is on the scale of the reward, or sample more "
+        advice = advice_on(dropped) or (
+            f"Good enough is: {standard.words}. Lower min_chosen, which is on the scale of the reward, or sample more "
             "(num_completions, max_prompts)"
+        )
+        raise InputError(
+            f"stage {stage.name!r} made {len(rows)} demonstrations, and min_rows is {stage.min_rows} ({why}). {advice}"
         )
     said = f"  {len(rows)} demonstrations, chosen: {standard.words}{f'; dropped: {why}' if why else ''}"
     run.console.print(said, markup=False, highlight=False)
