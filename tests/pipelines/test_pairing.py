@@ -16,7 +16,15 @@ from tieout.errors import InputError, TooManyErrors
 from tieout.pipelines.pairing.choose import NEAR, NOT_GOOD, TIED, Standard, choose
 from tieout.pipelines.pairing.making import _flaw
 from tieout.pipelines.pairing.measures import Candidate, Measures, Scored
-from tieout.pipelines.pairing.summary import FEW_SCORED, FORM_ALONE, Made, Pair, print_summary
+from tieout.pipelines.pairing.summary import (
+    FEW_SCORED,
+    FORM_ALONE,
+    NO_FLAW,
+    NOT_LOWER,
+    Made,
+    Pair,
+    print_summary,
+)
 from tieout.pipelines.recipe import Recipe
 from tieout.rewards.scoring.combine import combine
 from tieout.rewards.scoring.outcomes import ranged
@@ -217,6 +225,9 @@ def test_too_few_pairs_stop_with_what_to_do_and_a_small_set_that_lost_nothing_do
         (NEAR, "Lower min_gap"),
         (f"{FEW_SCORED} by the judge (RuntimeError: down)", "what the judge says"),
         (FEW_SCORED, "what the reward gives"),
+        (NO_FLAW, "Give a rule"),
+        (NOT_LOWER, "does not see these flaws"),
+        (FORM_ALONE, "Raise max_form"),
     ],
 )
 def test_what_to_do_about_too_few_pairs_follows_from_why_they_are_few(reason: str, says: str) -> None:

@@ -24,11 +24,9 @@ from ..kinds import Pairs
 from .choose import NEAR, TIED, Choice, Standard, choose
 from .measures import Candidate, Measures, Scored
 from .sampling import Ground, batches
-from .summary import FEW_SCORED, NO_SCORE, Made, Pair
+from .summary import FEW_SCORED, NO_FLAW, NO_SCORE, NOT_LOWER, Made, Pair
 
 FROM_FILE = "data.pairs: the file says which is better"
-NO_FLAW = "no rule flaws the gold completion"
-NOT_LOWER = "no flawed completion scores lower than gold by min_gap"
 
 
 def backed(task: Task, stage: Pairs) -> Task:

@@ -21,6 +21,8 @@ from .measures import Candidate
 FORM_ALONE = "form alone decides, above max_form"
 FEW_SCORED = "fewer than two completions were scored"
 NO_SCORE = "a completion has no score"
+NO_FLAW = "no rule flaws the gold completion"
+NOT_LOWER = "no flawed completion scores lower than gold by min_gap"
 ALIKE = "fewer than two different completions of a prompt"
 SKIPPED = "people skipped the prompt"
 UNDECIDED = "people find no completion better than another, or differ"
@@ -28,6 +30,10 @@ ADVICE = {
     f"{FEW_SCORED} by the judge": "Look at what the judge says of some completions: it must score two of a prompt",
     FEW_SCORED: "Look at what the reward gives some completions: it must score two of a prompt",
     NO_SCORE: "Look at what the reward gives gold and its flawed copies",
+    NO_FLAW: "Give a rule for such completions: `flaws: FILE.py:function`",
+    NOT_LOWER: "The reward does not see these flaws: try more copies (num_completions), lower min_gap, or flaw what it "
+    "scores (`flaws: FILE.py:function`)",
+    FORM_ALONE: "Raise max_form, or sample more, so that substance decides more pairs",
     TIED: "All completions of such a prompt score the same: take harder prompts, a finer reward or judge, or raise "
     "temperature",
     ALIKE: "Raise temperature, or sample more (num_completions)",
