@@ -281,6 +281,24 @@ def test_a_file_that_breaks_in_the_worker_is_named(tmp_path: Path) -> None:
         start_workers(reward)
 
 
+def test_a_file_is_imported_once_for_all_workers_and_those_that_replace_them(tmp_path: Path) -> None:
+    """A slow import takes nothing from the deadline of a call."""
+    (tmp_path / "slow.py").write_text(
+        "import pathlib, time\n"
+        "with pathlib.Path(__file__).with_name('imports').open('a') as file:\n"
+        "    file.write('.')\n\n\n"
+        "def f(completions, **_):\n"
+        "    time.sleep(60 * (completions == ['hang']))\n"
+        "    return [1.0] * len(completions)\n"
+    )
+    reward = load_reward(f"{tmp_path / 'slow.py'}:f")
+    with Workers(2, Limits(deadline_seconds=DEADLINE, backoff_seconds=0.01)) as pool:
+        found = score_groups(reward, calls(["a", "hang", "b", "c"]), pool)
+        found += score_groups(reward, calls(["a", "b"]), pool)
+    assert [o.score for (o,) in found] == [1.0, None, 1.0, 1.0, 1.0, 1.0]
+    assert (tmp_path / "imports").read_text() == "..", "here, and in the process that workers are forked from"
+
+
 def test_no_workers_are_started_where_none_would_run() -> None:
     async def here(completions: list[str], **_: Any) -> list[float]:
         return [1.0] * len(completions)
