@@ -129,11 +129,19 @@ def grew(case: dict[str, Any]) -> list[str]:
     return [key for key in SHOWN if growth(case, key) > limits.get(key, 0)]
 
 
+def where(results: dict[str, Any]) -> list[str]:
+    """Each machine with its day, and the methods that were measured there."""
+    machines: dict[str, list[str]] = {}
+    for method, case in results["cases"].items():
+        machines.setdefault(case["machine"], []).append(method)
+    return [f"{' and '.join(methods)}: {machine}" for machine, methods in machines.items()]
+
+
 def table(results: dict[str, Any]) -> str:
     lines = [
         "# Memory over many steps",
         "",
-        f"`{results['command']}`, {results['machine']}, {results['date']}, tieout-base, fp32.",
+        f"`{results['command']}`, tieout-base, fp32. {'; '.join(where(results))}.",
         "Medians of each quarter of the steps. Memory is what a process has written; what several share is divided.",
         "",
         f"| method | steps | | {' | '.join(QUARTERS)} | peak | last - second |",
@@ -163,15 +171,15 @@ def main() -> None:
     arguments = parser.parse_args()
     results: dict[str, Any] = {
         "command": f"python benchmarks/memory.py --methods METHOD --steps STEPS --batch {arguments.batch}",
-        "machine": f"{len(os.sched_getaffinity(0))} core(s) of {environment()['processor']}",
-        "date": time.strftime("%Y-%m-%d"),
         "cases": {},
     }
     file = arguments.out.with_suffix(".json")
     if file.exists():  # those of other methods stay
         results["cases"] = json.loads(file.read_text())["cases"]
     for method in arguments.methods:
-        results["cases"][method] = measure(method, arguments.steps, arguments.batch)
+        place = f"{len(os.sched_getaffinity(0))} core(s) of {environment()['processor']}"
+        case = {"machine": f"{place}, {time.strftime('%Y-%m-%d')}"}
+        results["cases"][method] = case | measure(method, arguments.steps, arguments.batch)
         file.write_text(json.dumps(results, indent=1) + "\n")
     arguments.out.with_suffix(".md").write_text(table(results))
     print(table(results))
