@@ -119,9 +119,9 @@ def evaluate(
     With an environment, there is an episode per row; metrics, and a reward that scores it, see everything that the
     model said; `episodes` may take them from a record instead. Only `workers` can stop a reward that hangs.
     A case is named `task/slice/id`, where id is the row's own or its position, unless `ids` name them. Copies of a
-    prompt share a cluster where `cluster` names none. Errors stay
-    errors: they have no score, unless the completion itself made the reward fail. That counts as in training, as a
-    wrong answer (`Outcome.worth`), or crashing the reward would be a way to skip hard rows; the error is kept.
+    prompt share a cluster where `cluster` names none. Errors stay errors: they have no score, unless the completion
+    itself made the reward fail. That counts as in training, as a wrong answer (`Outcome.worth`), or crashing the reward
+    would be a way to skip hard rows; the error is kept.
 
     Raises:
         InputError: before anything is generated, if nothing scores, or a reward asks for a column that rows lack; as
