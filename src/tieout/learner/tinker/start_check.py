@@ -36,7 +36,7 @@ FAR = 0.1
 """Nats per token, mean absolute difference of server and base here, that refuses a server: another model, or rounding
 so coarse that a policy's ratios mean nothing."""
 RATE, SMALL = 1e-3, 1e-4
-"""Of the step that is tried; of those that tell the server's optimizer, after which the gradient is still the same."""
+"""Of the step that is tried; of those that tell the server's optimizer, which change the gradient by a few per cent."""
 CHANGE = 1e-5
 """Of a weight by its gradient, in the steps that measure norms: so small that the next gradient is the same."""
 TARGETS = (12, 7)

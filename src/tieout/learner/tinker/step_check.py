@@ -15,8 +15,9 @@ from torch import Tensor
 from ...errors import InputError
 from .connection import ADAM
 
-FIRST, TIMES = 1e4, 10.0
-"""Factor of the first gradient, whose norm is far above any that gradients are scaled down to; of the second to it."""
+FIRST, TIMES = 1e4, 1e3
+"""Factor of the first gradient, whose norm is far above any that gradients are scaled down to; of the second to it, so
+large that a gradient which the first step made smaller or larger by half moves weights just as far."""
 
 
 def check_step(
