@@ -127,6 +127,9 @@ def test_episodes_of_one_prompt_and_clusters_that_are_given_stay_as_they_are() -
     assert again[2].cluster == "10-K"
     assert again[3].cluster == again[5].cluster
     assert by_prompt(again) == again
+    # Each split was read alone before: the copy in another one joins those that share a cluster already.
+    joined = by_prompt([*again, replace(asked, id="e", slice="late")])
+    assert joined[3].cluster == joined[6].cluster
 
 
 def test_bad_rows_are_refused_before_anything_is_generated() -> None:

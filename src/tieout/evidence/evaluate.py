@@ -182,13 +182,15 @@ def evaluate(
 def by_prompt(cases: Sequence[Case]) -> list[Case]:
     """The cases, with a cluster where several of a track have one prompt: copies are no further evidence.
 
-    Cases that have a cluster keep it, and so do episodes: their prompt may be that of every row.
+    Cases that have another cluster keep it, and episodes have none: their prompt may be that of every row.
     """
-    asked = [(case.track, prompt_text(case.prompt)) for case in cases]
-    alone = [not case.cluster and not case.turns for case in cases]
+    asked = [(case.track, f"prompt {fingerprint(prompt_text(case.prompt))}") for case in cases]
+    alone = [
+        case.cluster in ("", name) and not case.turns for case, (_, name) in zip(cases, asked, strict=True)
+    ]
     counts = Counter(key for key, own in zip(asked, alone, strict=True) if own)
     return [
-        replace(case, cluster=f"prompt {fingerprint(key[1])}") if own and counts[key] > 1 else case
+        replace(case, cluster=key[1]) if own and counts[key] > 1 else case
         for case, key, own in zip(cases, asked, alone, strict=True)
     ]
 

@@ -152,8 +152,12 @@ def _share_won(shares: Sequence[tuple[float, str]], seed: int) -> dict[str, Any]
 
 
 def _shared(cases: Mapping[str, Sequence[Case]]) -> dict[str, str]:
-    """Case -> what it shares with others, or itself."""
-    return {case.id: case.cluster or case.id for own in cases.values() for case in own}
+    """Case -> what it shares with others, or itself; of reports of format 5, in which each case stood alone, none."""
+    return (
+        {}
+        if stats.is_former()
+        else {case.id: case.cluster or case.id for own in cases.values() for case in own}
+    )
 
 
 def _preferred(

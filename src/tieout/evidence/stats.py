@@ -57,7 +57,8 @@ _FORMER = ContextVar("former", default=False)
 
 @contextmanager
 def former(yes: bool = True) -> Iterator[None]:
-    """Intervals as reports of format 5 have them: Wilson's, Tango's alone, and means without whole imaginary cases."""
+    """Intervals as reports of format 5 have them: Wilson's, Tango's alone, and means without whole imaginary cases;
+    people's grades by case, whatever cases share."""
     token = _FORMER.set(yes)
     try:
         yield
