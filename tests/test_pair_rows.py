@@ -35,6 +35,10 @@ def test_every_prompt_counts_the_same_however_many_pairs_it_gives() -> None:
         by_prompt[row["prompt"]] = by_prompt.get(row["prompt"], 0.0) + row["pair_weight"]
     assert by_prompt == {"p": pytest.approx(3.0), "q": pytest.approx(3.0)}  # of 6 pairs: 1 in the mean
     assert "pair_weight" not in preferences([PAIR])[0]
+    own = preferences([{**PAIR, "pair_weight": 7.0}])
+    assert own[0]["pair_weight"] == 7.0
+    mixed = preferences([RANKED, {**PAIR, "pair_weight": 7.0}])
+    assert [row["pair_weight"] for row in mixed] == [row["pair_weight"] for row in rows]
 
 
 @pytest.mark.parametrize("weight", [-1, float("nan"), float("inf"), "0.5", [1]])
