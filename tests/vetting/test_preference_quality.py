@@ -357,11 +357,17 @@ def test_a_reward_that_fails_is_named_and_one_that_abstains_counted(
     rewards.write_text(
         "def down(completions, **_):\n    raise RuntimeError('out of credit')\n"
         "def shy(completions, **_):\n    return [None if c == 'none' else 1.0 for c in completions]\n"
+        "def mute(completions, **_):\n    return [None] * len(completions)\n"
+        "mute.__reward_range__ = (0.0, 1.0)\n"
     )
     assert call(monkeypatch, path, "--reward", f"{rewards}:down") == 1
     assert "failed on 16 of 16 completions" in " ".join(capsys.readouterr().err.split())
     assert call(monkeypatch, path, "--reward", f"{rewards}:shy") == 0
     assert "gave no score to a completion of 6 of 12 pairs" in " ".join(capsys.readouterr().out.split())
+    assert call(monkeypatch, path, "--reward", f"{rewards}:mute") == 0  # nobody asked for a min_chosen
+    assert "gave no score to a completion of 12 of 12 pairs" in " ".join(capsys.readouterr().out.split())
+    assert call(monkeypatch, path, "--reward", f"{rewards}:mute", "--min-chosen", "0.5") == 1
+    assert "no row has any: name another --reward" in " ".join(capsys.readouterr().err.split())
 
 
 def test_real_pairs_that_people_marked(shared_data: Path) -> None:

@@ -72,8 +72,9 @@ def main(arguments: Sequence[str]) -> None:
     good = None
     if least is not None:
         known = [scores_of(row) for row in rows]
-        if not any(known):
-            raise InputError("--min-chosen compares scores, and no row has any: name a --reward")
+        if options.min_chosen is not None and not any(known):
+            advice = "name another" if options.reward else "name a"
+            raise InputError(f"--min-chosen compares scores, and no row has any: {advice} --reward")
         good = [None if scores is None else scores[0] >= least - 1e-6 for scores in known]
     quality = measure(
         rows,
