@@ -102,7 +102,7 @@ class Run:
         known = run_identity(self.recipe, scoring(self.recipe, self.task, self.controls))
         lines = differences(as_stored(self._identity), as_stored(known))
         rows = rows_read(self.recipe, [stage])
-        lines += differences({"rows": {name: self._rows_read[name] for name in rows}}, {"rows": rows})
+        lines += differences({"rows": {name: self._rows_read.get(name) for name in rows}}, {"rows": rows})
         if lines:
             listed = "\n  ".join(lines)
             raise InputError(
