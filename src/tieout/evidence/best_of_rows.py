@@ -34,11 +34,13 @@ def best_rows(
     """Of each prompt the best of its first `num` scored samples as a demonstration; and a pair of it and the worst.
 
     A prompt whose best scores under `min_chosen` gives neither; one whose samples all score the same gives no pair.
+    Empty samples are left out: no file of rows may hold one.
     """
     best: Made = []
     pairs: Made = []
     for pool in pools:
-        ranked = sorted(pool.scored[:num], key=lambda k: -float(pool.scores[k] or 0.0))
+        full = [k for k in pool.scored[:num] if pool.texts[k].strip()]
+        ranked = sorted(full, key=lambda k: -float(pool.scores[k] or 0.0))
         if not ranked:
             continue
         chosen, rejected = ranked[0], ranked[-1]
