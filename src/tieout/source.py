@@ -20,6 +20,7 @@ from .episodes import demonstrated, judge, token_episodes
 from .errors import InputError, TooManyErrors
 from .learner.parallel.processes import Processes, join
 from .rewards.processes.workers import Workers
+from .rewards.scoring.failures import ERROR_LIMIT
 from .rewards.scoring.runner import Call, Outcome, score_groups
 from .rewards.text.thinking import knowing
 from .rows.checks import with_prompts
@@ -39,7 +40,7 @@ class Source:
     """Needed for rollouts only."""
     seed: int = 0
     split: str = "train"
-    error_limit: float = 0.2
+    error_limit: float = ERROR_LIMIT
     """Share of completions whose reward may fail within one batch before the run stops."""
     position: int = 0
     """Rows consumed so far."""

@@ -12,7 +12,9 @@ import pytest
 
 from tieout.errors import InputError
 from tieout.evidence.best_of import Curve, Pooled, chances, curve, distinct
+from tieout.evidence.best_of_rows import best_rows, ranking_rows
 from tieout.evidence.pool import draw
+from tieout.rows.pairs import preferences
 from tieout.samplers import SamplingParams
 from tieout.samplers.mock import MockSampler
 from tieout.types import Answer
@@ -151,3 +153,15 @@ def test_pools_of_one_prompt_are_one_prompt() -> None:
         assert one.score.value == pytest.approx(other.score.value)
         widths = [(own.score.high or 0.0) - (own.score.low or 0.0) for own in (one, other)]
         assert widths[1] > 0.8 * widths[0], "as if they were independent, it would be half"
+
+
+def test_empty_samples_are_in_no_rows_that_a_command_would_refuse() -> None:
+    texts = ["", "good", "  ", "bad"]
+    one = Pooled({"prompt": "x"}, [Answer(t, {}) for t in texts], texts, [0.0, 1.0, 2.0, 0.5], None)
+    none = Pooled({"prompt": "y"}, [Answer("", {})] * 2, ["", ""], [0.0, 1.0], None)
+    best, pairs = best_rows([one, none], 4)
+    assert [(row["completion"], row["samples"]) for row in best] == [("good", 2)]
+    assert [(row["chosen"], row["rejected"]) for row in preferences(pairs, "pairs")] == [("good", "bad")]
+    rankings = ranking_rows([one, none])
+    assert [row["completions"] for row in rankings] == [["good", "bad"]]
+    assert len(preferences(rankings, "samples")) == 1

@@ -14,10 +14,10 @@ _OURS = ("scores", "gold", "score", "samples", "chosen_score", "rejected_score")
 
 
 def ranking_rows(pools: Sequence[Pooled], chat: Chat | None = None) -> Made:
-    """Every sample with a score: `prompt`, `completions`, `scores`, and `gold` if another reward was asked."""
+    """Samples with a score and a text: `prompt`, `completions`, `scores`, and `gold` if another reward was asked."""
     rows = []
     for pool in pools:
-        kept = pool.scored
+        kept = _kept(pool)
         row = {
             **carried(pool.row, _OURS),
             "prompt": pool.row["prompt"],
@@ -34,13 +34,11 @@ def best_rows(
     """Of each prompt the best of its first `num` scored samples as a demonstration; and a pair of it and the worst.
 
     A prompt whose best scores under `min_chosen` gives neither; one whose samples all score the same gives no pair.
-    Empty samples are left out: no file of rows may hold one.
     """
     best: Made = []
     pairs: Made = []
     for pool in pools:
-        full = [k for k in pool.scored[:num] if pool.texts[k].strip()]
-        ranked = sorted(full, key=lambda k: -float(pool.scores[k] or 0.0))
+        ranked = sorted(_kept(pool, num), key=lambda k: -float(pool.scores[k] or 0.0))
         if not ranked:
             continue
         chosen, rejected = ranked[0], ranked[-1]
@@ -54,6 +52,11 @@ def best_rows(
             sides = {"chosen": written, "rejected": _written(pool, rejected, chat)}
             pairs.append({**own, **sides, "chosen_score": high, "rejected_score": low})
     return best, pairs
+
+
+def _kept(pool: Pooled, num: int | None = None) -> list[int]:
+    """Of the first `num` samples with a score those that are not empty: no file of rows may hold an empty one."""
+    return [k for k in pool.scored[:num] if pool.texts[k].strip()]
 
 
 def _written(pool: Pooled, place: int, chat: Chat | None) -> Any:

@@ -39,14 +39,15 @@ def prepare(spec: TrainSpec, task: Task, bases: Bases | None = None) -> tuple[Le
 
     `bases` holds the base that is loaded already, if this run may use it.
     """
-    if spec.engine == "tinker":
-        learner: Any = open_served(spec)
-        drawn = ServedStaleness(TinkerSampler(learner)) if spec.method.needs.samples else None
-        source = Source(task, learner.model.chat, drawn, seed=spec.seed)
-    else:
-        learner, source = _prepare_here(spec, task, bases)
+    made = _prepare_served(spec, task) if spec.engine == "tinker" else _prepare_here(spec, task, bases)
     randomness.seed(spec.seed)
-    return learner, source
+    return made
+
+
+def _prepare_served(spec: TrainSpec, task: Task) -> tuple[Any, Source]:
+    learner = open_served(spec)
+    drawn = ServedStaleness(TinkerSampler(learner)) if spec.method.needs.samples else None
+    return learner, Source(task, learner.model.chat, drawn, seed=spec.seed)
 
 
 def _prepare_here(spec: TrainSpec, task: Task, bases: Bases | None) -> tuple[Learner, Source]:

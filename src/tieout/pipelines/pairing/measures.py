@@ -73,10 +73,8 @@ class Measures:
         calls = [Call.of_texts(g.texts, [g.prompt] * len(g.texts), g.row, opened=g.opened) for g in groups]
         found: list[list[dict[str, float]]] = [[dict(part) for part in g.parts] for g in groups]
         for name, function in self.functions.items():
-            said, failures = (
-                score_groups(function, calls, able(workers, function)),
-                Failures(f"measure {name!r}"),
-            )
+            said = score_groups(function, calls, able(workers, function))
+            failures = Failures(f"measure {name!r}")
             for outcomes in said:
                 failures.count(outcomes)
             failures.check()
