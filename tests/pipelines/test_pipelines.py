@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from small_runs import ALIGN, DPO, END, GRPO, KTO, NO_CHECK, PAIRS, REASON, REWARD_MODEL, SFT, lines, run
+from small_runs import ALIGN, DPO, END, GRPO, KTO, NO_CHECK, PAIRS, PPO, REASON, REWARD_MODEL, SFT, lines, run
 
 from given_review import REVIEW
 from tieout.evidence.claims import intact, recomputed
@@ -279,6 +279,15 @@ task = Task("game", lambda split: ROWS if split in ("train", "test") else [], en
 '''
 
 
+COUNTED = '''
+
+def turns_said(completions, completion_turns, **columns):
+    """Turns of the policy, and a little for their letters."""
+    said = [[turn["content"] for turn in turns if turn["role"] == "assistant"] for turns in completion_turns]
+    return [len(texts) + len("".join(texts)) % 5 / 100 for texts in said]
+'''
+
+
 def test_a_task_of_an_environment_alone_trains_on_episodes(
     tmp_path: Path, recipe: Callable[..., Recipe]
 ) -> None:
@@ -298,6 +307,27 @@ def test_a_task_of_an_environment_alone_trains_on_episodes(
         ValueError, match="has an environment and no reward, which completions are chosen with"
     ):
         run(recipe([NO_CHECK, SFT, PAIRS, DPO], **changes), tmp_path / "other")
+
+
+def test_a_stages_own_reward_scores_the_turns_of_a_game_and_a_reward_model_is_refused(
+    tmp_path: Path, recipe: Callable[..., Recipe]
+) -> None:
+    (tmp_path / "game.py").write_text(GAME + COUNTED)
+    changes: dict[str, Any] = {
+        "task": f"{tmp_path / 'game.py'}:task",
+        "data": {},
+        "reward": None,
+        "max_new_tokens": 6,
+        "accept_leakage": "its rows are the same in every split",
+    }
+    own = {**GRPO, "reward": f"{tmp_path / 'game.py'}:turns_said"}
+    run(recipe([NO_CHECK, SFT, own], **changes), tmp_path / "run")
+    scores = [score for row in lines(tmp_path / "run/grpo/groups.jsonl") for score in row["scores"]]
+    assert scores
+    assert all(int(score) == 2 for score in scores)
+    judged = {**PPO, "reward_model": str(tmp_path)}
+    with pytest.raises(ValueError, match=r"task 'game' is played in turns, and a reward model"):
+        run(recipe([NO_CHECK, SFT, judged], **changes), tmp_path / "judged")
 
 
 def test_rankings_of_a_file_are_pairs_labels_and_demonstrations_as_a_method_needs(

@@ -142,7 +142,7 @@ def train(name: str, parsed: Any) -> None:
     from ..storage.runfolder import RunFolder
     from ..training.fit import fit
     from ..training.guards import check_gold
-    from ..training.reward_models import check_models
+    from ..training.reward_models import check_models, check_turns
     from ..training.spec import TrainSpec, code_in, identity
     from ..training.teachers import check_teachers
     from ..training.unserved import check_engine
@@ -196,6 +196,7 @@ def train(name: str, parsed: Any) -> None:
         )
     check_gold(parsed.guards, task.rows("train"), task.metrics)
     if needs.rewarded:
+        check_turns(task, needs.reward_model)
         check_models(task.reward, needs.reward_model, parsed.guards.reward_model_override)
     check_teachers(needs, options.model, task.rows("train"))
     leakage = leakage_of(options, task)

@@ -20,7 +20,7 @@ from ..rows.sources import is_source
 from ..tasks import Task
 from ..tasks.files import REWARD_MODEL, check_columns, demonstration_of, hold_out
 from ..training.evaluation import held_out_rows
-from ..training.reward_models import check_models
+from ..training.reward_models import check_models, check_turns
 from ..types import Row
 from .kinds import Train
 from .links import FILES
@@ -195,11 +195,11 @@ def telling_task(task: Task, options: Mapping[str, Any]) -> Task:
 
 
 def _rewarded(task: Task, stage: Train) -> Task:
-    """The task with the stage's own reward, if it names one."""
+    """The task with the stage's own reward, if it names one: of a game, it reads the turns."""
     if not stage.options.reward:
         return task
     reward = load_reward(stage.options.reward)
-    return replace(task, reward=reward, environment=None, scored_by=None)
+    return replace(task, reward=reward, scored_by="reward")
 
 
 def check_training(task: Task, stage: Train, fitting: Fitting | None = None) -> Sequence[Row] | None:
@@ -212,6 +212,7 @@ def check_training(task: Task, stage: Train, fitting: Fitting | None = None) -> 
     if not needs.rewarded:
         return rows
     if needs.reward_model:
+        check_turns(task, needs.reward_model)
         if Path(
             needs.reward_model
         ).is_dir():  # else it is a stage of the recipe, which is checked once it is done

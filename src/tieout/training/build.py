@@ -69,7 +69,7 @@ def _prepare_here(spec: TrainSpec, task: Task, bases: Bases | None) -> tuple[Lea
     if needs.reward_model:
         model.add_reward(Path(needs.reward_model))
         reward = SharedReward(learner, load_chat(needs.reward_model), folder=Path(needs.reward_model))
-        task = replace(task, reward=reward, environment=None)
+        task = replace(task, reward=reward)
     return learner, Source(task, model.chat, sampler, seed=spec.seed)
 
 

@@ -35,7 +35,7 @@ from .progress import bar
 from .recalibration import primary_of
 from .rescue import rescued
 from .reward_check import check_reward_model
-from .reward_models import check_models
+from .reward_models import check_models, check_turns
 from .schedule import num_steps
 from .served import verify_served
 from .spec import TrainSpec
@@ -191,6 +191,7 @@ def _known_of_models(spec: TrainSpec, task: Task) -> list[str]:
     needs = spec.method.needs
     if not needs.rewarded:
         return []
+    check_turns(task, needs.reward_model)
     return check_models(task.reward, needs.reward_model, spec.guards.reward_model_override, spec.model)
 
 

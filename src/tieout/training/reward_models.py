@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..rewards.library.judge import judges_of
 from ..rewards.library.reward_model import ModelReward, models_in
 from ..storage.jsonl import read_json, read_jsonl
+from ..tasks import Task
 from ..types import Group, Reward
 from ..vetting.records import REPORT, ROWS
 from .alarms.memory import Monitor
@@ -68,6 +69,19 @@ def check_models(reward: Reward | None, folder: str = "", override: str = "", po
         judge.check_policy(policy)
     models = [ModelReward(folder=Path(folder))] if folder else list(models_in(reward))
     return [said for model in models if (said := _examined(model, model.override or override))]
+
+
+def check_turns(task: Task, reward_model: str) -> None:
+    """Refuse a reward model, a folder or a stage, where a game is played: it scores one answer to a prompt.
+
+    Raises:
+        InputError: the task has an environment, and a reward model would score in its place.
+    """
+    if reward_model and task.environment is not None:
+        raise InputError(
+            f"task {task.name!r} is played in turns, and a reward model ({reward_model}) scores one answer to a "
+            "prompt, not a game: leave it out, or write a reward of the turns (`scored_by`, docs/games.md)"
+        )
 
 
 def _examined(model: ModelReward, override: str) -> str:
