@@ -325,9 +325,18 @@ def test_a_stages_own_reward_scores_the_turns_of_a_game_and_a_reward_model_is_re
     scores = [score for row in lines(tmp_path / "run/grpo/groups.jsonl") for score in row["scores"]]
     assert scores
     assert all(int(score) == 2 for score in scores)
-    judged = {**PPO, "reward_model": str(tmp_path)}
+    judged: dict[str, Any] = {**PPO, "reward_model": str(tmp_path)}
     with pytest.raises(ValueError, match=r"task 'game' is played in turns, and a reward model"):
         run(recipe([NO_CHECK, SFT, judged], **changes), tmp_path / "judged")
+
+
+@pytest.mark.parametrize("stage", [PAIRS, {"demonstrations": {}}, {"calibrate": {}}])
+def test_one_answer_is_not_scored_as_a_game(
+    tmp_path: Path, recipe: Callable[..., Recipe], stage: dict[str, Any]
+) -> None:
+    changes: dict[str, Any] = {"task": "wordle", "data": {}, "reward": None, "max_train": 8}
+    with pytest.raises(ValueError, match=r"samples one answer to a prompt, and the reward of task 'wordle'"):
+        run(recipe([NO_CHECK, SFT, stage], **changes), tmp_path / "run")
 
 
 def test_rankings_of_a_file_are_pairs_labels_and_demonstrations_as_a_method_needs(

@@ -74,7 +74,7 @@ def check_stages(
                 check_gold(stage.options.guards, rows or task.rows("train"), task.metrics)
             if rows is not None and stage.options.data not in FILES:
                 given[stage.name] = rows
-        elif task.reward is None:
+        else:
             _needs_reward(stage, task)
         if isinstance(stage, Gate):
             check_kept(stage.policy, task.primary)
@@ -149,7 +149,7 @@ def _check_calibrated(stage: Calibrate, recipe: Recipe, task: Task) -> None:
 
 def _check_refresh(stage: Refresh, task: Task) -> None:
     """InputError: the judge asks for a column that rows lack, or nothing can be sampled for it."""
-    if task.scorer == "environment":
+    if task.environment is not None:
         raise InputError(f"stage {stage.name!r} samples prompts, and task {task.name!r} is an environment")
     if stage.num_prompts < 1 or stage.num_completions < 2:
         raise InputError(
@@ -161,10 +161,18 @@ def _check_refresh(stage: Refresh, task: Task) -> None:
 
 
 def _needs_reward(stage: Any, task: Task) -> None:
+    """InputError: answers would be chosen or calibrated with a reward that there is not, or that scores games."""
     sampled = isinstance(stage, Pairs) and set(stage.sources) != {"file"}
     sampled = sampled or isinstance(stage, Demonstrations)
     calibrated = isinstance(stage, Calibrate) and not stage.reward
-    if sampled or calibrated or (isinstance(stage, Check) and stage.calibration.data):
+    if task.games and (sampled or isinstance(stage, Calibrate)):
+        raise InputError(
+            f"stage {stage.name!r} samples one answer to a prompt, and the reward of task {task.name!r} scores "
+            "games of several turns: leave it out; `train: rejection_sampling` plays games, and learns from the best"
+        )
+    if task.reward is None and (
+        sampled or calibrated or (isinstance(stage, Check) and stage.calibration.data)
+    ):
         what = "completions are chosen" if sampled else "calibration is"
         raise InputError(f"task {task.name!r} has an environment and no reward, which {what} with")
 

@@ -71,6 +71,11 @@ class Task:
             )
 
     @property
+    def games(self) -> bool:
+        """Whether its reward scores whole episodes: one answer to a prompt is none."""
+        return self.environment is not None and self.scorer == "reward"
+
+    @property
     def scorer(self) -> Literal["reward", "environment"] | None:
         """What scores, in training as in evaluation; None: nothing does, and the task has rows only."""
         if self.scored_by is not None:
