@@ -25,6 +25,13 @@ def asked(body: dict[str, Any]) -> str:
     return text
 
 
+class Never(dict[str, int]):
+    """Of planned failures: a number in a prompt is no status: `server.failed = Never()`."""
+
+    def get(self, key: str, default: Any = None) -> int:
+        return 99
+
+
 class OpenAIServer(ThreadingHTTPServer):
     """Counts requests. A prompt `500 500 hi` fails twice with that status first; words such as `html` misbehave."""
 

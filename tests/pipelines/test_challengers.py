@@ -254,10 +254,10 @@ def test_a_prompt_file_is_on_record_and_refused_on_rows_that_chose_it(recipe: Ma
     (stage,) = [one for one in found.stages if isinstance(one, Evaluate)]
     with RunFolder(tmp_path / "run") as folder:
         run = Run(found, folder, Console(quiet=True))
-        before = before_of(run.task, stage.prompt, stage.name)
+        before = before_of(run.task, stage.prompt, stage.name, run.folder.path)
         test = run.task.rows("test")[0]
     assert before("say tax") == "Say one word.\n\nsay net net\n\nsay tax"
-    known = known_of(stage, "base_prompted", run.task, None, 0)
+    known = known_of(stage, "base_prompted", run.task, None, 0, run.folder.path)
     assert how_made(known) == "the base with a system prompt and 1 examples, from a prompt file"
     write_prompt(file, PromptPrefix("Say one word.", searched=[question_digest(test)]))
     with (

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from openai_server import OpenAIServer, asked
+from openai_server import Never, OpenAIServer, asked
 from tieout import optimize_prompt
 from tieout.cli.evaluate import main as evaluate
 from tieout.cli.optimize_prompt import main as optimize
@@ -44,13 +44,6 @@ def policy(body: dict[str, Any]) -> tuple[str, str, int, int]:
     if word == "audit" and "capitals" not in told:
         return "crash", "stop", 3, 2
     return (word.upper() if re.search("capitals|exactly", told) else word), "stop", 3, 2
-
-
-class Never(dict[str, int]):
-    """Of planned failures: a number in a prompt is no status here."""
-
-    def get(self, key: str, default: Any = None) -> int:
-        return 99
 
 
 @pytest.fixture
@@ -217,7 +210,7 @@ def test_the_python_function_searches_by_edits_in_this_process(server: OpenAISer
     ("more", "budget", "said"),
     [
         (("--validation-rows", "8"), 79, r"expected at least 80: 8 .* and 3 times 24"),
-        (("--search", "gepa"), 120, "--search gepa needs --reflection MODEL"),
+        (("--search", "gepa"), 120, "search gepa needs a reflection model"),
         (("--search", "plain", *GEPA), 120, "asks no reflection model"),
         (("--minibatch", "20"), 400, r"\d+ training rows, and a search needs 20"),
         (("--reward", "exact"), 120, None),

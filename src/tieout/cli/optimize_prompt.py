@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from ..prompt_search.outcome import Outcome
     from ..tasks import Task
     from ..types import Row
-
-MINIBATCH = {"plain": 8, "gepa": 3}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -56,7 +53,7 @@ def optimize(options: Options, task: Task, console: Console) -> Outcome:
     quiet()
     from ..pipelines.evaluated import one_template, policy_of
     from ..pipelines.training_rows import telling_task
-    from ..prompt_search.budget import Budget, said
+    from ..prompt_search.budget import said
     from ..prompt_search.candidates import seed_candidate
     from ..prompt_search.outcome import result_of, stored_outcome
     from ..prompt_search.splits import split_rows
@@ -82,16 +79,15 @@ def optimize(options: Options, task: Task, console: Console) -> Outcome:
     task = telling_task(task, template)
     held = _test_rows(options, task, template)
     seed = seed_candidate(options.system, [*given, *(held or [])])
-    minibatch = options.minibatch or MINIBATCH[options.by]
     splits = split_rows(
         task.rows("train"),
         held,
         seed.prefix,
         (options.train_rows, options.validation_rows, options.test_rows),
-        minibatch,
+        options.compared_on,
         options.accept_leakage,
     )
-    budget = Budget(options.budget, minibatch, len(splits.validation))
+    budget = options.budget_for(len(splits.validation))
     whole = [*splits.train, *splits.validation, *splits.test]
     columns = [name for name in whole[0] if all(name in row for row in whole)]
     measures = {**task.metrics, **{f"part {name}": part for name, part in task.parts.items()}}
@@ -114,7 +110,7 @@ def optimize(options: Options, task: Task, console: Console) -> Outcome:
                 "seed": options.seed,
                 "first_prompt": seed.prefix.digest,
                 "budget": options.budget,
-                "minibatch": minibatch,
+                "minibatch": options.compared_on,
                 "max_new_tokens": tokens,
                 "reflection_tokens": options.reflection_tokens,
                 "dtype": options.dtype,
@@ -149,7 +145,7 @@ def optimize(options: Options, task: Task, console: Console) -> Outcome:
                 options.reflection_tokens,
             ):
                 console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
-            found = search(replace(options, minibatch=minibatch), task, seed, splits, budget, tokens, console)
+            found = search(options, task, seed, splits, tokens, console)
     print_outcome(found, task.primary, console)
     return found
 

@@ -57,10 +57,11 @@ def oracle(known: Mapping[str, Any]) -> bool:
 
 
 def _shown(prompt: Mapping[str, Any]) -> str:
+    place = "a prompt file" if prompt.get("file") else prompt.get("stage", "")
     parts = ["a system prompt"] if prompt["system"] else []
-    shown = "examples" if prompt.get("file") else "training rows as examples"
+    shown = "examples" if place else "training rows as examples"
     parts += [f"{prompt['shots']} {shown}"] if prompt["shots"] else []
-    return " and ".join(parts) + (", from a prompt file" if prompt.get("file") else "")
+    return (" and ".join(parts) or "no prompt") + (f", from {place}" if place else "")
 
 
 def _choice(reads: list[str] | None) -> str:

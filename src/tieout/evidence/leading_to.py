@@ -15,7 +15,9 @@ def leading_to(
     """(name, settings) of the stages of a recipe in plain values, in their order; none for the base or an API."""
     found, wanted = list[tuple[str, Mapping[str, Any]]](), set(models)
     for stage in reversed(stages):
-        made = (stage[kind] for kind in ("demonstrations", "pairs", "refresh") if kind in stage)
+        made = (
+            stage[kind] for kind in ("demonstrations", "pairs", "refresh", "optimize_prompt") if kind in stage
+        )
         settings = stage if "train" in stage else next(made, {})
         if settings.get("name") in wanted:
             wanted |= {settings[link] for link in LINKS if link in settings}

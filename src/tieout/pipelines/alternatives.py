@@ -1,4 +1,5 @@
-"""Settings of models that are evaluated without being trained: behind an API, with a prompt, as best of N."""
+"""Settings of models that are evaluated without being trained: behind an API, with a prompt, as best of N; and of the
+search for a prompt."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from pathlib import Path
 from ..config.fields import ConfigError, nearest
 from ..errors import InputError
 from ..methods.checks import at_least
+from ..prompt_search.settings import SearchSettings
 from ..samplers import prompted
 from ..samplers.api.opening import is_api
 
@@ -31,16 +33,31 @@ class BasePrompt:
     """Training rows shown with their gold: spread over all of them, the same ones before every prompt."""
     file: str = ""
     """Instead of both: a prompt file, as `tieout optimize-prompt` writes it."""
+    stage: str = ""
+    """Instead of all three: what an optimize_prompt stage before it finds."""
 
     def __post_init__(self) -> None:
         at_least(0, self, "shots")
-        if self.file and (self.system or self.shots):
-            raise InputError("prompt has a file, which holds system and shots: leave those out")
+        for name in ("file", "stage"):
+            others = {"system", "shots", "file", "stage"} - {name}
+            if getattr(self, name) and any(getattr(self, other) for other in others):
+                raise InputError(f"prompt has a {name}, which gives system and shots: leave the others out")
 
     @property
     def given(self) -> bool:
         """Whether there is any."""
-        return bool(self.system or self.shots or self.file)
+        return bool(self.system or self.shots or self.file or self.stage)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizePrompt(SearchSettings):
+    """Search for a better system prompt, on training rows alone; the evaluate stages after it measure it."""
+
+    name: str = ""
+    """Of the stage; left out: optimize_prompt. Challengers name it: `prompt: {stage: optimize_prompt}`."""
+    start: str = ""
+    """Whose prompt it is: a train stage, `base`, or api:NAME, a model behind an API; `from` in a recipe. Left out: the
+    policy trained before."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import InputError
 from ..evidence.challengers import BEST_OF_N, PROMPT, REMOTE
 from ..evidence.scoring import source_digest
+from ..prompt_search.outcome import PROMPT as FOUND
 from ..rewards import load_reward
 from ..rewards.scoring.columns import columns_read
 from ..rewards.scoring.reward_identity import held_by
@@ -28,8 +29,13 @@ from .kinds import Evaluate
 from .recipe import Recipe
 
 
-def before_of(task: Task, prompt: BasePrompt, stage: str) -> PromptPrefix:
-    """What is put before prompts. InputError: fewer training rows have gold than it shows. `stage`: its name."""
+def before_of(task: Task, prompt: BasePrompt, stage: str, folder: Path) -> PromptPrefix:
+    """What is put before prompts. InputError: fewer training rows have gold than it shows, or it is not found yet.
+
+    `stage`: its name; `folder`: of the run.
+    """
+    if prompt.stage:
+        return read_prompt(folder / prompt.stage / FOUND)
     if prompt.file:
         return read_prompt(prompt.file)
     wanted = prompt.shots
@@ -43,11 +49,12 @@ def before_of(task: Task, prompt: BasePrompt, stage: str) -> PromptPrefix:
     return PromptPrefix(prompt.system, [(row["prompt"], row["completion"]) for row in shown])
 
 
-def _as_known(task: Task, prompt: BasePrompt, stage: str) -> dict[str, Any]:
+def _as_known(task: Task, prompt: BasePrompt, stage: str, folder: Path) -> dict[str, Any]:
     """What is put before prompts, as a report has it."""
-    before, file = before_of(task, prompt, stage), {"file": True} if prompt.file else {}
+    before = before_of(task, prompt, stage, folder)
+    place = {"file": True} if prompt.file else {"stage": prompt.stage} if prompt.stage else {}
     shots = len(before.shots)
-    return {"kind": PROMPT, "system": bool(before.system), "shots": shots, "sha256": before.digest, **file}
+    return {"kind": PROMPT, "system": bool(before.system), "shots": shots, "sha256": before.digest, **place}
 
 
 @dataclass(frozen=True)
@@ -94,11 +101,13 @@ def _reward(task: Task) -> Reward:
     return task.reward
 
 
-def known_of(stage: Evaluate, name: str, task: Task, selector: Selector | None, seed: int) -> dict[str, Any]:
+def known_of(
+    stage: Evaluate, name: str, task: Task, selector: Selector | None, seed: int, folder: Path
+) -> dict[str, Any]:
     """How a challenger is made, as a report has it. `selector`: None for one that answers once."""
     own = stage.challenged[name]
     of = {} if own.model == BASE or is_api(own.model) else {"of": own.model}
-    shown = _as_known(task, own.prompt, stage.name) if own.prompt.given else {}
+    shown = _as_known(task, own.prompt, stage.name, folder) if own.prompt.given else {}
     if selector is None:
         return {**of, **(shown or {"kind": REMOTE})}
     return {
@@ -139,8 +148,8 @@ def check_challengers(
                 ) from error
     asked = dict[str, list[Row]]()
     for name, one in stage.challenged.items():
-        if one.prompt.given:
-            before = before_of(task, one.prompt, stage.name)
+        if one.prompt.given and not one.prompt.stage:  # a search leaves room for what is asked after it
+            before = before_of(task, one.prompt, stage.name, Path())
             check_searched(one.prompt, stage.name, task, recipe.accept_leakage)
             called = name if name in stage.challengers else "prompt"
             for own, rows in [*_asked(task, controls), (replace(task, name="consistency"), list(again))]:
@@ -155,7 +164,7 @@ def check_searched(prompt: BasePrompt, stage: str, task: Task, accept: str) -> N
     if prompt.file:
         measured = with_prompts([*task.rows("test"), *task.rows("ood")])
         reason = '`accept_leakage: "reason"` in the recipe'
-        check_not_searched(before_of(task, prompt, stage), measured, accept, reason)
+        check_not_searched(before_of(task, prompt, stage, Path()), measured, accept, reason)
 
 
 def _asked(task: Task, controls: Task | None) -> list[tuple[Task, list[Row]]]:

@@ -23,11 +23,13 @@ from ..training.guards import check_gold
 from ..training.reward_models import check_models
 from ..training.teachers import check_teachers
 from ..types import Row
+from .alternatives import OptimizePrompt
 from .challengers import check_challengers
 from .kinds import Calibrate, Check, Demonstrations, Evaluate, Gate, Pairs, Refresh, Train
 from .links import BASE, FILES
 from .recipe import Recipe
 from .remote import check_remote
+from .searching import check_search
 from .training_rows import check_training, uses_general
 
 
@@ -92,6 +94,8 @@ def check_stages(
             _check_calibrated(stage, recipe, task)
         if isinstance(stage, Refresh):
             _check_refresh(stage, task)
+        if isinstance(stage, OptimizePrompt):
+            check_search(recipe, stage, task)
         if isinstance(stage, Pairs):
             if task.gold is None and {"base", "flawed"} & set(stage.sources):
                 raise InputError(
@@ -163,7 +167,7 @@ def _check_refresh(stage: Refresh, task: Task) -> None:
 def _needs_reward(stage: Any, task: Task) -> None:
     """InputError: answers would be chosen or calibrated with a reward that there is not, or that scores games."""
     sampled = isinstance(stage, Pairs) and set(stage.sources) != {"file"}
-    sampled = sampled or isinstance(stage, Demonstrations)
+    sampled = sampled or isinstance(stage, Demonstrations | OptimizePrompt)
     calibrated = isinstance(stage, Calibrate) and not stage.reward
     if task.games and (sampled or isinstance(stage, Calibrate)):
         raise InputError(

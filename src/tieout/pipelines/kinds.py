@@ -22,7 +22,7 @@ from ..training.schedule import Schedule
 from ..training.spec import EvalPolicy
 from ..vetting.attack.settings import AttackSettings
 from ..vetting.calibrate import CalibrationPolicy
-from .alternatives import BasePrompt, Challenger
+from .alternatives import BasePrompt, Challenger, OptimizePrompt
 from .overrides import STAGE_KINDS
 from .pair_rules import PairRules, SampledSettings
 
@@ -333,11 +333,11 @@ class Ship:
     """The folder of the run that was approved before: what changed since is on the page and in the card."""
 
 
-Stage = Check | Calibrate | Train | Demonstrations | Pairs | Refresh | Evaluate | Gate | Ship
+Stage = Check | Calibrate | Train | Demonstrations | Pairs | Refresh | OptimizePrompt | Evaluate | Gate | Ship
 KINDS: dict[str, type[Stage]] = dict(
     zip(
         STAGE_KINDS,
-        (Check, Calibrate, Train, Demonstrations, Pairs, Refresh, Evaluate, Gate, Ship),
+        (Check, Calibrate, Train, Demonstrations, Pairs, Refresh, OptimizePrompt, Evaluate, Gate, Ship),
         strict=True,
     )
 )
@@ -345,7 +345,7 @@ KINDS: dict[str, type[Stage]] = dict(
 
 def kind_of(stage: Stage) -> str:
     """The key that names the kind in a recipe."""
-    return type(stage).__name__.lower()
+    return next(kind for kind, cls in KINDS.items() if isinstance(stage, cls))
 
 
 def stage_plain(stage: Stage, values: Callable[[Any], Any] = to_plain) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ..review.answers import read_review
 from ..rows.sources import is_source
 from ..samplers.api.opening import is_api
 from .alternatives import BASE as BASE
-from .alternatives import NAME, check_challenger, read_prompt
+from .alternatives import NAME, OptimizePrompt, check_challenger, read_prompt
 from .kinds import (
     Calibrate,
     Check,
@@ -285,6 +285,15 @@ def _refresh(stage: Refresh, before: _Before, recipe: Recipe, place: str) -> Ref
     return replace(stage, start=start, reward_model=model)
 
 
+def _optimize_prompt(stage: OptimizePrompt, before: _Before, recipe: Recipe, place: str) -> OptimizePrompt:
+    found = replace(stage, start=stage.start or before.policy)
+    for key, name in {"from": found.start, "reflection": found.reflection}.items():
+        known = [BASE, *before.trained()]
+        if name and name not in known and not is_api(name):
+            raise _unknown(key, name, known, place)
+    return found
+
+
 def _evaluate(stage: Evaluate, before: _Before, recipe: Recipe, place: str) -> Evaluate:
     policies = [s for s in before.stages.values() if isinstance(s, Train) and not s.scores_only]
     starts = {s.name: s.options.start for s in policies}
@@ -301,6 +310,13 @@ def _evaluate(stage: Evaluate, before: _Before, recipe: Recipe, place: str) -> E
         raise ConfigError(f"{place}: {made.pop()!r} is what best_of_n or prompt makes; give it another name")
     for name, own in stage.challengers.items():
         check_challenger(name, own, known, f"{place}: challenger {name!r}")
+    searches = [name for name, one in before.stages.items() if isinstance(one, OptimizePrompt)]
+    for name in {one.prompt.stage for one in stage.challenged.values()} - {"", *searches}:
+        there = ", ".join(searches) or "none"
+        raise ConfigError(
+            f"{place}: prompt.stage is {name!r}, which is no optimize_prompt stage before it"
+            f"{nearest(name, searches) or ';'} there are: {there}"
+        )
     _scores(stage.selector, "selector", before, recipe, place)
     before.evaluate = replace(
         stage,
@@ -368,6 +384,7 @@ _RESOLVE: dict[type[Any], Any] = {
     Demonstrations: _demonstrations,
     Pairs: _pairs,
     Refresh: _refresh,
+    OptimizePrompt: _optimize_prompt,
     Evaluate: _evaluate,
     Gate: _gate,
     Ship: _ship,

@@ -11,6 +11,7 @@ from ..rewards import load_reward
 from ..rewards.library.judge import judges_of
 from ..samplers.api.opening import is_api
 from ..storage.jsonl import read_json
+from .alternatives import OptimizePrompt
 from .kinds import Demonstrations, Evaluate, Pairs, Refresh, Stage, Train
 from .links import start_name
 from .run import Run
@@ -27,24 +28,25 @@ LEARNED = {
 
 def made_of(run: Run, evaluation: Evaluate, name: str) -> dict[str, Any]:
     """`needs`: words in the order of the stages; `seconds`: rollouts and updates of its train stages, and of those of
-    the reward models that it learned from or is chosen by, and the making of its pairs and demonstrations;
+    the reward models that it learned from or is chosen by, and the making of its pairs, demonstrations and prompt;
     `not_counted`: those of these whose time is not on record, or that an API, people or another program worked for, and
     adapters that a stage starts from and no stage made."""
     own = evaluation.challenged.get(name)
     model = own.model if own else name
     selector = evaluation.selector if own and own.best_of_n else ""
-    named = dict(leading_to([model, selector], run.recipe.plain()["stages"]))
+    searched = own.prompt.stage if own else ""
+    named = dict(leading_to([model, selector, searched], run.recipe.plain()["stages"]))
     stages = [stage for stage in run.recipe.stages if stage.name in named]
     needs = ["an API"] if is_api(model) else ["weights"]
     for stage in stages:
         needs += _needs_of(stage)
     if own and own.prompt.given:
-        needs += ["a prompt"] if own.prompt.system else []
+        needs += ["a prompt"] if own.prompt.system or searched else []
         needs += [f"{own.prompt.shots} rows with gold"] if own.prompt.shots else []
     if own and own.best_of_n:
         needs.append(f"{own.best_of_n} samples and {evaluation.selector or 'the reward'} for every answer")
     trained = [run.adapter(stage.name).parent for stage in stages if isinstance(stage, Train | Refresh)]
-    makers = [stage for stage in stages if isinstance(stage, Pairs | Demonstrations)]
+    makers = [stage for stage in stages if isinstance(stage, Pairs | Demonstrations | OptimizePrompt)]
     took = {stage.name: _making(run, stage) for stage in makers}
     starts = {model, *(start_name(stage, run.recipe) for stage in stages if isinstance(stage, Train))}
     return {
@@ -57,11 +59,12 @@ def made_of(run: Run, evaluation: Evaluate, name: str) -> dict[str, Any]:
     }
 
 
-def _making(run: Run, stage: Pairs | Demonstrations) -> float | None:
-    """Seconds that a stage took to make its rows; None: not on record, or others took part."""
+def _making(run: Run, stage: Pairs | Demonstrations | OptimizePrompt) -> float | None:
+    """Seconds that a stage took to make its rows, or to find its prompt; None: not on record, or others took part."""
     judge, sources = getattr(stage, "judge", ""), getattr(stage, "sources", ())
     scores = [reward for reward in (run.task.reward, judge and load_reward(judge)) if reward]
-    asked = is_api(stage.start) or any(map(judges_of, scores))
+    others = (stage.start, getattr(stage, "reflection", ""))
+    asked = any(map(is_api, others)) or any(map(judges_of, scores))
     done = run.folder.path / stage.name / "done.json"
     if asked or {"file", "ranked"} & set(sources) or not done.exists():
         return None
@@ -81,4 +84,6 @@ def _needs_of(stage: Stage) -> list[str]:
         people = ["people"] if "ranked" in getattr(stage, "sources", ()) else []
         by_reward = [] if people or getattr(stage, "sources", ()) == ("file",) else ["a reward"]
         return [*away, *([judge] if judge else []), *people, *by_reward]
+    if isinstance(stage, OptimizePrompt):
+        return [*([f"{stage.reflection} to propose prompts"] if stage.reflection else []), "a reward"]
     return ["labels of samples"] if isinstance(stage, Refresh) else []

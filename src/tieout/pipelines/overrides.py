@@ -17,6 +17,7 @@ STAGE_KINDS = (
     "demonstrations",
     "pairs",
     "refresh",
+    "optimize_prompt",
     "evaluate",
     "gate",
     "ship",

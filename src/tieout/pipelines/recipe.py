@@ -22,6 +22,7 @@ from ..training.placement import Placement
 from ..training.schedule import Schedule
 from ..training.spec import EvalPolicy, identity
 from ..training.unserved import check_engine
+from .alternatives import OptimizePrompt
 from .kinds import Refresh, Stage, Train, stage_plain
 
 
@@ -107,8 +108,9 @@ class Recipe:
         if parts := base_parts(self.model):
             top["base"] = parts
         top["data"] = {key: path and Path(path).name for key, path in top["data"].items()}  # rows have hashes
-        stages = [stage_plain(stage) for stage in self.stages]
-        for stage, plain in zip(self.stages, stages, strict=True):
+        named = [one for one in self.stages if not isinstance(one, OptimizePrompt)]  # has a marker of its own
+        stages = [stage_plain(stage) for stage in named]
+        for stage, plain in zip(named, stages, strict=True):
             if isinstance(stage, Train) and isinstance(stage.method, Distill):
                 plain["teacher"] = stage.method.taught_by(known_model).teacher
             settings = plain.get("refresh", plain)
@@ -122,7 +124,7 @@ class Recipe:
             plain.get("gate", {}).pop("choice", None)  # on record with the rule
         return Known(
             {**top, "stages": [identity(plain) for plain in stages]},
-            as_stored({**usual(self), "stages": [stage_plain(stage, usual) for stage in self.stages]}),
+            as_stored({**usual(self), "stages": [stage_plain(stage, usual) for stage in named]}),
         )
 
     def stage(self, name: str) -> Stage:

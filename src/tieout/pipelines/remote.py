@@ -13,6 +13,7 @@ from ..samplers.api.ledger import Ledger
 from ..samplers.api.opening import is_api, open_api
 from ..samplers.prices import Price
 from ..tasks import Task
+from .alternatives import OptimizePrompt
 from .kinds import Demonstrations, Evaluate, Pairs
 from .recipe import Recipe
 
@@ -29,6 +30,9 @@ def remote_models(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
                     yield one.model, stage.name, f"{stage.name}/{name}.json"
         elif isinstance(stage, Pairs | Demonstrations) and is_api(stage.start):
             yield stage.start, stage.name, f"{stage.name}/done.json"
+        elif isinstance(stage, OptimizePrompt):
+            for name in filter(is_api, (stage.start, stage.reflection)):
+                yield name, stage.name, f"{stage.name}/done.json"
 
 
 def check_prices(recipe: Recipe, where: str) -> None:

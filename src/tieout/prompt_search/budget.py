@@ -33,8 +33,8 @@ class Budget:
             raise InputError(
                 f"budget is {self.completions} completions; expected at least {self.least}: {self.validation} for the "
                 f"first prompt on the validation rows, and {STEPS} times {self.step}: a candidate and its parent on "
-                f"{self.minibatch} training rows and the candidate on the validation rows. Raise --budget, or lower "
-                "--validation-rows"
+                f"{self.minibatch} training rows and the candidate on the validation rows. Raise budget, or lower "
+                "validation_rows"
             )
 
     @property
@@ -76,15 +76,15 @@ def said(
         reflection: the same of the reflection model; None: there is none.
         seed: the prompt to begin with.
         rows: that are asked.
-        test: number of test rows.
+        test: number of test rows that the search asks at its end.
         max_new_tokens: of a completion.
         reflection_tokens: of a proposal.
     """
     prompt = fmean(len(prompt_text(seed(row["prompt"])).encode()) for row in rows)
     count = budget.completions + 2 * test
+    parts = f", {budget.completions} of the search and 2 x {test} of the test" if test else ""
     lines = [
-        f"{policy[0]}: at most {count} completions, {budget.completions} of the search and 2 x {test} of the test"
-        + _cost(policy[1], count, prompt, max_new_tokens)
+        f"{policy[0]}: at most {count} completions{parts}" + _cost(policy[1], count, prompt, max_new_tokens)
     ]
     if reflection is not None:
         asked = budget.minibatch * (prompt + 4 * max_new_tokens) + 2000
@@ -100,4 +100,4 @@ def _cost(price: str, count: int, prompt: float, tokens: int) -> str:
     if not price:
         return ""
     one = Price.of(price).cost({"prompt_tokens": prompt, "tokens": tokens, "seconds": 0})
-    return f", cost at most about {count * one:.3g} with prompts as long as the first; --max-cost limits it"
+    return f", cost at most about {count * one:.3g} with prompts as long as the first; max_cost limits it"

@@ -38,7 +38,8 @@ class Outcome:
     flat: float | None
     """The score that every completion of the search has, which tells a search nothing; None: they differ."""
     figures: Mapping[str, Any]
-    """`seed` and `found` -> figures on the test rows; empty: the first prompt is the best, and none was asked."""
+    """`seed` and `found` -> figures on the test rows; empty: none was asked, as the first prompt is the best, or others
+    measure."""
     difference: Mapping[str, Any]
     """Found minus seed on the test rows, paired: `difference`, `low`, `high`, `n`; empty as well."""
 
@@ -46,6 +47,24 @@ class Outcome:
     def path(self) -> Path:
         """The prompt file, for `tieout eval` and `sample --prompt-file` and the evaluate stage of a recipe."""
         return self.folder / PROMPT
+
+    @property
+    def kept_first(self) -> bool:
+        """Whether no candidate is better than the prompt that the search began with."""
+        return all(one["mean"] <= self.candidates[0]["mean"] for one in self.candidates)
+
+    def words(self) -> list[str]:
+        """What the search took, and what it could not tell, a line each."""
+        more = f", {self.proposals} proposals, {self.refused} of them no new prompt" if self.proposals else ""
+        lines = [
+            f"{len(self.candidates)} candidates on the validation rows, {self.completions} completions{more}"
+        ]
+        if self.flat is not None:
+            lines.append(
+                f"every completion scored {self.flat:g}: the reward tells a search nothing here; give one that pays "
+                "for steps on the way, such as a form, a right part"
+            )
+        return lines
 
 
 def stored_outcome(folder: Path, prefix: PromptPrefix, found: Mapping[str, Any]) -> Outcome:
@@ -88,7 +107,7 @@ def finish(
     write_prompt(folder / PROMPT, prefix)
     figures: dict[str, Any] = {}
     difference: dict[str, Any] = {}
-    if chosen.key != first.key:
+    if chosen.key != first.key and splits.test:
         ids = [f"test/{i}" for i in range(len(splits.test))]
         cases: dict[str, list[Case]] = {
             name: scorer.cases(candidate, splits.test, ids, "test")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean
+from typing import Any
 
 from ..episodes import KnowsContext
 from ..errors import InputError
@@ -48,6 +50,7 @@ class Scorer:
         batch_size: int = 64,
         workers: Workers | None = None,
         progress: Callable[[int], None] | None = None,
+        later: Sequence[Row] = (),
     ) -> None:
         """
         Args:
@@ -58,10 +61,12 @@ class Scorer:
             batch_size: rows that are asked together; what they gave is kept then.
             workers: processes that call the reward under a deadline.
             progress: called with the number of completions in all that the search has used so far.
+            later: rows that are asked with the prompt that is found, and that chose nothing: it has to leave room for
+                them.
         """
         self.task, self.sampler, self.journal, self.workers = task, sampler, journal, workers
         self.params, self.batch_size = SamplingParams(max_new_tokens, temperature=0.0), batch_size
-        self.progress = progress
+        self.progress, self.later = progress, later
         bounds = reward_range(task.reward) if task.reward is not None else None
         self.best = bounds[1] if bounds else None
         self.used = set[tuple[str, str]]()
@@ -112,10 +117,17 @@ class Scorer:
             return f"{size} characters, more than {LONGEST}"
         if isinstance(self.sampler, KnowsContext):
             room = self.sampler.context - self.params.max_new_tokens
-            longest = max(len(self.sampler.chat.prompt(candidate.prefix(one.row["prompt"]))) for one in rows)
+            asked = [one.row for one in rows] + self._longest_later
+            longest = max(len(self.sampler.chat.prompt(candidate.prefix(row["prompt"]))) for row in asked)
             if longest > room:
                 return f"{longest} tokens with the longest row, and the model has room for {room}"
         return ""
+
+    @cached_property
+    def _longest_later(self) -> list[Row]:
+        """The one of `later` with the longest prompt."""
+        chat: Any = getattr(self.sampler, "chat", None)
+        return sorted(self.later, key=lambda row: len(chat.prompt(row["prompt"])))[-1:]
 
     def _scored(self, candidate: Candidate, case: Case) -> Scored:
         if case.score is None:

@@ -47,7 +47,7 @@ def split_rows(
 
     Args:
         given: to search on.
-        test: to measure on; None: a third of `given`.
+        test: to measure on; None: a third of `given`; empty: others measure.
         before: the prompt to begin with: it is not tried on rows that it shows, nor measured on rows that chose it.
         limits: of train, validation and test, spread over all; 0: all.
         least: training rows, at least.
@@ -68,7 +68,7 @@ def split_rows(
         spread(part, count)
         for part, count in zip((train, validation, list(with_prompts(test))), limits, strict=True)
     )
-    counts = {"training": (train, least), "validation": (validation, 2), "test": (held, 2)}
+    counts = {"training": (train, least), "validation": (validation, 2), "test": (held, 2 if test else 0)}
     for name, (part, needed) in counts.items():
         if len(part) < needed:
             raise InputError(

@@ -20,13 +20,14 @@ from ...tasks import Task
 from ...tasks.splits import calibration_rows
 from ...training.held_out import right_completion
 from ...types import Prompt, Row
+from ..alternatives import OptimizePrompt
 from ..challengers import before_of
 from ..kinds import Calibrate, Demonstrations, Evaluate, Pairs
 from ..links import BASE
 from ..planned import Planned
-from ..policy import Policy
 from ..run import Run
-from ..stages.challengers import policy_of
+from ..searching import splits_of
+from ..stages.challengers import is_found, is_made, policy_of
 from ..stages.evaluate import is_done
 from .rollouts import FIRST, MORE
 
@@ -49,6 +50,8 @@ class Asked:
     max_new_tokens: int
     right: Sequence[tuple[Prompt, Any]] = ()
     """Some prompts with the completion that is right."""
+    note: str = ""
+    """What is left out."""
 
 
 def asked_of(run: Run) -> list[Asked]:
@@ -64,6 +67,11 @@ def asked_of(run: Run) -> list[Asked]:
         elif isinstance(stage, Demonstrations):
             rows = spread(run.task.rows("train"), stage.max_prompts)
             found += _one(run, stage.name, stage.start, rows, stage.num_completions, stage.temperature)
+        elif isinstance(stage, OptimizePrompt):
+            splits = splits_of(run.task, stage, run.recipe.accept_leakage)[1]
+            rows = [*splits.validation, *splits.train]
+            times = -(-stage.budget // len(rows))
+            found += _one(run, stage.name, stage.start, (rows * times)[: stage.budget], 1, 0.0)
         elif isinstance(stage, Pairs):
             found += _paired(run, stage)
         elif isinstance(stage, Calibrate):
@@ -106,7 +114,7 @@ def _evaluated(run: Run, stage: Evaluate) -> Iterator[Asked]:
     plain, others = list[tuple[str, bool]](), list[Asked]()
     for name in stage.evaluated:
         own, policy = stage.challenged.get(name), policy_of(run, stage, name)
-        if is_api(policy.base) or not _waits(run, stage, name, policy):
+        if is_api(policy.base) or not _waits(run, stage, name):
             continue
         called = f"{stage.name}, {name}", policy.trained is None
         if own is None:
@@ -114,19 +122,21 @@ def _evaluated(run: Run, stage: Evaluate) -> Iterator[Asked]:
         elif own.best_of_n:
             others.append(Asked((called,), prompts, own.best_of_n, stage.temperature, most, right))
         else:
-            before = (
-                before_of(run.task, own.prompt, stage.name) if own.prompt.given else lambda prompt: prompt
-            )
-            others.append(Asked((called,), list(map(before, prompts)), 1, 0.0, most, right))
+            told, note = list(prompts), ""
+            if not is_found(run, own.prompt):
+                note = f"the prompt of {own.prompt.stage} is not found yet and not counted"
+            elif own.prompt.given:
+                told = list(map(before_of(run.task, own.prompt, stage.name, run.folder.path), prompts))
+            others.append(Asked((called,), told, 1, 0.0, most, right, note))
     if plain:
         yield Asked(tuple(plain), prompts, 1, 0.0, most, right)
     yield from others
 
 
-def _waits(run: Run, stage: Evaluate, name: str, policy: Policy) -> bool:
+def _waits(run: Run, stage: Evaluate, name: str) -> bool:
     """Whether a model was not evaluated yet, for it or what chooses among its samples may not be trained yet."""
     own, models = stage.challenged.get(name), {one.name for one in run.recipe.stages}
-    later = policy.trained is not None and not policy.trained.exists()
+    later = not is_made(run, stage, name)
     if own is not None and own.best_of_n and stage.selector in models:
         later = later or not run.adapter(stage.selector).exists()
     return later or not is_done(run, stage, name)
@@ -184,7 +194,7 @@ def _plan(sampler: LocalSampler, asked: Asked, budget: float, length: int) -> li
             peak_bytes(device),
             free,
             seconds * times,
-            assumed=(said,),
+            assumed=(said, *filter(None, [asked.note])),
             longest=like == "each",
         )
 

@@ -23,6 +23,7 @@ from ...tasks import Task
 from ...training.build import under_deadline
 from ...training.progress import Bar
 from ...types import Answer, Row
+from ..alternatives import BasePrompt
 from ..challengers import Selector, before_of, known_of, selector_of
 from ..kinds import Evaluate
 from ..policy import Policy
@@ -36,13 +37,24 @@ def policy_of(run: Run, stage: Evaluate, name: str) -> Policy:
     return run.policy(stage.challenged[name].model if name in stage.challenged else name)
 
 
+def is_made(run: Run, stage: Evaluate, name: str) -> bool:
+    """Whether the model of this name is there to be asked: trained, and its prompt found."""
+    trained, own = policy_of(run, stage, name).trained, stage.challenged.get(name)
+    return (trained is None or trained.exists()) and (own is None or is_found(run, own.prompt))
+
+
+def is_found(run: Run, prompt: BasePrompt) -> bool:
+    """Whether a prompt is there: none that a stage has yet to find."""
+    return not prompt.stage or (run.folder.path / prompt.stage / "done.json").exists()
+
+
 def identity_of(run: Run, stage: Evaluate, name: str) -> dict[str, Any]:
     """Of a model; of a challenger also how it is made."""
     own = policy_of(run, stage, name).identity
     if name not in stage.challenged:
         return own
     selector = _selector(run, stage) if stage.challenged[name].best_of_n else None
-    return {**own, **known_of(stage, name, run.task, selector, run.recipe.seed)}
+    return {**own, **known_of(stage, name, run.task, selector, run.recipe.seed, run.folder.path)}
 
 
 def sampler_of(run: Run, stage: Evaluate, name: str, opened: Callable[[], Model], shown: Bar) -> Asked:
@@ -70,7 +82,7 @@ def ask(
     with _choosing(run, stage, name, sampler, task, rows) as best:
         asked: Any = best or sampler
         if own is not None and own.prompt.given:
-            asked = Prompted(asked, before_of(run.task, own.prompt, stage.name))
+            asked = Prompted(asked, before_of(run.task, own.prompt, stage.name, run.folder.path))
         cases = evaluate_model(
             task, rows, asked, params, workers=run.workers, batch_size=len(rows), **options
         )

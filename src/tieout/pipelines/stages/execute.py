@@ -17,7 +17,19 @@ from ...review.attempts import PAGE_ALONE
 from ...review.document import write_page
 from ...storage import manifest
 from ...storage.machine import environment
-from ..kinds import Calibrate, Check, Demonstrations, Evaluate, Gate, Pairs, Refresh, Ship, Stage, Train
+from ..alternatives import OptimizePrompt
+from ..kinds import (
+    Calibrate,
+    Check,
+    Demonstrations,
+    Evaluate,
+    Gate,
+    Pairs,
+    Refresh,
+    Ship,
+    Stage,
+    Train,
+)
 from ..planned import note_sampled
 from ..run import Run
 from ..show import show
@@ -26,6 +38,7 @@ from .check import check
 from .demonstrations import demonstrations
 from .evaluate import evaluate
 from .gate import gate
+from .optimize_prompt import optimize_prompt
 from .pairs import pairs
 from .refresh import refresh
 from .ship import ship
@@ -36,12 +49,13 @@ ALONE: dict[type[Any], Any] = {
     Calibrate: calibrate_sampled,
     Demonstrations: demonstrations,
     Pairs: pairs,
+    OptimizePrompt: optimize_prompt,
     Evaluate: evaluate,
     Gate: gate,
     Ship: ship,
 }
 """Kinds that the first of several processes works on, while the others wait."""
-SAMPLE = (Calibrate, Demonstrations, Pairs)
+SAMPLE = (Calibrate, Demonstrations, Pairs, OptimizePrompt)
 """Those of them that sample, all at once."""
 
 

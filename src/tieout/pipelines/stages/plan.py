@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -16,6 +15,7 @@ from ...storage.runfolder import Stage as Folder
 from ...tasks.files import REWARD_MODEL, hold_out
 from ...tasks.splits import calibration_rows
 from ...training.stage import known_as, rows_held_out
+from ..alternatives import OptimizePrompt
 from ..kinds import (
     Calibrate,
     Check,
@@ -30,14 +30,16 @@ from ..kinds import (
     kind_of,
 )
 from ..run import Run
+from ..searching import splits_of
 from ..training_rows import known_rows, training_task
-from .challengers import policy_of
+from .challengers import is_made
 from .demonstrations import inputs_of as demonstrated_from
 from .evaluate import is_done as is_evaluated
+from .optimize_prompt import inputs_of as searched_from
 from .pairs import inputs_of
 from .train import spec_of
 
-MAKERS = (Train, Demonstrations, Pairs, Refresh)
+MAKERS = (Train, Demonstrations, Pairs, Refresh, OptimizePrompt)
 """Kinds that make what later stages read."""
 
 
@@ -105,6 +107,9 @@ def _what(stage: Stage) -> str:
     if isinstance(stage, Refresh):
         by = stage.judge or "people"
         return f"refresh {stage.reward_model}: {stage.num_completions} completions of {stage.start}, labelled by {by}"
+    if isinstance(stage, OptimizePrompt):
+        by = f", proposed by {stage.reflection}" if stage.reflection else ""
+        return f"prompt of {stage.start}, {stage.by} search within {stage.budget} completions{by}"
     if isinstance(stage, Calibrate):
         return f"calibrate on {stage.num_completions} completions of {stage.start}"
     if isinstance(stage, Evaluate):
@@ -131,6 +136,9 @@ def rows_of(run: Run, stage: Stage) -> tuple[int, str]:
         sampled = min(stage.max_prompts or count, count)
         given = len(task.rows("pairs")) if "file" in stage.sources else 0
         return given + stage.pairs_per_prompt * sampled * len(set(stage.sources) - {"file"}), "up to "
+    if isinstance(stage, OptimizePrompt):
+        splits = splits_of(task, stage, run.recipe.accept_leakage)[1]
+        return len(splits.train) + len(splits.validation), ""
     if isinstance(stage, Evaluate):
         rows = sum(map(len, run.asked(stage).values())) + len(run.again(stage))
         return rows + (len(run.controls.rows("test")) if run.controls else 0), ""
@@ -153,7 +161,7 @@ def _status(run: Run, stage: Stage) -> str:
     """Only asked of a stage whose policies and pairs are there."""
     folder = Folder(run.folder.path / stage.name)
     if isinstance(stage, Evaluate):
-        names = [name for name in stage.evaluated if _exists(run, stage, name)]
+        names = [name for name in stage.evaluated if is_made(run, stage, name)]
         done = [is_evaluated(run, stage, name) for name in names]
         return (
             "done" if len(done) == len(stage.evaluated) and all(done) else "started" if any(done) else "to do"
@@ -180,11 +188,8 @@ def _status(run: Run, stage: Stage) -> str:
         inputs = known_as(spec, task, data_hash(task.rows("train")), held_out)
     elif isinstance(stage, Demonstrations):
         inputs = demonstrated_from(run, stage)
+    elif isinstance(stage, OptimizePrompt):
+        inputs = searched_from(run, stage)
     else:
         inputs = inputs_of(run, stage)
     return "done" if folder.is_done(inputs) else "started" if folder.begun() is not None else "to do"
-
-
-def _exists(run: Run, stage: Evaluate, model: str) -> bool:
-    trained: Path | None = policy_of(run, stage, model).trained
-    return trained is None or trained.exists()
