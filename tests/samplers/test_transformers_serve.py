@@ -1,7 +1,4 @@
-"""The API as a model against a server that others wrote: `transformers serve` with tieout-base.
-
-It needs `pip install 'transformers[serving]'`.
-"""
+"""The API as a model against a server that others wrote: `transformers serve` with tieout-base."""
 
 from __future__ import annotations
 
@@ -15,9 +12,6 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
-
-pytest.importorskip("openai")
-pytest.importorskip("fastapi", reason="pip install 'transformers[serving]'")
 
 from tieout import embedded
 from tieout.learner import load
