@@ -113,3 +113,15 @@ def test_real_pairs_of_people(shared_data: Path, tmp_path: Path, capsys: pytest.
     main([str(tmp_path / "pairs.jsonl")])
     shown = capsys.readouterr().out
     assert "100 pairs; below 1,000 it is noisy" in " ".join(shown.split())
+
+
+def test_samples_are_told_from_json_where_the_rows_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"prompt": f"total of {i}?", "completion": f'{{"total": {i}}}'} for i in range(20)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = ["--reward", "exact", "--model", "tieout-base", "--max-new-tokens", "4", "--samples", "16"]
+    found = said(capsys, str(path), *asked)
+    assert found["found"]["samples"]["formed"] == 0
+    assert "teach the form" in [one["method"] for one in found["advice"] if one["verdict"] == "first"]

@@ -19,6 +19,7 @@ from tieout.errors import InputError
 from tieout.evidence.challengers import how_made
 from tieout.evidence.claims import recomputed
 from tieout.evidence.verify import read_report
+from tieout.pipelines.doctor.recipe import examine_recipe
 from tieout.pipelines.planning.runs import plan_run
 from tieout.pipelines.recipe import Recipe
 from tieout.pipelines.run import Run
@@ -203,6 +204,20 @@ def test_what_cannot_be_searched_is_refused_before_any_work(
     assert "did you mean 'optimize_prompt'" in _refused_link(recipe, {"stage": "optimise_prompt"}, data)
     assert "leave the others out" in _refused_link(recipe, {"stage": "optimize_prompt", "shots": 2}, data)
     assert not server.bodies
+
+
+def test_the_doctor_counts_what_a_search_may_ask_for(
+    server: OpenAIServer, recipe: Make, data: dict[str, Any]
+) -> None:
+    """Of some-model 60 completions; 6 test rows are asked alone, with a prompt, and three times. Of the teacher the
+    54 completions that are left after the validation rows, 2 for each proposal."""
+    own = stages({**SEARCH, "reflection": "api:teacher"})
+    said = [one.said for one in examine_recipe(recipe(own, **data), plan=False) if one.check == "API"]
+    assert [line.partition(";")[0] for line in said] == [
+        "api:some-model of stage 'optimize_prompt': up to 60 completions",
+        "api:teacher of stage 'optimize_prompt': up to 27 completions",
+        "api:some-model of stage 'evaluate': up to 30 completions",
+    ]
 
 
 def _refused_link(recipe: Make, prompt: dict[str, Any], data: dict[str, Any]) -> str:

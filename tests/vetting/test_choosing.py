@@ -114,3 +114,15 @@ def test_what_must_be_mended_comes_first() -> None:
 def test_many_pairs_could_measure_a_reward_model() -> None:
     assert "reward_model" not in of("preference", 1999)
     assert of("preference", 2000)["reward_model"] == "instead"
+
+
+def test_form_comes_first_where_the_rows_have_one_and_samples_do_not() -> None:
+    def methods(formed: int | None) -> list[str]:
+        samples = Samples(RIGHT_AT_TIMES, [1.0] * 8, 0, 20.0, formed=formed)
+        found = Found("demonstration", 600, 600, reward="mine", samples=samples)
+        return [one.method for one in advise(found)]
+
+    count = sum(map(len, RIGHT_AT_TIMES))
+    assert "teach the form" in methods(count // 2)
+    assert "teach the form" not in methods(count)
+    assert "teach the form" not in methods(None)

@@ -132,7 +132,7 @@ def _samples(options: Options, rows: Sequence[Row], reward: Reward) -> Samples:
     from ..rows.spread import spread
     from ..samplers import SamplingParams
     from ..samplers.api.opening import APIOptions
-    from ..vetting.choosing import Samples
+    from ..vetting.choosing import Samples, is_json
     from ..vetting.golden_rows import with_gold
     from .quiet import quiet
     from .sampler_of import sampler_of
@@ -144,9 +144,10 @@ def _samples(options: Options, rows: Sequence[Row], reward: Reward) -> Samples:
     asked = [prompted(row) for row in telling(spread(rows, PROMPTS), one_template([options.model], {}))]
     pools = draw(sampler, asked, reward, options.samples // PROMPTS, params)
     low, high = reward_range(reward) or (0.0, 1.0)
-    gold = list[float | None]()
+    gold, own = list[float | None](), list[str]()
     for row in asked:
         golden = with_gold(row)
+        own += [golden["completion"]] if golden else []
         worth = score(reward, [golden["completion"]], [row["prompt"]], golden)[0].worth if golden else None
         # An answer is a completion only to a reward that pays it in full: it may have to stand in tags.
         whole = row.get("completion") is not None or (worth or 0.0) >= high - 1e-6
@@ -154,7 +155,8 @@ def _samples(options: Options, rows: Sequence[Row], reward: Reward) -> Samples:
     sampled = [one for pool in pools for one in pool.answers]
     cut = sum(one.finish_reason == "length" for one in sampled)
     tokens = fmean(one.usage["tokens"] for one in sampled)
-    return Samples([pool.scores for pool in pools], gold, cut, tokens, low)
+    formed = sum(map(is_json, sampled)) if own and all(map(is_json, own)) else None
+    return Samples([pool.scores for pool in pools], gold, cut, tokens, low, formed)
 
 
 def _print(options: Options, found: Found, advised: Sequence[Advice], console: Console) -> None:
@@ -173,6 +175,7 @@ def _print(options: Options, found: Found, advised: Sequence[Advice], console: C
         silent = count - len(samples.known)
         said.append(
             f"samples: {count} of {options.model}, {samples.tokens:.0f} tokens in the mean, {samples.cut_off} cut off"
+            + (f", {samples.formed} of them JSON" if samples.formed is not None else "")
             + f", {silent} without a score" * bool(silent)
         )
     for line in said:

@@ -6,6 +6,7 @@ measured, and said with its interval.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -42,6 +43,8 @@ class Samples:
     """Mean length of a completion."""
     lowest: float = 0.0
     """Bottom of the reward's range."""
+    formed: int | None = None
+    """How many are JSON, where the rows' own completions all are; None: those are not."""
 
     @property
     def count(self) -> int:
@@ -155,6 +158,13 @@ def _before(found: Found) -> Iterator[Advice]:
             f"{samples.cut_off} of {samples.count} samples were cut off; raise max_new_tokens, "
             "or teach the model to end its turn by SFT",
         )
+    if samples.formed is not None and samples.formed < (1 - MOST_CUT) * samples.count:
+        yield Advice(
+            "teach the form",
+            "first",
+            f"the rows' own completions are JSON, and {samples.formed} of {samples.count} samples are: say so in the "
+            "prompt, or SFT",
+        )
     right = samples.right()
     if right is not None and right.value is not None and right.value >= SOLVED:
         said = f"the model is right in {shown(right, 'samples')}: `tieout eval` on all rows says what is left to train"
@@ -238,6 +248,18 @@ def _sampled(found: Found) -> Iterator[Advice]:
             "not",
             f"{said}: not before the model was trained; then measure again: --model RUN/sft/adapter",
         )
+
+
+def is_json(text: str) -> bool:
+    """Whether a completion is a JSON object or list.
+
+    >>> is_json('{"total": 7}'), is_json("7"), is_json("Total: {7}")
+    (True, False, False)
+    """
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except ValueError:
+        return False
 
 
 def shown(share: Estimate, what: str) -> str:

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from ...learner.models.loading import parameters_of
 from ...learner.models.precision import LARGE
 from ...review import answers
+from ..alternatives import OptimizePrompt
 from ..kinds import Check, Evaluate, Gate, Ship, Train
 from ..remote import remote_models
 from ..run import Run
+from ..searching import splits_of
 from ..stages.evaluate import evaluated_before
 from ..stages.plan import rows_of
 from .finding import Finding, found
@@ -97,5 +99,8 @@ def _calls(run: Run, name: str, model: str) -> int:
     if isinstance(stage, Evaluate):
         rows = rows_of(run, stage)[0]
         return sum(rows * max(1, one.best_of_n) for one in stage.challenged.values() if one.model == model)
+    if isinstance(stage, OptimizePrompt):
+        budget = stage.budget_for(len(splits_of(run.task, stage, run.recipe.accept_leakage)[1].validation))
+        return stage.budget * (stage.start == model) + budget.reflections * (stage.reflection == model)
     most = len(run.task.rows("train"))
     return int(min(getattr(stage, "max_prompts", 0) or most, most) * getattr(stage, "num_completions", 1))
