@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 
 from tieout.errors import InputError
 from tieout.rewards.library.code import code
+from tieout.rewards.scoring.columns import columns_read
 from tieout.sandbox import packages
 from tieout.sandbox.choose import available
 from tieout.tasks import Task, load_task
 from tieout.tasks.code import SIZES, corrupt, edge_cases, load, make, parses, solved
+from tieout.tasks.code_example import passes_example
 from tieout.tasks.code_function import defined
 from tieout.tasks.code_tables import families, table
 
@@ -175,3 +178,27 @@ def test_options_of_another_type_are_refused_before_rows_are_made() -> None:
     ):
         with pytest.raises(InputError, match=said):
             load_task(name, options)
+
+
+def test_the_example_of_a_prompt_chooses_without_hidden_tests(task: Task) -> None:
+    for row in [*task.rows("train")[:6], *task.rows("ood")]:
+        said = [row["completion"], row["flawed"], f"def {row['entry']}(*a, **k):\n    return 'no'"]
+        assert passes_example(said, [row["prompt"]] * 3) == [1.0, 1.0, 0.0]
+    assert passes_example(["x"], ["Write a function. Example: none"]) == [None]
+    assert columns_read(passes_example, {"tests", "entry", "prompt"}) == []
+
+
+def test_a_program_one_number_or_condition_away_fails_a_hidden_test() -> None:
+    number, condition = re.compile(r"(?<=[<>=] )-?\d+"), re.compile(r' and r\["\w+"\] \S+ -?["\w]+')
+    rows = make(sizes={"train": 60}).rows("train")
+    wrong = [
+        (row, row["completion"][: at.start()] + other + row["completion"][at.end() :])
+        for row in rows
+        for form in (number, condition)
+        for at in form.finditer(row["completion"])
+        for other in ([""] if form is condition else [str(int(at[0]) - 1), str(int(at[0]) + 1)])
+    ]
+    assert len(wrong) > 80
+    for row, program in wrong:
+        function = defined(program, row["entry"])
+        assert any(function(*test["args"]) != test["expected"] for test in row["tests"]), program

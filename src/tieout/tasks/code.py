@@ -253,6 +253,11 @@ def _row(function: Function, library: Library, rng: random.Random) -> Row | None
             break
     else:
         return None
+    hidden = [(call, repr(gold(*call[0], **call[1]))) for call in list(calls.values())[1:]]
+    for program in function.caught:
+        wrong = defined(program, function.entry)
+        if all(_returns(wrong, call) == right for call, right in hidden):
+            return None
     shown = f"Example: {written(example, function.entry)} == {expected!r}"
     lines = [function.text, shown, *([PANDAS] if library == "pandas" else []), END]
     return {

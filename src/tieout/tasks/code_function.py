@@ -29,6 +29,8 @@ class Function:
     """Kind -> a call of it. `example` is shown in the prompt, the others are hidden tests."""
     kinds: tuple[str, ...]
     """Of the hidden tests, in their order: `usual` ones first, edge cases after them."""
+    caught: tuple[str, ...] = ()
+    """Programs of which each must fail a hidden test; a row of which one passes is drawn again."""
 
     @property
     def text(self) -> str:

@@ -50,6 +50,8 @@ class Condition:
     column: str = ""
     number: int = 0
     """Of a condition on a number, for rows at the boundary."""
+    beside: tuple[str, ...] = ()
+    """The same with the number before and the number after."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,11 @@ def line(family: str, rng: random.Random) -> Function:
         for i, condition in enumerate(conditions)
         if condition.mistaken
     ]
+    missed = [
+        body(aggregate.body, value, [*right[:i], *other, *right[i + 1 :]])
+        for i, condition in enumerate(conditions)
+        for other in ((), *((code,) for code in condition.beside))
+    ]
     flawed += [body(aggregate.body, value, right[:-1])] if right else []
     flawed += [body(aggregate.body, f'r["{second}"]', right)] if name == "value" else []
     flawed += [body(aggregate.unguarded, value, right)] if aggregate.unguarded else []
@@ -164,6 +171,7 @@ def line(family: str, rng: random.Random) -> Function:
             "empty": lambda rng: _call(columns, (), 0, rng),
         },
         KINDS if any(one.column for one in conditions) else PLAIN_KINDS,
+        tuple(f"{heading}{one}\n" for one in (*flawed, *missed)),
     )
 
 
@@ -178,7 +186,8 @@ def _condition(name: str, column: Column, rng: random.Random) -> Condition:
     number = rng.randint(low + (high - low) // 4, high - (high - low) // 4)
     said = f"{name} is {rng.choice(ABOVE[sign])} {number}"
     code = f'r["{name}"] {{}} {number}'
-    return Condition(said, code.format(sign), code.format(NEAR[sign]), name, number)
+    beside = tuple(f'r["{name}"] {sign} {other}' for other in (number - 1, number + 1))
+    return Condition(said, code.format(sign), code.format(NEAR[sign]), name, number, beside)
 
 
 def _call(
