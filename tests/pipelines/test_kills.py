@@ -25,20 +25,21 @@ CHECK = {
 }
 UNUSUAL = [
     GRPO,
-    {"evaluate": {"models": ["grpo"], "max_test": 2}},
+    {"optimize_prompt": {"from": "grpo", "budget": 20, "minibatch": 2, "validation_rows": 2}},
+    {"evaluate": {"models": ["grpo"], "max_test": 2, "prompt": {"stage": "optimize_prompt"}}},
     {**PAIRS, "pairs": {**PAIRS["pairs"], "from": "base"}},
     {**KTO, "epochs": 0.5},
     {**SFT, "from": "grpo", "name": "again", "adapter": {"dropout": 0.2}},
 ]
-"""Reinforcement first, an evaluation in the middle, labels from the base's completions, two policies of one start (one
-with dropout)."""
+"""Reinforcement first, a search for its prompt, an evaluation in the middle, labels from the base's completions, two
+policies of one start (one with dropout)."""
 
 RECIPES: dict[str, tuple[Sequence[dict[str, Any]], Sequence[str]]] = {
     "align": ([CHECK, *ALIGN[1:]], ["check", "sft", "pairs", "dpo", "evaluate", "gate", "ship"]),
     "reason": ([CHECK, *REASON[1:]], ["grpo"]),
     "rlhf": ([CHECK, *RLHF[1:]], ["reward_model", "ppo"]),
     "feedback": ([CHECK, *FEEDBACK[1:]], ["kto"]),
-    "unusual": (UNUSUAL, ["grpo", "evaluate", "pairs", "kto", "again"]),
+    "unusual": (UNUSUAL, ["grpo", "optimize_prompt", "evaluate", "pairs", "kto", "again"]),
 }
 """Name -> stages, and those to be killed in: each kind of stage, and each method, at least once."""
 
@@ -53,7 +54,12 @@ def everything(out: Path, stages: Sequence[str]) -> dict[str, Any]:
     """What a run ended with: weights, logs without times, pairs, cases, figures, and the candidate."""
     found: dict[str, Any] = {name: ending(out, name) for name in stages}
     patterns = ("*/pairs.jsonl", "*/rows.jsonl", "evaluate*/*.jsonl", "evidence/cases.jsonl")
-    patterns += ("candidate/*/*.safetensors", "check/proof/proof.json")
+    patterns += (
+        "optimize_prompt/[pr]*.json",
+        "optimize_prompt/journal.jsonl",
+        "candidate/*/*.safetensors",
+        "check/proof/proof.json",
+    )
     for path in (path for pattern in patterns for path in sorted(out.glob(pattern))):
         if not path.name.endswith(".usage.jsonl"):  # seconds are of the run
             found[str(path.relative_to(out))] = path.read_bytes()

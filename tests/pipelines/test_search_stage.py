@@ -165,6 +165,18 @@ def test_a_search_may_join_a_run_that_is_done(
     assert read_prompt(tmp_path / "run/optimize_prompt/prompt.json").system.startswith("Be quick.")
 
 
+def test_a_search_that_finds_nothing_leaves_the_model_as_it_is(
+    server: OpenAIServer, recipe: Make, data: dict[str, Any], tmp_path: Path
+) -> None:
+    server.answerer = lambda body: ("xyz", "stop", 7, 3)
+    _, said = run(recipe(stages({**SEARCH, "system": ""}), **data), tmp_path / "run")
+    assert "none is better than the first prompt, which is kept" in said
+    assert "the reward tells a search nothing here" in said
+    known = read_report(tmp_path / "run" / "evidence" / "report.json")["metadata"]["models"]["found"]
+    assert how_made(known) == "some-model with the prompt that it had, as optimize_prompt found none better"
+    assert len({json.dumps(body, sort_keys=True) for body in server.bodies}) == len(server.bodies)
+
+
 def test_a_model_that_runs_here_is_searched_for_too(
     recipe: Make, data: dict[str, Any], tmp_path: Path
 ) -> None:

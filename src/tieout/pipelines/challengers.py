@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..evidence.challengers import BEST_OF_N, PROMPT, REMOTE
 from ..evidence.scoring import source_digest
 from ..prompt_search.outcome import PROMPT as FOUND
+from ..prompt_search.outcome import RESULT, kept_first
 from ..rewards import load_reward
 from ..rewards.scoring.columns import columns_read
 from ..rewards.scoring.reward_identity import held_by
@@ -21,6 +22,7 @@ from ..samplers.api.opening import is_api
 from ..samplers.prompted import PromptPrefix, check_not_searched, read_prompt
 from ..storage.atomic import fingerprint
 from ..storage.identity import folder_digest
+from ..storage.jsonl import read_json
 from ..tasks import Task
 from ..types import Reward, Row
 from ..vetting.golden_rows import with_gold
@@ -52,7 +54,9 @@ def before_of(task: Task, prompt: BasePrompt, stage: str, folder: Path) -> Promp
 def _as_known(task: Task, prompt: BasePrompt, stage: str, folder: Path) -> dict[str, Any]:
     """What is put before prompts, as a report has it."""
     before = before_of(task, prompt, stage, folder)
-    place = {"file": True} if prompt.file else {"stage": prompt.stage} if prompt.stage else {}
+    place: dict[str, Any] = {"file": True} if prompt.file else {}
+    if prompt.stage:
+        place = {"stage": prompt.stage, "kept": kept_first(read_json(folder / prompt.stage / RESULT))}
     shots = len(before.shots)
     return {"kind": PROMPT, "system": bool(before.system), "shots": shots, "sha256": before.digest, **place}
 

@@ -48,11 +48,6 @@ class Outcome:
         """The prompt file, for `tieout eval` and `sample --prompt-file` and the evaluate stage of a recipe."""
         return self.folder / PROMPT
 
-    @property
-    def kept_first(self) -> bool:
-        """Whether no candidate is better than the prompt that the search began with."""
-        return all(one["mean"] <= self.candidates[0]["mean"] for one in self.candidates)
-
     def words(self) -> list[str]:
         """What the search took, and what it could not tell, a line each."""
         more = f", {self.proposals} proposals, {self.refused} of them no new prompt" if self.proposals else ""
@@ -131,6 +126,11 @@ def finish(
     }
     write_json(folder / RESULT, found)
     return stored_outcome(folder, prefix, found)
+
+
+def kept_first(found: Mapping[str, Any]) -> bool:
+    """Whether no candidate is better than the prompt that the search began with. `found`: the result."""
+    return bool(found["chosen"] == found["candidates"][0]["candidate"])
 
 
 def result_of(folder: Path) -> dict[str, Any] | None:

@@ -7,13 +7,14 @@ from typing import Any
 
 from ...prompt_search.budget import said
 from ...prompt_search.journal import Journal
-from ...prompt_search.outcome import finish
+from ...prompt_search.outcome import RESULT, finish, kept_first
 from ...prompt_search.reflective import Reflector
 from ...prompt_search.scoring import Scorer
 from ...prompt_search.searching import tried_by
 from ...rows import data_hash
 from ...rows.checks import with_prompts
 from ...samplers.local.sampler import LocalSampler
+from ...storage.jsonl import read_json
 from ...training.progress import bar
 from ..alternatives import OptimizePrompt
 from ..run import Run
@@ -62,7 +63,8 @@ def optimize_prompt(run: Run, stage: OptimizePrompt) -> None:
     for line in found.words():
         _say(run, line)
     means = [one["mean"] for one in found.candidates]
-    kept = "none is better than the first prompt, which is kept" if found.kept_first else "the best is taken"
+    first_stays = kept_first(read_json(part.path / RESULT))
+    kept = "none is better than the first prompt, which is kept" if first_stays else "the best is taken"
     _say(
         run,
         f"mean on the validation rows {means[0]:.3f} with the first prompt, {max(means):.3f} at best; {kept}",
