@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tieout.rewards.scoring.runner import score
 from tieout.rewards.text.sentences import sentences
 from tieout.tasks import load_task
 from tieout.tasks.rag import SIZES, UNKNOWN, answered_from, corrupt, load, make
-from tieout.tasks.rag_companies import FIRST_NAMES
+from tieout.tasks.rag_companies import FIRST_NAMES, SECOND_NAMES
 
 TASK = load_task("rag")
 
@@ -54,6 +55,24 @@ def test_half_cannot_be_answered_and_the_answer_is_in_exactly_one_passage() -> N
             assert [row["answer"] in passage for passage in row["context"]] == [
                 n == cited for n in range(1, len(row["context"]) + 1)
             ]
+
+
+def test_no_count_tells_whether_the_passages_answer() -> None:
+    """Of the company and the year: in how many passages the asked one stands, and how many there are."""
+    company = re.compile(rf"[A-Z][a-z]+ (?:{'|'.join(SECOND_NAMES)})")
+    counts: dict[bool, Counter[tuple[int, int, int, int]]] = {True: Counter(), False: Counter()}
+    for row in TASK.rows("train"):
+        named = [company.findall(passage)[0] for passage in row["context"]]
+        years = [re.findall(r"\b20\d\d\b", passage)[0] for passage in row["context"]]
+        (asked,) = company.findall(row["question"])
+        (when,) = re.findall(r"\b20\d\d\b", row["question"])
+        counts[bool(row["answer"])][
+            named.count(asked), years.count(when), len(set(named)), len(set(years))
+        ] += 1
+    with_answer, without = counts[True], counts[False]
+    assert set(with_answer) == set(without) == {(2, 3, 3, 2), (3, 2, 2, 3), (3, 3, 2, 2)}
+    for found in counts.values():
+        assert all(0.28 < count / found.total() < 0.39 for count in found.values())
 
 
 def test_a_file_of_rows(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_options_out_of_range_are_refused() -> None:
 
 
 def test_the_docstrings_show_real_rows() -> None:
-    for module, index, answer in ((rag, 2, "completion"), (summaries, 0, "reference")):
+    for module, index, answer in ((rag, 3, "completion"), (summaries, 0, "reference")):
         row = module.make().rows("test")[index]
         shown = " ".join((module.__doc__ or "").split())
         assert " ".join(row["prompt"][1]["content"].split()) in shown

@@ -1,21 +1,21 @@
 """Answer a question from retrieved passages and cite them, or say that they lack the answer.
 
-One row (`task.rows("test")[2]`): what the user says, after the system message SYSTEM, and the completion.
+One row (`task.rows("test")[3]`): what the user says, after the system message SYSTEM, and the completion.
 
-    [1] The free cash flow of Birch Shipping was $100 million in 2020. In 2020, revenue of Birch Shipping came to
-    $9.3 billion.
-    [2] In 2020, research expense of Granite Rail came to $6.4 billion. Granite Rail reported net debt of $6.2 billion
-    in 2020.
-    [3] The free cash flow of Granite Rail was $5.3 billion in 2022. Rosa Quint was the chief executive of Granite Rail
-    in 2022.
-    [4] The free cash flow of Granite Rail was $8.0 billion in 2020. The operating income of Granite Rail was $2.5
-    billion in 2020.
+    [1] Norwood Paper reported research expense of $956 million in 2019. In 2019, net debt of Norwood Paper came to
+    $933 million.
+    [2] In 2019, Granite Textiles had its largest plant in Ghent. Granite Textiles reported revenue of $569 million
+    in 2019.
+    [3] Norwood Paper reported free cash flow of $470 million in 2019. Norwood Paper employed 2,986 people at the
+    end of 2019.
+    [4] Norwood Paper reported capital expenditure of $282 million in 2022. Norwood Paper reported free cash flow of
+    $785 million in 2022.
 
-    How large was the free cash flow of Granite Rail in 2020?
+    What was the free cash flow of Norwood Paper in 2019?
 
-    The free cash flow of Granite Rail was $8.0 billion in 2020 [4].
+    Norwood Paper reported free cash flow of $470 million in 2019 [3].
 
-In half of the rows the passage that answers is withheld: the completion is "I do not know." Documents and questions of
+In half of the rows near misses alone stand there: the completion is "I do not know." Documents and questions of
 your own, or those of TAT-QA, are given as `path`: see `tasks.passages` and `tasks.rag_retrieved`. Without it, rows are
 about made-up companies, drawn by seed; splits share no company. Rows that are made already: `load("rows.jsonl")`, with
 prompt, question, context (a list of passages), answer (empty: not in them) and, for gold, completion. The reward is

@@ -1,7 +1,7 @@
 """Passages about made-up companies, for `rag` without documents: each question with its near misses.
 
-The passages give what is asked, the same of another year, the same of another company, and something else of the
-company and year. In half of the rows the first is replaced by the other company in the other year, and nothing answers.
+A near miss differs from what is asked in one of three things: what is told, company, year. The passages are the answer,
+two near misses and one that differs in two things; or, in half of the rows, four near misses, and nothing answers.
 """
 
 from __future__ import annotations
@@ -106,33 +106,36 @@ KINDS: Mapping[str, Kind] = {
 
 
 def passages(split: str, rng: random.Random) -> tuple[list[str], str, str, str, int | None]:
-    """(passages, question, answer, the sentence that gives it, its place); "" and None where none of them does."""
-    ours, theirs = (
-        f"{a} {b}"
-        for a, b in zip(rng.sample(FIRST_NAMES[split], 2), rng.sample(SECOND_NAMES, 2), strict=True)
-    )
-    year, other_year = rng.sample(_YEARS, 2)
-    name, other_name, *asides = rng.sample(list(KINDS), 6)
-    kind = KINDS[name]
+    """(passages, question, answer, the sentence that gives it, its place); "" and None where none of them does.
+
+    How often the company, the year and what is asked stand there, and how many others do, is the same with and without
+    an answer.
+    """
+    firsts, seconds = rng.sample(FIRST_NAMES[split], 3), rng.sample(SECOND_NAMES, 3)
+    companies = [f"{first} {second}" for first, second in zip(firsts, seconds, strict=True)]
+    years = rng.sample(_YEARS, 3)
+    kinds = rng.sample(list(KINDS), 3 + 4)
+    near = [[int(place == differs) for place in range(3)] for differs in range(3)]
+    left_out, also = rng.sample(range(3), 2)
     known = rng.random() < 0.5
-    told = [
-        (name, ours, year) if known else (name, theirs, other_year),
-        (name, ours, other_year),
-        (name, theirs, year),
-        (other_name, ours, year),
-    ]
+    if known:
+        far = [1 if place == left_out else 2 * (place == also) for place in range(3)]
+        told = [[0, 0, 0], *(one for one in near if not one[left_out]), far]
+    else:
+        told = [*near, [2 * differs for differs in near[also]]]
     used = set[str]()
     written, gold = [], ("", "")
-    for place, (what, company, when) in enumerate(told):
-        value = _unused(KINDS[what], used, rng)
-        said = rng.choice(KINDS[what].sentences).format(company=company, year=when, value=value)
-        aside = KINDS[asides[place]]
-        also = rng.choice(aside.sentences).format(company=company, year=when, value=_unused(aside, used, rng))
-        written.append(" ".join(rng.sample([said, also], 2)))
+    for place, (what, who, when) in enumerate(told):
+        kind, about = KINDS[kinds[what]], {"company": companies[who], "year": years[when]}
+        value = _unused(kind, used, rng)
+        said = rng.choice(kind.sentences).format(**about, value=value)
+        aside = KINDS[kinds[3 + place]]
+        also_said = rng.choice(aside.sentences).format(**about, value=_unused(aside, used, rng))
+        written.append(" ".join(rng.sample([said, also_said], 2)))
         if known and place == 0:
             gold = (value, said)
     order = rng.sample(range(len(told)), len(told))
-    question = rng.choice(kind.questions).format(company=ours, year=year)
+    question = rng.choice(KINDS[kinds[0]].questions).format(company=companies[0], year=years[0])
     return [written[i] for i in order], question, *gold, order.index(0) if known else None
 
 
