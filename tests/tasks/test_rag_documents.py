@@ -160,6 +160,8 @@ def test_rows_that_are_left_out_are_told_of(tmp_path: Path, caplog: pytest.LogCa
 def test_without_path_the_options_of_documents_are_refused() -> None:
     with pytest.raises(InputError, match="top_k needs path"):
         load_task("rag", {"top_k": 5})
+    with pytest.raises(InputError, match="short is of generated passages"):
+        load_task("rag", {"short": True, "path": "documents"})
 
 
 def test_a_folder_without_questions_or_documents_is_refused(tmp_path: Path) -> None:

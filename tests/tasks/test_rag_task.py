@@ -14,10 +14,12 @@ from tieout.rewards.library.rag import right
 from tieout.rewards.scoring.runner import score
 from tieout.rewards.text.sentences import sentences
 from tieout.tasks import load_task
+from tieout.tasks.calls import company_names
 from tieout.tasks.rag import SIZES, UNKNOWN, answered_from, corrupt, load, make
-from tieout.tasks.rag_companies import FIRST_NAMES, SECOND_NAMES
+from tieout.tasks.rag_companies import FIRST_NAMES, MEASURES, SECOND_NAMES
 
 TASK = load_task("rag")
+COMPANY = re.compile(rf"[A-Z][a-z]+ (?:{'|'.join(SECOND_NAMES)})")
 
 
 def test_rows_follow_from_the_seed_and_splits_share_no_company() -> None:
@@ -35,7 +37,7 @@ def test_rows_follow_from_the_seed_and_splits_share_no_company() -> None:
 
 def test_gold_scores_one_and_every_flaw_less() -> None:
     rng = random.Random(0)
-    for row in TASK.rows("test"):
+    for row in [*TASK.rows("test"), *make(sizes={"test": 100}, short=True).rows("test")]:
         assert TASK.reward is not None
         outcomes = score(TASK.reward, [row["completion"], corrupt(row, rng), ""], ["?"] * 3, row)
         assert outcomes[0].score == 1.0
@@ -57,14 +59,35 @@ def test_half_cannot_be_answered_and_the_answer_is_in_exactly_one_passage() -> N
             ]
 
 
+def test_no_count_tells_whether_short_passages_answer() -> None:
+    """Of the company and what is asked: in how many passages it stands, and how many there are."""
+    task = make(sizes={"train": 1000, "test": 100}, short=True, withheld=0.3)
+    counts: dict[bool, Counter[tuple[int, int, int, int]]] = {True: Counter(), False: Counter()}
+    for row in task.rows("train"):
+        named = [COMPANY.findall(passage)[0] for passage in row["context"]]
+        told = [next(name for name in MEASURES if name in passage) for passage in row["context"]]
+        (asked,), measure = (
+            COMPANY.findall(row["question"]),
+            next(n for n in MEASURES if n in row["question"]),
+        )
+        assert ((asked, measure) in zip(named, told, strict=True)) == bool(row["answer"])
+        counts[bool(row["answer"])][
+            named.count(asked), told.count(measure), len(set(named)), len(set(told))
+        ] += 1
+    assert set(counts[True]) == set(counts[False]) == {(1, 2, 3, 2), (2, 1, 2, 3)}
+    assert 0.25 < counts[False].total() / 1000 < 0.35
+    assert 0.4 < sum(not row["answer"] for row in task.rows("test")) / 100 < 0.6
+    said = " ".join(row["prompt"][1]["content"] for row in task.rows("train"))
+    assert not [name for name in company_names("test") if f"{name} " in said]
+
+
 def test_no_count_tells_whether_the_passages_answer() -> None:
     """Of the company and the year: in how many passages the asked one stands, and how many there are."""
-    company = re.compile(rf"[A-Z][a-z]+ (?:{'|'.join(SECOND_NAMES)})")
     counts: dict[bool, Counter[tuple[int, int, int, int]]] = {True: Counter(), False: Counter()}
     for row in TASK.rows("train"):
-        named = [company.findall(passage)[0] for passage in row["context"]]
+        named = [COMPANY.findall(passage)[0] for passage in row["context"]]
         years = [re.findall(r"\b20\d\d\b", passage)[0] for passage in row["context"]]
-        (asked,) = company.findall(row["question"])
+        (asked,) = COMPANY.findall(row["question"])
         (when,) = re.findall(r"\b20\d\d\b", row["question"])
         counts[bool(row["answer"])][
             named.count(asked), years.count(when), len(set(named)), len(set(years))

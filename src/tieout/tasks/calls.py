@@ -51,7 +51,7 @@ def make_call(rng: random.Random, split: str, num_words: int, num_facts: int) ->
     """A call of about so many words that says so many facts: two thirds in prepared remarks, a third when asked."""
     surnames = rng.sample(_part(_phrases()["names"]["last"].split(), split), 4)
     chief, finance, newcomer, _ = people = [f"{_filled(rng, '{first}')} {surname}" for surname in surnames]
-    company = f"{rng.choice(_part(_companies(), split))} {_filled(rng, '{line}')}"
+    company = f"{rng.choice(company_names(split))} {_filled(rng, '{line}')}"
     facts = _facts(rng, num_facts, newcomer, ood=split == "ood")
     order = rng.sample(facts, num_facts)
     asked, remarks = order[: num_facts // 3], [fact.said for fact in order[num_facts // 3 :]]
@@ -134,6 +134,11 @@ def _sentence(text: str) -> str:
 def _phrases() -> Mapping[str, Any]:
     found: Mapping[str, Any] = yaml.safe_load(PHRASES.read_text(encoding="utf-8"))
     return {**found, "slots": {**found["slots"], "first": found["names"]["first"].split()}}
+
+
+def company_names(split: str) -> Sequence[str]:
+    """First words of the names of a split's companies."""
+    return _part(_companies(), split)
 
 
 @cache

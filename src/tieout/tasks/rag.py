@@ -60,8 +60,9 @@ SIZES: Mapping[str, int] = {"train": 2000, "calibration": 100, "test": 200, "ood
 """Split -> number of rows."""
 
 
-def _row(split: str, index: int, seed: int) -> Row:
-    context, question, answer, said, place = passages(split, random.Random(f"rag/{seed}/{split}/{index}"))
+def _row(split: str, index: int, seed: int, withheld: float, short: bool) -> Row:
+    rng, share = random.Random(f"rag/{seed}/{split}/{index}"), withheld if split == "train" else 0.5
+    context, question, answer, said, place = passages(split, rng, share, short=short)
     row = answered_from(context, question, answer, place)
     return row if place is None else {**row, "completion": f"{said[:-1]} [{place + 1}]."}
 
@@ -146,6 +147,7 @@ def make(
     seed: int = 0,
     sizes: Mapping[str, int] | None = None,
     *,
+    short: bool = False,
     path: str | Path | None = None,
     top_k: int | None = None,
     passage_chars: int | None = None,
@@ -157,13 +159,15 @@ def make(
     Args:
         seed: Of the generated rows; of documents, of the order of passages in a prompt.
         sizes: How many generated rows each split has; None: SIZES.
+        short: Generate three passages of one sentence, for a model of a few million parameters.
         path: A folder of documents and questions.jsonl, or a JSON file in TAT-QA's format: see `tasks.passages`.
             None: generated passages.
         top_k: Of documents, how many passages BM25 finds for a question, at most; None: 3.
         passage_chars: Of documents, the longest passage that is made of several sentences; None: 400.
         max_prompt_chars: Of documents, leave out rows whose messages together are longer; None: keep all.
         withheld: Of documents, the share of the training questions that are also asked without the paragraph that
-            answers, 0 to 1; None: 1. Other splits always have both.
+            answers, 0 to 1; None: 1. Other splits always have both. Of generated rows, the share of the training rows
+            that nothing answers; None: a half, as in other splits.
 
     Raises:
         InputError: an option is out of range or does not go with `path`, or the documents cannot be read.
@@ -175,15 +179,18 @@ def make(
         "withheld": (withheld, 0),
     }
     for name, (value, least) in given.items():
-        if value is not None and path is None:
+        if value is not None and path is None and name != "withheld":
             raise InputError(f"{name} needs path: it says how passages of documents are found")
         if value is not None and value < least:
             raise InputError(f"{name} is {value}; expected {least} or more")
     if withheld is not None and withheld > 1:
         raise InputError(f"withheld is {withheld}; expected a share, 0 to 1")
+    if short and path is not None:
+        raise InputError("short is of generated passages, and path gives others")
     if path is None:
         counts = SIZES if sizes is None else sizes
-        return _task(generated("rag", SIZES, counts, lambda split, i: _row(split, i, seed)))
+        share = 0.5 if withheld is None else withheld
+        return _task(generated("rag", SIZES, counts, lambda split, i: _row(split, i, seed, share, short)))
     if sizes is not None:
         raise InputError(
             "sizes says how many rows are generated; with path, the rows are those of the documents"

@@ -10,6 +10,8 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from .calls import company_names
+
 FIRST_NAMES = {
     "train": [
         "Alder",
@@ -64,13 +66,11 @@ def _measure(name: str) -> Kind:
     )
 
 
+MEASURES = (
+    "revenue", "operating income", "capital expenditure", "research expense", "net debt", "free cash flow",
+)  # fmt: skip
 KINDS: Mapping[str, Kind] = {
-    **{
-        name: _measure(name)
-        for name in (
-            "revenue", "operating income", "capital expenditure", "research expense", "net debt", "free cash flow",
-        )
-    },
+    **{name: _measure(name) for name in MEASURES},
     "headcount": Kind(
         (
             "How many people did {company} employ at the end of {year}?",
@@ -105,35 +105,45 @@ KINDS: Mapping[str, Kind] = {
 """Name -> how it is asked, said and drawn."""
 
 
-def passages(split: str, rng: random.Random) -> tuple[list[str], str, str, str, int | None]:
+def passages(
+    split: str, rng: random.Random, withheld: float = 0.5, *, short: bool = False
+) -> tuple[list[str], str, str, str, int | None]:
     """(passages, question, answer, the sentence that gives it, its place); "" and None where none of them does.
 
+    `withheld` is the share that nothing answers. `short` passages are sentences of one year, worded alike, about money.
     How often the company, the year and what is asked stand there, and how many others do, is the same with and without
     an answer.
     """
-    firsts, seconds = rng.sample(FIRST_NAMES[split], 3), rng.sample(SECOND_NAMES, 3)
+    things = 2 if short else 3  # what is told, company and, of long passages, year
+    firsts = rng.sample(company_names(split) if short else FIRST_NAMES[split], 3)
+    seconds = rng.sample(SECOND_NAMES, 3)
     companies = [f"{first} {second}" for first, second in zip(firsts, seconds, strict=True)]
     years = rng.sample(_YEARS, 3)
-    kinds = rng.sample(list(KINDS), 3 + 4)
-    near = [[int(place == differs) for place in range(3)] for differs in range(3)]
-    left_out, also = rng.sample(range(3), 2)
-    known = rng.random() < 0.5
+    kinds = rng.sample(MEASURES, 3) if short else rng.sample(list(KINDS), 3 + 4)
+    near = [[int(place == differs) for place in range(3)] for differs in range(things)]
+    left_out, also = rng.sample(range(things), 2)
+    known = rng.random() < 1 - withheld
     if known:
         far = [1 if place == left_out else 2 * (place == also) for place in range(3)]
         told = [[0, 0, 0], *(one for one in near if not one[left_out]), far]
     else:
         told = [*near, [2 * differs for differs in near[also]]]
+    form = rng.randrange(3) if short else None
     used = set[str]()
     written, gold = [], ("", "")
     for place, (what, who, when) in enumerate(told):
         kind, about = KINDS[kinds[what]], {"company": companies[who], "year": years[when]}
         value = _unused(kind, used, rng)
-        said = rng.choice(kind.sentences).format(**about, value=value)
+        sentence = rng.choice(kind.sentences) if form is None else kind.sentences[form]
+        said = sentence.format(**about, value=value)
+        if known and place == 0:
+            gold = (value, said)
+        if short:
+            written.append(said)
+            continue
         aside = KINDS[kinds[3 + place]]
         also_said = rng.choice(aside.sentences).format(**about, value=_unused(aside, used, rng))
         written.append(" ".join(rng.sample([said, also_said], 2)))
-        if known and place == 0:
-            gold = (value, said)
     order = rng.sample(range(len(told)), len(told))
     question = rng.choice(KINDS[kinds[0]].questions).format(company=companies[0], year=years[0])
     return [written[i] for i in order], question, *gold, order.index(0) if known else None
