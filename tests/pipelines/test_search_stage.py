@@ -18,6 +18,7 @@ from tieout.config.fields import ConfigError
 from tieout.errors import InputError
 from tieout.evidence.challengers import how_made
 from tieout.evidence.claims import recomputed
+from tieout.evidence.leading_to import leading_to
 from tieout.evidence.verify import read_report
 from tieout.pipelines.doctor.recipe import examine_recipe
 from tieout.pipelines.planning.runs import plan_run
@@ -25,7 +26,8 @@ from tieout.pipelines.recipe import Recipe
 from tieout.pipelines.run import Run
 from tieout.pipelines.stages.plan import print_plan
 from tieout.samplers.api import IncompleteError
-from tieout.samplers.prompted import read_prompt
+from tieout.samplers.prompted import PromptPrefix, question_digest, read_prompt, write_prompt
+from tieout.storage.jsonl import read_json
 from tieout.storage.runfolder import RunFolder
 
 Make = Callable[..., Recipe]
@@ -151,6 +153,9 @@ def test_killed_anywhere_no_call_is_repeated(
     names = ("optimize_prompt/prompt.json", "optimize_prompt/result.json", "evaluate/both.jsonl")
     for name in names:
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    done = {name: read_json(tmp_path / name / "optimize_prompt/done.json") for name in ("whole", "parts")}
+    assert done["whole"]["seconds"] > 0
+    assert "seconds" not in done["parts"]
 
 
 def test_a_search_may_join_a_run_that_is_done(
@@ -165,15 +170,16 @@ def test_a_search_may_join_a_run_that_is_done(
     assert read_prompt(tmp_path / "run/optimize_prompt/prompt.json").system.startswith("Be quick.")
 
 
-def test_a_search_that_finds_nothing_leaves_the_model_as_it_is(
-    server: OpenAIServer, recipe: Make, data: dict[str, Any], tmp_path: Path
+@pytest.mark.parametrize(("system", "kept"), [("", "it had"), ("Be brief.", "the search began with")])
+def test_a_search_that_finds_nothing_leaves_the_first_prompt(
+    server: OpenAIServer, recipe: Make, data: dict[str, Any], tmp_path: Path, system: str, kept: str
 ) -> None:
     server.answerer = lambda body: ("xyz", "stop", 7, 3)
-    _, said = run(recipe(stages({**SEARCH, "system": ""}), **data), tmp_path / "run")
+    _, said = run(recipe(stages({**SEARCH, "system": system}), **data), tmp_path / "run")
     assert "none is better than the first prompt, which is kept" in said
     assert "the reward tells a search nothing here" in said
     known = read_report(tmp_path / "run" / "evidence" / "report.json")["metadata"]["models"]["found"]
-    assert how_made(known) == "some-model with the prompt that it had, as optimize_prompt found none better"
+    assert how_made(known) == f"some-model with the prompt that {kept}, as optimize_prompt found none better"
     assert len({json.dumps(body, sort_keys=True) for body in server.bodies}) == len(server.bodies)
 
 
@@ -213,6 +219,11 @@ def test_what_cannot_be_searched_is_refused_before_any_work(
     assert "training rows, and a search needs 30" in refused(minibatch=30, budget=500)
     assert "from is 'sft2'" in refused(**{"from": "sft2"})
     assert "reflection is 'teacher'" in refused(reflection="teacher")
+    assert "reflection_tokens is 0" in refused(reflection_tokens=0)
+    row = json.loads(Path(data["data"]["test"]).read_text().splitlines()[0])
+    write_prompt(tmp_path / "p.json", PromptPrefix("Be exact.", searched=(question_digest(row),)))
+    assert "1 of 6 rows chose this prompt" in (said := refused(system=str(tmp_path / "p.json")))
+    assert said.endswith('`accept_leakage: "reason"` in the recipe')
     assert "did you mean 'optimize_prompt'" in _refused_link(recipe, {"stage": "optimise_prompt"}, data)
     assert "leave the others out" in _refused_link(recipe, {"stage": "optimize_prompt", "shots": 2}, data)
     assert not server.bodies
@@ -230,6 +241,12 @@ def test_the_doctor_counts_what_a_search_may_ask_for(
         "api:teacher of stage 'optimize_prompt': up to 27 completions",
         "api:some-model of stage 'evaluate': up to 30 completions",
     ]
+
+
+def test_models_that_propose_a_prompt_lead_to_it() -> None:
+    search = {"name": "words", "from": "base", "reflection": "sft"}
+    made = leading_to(["words"], [{"train": "sft", "name": "sft"}, {"optimize_prompt": search}])
+    assert [name for name, _ in made] == ["sft", "words"]
 
 
 def _refused_link(recipe: Make, prompt: dict[str, Any], data: dict[str, Any]) -> str:

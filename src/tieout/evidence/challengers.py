@@ -58,7 +58,8 @@ def oracle(known: Mapping[str, Any]) -> bool:
 
 def _shown(prompt: Mapping[str, Any]) -> str:
     if prompt.get("kept"):
-        return f"the prompt that it had, as {prompt['stage']} found none better"
+        first = "the search began with" if prompt.get("given") else "it had"
+        return f"the prompt that {first}, as {prompt['stage']} found none better"
     place = "a prompt file" if prompt.get("file") else prompt.get("stage", "")
     parts = ["a system prompt"] if prompt["system"] else []
     shown = "examples" if place else "training rows as examples"

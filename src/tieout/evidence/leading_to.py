@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-LINKS = ("from", "data", "reward_model")
+LINKS = ("from", "data", "reward_model", "reflection")
 """Keys of a stage that name an earlier one."""
 
 

@@ -56,7 +56,10 @@ def _as_known(task: Task, prompt: BasePrompt, stage: str, folder: Path) -> dict[
     before = before_of(task, prompt, stage, folder)
     place: dict[str, Any] = {"file": True} if prompt.file else {}
     if prompt.stage:
-        place = {"stage": prompt.stage, "kept": kept_first(read_json(folder / prompt.stage / RESULT))}
+        kept = kept_first(read_json(folder / prompt.stage / RESULT))
+        place = {"stage": prompt.stage, "kept": kept}
+        if kept and (before.shots or before.system != before.replaces):
+            place["given"] = True  # the search began with another prompt than the rows have
     shots = len(before.shots)
     return {"kind": PROMPT, "system": bool(before.system), "shots": shots, "sha256": before.digest, **place}
 

@@ -65,9 +65,9 @@ def seed_candidate(given: str, rows: Sequence[Row]) -> Candidate:
         try:
             text = Path(given).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"--system {given}: cannot be read: {error}") from error
+            raise InputError(f"system {given}: cannot be read: {error}") from error
         if not text:
-            raise InputError(f"--system {given}: the file is empty")
+            raise InputError(f"system {given}: the file is empty")
         return Candidate({WHOLE: text})
     if given:
         return Candidate({WHOLE: given.strip()})

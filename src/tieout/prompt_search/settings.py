@@ -51,5 +51,7 @@ class SearchSettings:
         return self.minibatch or MINIBATCH[self.by]
 
     def budget_for(self, validation: int) -> Budget:
-        """The budget with so many validation rows. InputError: it has no room for three candidates."""
+        """The budget with so many validation rows. InputError: no room for three candidates, or for a proposal."""
+        if self.reflection_tokens < 1:
+            raise InputError(f"reflection_tokens is {self.reflection_tokens}; it must be at least 1")
         return Budget(self.budget, self.compared_on, validation)

@@ -42,6 +42,7 @@ def split_rows(
     limits: tuple[int, int, int],
     least: int,
     accept: str,
+    option: str = '--accept-leakage "reason"',
 ) -> Splits:
     """Divide rows by hash: a half of those searched on is chosen by. Copies of a prompt stay on one side.
 
@@ -52,11 +53,12 @@ def split_rows(
         limits: of train, validation and test, spread over all; 0: all.
         least: training rows, at least.
         accept: a reason to continue although rows are on both sides.
+        option: how it is given, in messages.
 
     Raises:
         InputError: too few rows, or one side gives rows of the other away.
     """
-    rows = list(with_prompts(given))
+    rows, more = list(with_prompts(given)), "" if test is not None else ", or --test FILE"
     if test is None:
         rows, test = hold_out(rows, TEST, TEST_SHARE)
     train, validation = hold_out(rows, VALIDATION, VALIDATION_SHARE)
@@ -73,9 +75,8 @@ def split_rows(
         if len(part) < needed:
             raise InputError(
                 f"{len(part)} {name} rows, and a search needs {needed}; there are {len(train)} to try prompts on, "
-                f"{len(validation)} to choose by and {len(held)} to measure on: give more rows, or --test FILE"
+                f"{len(validation)} to choose by and {len(held)} to measure on: give more rows{more}"
             )
-    option = '--accept-leakage "reason"'
     check_not_searched(before, held, accept, option)
     found = {
         "validation": check_leakage({"train": train}, {"validation": validation}, accept, option),

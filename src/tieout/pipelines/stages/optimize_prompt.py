@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from ...prompt_search.budget import said
+from ...prompt_search.journal import FILE as JOURNAL
 from ...prompt_search.journal import Journal
 from ...prompt_search.outcome import RESULT, finish, kept_first
 from ...prompt_search.reflective import Reflector
@@ -29,7 +30,7 @@ def optimize_prompt(run: Run, stage: OptimizePrompt) -> None:
         return
     run.console.print(f"[bold]{stage.name}[/]")
     part.begin(inputs)
-    begun, seed = time.monotonic(), run.recipe.seed
+    begun, seed, resumed = time.monotonic(), run.recipe.seed, (part.path / JOURNAL).exists()
     first, splits = splits_of(run.task, stage, run.recipe.accept_leakage)
     asked = [*splits.train, *splits.validation]
     models = [(name, run.recipe.prices.get(name, "")) for name in (stage.start, stage.reflection)]
@@ -69,7 +70,10 @@ def optimize_prompt(run: Run, stage: OptimizePrompt) -> None:
         run,
         f"mean on the validation rows {means[0]:.3f} with the first prompt, {max(means):.3f} at best; {kept}",
     )
-    part.finish(inputs, completions=found.completions, seconds=time.monotonic() - begun)
+    took = (
+        {} if resumed else {"seconds": time.monotonic() - begun}
+    )  # of what was interrupted none is on record
+    part.finish(inputs, completions=found.completions, **took)
 
 
 def inputs_of(run: Run, stage: OptimizePrompt) -> dict[str, Any]:
