@@ -158,6 +158,16 @@ def test_killed_anywhere_no_call_is_repeated(
     assert "seconds" not in done["parts"]
 
 
+def test_a_prompt_leaves_room_in_the_local_model_that_answers_with_it(
+    server: OpenAIServer, recipe: Make, data: dict[str, Any], tmp_path: Path
+) -> None:
+    own = stages({**SEARCH, "system": "Be brief. " * 1900})
+    own[3] = {"evaluate": {"challengers": {"here": {"prompt": {"stage": "optimize_prompt"}}}}}
+    with pytest.raises(InputError, match=r"does not fit: .* and a model that is asked with it has room for"):
+        run(recipe(own, **data), tmp_path / "run")
+    assert not server.bodies
+
+
 def test_a_search_may_join_a_run_that_is_done(
     server: OpenAIServer, recipe: Make, data: dict[str, Any], tmp_path: Path
 ) -> None:

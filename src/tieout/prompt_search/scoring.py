@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
-from typing import Any
 
+from ..chat.template import Chat
 from ..episodes import KnowsContext
 from ..errors import InputError
 from ..evidence.evaluate import Case, evaluate
@@ -51,6 +51,7 @@ class Scorer:
         workers: Workers | None = None,
         progress: Callable[[int], None] | None = None,
         later: Sequence[Row] = (),
+        rooms: Sequence[tuple[Chat, int]] = (),
     ) -> None:
         """
         Args:
@@ -63,10 +64,15 @@ class Scorer:
             progress: called with the number of completions in all that the search has used so far.
             later: rows that are asked with the prompt that is found, and that chose nothing: it has to leave room for
                 them.
+            rooms: tokenizer and context, in tokens, of further models that are asked with the prompt that is found.
         """
         self.task, self.sampler, self.journal, self.workers = task, sampler, journal, workers
         self.params, self.batch_size = SamplingParams(max_new_tokens, temperature=0.0), batch_size
         self.progress, self.later = progress, later
+        self.rooms = [
+            *([(sampler.chat, sampler.context)] if isinstance(sampler, KnowsContext) else []),
+            *rooms,
+        ]
         bounds = reward_range(task.reward) if task.reward is not None else None
         self.best = bounds[1] if bounds else None
         self.used = set[tuple[str, str]]()
@@ -111,23 +117,25 @@ class Scorer:
         )
 
     def unfit(self, candidate: Candidate, rows: Sequence[Named]) -> str:
-        """Why the prompt cannot be tried: it is too long for the model. Empty if it can."""
+        """Why the prompt cannot be tried: it is too long for a model that is asked with it. Empty if it can."""
         size = len(candidate.prefix.system)
         if size > LONGEST:
             return f"{size} characters, more than {LONGEST}"
-        if isinstance(self.sampler, KnowsContext):
-            room = self.sampler.context - self.params.max_new_tokens
-            asked = [one.row for one in rows] + self._longest_later
-            longest = max(len(self.sampler.chat.prompt(candidate.prefix(row["prompt"]))) for row in asked)
+        for (chat, context), later in zip(self.rooms, self._longest_later, strict=True):
+            asked = [*(one.row for one in rows), *later]
+            longest = max(len(chat.prompt(candidate.prefix(row["prompt"]))) for row in asked)
+            room = context - self.params.max_new_tokens
             if longest > room:
-                return f"{longest} tokens with the longest row, and the model has room for {room}"
+                return f"{longest} tokens with the longest row, and a model that is asked with it has room for {room}"
         return ""
 
     @cached_property
-    def _longest_later(self) -> list[Row]:
-        """The one of `later` with the longest prompt."""
-        chat: Any = getattr(self.sampler, "chat", None)
-        return sorted(self.later, key=lambda row: len(chat.prompt(row["prompt"])))[-1:]
+    def _longest_later(self) -> list[list[Row]]:
+        """For each of `rooms` the one of `later` with the longest prompt."""
+        return [
+            sorted(self.later, key=lambda row, chat=chat: len(chat.prompt(row["prompt"])))[-1:]  # type: ignore[misc]
+            for chat, _ in self.rooms
+        ]
 
     def _scored(self, candidate: Candidate, case: Case) -> Scored:
         if case.score is None:

@@ -46,6 +46,6 @@ def example(prompt: Any) -> tuple[dict[str, Any], str] | None:
                 args = [ast.literal_eval(one) for one in call.args]
                 named = {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
                 return {"args": args, "kwargs": named, "expected": ast.literal_eval(value)}, entry
-    except (SyntaxError, ValueError):
+    except (SyntaxError, TypeError, ValueError):  # TypeError: a dictionary whose key is a list
         return None
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from ...chat.template import Chat
 from ...prompt_search.budget import said
 from ...prompt_search.journal import FILE as JOURNAL
 from ...prompt_search.journal import Journal
@@ -14,10 +15,13 @@ from ...prompt_search.scoring import Scorer
 from ...prompt_search.searching import tried_by
 from ...rows import data_hash
 from ...rows.checks import with_prompts
+from ...samplers.api.opening import is_api
 from ...samplers.local.sampler import LocalSampler
 from ...storage.jsonl import read_json
 from ...training.progress import bar
 from ..alternatives import OptimizePrompt
+from ..checks import chat_of
+from ..kinds import Evaluate
 from ..run import Run
 from ..searching import splits_of
 
@@ -54,10 +58,9 @@ def optimize_prompt(run: Run, stage: OptimizePrompt) -> None:
     controls = run.controls.rows("test") if run.controls else []
     later = list(with_prompts([*run.task.rows("test"), *run.task.rows("ood"), *controls]))
     size = sampler.batch_size if isinstance(sampler, LocalSampler) else 10**6
+    tokens, rooms = run.task.max_new_tokens, _rooms(run, stage)
     with bar(run.console, "searching", stage.budget) as shown:
-        scorer = Scorer(
-            run.task, sampler, journal, run.task.max_new_tokens, size, run.workers, shown.at, later
-        )
+        scorer = Scorer(run.task, sampler, journal, tokens, size, run.workers, shown.at, later, rooms)
         tried = tried_by(stage, first, splits, scorer, reflector, seed)
     counts = (reflector.asked, reflector.refused) if reflector else (0, 0)
     found = finish(part.path, tried, scorer, splits, counts, seed)
@@ -91,6 +94,18 @@ def inputs_of(run: Run, stage: OptimizePrompt) -> dict[str, Any]:
         "seed": run.recipe.seed,
         "max_new_tokens": run.task.max_new_tokens,
     }
+
+
+def _rooms(run: Run, stage: OptimizePrompt) -> list[tuple[Chat, int]]:
+    """Of the local model, where the search asks an API and a local challenger is asked with what it finds."""
+    asked = [
+        one.model
+        for other in run.recipe.stages
+        if isinstance(other, Evaluate)
+        for one in other.challenged.values()
+        if one.prompt.stage == stage.name
+    ]
+    return [chat_of(run.recipe.model)] if is_api(stage.start) and not all(map(is_api, asked)) else []
 
 
 def _say(run: Run, line: str) -> None:
