@@ -266,7 +266,7 @@ def test_a_prompt_file_is_on_record_and_refused_on_rows_that_chose_it(recipe: Ma
     ):
         Run(recipe([SFT, evaluate, *GATE]), folder, Console(quiet=True))
     both = {"evaluate": {"prompt": {"file": str(file), "shots": 2}}}
-    with pytest.raises(ConfigError, match="leave those out"):
+    with pytest.raises(ConfigError, match="leave the others out"):
         recipe([SFT, both, *GATE])
 
 
