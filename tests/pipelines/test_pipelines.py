@@ -276,10 +276,7 @@ def play(row):
 WORDS = ["audit", "ledger", "asset", "equity", "cash", "debt"]
 ROWS = [{"word": word, "prompt": OPENING, "completion": word} for word in WORDS]
 task = Task("game", lambda split: ROWS if split in ("train", "test") else [], environment=play, max_new_tokens=6)
-'''
 
-
-COUNTED = '''
 
 def turns_said(completions, completion_turns, **columns):
     """Turns of the policy, and a little for their letters."""
@@ -288,17 +285,22 @@ def turns_said(completions, completion_turns, **columns):
 '''
 
 
-def test_a_task_of_an_environment_alone_trains_on_episodes(
-    tmp_path: Path, recipe: Callable[..., Recipe]
-) -> None:
-    (tmp_path / "game.py").write_text(GAME)
-    changes: dict[str, Any] = {
-        "task": f"{tmp_path / 'game.py'}:task",
+def game(folder: Path) -> dict[str, Any]:
+    """A task in two turns, as changes of a recipe."""
+    (folder / "game.py").write_text(GAME)
+    return {
+        "task": f"{folder / 'game.py'}:task",
         "data": {},
         "reward": None,
         "max_new_tokens": 6,
         "accept_leakage": "its rows are the same in every split",
     }
+
+
+def test_a_task_of_an_environment_alone_trains_on_episodes(
+    tmp_path: Path, recipe: Callable[..., Recipe]
+) -> None:
+    changes = game(tmp_path)
     verdict, said = run(recipe([{"check": {}}, SFT, GRPO, *END], **changes), tmp_path / "run")
     assert verdict in ("hold", "reject")
     assert "the environment scores, and there is no reward" in said
@@ -312,14 +314,7 @@ def test_a_task_of_an_environment_alone_trains_on_episodes(
 def test_a_stages_own_reward_scores_the_turns_of_a_game_and_a_reward_model_is_refused(
     tmp_path: Path, recipe: Callable[..., Recipe]
 ) -> None:
-    (tmp_path / "game.py").write_text(GAME + COUNTED)
-    changes: dict[str, Any] = {
-        "task": f"{tmp_path / 'game.py'}:task",
-        "data": {},
-        "reward": None,
-        "max_new_tokens": 6,
-        "accept_leakage": "its rows are the same in every split",
-    }
+    changes = game(tmp_path)
     own = {**GRPO, "reward": f"{tmp_path / 'game.py'}:turns_said"}
     run(recipe([NO_CHECK, SFT, own], **changes), tmp_path / "run")
     scores = [score for row in lines(tmp_path / "run/grpo/groups.jsonl") for score in row["scores"]]

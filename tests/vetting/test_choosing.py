@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from tieout.rows import Kind
-from tieout.vetting.choosing import Found, Samples, advise
+from tieout.vetting.choosing import Found, Samples, advise, is_json
 
 RIGHT_AT_TIMES = [[1.0, 0.0, 0.0, 0.0]] * 4 + [[0.0] * 4] * 4
 NEVER = [[0.0] * 4] * 8
@@ -126,3 +126,12 @@ def test_form_comes_first_where_the_rows_have_one_and_samples_do_not() -> None:
     assert "teach the form" in methods(count // 2)
     assert "teach the form" not in methods(count)
     assert "teach the form" not in methods(None)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": NaN}', '{"a": 1, "a": 2}', "7", "Total: {7}", ""])
+def test_what_a_reward_would_not_read_is_no_json(text: str) -> None:
+    assert not is_json(text)
+
+
+def test_json_in_a_fence_is_json() -> None:
+    assert is_json('```json\n{"total": 7}\n```')

@@ -6,13 +6,13 @@ measured, and said with its interval.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
 from ..evidence.stats import Estimate, mean, proportion
+from ..rewards.text.structured import parse_json
 from ..rows import Kind
 from .preferences.advice import ENOUGH, MANY
 
@@ -251,15 +251,12 @@ def _sampled(found: Found) -> Iterator[Advice]:
 
 
 def is_json(text: str) -> bool:
-    """Whether a completion is a JSON object or list.
+    """Whether a completion is a JSON object or list, as rewards read it.
 
     >>> is_json('{"total": 7}'), is_json("7"), is_json("Total: {7}")
     (True, False, False)
     """
-    try:
-        return isinstance(json.loads(text), dict | list)
-    except ValueError:
-        return False
+    return isinstance(parse_json(text).value, dict | list)
 
 
 def shown(share: Estimate, what: str) -> str:
