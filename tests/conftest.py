@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors gain nothing from 
 
 # To wait for the disk is half the time of a small run, and no test takes the machine's power. A bad descriptor raises.
 os.fsync = os.fstat
+
+# A shell that starts `make test &` has interrupts ignored, and so would be those that tests send to commands.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("no deadline", deadline=None)  # how fast a machine is decides no test
 settings.load_profile("no deadline")

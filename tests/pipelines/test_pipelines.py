@@ -168,6 +168,8 @@ def test_rows_that_do_not_fit_a_method_are_refused_before_any_work(
         ([{**DPO, "data": "data.train"}], {}, "dpo learns from preference rows, .*lacks 'chosen'"),
         ([{**DPO, "data": files["labels"]}], {}, "chosen"),
         ([{**KTO, "data": "data.labels"}], {}, "data.labels has no rows"),
+        ([{**SFT, "data": "data.train[:21]"}], {}, "stage 'sft-2': .* data.train has 20 rows; .* at most 20"),
+        ([{**SFT, "data": "data.train[5:5]"}], {}, "FIRST below LAST"),
         ([{"pairs": {"sources": ["flawed"], "flaws": "none.py:f"}}], {}, "file none.py does not exist"),
         ([{**GRPO, "data": files["labels"]}], {}, "needs column 'answer'"),
         (
@@ -180,20 +182,22 @@ def test_rows_that_do_not_fit_a_method_are_refused_before_any_work(
             look(recipe([SFT, *stages], **changes), tmp_path / "run")
 
 
-def test_labels_of_a_file_and_another_file_of_a_stage_are_trained_on(
+def test_labels_of_a_file_and_a_stage_s_own_file_or_part_are_trained_on(
     tmp_path: Path, recipe: Callable[..., Recipe], files: dict[str, str]
 ) -> None:
     data = {name: files[name] for name in ("train", "test", "labels")}
     again = {**SFT, "data": files["labels"]}
+    part = {**SFT, "data": "data.train[12:]"}
     kto = {**KTO, "from": "sft"}
-    run(recipe([SFT, again, kto], data=data), tmp_path / "run")
+    run(recipe([SFT, again, part, kto], data=data), tmp_path / "run")
     done = {
         name: json.loads((tmp_path / "run" / name / "done.json").read_text())
-        for name in ("sft", "sft-2", "kto")
+        for name in ("sft", "sft-2", "sft-3", "kto")
     }
     assert {name: d["inputs"]["data"]["rows"] for name, d in done.items()} == {
         "sft": 20,
         "sft-2": 10,
+        "sft-3": 8,
         "kto": 10,
     }
 

@@ -253,6 +253,17 @@ def test_the_doctor_counts_what_a_search_may_ask_for(
     ]
 
 
+def test_the_doctor_warns_of_a_search_whose_prompt_nobody_is_asked_with(
+    server: OpenAIServer, recipe: Make, data: dict[str, Any]
+) -> None:
+    search = {"optimize_prompt": {**SEARCH, "name": "idle"}}
+    found = examine_recipe(recipe([search, *stages()], **data), plan=False)
+    assert {one.said.partition(":")[0]: one.verdict for one in found if one.check == "search"} == {
+        "idle": "warn",
+        "optimize_prompt": "pass",
+    }
+
+
 def test_models_that_propose_a_prompt_lead_to_it() -> None:
     search = {"name": "words", "from": "base", "reflection": "sft"}
     made = leading_to(["words"], [{"train": "sft", "name": "sft"}, {"optimize_prompt": search}])

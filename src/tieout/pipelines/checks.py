@@ -26,7 +26,8 @@ from ..types import Row
 from .alternatives import OptimizePrompt
 from .challengers import check_challengers
 from .kinds import Calibrate, Check, Demonstrations, Evaluate, Gate, Pairs, Refresh, Train
-from .links import BASE, FILES
+from .links import BASE
+from .named_rows import part_of
 from .recipe import Recipe
 from .remote import check_remote
 from .searching import check_search
@@ -74,7 +75,7 @@ def check_stages(
                 check_teachers(known.needs, recipe.model, rows)
             if stage.method.needs.rewarded:
                 check_gold(stage.options.guards, rows or task.rows("train"), task.metrics)
-            if rows is not None and stage.options.data not in FILES:
+            if rows is not None and part_of(stage.options.data) is None:
                 given[stage.name] = rows
         else:
             _needs_reward(stage, task)

@@ -114,7 +114,8 @@ class TrainOptions:
     start: str = ""
     """A train stage, `base`, or the folder of an adapter; `from` in a recipe. Left out: the policy trained before."""
     data: str = ""
-    """A file of rows, a pairs stage, or data.train, data.pairs, data.labels. Left out: what the method needs."""
+    """A file of rows, a pairs stage, or data.train, data.pairs, data.labels; a part of them: `data.train[:600]`.
+    Left out: what the method needs."""
     held_out: str = ""
     """A file of rows that `evaluation` measures. Left out: the task's split validation or test."""
     selection: PairSelection = field(default_factory=PairSelection)

@@ -28,13 +28,12 @@ from .kinds import (
     Train,
     kind_of,
 )
+from .named_rows import FILES, part_of
 from .recipe import Recipe
 from .remote import check_prices
 
 RESERVED = (BASE, "candidate", "evidence", "lock", "run.json", "shipped")
 """Names that the run folder uses itself."""
-FILES = {"data.train": "train", "data.pairs": "pairs", "data.labels": "labels"}
-"""Values of a train stage's `data` that name files of the recipe -> split of the task."""
 
 
 @dataclass
@@ -206,7 +205,7 @@ def _data(stage: Train, before: _Before, recipe: Recipe, place: str) -> str:
     if kind == "demonstration":
         made += [s.name for s in before.stages.values() if isinstance(s, Demonstrations)]
     if given:
-        if given in FILES or given in made or is_source(given):
+        if part_of(given) or given in made or is_source(given):
             return given
         known = [*made, *FILES]
         raise ConfigError(

@@ -23,7 +23,7 @@ from ..training.evaluation import held_out_rows
 from ..training.reward_models import check_models, check_turns
 from ..types import Row
 from .kinds import Train
-from .links import FILES
+from .named_rows import named_rows
 
 PAIRS, DEMONSTRATIONS = "pairs.jsonl", "demonstrations.jsonl"
 """The file in which a stage that makes rows keeps them."""
@@ -99,8 +99,8 @@ def _check_held_out(task: Task, stage: Train) -> None:
 def known_rows(task: Task, stage: Train, fitting: Fitting | None = None) -> Sequence[Row] | None:
     """The rows of a train stage; None if a stage has yet to make them. InputError: they do not fit the method."""
     data, kind = stage.options.data, stage.method.needs.rows
-    if data in FILES:
-        return with_general(in_form(task.rows(FILES[data]), stage), task, stage)
+    if (named := named_rows(task, data, stage.name)) is not None:
+        return with_general(in_form(named, stage), task, stage)
     if not is_source(data):
         return None
     read = read_rows(data)

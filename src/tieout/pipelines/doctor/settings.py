@@ -35,6 +35,7 @@ def settings_findings(run: Run) -> Iterator[Finding]:
         if isinstance(stage, Train):
             yield from _trained(run, stage, small)
     yield from _judged(run)
+    yield from _searched(run)
     asked = {(model, stage): _calls(run, stage, model) for model, stage, _ in remote_models(run.recipe)}
     most, budget = sum(asked.values()), run.recipe.api.max_calls
     for (model, stage_name), count in asked.items():
@@ -86,6 +87,17 @@ def _judged(run: Run) -> Iterator[Finding]:
             )
             said = f"{stage.name}: {len(missing)} answers for a reviewer are missing"
             yield found("ship", said, bool(missing), "ship: {review: REVIEW.yaml}, or {demonstration: true}")
+
+
+def _searched(run: Run) -> Iterator[Finding]:
+    evaluated = [stage for stage in run.recipe.stages if isinstance(stage, Evaluate)]
+    used = {one.prompt.stage for stage in evaluated for one in stage.challenged.values()}
+    for stage in run.recipe.stages:
+        if isinstance(stage, OptimizePrompt):
+            unused = stage.name not in used
+            said = f"{stage.name}: {'no' if unused else 'a'} challenger is asked with the prompt that it finds"
+            remedy = f"`prompt: {{stage: {stage.name}}}` for a challenger, or leave out the stage, which only costs"
+            yield found("search", said, unused, remedy, "warn")
 
 
 def _shown(count: int) -> float:
