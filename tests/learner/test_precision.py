@@ -21,7 +21,8 @@ def processor(
     patch: pytest.MonkeyPatch, capability: str = "AVX512", bf16: bool = True, amx: bool = False
 ) -> None:
     """Pretend to be on another processor."""
-    patch.delenv("DNNL_MAX_CPU_ISA", raising=False)
+    for limit in ("DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA"):
+        patch.delenv(limit, raising=False)
     patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     patch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
     patch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
