@@ -1,4 +1,4 @@
-"""tieout demo [align|reason|rlhf|feedback|style|summaries|wordle] [--out DIR]"""
+"""tieout demo [align|reason|rlhf|feedback|style|summaries|wordle|code] [--out DIR]"""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ RECIPES = Path(__file__).parent.parent / "pipelines" / "recipes"
 
 @dataclass(frozen=True)
 class Options:
-    """Train an embedded model on statements, notes, calls or a game, and show what it gained, on two CPU cores."""
+    """Train an embedded model on statements, notes, calls, a game or programs, and show what it gained, on a CPU."""
 
     recipe: Annotated[
-        Literal["align", "reason", "rlhf", "feedback", "style", "summaries", "wordle"], tyro.conf.Positional
+        Literal["align", "reason", "rlhf", "feedback", "style", "summaries", "wordle", "code"],
+        tyro.conf.Positional,
     ] = "align"
     """align: SFT, preferences, DPO. reason: SFT, GRPO. rlhf: SFT, reward model, PPO. feedback: SFT, KTO.
     style, of notes: DPO next to reward model, PPO, refresh, PPO, from the same preferences.
     summaries, of calls: SFT, GRPO with a reward that has a hole, GRPO with the whole reward.
-    wordle: SFT, GRPO by turns, with a model whose tokens are letters."""
+    wordle: SFT, GRPO by turns, with a model whose tokens are letters.
+    code, scored by tests: SFT on few programs, rejection sampling, GRPO on specifications that have none."""
     out: Path | None = None
     """Run folder; left out: runs/demo, or runs/demo-NAME."""
     seed: int = 0

@@ -95,7 +95,9 @@ def _searched(run: Run) -> Iterator[Finding]:
     for stage in run.recipe.stages:
         if isinstance(stage, OptimizePrompt):
             unused = stage.name not in used
-            said = f"{stage.name}: {'no' if unused else 'a'} challenger is asked with the prompt that it finds"
+            said = (
+                f"{stage.name}: {'no' if unused else 'a'} challenger is asked with the prompt that it finds"
+            )
             remedy = f"`prompt: {{stage: {stage.name}}}` for a challenger, or leave out the stage, which only costs"
             yield found("search", said, unused, remedy, "warn")
 
