@@ -14,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tieout.rows import Rows, RowsError, check_general, check_rows, data_hash, is_general, read_rows
+from tieout.rows.locations import location, part
 from tieout.storage.jsonl import write_jsonl
 
 JSON = st.recursive(
@@ -427,3 +428,12 @@ def test_pairs_of_equals_are_general_rows_for_methods_with_an_sft_term_only(tmp_
         check_general(rows, "simpo", anchors=False)
     with pytest.raises(RowsError, match="the same in every row: nothing is compared; train sft"):
         check_general(list(rows)[1:], "dpo", anchors=True)
+
+
+def test_a_part_of_the_rows_knows_where_they_stood(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text("\n" + "".join(json.dumps({"prompt": f"q{i}"}) + "\n" for i in range(5)))
+    asked = part(read_rows(file), 2, 4)
+    assert [row["prompt"] for row in asked] == ["q2", "q3"]
+    assert location(asked, 1) == f"{file}:5"
+    assert location(part(Rows([{"prompt": "a"}, {"prompt": "b"}], "t"), 1, 2), 0) == "t, row 2"

@@ -22,6 +22,7 @@ from tieout.pipelines.stages.plan import plan
 from tieout.pipelines.training_rows import known_rows
 from tieout.review.answers import keep
 from tieout.review.document import page_differs
+from tieout.rows import data_hash, read_rows
 from tieout.storage import manifest
 from tieout.storage.runfolder import RunFolder, RunFolderError
 
@@ -200,6 +201,7 @@ def test_labels_of_a_file_and_a_stage_s_own_file_or_part_are_trained_on(
         "sft-3": 8,
         "kto": 10,
     }
+    assert done["sft-3"]["inputs"]["data"]["sha256"] == data_hash(read_rows(files["train"])[12:])
 
 
 def test_a_stage_may_start_from_an_adapter_made_elsewhere(

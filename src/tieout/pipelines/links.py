@@ -28,7 +28,7 @@ from .kinds import (
     Train,
     kind_of,
 )
-from .named_rows import FILES, part_of
+from .named_rows import FILES, FORM, part_of
 from .recipe import Recipe
 from .remote import check_prices
 
@@ -209,7 +209,8 @@ def _data(stage: Train, before: _Before, recipe: Recipe, place: str) -> str:
             return given
         known = [*made, *FILES]
         raise ConfigError(
-            f"{place}: data is {given!r}; expected a file, or one of {', '.join(known)}{nearest(given, known)}"
+            f"{place}: data is {given!r}; expected a file, or one of {', '.join(known)}{nearest(given, known)}; "
+            f"a part of the rows is {FORM}"
         )
     if kind == "demonstration" and before.demonstrations:
         return before.demonstrations

@@ -6,11 +6,15 @@ import re
 from collections.abc import Sequence
 
 from ..errors import InputError
+from ..rows.locations import part
 from ..tasks import Task
 from ..types import Row
 
 FILES = {"data.train": "train", "data.pairs": "pairs", "data.labels": "labels"}
 """Values of a train stage's `data` that name files of the recipe -> split of the task."""
+
+FORM = "data.train[FIRST:LAST], counted from 0, without LAST"
+"""How a part is named."""
 
 
 def part_of(data: str) -> tuple[str, slice] | None:
@@ -31,14 +35,14 @@ def named_rows(task: Task, data: str, stage: str) -> Sequence[Row] | None:
     named = part_of(data)
     if named is None:
         return None
-    split, part = named
+    split, asked = named
     rows = task.rows(split)
-    if part == slice(None):
+    if asked == slice(None):
         return rows
-    first, last = part.start or 0, len(rows) if part.stop is None else part.stop
+    first, last = asked.start or 0, len(rows) if asked.stop is None else asked.stop
     if not first < last <= len(rows):
         raise InputError(
             f"stage {stage!r}: data is {data!r}, and {data.partition('[')[0]} has {len(rows):,} rows; expected "
             f"[FIRST:LAST] with FIRST below LAST, and LAST at most {len(rows)}"
         )
-    return rows[first:last]
+    return part(rows, first, last)

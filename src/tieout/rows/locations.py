@@ -44,6 +44,16 @@ def each(rows: Sequence[Row], change: Callable[[Row], Row]) -> list[Row]:
     return made
 
 
+def part(rows: Sequence[Row], first: int, last: int) -> Sequence[Row]:
+    """The rows from one place up to another, with the locations that they had."""
+    found = rows[first:last]
+    return (
+        Rows(found, rows.source, [rows.location(i) for i in range(first, last)])
+        if isinstance(rows, Rows)
+        else found
+    )
+
+
 def location(rows: Sequence[Row], index: int, source: str = "rows") -> str:
     """The location of a row, as errors name it."""
     return rows.location(index) if isinstance(rows, Rows) else f"{source}, row {index + 1}"
