@@ -56,21 +56,30 @@ def panel(title: str, run: Path, left: int) -> str:
         lines.append(f'<text class="muted" x="{left}" y="{y + 4}">{asked}</text>')
         y += ROW
         for stage, figure in found.items():
-            mean, low, high = (start + SCALE * figure[key] for key in ("mean", "low", "high"))
-            lines += [
-                f'<text x="{start - 8}" y="{y + 4}" text-anchor="end">{STAGES[stage]}</text>',
-                f'<line class="grid" x1="{start}" x2="{start + SCALE}" y1="{y}" y2="{y}"/>',
-                f'<line class="{stage}" stroke-width="3" x1="{low:.1f}" x2="{high:.1f}" y1="{y}" y2="{y}"/>',
-                f'<circle class="{stage}" cx="{mean:.1f}" cy="{y}" r="5"/>',
-                f'<text class="muted" x="{start + SCALE + 10}" y="{y + 4}">{figure["mean"]:.3f}</text>',
-            ]
+            lines += dot(STAGES[stage], stage, figure, start, y)
             y += ROW
         y += 6
-    ticks = "".join(
-        f'<text class="muted" text-anchor="middle" x="{start + SCALE * at / 4:.0f}" y="{y + 8}">{at * 25}%</text>'
+    return "\n".join([*lines, ticks(start, y + 8)])
+
+
+def dot(title: str, colour: str, figure: Figure, start: float, y: float) -> list[str]:
+    """A mean with its interval, on a line from 0 to 1 that begins at `start`."""
+    mean, low, high = (start + SCALE * figure[key] for key in ("mean", "low", "high"))
+    return [
+        f'<text x="{start - 8}" y="{y + 4}" text-anchor="end">{title}</text>',
+        f'<line class="grid" x1="{start}" x2="{start + SCALE}" y1="{y}" y2="{y}"/>',
+        f'<line class="{colour}" stroke-width="3" x1="{low:.1f}" x2="{high:.1f}" y1="{y}" y2="{y}"/>',
+        f'<circle class="{colour}" cx="{mean:.1f}" cy="{y}" r="5"/>',
+        f'<text class="muted" x="{start + SCALE + 10}" y="{y + 4}">{figure["mean"]:.3f}</text>',
+    ]
+
+
+def ticks(start: float, y: float) -> str:
+    """The scale below the dots."""
+    return "".join(
+        f'<text class="muted" text-anchor="middle" x="{start + SCALE * at / 4:.0f}" y="{y}">{at * 25}%</text>'
         for at in range(5)
     )
-    return "\n".join([*lines, ticks])
 
 
 def said() -> str:

@@ -115,6 +115,10 @@ def test_every_recipe_that_ships_is_valid_and_says_so_again(path: Path) -> None:
             "data is 'nowhere.jsonl'; expected a file, or one of data.train",
         ),
         (
+            "stages: [{train: sft, data: 'data.train[-2:]'}]",
+            r"a part of the rows is data\.train\[FIRST:LAST\], counted from 0",
+        ),
+        (
             "stages: [{train: sft}, {train: sft, adapter: {method: full}}]",
             "adapter.method is 'full', but it starts from 'sft'",
         ),
