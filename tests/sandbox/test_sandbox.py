@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -147,6 +148,66 @@ def test_a_program_that_hangs_costs_its_time_and_nothing_else() -> None:
         assert "timed out" in ran.error
         assert sandbox.run("def f(x): return x", "f", [((1,), {})]).answers[0].value == 1
         assert time.monotonic() - began < 6.0
+
+
+BUSY = """
+import time
+def f(seconds):
+    ends = time.process_time() + seconds
+    while time.process_time() < ends:
+        pass
+    return seconds
+"""
+
+
+def test_a_machine_that_stands_still_costs_no_program_its_tests() -> None:
+    with Sandbox(choose(), size=1, limits=ProgramLimits(seconds=2.0, call_seconds=0.5)) as sandbox:
+        sandbox.run("def f(x): return x", "f", [((1,), {})])
+        zygote = sandbox._free.get_nowait()
+        sandbox._free.put(zygote)
+        group, stopped = zygote.process.pid, set[int]()  # type: ignore[union-attr]
+
+        def stop() -> None:
+            time.sleep(0.15)
+            for _ in range(
+                4
+            ):  # longer than a call may take by the clock, for the call and for who watches it
+                stopped.update(found := _of_session(group))
+                for process in found:
+                    os.kill(process, signal.SIGSTOP)
+                time.sleep(0.6)
+                for process in found:
+                    os.kill(process, signal.SIGCONT)
+                time.sleep(0.02)
+
+        thread = threading.Thread(target=stop)
+        thread.start()
+        answers = sandbox.run(BUSY, "f", [((0.3,), {}), ((0.3,), {})]).answers
+        thread.join()
+    assert [(a.value, a.error) for a in answers] == [(0.3, ""), (0.3, "")]
+    assert len(stopped) > 2  # the program's own, too
+
+
+def test_time_is_that_of_the_processor() -> None:
+    with Sandbox(choose(), size=1, limits=ProgramLimits(seconds=1.0, call_seconds=0.4)) as sandbox:
+        answers = sandbox.run(BUSY, "f", [((x,), {}) for x in (0.1, 60.0, 0.3, 60.0, 0.1)]).answers
+    assert [a.value for a in answers] == [0.1, None, 0.3, None, None]
+    assert "no value within 0.4 seconds" in answers[1].error
+    assert "timed out before" in answers[4].error
+
+
+def test_what_a_call_leaves_behind_is_dead_before_the_next() -> None:
+    program = """
+import os, time
+def f(x):
+    for _ in range(5):  # of eight processes that it may have
+        if os.fork() == 0:
+            time.sleep(60)
+    return x
+"""
+    with Sandbox(choose(), size=1) as sandbox:
+        answers = sandbox.run(program, "f", [((x,), {}) for x in range(6)]).answers
+    assert [a.value for a in answers] == list(range(6)), answers
 
 
 def test_nothing_stays_behind_when_a_sandbox_closes() -> None:

@@ -23,11 +23,14 @@ import typing
 from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 
+from .clock import PATIENCE, TICK, Clock, processor_seconds
 from .values import decode, encode, plain
 
 INPUTS, ANSWERS = 3, 4
 """Descriptors."""
 ENDED = "the process ended without a value ({})"
+FORKS = 5
+"""Times that a process is asked for: the machine may have none just now."""
 
 
 def limit(limits: dict[str, Any]) -> None:
@@ -60,12 +63,21 @@ def main() -> None:
     except BaseException as error:
         say(error=_described(error))
         os._exit(1)
+    asked = _called if request["entry"] else _printed
     for index, call in enumerate(request["calls"]):
-        within = (request["call_seconds"], request["max_answer_bytes"])
-        say(
-            index=index, **(_called(run, call, *within) if request["entry"] else _printed(run, call, *within))
-        )
+        left = request["seconds"] - time.process_time() - _of_children()
+        if left <= 0:
+            say(index=index, error="it timed out before this call")
+            continue
+        seconds = min(request["call_seconds"], left)
+        say(index=index, **asked(run, call, seconds, request["max_answer_bytes"]))
     os._exit(0)
+
+
+def _of_children() -> float:
+    """Seconds of the processor that the calls so far have used."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _scope(name: str = "__main__") -> dict[str, Any]:
@@ -144,14 +156,21 @@ def _nameless_file() -> BinaryIO:
 
 
 def _in_child(work: Callable[[], bytes], seconds: float, max_bytes: int) -> dict[str, Any]:
-    """Do it in a process of its own: a call that hangs, exits or spoils its memory costs itself only."""
+    """Do it in a process of its own: a call that hangs, exits or spoils its memory costs itself only.
+
+    seconds: of the processor, and `PATIENCE` times as many by the clock.
+    """
     reading, writing = os.pipe()
-    try:
-        child = os.fork()
-    except OSError as error:
-        os.close(reading)
-        os.close(writing)
-        return {"error": f"no process for the call: {error.strerror}"}
+    for left in reversed(range(FORKS)):
+        try:
+            child = os.fork()
+            break
+        except OSError as error:
+            if not left:
+                os.close(reading)
+                os.close(writing)
+                return {"error": f"no process for the call: {error.strerror}"}
+            time.sleep(TICK)
     if child == 0:
         os.close(reading)
         with open(writing, "wb") as file:
@@ -162,27 +181,31 @@ def _in_child(work: Callable[[], bytes], seconds: float, max_bytes: int) -> dict
             file.write(said)
         os._exit(0)
     os.close(writing)
-    data, deadline = bytearray(), time.monotonic() + seconds
+    data, clock = bytearray(), Clock(PATIENCE * seconds)
     watched, late = os.pidfd_open(child), False
     while len(data) <= max_bytes:
-        ready, _, _ = select.select([reading, watched], [], [], max(0.0, deadline - time.monotonic()))
-        late = not ready
+        ready = clock.wait(lambda wait: select.select([reading, watched], [], [], wait)[0])
+        late = watched not in ready and (clock.left <= 0 or processor_seconds(child) >= seconds)
+        if not ready and not late:
+            continue
         # Its own end counts, not that of the pipe: processes that it left behind may hold that.
         piece = os.read(reading, 1 << 16) if reading in ready else b""
         data += piece
-        if not piece:
+        if late or not piece:
             break
     os.close(reading)
     os.close(watched)
     os.kill(-1, signal.SIGKILL)  # all of this sandbox but us: the child and what it left behind
     _, status = os.waitpid(child, 0)
     with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
+        while os.waitpid(-1, 0)[
+            0
+        ]:  # they are dying, and until they are dead the next call has fewer processes
             pass
     if len(data) > max_bytes:
         return {"error": f"a value of more than {max_bytes} bytes"}
     if late:
-        return {"error": f"no value within {seconds:g} seconds"}
+        return {"error": f"no value within {seconds:.3g} seconds"}
     try:
         outcome = json.loads(data)
         return {key: outcome[key] for key in ("value", "error") if key in outcome} or {"error": "no value"}

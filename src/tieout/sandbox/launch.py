@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import selectors
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
 from . import bubblewrap, packages, seccomp
+from .clock import PATIENCE, Clock
 from .isolation import SandboxError, package_folder
 from .namespaces import NOBODY, readable_for_all
 
@@ -55,7 +56,7 @@ class Zygote:
                 env=ENVIRONMENT,
                 cwd="/",
             )
-        said = self._receive(time.monotonic() + 30.0)
+        said = self._receive(Clock(30.0))
         if not said.get("ready"):
             self.process.kill()
             _, noise = self.process.communicate()
@@ -74,11 +75,11 @@ class Zygote:
             except OSError:
                 os.close(send)
                 raise
-            deadline = time.monotonic() + limits["seconds"] + GRACE_SECONDS
-            output = _exchange(send, receive, data, max_bytes, deadline, self.control)
+            clock = Clock(PATIENCE * limits["seconds"] + GRACE_SECONDS)
+            output = _exchange(send, receive, data, max_bytes, clock, self.control)
             if len(output) > max_bytes:
                 self.control.send(b"x")
-            said = self._receive(deadline)
+            said = self._receive(clock)
             if said.get("setup") != "confined":
                 raise SandboxError(
                     f"could not confine a program: {said.get('setup') or 'the zygote is gone'}"
@@ -89,13 +90,14 @@ class Zygote:
             "too much" if too_much else "timed out" if said["ended"] == "timed out" else "exited"
         )
 
-    def _receive(self, deadline: float) -> dict[str, Any]:
+    def _receive(self, clock: Clock) -> dict[str, Any]:
         """What the zygote says next; nothing if it is gone or too late."""
-        self.control.settimeout(max(0.01, deadline - time.monotonic()))
-        try:
-            message = self.control.recv(65536)
-        except (TimeoutError, ConnectionError):
-            message = b""
+        ready, message = False, b""
+        while not ready and clock.left > 0:
+            ready = bool(clock.wait(lambda seconds: select.select([self.control], [], [], seconds)[0]))
+        if ready:
+            with contextlib.suppress(ConnectionError):
+                message = self.control.recv(65536)
         said: dict[str, Any] = json.loads(message) if message else {}
         return said
 
@@ -156,9 +158,9 @@ class Bubblewrapped:
                     extra_groups=None if self.user is None else [],
                     cwd="/",
                 )
-            deadline = time.monotonic() + limits["seconds"]
-            output = _exchange(send, receive, data, max_bytes, deadline)
-            late = time.monotonic() >= deadline
+            clock = Clock(PATIENCE * limits["seconds"])
+            output = _exchange(send, receive, data, max_bytes, clock)
+            late = clock.left <= 0
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # bubblewrap's own processes; the rest dies with them
             _, noise = process.communicate()
@@ -181,11 +183,11 @@ def _closing(*descriptors: int) -> Any:
 
 
 def _exchange(
-    send: int, receive: int, data: bytes, max_bytes: int, deadline: float, until: socket.socket | None = None
+    send: int, receive: int, data: bytes, max_bytes: int, clock: Clock, until: socket.socket | None = None
 ) -> bytes:
     """Write `data` while reading, so that a program that does not read cannot block us. Closes `send`.
 
-    Ends at the end of what is read, past `max_bytes` or `deadline`, or when `until` has something to say.
+    Ends at the end of what is read, past `max_bytes` or the time of `clock`, or when `until` has something to say.
     """
     left, output = memoryview(data), bytearray()
     os.set_blocking(send, False)
@@ -195,8 +197,8 @@ def _exchange(
         events.register(receive, selectors.EVENT_READ)
         if until is not None:
             events.register(until, selectors.EVENT_READ)
-        while len(output) <= max_bytes and (wait := deadline - time.monotonic()) > 0:
-            ready = {key.fd for key, _ in events.select(wait)}
+        while len(output) <= max_bytes and clock.left > 0:
+            ready = {key.fd for key, _ in clock.wait(events.select)}
             if send in ready:
                 try:
                     left = left[os.write(send, left) :]

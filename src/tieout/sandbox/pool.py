@@ -27,12 +27,15 @@ ProgramCall = tuple[Sequence[Any], Mapping[str, Any]] | str
 
 @dataclass(frozen=True, slots=True)
 class ProgramLimits:
-    """What a program may use. Where a limit is a process's own, it is that of each of its processes."""
+    """What a program may use. Where a limit is a process's own, it is that of each of its processes.
+
+    Time is the processor's, so that a busy machine costs no program its tests; by the clock it is three times as long.
+    """
 
     seconds: float = 6.0
-    """Wall time in all."""
+    """In all."""
     call_seconds: float = 2.0
-    """Wall time of one call."""
+    """Of one call."""
     memory_bytes: int = 512 << 20
     """Address space of a process."""
     processes: int = 8
@@ -120,6 +123,7 @@ class Sandbox:
             "program": program,
             "entry": entry,
             "calls": calls,
+            "seconds": self.limits.seconds,
             "call_seconds": self.limits.call_seconds,
             "max_answer_bytes": self.limits.answer_bytes,
         }

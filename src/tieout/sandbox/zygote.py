@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from . import harness, namespaces, packages, seccomp, syscalls
+from .clock import PATIENCE, Clock
 
 STATUS = 5
 """Descriptor on which a child says that it is confined, or why not."""
@@ -92,7 +93,7 @@ def _serve(
     control: socket.socket, limits: dict[str, Any], descriptors: list[int], proc: int
 ) -> dict[str, Any]:
     """Run one program in a child, and wait until it ends, is told to, or is out of time."""
-    began = time.monotonic()
+    began, clock = time.monotonic(), Clock(PATIENCE * limits["seconds"])
     status, said = os.pipe()
     child = os.fork()
     if child == 0:
@@ -100,14 +101,17 @@ def _serve(
     for descriptor in (*descriptors, said):
         os.close(descriptor)
     watched = os.pidfd_open(child)
-    ready, _, _ = select.select([watched, control.fileno()], [], [], limits["seconds"])
-    ended = "exited" if watched in ready else "stopped" if ready else "timed out"
+    ready: list[int] = []
+    while not ready and clock.left > 0:
+        ready = clock.wait(lambda seconds: select.select([watched, control.fileno()], [], [], seconds)[0])
     if control.fileno() in ready:
         control.recv(1)  # the one byte that means stop, or nothing at the end
     with contextlib.suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
     os.close(watched)
-    os.waitpid(child, 0)
+    _, _, used = os.wait4(child, 0)
+    late = not ready or used.ru_utime + used.ru_stime >= limits["seconds"]
+    ended = "timed out" if late else "exited" if watched in ready else "stopped"
     # Its other end closes before the program starts, so this does not wait and the program cannot write it.
     setup = os.read(status, 1000).decode()
     os.close(status)
