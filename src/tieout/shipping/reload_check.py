@@ -24,7 +24,7 @@ from ..types import Completion, Group, Messages, Prompt
 from .merged_check import WORST, Exact, exact_of
 
 TOLERANCES: Mapping[str, tuple[float, float]] = {
-    "float32": (1e-4, 1e-4),
+    "float32": (1e-3, 1e-4),
     "bfloat16": (0.25, 0.05),
     "float16": (0.05, 0.01),
 }
@@ -33,7 +33,8 @@ TOLERANCES: Mapping[str, tuple[float, float]] = {
 In 16 bits this is for an adapter and for a model that is trained whole, which are loaded as they were and compute the
 same on the same machine; and for a merged model too large to be computed in fp32 (see `merged_check`). In float32
 merging rounds the sum of weight and update once more: on random models of 2 to 16 layers that moved a token by at most
-8e-6.
+8e-6, and one token of a policy that GRPO had sharpened by 1.4e-4 (2e-6 in the mean), where that policy in float32 was
+itself 1.1e-4 from float64.
 """
 
 
