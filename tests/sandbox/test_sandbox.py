@@ -196,7 +196,7 @@ def test_time_is_that_of_the_processor() -> None:
     assert "timed out before" in answers[4].error
 
 
-def test_what_a_call_leaves_behind_is_dead_before_the_next() -> None:
+def test_what_a_call_leaves_behind_is_dead_before_the_next(sandbox: Sandbox) -> None:
     program = """
 import os, time
 def f(x):
@@ -205,9 +205,32 @@ def f(x):
             time.sleep(60)
     return x
 """
-    with Sandbox(choose(), size=1) as sandbox:
-        answers = sandbox.run(program, "f", [((x,), {}) for x in range(6)]).answers
+    answers = sandbox.run(program, "f", [((x,), {}) for x in range(6)]).answers
     assert [a.value for a in answers] == list(range(6)), answers
+
+
+def test_a_program_that_is_born_again_and_again_ends() -> None:
+    program = """
+import os, threading, time
+def again():
+    while True:
+        if os.fork() == 0:
+            time.sleep(60)
+        time.sleep(0.001)
+threading.Thread(target=again, daemon=True).start()
+def f(x): return x
+"""
+    with Sandbox(choose(), size=1, limits=ProgramLimits(seconds=2.0, call_seconds=0.5)) as sandbox:
+        began = time.monotonic()
+        sandbox.run(program, "f", [((1,), {})])
+        assert sandbox.run("def f(x): return x", "f", [((1,), {})]).answers[0].value == 1
+        assert time.monotonic() - began < 20.0
+
+
+def test_a_load_that_takes_all_the_time_is_said() -> None:
+    program = BUSY + "f(1.2)"
+    with Sandbox(choose(), size=1, limits=ProgramLimits(seconds=1.0, call_seconds=0.4)) as sandbox:
+        assert "timed out after 1 seconds" in sandbox.run(program, "f", [((0.1,), {})]).error
 
 
 def test_nothing_stays_behind_when_a_sandbox_closes() -> None:

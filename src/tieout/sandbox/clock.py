@@ -1,7 +1,8 @@
 """How long a program has run: by the processor, and by a clock that stands still while the machine does.
 
-What a program is worth must not depend on how busy the machine is. So its limits are seconds of the processor, and one
-that waits (it sleeps, or the machine has no time for it) has `PATIENCE` times as many by the clock.
+What a program is worth should not depend on how busy the machine is. So its limits are seconds of the processor, and
+one that waits has `PATIENCE` times as many by the clock: it sleeps, or the machine has so little time for it. A call's
+are those of its process and of what that has waited for; other processes of it are bounded by the clock.
 """
 
 from __future__ import annotations

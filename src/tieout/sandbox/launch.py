@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import selectors
 import signal
 import socket
@@ -92,12 +91,19 @@ class Zygote:
 
     def _receive(self, clock: Clock) -> dict[str, Any]:
         """What the zygote says next; nothing if it is gone or too late."""
-        ready, message = False, b""
-        while not ready and clock.left > 0:
-            ready = bool(clock.wait(lambda seconds: select.select([self.control], [], [], seconds)[0]))
-        if ready:
-            with contextlib.suppress(ConnectionError):
-                message = self.control.recv(65536)
+
+        def receive(seconds: float) -> bytes | None:
+            self.control.settimeout(max(0.001, seconds))
+            try:
+                return self.control.recv(65536)
+            except TimeoutError:
+                return None
+            except ConnectionError:
+                return b""
+
+        message = None
+        while message is None and clock.left > 0:
+            message = clock.wait(receive)
         said: dict[str, Any] = json.loads(message) if message else {}
         return said
 

@@ -29,7 +29,8 @@ ProgramCall = tuple[Sequence[Any], Mapping[str, Any]] | str
 class ProgramLimits:
     """What a program may use. Where a limit is a process's own, it is that of each of its processes.
 
-    Time is the processor's, so that a busy machine costs no program its tests; by the clock it is three times as long.
+    Time is the processor's, and three times as long by the clock: a machine that is so busy, or stands still, costs no
+    program its tests.
     """
 
     seconds: float = 6.0

@@ -137,6 +137,7 @@ def confine_and_run(limits: dict[str, Any], descriptors: list[int], proc: int | 
             raise OSError("the program has no process namespace of its own")
         if packages.FOLDER not in sys.path:
             sys.path.append(packages.FOLDER)
+        syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)  # bubblewrap has a first process of its own
         harness.limit(limits["resources"])
         if proc is not None:
             syscalls.drop_capabilities()
