@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from filed_statements import TEST, TRAIN, write
 from tieout.errors import InputError
 from tieout.evidence.leakage import find_leaks
 from tieout.tasks import Task
-from tieout.tasks.derive import MEASURES, load
+from tieout.tasks.derive import load
+from tieout.tasks.measures import MEASURES
 from tieout.types import Row
 
 FACTS = {
@@ -84,18 +86,21 @@ def test_margins_and_growth_from_a_data_set(tmp_path: Path) -> None:
     [
         ({"Assets": -80_000}, "leverage"),
         ({"Assets": 0}, "leverage"),
-        ({"Liabilities": 28_040}, "leverage"),  # 35.05%: a tie
+        ({"Liabilities": 28_040}, "leverage days"),  # 35.05%: a tie; and the two statements have two scales
         (
             {"PaymentsToAcquirePropertyPlantAndEquipment": -9_000},
-            "free cash flow",
+            "free",
         ),  # reported with the wrong sign
     ],
 )
 def test_a_measure_without_one_answer_is_not_asked(
     tmp_path: Path, changes: dict[str, int], lost: str
 ) -> None:
-    assert set(answers(load(company(tmp_path)).rows("test"))) - {lost} == set(
-        answers(load(company(tmp_path, **changes)).rows("test"))
+    found = set(answers(load(company(tmp_path)).rows("test")))
+    left = set(answers(load(company(tmp_path, **changes)).rows("test")))
+    assert left < found
+    assert sorted(name.split()[0] for name in found - left) == sorted(
+        word.split()[0] for word in lost.split()
     )
 
 
@@ -120,11 +125,14 @@ def test_a_folder_without_such_figures_is_refused(tmp_path: Path) -> None:
         load(folder)
 
 
-def test_every_measure_is_asked_of_real_filings_and_gold_alone_scores_1(shared_data: Path) -> None:
+@pytest.mark.parametrize("calculator", [False, True])
+def test_every_measure_is_asked_of_real_filings_and_gold_alone_scores_1(
+    shared_data: Path, calculator: bool
+) -> None:
     folder = shared_data / "sec" / "statements"
     if not folder.is_dir():
         pytest.skip(f"no filings at {folder}")
-    task = load(folder)
+    task = load(folder, calculator=calculator)
     assert task.corrupt is not None
     splits = {split: task.rows(split) for split in ("train", "calibration", "test")}
     rows = [row for part in splits.values() for row in part]
@@ -139,3 +147,56 @@ def test_every_measure_is_asked_of_real_filings_and_gold_alone_scores_1(shared_d
             assert other is not None
             assert other["prompt"] != row["prompt"]
     assert find_leaks({"train": splits["train"]}, {"test": splits["test"]}) == []
+
+
+# --- made-up statements, and calculations as answers --------------------------------------------------------
+
+
+def test_without_a_path_statements_are_made_up() -> None:
+    sizes = {"train": 120, "calibration": 20, "test": 60}
+    task = load(max_lines=6, sizes=sizes)
+    rows = [row for split in sizes for row in task.rows(split)]
+    assert {row["measure"] for row in rows} == {"share", "growth", "multiple"}
+    assert len({row["id"] for row in rows}) == len({row["prompt"][1]["content"] for row in rows}) == 200
+    companies = [{row["company"] for row in task.rows(split)} for split in sizes]
+    assert not companies[0] & companies[2]
+    for row in rows:
+        shown, asked = row["prompt"][1]["content"].split("\n\n")
+        figures = row["completion"].split(": ")[0].split(", ")
+        assert all(figure.rpartition(" ")[2] in shown for figure in figures)
+        assert row["measure"] in asked
+        assert score(task, row, row["completion"]) == [1]
+    with pytest.raises(InputError, match="sizes are those of made-up statements"):
+        load("folder", sizes={"test": 5})
+
+
+def test_one_column_has_no_growth() -> None:
+    rows = load(sizes={"train": 60}, periods=1).rows("train")
+    assert {row["measure"] for row in rows} == {"share", "multiple"}
+    assert all(" | " not in row["prompt"][1]["content"].splitlines()[1][3:] for row in rows)
+    with pytest.raises(InputError, match="periods is 3; expected 1 or 2"):
+        load(sizes={"train": 60}, periods=3)
+
+
+def test_growth_is_from_the_earlier_period_to_the_later() -> None:
+    rows = [row for row in load(sizes={"train": 300}).rows("train") if row["measure"] == "growth"]
+    asked = [re.search(r"since (.+), in per cent\), (.+)\?", row["prompt"][1]["content"]) for row in rows]
+    periods = [found.groups() for found in asked if found]
+    assert len(periods) == len(rows) > 50
+    assert all(before.split()[::-1] < now.split()[::-1] for before, now in periods)
+
+
+def test_the_calculation_in_place_of_its_result(tmp_path: Path) -> None:
+    asked = {row["measure"]: row for row in load(company(tmp_path), calculator=True).rows("test")}
+    said = {name: row["completion"].rpartition("The answer is ")[2] for name, row in asked.items()}
+    plain = {row["measure"]: row["answer"] for row in load(tmp_path).rows("test")}
+    assert {name: row["answer"] for name, row in asked.items()} == plain
+    assert said["leverage"].endswith(" x 100 percent.")
+    assert said["days of sales in receivables"].endswith(" x 365 days.")
+    assert said["free cash flow"] == "7 - 9 thousand."
+    task = load(tmp_path, calculator=True, thinking=True)
+    row = task.rows("test")[0]
+    assert score(task, row, row["completion"]) == [1]
+    assert "x 100 percent</answer>" in row["completion"]
+    assert task.corrupt is not None
+    assert score(task, row, task.corrupt(row, random.Random(0))) == [0.1]  # its tags

@@ -192,6 +192,10 @@ def test_wrong_paths_and_options_are_refused(tmp_path: Path) -> None:
             r"no statement with two figures is left of 2 filings .*rows longer than 9 characters",
         ),
         ({"generated": -1}, "generated is -1"),
+        ({"sizes": {"train": 5}}, "sizes are those of made-up statements"),
+        ({"path": None, "generated": 5}, "without a path every row is"),
+        ({"path": None, "sizes": {"dev": 5}}, "no split dev"),
+        ({"path": None, "max_chars": 9, "sizes": {"test": 5}}, r"only 0 of 2000 made-up rows are left"),
         ({"credit": "both"}, r"'credit' is 'both' .*; expected one of 'figures', 'ladder'"),
     ):
         with pytest.raises(InputError, match=message):
@@ -219,6 +223,28 @@ def test_made_up_statements_are_added_to_the_training_rows_alone(tmp_path: Path,
     assert sum(bool(row["relations"]) for row in rows) > 20
     assert {row["form"] for row in task.rows("test")} == {"10-K"}
     assert [score(task, row, row["completion"]) for row in rows] == [[1.0]] * 40
+
+
+def test_without_a_path_every_statement_is_made_up_and_companies_are_in_one_split() -> None:
+    task = load_task(
+        "sec_statements", {"max_lines": 4, "sizes": {"train": 300, "calibration": 20, "test": 100}}
+    )
+    splits = {split: task.rows(split) for split in ("train", "calibration", "test")}
+    assert {split: len(rows) for split, rows in splits.items()} == {
+        "train": 300,
+        "calibration": 20,
+        "test": 100,
+    }
+    companies = [{row["company"] for row in rows} for rows in splits.values()]
+    assert not companies[0] & companies[1] | companies[0] & companies[2] | companies[1] & companies[2]
+    rows = [row for rows in splits.values() for row in rows]
+    assert len({row["prompt"][1]["content"] for row in rows}) == len({row["id"] for row in rows}) == 420
+    assert {row["form"] for row in rows} == {"made up"}
+    assert [score(task, row, row["completion"]) for row in rows[::7]] == [[1.0]] * 60
+    alike = load_task("sec_statements", {"max_lines": 4, "sizes": {"train": 300}})
+    assert list(alike.rows("train")) == list(splits["train"])
+    other = load_task("sec_statements", {"max_lines": 4, "sizes": {"train": 300}, "seed": 1})
+    assert list(other.rows("train")) != list(splits["train"])
 
 
 # --- reward -------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..types import Reward
 
 REWARDS: dict[str, str] = {
+    "calculated": "tieout.rewards.library.calculated:calculated",
     "citation_accuracy": "tieout.rewards.library.rag:citation_accuracy",
     "code": "tieout.rewards.library.code:code",
     "exact": "tieout.rewards.library.exact:exact",

@@ -13,27 +13,30 @@ One row, of a made-up company: what the user says, after the system message SYST
     Gross profit 450, Net sales 1,250: 450 / 1,250 = 36.0%. The answer is 36.0%.
 
 The answer is computed from the facts of the filing, in exact fractions. The reward is `numeric`, on the answer alone.
-Data and splits are those of `sec_statements`. A measure is asked only where its answer is one: each figure is shown
-with one value, a denominator is positive, and rounding is no tie.
+With `calculator` the answer is the calculation, `450 / 1,250 x 100 percent`, and the reward, `calculated`, works it
+out. Data and splits are those of `sec_statements`; without a path the statements are made up. A measure is asked only
+where its answer is one: each figure is shown with one value, a denominator is positive, and rounding is no tie.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from ..errors import InputError
+from ..rewards.library.calculated import calculated
 from ..rewards.library.numeric import numeric, readable
-from ..rewards.library.statement_identities import REVENUE
 from ..types import Row
 from . import Task, numeric_qa
+from .derive_made import questions
+from .measures import MEASURES, SCALES, Form, Measure, Term, rounded
+from .sec_excerpts import made_rows
 from .sec_print import TITLES, Table
-from .sec_statements import read_filings, rows_by_split
-from .splits import from_lists
+from .sec_statements import SIZES, read_filings, rows_by_split
+from .splits import from_lists, split_sizes
 from .thinking import thinking as with_thinking
 from .variants import asked_in, asking, instructed
 
@@ -46,110 +49,74 @@ WORDINGS = (
     "-12.6%. Or: The answer is (5,062) million. Give percentages and days to one decimal, ratios to two, amounts with "
     "their scale.",
 )
+CALCULATION = (
+    "Say which figures it takes, and end with the calculation, as in: The answer is 450 / 1,250 x 100 percent. Or: The "
+    "answer is 1,000 - 6,062 million. It is worked out for you."
+)
+CALCULATIONS = (
+    "Find the figures that it takes, and end with a sentence like: The answer is 450 / 1,250 x 100 percent. Or: The "
+    "answer is 1,000 - 6,062 million. You need not work it out.",
+)
 THINKING = (
     " The figures stand between <think> and </think>; that sentence, or the answer alone, stands after them between "
     "<answer> and </answer>."
 )
 WHOLE = "{working} The answer is {answer}."
-Form = Literal["percent", "ratio", "days", "amount"]
-DECIMALS: Mapping[Form, int] = {"percent": 1, "ratio": 2, "days": 1}
-_SCALES: Mapping[int, str] = {1: "", 10**3: "thousand", 10**6: "million"}
-_TIMES: Mapping[Form, int] = {"percent": 100, "ratio": 1, "days": 365}
 
 
-@dataclass(frozen=True)
-class Term:
-    """A figure of a statement: what it shows of these concepts, which must be one value."""
-
-    statement: Literal["IS", "BS", "CF"]
-    concepts: tuple[str, ...]
-    year_before: bool = False
-    first: bool = False
-    """The first of the concepts that is shown, whatever the others are: a total before its parts."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """Of two terms: their quotient, their relative change, or their difference."""
-
-    says: str
-    """Its definition, as the question gives it."""
-    form: Form
-    first: Term
-    second: Term
-    change: bool = False
-    """(first - second) / second in place of first / second."""
-
-    def value(self, first: Fraction, second: Fraction) -> Fraction | None:
-        """Before rounding; None where it has no meaning: a denominator that is not positive."""
-        if self.form == "amount":  # payments are reported as positive
-            return first - second if second >= 0 else None
-        if second <= 0:
-            return None
-        return _TIMES[self.form] * (first - second * self.change) / second
-
-
-_REVENUE = Term("IS", REVENUE, first=True)
-_CAPEX = ("PaymentsToAcquirePropertyPlantAndEquipment", "PaymentsToAcquireProductiveAssets")
-MEASURES: Mapping[str, Measure] = {
-    "gross margin": Measure(
-        "gross profit as a percentage of total revenue", "percent", Term("IS", ("GrossProfit",)), _REVENUE
-    ),
-    "operating margin": Measure(
-        "operating income as a percentage of total revenue", "percent", Term("IS", ("OperatingIncomeLoss",)), _REVENUE
-    ),
-    "net margin": Measure(
-        "net income as a percentage of total revenue", "percent", Term("IS", ("NetIncomeLoss", "ProfitLoss")), _REVENUE
-    ),
-    "growth of revenue": Measure(
-        "change from the same period a year before, in per cent", "percent", _REVENUE,
-        Term("IS", REVENUE, year_before=True, first=True), change=True,
-    ),
-    "free cash flow": Measure(
-        "cash from operating activities less purchases of property and equipment", "amount",
-        Term("CF", ("NetCashProvidedByUsedInOperatingActivities",)), Term("CF", _CAPEX),
-    ),
-    "current ratio": Measure(
-        "current assets divided by current liabilities", "ratio", Term("BS", ("AssetsCurrent",)),
-        Term("BS", ("LiabilitiesCurrent",)),
-    ),
-    "leverage": Measure(
-        "total liabilities as a percentage of total assets", "percent", Term("BS", ("Liabilities",)),
-        Term("BS", ("Assets",)),
-    ),
-    "days of sales in receivables": Measure(
-        "receivables at the end of the year, divided by total revenue of the year, times 365 days", "days",
-        Term("BS", ("AccountsReceivableNetCurrent", "ReceivablesNetCurrent")), _REVENUE,
-    ),
-}  # fmt: skip
-
-
-def load(path: str | Path, *, max_lines: int | None = None, thinking: bool = False) -> Task:
+def load(
+    path: str | Path | None = None,
+    *,
+    max_lines: int | None = None,
+    thinking: bool = False,
+    calculator: bool = False,
+    sizes: Mapping[str, int] = {},
+    periods: int = 2,
+    seed: int = 0,
+) -> Task:
     """The task over a folder of the SEC's data sets and company facts, or one company-facts file.
 
     Args:
-        path: As of `sec_statements`.
+        path: As of `sec_statements`. None: made-up statements, and other measures: `derive_made`.
         max_lines: Show at most so many lines of a statement, those around the figures that are needed; None: all.
         thinking: Ask for the working in <think> and the answer in <answer>, and pay a tenth for the two tags.
+        calculator: Ask for the calculation in place of its result.
+        sizes: Without a path: how many rows each split has, for the splits to change; as of `sec_statements`.
+        periods: How many columns made-up statements have, 1 or 2; growth takes two.
+        seed: Of the made-up statements.
 
     Raises:
         InputError: nothing is there, it is not in the format, or no measure can be derived.
     """
     if max_lines is not None and max_lines < 2:
         raise InputError(f"max_lines is {max_lines}; expected 2 or more: a measure takes two figures")
-    filings = read_filings(Path(path))
-    found = rows_by_split(filings, lambda printed, facts: _rows(printed, facts, max_lines))
-    if not any(found.values()):
-        raise InputError(f"{path}: of {len(filings)} filings none has the figures of: {', '.join(MEASURES)}")
+    rows_of = partial(_rows, max_lines=max_lines, calculator=calculator)
+    if path is None:
+        counts = split_sizes("derive", SIZES, sizes)
+        made = partial(_made, max_lines=max_lines, calculator=calculator)
+        found = {split: made_rows(size, seed, split, periods, made) for split, size in counts.items()} | {
+            "ood": []
+        }
+    elif sizes:
+        raise InputError(
+            "sizes are those of made-up statements; with a path, the filings say how many rows there are"
+        )
+    else:
+        filings = read_filings(Path(path))
+        found = rows_by_split(filings, rows_of)
+        if not any(found.values()):
+            raise InputError(
+                f"{path}: of {len(filings)} filings none has the figures of: {', '.join(MEASURES)}"
+            )
 
     task = Task(
         name="derive",
         rows=from_lists("derive", found),
-        reward=numeric,
-        metrics={"readable": readable},
+        reward=calculated if calculator else numeric,
+        metrics={} if calculator else {"readable": readable},
         gold=lambda row: str(row["completion"]),
-        corrupt=corrupt,
-        variants={"order": _question_first, "paraphrase": _reworded},
+        corrupt=_miscalculated if calculator else corrupt,
+        variants={"order": _question_first, "paraphrase": partial(_reworded, calculator=calculator)},
         max_new_tokens=256,
     )
     return with_thinking(task, _thought, WHOLE, THINKING) if thinking else task
@@ -167,25 +134,51 @@ Place = tuple[Table, int, int]
 """(table, line, column)."""
 
 
-def _rows(printed: Sequence[Table], facts: Mapping[str, str], max_lines: int | None) -> Iterator[Row]:
+def _rows(
+    printed: Sequence[Table], facts: Mapping[str, str], max_lines: int | None, calculator: bool
+) -> Iterator[Row]:
     for name, measure in MEASURES.items():
         for table in printed:
             if table.kind == TITLES[measure.first.statement]:
-                for column in range(len(table.periods)):
-                    row = _row(name, measure, table, column, printed, facts, max_lines)
-                    if row is not None:
-                        yield row
+                for period in table.periods:
+                    terms = measure.first, measure.second
+                    first, second = (place_of(term, table, period, printed) for term in terms)
+                    if first is not None and second is not None:
+                        row = _row(name, measure, first, second, facts, max_lines, calculator)
+                        if row is not None:
+                            yield row
+
+
+def _made(
+    printed: Iterable[Table], facts: Mapping[str, str], max_lines: int | None, calculator: bool
+) -> Iterator[Row]:
+    nowhere = Term("IS", ())
+    for table in printed:
+        for asked in questions(table, random.Random(facts["adsh"])):
+            form: Form = "ratio" if asked.name == "multiple" else "percent"
+            measure = Measure(asked.says, form, nowhere, nowhere, change=asked.name == "growth")
+            row = _row(
+                asked.name,
+                measure,
+                (table, *asked.first),
+                (table, *asked.second),
+                facts,
+                max_lines,
+                calculator,
+            )
+            if row is not None:
+                yield row
 
 
 def _row(
-    name: str, measure: Measure, table: Table, column: int, printed: Sequence[Table], facts: Mapping[str, str],
-    max_lines: int | None,
+    name: str, measure: Measure, first: Place, second: Place, facts: Mapping[str, str], max_lines: int | None,
+    calculator: bool,
 ) -> Row | None:  # fmt: skip
-    """A row for the column in which the measure's first figure stands; None: it has no one answer."""
-    period = table.periods[column]
-    first, second = (place_of(term, table, period, printed) for term in (measure.first, measure.second))
-    if first is None or second is None:
+    """A row for the period in which the measure's first figure stands; None: it has no one answer."""
+    table, _, column = first
+    if table.scale != second[0].scale:  # the figures as printed are not those that are calculated with
         return None
+    period = table.periods[column]
     exact = measure.value(value_of(first), value_of(second))
     answer = None if exact is None else rounded(exact, measure.form, table.scale)
     if answer is None:
@@ -197,17 +190,22 @@ def _row(
     ]
     months = 3 * second[0].quarters
     asked = f"What is the {name} ({measure.says}), {f'{months} months ended ' if months else ''}{period}?"
-    scale = {"percent": "percent", "ratio": "", "days": "days"}.get(measure.form, _SCALES[table.scale])
+    scale = {"percent": "percent", "ratio": "", "days": "days"}.get(measure.form, SCALES[table.scale])
     figure = f"{answer}%" if scale == "percent" else f"{answer} {scale}".rstrip()
+    named, calculation = _working(measure, first, second)
+    said = f"{named}: {calculation} = {figure}. The answer is {figure}."
+    if calculator:
+        unit = " x 100 percent" if scale == "percent" else f" {scale}".rstrip()
+        said = f"{named}. The answer is {calculation}{unit}."
     return {
         "id": f"{facts['adsh']}/{name}/{table.title}/{column}",
         **facts,
         "measure": name,
         "prompt": [
-            {"role": "system", "content": SYSTEM},
+            {"role": "system", "content": CALCULATION if calculator else SYSTEM},
             {"role": "user", "content": "\n\n".join([*texts, asked])},
         ],
-        "completion": f"{_working(measure, first, second)} = {figure}. The answer is {figure}.",
+        "completion": said,
         "answer": answer,
         "scale": scale,
     }
@@ -248,26 +246,14 @@ def value_of(place: Place) -> Fraction:
     return Fraction(value) * table.scale * (-1 if line.negated else 1)
 
 
-def rounded(exact: Fraction, form: Form, scale: int) -> str | None:
-    """As the answer shows it; None for a tie, which may be rounded either way, and for a scale in no word."""
-    decimals = DECIMALS.get(form, 0)
-    steps = (exact if form != "amount" else exact / scale) * 10**decimals
-    if abs(steps - round(steps)) == Fraction(1, 2):
-        return None
-    value = Fraction(round(steps), 10**decimals)
-    shown = f"{float(abs(value)):,.{decimals}f}"
-    if value >= 0:
-        return shown
-    return f"({shown})" if form == "amount" else f"-{shown}"
-
-
-def _working(measure: Measure, first: Place, second: Place) -> str:
+def _working(measure: Measure, first: Place, second: Place) -> tuple[str, str]:
+    """(the two figures with their labels, the calculation)."""
     named = ", ".join(f"{table.lines[i].label} {table.lines[i].cells[c]}" for table, i, c in (first, second))
     one, other = (_plain(place) for place in (first, second))
     if measure.form == "amount":
-        return f"{named}: {one} - {other}"
+        return named, f"{one} - {other}"
     top = f"({one} - {other})" if measure.change else one
-    return f"{named}: {top} / {other}{' x 365' if measure.form == 'days' else ''}"
+    return named, f"{top} / {other}{' x 365' if measure.form == 'days' else ''}"
 
 
 def _plain(place: Place) -> str:
@@ -296,8 +282,8 @@ def _question_first(row: Row, rng: random.Random) -> Row:
     return asking(row, f"{question}\n\n{source}")
 
 
-def _reworded(row: Row, rng: random.Random) -> Row | None:
-    return instructed(row, rng, SYSTEM, WORDINGS)
+def _reworded(row: Row, rng: random.Random, calculator: bool) -> Row | None:
+    return instructed(row, rng, *((CALCULATION, CALCULATIONS) if calculator else (SYSTEM, WORDINGS)))
 
 
 def corrupt(row: Row, rng: random.Random) -> str:
@@ -305,3 +291,21 @@ def corrupt(row: Row, rng: random.Random) -> str:
     working, said, answer = row["completion"].rpartition("The answer is ")
     wrong = numeric_qa.corrupt({**row, "completion": answer.removesuffix(".")}, rng)
     return f"{working}{said}{wrong}."
+
+
+def _miscalculated(row: Row, rng: random.Random) -> str:
+    """A calculation that scores 0: another digit, the other way round, without its unit, one more."""
+    named, said, calculation = row["completion"].rpartition("The answer is ")
+    places = [i for i, character in enumerate(calculation) if character in "0123456789"]
+    place, digit = rng.choice(places), rng.choice("123456789")
+    first, _, rest = calculation.partition(" / ")
+    second, _, unit = rest.partition(" ")
+    flawed = [
+        calculation[:place] + digit + calculation[place + 1 :],
+        f"{second.rstrip('.')} / {first}{' ' if unit else ''}{unit or '.'}",
+        calculation.replace(" x 100 percent", "").replace(f" {row['scale']}", ""),
+        f"1 + {calculation}",
+    ]
+    scores = calculated(flawed, [row["answer"]] * len(flawed), [row["scale"]] * len(flawed))
+    wrong = [text for text, score in zip(flawed, scores, strict=True) if score == 0]
+    return f"{named}{said}{rng.choice(wrong)}"

@@ -34,8 +34,9 @@ from ..errors import InputError
 from ..rewards.library import reconcile
 from ..types import Row
 from . import Task, sec_statements
-from .derive import DECIMALS, MEASURES, excerpt, place_of, rounded, value_of
+from .derive import excerpt, place_of, value_of
 from .flaws import JSONFlaw, compact, with_flaw
+from .measures import DECIMALS, MEASURES, rounded
 from .sec_print import TITLES, Table
 from .sec_statements import plain, read_filings, rows_by_split
 from .splits import from_lists

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from itertools import count, islice
 
+from ..errors import InputError
+from ..types import Row
 from .sec_print import PrintedLine, Relation, Table
 from .statement_forms import COMPANIES
 from .statements import SEEN_LAYOUTS, make_statement
@@ -42,20 +45,63 @@ def excerpts(table: Table, max_lines: int | None) -> list[tuple[int, int]]:
     return best[size][2]
 
 
-def made_tables(count: int, seed: int) -> Iterator[Table]:
-    """Made-up statements, of the companies that `finance_statements` trains on."""
-    for number in range(count):
-        rng = random.Random(f"sec_statements/{seed}/{number}")
-        made = make_statement(rng, layouts=SEEN_LAYOUTS, companies=COMPANIES["train"])
+def _made_tables(seed: int, split: str, periods: int) -> Iterator[Table]:
+    """Made-up statements without end, of the companies that `finance_statements` has in a split."""
+    for number in count():
+        rng = random.Random(
+            f"sec_statements/{seed}/{number}"
+            if split == "train"
+            else f"sec_statements/{split}/{seed}/{number}"
+        )
+        made = make_statement(rng, layouts=SEEN_LAYOUTS, companies=COMPANIES[split])
         lines = tuple(
-            PrintedLine(line.label, (line.label, ""), False, line.cells, tuple(map(_figure, line.cells)))
+            PrintedLine(line.label, (line.label, ""), False, cells, tuple(map(_figure, cells)))
             for line in made.lines
+            for cells in [line.cells[:periods]]
         )
         relations = tuple(
             Relation(i, dict.fromkeys(line.parts, 1)) for i, line in enumerate(made.lines) if line.parts
         )
         title = f"{made.company}, {made.title} ({made.scale})"
-        yield Table(title, str(made.kind), 0, made.periods, lines, (relations,) * len(made.periods))
+        yield Table(title, str(made.kind), 0, made.periods[:periods], lines, (relations,) * periods)
+
+
+def made_rows(
+    size: int,
+    seed: int,
+    split: str,
+    periods: int,
+    rows_of: Callable[[Sequence[Table], Mapping[str, str]], Iterable[Row]],
+) -> list[Row]:
+    """So many rows, each of another made-up statement, no two alike. InputError: there are not so many.
+
+    Args:
+        size: rows.
+        seed: of the statements.
+        split: whose companies they are of.
+        periods: columns that are shown, 1 or 2.
+        rows_of: the rows of tables, from what is known of their filing.
+    """
+    if periods not in (1, 2):
+        raise InputError(f"periods is {periods}; expected 1 or 2, the columns of a made-up statement")
+    found = dict[str, Row]()
+    for number, table in enumerate(islice(_made_tables(seed, split, periods), 100 * size)):
+        facts = {
+            "company": table.title.split(",")[0],
+            "cik": "",
+            "adsh": f"made/{seed}/{number}",
+            "form": "made up",
+        }
+        rows = list(rows_of([table], facts))
+        for row in rows[number % len(rows) :][:1] if rows else []:
+            found.setdefault(row["prompt"][1]["content"], row)
+        if len(found) == size:
+            break
+    if len(found) < size:
+        raise InputError(
+            f"only {len(found)} of {size} made-up rows are left: raise max_chars or lower max_lines"
+        )
+    return list(found.values())
 
 
 def _figure(cell: str) -> Decimal:

@@ -13,9 +13,9 @@ One row, of a made-up company: what the user says, after the system message SYST
     "Cost of sales":"Cost of sales | 800","Gross profit":"Gross profit | 450"}}
 
 `path` is a folder with what anyone can download from the SEC: the quarterly Financial Statement Data Sets, unpacked,
-and company-facts JSON. Each statement is printed as filed (`sec_print`). The reward is `reconciled`, over the filing's
-own calculation relations, or `reconciled_ladder` with `credit: ladder`. Splits are by company, by a hash of its CIK:
-adding companies moves none.
+and company-facts JSON. Each statement is printed as filed (`sec_print`). Without it statements are made up, as in
+`finance_statements`, and printed the same. The reward is `reconciled`, over the filing's own calculation relations, or
+`reconciled_ladder` with `credit: ladder`. Splits are by company, by a hash of its CIK: adding companies moves none.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from ..rewards.library import reconcile
 from ..types import Row
 from . import Task
 from .flaws import JSONFlaw, compact, with_flaw
-from .sec_excerpts import excerpts, made_tables
+from .sec_excerpts import excerpts, made_rows
 from .sec_facts import read_company_facts
 from .sec_print import PrintedLine, Table, tables
 from .sec_tables import Filing, read_data_sets
-from .splits import from_lists
+from .splits import from_lists, split_sizes
 from .variants import asked_in, asking
 
 SYSTEM = (
@@ -50,6 +50,8 @@ SYSTEM = (
 )
 SPLITS: Mapping[str, float] = {"train": 0.6, "calibration": 0.1, "test": 0.3}
 """Split -> share of the companies."""
+SIZES: Mapping[str, int] = {"train": 2000, "calibration": 200, "test": 400}
+"""Split -> rows, where they are made up."""
 WORDINGS = (
     "What does the statement show for {period}?",
     "Extract every line of the column {period}.",
@@ -59,11 +61,13 @@ _log = logging.getLogger("tieout")
 
 
 def load(
-    path: str | Path,
+    path: str | Path | None = None,
     *,
     max_lines: int | None = None,
     max_chars: int | None = None,
     generated: int = 0,
+    sizes: Mapping[str, int] = {},
+    periods: int = 2,
     seed: int = 0,
     credit: Literal["figures", "ladder"] = "figures",
 ) -> Task:
@@ -71,11 +75,13 @@ def load(
 
     Args:
         path: A folder with sub, num, tag, pre (and cal), or of such folders, or with company-facts JSON; or one such
-            JSON file.
+            JSON file. None: every statement is made up, as in `finance_statements`.
         max_lines: Cut statements into excerpts of at most so many lines with figures, so that many sums stay whole;
             None: whole statements.
         max_chars: Leave out rows whose messages and gold together are longer; None: keep all.
-        generated: How many made-up statements of `finance_statements` to add to `train`, one row each.
+        generated: How many rows to add to `train` that are of made-up statements, each of another.
+        sizes: Without a path: how many rows each split has, for the splits to change; see SIZES.
+        periods: How many columns made-up statements have, 1 or 2.
         seed: Of the made-up statements.
         credit: `figures`: a right figure outweighs all form; `ladder`: form first, then figures.
 
@@ -92,31 +98,37 @@ def load(
         raise InputError(f"credit is {credit!r}; expected figures or ladder")
     if generated < 0:
         raise InputError(f"generated is {generated}; expected 0 or more")
+    if path is None and generated:
+        raise InputError(
+            f"generated is {generated}, and without a path every row is; give sizes: {{train: ...}}"
+        )
+    if path is not None and sizes:
+        raise InputError(
+            "sizes are those of made-up statements; with a path, the filings say how many rows there are"
+        )
     left_out = Counter[str]()
-    filings = read_filings(Path(path))
-    left_out["ambiguous facts"] = sum(filing.ambiguous for filing in filings)
 
     def rows_of(printed: Sequence[Table], facts: Mapping[str, str]) -> Iterator[Row]:
         for table in printed:
             yield from _rows(table, facts, max_lines, max_chars, left_out)
 
-    found = rows_by_split(filings, rows_of)
-    if not any(found.values()):
-        raise InputError(
-            f"{path}: no statement with two figures is left of {len(filings)} filings (max_lines={max_lines}, "
-            f"max_chars={max_chars}; {_said(left_out)})"
-        )
-    for number, table in enumerate(made_tables(generated, seed)):
-        facts = {
-            "company": table.title.split(",")[0],
-            "cik": "",
-            "adsh": f"made/{seed}/{number}",
-            "form": "made up",
+    if path is None:
+        counts = split_sizes("sec_statements", SIZES, sizes)
+        found = {split: made_rows(size, seed, split, periods, rows_of) for split, size in counts.items()} | {
+            "ood": []
         }
-        rows = list(_rows(table, facts, max_lines, max_chars, left_out))
-        found["train"] += rows[number % len(rows) :][:1] if rows else []
+    else:
+        filings = read_filings(Path(path))
+        left_out["ambiguous facts"] = sum(filing.ambiguous for filing in filings)
+        found = rows_by_split(filings, rows_of)
+        if not any(found.values()):
+            raise InputError(
+                f"{path}: no statement with two figures is left of {len(filings)} filings (max_lines={max_lines}, "
+                f"max_chars={max_chars}; {_said(left_out)})"
+            )
+        found["train"] += made_rows(generated, seed, "train", periods, rows_of)
     found["train"].sort(key=_mixed)
-    if any(left_out.values()):
+    if path is not None and any(left_out.values()):
         _log.warning("task sec_statements: left out %s", _said(left_out))
 
     return Task(

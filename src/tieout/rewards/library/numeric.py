@@ -44,10 +44,10 @@ def final_answer(completion: str) -> Figure | None:
     >>> final_answer("It fell from 25.2 by 12.6, which is half. Answer: (50)%").value
     Decimal('-50')
     """
-    return given[0] if (given := _given(completion)) else None
+    return given[0] if (given := given_figure(completion)) else None
 
 
-def _given(completion: str) -> tuple[Figure, str] | None:
+def given_figure(completion: str) -> tuple[Figure, str] | None:
     """The figure that is the answer, and its unit in words, if any."""
     said = after_thinking(completion)
     answer = None if said is None else final_text(said)
@@ -87,10 +87,21 @@ def numeric(
     >>> [numeric(["14.5%"], [0.144643], unit=["ratio"], tolerance=by) for by in (None, "shown", "1%", 0.001, 0.0001)]
     [[0.0], [1.0], [1.0], [1.0], [0.0]]
     """
-    blank = [None] * len(completions)
-    near = tolerance if isinstance(tolerance, list | tuple) else [tolerance] * len(completions)
-    cases = zip(completions, answer, scale or blank, unit or blank, near, strict=True)
-    return [None if gold is None else _score(_given(text), gold, s, u, t) for text, gold, s, u, t in cases]
+    return compared([given_figure(text) for text in completions], answer, scale, unit, tolerance)
+
+
+def compared(
+    given: Sequence[tuple[Figure, str] | None],
+    answer: Sequence[str | int | float | None],
+    scale: Sequence[str | None] | None,
+    unit: Sequence[Unit | None] | None,
+    tolerance: Sequence[Tolerance | None] | Tolerance | None,
+) -> list[float | None]:
+    """[K] what `numeric` pays for figures, each with its unit in words; None for none."""
+    blank = [None] * len(given)
+    near = tolerance if isinstance(tolerance, list | tuple) else [tolerance] * len(given)
+    cases = zip(given, answer, scale or blank, unit or blank, near, strict=True)
+    return [None if gold is None else _score(found, gold, s, u, t) for found, gold, s, u, t in cases]
 
 
 def readable(completions: Sequence[str], **_: Any) -> list[float | None]:
