@@ -14,7 +14,8 @@ from demo_seeds import study
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 STORIES = {
-    name: ["run", str(RECIPES / f"{name}.yaml")] for name in ("wordle", "rag", "style", "summaries", "code")
+    name: ["run", str(RECIPES / f"{name}.yaml")]
+    for name in ("wordle", "rag", "style", "summaries", "code", "filings", "derive")
 }
 """Story -> arguments of `tieout`."""
 

@@ -1,4 +1,4 @@
-"""tieout demo [align|reason|rlhf|feedback|style|summaries|wordle|code] [--out DIR]"""
+"""tieout demo [align|reason|rlhf|feedback|style|summaries|wordle|code|filings|derive] [--out DIR]"""
 
 from __future__ import annotations
 
@@ -21,14 +21,18 @@ class Options:
     """Train an embedded model on statements, notes, calls, a game or programs, and show what it gained, on a CPU."""
 
     recipe: Annotated[
-        Literal["align", "reason", "rlhf", "feedback", "style", "summaries", "wordle", "code"],
+        Literal[
+            "align", "reason", "rlhf", "feedback", "style", "summaries", "wordle", "code", "filings", "derive"
+        ],
         tyro.conf.Positional,
     ] = "align"
     """align: SFT, preferences, DPO. reason: SFT, GRPO. rlhf: SFT, reward model, PPO. feedback: SFT, KTO.
     style, of notes: DPO next to reward model, PPO, refresh, PPO, from the same preferences.
     summaries, of calls: SFT, GRPO with a reward that has a hole, GRPO with the whole reward.
     wordle: SFT, GRPO by turns, with a model whose tokens are letters.
-    code, scored by tests: SFT on few programs, rejection sampling, GRPO on specifications that have none."""
+    code, scored by tests: SFT on few programs, rejection sampling, GRPO on specifications that have none.
+    filings, in the print of the SEC: the same, from few statements read and many with figures to check.
+    derive, of measures: the same, with <think> and <answer>, and a program that does the arithmetic."""
     out: Path | None = None
     """Run folder; left out: runs/demo, or runs/demo-NAME."""
     seed: int = 0
