@@ -57,6 +57,18 @@ def _numeric_rows() -> list[Row]:
     return [{"prompt": f"What was item {i}?", "answer": g, "completion": g} for i, g in enumerate(golds)]
 
 
+def _calculated_rows() -> list[Row]:
+    golds = {
+        "450 / 1,250 x 100 percent": "36.0%",
+        "1,000 - 6,062 million": "(5,062) million",
+        "9 / 4": "2.25",
+    }
+    return [
+        {"prompt": f"What was item {i}?", "answer": answer, "completion": said}
+        for i, (said, answer) in enumerate(golds.items())
+    ]
+
+
 ROWS: dict[str, Callable[[], Sequence[Row]]] = {
     **dict.fromkeys(FORM, lambda: TAGS),
     **dict.fromkeys(("citation_accuracy", "faithfulness", "rag", "relevance"), lambda: _task_rows("rag")),
@@ -65,6 +77,7 @@ ROWS: dict[str, Callable[[], Sequence[Row]]] = {
     "exact": lambda: [{**row, "answer": row["label"]} for row in WORDS],
     "finance_statements": lambda: _task_rows("finance_statements"),
     "numeric": _numeric_rows,
+    "calculated": _calculated_rows,
     "reconciled": _reconciled_rows,
     "reconciled_ladder": _reconciled_rows,
 }
