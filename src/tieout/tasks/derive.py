@@ -33,10 +33,10 @@ from ..types import Row
 from . import Task, numeric_qa
 from .derive_made import questions
 from .measures import MEASURES, SCALES, Form, Measure, Term, rounded
-from .sec_excerpts import made_rows
+from .sec_excerpts import made_splits
 from .sec_print import TITLES, Table
-from .sec_statements import SIZES, read_filings, rows_by_split
-from .splits import from_lists, split_sizes
+from .sec_statements import read_filings, rows_by_split
+from .splits import from_lists
 from .thinking import thinking as with_thinking
 from .variants import asked_in, asking, instructed
 
@@ -90,20 +90,16 @@ def load(
     """
     if max_lines is not None and max_lines < 2:
         raise InputError(f"max_lines is {max_lines}; expected 2 or more: a measure takes two figures")
-    rows_of = partial(_rows, max_lines=max_lines, calculator=calculator)
     if path is None:
-        counts = split_sizes("derive", SIZES, sizes)
         made = partial(_made, max_lines=max_lines, calculator=calculator)
-        found = {split: made_rows(size, seed, split, periods, made) for split, size in counts.items()} | {
-            "ood": []
-        }
+        found = made_splits("derive", sizes, seed, periods, made)
     elif sizes:
         raise InputError(
             "sizes are those of made-up statements; with a path, the filings say how many rows there are"
         )
     else:
         filings = read_filings(Path(path))
-        found = rows_by_split(filings, rows_of)
+        found = rows_by_split(filings, partial(_rows, max_lines=max_lines, calculator=calculator))
         if not any(found.values()):
             raise InputError(
                 f"{path}: of {len(filings)} filings none has the figures of: {', '.join(MEASURES)}"

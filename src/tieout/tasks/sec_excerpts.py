@@ -10,8 +10,13 @@ from itertools import count, islice
 from ..errors import InputError
 from ..types import Row
 from .sec_print import PrintedLine, Relation, Table
+from .splits import split_sizes
 from .statement_forms import COMPANIES
 from .statements import SEEN_LAYOUTS, make_statement
+
+SIZES: Mapping[str, int] = {"train": 2000, "calibration": 200, "test": 400}
+"""Split -> rows, where they are made up."""
+RowsOf = Callable[[Sequence[Table], Mapping[str, str]], Iterable[Row]]
 
 
 def excerpts(table: Table, max_lines: int | None) -> list[tuple[int, int]]:
@@ -66,12 +71,22 @@ def _made_tables(seed: int, split: str, periods: int) -> Iterator[Table]:
         yield Table(title, str(made.kind), 0, made.periods[:periods], lines, (relations,) * periods)
 
 
+def made_splits(
+    name: str, sizes: Mapping[str, int], seed: int, periods: int, rows_of: RowsOf
+) -> dict[str, list[Row]]:
+    """Split -> `made_rows`, of other companies each, for a task without files; `sizes` in place of SIZES."""
+    counts = split_sizes(name, SIZES, sizes)
+    return {split: made_rows(size, seed, split, periods, rows_of) for split, size in counts.items()} | {
+        "ood": []
+    }
+
+
 def made_rows(
     size: int,
     seed: int,
     split: str,
     periods: int,
-    rows_of: Callable[[Sequence[Table], Mapping[str, str]], Iterable[Row]],
+    rows_of: RowsOf,
 ) -> list[Row]:
     """So many rows, each of another made-up statement, no two alike. InputError: there are not so many.
 

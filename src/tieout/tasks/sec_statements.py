@@ -36,11 +36,11 @@ from ..rewards.library import reconcile
 from ..types import Row
 from . import Task
 from .flaws import JSONFlaw, compact, with_flaw
-from .sec_excerpts import excerpts, made_rows
+from .sec_excerpts import excerpts, made_rows, made_splits
 from .sec_facts import read_company_facts
 from .sec_print import PrintedLine, Table, tables
 from .sec_tables import Filing, read_data_sets
-from .splits import from_lists, split_sizes
+from .splits import from_lists
 from .variants import asked_in, asking
 
 SYSTEM = (
@@ -50,8 +50,6 @@ SYSTEM = (
 )
 SPLITS: Mapping[str, float] = {"train": 0.6, "calibration": 0.1, "test": 0.3}
 """Split -> share of the companies."""
-SIZES: Mapping[str, int] = {"train": 2000, "calibration": 200, "test": 400}
-"""Split -> rows, where they are made up."""
 WORDINGS = (
     "What does the statement show for {period}?",
     "Extract every line of the column {period}.",
@@ -80,7 +78,7 @@ def load(
             None: whole statements.
         max_chars: Leave out rows whose messages and gold together are longer; None: keep all.
         generated: How many rows to add to `train` that are of made-up statements, each of another.
-        sizes: Without a path: how many rows each split has, for the splits to change; see SIZES.
+        sizes: Without a path: how many rows each split has, for the splits to change; see `sec_excerpts.SIZES`.
         periods: How many columns made-up statements have, 1 or 2.
         seed: Of the made-up statements.
         credit: `figures`: a right figure outweighs all form; `ladder`: form first, then figures.
@@ -113,10 +111,7 @@ def load(
             yield from _rows(table, facts, max_lines, max_chars, left_out)
 
     if path is None:
-        counts = split_sizes("sec_statements", SIZES, sizes)
-        found = {split: made_rows(size, seed, split, periods, rows_of) for split, size in counts.items()} | {
-            "ood": []
-        }
+        found = made_splits("sec_statements", sizes, seed, periods, rows_of)
     else:
         filings = read_filings(Path(path))
         left_out["ambiguous facts"] = sum(filing.ambiguous for filing in filings)

@@ -21,21 +21,21 @@ from typing import Any
 
 from ..scoring.outcomes import ranged
 from ..text.figures import EXACT, NUMBER, Figure, Unit
-from ..text.final_answers import final_text, split_unit
+from ..text.final_answers import MAX_CHARS, final_text, split_unit
 from ..text.thinking import after_thinking
 from .numeric import Tolerance, compared, given_figure
 
 __all__ = ["calculated", "calculation"]
 
-MAX_CHARS = 400
-"""A longer answer is none."""
 _NUMBER = re.compile(NUMBER)
 _SIGNS = str.maketrans("X×x·÷−–", "****/--")
+_FACTOR = re.compile(r"[-+]? ?[(\[]*[-+]? ?[(\[.0-9]")
+"""How one begins."""
 _CLOSING = {"(": ")", "[": "]"}
 
 
-class _NoneError(Exception):
-    """It is no calculation."""
+class _NoCalculationError(Exception):
+    """What is read is none."""
 
 
 class _Reader:
@@ -45,17 +45,17 @@ class _Reader:
         self.text, self.at, self.operations = text, 0, 0
 
     def sum(self) -> Fraction:
-        found = self.product(first=True)
+        found = self.product()
         while (sign := self.operation("+-")) is not None:
-            found += self.product(first=True) * (1 if sign == "+" else -1)
+            found += self.product() * (1 if sign == "+" else -1)
         return found
 
-    def product(self, first: bool) -> Fraction:
-        found = self.factor(alone=not first)
+    def product(self) -> Fraction:
+        found = self.factor(alone=False)
         while (sign := self.operation("*/")) is not None:
             other = self.factor(alone=True)
             if sign == "/" and not other:
-                raise _NoneError
+                raise _NoCalculationError
             found = found * other if sign == "*" else found / other
         return found
 
@@ -66,7 +66,7 @@ class _Reader:
         if opening is None:
             number = _NUMBER.match(self.text, self.after_space())
             if number is None:
-                raise _NoneError
+                raise _NoCalculationError
             self.at = number.end()
             found = Fraction(number[0].replace(",", ""))
         else:
@@ -74,16 +74,16 @@ class _Reader:
             found = self.sum()
             signed = self.text[begins] in "+-"
             if self.taken(_CLOSING[opening]) is None:
-                raise _NoneError
+                raise _NoCalculationError
             if self.operations == before and not signed and (sign or not alone) and opening == "(":
-                raise _NoneError
+                raise _NoCalculationError
         return -found if sign == "-" else found
 
     def operation(self, signs: str) -> str | None:
         """The next sign, if a factor can follow it: the `x` of `2.5 x` is a unit."""
         before = self.at
         sign = self.taken(signs)
-        if sign is not None and re.match(r"[-+]? ?[(\[]*[-+]? ?[(\[.0-9]", self.text[self.after_space() :]):
+        if sign is not None and _FACTOR.match(self.text, self.after_space()):
             self.operations += 1
             return sign
         self.at = before
@@ -114,7 +114,7 @@ def calculation(answer: str) -> tuple[Fraction, str] | None:
     reader = _Reader(text.translate(_SIGNS))
     try:
         found = reader.sum()
-    except (_NoneError, RecursionError, IndexError):
+    except (_NoCalculationError, RecursionError, IndexError):
         return None
     rest = text[reader.at :]
     if not reader.operations or re.match(r" ?[-0-9.,()\[\]+*/x_]", rest.removesuffix("x")):
