@@ -81,8 +81,9 @@ def panel(title: str, stages: Sequence[Sequence[float]], left: int) -> list[str]
     return drawn
 
 
-def drawing(found: dict[str, Any]) -> str:
-    """The picture as SVG."""
+def picture() -> str:
+    """The SVG of what was measured."""
+    found: dict[str, Any] = json.loads(MEASURED.read_text(encoding="utf-8"))
     width, height = LEFT + len(PANELS) * (WIDTH + GAP), TOP + HEIGHT + 32
     about = "PPO paid by a reward model; dashed: the reward model is refreshed"
     lines = [f'<text class="title" x="{LEFT}" y="22">{about}</text>']
@@ -96,7 +97,7 @@ def main(arguments: Sequence[str]) -> None:
     """Measure the run, if one is given; draw."""
     if arguments:
         MEASURED.write_text(json.dumps(measured(Path(arguments[0])), indent=1) + "\n", encoding="utf-8")
-    PICTURE.write_text(drawing(json.loads(MEASURED.read_text(encoding="utf-8"))), encoding="utf-8")
+    PICTURE.write_text(picture(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -159,8 +159,9 @@ def first_alarms(stage: Mapping[str, Any], name: str) -> Iterator[tuple[int, str
         yield stage["gold"][0]["step"], f"gold alarm, step {stage['gold'][0]['step']}"
 
 
-def drawing(stages: Mapping[str, Any]) -> str:
-    """The picture as SVG."""
+def picture() -> str:
+    """The SVG of what was measured."""
+    stages = json.loads(MEASURED.read_text(encoding="utf-8"))["stages"]
     width, height = LEFT + len(PANELS) * (WIDTH + GAP), TOP + HEIGHT + 32
     lines, x = list[str](), LEFT
     for stage, text in STAGES.items():
@@ -199,9 +200,8 @@ def main(arguments: Sequence[str]) -> None:
     if arguments:
         text = json.dumps(measured(Path(arguments[0])), indent=1)
         MEASURED.write_text(text + "\n", encoding="utf-8")
-    found = json.loads(MEASURED.read_text(encoding="utf-8"))
-    PICTURE.write_text(drawing(found["stages"]), encoding="utf-8")
-    print("\n".join(page(found)))
+    PICTURE.write_text(picture(), encoding="utf-8")
+    print("\n".join(page(json.loads(MEASURED.read_text(encoding="utf-8")))))
 
 
 if __name__ == "__main__":

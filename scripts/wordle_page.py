@@ -1,5 +1,6 @@
 """Write a page that replays the games of a run of `recipes/wordle.yaml`, all its models next to each other.
 
+    python scripts/wordle_page.py                 # docs/stories/wordle.html and wordle.svg, of the published run
     python scripts/wordle_page.py runs/wordle --out wordle.html --picture wordle.svg --word crane
 
 One file that fetches nothing. Arrow keys change the game and the turn. The games are those of `evidence/cases.jsonl`,
@@ -15,11 +16,18 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from tieout.errors import InputError
 from tieout.evidence.evaluate import Case, read_cases
+from tieout.storage.jsonl import stored
 from tieout.tasks.wordle import shown
 from tieout.tasks.wordle_rewards import guess_of
 from tieout.tasks.wordle_words import guessable, mark, words_of
 
+ROOT = Path(__file__).resolve().parents[1]
+RUN = ROOT / "benchmarks" / "results" / "stories" / "wordle-0"
+STORY = ROOT / "docs" / "stories" / "wordle"
+WORD = "sever"
+"""The word of the picture: the first test word that GRPO finds and SFT does not."""
 PAGE = Path(__file__).with_name("wordle_page.html")
 FIGURES = {
     "solved": "games won",
@@ -95,32 +103,49 @@ def picture(game: Mapping[str, Any], models: Sequence[str]) -> str:
     return "\n".join([*parts, "</svg>\n"])
 
 
-def main() -> None:
-    """Read a run and write the page."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", type=Path, help="folder of the run, or of its evidence")
-    parser.add_argument("--out", type=Path, default=Path("wordle.html"))
-    parser.add_argument("--picture", type=Path, help="an SVG of the games of --word")
-    parser.add_argument("--word", default="")
-    given = parser.parse_args()
-    evidence = given.run / "evidence" if (given.run / "evidence").is_dir() else given.run
+def drawn(evidence: Path, word: str) -> tuple[str, str]:
+    """The page of a run's evidence, and the picture of one word."""
     report = json.loads((evidence / "report.json").read_text(encoding="utf-8"))
-    cases = read_cases(evidence / "cases.jsonl")
+    cases = read_cases(stored(evidence / "cases.jsonl"))
     models = [model for model in NAMES if model in cases]
     if not models:
-        parser.error(f"{evidence} has cases of {', '.join(cases)}; expected base, sft or grpo")
+        raise InputError(f"{evidence} has cases of {', '.join(cases)}; expected base, sft or grpo")
     data: dict[str, Any] = {
         "models": [NAMES[model] for model in models],
         "figures": figures(report, models),
         "games": games({m: [c for c in cases[m] if c.slice == "test"] for m in models}, models),
     }
-    if given.picture:
-        (chosen,) = (game for game in data["games"] if game["word"] == given.word)
-        given.picture.write_text(picture(chosen, data["models"]), encoding="utf-8")
+    chosen = [game for game in data["games"] if game["word"] == word]
+    if not chosen:
+        raise InputError(f"{word!r} is no word of these games; choose one of the test words")
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    given.out.write_text(PAGE.read_text(encoding="utf-8").replace("/*DATA*/", text), encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8").replace("/*DATA*/", text)
+    return page, picture(chosen[0], data["models"])
+
+
+def pictures() -> dict[Path, str]:
+    """File -> what the published run makes of it."""
+    return dict(zip((STORY.with_suffix(".html"), STORY.with_suffix(".svg")), drawn(RUN, WORD), strict=True))
+
+
+def main() -> None:
+    """Read a run and write the page and the picture."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, nargs="?", help="folder of the run, or of its evidence")
+    parser.add_argument("--out", type=Path, default=Path("wordle.html"))
+    parser.add_argument("--picture", type=Path, default=Path("wordle.svg"), help="of the games of --word")
+    parser.add_argument("--word", default=WORD)
+    given = parser.parse_args()
+    if given.run is None:
+        written = pictures()
+    else:
+        evidence = given.run / "evidence" if (given.run / "evidence").is_dir() else given.run
+        page, boards = drawn(evidence, given.word)
+        written = {given.out: page, given.picture: boards}
+    for file, text in written.items():
+        file.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -73,7 +73,19 @@ def test_modules_and_files_that_a_page_names_exist(page: Path) -> None:
         assert (ROOT / name).exists(), f"{page.name} names {name}, which does not exist"
 
 
-@pytest.mark.parametrize("script", ["draw_layers", "draw_gains", "draw_rag", "draw_few", "draw_diagnostics"])
+DRAWING = [
+    "draw_layers",
+    "draw_gains",
+    "draw_rag",
+    "draw_few",
+    "draw_diagnostics",
+    "draw_style",
+    "draw_summaries",
+    "wordle_page",
+]
+
+
+@pytest.mark.parametrize("script", DRAWING)
 def test_a_picture_is_what_its_script_draws(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "scripts")
     spec = spec_from_file_location(script, ROOT / "scripts" / f"{script}.py")

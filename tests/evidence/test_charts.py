@@ -37,6 +37,10 @@ def test_ticks_span_the_data_and_are_few(low: float, high: float) -> None:
     assert all(b > a for a, b in pairwise(ticks))
 
 
+def test_what_is_always_0_lies_on_the_axis_with_nothing_below() -> None:
+    assert nice_ticks(0.0, 0.0) == [0.0, 0.5, 1.0]
+
+
 @given(st.lists(st.tuples(st.integers(0, 1000), VALUES), min_size=2, max_size=60))
 def test_a_curve_stays_in_its_frame(points: list[tuple[int, float]]) -> None:
     svg = curve([(float(x), y) for x, y in sorted(points)], 'a "label" & <more>')

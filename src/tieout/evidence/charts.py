@@ -144,8 +144,10 @@ def interval(
 
 
 def nice_ticks(low: float, high: float, count: int = 3) -> list[float]:
-    """About `count` round numbers that span low to high; always at least two different ones."""
-    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-300):
+    """About `count` round numbers that span low to high; always at least two different ones, of 0 alone up to 1."""
+    if low == high == 0:
+        high = 1.0  # a share or a count that is never seen: nothing is below 0
+    elif high - low <= 1e-9 * max(abs(low), abs(high), 1e-300):
         spread = abs(low) * 0.1 or 1.0
         low, high = low - spread, high + spread
     raw = (high - low) / count
