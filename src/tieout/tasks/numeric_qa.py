@@ -1,4 +1,4 @@
-"""Answer a question over a table and its text with one figure: TAT-QA, or any file in its format.
+"""Answer a question over a table and its text with one figure: TAT-QA, ConvFinQA, or any file in their formats.
 
 One row of TAT-QA's development set:
 
@@ -27,6 +27,9 @@ is left out, as a question without its evidence has no answer.
 
 Splits are by document (a table with its text), by a hash of its id, so that adding documents moves none. The
 file does not say which report a document is from: two splits may have documents of the same report.
+
+A file of pages with `pre_text` is ConvFinQA's or FinQA's: `tieout.tasks.convfinqa` says how it is read. Its splits are
+by company.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ import json
 import logging
 import random
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from itertools import accumulate
@@ -45,7 +49,7 @@ from typing import Any
 from ..errors import InputError
 from ..rewards.library.numeric import figure, numeric, readable
 from ..types import Row
-from . import Task
+from . import Task, convfinqa
 from .splits import from_lists
 from .variants import asked_in, asking, instructed
 
@@ -62,7 +66,8 @@ YEAR = re.compile(r"(?:19|20)[0-9]{2}")
 
 
 def load(path: str | Path, *, max_prompt_chars: int | None = None) -> Task:
-    """The task over a JSON file: a list of documents, each with `table`, `paragraphs` and `questions`.
+    """The task over a JSON file: TAT-QA's list of documents (`table`, `paragraphs`, `questions`), or ConvFinQA's or
+    FinQA's of pages (`pre_text`, `table`, `post_text`, and `annotation` or `qa`). Which it is, is told by the first.
 
     Args:
         path: The file.
@@ -73,21 +78,24 @@ def load(path: str | Path, *, max_prompt_chars: int | None = None) -> Task:
         ValueError: it is not in this format, or no question is left.
     """
     rows: dict[str, list[Row]] = {split: [] for split in (*SPLITS, "ood")}
-    too_long = 0
-    for number, document in enumerate(_documents(Path(path)), 1):
-        try:
-            asked = list(_rows(document))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path}: document {number} is not in TAT-QA's format: {error!r}") from error
-        for row in asked:
-            if max_prompt_chars is None or _chars(row) <= max_prompt_chars:
-                rows[split_of(row["document"])].append(row)
-            else:
-                too_long += 1
+    documents = _documents(Path(path))
+    if convfinqa.is_convfinqa(documents):
+        asked, left_out = convfinqa.read(documents, str(path))
+    else:
+        asked, left_out = list(_tatqa(documents, path)), Counter[str]()
+    for row in asked:
+        if max_prompt_chars is None or _chars(row) <= max_prompt_chars:
+            rows[split_of(row.get("company", row["document"]))].append(row)
+        else:
+            left_out["too long"] += 1
+    told = ", ".join(f"{count} {why}" for why, count in sorted(left_out.items()))
     if not any(rows.values()):
-        raise InputError(f"{path}: no question that one figure answers, max_prompt_chars={max_prompt_chars}")
-    if too_long:
-        _log.warning("numeric_qa: rows left out of %s: %d too long", path, too_long)
+        raise InputError(
+            f"{path}: no question that one figure answers, max_prompt_chars={max_prompt_chars}"
+            + (f"; left out: {told}" if told else "")
+        )
+    if told:
+        _log.warning("numeric_qa: rows left out of %s: %s", path, told)
 
     return Task(
         name="numeric_qa",
@@ -124,7 +132,8 @@ def corrupt(row: Row, rng: random.Random) -> str:
         answer,
         *(_complete(answer, scale) for scale in ("thousand", "million", "percent")),
     ]
-    scores = numeric(flawed, [answer] * len(flawed), [row["scale"]] * len(flawed))
+    columns = ("answer", "scale", "unit", "tolerance")
+    scores = numeric(flawed, **{name: [row.get(name)] * len(flawed) for name in columns})
     return rng.choice([text for text, score in zip(flawed, scores, strict=True) if score == 0])
 
 
@@ -151,6 +160,8 @@ def _tabbed(row: Row, rng: random.Random) -> Row | None:
 
 
 def _reworded(row: Row, rng: random.Random) -> Row | None:
+    if row["prompt"][0].get("content") == convfinqa.SYSTEM:
+        return instructed(row, rng, convfinqa.SYSTEM, convfinqa.WORDINGS)
     return instructed(row, rng, SYSTEM, WORDINGS)
 
 
@@ -159,14 +170,27 @@ def _reworded(row: Row, rng: random.Random) -> Row | None:
 
 def _documents(path: Path) -> list[Any]:
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path}; expected TAT-QA's JSON (github.com/NExTplusplus/TAT-QA)")
+        raise FileNotFoundError(
+            f"no file {path}; expected TAT-QA's JSON (github.com/NExTplusplus/TAT-QA) or ConvFinQA's "
+            "(github.com/czyssrs/ConvFinQA)"
+        )
     try:
         documents = json.loads(path.read_text("utf-8"), parse_float=Decimal)  # a float might print otherwise
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{path} is not JSON in UTF-8: {error}") from error
     if not isinstance(documents, list):
-        raise InputError(f"{path} holds a {type(documents).__name__}; expected TAT-QA's list of documents")
+        raise InputError(
+            f"{path} holds a {type(documents).__name__}; expected TAT-QA's list of documents, or ConvFinQA's of pages"
+        )
     return documents
+
+
+def _tatqa(documents: list[Any], path: str | Path) -> Iterator[Row]:
+    for number, document in enumerate(documents, 1):
+        try:
+            yield from _rows(document)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path}: document {number} is not in TAT-QA's format: {error!r}") from error
 
 
 def _rows(document: Mapping[str, Any]) -> Iterator[Row]:
