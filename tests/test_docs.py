@@ -79,6 +79,7 @@ DRAWING = [
     "draw_rag",
     "draw_few",
     "draw_diagnostics",
+    "draw_filings",
     "draw_style",
     "draw_summaries",
     "wordle_page",
