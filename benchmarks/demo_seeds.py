@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from tieout.storage.jsonl import stored
 RESULTS = Path(__file__).parent / "results"
 DEMOS = {name: ["demo", name] for name in ("align", "reason", "rlhf", "feedback")}
 """Pipeline -> arguments of `tieout`."""
+STOPS = ("InputError", "StopTraining", "TooManyErrors")
+"""Errors that stop a run by intention."""
 COLUMNS = ("test: exact", "test: reward", "ood: exact", "negative controls")
 """What the tables of the finance demos show."""
 
@@ -33,26 +35,32 @@ COLUMNS = ("test: exact", "test: reward", "ood: exact", "negative controls")
 def run(
     pipeline: str, arguments: list[str], seed: int, folder: Path, kept: Path, beside: str
 ) -> dict[str, Any]:
-    """One pipeline in a process of its own. Raises CalledProcessError if it fails."""
+    """One pipeline in a process of its own. CalledProcessError: it failed, and no guard stopped it."""
     out = folder / f"{pipeline}-{seed}"
     whole = not out.exists()  # of a run that continues another, time and memory say nothing
     started = time.perf_counter()
     command = [sys.executable, "-m", "tieout", *arguments, "--out", str(out), "--seed", str(seed)]
     process = subprocess.Popen(command)
     _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise subprocess.CalledProcessError(status, command)
+    stopped = stop_of(out) if os.waitstatus_to_exitcode(status) in (1, 3) else None
+    if status and stopped is None:
+        raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), command)
     seconds = time.perf_counter() - started
-    report = json.loads((out / "evidence" / "report.json").read_text())
-    keep(out / "evidence", kept / out.name)
-    primary = report["settings"]["primary"]
-    return {
+    about = {
         "pipeline": pipeline,
         "seed": seed,
         "seconds": round(seconds, 1) if whole else None,
         "peak_gigabytes": round(usage.ru_maxrss / 2**20, 2) if whole else None,
         "beside": beside,
         "precision": json.loads((out / "run.json").read_text())["precision"],
+    }
+    if stopped is not None:
+        return {**about, **stopped}
+    report = json.loads((out / "evidence" / "report.json").read_text())
+    keep(out / "evidence", kept / out.name)
+    primary = report["settings"]["primary"]
+    return {
+        **about,
         "environment": report["metadata"]["environment"],
         "verdict": report["verdict"]["verdict"],
         "models": {name: figures(tracks, "mean", primary) for name, tracks in report["models"].items()},
@@ -60,6 +68,25 @@ def run(
             f"{c['candidate']} - {c['baseline']}": figures(c["tracks"], "difference", primary)
             for c in report["comparisons"]
         },
+    }
+
+
+def stop_of(out: Path) -> dict[str, Any] | None:
+    """The stage at which the last attempt was stopped and the reason, by the run's record, with the stages before it
+    and the environment. None: nothing that tieout raises by intention stopped it.
+    """
+    record = out / "manifest.jsonl"
+    lines = record.read_text().splitlines() if record.exists() else []
+    steps = [json.loads(line)["predicate"] for line in lines]
+    begun = max((i for i, step in enumerate(steps) if step["step"] == "start"), default=0)
+    failed = next((step for step in steps[begun:] if "failed" in step), None)
+    kind, _, reason = failed["failed"].partition(": ") if failed else ("", "", "")
+    if failed is None or kind not in STOPS:
+        return None
+    done = dict.fromkeys(s["step"] for s in steps if "failed" not in s and (out / s["step"]).is_dir())
+    return {
+        "environment": steps[begun]["environment"],
+        "stopped": {"stage": failed["step"], "reason": reason.replace(f"{out}/", ""), "done": list(done)},
     }
 
 
@@ -106,12 +133,14 @@ def table(title: str, script: str, runs: list[dict[str, Any]], columns: Sequence
         "",
     ]
     for pipeline in dict.fromkeys(r["pipeline"] for r in runs):
-        own = [r for r in runs if r["pipeline"] == pipeline]
+        stopped = [r for r in runs if r["pipeline"] == pipeline and "stopped" in r]
+        own = [r for r in runs if r["pipeline"] == pipeline and "stopped" not in r]
+        lines += [f"## {pipeline}", "", *map(said_of_stop, stopped), *[""] * bool(stopped)]
+        if not own:
+            continue
         n = {name: values[3] for name, values in own[0]["models"]["base"].items()}
         shown = columns or list(n)
         lines += [
-            f"## {pipeline}",
-            "",
             f"| seed | seconds | beside it ran | peak GB | what | {' | '.join(shown)} |",
             "|---" * (5 + len(shown)) + "|",
         ]
@@ -125,6 +154,15 @@ def table(title: str, script: str, runs: list[dict[str, Any]], columns: Sequence
                 lines.append(f"| {r['seed']} | | | | {name} | {cells} |")
         lines += ["", f"Cases: {n}. Verdict of every run: {', '.join(r['verdict'] for r in own)}.", ""]
     return "\n".join(lines)
+
+
+def said_of_stop(run: dict[str, Any]) -> str:
+    """One line of the list of runs that were stopped: the reason without the advice that follows it."""
+    stop = run["stopped"]
+    done = f" Done before it: {', '.join(stop['done'])}." if stop["done"] else ""
+    return (
+        f"- Seed {run['seed']}: stopped by the guard: {stop['stage']}, {stop['reason'].split('. ')[0]}.{done}"
+    )
 
 
 def cell(figure: list[float] | None, form: str) -> str:
@@ -150,21 +188,40 @@ def study(
     default: list[str],
     about: str | None,
     columns: Sequence[str] = COLUMNS,
+    data: Mapping[str, str] = {},
 ) -> None:
-    """Run pipelines with several seeds, and write the table after each; what is in it already is replaced."""
+    """Run pipelines with several seeds, and write the table after each; what is in it already is replaced.
+
+    `data`: pipeline -> what its task reads, in the folder of --data; left out with a reason where that is not there.
+    """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--pipelines", nargs="+", default=default, choices=list(commands))
     parser.add_argument("--folder", type=Path, default=Path("runs") / script)
     parser.add_argument("--beside", default="nothing", help="what else runs on the machine")
+    if data:
+        shared = Path(os.environ.get("TIEOUT_SHARED_DATA", "data"))
+        parser.add_argument(
+            "--data", type=Path, default=shared, help=f"folder that has {', '.join(data.values())}"
+        )
     arguments = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     results = RESULTS / f"{script}.json"
     runs: list[dict[str, Any]] = json.loads(results.read_text()) if results.exists() else []
     for pipeline in arguments.pipelines:
+        command = commands[pipeline]
+        if pipeline in data:
+            path = arguments.data / data[pipeline]
+            if not path.exists():
+                print(
+                    f"{pipeline} is left out: there is no {path}; give the folder that has it as --data",
+                    flush=True,
+                )
+                continue
+            command = [*command, "--set", f"task_options.path={path}"]
         for seed in arguments.seeds:
             where = arguments.folder, RESULTS / script, arguments.beside
-            done = run(pipeline, commands[pipeline], seed, *where)
+            done = run(pipeline, command, seed, *where)
             runs = [r for r in runs if (r["pipeline"], r["seed"]) != (pipeline, seed)] + [done]
             runs.sort(key=lambda r: (r["pipeline"], r["seed"]))
             results.write_text(json.dumps(runs, indent=1) + "\n")

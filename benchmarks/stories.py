@@ -2,8 +2,10 @@
 
 python benchmarks/stories.py                          # three seeds of every story
 python benchmarks/stories.py --pipelines wordle --seeds 0
+python benchmarks/stories.py --data FOLDER            # with the files of DATA; stories that lack theirs are left out
 
-Report and cases of every run are kept in benchmarks/results/stories/, where `tieout verify` recomputes them.
+Report and cases of every run are kept in benchmarks/results/stories/, where `tieout verify` recomputes them. A run
+that a guard stopped is listed with its stage and the reason.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ STORIES = {
     for name in ("wordle", "rag", "style", "summaries", "code", "filings", "derive")
 }
 """Story -> arguments of `tieout`."""
+DATA = {"rag": "tatqa/tatqa_dataset_dev.json"}
+"""Story -> what its task reads, in the folder of --data."""
 
 if __name__ == "__main__":
-    study("The stories, several seeds", "stories", STORIES, list(STORIES), __doc__, columns=())
+    study("The stories, several seeds", "stories", STORIES, list(STORIES), __doc__, columns=(), data=DATA)
