@@ -5,15 +5,19 @@ from __future__ import annotations
 import doctest
 from collections.abc import Generator
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tieout.errors import InputError
 from tieout.evidence.evaluate import evaluate
 from tieout.learner.models.loading import load_chat
+from tieout.rewards.processes.importable import refer, resolve
 from tieout.rewards.scoring.call import Call
+from tieout.rewards.scoring.combine import Combined
 from tieout.rewards.scoring.runner import score_groups
 from tieout.samplers.mock import MockSampler
 from tieout.source import Source
@@ -167,6 +171,52 @@ def test_an_environment_that_fails_is_an_error_and_no_score() -> None:
     assert all(reason in case.errors["score"] for reason, case in zip(reasons, cases, strict=True))
     with pytest.raises(ValueError, match="neither a reward nor an environment"):
         evaluate(Task("t", lambda split: rows), rows, MockSampler([]))
+
+
+def test_a_list_of_ones_own_is_the_game_all_through(tmp_path: Path) -> None:
+    path = tmp_path / "words.txt"
+    own = [f"{a}{b}{c}ze" for a in "bgm" for b in "aeou" for c in "rlnty"]  # none of them is in the package
+    path.write_text("# mine\n\n" + "".join(f"{word.upper()}\n" for word in own))
+    game = load_task("wordle", {"path": str(path)})
+    splits = {s: [row["word"] for row in game.rows(s)] for s in ("train", "calibration", "test")}
+    assert sorted(chain(*splits.values())) == sorted(own)
+    assert {s: len(words) for s, words in splits.items()} == {"train": 48, "calibration": 2, "test": 10}
+    row = game.rows("train")[0]
+    said = [turn["content"] for turn in row["completion"][::2]]
+    assert set(said) <= set(splits["train"])
+    assert said[-1] == row["word"]
+    replies = {"crane": "crane: not in the list of words", splits["test"][0]: "Marks: "}
+    for guess, reply in replies.items():
+        assert game.environment is not None
+        played = game.environment(row)
+        next(played)
+        assert played.send(guess).startswith(reply)
+    assert isinstance(game.reward, Combined)
+    for part in game.reward.parts.values():
+        assert resolve(refer(part)).__class__ is part.__class__  # a worker process plays with the same words
+    sampler = MockSampler(lambda prompt: row["word"] if len(prompt) > 1 else "crane")
+    (case,) = evaluate(game, [row], sampler)
+    assert case.metrics == {"solved": 1.0, "guesses": 2.0, "consistent": 1.0, "words": 0.5}
+    assert case.score == pytest.approx(0.5 + 0.2 * 0.8 + 0.1 + 0.1 + 0.05)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["crane", "banana"], r"words.txt:2: 'banana'; expected one word of five letters a-z on each line"),
+        (["crane", "crâne"], r"words.txt:2: 'crâne'; expected one word"),
+        (["crane brand"], r"words.txt:1: 'crane brand'; expected one word"),
+        (["crane", "brand", "Crane"], r"words.txt:3: 'crane' stands in line 1 too"),
+        (["crane"], r"words.txt has 1 words; expected at least 60"),
+    ],
+)
+def test_a_list_that_is_none_is_refused_with_its_line(lines: list[str], said: str, tmp_path: Path) -> None:
+    path = tmp_path / "words.txt"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(InputError, match=said):
+        load_task("wordle", {"path": str(path)})
+    with pytest.raises(InputError, match=r"none.txt is no file; expected a text with one word"):
+        load_task("wordle", {"path": str(tmp_path / "none.txt")})
 
 
 def test_the_task_is_found_by_name() -> None:

@@ -97,7 +97,7 @@ TASKS: dict[str, str] = {
     "short_questions": "tieout.tasks.short_questions:task",
     "style": "tieout.tasks.style:make",
     "summaries": "tieout.tasks.summaries:make",
-    "wordle": "tieout.tasks.wordle:task",
+    "wordle": "tieout.tasks.wordle:make",
 }
 """Name -> where it is: a Task, or a function from options to a Task."""
 

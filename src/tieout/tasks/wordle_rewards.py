@@ -17,13 +17,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import log
 from typing import Any
 
+from ..rewards.scoring.combine import Combined
 from ..rewards.scoring.runner import combine, ranged
 from ..rewards.text.thinking import answer_text
-from ..types import Message
+from ..types import Message, Reward
 from .wordle_words import guessable, left_by, mark, solutions
 
 NUM_GUESSES = 6
@@ -44,11 +45,13 @@ class Game:
     word: str
     said: tuple[str, ...]
     """The guess of each turn, as `guess_of` gives it."""
+    path: str = ""
+    """Of the list of words, as everywhere in `wordle_words`."""
 
     @property
     def guesses(self) -> tuple[str, ...]:
         """Those that the game took."""
-        return tuple(guess for guess in self.said if guess in guessable())
+        return tuple(guess for guess in self.said if guess in guessable(self.path))
 
     @property
     def solved(self) -> bool:
@@ -65,7 +68,11 @@ class Game:
         """Share of the turns after the first whose guess agrees with all marks so far; None: there was one turn."""
         later = [
             bool(guess)
-            and all(mark(old, guess) == mark(old, self.word) for old in self.said[:i] if old in guessable())
+            and all(
+                mark(old, guess) == mark(old, self.word)
+                for old in self.said[:i]
+                if old in guessable(self.path)
+            )
             for i, guess in enumerate(self.said)
             if i
         ]
@@ -74,22 +81,23 @@ class Game:
     @property
     def narrowed(self) -> float:
         """1 - log(solutions left by the marks) / log(all solutions)."""
-        return 1 - log(left_by(self.guesses, self.word).sum()) / log(len(solutions()))
+        left = left_by(self.guesses, self.word, self.path).sum()
+        return 1 - log(left) / log(len(solutions(self.path)))
 
 
-def game_of(turns: Sequence[Message], word: str) -> Game:
+def game_of(turns: Sequence[Message], word: str, path: str = "") -> Game:
     """The game of an episode's messages, of at most six turns."""
     said = [guess_of(str(turn["content"])) for turn in turns if turn["role"] == "assistant"]
-    return _game(word, tuple(said[:NUM_GUESSES]))
+    return _game(word, tuple(said[:NUM_GUESSES]), path)
 
 
 @lru_cache(maxsize=4096)
-def _game(word: str, said: tuple[str, ...]) -> Game:
-    return Game(word, said)
+def _game(word: str, said: tuple[str, ...], path: str) -> Game:
+    return Game(word, said, path)
 
 
-def _games(completion_turns: Turns, word: Sequence[str]) -> list[Game]:
-    return [game_of(turns, own) for turns, own in zip(completion_turns, word, strict=True)]
+def _games(completion_turns: Turns, word: Sequence[str], path: str = "") -> list[Game]:
+    return [game_of(turns, own, path) for turns, own in zip(completion_turns, word, strict=True)]
 
 
 @ranged(0, 1)
@@ -105,22 +113,28 @@ def early(completions: list[str], completion_turns: Turns, word: list[str], **_:
 
 
 @ranged(0, 1)
-def consistent(completions: list[str], completion_turns: Turns, word: list[str], **_: Any) -> list[float]:
+def consistent(
+    completions: list[str], completion_turns: Turns, word: list[str], path: str = "", **_: Any
+) -> list[float]:
     """Share of the later guesses that agree with all marks so far; of a game of one turn, whether it was won."""
-    games = _games(completion_turns, word)
+    games = _games(completion_turns, word, path)
     return [float(g.solved) if (share := g.consistent) is None else share for g in games]
 
 
 @ranged(0, 1)
-def narrowed(completions: list[str], completion_turns: Turns, word: list[str], **_: Any) -> list[float]:
+def narrowed(
+    completions: list[str], completion_turns: Turns, word: list[str], path: str = "", **_: Any
+) -> list[float]:
     """Bits that the marks gave, as a share of what finding the word takes."""
-    return [game.narrowed for game in _games(completion_turns, word)]
+    return [game.narrowed for game in _games(completion_turns, word, path)]
 
 
 @ranged(0, 1)
-def form(completions: list[str], completion_turns: Turns, word: list[str], **_: Any) -> list[float]:
+def form(
+    completions: list[str], completion_turns: Turns, word: list[str], path: str = "", **_: Any
+) -> list[float]:
     """Share of the turns that are one word of the list."""
-    games = _games(completion_turns, word)
+    games = _games(completion_turns, word, path)
     return [len(g.guesses) / len(g.said) if g.said else 0.0 for g in games]
 
 
@@ -130,10 +144,18 @@ def guesses(completions: list[str], completion_turns: Turns, word: list[str], **
 
 
 def uses_marks(
-    completions: list[str], completion_turns: Turns, word: list[str], **_: Any
+    completions: list[str], completion_turns: Turns, word: list[str], path: str = "", **_: Any
 ) -> list[float | None]:
     """Share of the later guesses that agree with all marks so far; None for a game of one turn."""
-    return [game.consistent for game in _games(completion_turns, word)]
+    return [game.consistent for game in _games(completion_turns, word, path)]
 
 
 reward = combine({solved: 0.5, early: 0.2, consistent: 0.1, narrowed: 0.1, form: 0.1})
+
+
+def reward_over(path: str) -> Combined:
+    """The same over a list of your own."""
+    listed: dict[Reward | str, float] = {
+        partial(part, path=path): 0.1 for part in (consistent, narrowed, form)
+    }
+    return combine({solved: 0.5, early: 0.2, **listed})
