@@ -1,4 +1,5 @@
-"""MkDocs hooks: pages from outside docs/, links that hold in the repository and on the site, formulas as MathML.
+"""MkDocs hooks: pages from outside docs/, links that hold in the repository and on the site, formulas as MathML, and
+intervals in tables that are not broken.
 
 Formulas are converted when the site is built, so a page needs neither a script nor a network to show them.
 """
@@ -20,6 +21,8 @@ DOCS = ROOT / "docs"
 OUTSIDE = ["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/results/*.md"]
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#|/)([^)#\s]+)")
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+CELL = re.compile(r"<td[ >].*?</td>", re.DOTALL)
+INTERVAL = re.compile(r"\[([-+]?[\d.]+), ([-+]?[\d.]+)\]")
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -46,7 +49,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Replace TeX by MathML. PluginError: TeX that the converter does not know."""
+    """Replace TeX by MathML, and keep intervals in one line. PluginError: TeX that the converter does not know."""
 
     def mathml(found: re.Match[str]) -> str:
         made = convert(unescape(found[2]), display="inline" if found[1] == "span" else "block")
@@ -54,4 +57,7 @@ def on_page_content(html: str, **_: Any) -> str:
             raise PluginError(f"cannot convert this formula to MathML: {found[2]}")
         return made
 
-    return FORMULA.sub(mathml, html)
+    def unbroken(found: re.Match[str]) -> str:
+        return INTERVAL.sub(r'<span class="interval">[\1, \2]</span>', found[0])
+
+    return CELL.sub(unbroken, FORMULA.sub(mathml, html))

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "benchmarks" / "results" / "style.json"
 PICTURE = ROOT / "docs" / "stories" / "style.svg"
 STAGES = ("ppo", "ppo_refreshed")
-WIDTH, GAP = 180, 44
+WIDTH, GAP, ACROSS = 190, 48, 3
 PANELS = {
     "score": "reward model's score",
     "house_style": "house style (gold)",
@@ -55,16 +55,16 @@ def measured(run: Path) -> dict[str, Any]:
     return found
 
 
-def panel(title: str, stages: Sequence[Sequence[float]], left: int) -> list[str]:
+def panel(title: str, stages: Sequence[Sequence[float]], left: int, top: int) -> list[str]:
     """One measure over the steps, with a dashed line where the reward model was refreshed."""
     values = [value for stage in stages for value in stage]
     low, high = min(0.0, *values), max(1.0, *values)
 
     def at(step: float, value: float) -> str:
         x = left + WIDTH * step / max(1, len(values) - 1)
-        return f"{x:.1f},{TOP + HEIGHT * (1 - (value - low) / (high - low)):.1f}"
+        return f"{x:.1f},{top + HEIGHT * (1 - (value - low) / (high - low)):.1f}"
 
-    drawn = [f'<text x="{left}" y="{TOP - 14}">{title}</text>']
+    drawn = [f'<text x="{left}" y="{top - 14}">{title}</text>']
     for tick in (low, (low + high) / 2, high):
         y = at(0, tick).split(",")[1]
         drawn.append(f'<line class="grid" x1="{left}" x2="{left + WIDTH}" y1="{y}" y2="{y}"/>')
@@ -72,8 +72,8 @@ def panel(title: str, stages: Sequence[Sequence[float]], left: int) -> list[str]
     points = " ".join(at(step, value) for step, value in enumerate(values))
     drawn.append(f'<polyline class="line grpo" points="{points}"/>')
     x = at(len(stages[0]) - 0.5, low).split(",")[0]
-    drawn.append(f'<line class="alarm" x1="{x}" x2="{x}" y1="{TOP}" y2="{TOP + HEIGHT}"/>')
-    bottom = TOP + HEIGHT + 18
+    drawn.append(f'<line class="alarm" x1="{x}" x2="{x}" y1="{top}" y2="{top + HEIGHT}"/>')
+    bottom = top + HEIGHT + 18
     drawn.append(f'<text class="muted" x="{left}" y="{bottom}">step 1</text>')
     drawn.append(
         f'<text class="muted" text-anchor="end" x="{left + WIDTH}" y="{bottom}">{len(values)}</text>'
@@ -84,11 +84,13 @@ def panel(title: str, stages: Sequence[Sequence[float]], left: int) -> list[str]
 def picture() -> str:
     """The SVG of what was measured."""
     found: dict[str, Any] = json.loads(MEASURED.read_text(encoding="utf-8"))
-    width, height = LEFT + len(PANELS) * (WIDTH + GAP), TOP + HEIGHT + 32
+    tall, rows = HEIGHT + 64, -(-len(PANELS) // ACROSS)
+    width, height = LEFT + ACROSS * (WIDTH + GAP), TOP + rows * tall - 32
     about = "PPO paid by a reward model; dashed: the reward model is refreshed"
     lines = [f'<text class="title" x="{LEFT}" y="22">{about}</text>']
     for place, (name, title) in enumerate(PANELS.items()):
-        lines += panel(title, [found[stage][name] for stage in STAGES], LEFT + place * (WIDTH + GAP))
+        left, top = LEFT + place % ACROSS * (WIDTH + GAP), TOP + place // ACROSS * tall
+        lines += panel(title, [found[stage][name] for stage in STAGES], left, top)
     view = f'viewBox="0 0 {width} {height}" role="img" aria-label="{about}"'
     return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {view}>', STYLE, *lines, "</svg>\n"])
 

@@ -22,13 +22,13 @@ from tieout.types import Completion, Group
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "benchmarks" / "results" / "summaries.json"
 PICTURE = ROOT / "docs" / "stories" / "summaries.svg"
-STAGES = {"quiz_only": "quiz alone", "grpo": "quiz, minus length, copies and what is unsupported"}
+STAGES = {"quiz_only": "quiz alone", "grpo": "whole reward"}
 PANELS = {
     "copied": ("share copied from the call", 1.0),
     "words": ("words of a summary", 0.0),
     "quiz": ("questions answered", 1.0),
 }
-WIDTH, HEIGHT, GAP, LEFT, TOP = 250, 150, 52, 40, 70
+WIDTH, HEIGHT, GAP, LEFT, TOP = 190, 140, 48, 34, 70
 STYLE = """<style>
   text { font: 13px system-ui, sans-serif; fill: #102a2a; }
   .title { font-weight: 600; }

@@ -10,6 +10,7 @@ from textwrap import dedent
 import pytest
 
 from tieout.evidence.evaluate import read_cases
+from tieout.rewards.library.summary import quiz
 from tieout.storage.jsonl import read_jsonl, stored
 from tieout.tasks import load_task
 
@@ -54,3 +55,25 @@ def test_the_marks_of_a_reply_are_those_of_the_metric(place: int, model: str) ->
         share = sum(right for _, right in figures) / max(len(figures), len(row["figures"]))
         assert share == case.metrics["figures_right"]
         assert "".join(line.text for line in lines) == case.completion
+
+
+def test_the_summaries_of_one_call_are_those_of_the_first_test_row() -> None:
+    page = (STORIES / "summaries.md").read_text(encoding="utf-8")
+    kept = KEPT / "summaries-0"
+    row = next(line["row"] for _, line in read_jsonl(stored(kept / "rows.jsonl")) if line["slice"] == "test")
+    shown = page[page.index("### One call") : page.index("## What went wrong")]
+    assert (
+        re.sub(r"^>(?: |$)", "", shown, flags=re.MULTILINE).count(row["document"].replace("\n", "\n\n")) == 1
+    )
+    assert f"*{row['reference']}*" in shown
+    found = read_cases(stored(kept / "cases.jsonl"))
+    own = [next(case for case in found[m] if case.slice == "test") for m in ("sft", "quiz_only", "grpo")]
+    table = [
+        [cell.strip() for cell in line.split("|")[2:-1]] for line in shown.split("\n") if line[:1] == "|"
+    ]
+    count = len(quiz(row["reference"]))
+    assert table[2] == [case.completion for case in own]
+    assert [int(cell) / count for cell in table[3]] == [case.metrics["quiz_score"] for case in own]
+    assert [int(cell) for cell in table[4]] == [case.metrics["num_words"] for case in own]
+    assert table[5] == [f"{case.metrics['copied_share']:.2f}" for case in own]
+    assert table[6] == [f"{case.score:.2f}" for case in own]
