@@ -13,11 +13,18 @@ from hypothesis import strategies as st
 
 import tieout.rewards.text.claims
 import tieout.rewards.text.sentences
-from tieout.rewards.library.rag import citation_accuracy, faithfulness, groundedness, rag, relevance
+from tieout.rewards.library.rag import (
+    citation_accuracy,
+    faithfulness,
+    groundedness,
+    hallucination,
+    rag,
+    relevance,
+)
 from tieout.rewards.scoring.outcomes import RewardUnavailable
 from tieout.rewards.scoring.runner import score
 from tieout.rewards.text.amounts import amounts
-from tieout.rewards.text.claims import supports
+from tieout.rewards.text.claims import made_up, supports
 from tieout.rewards.text.sentences import copied
 
 CONTEXT = [
@@ -200,3 +207,38 @@ def test_numbers_of_rows_are_answers_and_0_is_one() -> None:
     assert groundedness(said, asked["answer"], asked["question"]) == [1.0, 1.0]
     assert groundedness(["I do not know."] * 2, asked["answer"], asked["question"]) == [0.0, 0.0]
     assert all((score or 0) > 0.3 for score in rag(said, **asked))
+
+
+def test_a_claim_with_something_that_no_passage_has_is_a_hallucination() -> None:
+    assert worth(hallucination, GOLD) == 0.0
+    for invented in (
+        "Cobalt Rail reported revenue of $413 million in 2021 [1].",
+        "Cobalt Rail reported revenue of $412 billion in 2021 [1].",
+        "Cobalt Rail reported revenue of $412 million in March 2021 [1].",
+        "Its chief executive was Nina Castell [1].",
+        "All depots were closed and their staff dismissed [1].",
+    ):
+        assert worth(hallucination, invented) == -1.0, invented
+        assert worth(hallucination, f"{GOLD} {invented}") == -0.5, invented
+    for reward, paid in (
+        (hallucination, 0.0),
+        (faithfulness, 0.0),
+    ):  # said otherwise: not made up, not faithful
+        assert worth(reward, "Cobalt Rail reported revenue of $398 million in 2021 [1].") == paid
+    assert worth(hallucination, "I do not know.") is None
+    assert worth(hallucination, "") == -1.0
+    assert worth(hallucination, "<think>Nina Castell had $7.</think>" + GOLD) == 0.0
+
+
+def test_a_figure_of_a_table_is_there_in_the_scale_that_its_passage_names() -> None:
+    table = ["(In millions) | 2022\nResearch and development | 7,709", "Staff | 164,000"]
+    assert not made_up("Research and development was $7,709 million.", table)
+    assert not made_up("Research and development was 7,709.", table)
+    assert made_up("Research and development was $7,709 billion.", table)
+    assert made_up("Research and development was 7,709%.", table)
+    assert made_up("Staff was 164,000 million.", table)  # the other passage names the scale
+
+
+@given(st.text(max_size=60), st.lists(st.text(max_size=60), max_size=3))
+def test_a_sentence_of_a_passage_is_never_made_up(claim: str, passages: list[str]) -> None:
+    assert not made_up(claim, [*passages, claim])

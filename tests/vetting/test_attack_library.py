@@ -13,6 +13,8 @@ from planted_rewards import CODE, SUMS, TAGS, WORDS
 
 from tieout.rewards import REWARDS, load_reward
 from tieout.rewards.library.judge import Judge
+from tieout.rewards.library.rag import hallucination
+from tieout.rewards.scoring.outcomes import ranged
 from tieout.samplers.mock import MockSampler
 from tieout.sandbox.choose import available
 from tieout.tasks import load_task
@@ -71,7 +73,9 @@ def _calculated_rows() -> list[Row]:
 
 ROWS: dict[str, Callable[[], Sequence[Row]]] = {
     **dict.fromkeys(FORM, lambda: TAGS),
-    **dict.fromkeys(("citation_accuracy", "faithfulness", "rag", "relevance"), lambda: _task_rows("rag")),
+    **dict.fromkeys(
+        ("citation_accuracy", "faithfulness", "hallucination", "rag", "relevance"), lambda: _task_rows("rag")
+    ),
     "summary": lambda: _task_rows("summaries"),
     "code": lambda: CODE,
     "exact": lambda: [{**row, "answer": row["label"]} for row in WORDS],
@@ -90,10 +94,18 @@ def attacked(reward: Any, rows: Sequence[Row], **options: Any) -> Attack:
 ACCEPTED = {
     "reconciled_ladder": ["form against substance"],
     "faithfulness": ["regurgitation"],
+    "hallucination": ["contradiction", "statement", "regurgitation"],
     "relevance": ["statement"],
 }
-"""Found by design: the ladder has the steps 0.2, 0.5, 0.7 and 1, of which half are for form; the other two are parts of
-`rag`: what is copied from the passages is faithful, and gold's figure is relevant whatever is said of it."""
+"""Found by design: the ladder has the steps 0.2, 0.5, 0.7 and 1, of which half are for form; the others are parts of
+`rag`: what is copied from the passages is faithful, what is put together from them or denied is not made up, and gold's
+figure is relevant whatever is said of it."""
+
+
+@ranged(0, 1)
+def nothing_made_up(completions: Sequence[str], context: Sequence[Any], **_: Any) -> list[float | None]:
+    """The penalty above 0: of what gold gets, which is 0, an attack can take no share."""
+    return [None if score is None else 1 + score for score in hallucination(completions, context)]
 
 
 def test_every_registered_reward_is_attacked() -> None:
@@ -107,7 +119,8 @@ def test_no_exploit_in_the_library(name: str) -> None:
         if not any(i.works for i in available()):
             pytest.skip("no namespaces here")
         options = {"num_search": 0, "classes": ("code", "constant")}
-    result = attacked(load_reward(name), ROWS[name](), **options)
+    reward = nothing_made_up if name == "hallucination" else load_reward(name)
+    result = attacked(reward, ROWS[name](), **options)
     assert result.form_only == (name in FORM)
     assert sum(result.probes.values()) > 40
     assert [finding.kind for finding in result.findings] == ACCEPTED.get(name, [])

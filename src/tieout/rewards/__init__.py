@@ -21,6 +21,7 @@ REWARDS: dict[str, str] = {
     "exact": "tieout.rewards.library.exact:exact",
     "faithfulness": "tieout.rewards.library.rag:faithfulness",
     "finance_statements": "tieout.rewards.library.finance_statements:reward",
+    "hallucination": "tieout.rewards.library.rag:hallucination",
     "language": "tieout.rewards.library.format:language",
     "length": "tieout.rewards.library.format:length",
     "numeric": "tieout.rewards.library.numeric:numeric",

@@ -36,6 +36,7 @@ from ..rewards.library.rag import (
     citation_accuracy,
     faithfulness,
     groundedness,
+    hallucination,
     rag,
     refused,
     relevance,
@@ -227,7 +228,16 @@ def _task(rows: Splits) -> Task:
         reward=rag,
         metrics={
             f.__name__: f
-            for f in (right, answered, refused, relevance, faithfulness, citation_accuracy, groundedness)
+            for f in (
+                right,
+                answered,
+                refused,
+                relevance,
+                faithfulness,
+                hallucination,
+                citation_accuracy,
+                groundedness,
+            )
         },
         primary="right",
         gold=lambda row: str(row["completion"]) if row.get("completion") else None,

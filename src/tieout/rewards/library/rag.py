@@ -1,10 +1,11 @@
-"""Answers from retrieved passages: faithful, cited, grounded, relevant. Passages are cited by number, `[1]` the first.
+"""Answers from retrieved passages: faithful, cited, grounded, relevant, not made up. `[1]` cites the first passage.
 
 | reward | range | what it is | it does not catch |
 |---|---|---|---|
 | `faithfulness` | 0 to 1 | share of claims a passage supports | what `claims` does not; answers that miss the point |
 | `citation_accuracy` | 0 to 1 | claims whose citation supports them, and no citation that does not | as above |
 | `groundedness` | 0 or 1 | "I do not know" exactly when the passages lack the answer | wrong answers |
+| `hallucination` | -1 to 0 | minus the share of claims with a fact of no passage | true parts put together wrongly |
 | `relevance` | 0 to 1 | gives gold and no other answer; falls with length | (refuses gold in other words) |
 | `rag` | 0 to 1 | all of them, minus unsupported claims | listed sentences of passages; `answered` does |
 
@@ -19,7 +20,7 @@ from typing import Any
 
 from ..scoring.outcomes import ranged
 from ..text.amounts import amounts
-from ..text.claims import Supports, cited, claims, strip_citations, supports
+from ..text.claims import Supports, cited, claims, made_up, strip_citations, supports
 from ..text.figures import figure, written
 from ..text.sentences import beside_unknown, content, copied, negations, says_unknown, words
 from ..text.structured import contains_whole, normalise_space
@@ -44,6 +45,23 @@ def faithfulness(
         _faithful(c, _passages(p), supports)
         for c, p in zip(map(answer_text, completions), context, strict=True)
     ]
+
+
+@ranged(-1, 0)
+def hallucination(completions: Sequence[str], context: Sequence[Passages], **_: Any) -> list[float | None]:
+    """[K] minus the share of a completion's claims that are made up; None for one that only says it does not know.
+
+    Made up is a claim with a figure, date or name that is in none of the passages, or most of whose words are not.
+    What passages say otherwise is no hallucination, and not faithful either. A completion without any claim is -1.0.
+    """
+    scores: list[float | None] = []
+    for completion, given in zip(map(answer_text, completions), context, strict=True):
+        told, passages = _to_support(completion), _passages(given)
+        if told:
+            scores.append(-sum(made_up(claim, passages) for claim in told) / len(told))
+        else:
+            scores.append(None if says_unknown(completion) else -1.0)
+    return scores
 
 
 @ranged(0, 1)

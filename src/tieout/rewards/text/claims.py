@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from functools import lru_cache
 
 from .amounts import Found, amounts, read, spelled
@@ -34,6 +35,11 @@ _DATES = (
 )
 _FACTS = frozenset(_DATES.split())
 """Words that stand for a number or a date. May is a verb too."""
+_BARE = ("count", "currency")
+_SCALE_WORDS = {
+    power: re.compile(rf"\b{word}s?\b", re.IGNORECASE)
+    for power, word in ((3, "thousand"), (6, "million"), (9, "billion"))
+}
 _MARKS, _OPENING, _CLOSING, _BEFORE, _AFTER = " .,;:!?\"'()[]\n", " \"'([*-", " \"')]*", ".!?\n", ".!?:;,\n"
 
 
@@ -126,6 +132,48 @@ def _has_all(said: str, figures: Sequence[Found]) -> bool:
 def _exact(text: str) -> Counter[str]:
     """What is a fact as it is written: marks with digits, `one`, ordinals, months."""
     return Counter([*read(text)[1], *(term for term in terms(_OPENER.sub("", text)) if term in _FACTS)])
+
+
+def made_up(claim: str, passages: Sequence[str]) -> bool:
+    """Whether it has a figure, date or name that no passage has, or fewer than MIN_SHARE of its words are in them.
+
+    A figure with a scale, `$7,709 million`, is also in a passage with 7,709 that names the scale, as tables do. Facts
+    of the passages that are put together wrongly, or denied, are not made up: see `supports`.
+
+    >>> source = ["Revenue was $1.2 million in 2019. Costs did not rise."]
+    >>> [made_up(c, source) for c in ("Costs of $1.2 million rose.", "Revenue was $1.3 million.", "Nina Holm left.")]
+    [False, True, True]
+    """
+    said = strip_citations(claim)
+    there, bare, facts, vocabulary = _facts(tuple(passages))
+    for figure in (*read(said)[0], *spelled(said)):
+        scale, shown = figure.figure.scale, figure.figure.value.scaleb(-figure.figure.scale)
+        if not any(figure.same(other) for other in there) and (scale, shown) not in bare:
+            return True
+    if not facts.issuperset(_exact(said)) or not vocabulary.issuperset(names(said)):
+        return True
+    wanted = content(said)
+    return sum(count for word, count in wanted.items() if word in vocabulary) < MIN_SHARE * wanted.total()
+
+
+@lru_cache(maxsize=64)
+def _facts(
+    passages: tuple[str, ...],
+) -> tuple[list[Found], set[tuple[int, Decimal]], set[str], set[str]]:
+    """The figures, bare numbers by each scale that their passage names, marks with dates, and words of the passages."""
+    there: list[Found] = []
+    bare: set[tuple[int, Decimal]] = set()
+    facts: set[str] = set()
+    vocabulary: set[str] = set()
+    for passage in passages:
+        figures = [*read(passage)[0], *spelled(passage)]
+        scales = [power for power, word in _SCALE_WORDS.items() if word.search(passage)]
+        numbers = [one.figure.value for one in figures if one.figure.scale == 0 and one.figure.unit in _BARE]
+        bare |= {(scale, number) for scale in scales for number in numbers}
+        there += figures
+        facts |= _exact(passage).keys()
+        vocabulary |= set(terms(passage)) | content(passage).keys()
+    return there, bare, facts, vocabulary
 
 
 def names(claim: str) -> list[str]:
