@@ -13,7 +13,6 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ..errors import InputError
 from .options import parse, task_options
 
 SPLITS = ("train", "calibration", "test", "ood")
@@ -65,6 +64,7 @@ def options_of(name: str) -> dict[str, str]:
 def show(name: str, given: dict[str, Any]) -> None:
     """Print a task: what its file says, options, sizes of the splits, and the first training row."""
     from ..tasks import TASKS, load_task
+    from ..tasks.splits import rows_or_none
 
     said = Console()
     known = options_of(name) if name in TASKS else {}
@@ -81,21 +81,13 @@ def show(name: str, given: dict[str, Any]) -> None:
         )
         return
     task = load_task(name, given)
-    rows = {split: _rows(task, split) for split in SPLITS}
+    rows = {split: rows_or_none(task, split) for split in SPLITS}
     sizes = ", ".join(f"{split} {len(own)}" for split, own in rows.items() if own)
     said.print(f"\nrows: {sizes}; scored by {task.primary or task.scorer}", markup=False, highlight=False)
     split, own = next(((split, own) for split, own in rows.items() if own), ("", []))
     if own:
         said.print(f"\nthe first row of {split}:", highlight=False)
         print(json.dumps(own[0], indent=2, ensure_ascii=False, default=str))
-
-
-def _rows(task: Any, split: str) -> Sequence[Any]:
-    try:
-        rows: Sequence[Any] = task.rows(split)
-    except InputError:  # a task may refuse the names of splits that it does not have
-        return []
-    return rows
 
 
 def _module(name: str) -> Any:

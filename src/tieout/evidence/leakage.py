@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..rows.leakage import KINDS, Leak, copies, find_leaks
 from ..rows.locations import MAX_PROBLEMS
 from ..tasks import Task
+from ..tasks.splits import rows_or_none
 from ..types import Row
 
 FILE = "leakage.json"
@@ -68,10 +69,7 @@ def rows_of(task: Task, split: str) -> list[Row]:
 
     In an environment all rows may open with the same words: then their other columns are what differs.
     """
-    try:
-        rows = task.rows(split)
-    except InputError:  # a task may refuse the names of splits that it does not have
-        return []
+    rows = rows_or_none(task, split)
     if task.environment is None:
         return rows if isinstance(rows, list) else list(rows)
     return [{key: value for key, value in row.items() if key != "prompt"} for row in rows]

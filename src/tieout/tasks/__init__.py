@@ -50,6 +50,9 @@ class Task:
     columns of its own whose right answer is known; None for a row that has none. See `tieout.tasks.variants`."""
     max_new_tokens: int = 256
     """Long enough for every gold completion."""
+    entity: str = ""
+    """The column that names what a row is about (a company, a document, a word), where splits are divided by it: the
+    rows of one entity stand in one split."""
 
     def __post_init__(self) -> None:
         both = self.reward is not None and self.environment is not None

@@ -30,6 +30,7 @@ import hashlib
 import random
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -94,7 +95,7 @@ def make(
             raise InputError(f"no split {split!r}; code has: {', '.join(SIZES)}")
         return _rows(split, counts[split], seed, level, library)
 
-    return _task(rows, 96 if level == "lines" else 512, turns)
+    return replace(_task(rows, 96 if level == "lines" else 512, turns), entity="completion")
 
 
 def load(path: str | Path, max_new_tokens: int = 512, turns: int = 1) -> Task:

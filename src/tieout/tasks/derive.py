@@ -114,6 +114,7 @@ def load(
         corrupt=_miscalculated if calculator else corrupt,
         variants={"order": _question_first, "paraphrase": partial(_reworded, calculator=calculator)},
         max_new_tokens=256,
+        entity="company",
     )
     return with_thinking(task, _thought, WHOLE, THINKING) if thinking else task
 

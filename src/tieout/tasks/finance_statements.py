@@ -184,6 +184,7 @@ def make(
             )
         },
         max_new_tokens=384,
+        entity="company",
     )
     return with_thinking(task, _thought) if thinking else task
 

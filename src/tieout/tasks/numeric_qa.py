@@ -106,6 +106,7 @@ def load(path: str | Path, *, max_prompt_chars: int | None = None) -> Task:
         corrupt=corrupt,
         variants={"order": _question_first, "formatting": _tabbed, "paraphrase": _reworded},
         max_new_tokens=48,
+        entity="document",
     )
 
 

@@ -199,7 +199,7 @@ def make(
     how = Retrieval(
         top_k or 3, passage_chars or 400, max_prompt_chars, 1.0 if withheld is None else withheld, seed
     )
-    return _task(retrieved(path, how, answered_from))
+    return _task(retrieved(path, how, answered_from), entity="document")
 
 
 def answered_from(context: Sequence[str], question: str, answer: str, place: int | None) -> Row:
@@ -221,7 +221,7 @@ def load(path: str | Path) -> Task:
     return _task(from_file(path, rag))
 
 
-def _task(rows: Splits) -> Task:
+def _task(rows: Splits, entity: str = "") -> Task:
     return Task(
         name="rag",
         rows=rows,
@@ -244,4 +244,5 @@ def _task(rows: Splits) -> Task:
         corrupt=corrupt,
         variants={"order": order, "formatting": formatting, "paraphrase": paraphrase},
         max_new_tokens=64,
+        entity=entity,
     )

@@ -95,6 +95,7 @@ def load(path: str | Path, *, max_lines: int | None = None) -> Task:
         corrupt=corrupt,
         flaws={name: partial(corrupt, flaw=name) for name in (*FLAWS, "truncated")},
         max_new_tokens=768,
+        entity="company",
     )
 
 

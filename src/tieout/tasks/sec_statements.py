@@ -141,6 +141,7 @@ def load(
         flaws={name: partial(corrupt, flaw=name) for name in (*FLAWS, "truncated")},
         variants={"formatting": _tabbed, "paraphrase": _reworded},
         max_new_tokens=512 if max_lines else 4096,
+        entity="company",
     )
 
 

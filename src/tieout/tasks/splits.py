@@ -71,13 +71,15 @@ def from_lists(name: str, rows: Mapping[str, Sequence[Row]]) -> Splits:
     return rows_of
 
 
+def rows_or_none(task: Task, split: str) -> Sequence[Row]:
+    """The rows of a split; none for a split that the task lacks."""
+    try:
+        return task.rows(split)
+    except InputError:  # a task may refuse the names of splits that it does not have
+        return []
+
+
 def calibration_rows(task: Task, limit: int) -> list[Row]:
     """Rows spread over the split `calibration`; over `train`, for a task that sets none aside."""
-    for split in ("calibration", "train"):
-        try:
-            rows = task.rows(split)
-        except InputError:  # a task may refuse the names of splits that it does not have
-            continue
-        if rows:
-            return spread(rows, limit) if limit else []
-    return []
+    rows = rows_or_none(task, "calibration") or rows_or_none(task, "train")
+    return spread(rows, limit) if rows and limit else []

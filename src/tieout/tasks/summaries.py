@@ -135,4 +135,5 @@ def _task(rows: Splits, max_new_tokens: int) -> Task:
         corrupt=corrupt,
         variants={"formatting": surrounded, "paraphrase": paraphrase},  # turns of a call have an order
         max_new_tokens=max_new_tokens,
+        entity="company",
     )

@@ -92,6 +92,7 @@ task = Task(
     primary="solved",
     gold=lambda row: str(row["word"]),
     max_new_tokens=8,
+    entity="word",
 )
 
 

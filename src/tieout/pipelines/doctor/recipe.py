@@ -20,6 +20,7 @@ from ..planned import SMALLER, Planned
 from ..planning.runs import plan_run
 from ..recipe import Recipe
 from ..run import Run
+from .data import data_findings
 from .finding import Finding, found
 from .settings import settings_findings
 from .text import text_findings
@@ -50,6 +51,7 @@ def examine_recipe(recipe: Recipe, plan: bool = True) -> Iterator[Finding]:
             str(w.message) for w in warned if "prompts are plain text" in str(w.message)
         ):
             yield Finding("prompts", "warn", one, "as it says")
+        yield from data_findings(run.task)
         yield _leaks(run, recipe)
         yield from _searched(run, recipe)
         yield from text_findings(run)
