@@ -275,3 +275,10 @@ def test_a_method_of_a_users_own_is_a_stage(tmp_path: Path) -> None:
     (tmp_path / "clash.py").write_text(MINE.replace("sharpness", "reward"))
     with pytest.raises(ConfigError, match="the method's field 'reward' is a key of every train stage"):
         read({"stages": [{"train": f"{tmp_path}/clash.py:Mine"}]})
+
+
+def test_a_stage_samples_as_many_tokens_as_the_recipe_says_unless_it_says_itself() -> None:
+    stages = [{"train": "sft"}, {"train": "grpo"}, {"train": "grpo", "name": "short", "max_new_tokens": 16}]
+    recipe = make_recipe({"max_new_tokens": 320, "stages": stages}, "r.yaml")
+    trained = [stage.method for stage in recipe.stages if isinstance(stage, Train)]
+    assert [method.needs.max_new_tokens for method in trained] == [0, 320, 16]

@@ -134,6 +134,8 @@ def _train(item: Mapping[str, Any], place: str, recipe: Recipe) -> Train:
         else:
             options.setdefault(group, inherited)
     fields_given = {key: given[key] for key in given if key in own}
+    if "max_new_tokens" in own and recipe.max_new_tokens:
+        fields_given.setdefault("max_new_tokens", recipe.max_new_tokens)
     return Train(name, from_plain(method, fields_given, where), from_plain(TrainOptions, options, where))
 
 

@@ -44,7 +44,7 @@ class Recipe:
     """With `data`: name of a reward, or FILE.py:function. `rewards: {exact: 1.0, length: 0.2}` instead is their
     weighted sum, as is the text `exact=1.0 length=0.2`."""
     max_new_tokens: int = 0
-    """Longest completion; 0 takes the task's."""
+    """Longest completion, also of train stages that say nothing else; 0 takes the task's, and theirs the method's."""
     controls: str | None = None
     """Task of negative controls, such as `controls` for tieout-base; or use data.controls."""
     general: str | None = None
