@@ -1,9 +1,10 @@
 """Measures against forgetting, with and without: general rows, a KL on own answers, early stopping, an entropy floor.
 
 python benchmarks/forgetting.py                  # three seeds of every arm -> benchmarks/results/forgetting.{json,md}
-python benchmarks/forgetting.py --seeds 0 --steps 2 --controls 12 --tested 4 --out FOLDER
+python benchmarks/forgetting.py --seeds 0 --steps 10 --controls 12 --tested 4 --out FOLDER
 
-The embedded base is trained on `style` at a rate, or for so long, that it loses other skills. What is left of these
+The embedded base is trained on the statements of `recipes/filings.yaml`, at that recipe's rate and for as many steps:
+SFT on a hundred demonstrations, and DPO and GRPO from what SFT with general rows made. What is left of other skills
 is measured by the negative controls, greedily. General rows are exercises of three of the six skills, made by the
 controls' generators from another seed without the prompts that are tested; the other three skills are in no row. An
 arm that was measured is not measured again: delete its entries to repeat it.
@@ -43,8 +44,13 @@ from tieout.types import Row
 RESULTS = Path(__file__).parent / "results"
 KEPT = ("definitions", "copying", "json")
 """The skills of the general rows."""
-ROWS = 240
+ROWS = 100
 """Demonstrations or pairs; a third as many general rows stand next to them."""
+TASK, OPTIONS = "sec_statements", {"max_lines": 4, "periods": 1, "sizes": {"train": 2100, "test": 400}}
+"""As in recipes/filings.yaml, and so is ADAPTER."""
+ADAPTER = AdapterConfig(rank=32, alpha=64)
+START = "SFT, own answers"
+"""The arm that DPO and GRPO go on from."""
 
 
 @dataclass(frozen=True)
@@ -58,25 +64,23 @@ class Arm:
     """Completions of the general rows: `right`, or the base's `own`."""
     stops: bool = False
     """Whether it stops by the loss on held-out rows, and keeps the best weights."""
-    long: int = 1
-    """Times the steps."""
+    share: float = 1.0
+    """Of the steps."""
 
 
-HOT = SFT(batch_size=8, learning_rate=1e-2)
-LONG = SFT(batch_size=8, learning_rate=5e-3)
-PAIRED = DPO(batch_size=8, learning_rate=3e-3)
-SAMPLED = GRPO(batch_size=4, group_size=8, learning_rate=2e-3, max_new_tokens=96)
+LEARNED = SFT(batch_size=8, learning_rate=3e-3)
+PAIRED = DPO(batch_size=8, learning_rate=1e-3)
+SAMPLED = GRPO(batch_size=8, group_size=8, learning_rate=1e-3, temperature=0.8, max_new_tokens=256)
 ARMS = {
-    "SFT, high rate": Arm(HOT),
-    "SFT, high rate, general rows": Arm(HOT, "SFT, high rate", "right"),
-    "SFT, high rate, own answers": Arm(HOT, "SFT, high rate", "own"),
-    "SFT, high rate, own answers, general_kl 4": Arm(replace(HOT, general_kl=4.0), "SFT, high rate", "own"),
-    "SFT, many epochs": Arm(LONG, long=4),
-    "SFT, many epochs, early stopping": Arm(LONG, "SFT, many epochs", long=4, stops=True),
-    "DPO": Arm(PAIRED),
-    "DPO, self-preferred pairs": Arm(PAIRED, "DPO", "own"),
-    "GRPO": Arm(SAMPLED),
-    "GRPO, entropy floor 0.3": Arm(replace(SAMPLED, entropy_coef=0.05, entropy_floor=0.3), "GRPO"),
+    "SFT": Arm(LEARNED),
+    "SFT, early stopping": Arm(LEARNED, "SFT", stops=True),
+    "SFT, general rows": Arm(LEARNED, "SFT", "right"),
+    START: Arm(LEARNED, "SFT", "own"),
+    "SFT, own answers, general_kl 4": Arm(replace(LEARNED, general_kl=4.0), "SFT", "own"),
+    "DPO": Arm(PAIRED, share=0.2),
+    "DPO, self-preferred pairs": Arm(PAIRED, "DPO", "own", share=0.2),
+    "GRPO": Arm(SAMPLED, share=0.2),
+    "GRPO, entropy floor 0.1": Arm(replace(SAMPLED, entropy_coef=0.05, entropy_floor=0.1), "GRPO", share=0.2),
 }
 
 
@@ -138,11 +142,11 @@ def trained(
     """The learner after its training, with the steps done and the metrics of the last one."""
     paired = isinstance(arm.method, DPO)
     rows = mixed(arm, task_rows(task, seed, paired), general)
-    steps = round(steps * arm.long * len(rows) / ROWS)
+    steps = round(steps * arm.share * len(rows) / ROWS)
     learner = Learner(
         load(
             "tieout-base",
-            AdapterConfig(rank=16),
+            ADAPTER,
             start=start,
             device="cpu",
         ),
@@ -170,27 +174,32 @@ def trained(
     return {"learner": learner, "steps": len(seen), "last": seen[-1]}
 
 
-def sft_first(task: Task, seed: int, steps: int, folder: Path) -> Path:
-    """The adapter that GRPO starts from: SFT at a rate that does no harm."""
-    first = Arm(SFT(batch_size=16, learning_rate=2.5e-3))
-    save_adapter(trained(first, task, seed, steps * 2, [], None)["learner"], folder)
-    return folder
-
-
-def measure(name: str, seed: int, options: argparse.Namespace, tested: list[Row]) -> dict[str, Any]:
-    """Train one arm and measure what it knows."""
-    arm, task, started = ARMS[name], load_task("style"), time.monotonic()
-    base = Learner(load("tieout-base", device="cpu"), frozen=True)
+def taught(
+    name: str, seed: int, options: argparse.Namespace, tested: list[Row], start: Path | None
+) -> dict[str, Any]:
+    """`trained`, with the general rows of the arm."""
+    arm = ARMS[name]
     general = general_rows(ROWS // 3, tested, seed) if arm.general else []
     if arm.general == "own":
+        base = Learner(load("tieout-base", device="cpu"), frozen=True)
         said = written(base, general, 96)
         general = [{**row, "completion": text} for row, text in zip(general, said, strict=True)]
-    with tempfile.TemporaryDirectory() as folder:
-        start = (
-            sft_first(task, seed, options.steps, Path(folder) / "sft") if arm.method.needs.samples else None
-        )
-        done = trained(arm, task, seed, options.steps, general, start)
+    return trained(arm, load_task(TASK, OPTIONS), seed, options.steps, general, start)
+
+
+def measure(
+    name: str, seed: int, options: argparse.Namespace, tested: list[Row], work: Path
+) -> dict[str, Any]:
+    """Train one arm and measure what it knows; the adapter of START is kept in the folder `work`."""
+    task, started, start = load_task(TASK, OPTIONS), time.monotonic(), None
+    if not isinstance(ARMS[name].method, SFT):
+        start = work / str(seed)
+        if not start.exists():
+            save_adapter(taught(START, seed, options, tested, None)["learner"], start)
+    done = taught(name, seed, options, tested, start)
     learner = done["learner"]
+    if name == START:
+        save_adapter(learner, work / str(seed))
     return {
         "arm": name,
         "seed": seed,
@@ -219,8 +228,9 @@ def table(runs: list[dict[str, Any]], skills: Sequence[str], command: str) -> st
         "# Measures against forgetting",
         "",
         f"`{command}`, fp32, {machines(runs)}.",
-        f"`tieout-base` is trained on `style`: {ROWS} rows, rank 16, by the methods and rates of `ARMS`. General rows",
-        f"are a third as many, of the skills {', '.join(KEPT)}. Controls are asked greedily; intervals are of 95%.",
+        f"`tieout-base` is trained on the statements of `recipes/filings.yaml`: {ROWS} rows, by the methods and rates",
+        f'of `ARMS`; DPO and GRPO go on from "{START}". General rows are a third as many, of the skills',
+        f"{', '.join(KEPT)}. Controls are asked greedily; intervals are of 95%.",
         "",
         f"| arm | seeds | steps | controls: {' | '.join(parts)} | task: reward | entropy, last step |",
         "|---" * 7 + "|",
@@ -265,9 +275,9 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS), metavar="ARM")
-    parser.add_argument("--steps", type=int, default=40, help="of the task's rows, batches of 8")
+    parser.add_argument("--steps", type=int, default=300, help="of the task's rows, batches of 8")
     parser.add_argument("--controls", type=int, default=120)
-    parser.add_argument("--tested", type=int, default=40, help="held-out rows of the task")
+    parser.add_argument("--tested", type=int, default=100, help="held-out rows of the task")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     rows = load_task("controls").rows("test")
@@ -278,30 +288,32 @@ def main() -> None:
     command = " ".join(
         ["python benchmarks/forgetting.py", *(f"--{name} {count}" for name, count in asked.items())]
     )
-    for name, seed in [("base", 0), *((name, seed) for seed in options.seeds for name in options.arms)]:
-        if any((run["arm"], run["seed"]) == (name, seed) for run in runs):
-            continue
-        if name == "base":
-            task, base = load_task("style"), Learner(load("tieout-base", device="cpu"), frozen=True)
-            found = {"controls": scored(load_task("controls"), base, tested)}
-            found["task"] = scored(task, base, list(task.rows("test"))[: options.tested])
-            runs.append(
-                {
-                    "arm": name,
-                    "seed": seed,
-                    "steps": 0,
-                    "entropy": None,
-                    "environment": environment(),
-                    **found,
-                }
-            )
-        else:
-            runs.append(measure(name, seed, options, tested))
-        options.out.mkdir(parents=True, exist_ok=True)
-        write_json(file, runs)
-        text = table(runs, [row["skill"] for row in tested], command)
-        file.with_suffix(".md").write_text(text, encoding="utf-8")
-        print(text, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        for name, seed in [("base", 0), *((name, seed) for seed in options.seeds for name in options.arms)]:
+            if any((run["arm"], run["seed"]) == (name, seed) for run in runs):
+                continue
+            if name == "base":
+                task, base = load_task(TASK, OPTIONS), Learner(load("tieout-base", device="cpu"), frozen=True)
+                found = {"controls": scored(load_task("controls"), base, tested)}
+                found["task"] = scored(task, base, list(task.rows("test"))[: options.tested])
+                runs.append(
+                    {
+                        "arm": name,
+                        "seed": seed,
+                        "steps": 0,
+                        "entropy": None,
+                        "environment": environment(),
+                        **found,
+                    }
+                )
+            else:
+                runs.append(measure(name, seed, options, tested, work))
+            options.out.mkdir(parents=True, exist_ok=True)
+            write_json(file, runs)
+            text = table(runs, [row["skill"] for row in tested], command)
+            file.with_suffix(".md").write_text(text, encoding="utf-8")
+            print(text, flush=True)
 
 
 if __name__ == "__main__":
