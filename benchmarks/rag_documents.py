@@ -1,6 +1,6 @@
 """Questions over documents: the reward against what people marked, programs without a model, and the models of runs.
 
-    python benchmarks/rag_documents.py tatqa_dataset_dev.json --run balanced=runs/rag
+    python benchmarks/rag_documents.py tatqa_dataset_dev.json --run balanced=runs/real-rag
 
 With `--reviewed FOLDER` (sec10q_qa of KG-RAG; `pip install pypdf`) also the sentences of answers that people reviewed.
 It writes `benchmarks/results/rag_documents.json`, from which `scripts/draw_rag.py` draws.
@@ -33,7 +33,7 @@ from tieout.types import Reward, Row
 RESULTS = Path(__file__).parent / "results" / "rag_documents.json"
 METRICS: Mapping[str, Reward] = {"right": right, "answered": answered, "refused": refused, "reward": rag}
 MAX_PROMPT_CHARS = 1600
-"""As in recipes/rag.yaml."""
+"""As in recipes/real_rag.yaml."""
 
 
 def labels(path: Path) -> dict[str, list[int]]:

@@ -15,13 +15,13 @@ from pathlib import Path
 from demo_seeds import study
 
 RECIPES = Path(__file__).parent.parent / "recipes"
+DATA = {"real_rag": "tatqa/tatqa_dataset_dev.json", "real_filings": "sec/statements"}
+"""Story -> what its task reads, in the folder of --data."""
 STORIES = {
     name: ["run", str(RECIPES / f"{name}.yaml")]
-    for name in ("wordle", "rag", "style", "summaries", "code", "filings", "derive")
+    for name in ("wordle", "rag", "style", "summaries", "code", "filings", "derive", "real_derive", *DATA)
 }
 """Story -> arguments of `tieout`."""
-DATA = {"rag": "tatqa/tatqa_dataset_dev.json"}
-"""Story -> what its task reads, in the folder of --data."""
 
 if __name__ == "__main__":
     study("The stories, several seeds", "stories", STORIES, list(STORIES), __doc__, columns=(), data=DATA)

@@ -1,4 +1,4 @@
-"""Draw docs/stories/rag.svg: how often an answer is right against how often its absence is admitted.
+"""Draw docs/stories/rag.svg and rag_demo.svg: how often an answer is right against how often its absence is admitted.
 
 python scripts/draw_rag.py
 """
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PICTURE = ROOT / "docs" / "stories" / "rag.svg"
-RESULTS = ROOT / "benchmarks" / "results" / "rag_documents.json"
+STORIES = ROOT / "docs" / "stories"
+RESULTS = ROOT / "benchmarks" / "results"
 NAMES = {"base": "base", "sft": "SFT", "sft_best_of_4": "best of 4 of SFT", "grpo": "GRPO"}
 LEFT, TOP, SIDE, LEGEND = 70, 20, 360, 470
 STYLE = """<style>
@@ -72,16 +72,39 @@ def cross(kind: str, of: Figures) -> str:
     )
 
 
-def picture() -> str:
-    """The SVG of what `benchmarks/rag_documents.py` wrote."""
-    told: Mapping[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
-    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*one) for one in told["nearest"]))
-    lines, y = [f'<polyline class="program" points="{points}"/>'], TOP + 12
-    legend = [f'<line class="program" x1="{LEGEND - 7}" x2="{LEGEND + 7}" y1="{y - 4}" y2="{y - 4}"/>']
-    legend.append(f'<text x="{LEGEND + 16}" y="{y}">the nearest sentence, or unknown:</text>')
-    legend.append(f'<text class="muted" x="{LEGEND + 16}" y="{y + 18}">a program, by its threshold</text>')
-    words, y = [], y + 48
-    for run, models in told["runs"].items():
+def measured() -> dict[str, Any]:
+    """What `benchmarks/rag_documents.py` wrote."""
+    told: dict[str, Any] = json.loads((RESULTS / "rag_documents.json").read_text(encoding="utf-8"))
+    return told
+
+
+def demo() -> dict[str, Figures]:
+    """Model -> the two shares on the test rows of the published run of `recipes/rag.yaml`, with their intervals."""
+    report = json.loads((RESULTS / "stories" / "rag-0" / "report.json").read_text(encoding="utf-8"))
+    found = {}
+    for model in NAMES:
+        metrics = report["models"][model]["programmatic"]["slices"]["test"]["metrics"]
+        found[model] = {
+            name: [metrics[name][key] for key in ("mean", "low", "high")] for name in ("answered", "refused")
+        }
+    return found
+
+
+def picture(runs: Mapping[str, Mapping[str, Figures]], program: Sequence[Sequence[float]] = ()) -> str:
+    """The SVG of runs, next to a program's line if there is one."""
+    lines, legend, words, y = list[str](), list[str](), list[str](), TOP + 12
+    if program:
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*one) for one in program))
+        lines.append(f'<polyline class="program" points="{points}"/>')
+        legend.append(
+            f'<line class="program" x1="{LEGEND - 7}" x2="{LEGEND + 7}" y1="{y - 4}" y2="{y - 4}"/>'
+        )
+        legend.append(f'<text x="{LEGEND + 16}" y="{y}">the nearest sentence, or unknown:</text>')
+        legend.append(
+            f'<text class="muted" x="{LEGEND + 16}" y="{y + 18}">a program, by its threshold</text>'
+        )
+        y += 48
+    for run, models in runs.items():
         legend.append(f'<text class="muted" x="{LEGEND - 7}" y="{y}">{run}</text>')
         y += 24
         for kind, name in NAMES.items():
@@ -99,5 +122,15 @@ def picture() -> str:
     return "\n".join([head, f"<title>{title}</title>", STYLE, *axes(), *lines, *legend, "</svg>\n"])
 
 
+def pictures() -> dict[Path, str]:
+    """File -> the SVG."""
+    told = measured()
+    return {
+        STORIES / "rag.svg": picture(told["runs"], told["nearest"]),
+        STORIES / "rag_demo.svg": picture({"the demo": demo()}),
+    }
+
+
 if __name__ == "__main__":
-    PICTURE.write_text(picture(), encoding="utf-8")
+    for file, svg in pictures().items():
+        file.write_text(svg, encoding="utf-8")

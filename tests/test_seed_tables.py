@@ -83,6 +83,7 @@ def test_a_story_without_its_data_is_left_out(
 
     monkeypatch.setattr(sys, "argv", ["x", "--pipelines", *stories.DATA, "--data", str(tmp_path)])
     seeds.study("T", "stories", stories.STORIES, [], "", data=stories.DATA)
+    said = capsys.readouterr().out
     for name, path in stories.DATA.items():
-        assert f"{name} is left out: there is no {tmp_path / path}" in capsys.readouterr().out
+        assert f"{name} is left out: there is no {tmp_path / path}" in said
     assert not (tmp_path / "stories.json").exists()

@@ -1,4 +1,4 @@
-"""tieout demo [align|reason|rlhf|feedback|style|summaries|wordle|code|filings|derive] [--out DIR]"""
+"""tieout demo [align|reason|rlhf|feedback|style|summaries|wordle|code|filings|derive|rag] [--out DIR]"""
 
 from __future__ import annotations
 
@@ -18,11 +18,21 @@ RECIPES = Path(__file__).parent.parent / "pipelines" / "recipes"
 
 @dataclass(frozen=True)
 class Options:
-    """Train an embedded model on statements, notes, calls, a game or programs, and show what it gained, on a CPU."""
+    """Train a small model on statements, notes, calls, a game or programs, and show what it gained, on a CPU."""
 
     recipe: Annotated[
         Literal[
-            "align", "reason", "rlhf", "feedback", "style", "summaries", "wordle", "code", "filings", "derive"
+            "align",
+            "reason",
+            "rlhf",
+            "feedback",
+            "style",
+            "summaries",
+            "wordle",
+            "code",
+            "filings",
+            "derive",
+            "rag",
         ],
         tyro.conf.Positional,
     ] = "align"
@@ -32,7 +42,8 @@ class Options:
     wordle: SFT, GRPO by turns, with a model whose tokens are letters.
     code, scored by tests: SFT on few programs, rejection sampling, GRPO on specifications that have none.
     filings, in the print of the SEC: the same, from few statements read and many with figures to check.
-    derive, of measures: the same, with <think> and <answer>, and a program that does the arithmetic."""
+    derive, of measures: the same, with <think> and <answer>, and a program that does the arithmetic.
+    rag, questions over passages: SFT, GRPO of a pretrained model, which is in a package of its own."""
     out: Path | None = None
     """Run folder; left out: runs/demo, or runs/demo-NAME."""
     seed: int = 0
