@@ -18,7 +18,7 @@ RECIPES = Path(__file__).parent.parent / "pipelines" / "recipes"
 
 @dataclass(frozen=True)
 class Options:
-    """Train a small model on statements, notes, calls, a game or programs, and show what it gained, on a CPU."""
+    """Train a small model on statements, notes, calls, passages, games or code, and show what it gained, on a CPU."""
 
     recipe: Annotated[
         Literal[
