@@ -98,15 +98,16 @@ def test_no_prompt_is_there_twice_and_no_entity_in_two_splits(case: Any, task: T
 
 
 def test_no_row_that_is_measured_on_is_trained_on(case: Any, task: Task) -> None:
-    """But one that is planted, which is found."""
+    """One that is planted is found: exactly once, though another filing of its company may be near it."""
     train = spread(rows_of(task, "train"), COMPARED.get(case.name, 0))
     for controls, general in {(recipe.controls, recipe.general) for _, recipe in case.recipes}:
         held = held_out(task)
         if controls:
             held["controls"] = load_task(controls).rows("test")
         more = general_rows(general) if general else []
-        leaks = find_leaks({"train": [*train, *more, held["test"][3]]}, held)
-        assert [(leak.source, leak.kind) for leak in leaks] == [("test", "exact")]
+        assert find_leaks({"train": [*train, *more]}, held) == []
+        planted = find_leaks({"train": [held["test"][3]]}, held)
+        assert [leak.source for leak in planted if leak.kind == "exact"] == ["test"]
 
 
 def test_gold_scores_one_and_a_wrong_answer_less(case: Any, task: Task) -> None:
