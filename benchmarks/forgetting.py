@@ -69,8 +69,9 @@ class Arm:
 
 
 LEARNED = SFT(batch_size=8, learning_rate=3e-3)
-PAIRED = DPO(batch_size=8, learning_rate=1e-3)
-SAMPLED = GRPO(batch_size=8, group_size=8, learning_rate=1e-3, temperature=0.8, max_new_tokens=256)
+PAIRED = DPO(batch_size=8, learning_rate=3e-4, rpo_alpha=1.0)
+"""As in `recipes/align.yaml`. The flawed are copies of gold, whose likelihood would sink with theirs."""
+SAMPLED = GRPO(batch_size=8, group_size=8, learning_rate=3e-4, temperature=0.8, max_new_tokens=256)
 ARMS = {
     "SFT": Arm(LEARNED),
     "SFT, early stopping": Arm(LEARNED, "SFT", stops=True),
@@ -251,8 +252,7 @@ def table(runs: list[dict[str, Any]], skills: Sequence[str], command: str) -> st
         "|---" * 4 + "|",
     ]
     for name, own in arms.items():
-        against = "base" if name == "base" else ARMS[name].without or "base"
-        if name == "base" or not own or not arms[against]:
+        if name == "base" or not own or not arms[against := compared_with(ARMS[name])]:
             continue
         seeds = [run for run in arms[against] if against == "base" or run["seed"] in {r["seed"] for r in own}]
         cells = [
@@ -261,6 +261,11 @@ def table(runs: list[dict[str, Any]], skills: Sequence[str], command: str) -> st
         ]
         lines.append(f"| {name} - {against} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
+
+
+def compared_with(arm: Arm) -> str:
+    """The arm without the measure, or else what the arm went on from."""
+    return arm.without or ("base" if isinstance(arm.method, SFT) else START)
 
 
 def shown(found: Estimate, sign: str = "") -> str:
