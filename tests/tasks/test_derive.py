@@ -13,7 +13,7 @@ from filed_statements import TEST, TRAIN, write
 
 from tieout.errors import InputError
 from tieout.evidence.leakage import find_leaks
-from tieout.tasks import Task
+from tieout.tasks import Task, load_task
 from tieout.tasks.derive import load
 from tieout.tasks.measures import MEASURES
 from tieout.types import Row
@@ -166,8 +166,9 @@ def test_without_a_path_statements_are_made_up() -> None:
         assert all(figure.rpartition(" ")[2] in shown for figure in figures)
         assert row["measure"] in asked
         assert score(task, row, row["completion"]) == [1]
-    with pytest.raises(InputError, match="sizes are those of made-up statements"):
-        load("folder", sizes={"test": 5})
+    for name, value in {"sizes": {"test": 5}, "periods": 1, "seed": 0}.items():
+        with pytest.raises(InputError, match=f"task derive: {name} is of the rows that it makes up"):
+            load_task("derive", {"path": "folder", name: value})
 
 
 def test_one_column_has_no_growth() -> None:

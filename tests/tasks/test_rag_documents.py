@@ -135,7 +135,7 @@ def test_a_question_that_cannot_be_right_is_refused(
         ({"top_k": 1}, "top_k is 1; expected 2 or more"),
         ({"passage_chars": 0}, "passage_chars is 0; expected 1 or more"),
         ({"max_prompt_chars": 20}, "no row is left of 1 documents: 2 too long"),
-        ({"sizes": {"train": 3}}, "with path, the rows are those of the documents"),
+        ({"sizes": {"train": 3}}, "sizes is of the rows that it makes up"),
     ],
 )
 def test_options_that_cannot_be_right_are_refused(
@@ -160,7 +160,7 @@ def test_rows_that_are_left_out_are_told_of(tmp_path: Path, caplog: pytest.LogCa
 def test_without_path_the_options_of_documents_are_refused() -> None:
     with pytest.raises(InputError, match="top_k needs path"):
         load_task("rag", {"top_k": 5})
-    with pytest.raises(InputError, match="short is of generated passages"):
+    with pytest.raises(InputError, match="task rag: short is of the rows that it makes up"):
         load_task("rag", {"short": True, "path": "documents"})
 
 

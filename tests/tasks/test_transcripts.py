@@ -99,6 +99,9 @@ def test_what_is_missing_is_refused(tmp_path: Path) -> None:
     ):
         transcripts(path)
     (path / "a_1.txt").unlink()
+    for name, value in {"seed": 0, "sizes": {"test": 5}, "words": 200, "quoted": 0.5}.items():
+        with pytest.raises(InputError, match=f"task summaries: {name} is of the rows that it makes up"):
+            load_task("summaries", {"path": str(tmp_path), name: value})
     with pytest.raises(InputError, match="has no transcripts"):
         transcripts(path)
     lines = tmp_path / "calls.jsonl"

@@ -36,7 +36,7 @@ from .measures import MEASURES, SCALES, Form, Measure, Term, rounded
 from .sec_excerpts import made_splits
 from .sec_print import TITLES, Table
 from .sec_statements import read_filings, rows_by_split
-from .splits import from_lists
+from .splits import from_lists, only_made
 from .thinking import thinking as with_thinking
 from .variants import asked_in, asking, instructed
 
@@ -70,9 +70,9 @@ def load(
     max_lines: int | None = None,
     thinking: bool = False,
     calculator: bool = False,
-    sizes: Mapping[str, int] = {},
-    periods: int = 2,
-    seed: int = 0,
+    sizes: Mapping[str, int] | None = None,
+    periods: int | None = None,
+    seed: int | None = None,
 ) -> Task:
     """The task over a folder of the SEC's data sets and company facts, or one company-facts file.
 
@@ -82,22 +82,20 @@ def load(
         thinking: Ask for the working in <think> and the answer in <answer>, and pay a tenth for the two tags.
         calculator: Ask for the calculation in place of its result.
         sizes: Without a path: how many rows each split has, for the splits to change; as of `sec_statements`.
-        periods: How many columns made-up statements have, 1 or 2; growth takes two.
-        seed: Of the made-up statements.
+        periods: How many columns made-up statements have, 1 or 2; growth takes two. None: 2.
+        seed: Of the made-up statements. None: 0.
 
     Raises:
-        InputError: nothing is there, it is not in the format, or no measure can be derived.
+        InputError: nothing is there, it is not in the format, no measure can be derived, or an option of made-up
+            statements stands beside a path.
     """
     if max_lines is not None and max_lines < 2:
         raise InputError(f"max_lines is {max_lines}; expected 2 or more: a measure takes two figures")
     if path is None:
         made = partial(_made, max_lines=max_lines, calculator=calculator)
-        found = made_splits("derive", sizes, seed, periods, made)
-    elif sizes:
-        raise InputError(
-            "sizes are those of made-up statements; with a path, the filings say how many rows there are"
-        )
+        found = made_splits("derive", sizes or {}, seed or 0, 2 if periods is None else periods, made)
     else:
+        only_made("derive", sizes=sizes, periods=periods, seed=seed)
         filings = read_filings(Path(path))
         found = rows_by_split(filings, partial(_rows, max_lines=max_lines, calculator=calculator))
         if not any(found.values()):

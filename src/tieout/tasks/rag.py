@@ -49,7 +49,7 @@ from ..types import Row
 from . import Task
 from .rag_companies import passages
 from .rag_retrieved import MIN_PASSAGES, Retrieval, retrieved
-from .splits import Splits, from_file, generated
+from .splits import Splits, from_file, generated, only_made
 from .variants import asked_in, asking, instructed
 
 SYSTEM = (
@@ -186,16 +186,11 @@ def make(
             raise InputError(f"{name} is {value}; expected {least} or more")
     if withheld is not None and withheld > 1:
         raise InputError(f"withheld is {withheld}; expected a share, 0 to 1")
-    if short and path is not None:
-        raise InputError("short is of generated passages, and path gives others")
     if path is None:
         counts = SIZES if sizes is None else sizes
         share = 0.5 if withheld is None else withheld
         return _task(generated("rag", SIZES, counts, lambda split, i: _row(split, i, seed, share, short)))
-    if sizes is not None:
-        raise InputError(
-            "sizes says how many rows are generated; with path, the rows are those of the documents"
-        )
+    only_made("rag", sizes=sizes, short=short or None)
     how = Retrieval(
         top_k or 3, passage_chars or 400, max_prompt_chars, 1.0 if withheld is None else withheld, seed
     )

@@ -40,7 +40,7 @@ from .sec_excerpts import excerpts, made_rows, made_splits
 from .sec_facts import read_company_facts
 from .sec_print import PrintedLine, Table, tables
 from .sec_tables import Filing, read_data_sets
-from .splits import from_lists
+from .splits import from_lists, only_made
 from .variants import asked_in, asking
 
 SYSTEM = (
@@ -64,9 +64,9 @@ def load(
     max_lines: int | None = None,
     max_chars: int | None = None,
     generated: int = 0,
-    sizes: Mapping[str, int] = {},
-    periods: int = 2,
-    seed: int = 0,
+    sizes: Mapping[str, int] | None = None,
+    periods: int | None = None,
+    seed: int | None = None,
     credit: Literal["figures", "ladder"] = "figures",
 ) -> Task:
     """The task over a folder of the SEC's data sets and company facts, or one company-facts file.
@@ -79,12 +79,13 @@ def load(
         max_chars: Leave out rows whose messages and gold together are longer; None: keep all.
         generated: How many rows to add to `train` that are of made-up statements, each of another.
         sizes: Without a path: how many rows each split has, for the splits to change; see `sec_excerpts.SIZES`.
-        periods: How many columns made-up statements have, 1 or 2.
-        seed: Of the made-up statements.
+        periods: How many columns made-up statements have, 1 or 2. None: 2.
+        seed: Of the made-up statements. None: 0.
         credit: `figures`: a right figure outweighs all form; `ladder`: form first, then figures.
 
     Raises:
-        InputError: nothing is there, it is not in the format, or no row is left.
+        InputError: nothing is there, it is not in the format, no row is left, or an option of made-up statements stands
+            where there are none.
     """
     if max_lines is not None and max_lines < 2:
         raise InputError(
@@ -100,10 +101,9 @@ def load(
         raise InputError(
             f"generated is {generated}, and without a path every row is; give sizes: {{train: ...}}"
         )
-    if path is not None and sizes:
-        raise InputError(
-            "sizes are those of made-up statements; with a path, the filings say how many rows there are"
-        )
+    if path is not None:
+        only_made("sec_statements", sizes=sizes, **({} if generated else {"periods": periods, "seed": seed}))
+    columns, drawn = 2 if periods is None else periods, seed or 0
     left_out = Counter[str]()
 
     def rows_of(printed: Sequence[Table], facts: Mapping[str, str]) -> Iterator[Row]:
@@ -111,7 +111,7 @@ def load(
             yield from _rows(table, facts, max_lines, max_chars, left_out)
 
     if path is None:
-        found = made_splits("sec_statements", sizes, seed, periods, rows_of)
+        found = made_splits("sec_statements", sizes or {}, drawn, columns, rows_of)
     else:
         filings = read_filings(Path(path))
         left_out["ambiguous facts"] = sum(filing.ambiguous for filing in filings)
@@ -121,7 +121,7 @@ def load(
                 f"{path}: no statement with two figures is left of {len(filings)} filings (max_lines={max_lines}, "
                 f"max_chars={max_chars}; {_said(left_out)})"
             )
-        found["train"] += made_rows(generated, seed, "train", periods, rows_of)
+        found["train"] += made_rows(generated, drawn, "train", columns, rows_of)
     found["train"].sort(key=_mixed)
     if path is not None and any(left_out.values()):
         _log.warning("task sec_statements: left out %s", _said(left_out))

@@ -71,6 +71,15 @@ def from_lists(name: str, rows: Mapping[str, Sequence[Row]]) -> Splits:
     return rows_of
 
 
+def only_made(task: str, **options: object) -> None:
+    """InputError: an option that is of generated rows alone is given beside the path of others."""
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(
+                f"task {task}: {name} is of the rows that it makes up, and path gives others: leave one of the two out"
+            )
+
+
 def rows_or_none(task: Task, split: str) -> Sequence[Row]:
     """The rows of a split; none for a split that the task lacks."""
     try:

@@ -34,7 +34,7 @@ from ..rewards.text.sentences import copied, sentences, words
 from ..types import Row
 from . import Task
 from .calls import make_call
-from .splits import Splits, generated
+from .splits import Splits, generated, only_made
 from .transcripts import SYSTEM, conversation, transcripts
 from .variants import instructed, surrounded
 
@@ -97,31 +97,35 @@ def paraphrase(row: Row, rng: random.Random) -> Row | None:
 
 
 def make(
-    seed: int = 0,
-    sizes: Mapping[str, int] = SIZES,
-    words: int = 150,
-    quoted: float = 0.0,
+    seed: int | None = None,
+    sizes: Mapping[str, int] | None = None,
+    words: int | None = None,
+    quoted: float | None = None,
     path: str | None = None,
 ) -> Task:
     """The task.
 
     Args:
-        seed: of the generated calls.
-        sizes: rows of each split.
-        words: of a call, about: 100 to 5,000. 2,500 is a call as companies hold them.
-        quoted: share of the facts that a demonstration has in the speaker's own sentence, 0 to 1.
-        path: transcripts of your own in place of generated ones; the other options do not matter then.
+        seed: of the generated calls; None: 0.
+        sizes: rows of each split; None: SIZES.
+        words: of a call, about: 100 to 5,000; None: 150. 2,500 is a call as companies hold them.
+        quoted: share of the facts that a demonstration has in the speaker's own sentence, 0 to 1; None: 0.
+        path: transcripts of your own in place of generated ones, without the other options.
 
     Raises:
-        InputError: an option out of its range, or a file that is not as `transcripts` reads it.
+        InputError: an option out of its range or beside `path`, or a file that is not as `transcripts` reads it.
     """
     if path is not None:
+        only_made("summaries", seed=seed, sizes=sizes, words=words, quoted=quoted)
         return _task(transcripts(path), max_new_tokens=512)
+    words, share = 150 if words is None else words, quoted or 0.0
     if not 100 <= words <= 5000:
         raise InputError(f"summaries: words is {words!r}; expected 100 to 5000, the length of a call")
-    if not 0 <= quoted <= 1:
-        raise InputError(f"summaries: quoted is {quoted!r}; expected 0 to 1, a share of the facts")
-    rows = generated("summaries", SIZES, sizes, lambda split, i: _row(split, i, seed, words, quoted))
+    if not 0 <= share <= 1:
+        raise InputError(f"summaries: quoted is {share!r}; expected 0 to 1, a share of the facts")
+    rows = generated(
+        "summaries", SIZES, sizes or {}, lambda split, i: _row(split, i, seed or 0, words, share)
+    )
     return _task(rows, max_new_tokens=192 if words <= 300 else 448)
 
 
