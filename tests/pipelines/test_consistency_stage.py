@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from small_runs import END, NO_CHECK, SFT, run
 
 from tieout.cli.verify import main as verify
 from tieout.errors import InputError
-from tieout.evidence.evaluate import CONSISTENCY, read_cases
+from tieout.evidence.evaluate import CONSISTENCY, PROGRAMMATIC, read_cases
 from tieout.pipelines.recipe import Recipe
 from tieout.pipelines.run import Run
 from tieout.pipelines.stages.plan import plan
@@ -59,6 +60,25 @@ def test_a_finished_run_is_asked_again_without_anything_done_twice(
     assert (out / "evaluate" / "base.consistency-1.jsonl").exists()
     assert "base.consistency-1" not in (out / "evidence" / "report.html").read_text()
     verify([str(out)])  # ends with an exit status where a claim does not hold
+
+
+def test_what_a_task_measures_since_is_measured_in_a_run_that_goes_on(
+    recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task of the package may gain a metric with a release, and keeps its identity."""
+    out, was = tmp_path / "run", Run._task
+    run(recipe(STAGES, ON), out)
+    assert "letters_said" not in (out / "evidence" / "report.html").read_text()
+    lengths = lambda completions, **_: [float(len(text)) for text in completions]  # noqa: E731
+    monkeypatch.setattr(Run, "_task", lambda self: replace(was(self), metrics={"letters_said": lengths}))
+    _, said = run(recipe(STAGES, ON), out)
+    assert said.count("done before") == 1  # the training
+    for part in ("sft", "sft.consistency"):
+        cases = read_cases(out / "evaluate" / f"{part}.jsonl")["sft"]
+        asked = [case for case in cases if case.track in (PROGRAMMATIC, CONSISTENCY)]
+        assert asked
+        assert all(case.metrics["letters_said"] == len(case.completion) for case in asked)
+    assert "letters_said" in (out / "evidence" / "report.html").read_text()
 
 
 def test_a_run_of_before_any_of_this_could_be_asked_is_the_same_run(recipe: Callable[..., Recipe]) -> None:

@@ -38,6 +38,7 @@ def inputs_again(run: Run, stage: Evaluate, name: str) -> dict[str, Any]:
         "temperature": stage.consistency.temperature,
         "seed": run.recipe.seed,
         "max_new_tokens": run.task.max_new_tokens,
+        "metrics": sorted(run.task.metrics),
     }
 
 

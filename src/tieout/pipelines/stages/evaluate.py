@@ -114,6 +114,9 @@ def _inputs(run: Run, stage: Evaluate, name: str) -> dict[str, Any]:
         "max_test": stage.max_test,
         "max_ood": stage.max_ood,
         "max_new_tokens": run.task.max_new_tokens,
+        "metrics": [
+            sorted(task.metrics) for task in (run.task, run.controls) if task
+        ],  # a release may add one
     }
 
 
