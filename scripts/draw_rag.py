@@ -13,7 +13,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 STORIES = ROOT / "docs" / "stories"
 RESULTS = ROOT / "benchmarks" / "results"
-NAMES = {"base": "base", "sft": "SFT", "sft_best_of_4": "best of 4 of SFT", "grpo": "GRPO"}
+NAMES = {
+    "base": "base",
+    "sft": "SFT",
+    "sft_best_of_4": "best of 4 of SFT",
+    "rejection": "rejection sampling",
+    "grpo": "GRPO",
+}
 LEFT, TOP, SIDE, LEGEND = 70, 20, 360, 470
 STYLE = """<style>
   text { font: 13px system-ui, sans-serif; fill: #102a2a; }
@@ -23,6 +29,7 @@ STYLE = """<style>
   .base { stroke: #8a9a99; fill: #8a9a99; }
   .sft { stroke: #3f7fbf; fill: #3f7fbf; }
   .sft_best_of_4 { stroke: #9a5fb5; fill: #9a5fb5; }
+  .rejection { stroke: #b86e1f; fill: #b86e1f; }
   .grpo { stroke: #0b7a6f; fill: #0b7a6f; }
   @media (prefers-color-scheme: dark) {
     text { fill: #e3eeee; } .muted { fill: #9db3b2; } .grid { stroke: #33474a; }
@@ -30,6 +37,7 @@ STYLE = """<style>
     .base { stroke: #93a4a3; fill: #93a4a3; }
     .sft { stroke: #76b1ec; fill: #76b1ec; }
     .sft_best_of_4 { stroke: #c79be0; fill: #c79be0; }
+    .rejection { stroke: #e0a35c; fill: #e0a35c; }
     .grpo { stroke: #45c1b2; fill: #45c1b2; }
   }
 </style>"""

@@ -43,7 +43,7 @@ class Options:
     code, scored by tests: SFT on few programs, rejection sampling, GRPO on specifications that have none.
     filings, in the print of the SEC: the same, from few statements read and many with figures to check.
     derive, of measures: the same, with <think> and <answer>, and a program that does the arithmetic.
-    rag, questions over passages: SFT, GRPO of a pretrained model, which is in a package of its own."""
+    rag, questions over passages: the same, of a pretrained model, which is in a package of its own."""
     out: Path | None = None
     """Run folder; left out: runs/demo, or runs/demo-NAME."""
     seed: int = 0
