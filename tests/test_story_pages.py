@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from runpy import run_path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
 from tieout.evidence.evaluate import read_cases
-from tieout.rewards.library.summary import quiz
+from tieout.evidence.stats import mean
+from tieout.rewards.library.summary import quiz, summary
+from tieout.rewards.text.amounts import amounts
+from tieout.rewards.text.sentences import sentences
 from tieout.storage.jsonl import read_jsonl, stored
 from tieout.tasks import load_task
 
@@ -77,3 +83,70 @@ def test_the_summaries_of_one_call_are_those_of_the_first_test_row() -> None:
     assert [int(cell) for cell in table[4]] == [case.metrics["num_words"] for case in own]
     assert table[5] == [f"{case.metrics['copied_share']:.2f}" for case in own]
     assert table[6] == [f"{case.score:.2f}" for case in own]
+
+
+def figures(page: str, name: str) -> list[str]:
+    """The cells of a table's row."""
+    text = (STORIES / page).read_text(encoding="utf-8")
+    return re.split(r" (?<!\\)\| ", re.search(rf"^\| {re.escape(name)} \| (.*) \|$", text, re.MULTILINE)[1])  # type: ignore[index]
+
+
+def measured(
+    measures: Iterable[Callable[..., Any] | None], texts: list[str], rows: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """The mean of each measure with its interval, as a table has it."""
+    columns = {key: [row[key] for row in rows] for key in rows[0] if key not in ("prompt", "completion")}
+    found = []
+    for measure in measures:
+        assert measure is not None
+        known = [value for value in measure(texts, **columns) if value is not None]
+        of = mean(known, bounds=(0.0, max(1.0, *known)))
+        assert of.value is not None
+        digits = 1 if of.value > 1 else 3
+        found.append(f"{of.value:.{digits}f} [{of.low:.{digits}f}, {of.high:.{digits}f}]")
+    return found
+
+
+def column_of(row: Mapping[str, Any], asked: bool) -> str:
+    """A statement read by splitting its lines: the column that is asked, or always the first."""
+    lines = row["prompt"][1]["content"].split("\n")
+    head, *body = ([cell.strip() for cell in line.split("|")] for line in lines if "|" in line)
+    at = head.index(row["period"]) if asked else 1
+    read: dict[str, dict[str, Any]] = {"figures": {}, "citations": {}}
+    for place, (label, *cells) in enumerate(body):
+        again = sum(earlier[0] == label for earlier in body[: place + 1])
+        name = label if again == 1 else f"{label} ({again})"
+        if cell := cells[at - 1]:
+            figure = float(cell.strip("()—").replace(",", "") or 0)
+            read["figures"][name] = -figure if cell.startswith("(") else figure
+            read["citations"][name] = " | ".join([label, *cells[:at]])
+    return json.dumps(read)
+
+
+def test_programs_that_read_no_statement_score_what_the_page_says(shared_data: Path) -> None:
+    path = str(shared_data / "sec" / "statements")
+    task = load_task("sec_statements", {"path": path, "max_lines": 5, "max_chars": 1500})
+    rows = list(task.rows("test"))
+    zeros = [{"figures": dict.fromkeys(row["figures"], 0), "citations": row["evidence"]} for row in rows]
+    measures = [task.metrics["exact"], task.reward, task.metrics["sums_hold"]]
+    for name, texts in {
+        "every figure 0, lines cited": [json.dumps(zero) for zero in zeros],
+        "always the first column": [column_of(row, asked=False) for row in rows],
+        r"the column that is asked, cells split at `\|`": [column_of(row, asked=True) for row in rows],
+    }.items():
+        assert figures("filings.md", name) == measured(measures, texts, rows)
+
+
+def test_copies_of_a_call_score_what_the_page_says() -> None:
+    task = load_task("summaries", {"words": 110, "quoted": 0.4})
+    rows = list(task.rows("test"))
+    said = [sentences(row["document"]) for row in rows]
+    measures = [*(task.metrics[name] for name in ("quiz_score", "num_words", "copied_share")), summary]
+    for name, texts in {
+        "the whole call": [row["document"] for row in rows],
+        "every sentence with a figure": [" ".join(s for s in own if amounts(s)) for own in said],
+        "three sentences after the welcome": [" ".join(own[2:5]) for own in said],
+        "demonstrations": [row["completion"] for row in rows],
+        "references": [row["reference"] for row in rows],
+    }.items():
+        assert figures("summaries.md", name) == measured(measures, texts, rows)
